@@ -1,0 +1,278 @@
+"""What every estimator shares: reading and checking input, labels, targets, seeds, saving.
+
+An estimator reads its input with `EEGEstimator._check_eeg`, which accepts all that `as_eeg` accepts, applies
+scikit-learn's own checks (so ``check_estimator`` passes although EEG has three axes) and compares montage and rate with
+those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as (n, 1, f).
+"""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from .array import EEGArray, as_eeg, is_epochs
+
+FLOATS = (np.float64, np.float32)
+
+
+class EEGEstimator(BaseEstimator):
+    """Base of all estimators: input checks, tags, saving.
+
+    Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
+    (other channels than at fit are fine).
+    """
+
+    _any_length = False
+    _any_montage = False
+
+    def __sklearn_tags__(self):
+        """Declare three axes beside two: with 3-D alone scikit-learn's checks would be off."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **y_checks):
+        """Check the input and read its identity.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts
+            Trials.
+        y : array-like, optional
+            Targets, checked together with X where given.
+        reset : bool
+            True in fit: remember channels, samples, names and rate. False elsewhere: compare with them.
+        dtype : numpy dtype or tuple of them
+            Accepted types; others are cast to the first.
+        **y_checks
+            ``multi_output`` and ``y_numeric`` of scikit-learn's check of y.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Checked trials; with `y` given, the tuple (X, y).
+        """
+        if is_epochs(X):
+            X = as_eeg(X)
+        identity = X if isinstance(X, EEGArray) else None
+        plain = X.view(np.ndarray) if identity is not None else X
+        skip_shape = self._any_montage and not reset  # names are compared by the montage step itself
+        if skip_shape:
+            checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X")
+        else:
+            checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **y_checks)
+        data, *rest = checked if isinstance(checked, tuple) else (checked,)
+        if data.ndim not in (2, 3):
+            raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
+        data = self._with_identity(data if data.ndim == 3 else data[:, None, :], identity)
+        self._remember(data) if reset else self._compare(data)
+        return (data, *rest) if rest else data
+
+    def _with_identity(self, data, identity):
+        """Names and rate from the data, else from the constructor."""
+        names, rate = getattr(self, "ch_names", None), getattr(self, "sfreq", None)
+        if identity is None:
+            return as_eeg(data, ch_names=names, sfreq=rate)
+        return as_eeg(identity.like(data), ch_names=names, sfreq=rate)
+
+    def _remember(self, X):
+        """Keep what later calls are compared with."""
+        self.n_times_in_ = X.shape[2]
+        self.ch_names_in_ = X.ch_names
+        self.sfreq_in_ = X.sfreq
+
+    def _compare(self, X):
+        """Refuse trials of another length, montage or rate than at fit."""
+        name = type(self).__name__
+        if not self._any_length and X.shape[2] != self.n_times_in_:
+            raise ValueError(f"X: {X.shape[2]} samples a trial, but {name} was fitted on {self.n_times_in_}.")
+        if not self._any_montage and _differ(X.ch_names, self.ch_names_in_):
+            odd = [
+                f"{new} in place of {old}" for new, old in zip(X.ch_names, self.ch_names_in_, strict=True) if new != old
+            ]
+            raise ValueError(f"X: another montage than {name} was fitted on ({', '.join(odd[:3])}).")
+        if _differ(X.sfreq, self.sfreq_in_):
+            raise ValueError(f"X: sampling rate {X.sfreq} Hz, but {name} was fitted on {self.sfreq_in_} Hz.")
+
+    def save(self, path):
+        """Write the fitted estimator to one safetensors file, its settings as JSON inside.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+        """
+        from .storage import save
+
+        check_is_fitted(self)
+        save(self, path)
+
+    @classmethod
+    def load(cls, path, params=None):
+        """Read an estimator written by `save`; nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to read.
+        params : dict or None
+            Constructor parameters a file cannot hold, such as a network class of one's own.
+
+        Returns
+        -------
+        estimator : EEGEstimator
+            The fitted estimator.
+        """
+        from .storage import load
+
+        return load(path, params=params, cls=cls)
+
+
+class EEGTransformer(TransformerMixin, EEGEstimator):
+    """Base of the steps that turn trials into trials; float32 stays float32."""
+
+    def __sklearn_tags__(self):
+        """Declare that the type of the values is kept."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class EEGClassifier(ClassifierMixin, EEGEstimator):
+    """Base of the classifiers: labels of any kind, encoded at fit and decoded at predict."""
+
+    def _check_labels(self, y):
+        """Classes and the index of each trial's class.
+
+        Parameters
+        ----------
+        y : array-like, shape (n_trials,)
+            Labels: strings, integers, anything scikit-learn accepts.
+
+        Returns
+        -------
+        indices : ndarray of int64, shape (n_trials,)
+            Position of each label in ``classes_``.
+        """
+        check_classification_targets(y)
+        encoder = LabelEncoder()
+        indices = encoder.fit_transform(y).astype(np.int64)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y: {type(self).__name__} needs at least two classes, got one class: {encoder.classes_[0]!r}."
+            )
+        self.classes_ = encoder.classes_
+        return indices
+
+    def predict(self, X):
+        """Most probable class of each trial.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        probabilities = self.predict_proba(X)  # first: it raises where the estimator is not fitted
+        return self.classes_[probabilities.argmax(axis=1)]
+
+
+class EEGRegressor(RegressorMixin, EEGEstimator):
+    """Base of the regressors: targets of one, two or three axes, given back in the same shape."""
+
+    def __sklearn_tags__(self):
+        """Declare that several targets are fine."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+    def _check_eeg_and_targets(self, X, y, dtype=np.float32):
+        """Check trials and targets of fit.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts
+            Trials.
+        y : array-like, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
+            Targets.
+        dtype : numpy dtype
+            Type of the trials.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Checked trials.
+        targets : ndarray, shape (n_trials, n_outputs)
+            Targets as a matrix; `_shape_like_targets` undoes this.
+        """
+        flat = y
+        if y is not None and np.ndim(y) == 3:
+            flat = np.reshape(y, (len(y), -1))
+        X, targets = self._check_eeg(X, flat, reset=True, dtype=dtype, multi_output=True, y_numeric=True)
+        self.target_shape_ = () if y is None else np.shape(y)[1:]
+        return X, np.asarray(targets, dtype=np.float64).reshape(len(X), -1)
+
+    def _shape_like_targets(self, outputs):
+        """Give predictions (n_trials, n_outputs) the shape the targets had at fit."""
+        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
+
+
+def draw_seed(random_state):
+    """One integer seed from any `random_state`.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        As everywhere in scikit-learn.
+
+    Returns
+    -------
+    seed : int
+        Seed for torch or `numpy.random.default_rng`.
+
+    Examples
+    --------
+    >>> from skeeg.base import draw_seed
+    >>> draw_seed(0) == draw_seed(0)
+    True
+    """
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def flat_channels(X):
+    """Names or numbers of the channels that never change.
+
+    Parameters
+    ----------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials.
+
+    Returns
+    -------
+    flat : list
+        Names where X has them, else indices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.array import make_eeg
+    >>> from skeeg.base import flat_channels
+    >>> flat_channels(make_eeg(np.stack([np.arange(4.0), np.ones(4)])[None], ["C3", "C4"]))
+    ['C4']
+    """
+    data = np.asarray(X)
+    indices = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
+    return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
+
+
+def _differ(now, before):
+    """Whether two pieces of identity are both known and not the same."""
+    return now is not None and before is not None and now != before
