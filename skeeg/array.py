@@ -88,7 +88,7 @@ class EEGArray(np.ndarray):
         return first.like(result) if keeps and all(_same_identity(first, other) for other in others) else result
 
     def __array_function__(self, func, types, args, kwargs):
-        """Run NumPy functions on plain arrays; only concatenation along the trials knows what becomes of the identity."""
+        """Run NumPy functions on plain arrays; only joining trials knows what becomes of the identity."""
         result = func(*_plain(args), **_plain(kwargs))
         if func is np.concatenate and (args[1] if len(args) > 1 else kwargs.get("axis", 0)) == 0:
             return _join(args[0], result)

@@ -59,8 +59,10 @@ class EEGEstimator(BaseEstimator):
             X = as_eeg(X)
         identity = X if isinstance(X, EEGArray) else None
         plain = X.view(np.ndarray) if identity is not None else X
-        skip_shape = self._any_montage and not reset  # names are compared by the montage step itself
-        if skip_shape:
+        named = identity is not None and identity.ch_names is not None
+        if (
+            self._any_montage and named and not reset
+        ):  # the step itself maps the names; without names the count must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X")
         else:
             checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **y_checks)
@@ -141,7 +143,7 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
         return tags
 
 
-class EEGClassifier(ClassifierMixin, EEGEstimator):
+class BaseEEGClassifier(ClassifierMixin, EEGEstimator):
     """Base of the classifiers: labels of any kind, encoded at fit and decoded at predict."""
 
     def _check_labels(self, y):
@@ -184,7 +186,7 @@ class EEGClassifier(ClassifierMixin, EEGEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
 
-class EEGRegressor(RegressorMixin, EEGEstimator):
+class BaseEEGRegressor(RegressorMixin, EEGEstimator):
     """Base of the regressors: targets of one, two or three axes, given back in the same shape."""
 
     def __sklearn_tags__(self):
