@@ -11,6 +11,8 @@ _PUBLIC = {
     "EEGArray": "array",
     "as_eeg": "array",
     "make_eeg": "array",
+    "NetworkClassifier": "training",
+    "NetworkRegressor": "training",
     "load": "storage",
 }
 

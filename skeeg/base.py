@@ -215,11 +215,11 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         targets : ndarray, shape (n_trials, n_outputs)
             Targets as a matrix; `_shape_like_targets` undoes this.
         """
-        flat = y
-        if y is not None and np.ndim(y) == 3:
-            flat = np.reshape(y, (len(y), -1))
-        X, targets = self._check_eeg(X, flat, reset=True, dtype=dtype, multi_output=True, y_numeric=True)
-        self.target_shape_ = () if y is None else np.shape(y)[1:]
+        if y is not None:
+            y = np.asarray(y)
+            self.target_shape_ = y.shape[1:]
+            y = y.reshape(len(y), -1) if y.ndim == 3 else y
+        X, targets = self._check_eeg(X, y, reset=True, dtype=dtype, multi_output=True, y_numeric=True)
         return X, np.asarray(targets, dtype=np.float64).reshape(len(X), -1)
 
     def _shape_like_targets(self, outputs):

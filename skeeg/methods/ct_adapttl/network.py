@@ -1,0 +1,183 @@
+"""The CT-adaptTL network: a shallow convolutional net whose two linear front layers are computed as one."""
+
+import torch
+from braindecode.models.base import EEGModuleMixin
+from torch import nn
+
+from ...networks.convolutions import merged_conv
+
+UPSTREAM_KEYS = {
+    "conv1.weight": "temporal.weight",
+    "conv1.bias": "temporal.bias",
+    "conv1_1.weight": "spatial.weight",
+    "bn1.weight": "norm.weight",
+    "bn1.bias": "norm.bias",
+    "bn1.running_mean": "norm.running_mean",
+    "bn1.running_var": "norm.running_var",
+    "bn1.num_batches_tracked": "norm.num_batches_tracked",
+    "fc.0.weight": "hidden.weight",
+    "fc.0.bias": "hidden.bias",
+    "conv_classifier.0.weight": "final_layer.weight",
+    "conv_classifier.0.bias": "final_layer.bias",
+}
+
+
+class CTAdaptTLNet(EEGModuleMixin, nn.Module):
+    r"""Network of cross-task adaptive transfer learning [1]_.
+
+    Temporal filters, spatial filters over all electrodes, batch normalisation, an exponential linear unit, mean pooling,
+    dropout, one hidden layer, class scores. With :math:`L = \lfloor (T - K - P + 1) / S \rfloor + 1` pooled steps from
+    ``T`` samples, filters of ``K`` samples and pools of ``P`` samples every ``S``:
+
+    .. math::
+        (B, C, T) \to (B, F, T - K + 1) \to (B, F, L) \to (B, F L) \to (B, H) \to (B, n_{outputs})
+
+    Parameters
+    ----------
+    n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        The six signal parameters of every braindecode network.
+    n_filters : int
+        Number of temporal and of spatial filters, ``F``.
+    filter_length : int
+        Samples of a temporal filter, ``K``.
+    pool_length, pool_stride : int
+        Samples of a pool, ``P``, and between pools, ``S``.
+    n_hidden : int
+        Units of the hidden layer, ``H``.
+    drop_prob : float
+        Dropout after pooling.
+    activation : type of nn.Module
+        Nonlinearity after batch normalisation.
+    merge : bool
+        Compute the two linear front layers as one convolution over electrodes. Same parameters, same numbers, about ten
+        times faster and without the ``(B, F, C, T)`` plane between the two; False runs them one after the other.
+
+    Notes
+    -----
+    Scores are logits: their log-softmax is what the published code gives. Published state dicts (the 12 names of
+    `UPSTREAM_KEYS`) load as they are.
+
+    References
+    ----------
+    .. [1] Miao, M., Yang, Z., Zeng, H., Zhang, W., Xu, B., & Hu, W. (2023). Explainable cross-task adaptive transfer
+       learning for motor imagery EEG classification. Journal of Neural Engineering, 20, 066021.
+       https://doi.org/10.1088/1741-2552/ad0c61
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+    >>> net = CTAdaptTLNet(n_outputs=2, n_chans=20, n_times=1500)
+    >>> net(torch.zeros(4, 20, 1500)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([4, 2]), 785722)
+    """
+
+    def __init__(
+        self,
+        n_outputs=None,
+        n_chans=None,
+        chs_info=None,
+        n_times=None,
+        input_window_seconds=None,
+        sfreq=None,
+        n_filters=40,
+        filter_length=25,
+        pool_length=75,
+        pool_stride=15,
+        n_hidden=200,
+        drop_prob=0.5,
+        activation: type[nn.Module] = nn.ELU,
+        merge=True,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        self.mapping = dict(UPSTREAM_KEYS)
+        self.merge = merge
+        n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
+        self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
+        self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)
+        self.norm = nn.BatchNorm2d(n_filters)
+        self.activation = activation()
+        self.pool = nn.AvgPool2d((pool_length, 1), (pool_stride, 1))
+        self.drop = nn.Dropout(drop_prob)
+        self.hidden = nn.Linear(n_filters * n_pooled, n_hidden)
+        self.final_layer = nn.Linear(n_hidden, self.n_outputs)
+
+    def forward(self, x):
+        """Score the classes of each trial.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        logits : Tensor, shape (batch, n_outputs)
+            Class scores.
+        """
+        return self.final_layer(torch.relu(self.hidden(self.features(x))))
+
+    def features(self, x):
+        """Pooled activity of the filters.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        features : Tensor, shape (batch, n_filters * n_pooled)
+            Filter-major.
+        """
+        pooled = self.pool(self.activation(self.norm(self.front(x))))
+        return self.drop(pooled).flatten(1)
+
+    def front(self, x):
+        """Temporal and spatial filters.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        filtered : Tensor, shape (batch, n_filters, n_times - filter_length + 1, 1)
+            Filtered trials.
+        """
+        if not self.merge:
+            return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))
+        merged = merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
+        return merged[..., None]
+
+    def reset_head(self, n_outputs):
+        """Replace the last layer for another number of classes.
+
+        Parameters
+        ----------
+        n_outputs : int
+            New number of classes.
+        """
+        self._set_n_outputs(n_outputs)
+        old = self.final_layer
+        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
+
+
+def _count_pools(n_times, filter_length, pool_length, pool_stride):
+    """Number of pools that fit, or an error that says how long a trial must be."""
+    shortest = filter_length + pool_length - 1
+    if n_times < shortest:
+        raise ValueError(
+            f"n_times: CTAdaptTLNet needs at least {shortest} samples a trial (filter_length={filter_length}, "
+            f"pool_length={pool_length}), got {n_times}."
+        )
+    return (n_times - shortest) // pool_stride + 1

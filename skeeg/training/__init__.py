@@ -1,0 +1,22 @@
+"""The one training loop and what belongs to it: batches, recipes, validation splits, strategies, checkpoints."""
+
+from .checkpoints import CheckpointReport, load_checkpoint, read_state_dict
+from .estimators import NetworkClassifier, NetworkEstimator, NetworkRegressor
+from .net import TrainingNet
+from .recipe import Recipe, train
+from .strategies import STRATEGIES
+from .validation import split_validation
+
+__all__ = [
+    "STRATEGIES",
+    "CheckpointReport",
+    "NetworkClassifier",
+    "NetworkEstimator",
+    "NetworkRegressor",
+    "Recipe",
+    "TrainingNet",
+    "load_checkpoint",
+    "read_state_dict",
+    "split_validation",
+    "train",
+]

@@ -1,0 +1,183 @@
+"""A skorch net for EEG arrays: whole batches at once, no work per trial in Python."""
+
+import contextlib
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, PassthroughScoring
+from tqdm import tqdm
+
+
+class Trials(torch.utils.data.Dataset):
+    """Trials and targets as two tensors.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor, shape (n_trials, ...)
+        Inputs.
+    y : ndarray or Tensor, shape (n_trials, ...)
+        Targets.
+    """
+
+    def __init__(self, X, y):
+        self.X = torch.as_tensor(np.asarray(X) if isinstance(X, np.ndarray) else X)
+        self.y = torch.as_tensor(y)
+
+    def __len__(self):
+        """Count the trials."""
+        return len(self.X)
+
+    def __getitem__(self, index):
+        """One trial and its target."""
+        return self.X[index], self.y[index]
+
+    def to(self, device):
+        """Copy the trials to another device."""
+        return Trials(self.X.to(device), self.y.to(device))
+
+
+class Batches:
+    """Mini-batches gathered by index, in place of a DataLoader that stacks one trial after the other.
+
+    Parameters
+    ----------
+    dataset : Trials
+        What to draw from.
+    batch_size : int
+        Trials a batch.
+    shuffle : bool
+        Another order at every pass. A last batch of one trial then joins the one before: batch normalisation
+        cannot train on a single trial.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=False):
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+
+    def __iter__(self):
+        """Go once over all trials."""
+        X, y = self.dataset.X, self.dataset.y
+        if not self.shuffle:
+            yield from zip(X.split(self.batch_size), y.split(self.batch_size), strict=True)
+            return
+        order = torch.randperm(len(X)).to(X.device)  # drawn on the CPU, so that a seed means the same on every device
+        chunks = list(order.split(self.batch_size))
+        if len(chunks) > 1 and len(chunks[-1]) == 1:
+            chunks[-2:] = [torch.cat(chunks[-2:])]
+        for chunk in chunks:
+            yield X.index_select(0, chunk), y.index_select(0, chunk)
+
+
+class TrainingNet(NeuralNet):
+    """The skorch net behind every estimator, kept as ``net_``.
+
+    It adds to `skorch.NeuralNet`: batches by index (`Batches`), training mode for the trained part only, parameter
+    groups made by a function, and mixed precision.
+
+    Parameters
+    ----------
+    trained : str or None
+        Name of the submodule that is trained where the rest is frozen; None for the whole network.
+    parameter_groups : callable or None
+        Gives the optimiser's parameter groups for a module; None puts all trainable parameters into one.
+    precision : {"float32", "bf16"}
+        Arithmetic of the forward and backward pass.
+    """
+
+    def __init__(self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", **kwargs):
+        super().__init__(module, criterion, *args, **kwargs)
+        self.trained = trained
+        self.parameter_groups = parameter_groups
+        self.precision = precision
+
+    @property
+    def _default_callbacks(self):
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+        ]
+
+    def get_dataset(self, X, y=None):
+        """Tensors of the trials, on the training device where they fit."""
+        data = X if isinstance(X, Trials) else Trials(X, y)
+        if torch.device(self.device).type == "cuda":
+            with contextlib.suppress(torch.cuda.OutOfMemoryError):
+                return data.to(self.device)
+        return data
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Training trials, and the validation trials given as a fixed split."""
+        training, validation = super().get_split_datasets(X, y, **fit_params)
+        return training, None if validation is None else self.get_dataset(validation)
+
+    def _set_training(self, training=True):
+        part = self.module_.get_submodule(self.trained) if self.trained else self.module_
+        if part.training != training:  # switching walks through all modules, too dear for every batch
+            part.train(training)
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Build the optimiser over the trainable parameters, in groups where asked for."""
+        module = self.module_
+        if self.parameter_groups is None:
+            groups = [{"params": [p for p in module.parameters() if p.requires_grad]}]
+        else:
+            groups = self.parameter_groups(module)
+        kwargs = self.get_params_for("optimizer")
+        self.optimizer_ = self.optimizer(groups, lr=self.lr, **kwargs)
+        return self
+
+    def _autocast(self):
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def infer(self, x, **fit_params):
+        """Forward pass in the chosen precision."""
+        with self._autocast():
+            return super().infer(x, **fit_params)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Loss in full precision, whatever the network computed in."""
+        y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) else y_pred
+        return self.criterion_(y_pred, y_true.to(self.device))
+
+
+class ValidationAccuracy(Callback):
+    """Share of right validation trials, from the outputs that the validation loss needs anyway."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start counting."""
+        self.right = self.total = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Count one validation batch."""
+        if not training:
+            logits = y_pred.mean(-1) if y_pred.ndim == 3 else y_pred
+            self.right += int((logits.argmax(1) == batch[1].to(logits.device)).sum())
+            self.total += len(logits)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the share into the history."""
+        if self.total:
+            net.history.record("valid_acc", self.right / self.total)
+
+
+class ProgressBar(Callback):
+    """One bar over the epochs with the losses beside it."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar = tqdm(total=net.max_epochs, unit="epoch", leave=True)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move on by one epoch."""
+        last = net.history[-1]
+        shown = {name: last[name] for name in ("train_loss", "valid_loss", "valid_acc") if name in last}
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
+        self.bar.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar.close()
+        self.bar = None  # a bar cannot be pickled

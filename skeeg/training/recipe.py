@@ -1,0 +1,241 @@
+"""How a network is trained: a recipe of plain values, and the one function that follows it."""
+
+import contextlib
+import dataclasses
+import math
+
+import torch
+from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.helper import predefined_split
+
+from ..networks import exact_convolutions
+from .net import Batches, ProgressBar, TrainingNet, Trials, ValidationAccuracy
+
+SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+LOSSES = {
+    "cross_entropy": torch.nn.CrossEntropyLoss,
+    "mse": torch.nn.MSELoss,
+    "mae": torch.nn.L1Loss,
+    "huber": torch.nn.HuberLoss,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Passes over the training trials.
+    batch_size : int
+        Trials an update.
+    learning_rate : float
+        Highest learning rate.
+    weight_decay : float
+        Decay of the weights.
+    solver : {"adamw", "adam", "sgd"}
+        Optimiser.
+    momentum : float
+        Momentum of ``"sgd"``; the others do not use it.
+    schedule : {"cosine", None}
+        Learning rate over the epochs: half a cosine down to zero, or constant.
+    warmup : float
+        Epochs of linear rise before the schedule.
+    patience : int or None
+        Stop after so many epochs without a better validation loss and keep the best weights.
+    min_delta : float
+        Smallest fall of the validation loss that counts as better.
+    precision : {"float32", "bf16"}
+        Arithmetic of the forward and backward pass.
+
+    Examples
+    --------
+    >>> from skeeg.training import Recipe
+    >>> Recipe(max_epochs=3).batch_size
+    64
+    """
+
+    max_epochs: int = 100
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    solver: str = "adamw"
+    momentum: float = 0.0
+    schedule: str | None = "cosine"
+    warmup: float = 0.0
+    patience: int | None = None
+    min_delta: float = 0.0
+    precision: str = "float32"
+
+    def check(self):
+        """Raise a ValueError that names the first setting that makes no sense."""
+        for name, allowed in (
+            ("solver", set(SOLVERS)),
+            ("schedule", {"cosine", None}),
+            ("precision", {"float32", "bf16"}),
+        ):
+            if getattr(self, name) not in allowed:
+                options = ", ".join(repr(one) for one in sorted(allowed, key=str))
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
+        for name, lowest in (("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0)):
+            if not getattr(self, name) >= lowest:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}.")
+        return self
+
+    def rate(self, epoch):
+        """Share of the highest learning rate in this epoch, counted from 0."""
+        if epoch < self.warmup:
+            return (epoch + 1) / (self.warmup + 1)
+        if self.schedule is None:
+            return 1.0
+        span = max(self.max_epochs - self.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Run a block under its own torch seed and leave the global random state as it was.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the block.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def resolve_device(device):
+    """Torch device of the parameter ``device``: ``"auto"`` takes CUDA where there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(torch.device(device))
+
+
+def make_loss(loss):
+    """Loss module of a name, or the module itself."""
+    if isinstance(loss, torch.nn.Module):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(map(repr, LOSSES))} or a torch module.")
+    return LOSSES[loss]()
+
+
+def make_net(module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, **parts):
+    """Build the skorch net that follows a recipe.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network, used as it is.
+    recipe : Recipe
+        How to train.
+    criterion : torch.nn.Module
+        Loss of (outputs, targets).
+    validation : Trials or None
+        Validation trials.
+    device : str
+        Training device.
+    callbacks : sequence of skorch callbacks
+        In addition to the recipe's own.
+    verbose : int
+        Whether to show a progress bar.
+    **parts
+        ``trained`` and ``parameter_groups`` of `TrainingNet`.
+
+    Returns
+    -------
+    net : TrainingNet
+        Not initialised yet.
+    """
+    own = [("schedule", LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=recipe.rate))]
+    if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
+        own.append(("valid_acc", ValidationAccuracy()))
+    if validation is not None and recipe.patience is not None:
+        stopping = EarlyStopping(
+            patience=recipe.patience, threshold=recipe.min_delta, threshold_mode="abs", load_best=True, sink=_silent
+        )
+        own.append(("early_stopping", stopping))
+    if verbose:
+        own.append(("progress", ProgressBar()))
+    optimizer = {"weight_decay": recipe.weight_decay}
+    if recipe.solver == "sgd":
+        optimizer["momentum"] = recipe.momentum
+    return TrainingNet(
+        module,
+        criterion,
+        optimizer=SOLVERS[recipe.solver],
+        lr=recipe.learning_rate,
+        max_epochs=recipe.max_epochs,
+        batch_size=recipe.batch_size,
+        iterator_train=Batches,
+        iterator_train__shuffle=True,
+        iterator_valid=Batches,
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=[*own, *callbacks],
+        device=device,
+        verbose=0,
+        precision=recipe.precision,
+        **{f"optimizer__{name}": value for name, value in optimizer.items()},
+        **parts,
+    )
+
+
+def train(
+    module, X, y, recipe, *, loss="cross_entropy", validation=None, device="auto", callbacks=(), verbose=0, **parts
+):
+    """Train a network; the only place where that happens.
+
+    Ctrl-C ends the training early and keeps the weights reached so far. Run it within `seeded`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network; trained in place and left on the CPU, in evaluation mode.
+    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
+        Inputs.
+    y : ndarray or Tensor, shape (n_trials,) or (n_trials, n_outputs)
+        Class indices or targets.
+    recipe : Recipe
+        How to train.
+    loss : str or torch.nn.Module
+        Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
+    validation : tuple (X, y) or None
+        Trials to watch, and to stop early by where the recipe has a ``patience``.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    callbacks : sequence of skorch callbacks
+        In addition to the recipe's own.
+    verbose : int
+        Whether to show a progress bar.
+    **parts
+        ``trained`` and ``parameter_groups`` of `TrainingNet`.
+
+    Returns
+    -------
+    net : TrainingNet
+        Fitted skorch net.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skeeg.training import Recipe, train
+    >>> X, y = np.random.default_rng(0).normal(size=(8, 2, 4)).astype("float32"), np.arange(8) % 2
+    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    >>> len(train(module, X, y, Recipe(max_epochs=3)).history)
+    3
+    """
+    held = None if validation is None else Trials(*validation)
+    settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, **parts}
+    net = make_net(module, recipe.check(), make_loss(loss), validation=held, **settings)
+    module.eval()  # parts that are not trained stay so
+    with exact_convolutions():
+        net.fit(Trials(X, y))
+    net.module_.to("cpu").eval()
+    return net
+
+
+def _silent(message):
+    """Swallow skorch's messages: the history tells the same."""

@@ -1,0 +1,65 @@
+"""Validation trials that a network does not train on."""
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+
+
+def split_validation(y, validation, size=0.2, subjects=None, seed=0):
+    """Split training trials into those to train on and those to watch.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n_trials,) or (n_trials, n_outputs)
+        Class indices (integers: the split keeps their shares) or targets.
+    validation : {None, "trial", "subject"}
+        None trains on everything. ``"subject"`` never validates on a subject it trains on; ``"trial"`` draws trials.
+    size : float
+        Share of the subjects or trials to hold out.
+    subjects : ndarray, shape (n_trials,), or None
+        Subject of each trial.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    training : ndarray of int
+        Indices to train on.
+    validation : ndarray of int or None
+        Indices to watch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.training import split_validation
+    >>> training, held = split_validation(np.array([0, 1] * 4), "subject", 0.5, np.repeat([1, 2], 4))
+    >>> len(training), len(held)
+    (4, 4)
+    """
+    y = np.asarray(y)
+    if validation is None:
+        return np.arange(len(y)), None
+    if validation not in ("trial", "subject"):
+        raise ValueError(f"validation: got {validation!r}, expected None, 'trial' or 'subject'.")
+    if not 0 < size < 1:
+        raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
+    if validation == "subject":
+        splitter = GroupShuffleSplit(1, test_size=size, random_state=seed)
+        return next(splitter.split(y, groups=_check_subjects(subjects)))
+    is_class = y.ndim == 1 and y.dtype.kind in "iu"
+    splitter = (StratifiedShuffleSplit if is_class else ShuffleSplit)(1, test_size=size, random_state=seed)
+    try:
+        return next(splitter.split(y, y))
+    except ValueError as error:
+        raise ValueError(f"validation: {len(y)} trials are too few to hold out a share of {size}: {error}") from error
+
+
+def _check_subjects(subjects):
+    """Subjects of the trials, at least two."""
+    if subjects is None:
+        raise ValueError(
+            "validation='subject' needs the subject of each trial: pass fit(..., subjects=...), "
+            "or trials that carry domains."
+        )
+    if len(np.unique(subjects)) < 2:
+        raise ValueError("validation='subject' needs at least two subjects, got one.")
+    return subjects
