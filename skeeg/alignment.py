@@ -1,0 +1,531 @@
+"""Alignment of recordings: trials of every domain whitened by that domain's own mean covariance.
+
+A domain is a subject, a session or a run. People differ in how their head mixes sources, and so do days; whitening each
+domain by its reference removes the part of that difference which a linear map can remove, and needs no labels.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .array import DOMAIN_FIELDS, as_eeg
+from .base import EEGTransformer
+from .covariance import inverse_sqrt, mean_covariances, trial_covariances, trusted
+
+_ON_UNSEEN = ("own", "calibration", "source", "running")
+
+
+class Calibration:
+    """Target trials for `fit`, in a wrapping that scikit-learn's searches leave whole.
+
+    ``GridSearchCV`` and ``cross_validate`` slice every fit parameter that has as many entries as X, so calibration
+    trials would be cut whenever they happen to be as many as the training trials. This container has no length, shape
+    or index, and is handed on as it is.
+
+    Parameters
+    ----------
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials of the target.
+
+    Attributes
+    ----------
+    X : as given
+        The trials.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.alignment import Calibration
+    >>> Calibration(np.zeros((8, 3, 100)))
+    Calibration(<8 trials>)
+    """
+
+    def __init__(self, X):
+        self.X = X
+
+    def __repr__(self):
+        """Say how many trials are inside."""
+        return f"Calibration(<{len(self.X)} trials>)"
+
+    @staticmethod
+    def unwrap(trials, name, n_training):
+        """Take target trials out of their wrapping; warn where a search may have cut them.
+
+        Parameters
+        ----------
+        trials : Calibration, anything `as_eeg` accepts, or None
+            What `fit` was given.
+        name : str
+            Name of the argument, for the warning.
+        n_training : int
+            Number of training trials at this fit.
+
+        Returns
+        -------
+        trials : as wrapped, or None
+            The trials.
+        """
+        if isinstance(trials, Calibration):
+            return trials.X
+        if trials is not None and len(trials) == n_training:
+            warnings.warn(
+                f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
+                f"scikit-learn cuts such an argument as it cuts X. Pass {name}=skeeg.alignment.Calibration(trials) to "
+                "keep it whole.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return trials
+
+
+class _Alignment(EEGTransformer):
+    """What the two alignments share: domains, references, and what to do with an unseen domain."""
+
+    _any_length = True
+    __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
+    __metadata_request__transform = {"subjects": True}
+
+    def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
+        """Estimate the reference of every domain.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Training trials. Their own domains are used where they carry them.
+        y : None
+            Ignored.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, where X carries no domains. Without either, all trials are one anonymous domain.
+        X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
+            Calibration trials of the target, raw. Labels are not needed; both names serve, as MOABB uses both.
+
+        Returns
+        -------
+        self : estimator
+            Fitted.
+        """
+        self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
+        return self
+
+    def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
+        """Estimate the references and align every training trial by that of its own domain.
+
+        Parameters
+        ----------
+        X, y, subjects, X_target_unlabeled, X_target_labeled
+            See `fit`.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Aligned training trials.
+        """
+        X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
+        return X.like(_whiten(X, groups, self.whiteners_))
+
+    def transform(self, X, subjects=None):
+        """Align trials, each by the reference of its domain.
+
+        A domain known from fit keeps its reference. Trials of another domain, or of no named domain where those at fit
+        were named, follow `on_unseen`. An estimator fitted on anonymous trials, without calibration trials, takes
+        anonymous trials to be of that same domain.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials. Their own domains are used where they carry them.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, where X carries no domains.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Aligned trials, of the type of X.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        keys, groups = self._domains(X, subjects)
+        known = self._known()
+        whiteners = np.empty((len(keys), X.shape[1], X.shape[1]))
+        for group, key in enumerate(keys):
+            if key in known:
+                whiteners[group] = self.whiteners_[known[key]]
+            elif self.on_unseen != "running":
+                whiteners[group] = inverse_sqrt(self._unseen_reference(X, groups == group, key), self.floor)
+        if self.on_unseen == "running" and not all(key in known for key in keys):
+            groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
+        return X.like(_whiten(X, groups, whiteners))
+
+    def update(self, X, subjects=None):
+        """Move the running references on by these trials, for the calls of `transform` to come.
+
+        For use online, with ``on_unseen="running"``: transform a trial, then update with it. `transform` alone never
+        changes the estimator. Trials of domains known from fit change nothing.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials, in the order they were recorded.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, where X carries no domains.
+
+        Returns
+        -------
+        self : estimator
+            With its running references moved on.
+        """
+        check_is_fitted(self)
+        if self.on_unseen != "running":
+            raise ValueError(f"on_unseen: update() serves on_unseen='running', this one has {self.on_unseen!r}.")
+        X = self._check_eeg(X, reset=False)
+        keys, groups = self._domains(X, subjects)
+        known = self._known()
+        for group, key in enumerate(keys):
+            if key not in known:
+                *_, (reference, count) = self._run(X[groups == group], key)
+                self._store_running(key, reference, count)
+        return self
+
+    def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
+        """Set all references; give the checked trials and the index of each trial's domain."""
+        self._check_parameters()
+        X = self._check_eeg(X, reset=True)
+        keys, groups = self._domains(X, subjects)
+        self.domains_ = np.array(keys)
+        self.references_ = self._references(X, groups, len(keys))
+        self.whiteners_ = inverse_sqrt(self.references_, self.floor)
+        self.source_reference_ = self._combine(self.references_)
+        self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
+        self.running_domains_ = np.empty((0, self.domains_.shape[1]), dtype=self.domains_.dtype)
+        self.running_references_ = np.empty((0, X.shape[1], X.shape[1]))
+        self.running_counts_ = np.empty(0, dtype=np.int64)
+        return X, groups
+
+    def _fit_calibration(self, n_training, **targets):
+        """Set the references of the target, one for each of its domains."""
+        blocks = []
+        for name, given in targets.items():
+            given = Calibration.unwrap(given, name, n_training)
+            if given is not None:
+                try:
+                    blocks.append(self._check_eeg(given, reset=False))
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        keys, references, counts = [], [], []
+        for X in blocks:
+            block_keys, groups = self._domains(X, None)
+            keys += block_keys
+            references += list(self._references(X, groups, len(block_keys)))
+            counts += np.bincount(groups).tolist()
+        n_channels = self.references_.shape[1]
+        self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
+        self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
+        self.calibration_counts_ = np.array(counts, dtype=np.int64)
+
+    def _check_parameters(self):
+        """Refuse parameters that mean nothing, by name."""
+        for name, allowed in (("on_unseen", _ON_UNSEEN), ("domain", DOMAIN_FIELDS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
+        for name, least in (("min_trials", 1), ("prior_trials", 0), ("memory", 1)):
+            value = getattr(self, name)
+            if not (value is None and name == "memory") and not value >= least:
+                raise ValueError(f"{name}: got {value!r}, expected a number of trials of at least {least}.")
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor: got {self.floor!r}, expected a fraction, 0 <= floor < 1.")
+
+    def _domains(self, X, subjects):
+        """List the domains present, as tuples of strings, and index each trial's; ("", ...) is the anonymous one."""
+        if X.domains is None and subjects is not None:
+            if np.shape(subjects) != (len(X),):
+                raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
+            X = as_eeg(X, subjects=subjects)
+        fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
+        if X.domains is None:
+            return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
+        records = list(zip(*(X.domains[field] for field in fields), strict=True))
+        if any(record[0] for record in records) and not any(record[-1] for record in records):
+            warnings.warn(
+                f"domain={self.domain!r}, but the {self.domain} of the trials is not known: their reference is that of "
+                "the next larger domain.",
+                UserWarning,
+                stacklevel=4,
+            )
+        keys = list(dict.fromkeys(records))
+        index = {key: i for i, key in enumerate(keys)}
+        return keys, np.array([index[record] for record in records])
+
+    def _known(self):
+        """Index the domains whose trials are recognised at transform."""
+        known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
+        if len(self.calibration_domains_):
+            known.pop(("",) * self.domains_.shape[1], None)  # there is a target: nameless trials are its own
+        return known
+
+    def _unseen_reference(self, X, rows, key):
+        """Choose or estimate the reference of a block of trials whose domain was not seen at fit."""
+        calibration = self._calibration_reference(key)[0]
+        if self.on_unseen == "own" and rows.sum() >= self.min_trials:
+            block = X if rows.all() else X[rows]  # the usual case is one domain: spare the copy
+            return self._references(block, np.zeros(len(block), dtype=np.intp), 1)[0]
+        if self.on_unseen == "source" or (self.on_unseen == "own" and calibration is None):
+            return self.source_reference_
+        if calibration is None:
+            raise ValueError(
+                "on_unseen='calibration' needs calibration trials of the target: pass X_target_unlabeled or "
+                "X_target_labeled to fit."
+            )
+        return calibration
+
+    def _calibration_reference(self, key):
+        """Give the reference of the target's calibration trials, of this very domain or else of all, and their number."""
+        if not len(self.calibration_domains_):
+            return None, 0
+        same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
+        chosen = same if same.any() else np.ones_like(same)
+        counts = self.calibration_counts_[chosen]
+        return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
+
+    def _start_running(self, key):
+        """Give the reference, and its weight in trials, from which a running reference sets out."""
+        for i, running in enumerate(self.running_domains_.tolist()):
+            if tuple(running) == key:
+                return self.running_references_[i], int(self.running_counts_[i])
+        reference, count = self._calibration_reference(key)
+        return (self.source_reference_, self.prior_trials) if reference is None else (reference, count)
+
+    def _run(self, X, key):
+        """Yield the running reference and its weight after each trial, in order."""
+        reference, count = self._start_running(key)
+        for i in range(len(X)):
+            count = count + 1 if self.memory is None else min(count + 1, self.memory)
+            covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
+            reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
+            yield reference, count
+
+    def _running_whiteners(self, X, keys, groups, whiteners):
+        """Give each trial its own whitener, by the running reference where its domain is unseen."""
+        known = self._known()
+        each = whiteners[groups]
+        for group, key in enumerate(keys):
+            if key not in known:
+                rows = np.flatnonzero(groups == group)
+                for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
+                    each[row] = inverse_sqrt(reference, self.floor)
+        return np.arange(len(X)), each
+
+    def _store_running(self, key, reference, count):
+        """Keep the running reference of a domain, in place of an earlier one."""
+        old = [tuple(one) for one in self.running_domains_.tolist()]
+        keep = np.array([one != key for one in old], dtype=bool)
+        self.running_domains_ = np.array([one for one in old if one != key] + [key])
+        self.running_references_ = np.concatenate([self.running_references_[keep], reference[None]])
+        self.running_counts_ = np.append(self.running_counts_[keep], count)
+
+
+class EuclideanAlignment(_Alignment):
+    r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
+
+    .. math:: \tilde X_i = R_d^{-1/2} X_i, \qquad R_d = \frac{1}{n_d} \sum_{i \in d} C_i
+
+    so that the mean covariance of every domain becomes the identity [1]_.
+
+    Parameters
+    ----------
+    domain : "subject", "session" or "run"
+        What has a reference of its own: each subject, each session of a subject, or each run of a session.
+    on_unseen : "own", "calibration", "source" or "running"
+        Reference of trials whose domain was not seen at fit. ``"own"``: the mean over the trials handed to
+        `transform`, all of them, labels unused (transductive); with fewer than `min_trials`, the calibration
+        reference, or without one that of the sources. ``"calibration"``: the mean over the target trials given to
+        `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a mean that moves on with every
+        trial, the present one included, and so serves online; see `update`.
+    min_trials : int
+        Smallest block that may have its own reference. A reference from few trials whitens away what tells them
+        apart; from a single one, nothing is left to decode.
+    prior_trials : int
+        Weight, in trials, of the source reference from which a running mean sets out; calibration trials weigh as
+        many as they are.
+    memory : int or None
+        A running mean forgets: its past weighs this many trials at most. None weighs all trials equally.
+    center : bool
+        Remove each trial's channel means before its covariance. The trials themselves keep them.
+    ddof : int
+        Covariances are divided by T - ddof. With ``center=True, ddof=1``, the default, they are those of `numpy.cov`;
+        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ but for the
+        factor T.
+    floor : float
+        Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
+        reference) and are scaled like the mean direction instead of being blown up; see
+        `skeeg.covariance.inverse_sqrt`.
+
+    Attributes
+    ----------
+    domains_ : ndarray of str, shape (n_domains, 1 to 3)
+        Subject, session and run of each domain seen at fit; one row of empty strings if they were not named.
+    references_, whiteners_ : ndarray, shape (n_domains, n_channels, n_channels)
+        :math:`R_d` and :math:`R_d^{-1/2}`.
+    source_reference_ : ndarray, shape (n_channels, n_channels)
+        Mean of the references, each domain with equal weight.
+    calibration_domains_, calibration_references_, calibration_counts_ : ndarray
+        The same for the target trials given to `fit`, and their number.
+    running_domains_, running_references_, running_counts_ : ndarray
+        Running references, where `update` was called.
+    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
+        Channels, samples, names and rate seen at fit.
+
+    Notes
+    -----
+    Put it first in a pipeline: target trials reach it raw. `fit_transform` aligns each training domain by its own
+    reference, whatever the trials of it are called; `fit` followed by `transform` of the same trials does so only if
+    they carry their domains, or are given ``subjects`` again.
+
+    References
+    ----------
+    .. [1] He, H., & Wu, D. (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment
+       approach. IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.alignment import EuclideanAlignment
+    >>> X = np.random.default_rng(0).standard_normal((20, 3, 100)) * [[1], [5], [9]]
+    >>> aligned = EuclideanAlignment().fit_transform(X, subjects=[1] * 10 + [2] * 10)
+    >>> np.mean([np.cov(trial) for trial in aligned[:10]], axis=0).round(6).diagonal().tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        domain="subject",
+        on_unseen="own",
+        min_trials=8,
+        prior_trials=8,
+        memory=None,
+        center=True,
+        ddof=1,
+        floor=1e-10,
+    ):
+        self.domain = domain
+        self.on_unseen = on_unseen
+        self.min_trials = min_trials
+        self.prior_trials = prior_trials
+        self.memory = memory
+        self.center = center
+        self.ddof = ddof
+        self.floor = floor
+
+    def _references(self, X, groups, n_groups):
+        """Mean covariance of each domain."""
+        return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)
+
+    def _combine(self, references, weights=None):
+        """Mean of references."""
+        return np.average(references, axis=0, weights=weights)
+
+
+class RiemannianAlignment(_Alignment):
+    r"""Whiten the trials of each domain by a Riemannian mean of their covariances.
+
+    .. math:: \tilde X_i = G_d^{-1/2} X_i, \qquad G_d = \arg\min_G \sum_{i \in d} \delta^2(C_i, G)
+
+    with :math:`\delta` the distance of `metric`, so that the domain's mean covariance in that metric becomes the
+    identity [1]_. The means are pyRiemann's.
+
+    Parameters
+    ----------
+    domain, on_unseen, min_trials, prior_trials, memory, center, ddof, floor
+        See `EuclideanAlignment`. A covariance whose trial is shorter than its channels are many is singular; its
+        eigenvalues are raised to `floor` times the largest, and a mean of such matrices means little.
+    metric : str
+        Any metric of `pyriemann.geometry.mean.gmean` that takes weights, such as ``"riemann"``, ``"logeuclid"`` or
+        ``"wasserstein"``.
+
+    Attributes
+    ----------
+    domains_, references_, whiteners_, source_reference_
+        See `EuclideanAlignment`; so for the others.
+
+    References
+    ----------
+    .. [1] Zanini, P., Congedo, M., Jutten, C., Said, S., & Berthoumieu, Y. (2018). Transfer learning: a Riemannian
+       geometry framework with applications to brain-computer interfaces. IEEE Transactions on Biomedical Engineering,
+       65(5), 1107-1116.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.alignment import RiemannianAlignment
+    >>> X = np.random.default_rng(0).standard_normal((20, 3, 100)) * [[1], [5], [9]]
+    >>> RiemannianAlignment().fit_transform(X).std(axis=(0, 2)).round(1).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        domain="subject",
+        on_unseen="own",
+        min_trials=8,
+        prior_trials=8,
+        memory=None,
+        center=True,
+        ddof=1,
+        floor=1e-10,
+        metric="riemann",
+    ):
+        self.domain = domain
+        self.on_unseen = on_unseen
+        self.min_trials = min_trials
+        self.prior_trials = prior_trials
+        self.memory = memory
+        self.center = center
+        self.ddof = ddof
+        self.floor = floor
+        self.metric = metric
+
+    def _references(self, X, groups, n_groups):
+        """Mean covariance of each domain, in the metric."""
+        covariances = trial_covariances(X, center=self.center, ddof=self.ddof)
+        return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
+
+    def _combine(self, references, weights=None):
+        """Mean of references, in the directions that hold signal; the others stay silent."""
+        from pyriemann.geometry.mean import gmean
+
+        if len(references) == 1:
+            return references[0]
+        values, vectors = np.linalg.eigh(np.average(references, axis=0, weights=weights))
+        alive = trusted(values, self.floor)
+        if not alive.any():
+            return np.zeros_like(references[0])
+        basis = np.eye(len(alive)) if alive.all() else vectors[:, alive]
+        used = slice(None) if weights is None else np.asarray(weights) > 0
+        inside = _raise_to_floor(basis.T @ references[used] @ basis, self.floor)
+        weights = None if weights is None else np.asarray(weights, dtype=float)[used]
+        return basis @ gmean(inside, metric=self.metric, sample_weight=weights) @ basis.T
+
+
+def _raise_to_floor(covariances, floor):
+    """Make each matrix positive definite: a trial may be silent where the domain is not."""
+    values = np.linalg.eigvalsh(covariances)
+    overall = np.median(values[:, -1])  # a trial that is silent throughout has no scale of its own
+    least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], overall)
+    if (values >= least).all():
+        return covariances
+    values, vectors = np.linalg.eigh(covariances)
+    return (vectors * np.maximum(values, least)[:, None, :]) @ vectors.transpose(0, 2, 1)
+
+
+def _whiten(X, groups, whiteners):
+    """Product of each trial with its group's whitener, over stretches of trials of one group."""
+    X = np.asarray(X)
+    whiteners = whiteners.astype(X.dtype)
+    aligned = np.empty(X.shape, dtype=X.dtype)
+    edges = np.flatnonzero(np.diff(groups)) + 1
+    for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
+        for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous must be copied
+            rows = slice(first, min(first + 64, stop))
+            np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
+    return aligned

@@ -1,0 +1,167 @@
+"""Covariance matrices of trials, in matrix products and in double precision.
+
+Alignment and spatial filters both start from them. The trials are read in chunks that fit the processor's cache and are
+summed in float64 whatever their type, so that the extra memory is one chunk and the matrices themselves.
+"""
+
+import numpy as np
+
+_CHUNK_VALUES = 2**17  # one MiB of float64: the chunk stays in the cache between the cast, the mean and the product
+
+
+def trial_covariances(X, center=True, ddof=1):
+    r"""Covariance of each trial.
+
+    .. math:: C_i = \frac{1}{T - d} (X_i - \bar X_i)(X_i - \bar X_i)^\top
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    center : bool
+        Remove each trial's channel means first. Without it the means stay in (:math:`\bar X_i = 0`).
+    ddof : int
+        :math:`d` above: 1 is `numpy.cov`, 0 is pyRiemann's ``"scm"``.
+
+    Returns
+    -------
+    covariances : ndarray of float64, shape (n_trials, n_channels, n_channels)
+        Symmetric matrices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import trial_covariances
+    >>> X = np.random.default_rng(0).standard_normal((5, 3, 50))
+    >>> np.allclose(trial_covariances(X)[2], np.cov(X[2]))
+    True
+    """
+    X = np.asarray(X)
+    covariances = np.empty((X.shape[0], X.shape[1], X.shape[1]))
+    for rows, products in _products(X, center):
+        covariances[rows] = products
+    covariances /= _divisor(X.shape[2], ddof)
+    return covariances
+
+
+def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
+    """Mean covariance of the trials of each group, without keeping those of the trials.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    groups : ndarray of int, shape (n_trials,), or None
+        Group of each trial, 0 to n_groups - 1; None takes all trials as one group.
+    n_groups : int or None
+        Number of groups; None takes the largest in `groups`, plus one.
+    center, ddof : bool, int
+        See `trial_covariances`.
+
+    Returns
+    -------
+    means : ndarray of float64, shape (n_groups, n_channels, n_channels)
+        Arithmetic means. A group without trials gets zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import mean_covariances, trial_covariances
+    >>> X = np.random.default_rng(0).standard_normal((4, 3, 50))
+    >>> np.allclose(mean_covariances(X, np.array([0, 1, 1, 0]))[1], trial_covariances(X[1:3]).mean(axis=0))
+    True
+    """
+    X = np.asarray(X)
+    groups = np.zeros(len(X), dtype=np.intp) if groups is None else np.asarray(groups)
+    n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
+    sums = np.zeros((n_groups, X.shape[1], X.shape[1]))
+    for rows, products in _products(X, center):
+        for group in np.unique(groups[rows]):
+            sums[group] += products[groups[rows] == group].sum(axis=0)
+    counts = np.bincount(groups, minlength=n_groups)
+    sums /= (np.maximum(counts, 1) * _divisor(X.shape[2], ddof))[:, None, None]
+    return sums
+
+
+def inverse_sqrt(matrices, floor=1e-10):
+    r"""Inverse square root of covariance matrices that may be singular.
+
+    With :math:`R = U \Lambda U^\top`, gives :math:`U \Lambda'^{-1/2} U^\top`. Eigenvalues below ``floor`` times the
+    largest one belong to directions that hold no signal (a flat channel, an average reference, an interpolated
+    channel). They are raised to the mean of the others, not to the floor itself: a direction that was silent when the
+    matrix was estimated is then passed on at an ordinary scale should it ever carry something, where a gain of
+    ``floor ** -0.5`` would make it drown all the rest.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (..., n_channels, n_channels)
+        Symmetric positive semi-definite matrices.
+    floor : float
+        Smallest eigenvalue trusted, relative to the largest.
+
+    Returns
+    -------
+    roots : ndarray of float64, shape (..., n_channels, n_channels)
+        Symmetric, finite; of a matrix of zeros, the identity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import inverse_sqrt
+    >>> np.diag(inverse_sqrt(np.diag([4.0, 1.0, 0.0]))).round(3).tolist()
+    [0.5, 1.0, 0.632]
+    """
+    values, vectors = np.linalg.eigh(np.asarray(matrices, dtype=np.float64))
+    alive = trusted(values, floor)
+    total = np.where(alive, values, 0.0).sum(axis=-1, keepdims=True)
+    count = alive.sum(axis=-1, keepdims=True)
+    mean = np.where(count > 0, total / np.maximum(count, 1), 1.0)
+    gains = np.where(alive, values, mean) ** -0.5
+    return (vectors * gains[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def trusted(eigenvalues, floor):
+    """Which eigenvalues of a covariance matrix are signal.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray, shape (..., n_channels)
+        Eigenvalues, in ascending order.
+    floor : float
+        Smallest eigenvalue trusted, relative to the largest.
+
+    Returns
+    -------
+    alive : ndarray of bool, shape (..., n_channels)
+        True where the eigenvalue is positive and above the floor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import trusted
+    >>> trusted(np.array([0.0, 1e-14, 1.0]), 1e-10).tolist()
+    [False, False, True]
+    """
+    largest = eigenvalues[..., -1:]
+    return (eigenvalues > floor * largest) & (largest > np.finfo(np.float64).tiny)
+
+
+def _products(X, center):
+    """Yield slices of trials and their X Xᵀ, chunk by chunk; the matrices are overwritten by the next chunk."""
+    n_trials, n_channels, n_times = X.shape
+    size = min(n_trials, max(1, _CHUNK_VALUES // (n_channels * n_times)))
+    buffer = np.empty((size, n_channels, n_times))
+    products = np.empty((size, n_channels, n_channels))
+    averaging = np.full(n_times, 1.0 / n_times)
+    for start in range(0, n_trials, size):
+        rows = slice(start, min(start + size, n_trials))
+        chunk, out = buffer[: rows.stop - start], products[: rows.stop - start]
+        np.copyto(chunk, X[rows])
+        if center:
+            chunk -= (chunk @ averaging)[:, :, None]
+        yield rows, np.matmul(chunk, chunk.transpose(0, 2, 1), out=out)
+
+
+def _divisor(n_times, ddof):
+    """Give the divisor T - ddof, at least 1: the covariance of a single sample is then zero, not undefined."""
+    return max(n_times - ddof, 1)
