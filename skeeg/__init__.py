@@ -5,7 +5,11 @@ Everything public is reachable from here and is imported only when it is asked f
 
 import importlib
 
+from ._torchaudio import check_torchaudio
+
 __version__ = "0.1.0"
+
+check_torchaudio()
 
 _PUBLIC = {
     "EEGArray": "array",

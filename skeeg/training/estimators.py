@@ -123,7 +123,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             if shortest <= spec["n_times"]:
                 raise ValueError(f"X: {cls.__name__} refuses {spec['n_times']} samples a trial: {error}") from error
             warnings.warn(
-                f"{cls.__name__} needs at least {shortest} samples a trial; the {spec['n_times']} here are padded with zeros.",
+                f"{cls.__name__} needs at least {shortest} samples a trial: {spec['n_times']} are padded with zeros.",
                 stacklevel=5,
             )
             spec["n_times"] = shortest
