@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer
-from .covariance import inverse_sqrt, mean_covariances, trial_covariances, trusted
+from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "calibration", "source", "running")
 
@@ -280,7 +280,7 @@ class _Alignment(EEGTransformer):
         return calibration
 
     def _calibration_reference(self, key):
-        """Give the reference of the target's calibration trials, of this very domain or else of all, and their number."""
+        """Give the reference of the target's calibration trials, of this domain or else of all, and their number."""
         if not len(self.calibration_domains_):
             return None, 0
         same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
@@ -491,31 +491,8 @@ class RiemannianAlignment(_Alignment):
         return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
 
     def _combine(self, references, weights=None):
-        """Mean of references, in the directions that hold signal; the others stay silent."""
-        from pyriemann.geometry.mean import gmean
-
-        if len(references) == 1:
-            return references[0]
-        values, vectors = np.linalg.eigh(np.average(references, axis=0, weights=weights))
-        alive = trusted(values, self.floor)
-        if not alive.any():
-            return np.zeros_like(references[0])
-        basis = np.eye(len(alive)) if alive.all() else vectors[:, alive]
-        used = slice(None) if weights is None else np.asarray(weights) > 0
-        inside = _raise_to_floor(basis.T @ references[used] @ basis, self.floor)
-        weights = None if weights is None else np.asarray(weights, dtype=float)[used]
-        return basis @ gmean(inside, metric=self.metric, sample_weight=weights) @ basis.T
-
-
-def _raise_to_floor(covariances, floor):
-    """Make each matrix positive definite: a trial may be silent where the domain is not."""
-    values = np.linalg.eigvalsh(covariances)
-    overall = np.median(values[:, -1])  # a trial that is silent throughout has no scale of its own
-    least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], overall)
-    if (values >= least).all():
-        return covariances
-    values, vectors = np.linalg.eigh(covariances)
-    return (vectors * np.maximum(values, least)[:, None, :]) @ vectors.transpose(0, 2, 1)
+        """Mean of references, in the metric."""
+        return metric_mean(references, self.metric, weights, self.floor)
 
 
 def _whiten(X, groups, whiteners):

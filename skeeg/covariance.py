@@ -120,6 +120,61 @@ def inverse_sqrt(matrices, floor=1e-10):
     return (vectors * gains[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
+def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
+    """Mean of covariance matrices in a metric, also where they are singular.
+
+    The mean is pyRiemann's, taken in the directions that hold signal on average; the others have no variance in the
+    mean either. There, a matrix that is silent where the average is not has its eigenvalues raised to `floor`.
+
+    Parameters
+    ----------
+    covariances : ndarray, shape (n_matrices, n_channels, n_channels)
+        Symmetric positive semi-definite matrices.
+    metric : str
+        Metric of `pyriemann.geometry.mean.gmean`.
+    weights : ndarray, shape (n_matrices,), or None
+        Non-negative weights; None weighs all equally.
+    floor : float
+        Smallest eigenvalue trusted, relative to the largest.
+
+    Returns
+    -------
+    mean : ndarray of float64, shape (n_channels, n_channels)
+        Symmetric positive semi-definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import metric_mean
+    >>> metric_mean(np.array([np.diag([1.0, 0.0]), np.diag([4.0, 0.0])])).round(6).tolist()
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    from pyriemann.geometry.mean import gmean
+
+    if weights is not None:
+        used = np.asarray(weights) > 0
+        covariances, weights = covariances[used], np.asarray(weights, dtype=np.float64)[used]
+    if len(covariances) == 1:
+        return covariances[0]
+    values, vectors = np.linalg.eigh(np.average(covariances, axis=0, weights=weights))
+    alive = trusted(values, floor)
+    if not alive.any():
+        return np.zeros_like(covariances[0])
+    basis = np.eye(len(alive)) if alive.all() else vectors[:, alive]
+    inside = _raise_to_floor(basis.T @ covariances @ basis, floor)
+    return basis @ gmean(inside, metric=metric, sample_weight=weights) @ basis.T
+
+
+def _raise_to_floor(covariances, floor):
+    """Make each matrix positive definite, on its own scale or, if it has none, on that of all."""
+    values = np.linalg.eigvalsh(covariances)
+    least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], values[:, -1].mean())
+    if (values >= least).all():
+        return covariances
+    values, vectors = np.linalg.eigh(covariances)
+    return (vectors * np.maximum(values, least)[:, None, :]) @ vectors.transpose(0, 2, 1)
+
+
 def trusted(eigenvalues, floor):
     """Which eigenvalues of a covariance matrix are signal.
 
