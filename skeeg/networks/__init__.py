@@ -1,0 +1,41 @@
+"""Networks for EEG decoding: the registry, exact fast forms, and networks that braindecode lacks.
+
+This room is torch only and knows nothing of scikit-learn. Names are imported when they are asked for, so that a fast
+kernel can be used without loading braindecode.
+"""
+
+import importlib
+
+_PUBLIC = {
+    "ADFCNN": "adfcnn",
+    "BASELINE_NETWORKS": "baseline_table",
+    "baseline_network": "baseline_table",
+    "accelerate": "acceleration",
+    "exact_convolutions": "exact",
+    "merge_kernels": "convolutions",
+    "merged_conv": "convolutions",
+    "build_network": "registry",
+    "channel_info": "registry",
+    "get_network": "registry",
+    "minimum_times": "registry",
+    "network_names": "registry",
+    "register_with_braindecode": "registry",
+    "required_signals": "registry",
+    "signal_kwargs": "registry",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    """Import a public name the first time it is used."""
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    """List the public names."""
+    return sorted({*globals(), *_PUBLIC})

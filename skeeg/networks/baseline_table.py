@@ -1,0 +1,152 @@
+"""The networks of the motor-imagery comparison: which network each name means, and its size.
+
+The comparison of thirteen networks states parameter counts. They belong to 16 electrodes, 1000 samples at 250 Hz and
+two classes; a network of the registry reproduces a count where it is the published network, and the note says why where
+it does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["BASELINE_NETWORKS", "BaselineNetwork", "baseline_network"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BaselineNetwork:
+    """One network of the comparison.
+
+    Attributes
+    ----------
+    network : str
+        Its name in the registry.
+    parameters : mapping
+        Arguments of its constructor; those of braindecode where empty.
+    published : int
+        Parameters that the comparison states.
+    trainable : int
+        Trainable parameters of this network at 16 electrodes, 1000 samples and two classes.
+    reproduced : bool
+        Whether both agree, to the digits stated.
+    note : str
+        How the network differs from the published one.
+    sfreq : float or None
+        Sampling rate its kernels or its pretrained weights are made for; None where it adapts.
+    multiple : int
+        The number of samples must be a multiple of this.
+    """
+
+    network: str
+    published: int
+    trainable: int
+    reproduced: bool
+    parameters: Mapping[str, object] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    note: str = ""
+    sfreq: float | None = 250.0
+    multiple: int = 1
+
+
+BASELINE_NETWORKS: Mapping[str, BaselineNetwork] = MappingProxyType(
+    {
+        "ShallowConv": BaselineNetwork(
+            "ShallowFBCSPNet",
+            31_600,
+            31_602,
+            True,
+            note="The published file has 40 more: a spatial bias, which the batch norm after it removes.",
+        ),
+        "DeepConv": BaselineNetwork(
+            "Deep4Net",
+            27_700,
+            276_327,
+            False,
+            note="The published file has 276,702, so 27.7 K is a slip by a factor of ten. The 375 between are biases "
+            "that the batch norm after them removes. The published network also drops out before the classifier.",
+        ),
+        "EEGNet": BaselineNetwork(
+            "EEGNet", 1_900, 1_858, True, MappingProxyType({"F1": 4, "D": 2, "F2": 8, "kernel_length": 250})
+        ),
+        "IFNet": BaselineNetwork("IFNet", 9_900, 9_858, True, MappingProxyType({"stride_factor": 10})),
+        "ADFCNN": BaselineNetwork("ADFCNN", 3_900, 3_890, True),
+        "Conformer": BaselineNetwork(
+            "EEGConformer",
+            146_800,
+            779_906,
+            False,
+            note="The comparison averages the tokens before one linear layer; the original network, which braindecode "
+            "follows, flattens them into a head of three layers.",
+        ),
+        "FBCNet": BaselineNetwork(
+            "FBCNet",
+            1_500,
+            1_474,
+            True,
+            MappingProxyType({"n_bands": 2, "stride_factor": 2}),
+        ),
+        "EDPNet": BaselineNetwork(
+            "SSTDPN",
+            30_600,
+            12_460,
+            False,
+            note="The published file takes the variance over the windows where the samples of a window are meant, "
+            "which makes its feature vector longer. braindecode has the intended network, with an equal encoder.",
+        ),
+        "BIOT": BaselineNetwork("BIOT", 3_200_000, 3_193_090, True, sfreq=200.0),
+        "BENDR": BaselineNetwork(
+            "BENDR",
+            4_000_000,
+            157_135_931,
+            False,
+            note="The stated size is that of the convolutional encoder alone (3,965,952); braindecode's class holds "
+            "the contextualiser too.",
+            sfreq=256.0,
+        ),
+        "LaBraM": BaselineNetwork(
+            "InterpolatedLaBraM",
+            5_800_000,
+            5_818_338,
+            True,
+            note="The interpolating form takes any montage; the interpolation has no parameters.",
+            sfreq=200.0,
+            multiple=200,
+        ),
+        "CBraMod": BaselineNetwork(
+            "CBraMod",
+            4_000_000,
+            4_955_802,
+            False,
+            note="4.0 M is the figure of the network's paper; the backbone itself has 4,924,000.",
+            sfreq=200.0,
+            multiple=200,
+        ),
+        "EEGPT": BaselineNetwork("EEGPT", 25_000_000, 25_321_269, True, note="25.3 M, stated as 25.0 M.", sfreq=256.0),
+    }
+)
+
+
+def baseline_network(name: str) -> BaselineNetwork:
+    """Look up a network of the comparison.
+
+    Parameters
+    ----------
+    name : str
+        One of the thirteen names, as the comparison writes them.
+
+    Returns
+    -------
+    BaselineNetwork
+        Its entry.
+
+    Examples
+    --------
+    >>> entry = baseline_network("ShallowConv")
+    >>> entry.network, entry.trainable
+    ('ShallowFBCSPNet', 31602)
+    """
+    if name not in BASELINE_NETWORKS:
+        near = difflib.get_close_matches(name, BASELINE_NETWORKS, n=3, cutoff=0.4) or list(BASELINE_NETWORKS)
+        raise ValueError(f"unknown baseline network {name!r}; nearest names: {', '.join(near)}")
+    return BASELINE_NETWORKS[name]

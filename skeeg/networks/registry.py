@@ -1,0 +1,433 @@
+"""Networks by name, and what each of them needs to be built.
+
+A network is named as braindecode names it (``"EEGNet"``, ``"ShallowFBCSPNet"``, ...), as skeeg names its own
+(``"ADFCNN"``), or given as a class. braindecode is heavy and is imported only when a name is looked up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+__all__ = [
+    "build_network",
+    "channel_info",
+    "get_network",
+    "minimum_times",
+    "network_names",
+    "register_with_braindecode",
+    "required_signals",
+    "signal_kwargs",
+]
+
+_SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")
+_OWN = {"ADFCNN": "skeeg.networks.adfcnn"}
+
+# BENDR has a montage of its own and refuses any other description of the channels, though it takes any number of them.
+_REFUSE_MONTAGE = frozenset({"BENDR"})
+_HINTS = {
+    "Labram": "It takes LaBraM's own 128 electrodes only; 'InterpolatedLaBraM' takes any montage.",
+    "REVE": "It downloads electrode positions from the hub when it is built.",
+    "BENDR": "'InterpolatedBENDR' maps any montage to BENDR's own.",
+    "AttnSleep": "Its d_model must be the number of steps its feature extractor gives; set d_model to what is said.",
+}
+# The longest signal that minimum_times tries.
+_LONGEST = 2**15
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silence what braindecode says about its own future and about sizes it adapts by itself."""
+    import mne
+
+    with warnings.catch_warnings(), mne.use_log_level("error"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@functools.cache
+def _braindecode_networks() -> dict[str, type[nn.Module]]:
+    with _quiet():
+        from braindecode.models.util import interpolated_models_dict, models_dict
+
+        importlib.import_module("braindecode.models")
+    return {**models_dict, **interpolated_models_dict}
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of all networks that :func:`get_network` knows, sorted.
+
+    Returns
+    -------
+    tuple of str
+        braindecode's names, its channel-interpolating variants, and skeeg's own.
+
+    Examples
+    --------
+    >>> "EEGNet" in network_names() and "ADFCNN" in network_names()
+    True
+    """
+    return tuple(sorted({*_braindecode_networks(), *_OWN}))
+
+
+def get_network(network: str | type[nn.Module]) -> type[nn.Module]:
+    """Class of a network given by name or as a class.
+
+    Parameters
+    ----------
+    network : str or subclass of torch.nn.Module
+        A name from :func:`network_names`, or a class, which is handed back.
+
+    Returns
+    -------
+    type
+        The class.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message offers the nearest names.
+    TypeError
+        If ``network`` is neither a string nor a module class.
+
+    Examples
+    --------
+    >>> get_network("EEGNet").__name__
+    'EEGNet'
+    """
+    if isinstance(network, type) and issubclass(network, nn.Module):
+        return network
+    if not isinstance(network, str):
+        raise TypeError(f"network must be a name or a torch.nn.Module class, got {type(network).__name__}: {network!r}")
+    if network in _OWN:
+        return getattr(importlib.import_module(_OWN[network]), network)
+    known = _braindecode_networks()
+    if network in known:
+        return known[network]
+    lower = {name.lower(): name for name in network_names()}
+    near = difflib.get_close_matches(network.lower(), lower, n=5, cutoff=0.5)
+    offer = ", ".join(repr(lower[name]) for name in near) or "see skeeg.networks.network_names()"
+    raise ValueError(f"unknown network {network!r}; nearest names: {offer}")
+
+
+def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
+    """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``.
+
+    Never called at import: it changes braindecode's registry, which is the user's to decide.
+
+    Parameters
+    ----------
+    *networks : subclass of braindecode.models.base.EEGModuleMixin
+        Classes to add beside skeeg's own.
+
+    Returns
+    -------
+    tuple of str
+        The names that were added, or were there already.
+
+    Examples
+    --------
+    >>> register_with_braindecode()
+    ('ADFCNN',)
+    """
+    _braindecode_networks()
+    from braindecode.models.util import models_dict
+
+    classes = {name: get_network(name) for name in _OWN} | {cls.__name__: cls for cls in networks}
+    for name, cls in classes.items():
+        if models_dict.get(name, cls) is not cls:
+            raise ValueError(f"braindecode already has another network named {name!r}: {models_dict[name]}")
+        models_dict[name] = cls
+    return tuple(classes)
+
+
+def channel_info(ch_names: Sequence[str]) -> list[dict]:
+    """Describe channels by name as ``mne.Info["chs"]`` does, with positions of MNE's ``standard_1005``.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Electrode names, in any case ("FP1" is "Fp1"). A name that ``standard_1005`` lacks gets no position (NaN).
+
+    Returns
+    -------
+    list of dict
+        One description a channel; ``loc[:3]`` is the position in metres, in the head frame.
+
+    Examples
+    --------
+    >>> info = channel_info(["FP1", "Cz"])
+    >>> info[0]["ch_name"], info[1]["loc"].shape
+    ('Fp1', (12,))
+    """
+    import mne
+
+    montage = _standard_montage()
+    canonical = {name.lower(): name for name in montage.ch_names}
+    names = [canonical.get(name.lower(), name) for name in ch_names]
+    info = mne.create_info(names, 1.0, "eeg", verbose="error")
+    info.set_montage(montage, on_missing="ignore", verbose="error")
+    return info["chs"]
+
+
+@functools.cache
+def _standard_montage():
+    import mne
+
+    # The montage is called colin27_1005 from MNE 1.13 on.
+    names = mne.channels.get_builtin_montages()
+    return mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in names else "standard_1005")
+
+
+def required_signals(network: str | type[nn.Module]) -> tuple[str, ...]:
+    """Signal parameters that a network cannot be built without.
+
+    Parameters
+    ----------
+    network : str or class
+        The network.
+
+    Returns
+    -------
+    tuple of str
+        Some of ``n_chans``, ``n_times``, ``n_outputs``, ``sfreq`` and ``chs_info``. For a class that braindecode does
+        not describe, those that its constructor gives no default.
+
+    Examples
+    --------
+    >>> sorted(required_signals("FBCNet"))
+    ['n_chans', 'n_outputs', 'n_times', 'sfreq']
+    """
+    cls = get_network(network)
+    parameters = inspect.signature(cls.__init__).parameters
+    needed = {name for name in _SIGNALS if name in parameters and parameters[name].default is inspect.Parameter.empty}
+    if _braindecode_networks().get(cls.__name__) is cls:
+        from braindecode.models.util import models_mandatory_parameters
+
+        needed.update(*(required for name, required, _ in models_mandatory_parameters if name == cls.__name__))
+    return tuple(name for name in _SIGNALS if name in needed)
+
+
+def signal_kwargs(
+    network: str | type[nn.Module],
+    *,
+    n_chans: int,
+    n_times: int,
+    n_outputs: int,
+    sfreq: float | None = None,
+    chs_info: list[dict] | None = None,
+) -> dict:
+    """Signal parameters for a network's constructor: those that it takes and that are known.
+
+    Parameters
+    ----------
+    network : str or class
+        The network.
+    n_chans, n_times, n_outputs : int
+        Electrodes, samples, and classes or targets.
+    sfreq : float or None
+        Sampling rate in hertz.
+    chs_info : list of dict or None
+        Channel descriptions, as :func:`channel_info` gives them.
+
+    Returns
+    -------
+    dict
+        Keyword arguments.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot do without a parameter that is None.
+
+    Examples
+    --------
+    >>> signal_kwargs("EEGNet", n_chans=3, n_times=500, n_outputs=2)
+    {'n_chans': 3, 'n_times': 500, 'n_outputs': 2}
+    """
+    cls = get_network(network)
+    given = {"n_chans": n_chans, "n_times": n_times, "n_outputs": n_outputs, "sfreq": sfreq, "chs_info": chs_info}
+    wish = {"sfreq": "the sampling rate, sfreq", "chs_info": "the electrode names, ch_names"}
+    missing = [wish.get(name, name) for name in required_signals(cls) if given[name] is None]
+    if missing:
+        raise ValueError(f"{cls.__name__} needs {' and '.join(missing)}; none was given and the data carry none")
+    if cls.__name__ in _REFUSE_MONTAGE:
+        given["chs_info"] = None
+    parameters = inspect.signature(cls.__init__).parameters
+    return {name: value for name, value in given.items() if value is not None and name in parameters}
+
+
+def build_network(
+    network: str | type[nn.Module],
+    *,
+    n_chans: int,
+    n_times: int,
+    n_outputs: int,
+    sfreq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    parameters: Mapping[str, object] | None = None,
+) -> nn.Module:
+    """Build a network for given signals.
+
+    Parameters
+    ----------
+    network : str or class
+        The network.
+    n_chans, n_times, n_outputs : int
+        Electrodes, samples, and classes or targets.
+    sfreq : float or None
+        Sampling rate in hertz.
+    ch_names : sequence of str or None
+        Electrode names, for the networks that use positions.
+    parameters : mapping or None
+        Further arguments of the constructor, such as ``{"F1": 4}``.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network, freshly initialised from torch's global random state, in training mode.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is unknown or a needed signal is not given.
+
+    Examples
+    --------
+    >>> module = build_network("EEGNet", n_chans=3, n_times=500, n_outputs=2, parameters={"F1": 4})
+    >>> module.F1
+    4
+    """
+    cls = get_network(network)
+    parameters = dict(parameters or {})
+    _check_parameters(cls, parameters)
+    chs_info = None
+    if ch_names is not None and "chs_info" in inspect.signature(cls.__init__).parameters:
+        chs_info = channel_info(ch_names)
+    signals = signal_kwargs(cls, n_chans=n_chans, n_times=n_times, n_outputs=n_outputs, sfreq=sfreq, chs_info=chs_info)
+    with _quiet():
+        try:
+            return _construct(cls, signals | parameters).train()
+        except Exception as error:
+            if cls.__name__ in _HINTS:
+                error.add_note(_HINTS[cls.__name__])
+            raise
+
+
+def _check_parameters(cls: type[nn.Module], parameters: Mapping[str, object]) -> None:
+    """Refuse a constructor argument that the network does not have, offering the nearest."""
+    known = set(inspect.signature(cls.__init__).parameters)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
+        if _braindecode_networks().get(cls.__name__) is not cls:
+            return
+        # The interpolating variants hand the rest to the network they wrap, which is their base class.
+        known.update(*(inspect.signature(base.__init__).parameters for base in cls.__mro__[1:-1]))
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or sorted(known - {"self", "args", "kwargs", *_SIGNALS})
+            raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(near)}")
+
+
+def _construct(cls: type[nn.Module], arguments: dict) -> nn.Module:
+    """Build the class, also where braindecode's merged front layer cannot take one electrode."""
+    if arguments.get("n_chans") == 1 and cls.__name__ in {"ShallowFBCSPNet", "Deep4Net"}:
+        from skeeg.networks.acceleration import one_electrode
+
+        return one_electrode(cls, arguments)
+    return cls(**arguments)
+
+
+def minimum_times(
+    network: str | type[nn.Module],
+    *,
+    n_chans: int,
+    n_outputs: int = 2,
+    sfreq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    parameters: Mapping[str, object] | None = None,
+) -> int:
+    """Smallest number of samples that a network accepts.
+
+    Found by trying: the network is built and run on noise at lengths that double until one is accepted, then by
+    bisection. A length counts when the output is finite in training and in evaluation. The answer is remembered, and
+    torch's global random state is left as it was.
+
+    Parameters
+    ----------
+    network, n_chans, n_outputs, sfreq, ch_names, parameters
+        As in :func:`build_network`.
+
+    Returns
+    -------
+    int
+        The smallest ``n_times``.
+
+    Raises
+    ------
+    ValueError
+        If no length up to 32768 samples is accepted; the cause is the network's own error.
+
+    Examples
+    --------
+    >>> minimum_times("EEGNet", n_chans=3)
+    27
+    """
+    items = tuple(sorted((parameters or {}).items()))
+    names = None if ch_names is None else tuple(ch_names)
+    arguments = (get_network(network), n_chans, n_outputs, sfreq, names, items)
+    try:
+        return _search_times(*arguments)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return _search_times.__wrapped__(*arguments)
+
+
+@functools.lru_cache(maxsize=256)
+def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
+    def refusal(n_times):
+        return _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, dict(parameters))
+
+    low, high = 0, 1
+    while (error := refusal(high)) is not None:
+        low, high = high, 2 * high
+        if high > _LONGEST:
+            raise ValueError(
+                f"{cls.__name__} accepts no length up to {_LONGEST} samples at {n_chans} channels"
+            ) from error
+    while high - low > 1:
+        middle = (low + high) // 2
+        if refusal(middle) is None:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters) -> Exception | None:
+    """Error that a network raises at a length, or None where it works."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _quiet():
+        torch.manual_seed(0)
+        try:
+            module = build_network(
+                cls,
+                n_chans=n_chans,
+                n_times=n_times,
+                n_outputs=n_outputs,
+                sfreq=sfreq,
+                ch_names=ch_names,
+                parameters=parameters,
+            )
+            x = torch.randn(2, n_chans, n_times)
+            finite = all(bool(torch.isfinite(module.train(mode)(x)).all()) for mode in (True, False))
+        except Exception as error:  # noqa: BLE001 - a network may refuse a length in any way it likes
+            return error
+    return None if finite else ValueError(f"{cls.__name__} gives values that are not finite at {n_times} samples")
