@@ -1,0 +1,534 @@
+"""BEIRA's networks: an interpretable front end, then an encoder and a decoder, one such network for each region."""
+
+import math
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .layers import cheap_dropout, depthwise_conv1d, same_padding, time_major_conv1d
+
+with warnings.catch_warnings():
+    # braindecode announces changes of its own at import; they are not for the user of this network.
+    warnings.simplefilter("ignore", FutureWarning)
+    from braindecode.models.base import EEGModuleMixin
+
+RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
+
+
+class ConvBlock(nn.Module):
+    """Convolution over time, layer normalisation over channels, activation, dropout, maximum over time.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    kernel_size : int
+        Samples of the kernel.
+    stride : int
+        Samples of which the maximum is taken; 1 keeps all.
+    activation : type of torch.nn.Module
+        Element-wise nonlinearity.
+    drop_prob : float
+        Dropout probability.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.network import ConvBlock
+    >>> ConvBlock(4, 8, 3, stride=2)(torch.zeros(1, 4, 20)).shape
+    torch.Size([1, 8, 10])
+    """
+
+    def __init__(self, n_in, n_out, kernel_size, stride=1, activation=nn.GELU, drop_prob=0.3):
+        super().__init__()
+        self.conv1d = nn.Conv1d(n_in, n_out, kernel_size, bias=False)
+        self.norm = nn.LayerNorm(n_out)
+        self.activation = activation()
+        self.drop_prob = drop_prob
+        self.stride = stride
+
+    def forward(self, x):
+        """Map (batch, n_in, times) to (batch, n_out, times // stride)."""
+        x = self.conv1d(F.pad(x, same_padding(self.conv1d.kernel_size[0])))
+        x = self.activation(self.norm(x.mT).mT)
+        return F.max_pool1d(F.dropout(x, self.drop_prob, self.training), self.stride)
+
+    def forward_time_major(self, x):
+        """Map (batch, times, n_in) to (batch, times // stride, n_out), the same numbers."""
+        x = self.activation(self.norm(time_major_conv1d(x, self.conv1d.weight)))
+        x = cheap_dropout(x, self.drop_prob, self.training)
+        if self.stride == 1:
+            return x
+        n_steps = x.shape[1] // self.stride
+        return x[:, : n_steps * self.stride].unflatten(1, (n_steps, self.stride)).amax(2)
+
+
+class UpsampleBlock(nn.Module):
+    """`ConvBlock` followed by linear interpolation in time.
+
+    Parameters
+    ----------
+    n_in, n_out, kernel_size, activation, drop_prob
+        Of the block.
+    scale : int
+        How many samples each becomes.
+    """
+
+    def __init__(self, n_in, n_out, kernel_size, scale, activation=nn.GELU, drop_prob=0.3):
+        super().__init__()
+        self.conv_block = ConvBlock(n_in, n_out, kernel_size, 1, activation, drop_prob)
+        self.scale = scale
+
+    def forward(self, x):
+        """Map (batch, n_in, times) to (batch, n_out, times * scale)."""
+        return interpolate(self.conv_block(x), self.scale)
+
+
+def interpolate(x, scale):
+    """Interpolate (batch, channels, times) linearly in time, with the end values held."""
+    return x if scale == 1 else F.interpolate(x, scale_factor=float(scale), mode="linear", align_corners=False)
+
+
+class FrontEnd(nn.Module):
+    """Branches that each unmix, filter, rectify and smooth: an electrode and a frequency pattern can be read off each.
+
+    The names of the parts are those of the published state dict.
+
+    Parameters
+    ----------
+    n_chans : int
+        Electrodes.
+    n_branches : int
+        Branches.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter.
+    rectifier : {"relu", "abs"}
+        Half-wave as published, or full-wave.
+    unmixing_norm_affine : bool
+        Scale and shift after the spatial filter.
+    """
+
+    def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
+        super().__init__()
+        if rectifier not in RECTIFIERS:
+            raise ValueError(f"rectifier: got {rectifier!r}, expected 'relu' or 'abs'.")
+        self.rectifier = rectifier
+        self.unmixing_layer = nn.Conv1d(n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=unmixing_norm_affine)
+        self.band_pass = nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same")
+        self.norm = nn.BatchNorm1d(n_branches, affine=False)
+        self.low_pass = nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same")
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
+        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
+        x = RECTIFIERS[self.rectifier](self.norm(self.band_pass(x)))
+        return self.low_pass(x)
+
+
+def joint_front_end(fronts, x):
+    """Run several front ends on the same recording in one pass.
+
+    Parameters
+    ----------
+    fronts : sequence of FrontEnd
+        One for each region.
+    x : Tensor, shape (batch, n_chans, times)
+        Recording.
+
+    Returns
+    -------
+    envelopes : Tensor, shape (batch, n_regions, n_branches, times)
+        What each front end would give.
+    """
+
+    def stack(layer, parameter):
+        return torch.cat([getattr(getattr(front, layer), parameter) for front in fronts])
+
+    x = F.conv1d(x, stack("unmixing_layer", "weight"), stack("unmixing_layer", "bias"))
+    x = _joint_norm([front.unmixed_channels_batchnorm for front in fronts], x)
+    x = _joint_norm([front.norm for front in fronts], depthwise_conv1d(x, stack("band_pass", "weight")))
+    x = depthwise_conv1d(RECTIFIERS[fronts[0].rectifier](x), stack("low_pass", "weight"))
+    return (x + stack("low_pass", "bias")[:, None]).unflatten(1, (len(fronts), -1))
+
+
+def _joint_norm(norms, x):
+    """Batch normalisation of the channels of several layers at once, with their running statistics kept up."""
+    first = norms[0]
+    mean, variance = (torch.cat([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
+    weight, bias = (
+        torch.cat([getattr(norm, name) for norm in norms]) if first.affine else None for name in ("weight", "bias")
+    )
+    x = F.batch_norm(x, mean, variance, weight, bias, first.training, first.momentum, first.eps)
+    if first.training:
+        size = first.num_features
+        with torch.no_grad():
+            for norm, new_mean, new_variance in zip(norms, mean.split(size), variance.split(size), strict=True):
+                norm.running_mean.copy_(new_mean)
+                norm.running_var.copy_(new_variance)
+                norm.num_batches_tracked += 1
+    return x
+
+
+class _EncoderDecoder(nn.Module):
+    """Front end, encoder and decoder; the names of the parts are those of the published state dict."""
+
+    def build(self, n_chans, n_outputs, front, sizes, activation, drop_prob):
+        """Make the parts.
+
+        Parameters
+        ----------
+        n_chans, n_outputs : int
+            Electrodes and output signals.
+        front : tuple
+            Arguments of `FrontEnd` after the first.
+        sizes : tuple
+            ``channels``, ``kernel_sizes``, ``strides`` and ``decoder_reduce``.
+        activation : type of torch.nn.Module
+            Element-wise nonlinearity.
+        drop_prob : float
+            Dropout probability.
+        """
+        channels, kernel_sizes, strides, decoder_reduce = sizes
+        _check_sizes(*sizes)
+        self.artur_block = FrontEnd(n_chans, *front)
+        self.spatial_reduce = ConvBlock(front[0], channels[0], 3, 1, activation, drop_prob)
+        self.downsample_blocks = nn.ModuleList(
+            ConvBlock(*step, activation, drop_prob)
+            for step in zip(channels[:-1], channels[1:], kernel_sizes, strides, strict=True)
+        )
+        widths = [width // decoder_reduce for width in channels[:-1]] + [channels[-1]]
+        steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strides, strict=True))
+        self.upsample_blocks = nn.ModuleList(UpsampleBlock(*step, activation, drop_prob) for step in reversed(steps))
+        self.conv1x1_one = nn.Conv1d(widths[0], n_outputs, 1)
+        return self
+
+    def run_plain(self, x):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times'), layer by layer as published."""
+        x = self.spatial_reduce(self.artur_block(x))
+        for block in (*self.downsample_blocks, *self.upsample_blocks):
+            x = block(x)
+        return self.conv1x1_one(x)
+
+    def run_decoder(self, envelopes):
+        """Map envelopes (batch, n_branches, times) to (batch, n_outputs, times'), time-major within."""
+        x = self.spatial_reduce.forward_time_major(envelopes.mT.contiguous())
+        for block in self.downsample_blocks:
+            x = block.forward_time_major(x)
+        scale = 1
+        for block in self.upsample_blocks:
+            x = interpolate(x.mT, scale).mT.contiguous()
+            x, scale = block.conv_block.forward_time_major(x), block.scale
+        # The last layer acts on single samples, so it may come before the interpolation, on few samples instead of all.
+        return interpolate(self.conv1x1_one(x.mT), scale)
+
+
+def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
+    """Refuse an encoder whose parts do not match."""
+    for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
+        if len(sizes) != len(channels) - 1:
+            raise ValueError(
+                f"{name}: got {len(sizes)} values for {len(channels)} channels, expected {len(channels) - 1}."
+            )
+    if decoder_reduce < 1 or min(channels[:-1], default=1) < decoder_reduce:
+        raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
+
+
+class BEIRA(EEGModuleMixin, nn.Module):
+    r"""BEIRA: BOLD of deep structures from scalp EEG, from Kovalev et al. (2022) [1]_.
+
+    :bdg-success:`Convolution` :bdg-warning:`Interpretability`
+
+    Branch m of region r sees :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an encoder
+    and a decoder turn the envelopes into the region's BOLD signal at the rate of the EEG. Each region has a complete
+    network of its own.
+
+    Parameters
+    ----------
+    n_branches : int
+        Branches of a region.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter; the published 51 are for 100 Hz.
+    channels : tuple of int
+        Widths of the encoder.
+    kernel_sizes, strides : tuple of int
+        Kernel and pooling of each encoder block after the first; one value less than `channels`.
+    decoder_reduce : int
+        How much narrower the decoder is than the encoder.
+    rectifier : {"relu", "abs"}
+        Half-wave rectification as published, or full-wave.
+    unmixing_norm_affine : bool
+        Scale and shift after the spatial filters, as in the follow-up's released checkpoints.
+    grouped : bool
+        Compute the regions together, which gives the same numbers faster; False runs the networks one by one.
+    activation : type of torch.nn.Module
+        Element-wise nonlinearity of encoder and decoder.
+    drop_prob : float
+        Dropout probability.
+
+    Notes
+    -----
+    The output is as long as the input rounded down to a multiple of `decimation`. The state dict is that of the
+    published code, ``models.{region}.…``, whatever `grouped` says. ``dilation`` and ``n_freqs`` of the published
+    constructor have no effect there and do not exist here.
+
+    References
+    ----------
+    .. [1] Kovalev, A., Mikheev, I., & Ossadtchi, A. (2022). fMRI from EEG is only deep learning away: the use of
+       interpretable DL to unravel EEG-fMRI relationships. arXiv:2211.02024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRA
+    >>> network = BEIRA(n_chans=30, n_outputs=8)
+    >>> sum(p.numel() for p in network.parameters()), network.decimation
+    (1960456, 256)
+    >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 100)).shape
+    torch.Size([1, 2, 100])
+    """
+
+    def __init__(
+        self,
+        n_chans=None,
+        n_outputs=None,
+        n_times=None,
+        n_branches: int = 16,
+        filter_length: int = 51,
+        envelope_length: int = 51,
+        channels: tuple = (128, 128, 128, 128),
+        kernel_sizes: tuple = (5, 5, 3),
+        strides: tuple = (8, 8, 4),
+        decoder_reduce: int = 4,
+        rectifier: str = "relu",
+        unmixing_norm_affine: bool = False,
+        grouped: bool = True,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.3,
+        chs_info=None,
+        input_window_seconds=None,
+        sfreq=None,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
+        sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
+        self.grouped, self.decimation = grouped, math.prod(strides)
+        _check_n_times(n_times, self.decimation)
+        self.models = nn.ModuleList(
+            _EncoderDecoder().build(self.n_chans, 1, front, sizes, activation, drop_prob) for _ in range(self.n_outputs)
+        )
+        self.mapping = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}  # one bare network
+
+    @property
+    def final_layer(self):
+        """Last layers, one for each region."""
+        return nn.ModuleList(model.conv1x1_one for model in self.models)
+
+    def envelopes(self, x):
+        """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
+        return joint_front_end([model.artur_block for model in self.models], x)
+
+    def decode(self, envelopes):
+        """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
+        return torch.cat([model.run_decoder(envelopes[:, region]) for region, model in enumerate(self.models)], dim=1)
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
+        _check_n_times(x.shape[-1], self.decimation)
+        if self.grouped:
+            return self.decode(self.envelopes(x))
+        return torch.cat([model.run_plain(x) for model in self.models], dim=1)
+
+
+class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
+    """BEIRA with one network for all regions, from Kovalev et al. (2022).
+
+    :bdg-success:`Convolution` :bdg-warning:`Interpretability`
+
+    One front end, encoder and decoder, and one output channel a region. With one output this is also the layout of the
+    follow-up's released checkpoints.
+
+    Parameters
+    ----------
+    n_branches, filter_length, envelope_length, channels, kernel_sizes, strides, decoder_reduce, rectifier
+        As in `BEIRA`; the defaults are those of the published class.
+    unmixing_norm_affine, grouped, activation, drop_prob
+        As in `BEIRA`.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import SharedBEIRA
+    >>> sum(p.numel() for p in SharedBEIRA(n_chans=30, n_outputs=21).parameters())
+    11251
+    """
+
+    def __init__(
+        self,
+        n_chans=None,
+        n_outputs=None,
+        n_times=None,
+        n_branches: int = 5,
+        filter_length: int = 51,
+        envelope_length: int = 51,
+        channels: tuple = (8, 16, 32, 32),
+        kernel_sizes: tuple = (3, 3, 3),
+        strides: tuple = (4, 4, 4),
+        decoder_reduce: int = 1,
+        rectifier: str = "relu",
+        unmixing_norm_affine: bool = False,
+        grouped: bool = True,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.3,
+        chs_info=None,
+        input_window_seconds=None,
+        sfreq=None,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
+        sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
+        self.grouped, self.decimation = grouped, math.prod(strides)
+        _check_n_times(n_times, self.decimation)
+        self.build(self.n_chans, self.n_outputs, front, sizes, activation, drop_prob)
+
+    @property
+    def final_layer(self):
+        """Last layer."""
+        return self.conv1x1_one
+
+    def envelopes(self, x):
+        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
+        return joint_front_end([self.artur_block], x)
+
+    def decode(self, envelopes):
+        """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
+        return self.run_decoder(envelopes[:, 0])
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
+        _check_n_times(x.shape[-1], self.decimation)
+        return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x)
+
+
+def _check_n_times(n_times, decimation):
+    """Refuse a recording that the pooling would reduce to nothing."""
+    if n_times is not None and n_times < decimation:
+        raise ValueError(f"n_times: got {n_times} samples, the network needs at least {decimation}.")
+
+
+class BEIRAManyToOne(EEGModuleMixin, nn.Module):
+    """Ancestor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
+
+    :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
+
+    Parameters
+    ----------
+    n_branches : int
+        Branches.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter.
+    downsampling : int
+        Samples of an envelope of which the maximum is taken.
+    hidden_size : int
+        Units of the LSTM, for each direction.
+    bidirectional : bool
+        Whether the LSTM also runs backwards.
+    unused_layers : bool
+        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
+        whole.
+    activation : type of torch.nn.Module or None
+        Rectifier; None is the published leaky ReLU of slope -1, which is the absolute value.
+    drop_prob : float
+        Dropout between the layers of the LSTM; the published value is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRAManyToOne
+    >>> BEIRAManyToOne(n_chans=5, n_outputs=2, n_times=128)(torch.zeros(3, 5, 128)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        n_chans=None,
+        n_outputs=None,
+        n_times=None,
+        n_branches: int = 16,
+        filter_length: int = 51,
+        envelope_length: int = 51,
+        downsampling: int = 32,
+        hidden_size: int = 16,
+        bidirectional: bool = True,
+        unused_layers: bool = False,
+        activation: type[nn.Module] | None = None,
+        drop_prob: float = 0.0,
+        chs_info=None,
+        input_window_seconds=None,
+        sfreq=None,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        self.decimation = downsampling
+        _check_n_times(n_times, downsampling)
+        self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
+        self.detector = nn.Sequential(
+            nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same"),
+            nn.BatchNorm1d(n_branches, affine=False),
+            nn.LeakyReLU(-1.0) if activation is None else activation(),
+            nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
+        )
+        if unused_layers:
+            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
+        self.lstm = nn.LSTM(
+            n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
+        )
+        width = hidden_size * (2 if bidirectional else 1)
+        self.bn_last = nn.BatchNorm1d(width, affine=False)
+        self.fc_last = nn.Linear(width, self.n_outputs)
+        if unused_layers:
+            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
+
+    @property
+    def final_layer(self):
+        """Last layer."""
+        return self.fc_last
+
+    def envelopes(self, x):
+        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
+        first, norm, rectifier, last = self.detector
+        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
+        x = rectifier(norm(depthwise_conv1d(x, first.weight)))
+        return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
+
+    def decode(self, envelopes):
+        """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
+        x = F.max_pool1d(envelopes[:, 0], self.decimation)
+        return self.fc_last(self.bn_last(self.lstm(x.mT)[0][:, -1]))
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""
+        _check_n_times(x.shape[-1], self.decimation)
+        return self.decode(self.envelopes(x))
