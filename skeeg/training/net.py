@@ -12,6 +12,8 @@ from tqdm import tqdm
 class Trials(torch.utils.data.Dataset):
     """Trials and targets as two tensors.
 
+    A subclass that cuts its batches from elsewhere overrides ``__len__``, ``take``, ``to`` and ``device``.
+
     Parameters
     ----------
     X : ndarray or Tensor, shape (n_trials, ...)
@@ -31,6 +33,15 @@ class Trials(torch.utils.data.Dataset):
     def __getitem__(self, index):
         """One trial and its target."""
         return self.X[index], self.y[index]
+
+    @property
+    def device(self):
+        """Where the trials are."""
+        return self.X.device
+
+    def take(self, index):
+        """Trials and targets at these indices, as one batch."""
+        return self.X.index_select(0, index), self.y.index_select(0, index)
 
     def to(self, device):
         """Copy the trials to another device."""
@@ -56,16 +67,14 @@ class Batches:
 
     def __iter__(self):
         """Go once over all trials."""
-        X, y = self.dataset.X, self.dataset.y
-        if not self.shuffle:
-            yield from zip(X.split(self.batch_size), y.split(self.batch_size), strict=True)
-            return
-        order = torch.randperm(len(X)).to(X.device)  # drawn on the CPU, so that a seed means the same on every device
+        n = len(self.dataset)
+        # drawn on the CPU, so that a seed means the same on every device
+        order = (torch.randperm(n) if self.shuffle else torch.arange(n)).to(self.dataset.device)
         chunks = list(order.split(self.batch_size))
-        if len(chunks) > 1 and len(chunks[-1]) == 1:
+        if self.shuffle and len(chunks) > 1 and len(chunks[-1]) == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
         for chunk in chunks:
-            yield X.index_select(0, chunk), y.index_select(0, chunk)
+            yield self.dataset.take(chunk)
 
 
 class TrainingNet(NeuralNet):

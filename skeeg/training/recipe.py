@@ -194,15 +194,15 @@ def train(
     ----------
     module : torch.nn.Module
         Network; trained in place and left on the CPU, in evaluation mode.
-    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
-        Inputs.
-    y : ndarray or Tensor, shape (n_trials,) or (n_trials, n_outputs)
+    X : ndarray or Tensor, shape (n_trials, n_channels, n_times), or Trials
+        Inputs; Trials bring their targets along.
+    y : ndarray or Tensor, shape (n_trials,) or (n_trials, n_outputs), or None
         Class indices or targets.
     recipe : Recipe
         How to train.
     loss : str or torch.nn.Module
         Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
-    validation : tuple (X, y) or None
+    validation : tuple (X, y), tuple (Trials,), or None
         Trials to watch, and to stop early by where the recipe has a ``patience``.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
@@ -227,14 +227,19 @@ def train(
     >>> len(train(module, X, y, Recipe(max_epochs=3)).history)
     3
     """
-    held = None if validation is None else Trials(*validation)
+    held = None if validation is None else _as_trials(*validation)
     settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, **parts}
     net = make_net(module, recipe.check(), make_loss(loss), validation=held, **settings)
     module.eval()  # parts that are not trained stay so
     with exact_convolutions():
-        net.fit(Trials(X, y))
+        net.fit(_as_trials(X, y))
     net.module_.to("cpu").eval()
     return net
+
+
+def _as_trials(X, y=None):
+    """Trials of arrays; Trials as they are."""
+    return X if isinstance(X, Trials) else Trials(X, y)
 
 
 def _silent(message):
