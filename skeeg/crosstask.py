@@ -1,0 +1,394 @@
+"""Train on one task, adapt on a few trials of another: the protocol, as an ordinary MOABB evaluation.
+
+Three parts, each of use alone:
+
+- `CrossTaskDataset` joins two MOABB datasets (one recorded during execution, one during imagery, of the same people or
+  of others) into one whose sessions name the task;
+- `CrossTaskEvaluation` runs any pipelines on it, with `CrossTaskSplitter`: fit on the source task, with k labelled
+  trials of the target task as ``X_target_labeled`` and ``y_target_labeled``, score the rest of the target task;
+- `PooledTarget` lets a pipeline that knows nothing of target trials use them: it trains on source, target or both.
+"""
+
+import mne
+import numpy as np
+from moabb.datasets.base import BaseDataset
+from moabb.datasets.preprocessing import SetRawAnnotations
+from moabb.evaluations.base import BaseEvaluation
+from sklearn import config_context
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from .pooling import PooledTarget
+
+__all__ = ["CrossTaskDataset", "CrossTaskEvaluation", "CrossTaskSplitter"]
+
+_SOURCES = ("own", "others", "all")
+
+
+class CrossTaskDataset(BaseDataset):
+    """Two MOABB datasets as one: a task to learn from and a task to decode.
+
+    Every session is named after its task (``"0execution"``, ``"1imagery"``, ...). Trials start where each dataset's own
+    interval starts and have the shorter of the two lengths; events are those that both datasets have.
+
+    Parameters
+    ----------
+    source, target : moabb.datasets.base.BaseDataset
+        Recordings of the task to learn from and of the task to decode.
+    same_people : bool
+        Whether subject n of one is subject n of the other. Otherwise subjects are numbered anew, those of `source`
+        first.
+    tasks : tuple of two str
+        Names of the two tasks, letters only.
+
+    Attributes
+    ----------
+    people : dict of int to dict of str to int
+        For each subject of this dataset, its number in the dataset of each task it took part in.
+
+    Examples
+    --------
+    >>> from moabb.datasets import PhysionetMI
+    >>> from skeeg.crosstask import CrossTaskDataset
+    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
+    >>> dataset.people[1], dataset.interval
+    ({'execution': 1, 'imagery': 1}, [0, 3])
+    """
+
+    def __init__(self, source, target, same_people, tasks=("execution", "imagery")):
+        self.source, self.target, self.same_people, self.tasks = source, target, same_people, tuple(tasks)
+        if len(self.tasks) != 2 or not all(task.isalpha() for task in self.tasks) or self.tasks[0] == self.tasks[1]:
+            raise ValueError(f"tasks: expected two different names made of letters, got {tasks!r}.")
+        events = [event for event in source.event_id if event in target.event_id]
+        if not events:
+            raise ValueError(f"target: {target.code} has none of the events of {source.code}.")
+        self.people = self._list_people()
+        super().__init__(
+            subjects=list(self.people),
+            sessions_per_subject=source.n_sessions + target.n_sessions,
+            events={event: number for number, event in enumerate(events, start=1)},
+            code=self._name(),
+            interval=[0, min(one.interval[1] - one.interval[0] for one in (source, target))],
+            paradigm=target.paradigm,
+        )
+
+    def _list_people(self):
+        """Give each person its number in each of the two datasets."""
+        lists = dict(zip(self.tasks, (self.source.subject_list, self.target.subject_list), strict=True))
+        if self.same_people:
+            numbers = dict.fromkeys([*self.target.subject_list, *self.source.subject_list])
+            return {n: {task: n for task, subjects in lists.items() if n in subjects} for n in numbers}
+        alone = [{task: number} for task, subjects in lists.items() for number in subjects]
+        return dict(enumerate(alone, start=1))
+
+    def _name(self):
+        """Name the parts: MOABB keeps results by this name alone, and wants its capitals to be the class's."""
+        people = "same" if self.same_people else "others"
+        parts = zip((self.source, self.target), self.tasks, strict=True)
+        return "-".join(["CrossTaskDataset", *(f"{one.code}-{task}".lower() for one, task in parts), people])
+
+    def _get_single_subject_data(self, subject):
+        """Read the runs of both tasks of one person."""
+        sessions = {}
+        for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
+            if task not in self.people[subject]:
+                continue
+            recorded = dataset.get_data(subjects=[self.people[subject][task]])
+            for runs in recorded[self.people[subject][task]].values():
+                sessions[f"{len(sessions)}{task}"] = {
+                    name: _mark_trials(raw, dataset, self.event_id) for name, raw in runs.items()
+                }
+        return sessions
+
+    def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
+        """List the files of one person."""
+        found = []
+        for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
+            if task in self.people[subject]:
+                found += dataset.data_path(self.people[subject][task], path, force_update, update_path, verbose)
+        return found
+
+
+class CrossTaskSplitter(BaseCrossValidator):
+    """Split into source task, k labelled trials of the target task, and the rest of the target task.
+
+    The test trials of a subject are the same for every k: those that the largest k leaves.
+
+    Parameters
+    ----------
+    n_target : tuple of int
+        The values of k, the learning curve.
+    target : str or callable
+        Name of the target task, with which its sessions end, or a function of the metadata that gives a boolean for
+        each trial.
+    source : {"own", "others", "all"}
+        Whose trials of the source task to learn from: the tested subject's, everybody else's, or both.
+    others_target : bool
+        Whether to learn also from the other subjects' trials of the target task.
+    balanced : bool
+        Take the first trials of each class in turn, so that the k trials hold all classes; False takes the first k
+        trials, whatever their class.
+    n_draws : int or None
+        None takes the k trials in the order of recording, as in use. A number draws so many random orders.
+    random_state : int, RandomState or None
+        Seed of the draws.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from skeeg.crosstask import CrossTaskSplitter
+    >>> metadata = pd.DataFrame({"subject": 1, "session": ["0execution"] * 4 + ["1imagery"] * 6})
+    >>> folds = CrossTaskSplitter(n_target=(0, 2)).split(np.array(list("abababbaba")), metadata)
+    >>> [[part.tolist() for part in fold] for fold in folds]
+    [[[0, 1, 2, 3], [], [6, 7, 8, 9]], [[0, 1, 2, 3], [4, 5], [6, 7, 8, 9]]]
+    """
+
+    metadata_columns = ("n_target", "draw")
+
+    def __init__(
+        self,
+        n_target=(0, 10, 20, 40),
+        target="imagery",
+        source="own",
+        others_target=False,
+        balanced=True,
+        n_draws=None,
+        random_state=None,
+    ):
+        self.n_target = n_target
+        self.target = target
+        self.source = source
+        self.others_target = others_target
+        self.balanced = balanced
+        self.n_draws = n_draws
+        self.random_state = random_state
+        self._last = None
+
+    def split(self, y, metadata):
+        """Give the three parts for each subject, draw and k.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        metadata : DataFrame, shape (n_trials, n_columns)
+            With the columns ``subject`` and ``session``.
+
+        Yields
+        ------
+        source, labelled, test : ndarray of int
+            Indices of the trials.
+        """
+        sizes = self._check_sizes()
+        is_target = self._find_target(metadata)
+        subjects = metadata["subject"].to_numpy()
+        rng = check_random_state(self.random_state)
+        y = np.asarray(y)
+        for subject in dict.fromkeys(subjects[is_target]):
+            train = np.flatnonzero(self._is_source(subjects == subject, is_target))
+            own = np.flatnonzero((subjects == subject) & is_target)
+            _check_room(subject, train, own, sizes)
+            for draw in range(self.n_draws or 1):
+                order = own if self.n_draws is None else rng.permutation(own)
+                order = _interleave(order, y[order]) if self.balanced else order
+                test = np.sort(order[max(sizes) :])
+                for size in sizes:
+                    self._last = {"n_target": size, "draw": draw, "calibration_size": size, "calibration_labeled": True}
+                    yield train, np.sort(order[:size]), test
+
+    def get_n_splits(self, metadata):
+        """Count the folds.
+
+        Parameters
+        ----------
+        metadata : DataFrame
+            As for `split`.
+
+        Returns
+        -------
+        n_splits : int
+            Subjects times draws times values of k.
+        """
+        n_subjects = metadata["subject"][self._find_target(metadata)].nunique()
+        return n_subjects * (self.n_draws or 1) * len(self._check_sizes())
+
+    def get_metadata(self):
+        """Tell which k and which draw the last split was."""
+        return self._last
+
+    def _check_sizes(self):
+        """Check the parameters; give the values of k."""
+        sizes = [int(size) for size in np.atleast_1d(self.n_target)]
+        if not sizes or min(sizes) < 0 or len(set(sizes)) < len(sizes):
+            raise ValueError(f"n_target: expected different numbers of trials, 0 or more, got {self.n_target!r}.")
+        if self.source not in _SOURCES:
+            raise ValueError(f"source: got {self.source!r}, expected one of {', '.join(map(repr, _SOURCES))}.")
+        return sizes
+
+    def _find_target(self, metadata):
+        """Mask of the trials of the target task."""
+        if callable(self.target):
+            return np.asarray(self.target(metadata), dtype=bool)
+        found = metadata["session"].astype(str).str.endswith(self.target).to_numpy()
+        if not found.any():
+            sessions = ", ".join(sorted(metadata["session"].astype(str).unique()))
+            raise ValueError(f"target: no session ends with {self.target!r}; there are {sessions}.")
+        return found
+
+    def _is_source(self, is_own, is_target):
+        """Mask of the trials to learn from."""
+        people = {"own": is_own, "others": ~is_own, "all": np.ones_like(is_own)}[self.source]
+        return (people & ~is_target) | (~is_own & is_target & self.others_target)
+
+
+class CrossTaskEvaluation(BaseEvaluation):
+    """MOABB evaluation: fit on one task, adapt on k trials of another, score the rest of it.
+
+    Pipelines that ask for ``X_target_labeled`` (class-level metadata requests, as `CTAdaptTLClassifier` has them)
+    get the k trials there. All others are wrapped into `PooledTarget`, which trains them on source and k trials
+    together. The result table has the columns ``n_target`` (k) and ``draw``.
+
+    Parameters
+    ----------
+    paradigm : moabb.paradigms.base.BaseParadigm
+        What to load and how to score.
+    datasets : CrossTaskDataset or list of them
+        Recordings of two tasks.
+    n_target, target, source, others_target, balanced, n_draws
+        The protocol, see `CrossTaskSplitter`.
+    random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
+        As in every MOABB evaluation. Results are kept by protocol: the suffix of the file is extended by it.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from moabb.datasets import PhysionetMI
+    >>> from moabb.paradigms import LeftRightImagery
+    >>> from skeeg.crosstask import CrossTaskDataset, CrossTaskEvaluation
+    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
+    >>> evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0, 20), hdf5_path=mkdtemp())
+    >>> results = evaluation.process(pipelines)  # doctest: +SKIP
+    """
+
+    _eval_type = "CrossTask"
+    _score_per_session = True
+    _needs_all_subjects = True
+
+    def __init__(
+        self,
+        paradigm,
+        datasets,
+        n_target=(0, 10, 20, 40),
+        target="imagery",
+        source="own",
+        others_target=False,
+        balanced=True,
+        n_draws=None,
+        random_state=None,
+        n_jobs=1,
+        overwrite=False,
+        error_score="raise",
+        suffix="",
+        hdf5_path=None,
+        return_epochs=False,
+        cache_config=None,
+    ):
+        name = getattr(target, "__name__", str(target))
+        protocol = [
+            f"to-{name}",
+            f"from-{source}{'-and-target' if others_target else ''}",
+            "k" + "-".join(map(str, n_target)),
+        ]
+        protocol += [] if n_draws is None else [f"draws{n_draws}-{random_state}"]
+        protocol += [] if balanced else ["unbalanced"]
+        super().__init__(
+            paradigm,
+            datasets,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            overwrite=overwrite,
+            error_score=error_score,
+            suffix="_".join([suffix, *protocol] if suffix else protocol),
+            hdf5_path=hdf5_path,
+            return_epochs=return_epochs,
+            cache_config=cache_config,
+            cv_class=CrossTaskSplitter,  # it names the columns of the result table
+            cv_kwargs={
+                "n_target": tuple(n_target),
+                "target": target,
+                "source": source,
+                "others_target": others_target,
+                "balanced": balanced,
+                "n_draws": n_draws,
+            },
+        )
+
+    def _create_splitter(self):
+        """Build the splitter of the protocol."""
+        return CrossTaskSplitter(**self.cv_kwargs, random_state=self.random_state)
+
+    def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
+        """Run all pipelines on all datasets.
+
+        Parameters
+        ----------
+        pipelines : dict of str to estimator
+            Any scikit-learn pipelines.
+        param_grid : dict or None
+            Grids to search, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
+        postprocess_pipeline : Pipeline or None
+            Fixed processing after the paradigm's.
+
+        Returns
+        -------
+        results : DataFrame
+            One row for each dataset, subject, session, pipeline, draw and k.
+        """
+        wrapped = {name: pipe if _takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
+        return super().process(wrapped, param_grid, postprocess_pipeline)
+
+    def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
+        """Evaluate on one dataset; MOABB calls it."""
+        yield from self._evaluate_parallel_dataset(
+            dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline
+        )
+
+    def is_valid(self, dataset):
+        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
+        return True
+
+
+def _takes_target(pipeline):
+    """Whether a pipeline asks for labelled target trials."""
+    with config_context(enable_metadata_routing=True):
+        return bool(get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled"}))
+
+
+def _mark_trials(raw, dataset, event_id):
+    """Copy of a recording whose only events are annotations at the first sample of each trial."""
+    raw = SetRawAnnotations(dataset.event_id, dataset.interval).transform(raw.copy().load_data(verbose=False))
+    triggers = mne.pick_types(raw.info, meg=False, stim=True)
+    raw.drop_channels([raw.ch_names[i] for i in triggers])
+    kept = [
+        i for i, name in enumerate(raw.annotations.description) if name in event_id or name.lower().startswith("bad")
+    ]
+    return raw.set_annotations(raw.annotations[kept])
+
+
+def _interleave(order, y):
+    """Reorder trials so that the n-th of every class come before the next ones."""
+    rank = np.empty(len(y), dtype=int)
+    for label in np.unique(y):
+        rank[y == label] = np.arange((y == label).sum())
+    return order[np.argsort(rank, kind="stable")]
+
+
+def _check_room(subject, train, own, sizes):
+    """Refuse a subject without source trials, or with too few of the target task."""
+    if not len(train):
+        raise ValueError(f"source: there is no trial to learn from for subject {subject}.")
+    if len(own) <= max(sizes):
+        raise ValueError(
+            f"n_target: subject {subject} has {len(own)} trials of the target task; {max(sizes)} leave no test."
+        )

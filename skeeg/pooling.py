@@ -1,0 +1,157 @@
+"""Let any classifier use labelled trials of the person or task it is meant for."""
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .array import as_eeg, is_epochs
+
+_USES = ("source", "target", "both")
+
+
+class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train a classifier on source trials, on labelled target trials, or on both together.
+
+    MOABB hands labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
+    to pipelines that ask for them. This asks, and gives them to a pipeline that does not: the three usual baselines of
+    every transfer method.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any classifier or pipeline.
+    use : {"both", "source", "target"}
+        What to train on.
+    target_repeat : int
+        How many times each target trial is taken, to weigh the few against the many.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        Fitted classifier.
+    classes_ : ndarray, shape (n_classes,)
+        Labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skeeg.pooling import PooledTarget
+    >>> X, y = np.array([[0.0], [1.0]] * 4), np.array(["a", "b"] * 4)
+    >>> model = PooledTarget(LogisticRegression(), use="target")
+    >>> model.fit(X, y, X_target_labeled=-X, y_target_labeled=y).predict([[-1.0]])
+    array(['b'], dtype='<U1')
+    """
+
+    __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
+
+    def __init__(self, estimator, use="both", target_repeat=1):
+        self.estimator = estimator
+        self.use = use
+        self.target_repeat = target_repeat
+
+    def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
+        """Train.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Source trials.
+        y : array-like, shape (n_trials,)
+            Labels.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each source trial, for steps that ask for it; target trials are the subject ``"target"``.
+        X_target_labeled : array-like or mne.Epochs, shape (n_target_trials, ...), or None
+            Target trials; steps that ask for ``X_target_unlabeled`` get them too.
+        y_target_labeled : array-like, shape (n_target_trials,), or None
+            Their labels.
+
+        Returns
+        -------
+        self : PooledTarget
+            Fitted.
+        """
+        if self.use not in _USES:
+            raise ValueError(f"use: got {self.use!r}, expected one of {', '.join(map(repr, _USES))}.")
+        if self.target_repeat < 1:
+            raise ValueError(f"target_repeat: got {self.target_repeat}, expected 1 or more.")
+        has_target = X_target_labeled is not None and len(X_target_labeled) > 0
+        if self.use == "target" and not has_target:
+            raise ValueError("X_target_labeled: use='target' trains on labelled target trials, and there are none.")
+        parts = [] if self.use == "target" else [(X, y, subjects)]
+        if has_target and self.use != "source":
+            parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
+        trials, labels, subjects = _pool(parts)
+        extra = {"subjects": subjects, "X_target_unlabeled": X_target_labeled if has_target else None}
+        self.estimator_ = clone(self.estimator)
+        with config_context(enable_metadata_routing=True):
+            wanted = get_routing_for_object(self.estimator_).consumes("fit", set(extra))
+            self.estimator_.fit(trials, labels, **{k: v for k, v in extra.items() if k in wanted and v is not None})
+        self.classes_ = np.unique(labels)
+        return self
+
+    def predict(self, X):
+        """Label of each trial.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    @available_if(lambda self: hasattr(self.estimator, "predict_proba"))
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Trials.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_trials, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(lambda self: hasattr(self.estimator, "decision_function"))
+    def decision_function(self, X):
+        """Confidence scores.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Trials.
+
+        Returns
+        -------
+        scores : ndarray, shape (n_trials,) or (n_trials, n_classes)
+            Scores.
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(X)
+
+
+def _pool(parts):
+    """Trials, labels and subjects of several parts as one."""
+    trials = [as_eeg(X) if is_epochs(X) else np.asanyarray(X) for X, _, _ in parts]
+    labels = np.concatenate([np.asarray(y) for _, y, _ in parts])
+    subjects = np.concatenate(
+        [
+            np.full(len(X), "target", dtype=object) if names is None else np.asarray(names, dtype=object).astype(str)
+            for X, _, names in parts
+        ]
+    )
+    return trials[0] if len(trials) == 1 else np.concatenate(trials), labels, subjects

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+
+from skeeg.array import make_eeg
+from skeeg.pooling import PooledTarget
+
+
+@pytest.mark.parametrize(("use", "n_trained"), [("both", 14), ("source", 8), ("target", 6)])
+def test_pooled_target_trains_on(use, n_trained):
+    X, y = np.arange(8.0)[:, None], np.array(["a", "b"] * 4)
+    model = PooledTarget(CountTrials(), use, target_repeat=3).fit(X, y, None, X[:2], y[:2])
+    assert model.estimator_.n_trials_ == n_trained
+
+
+class CountTrials(ClassifierMixin, BaseEstimator):
+    __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
+
+    def fit(self, X, y, subjects=None, X_target_unlabeled=None):
+        self.n_trials_, self.subjects_, self.unlabeled_ = len(X), subjects, X_target_unlabeled
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.repeat(self.classes_[0], len(X))
+
+
+def test_pooled_target_names_the_target_as_a_subject_of_its_own():
+    X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
+    inner = PooledTarget(CountTrials()).fit(X, y, [7, 7, 8, 8], X[:2], y[:2]).estimator_
+    assert list(inner.subjects_) == ["7", "7", "8", "8", "target", "target"]
+    np.testing.assert_array_equal(inner.unlabeled_, X[:2])
+
+
+def test_pooled_target_errors():
+    X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match="X_target_labeled: use='target'"):
+        PooledTarget(DummyClassifier(), use="target").fit(X, y)
+    with pytest.raises(ValueError, match="use: got 'none'"):
+        PooledTarget(DummyClassifier(), use="none").fit(X, y)
+    with pytest.raises(ValueError, match="target_repeat: got 0"):
+        PooledTarget(DummyClassifier(), target_repeat=0).fit(X, y)
+
+
+def test_pooled_target_keeps_the_identity_of_recordings():
+    X, y = make_eeg(np.random.default_rng(0).normal(size=(6, 2, 5)), ("C3", "C4"), 100), np.resize([0, 1], 6)
+
+    class Names(CountTrials):
+        def fit(self, X, y, subjects=None, X_target_unlabeled=None):
+            self.names_ = X.ch_names
+            return self
+
+    assert PooledTarget(Names()).fit(X[:4], y[:4], None, X[4:], y[4:]).estimator_.names_ == ("C3", "C4")
+
+
+def test_pooled_target_offers_what_its_classifier_offers():
+    X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
+    assert PooledTarget(LogisticRegression()).fit(X, y).predict_proba(X).shape == (4, 2)
+    assert not hasattr(PooledTarget(CountTrials()), "predict_proba")
