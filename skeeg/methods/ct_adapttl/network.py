@@ -25,9 +25,9 @@ UPSTREAM_KEYS = {
 class CTAdaptTLNet(EEGModuleMixin, nn.Module):
     r"""Network of cross-task adaptive transfer learning [1]_.
 
-    Temporal filters, spatial filters over all electrodes, batch normalisation, an exponential linear unit, mean pooling,
-    dropout, one hidden layer, class scores. With :math:`L = \lfloor (T - K - P + 1) / S \rfloor + 1` pooled steps from
-    ``T`` samples, filters of ``K`` samples and pools of ``P`` samples every ``S``:
+    Temporal filters, spatial filters over all electrodes, batch normalisation, an exponential linear unit, mean
+    pooling, dropout, one hidden layer, class scores. With :math:`L = \lfloor (T - K - P + 1) / S \rfloor + 1` pooled
+    steps from ``T`` samples, filters of ``K`` samples and pools of ``P`` samples every ``S``:
 
     .. math::
         (B, C, T) \to (B, F, T - K + 1) \to (B, F, L) \to (B, F L) \to (B, H) \to (B, n_{outputs})
@@ -173,7 +173,7 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
 
 
 def _count_pools(n_times, filter_length, pool_length, pool_stride):
-    """Number of pools that fit, or an error that says how long a trial must be."""
+    """Count the pools that fit, or raise an error that says how long a trial must be."""
     shortest = filter_length + pool_length - 1
     if n_times < shortest:
         raise ValueError(

@@ -1,0 +1,1 @@
+"""CT-adaptTL: learn from executed movements, adapt to imagined ones with few trials."""
