@@ -87,7 +87,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             "n_times": X.shape[2],
             "n_outputs": int(n_outputs),
             "sfreq": X.sfreq,
-            "ch_names": X.ch_names,
+            "ch_names": self._names_with_positions(X.ch_names),
             "probe_features": None,
         }
         self.module_ = self._build_long_enough()
@@ -96,13 +96,19 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if checkpoint is not None:
             self.checkpoint_report_ = str(load_checkpoint(self.module_, checkpoint, head=self._head))
 
+    def _names_with_positions(self, ch_names):
+        """Electrode names for the network; a network that can do without positions shall not get half of them."""
+        unknown = _without_position(ch_names)
+        cls = self._network_class(getattr(self, "network", None))
+        if unknown and "chs_info" in required_signals(cls):
+            raise ValueError(f"ch_names: {cls.__name__} needs positions; {', '.join(unknown)} have no standard one.")
+        return None if unknown else ch_names
+
     def _build_network(self):
         """Network as ``network_spec_`` describes it, newly initialised."""
         spec = dict(self.network_spec_)
         cls = self._network_class(spec.pop("network"))
         probe = spec.pop("probe_features")
-        if "chs_info" not in required_signals(cls) and not _known(spec["ch_names"]):
-            spec["ch_names"] = None  # names without a position are an error only where positions are needed
         module = build_network(cls, **spec)
         if probe is not None:
             replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self._head)
@@ -546,11 +552,9 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)
 
 
-def _known(ch_names):
-    """Whether every electrode has a standard position."""
+def _without_position(ch_names):
+    """Electrodes that have no standard position."""
     from ..networks import channel_info
 
-    try:
-        return ch_names is not None and bool(channel_info(ch_names))
-    except ValueError:
-        return False
+    infos = channel_info(ch_names or ())
+    return [name for name, info in zip(ch_names or (), infos, strict=True) if not np.isfinite(info["loc"][:3]).all()]

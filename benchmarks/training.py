@@ -1,0 +1,101 @@
+"""Cost of the estimator around the network: fit against a bare PyTorch loop, predict against the bare module.
+
+Both sides do the same updates of the same network on the same trials and are alternated in one process; the medians and
+their ratio are printed. Run with one thread: ``OMP_NUM_THREADS=1 python benchmarks/training.py``.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+
+import numpy as np
+import torch
+
+from skeeg import NetworkClassifier
+from skeeg.networks import build_network
+
+TINY = "tiny"
+
+
+class Tiny(torch.nn.Module):
+    """Next to no computation, so that what is left is the loop."""
+
+    def __init__(self, n_chans, n_times, n_outputs):
+        super().__init__()
+        self.pool = torch.nn.AvgPool1d(n_times)
+        self.final_layer = torch.nn.Linear(n_chans, n_outputs)
+
+    def forward(self, x):
+        """Classify channel means."""
+        return self.final_layer(self.pool(x)[:, :, 0])
+
+
+def bare_fit(module, X, y, epochs, batch_size):
+    """Train as one would by hand."""
+    X, y = torch.from_numpy(X), torch.from_numpy(y)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0)
+    criterion = torch.nn.CrossEntropyLoss()
+    module.train()
+    for _ in range(epochs):
+        for index in torch.randperm(len(X)).split(batch_size):
+            optimizer.zero_grad()
+            criterion(module(X.index_select(0, index)), y.index_select(0, index)).backward()
+            optimizer.step()
+    module.eval()
+
+
+def alternate(first, second, repeats):
+    """Median seconds of two functions called in turn."""
+    times = [], []
+    for _ in range(repeats + 1):
+        for one, seconds in zip((first, second), times, strict=True):
+            start = time.perf_counter()
+            one()
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds[1:]) for seconds in times]
+
+
+def compare(network, n, n_chans, n_times=1001, epochs=1, repeats=5):
+    """Print one row for one network and shape."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, n_chans, n_times)).astype(np.float32), np.arange(n) % 2
+    source = Tiny if network == TINY else network
+    clf = NetworkClassifier(source, max_epochs=epochs, schedule=None, scale=None, random_state=0)
+
+    def build():
+        return build_network(source, n_chans=n_chans, n_times=n_times, n_outputs=2)
+
+    fit, bare = alternate(lambda: clf.fit(X, y), lambda: bare_fit(build(), X, y, epochs, 64), repeats)
+    module, one = clf.fit(X, y).module_, torch.from_numpy(X[:1])
+
+    def bare_predict():
+        with torch.inference_mode():
+            module(one)
+
+    predict, bare_one = alternate(
+        lambda: [clf.predict_proba(X[:1]) for _ in range(50)], lambda: [bare_predict() for _ in range(50)], repeats
+    )
+    print(
+        f"| {network} | {n} x {n_chans} x {n_times} | {fit:.2f} | {fit / bare:.3f} | {predict * 20:.2f} | {predict / bare_one:.3f} |",
+        flush=True,
+    )
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    print("| network | trials | fit, s | fit / bare loop | predict one trial, ms | predict / bare module |")
+    print("|---|---|---|---|---|---|")
+    for network in ("EEGNet", "ShallowFBCSPNet", "EEGConformer"):
+        compare(network, 288, 22, repeats=repeats)
+        compare(network, 288, 3, repeats=repeats)
+    compare(TINY, 2000, 22, epochs=5, repeats=repeats)
+
+
+if __name__ == "__main__":
+    main()
