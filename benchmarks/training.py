@@ -76,10 +76,9 @@ def compare(network, n, n_chans, n_times=1001, epochs=1, repeats=5):
     predict, bare_one = alternate(
         lambda: [clf.predict_proba(X[:1]) for _ in range(50)], lambda: [bare_predict() for _ in range(50)], repeats
     )
-    print(
-        f"| {network} | {n} x {n_chans} x {n_times} | {fit:.2f} | {fit / bare:.3f} | {predict * 20:.2f} | {predict / bare_one:.3f} |",
-        flush=True,
-    )
+    cells = [network, f"{n} x {n_chans} x {n_times}", f"{fit:.2f}", f"{fit / bare:.3f}"]
+    cells += [f"{predict * 20:.2f}", f"{predict / bare_one:.3f}"]
+    print("|", " | ".join(cells), "|", flush=True)
 
 
 def main():
