@@ -1,0 +1,282 @@
+"""What can be compared: datasets, pipelines and evaluations by name.
+
+A wrong name is answered with the nearest right ones. Nothing heavy is imported until an object is asked for, so that
+``skeeg list`` and ``skeeg --help`` are quick.
+"""
+
+import difflib
+import importlib
+from pathlib import Path
+
+DATASETS = {
+    "simulated": ("SimulatedMotorImagery", "simulated hand imagery, made from a seed, nothing to download"),
+    "grasp": ("GraspImagery", "OpenNeuro ds003810: imagined and executed grasping, from a local folder"),
+    "physionet": (
+        "PhysionetMotor",
+        "PhysioNet EEGMMIDB: imagined and executed movements, from a local folder or MOABB",
+    ),
+}
+
+_MODES = {
+    "train": "other subjects train, the new subject's trials are predicted as a block",
+    "train_trialwise": "the same, one trial at a time",
+    "train_and_target_unlabeled_20p": "the first 20 % of the new subject's trials, without labels, adapt the method",
+    "train_and_target_unlabeled_50p": "the first 50 %, without labels",
+    "train_and_target_unlabeled_full": "all trials of the new subject, without labels, adapt the method (transductive)",
+    "train_and_target_labeled_20p": "the first 20 % of the new subject's trials with their labels",
+    "train_and_target_labeled_50p": "the first 50 % with their labels",
+}
+
+EVALUATIONS = {
+    "within-session": ("WithinSessionEvaluation", None, "5-fold cross-validation within each session"),
+    "within-subject": ("WithinSubjectEvaluation", None, "5-fold cross-validation over all sessions of a subject"),
+    "cross-session": ("CrossSessionEvaluation", None, "each session of a subject predicted from the others"),
+    "cross-subject": ("CrossSubjectEvaluation", "train", "each subject predicted from the others"),
+} | {
+    f"cross-subject:{mode}": ("CrossSubjectEvaluation", mode, about)
+    for mode, about in _MODES.items()
+    if mode != "train"  # that is plain cross-subject
+}
+
+PIPELINE_FOLDER = Path(__file__).parent / "pipelines"
+
+
+def nearest(what, name, known):
+    """Error for an unknown name, with the nearest known ones.
+
+    Parameters
+    ----------
+    what : str
+        Argument the name was given for.
+    name : str
+        What was given.
+    known : iterable of str
+        What could have been given.
+
+    Returns
+    -------
+    error : ValueError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> from skeeg.bench.catalogue import nearest
+    >>> print(nearest("pipelines", "csp+lad", ["CSP+LDA", "MDM"]))
+    pipelines: 'csp+lad' is not known. Did you mean 'CSP+LDA'? `skeeg list` shows all names.
+    """
+    by_lower = {one.lower(): one for one in known}
+    close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.4)]
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
+    return ValueError(f"{what}: {name!r} is not known. {hint} `skeeg list` shows all names.")
+
+
+def get_dataset(dataset):
+    """MOABB dataset from its name.
+
+    Parameters
+    ----------
+    dataset : str, path or moabb.datasets.base.BaseDataset
+        Name in `DATASETS`, name or code of a dataset of MOABB, or folder with recordings.
+
+    Returns
+    -------
+    dataset : moabb.datasets.base.BaseDataset
+        Dataset; one that is given is given back.
+    """
+    if not isinstance(dataset, str | Path):
+        return dataset
+    if dataset in DATASETS:
+        return getattr(importlib.import_module("skeeg.datasets"), DATASETS[dataset][0])()
+    if Path(dataset).is_dir():
+        return importlib.import_module("skeeg.datasets").LocalDataset(dataset)
+    from moabb.datasets import utils
+
+    known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
+    name = str(dataset).replace("-", "_")
+    if name not in known:
+        raise nearest("dataset", str(dataset), [*DATASETS, *known])
+    return known[name]()
+
+
+def _fake_dataset():
+    """Noise in the shape of a dataset, of MOABB, the same every time."""
+    from moabb.datasets.fake import FakeDataset
+
+    return FakeDataset(["left_hand", "right_hand"], n_subjects=3, n_sessions=2, n_runs=1, seed=0)
+
+
+def get_paradigm(dataset, classes=None, band=None, resample=None):
+    """Paradigm of MOABB that fits a dataset.
+
+    Parameters
+    ----------
+    dataset : moabb.datasets.base.BaseDataset
+        Dataset of motor imagery.
+    classes : sequence of str or None
+        Events to tell apart; None takes all.
+    band : (float, float) or None
+        Pass band in hertz; None is MOABB's 8 to 32 Hz.
+    resample : float or None
+        Sampling rate in hertz; None keeps the recording's.
+
+    Returns
+    -------
+    paradigm : moabb.paradigms.base.BaseParadigm
+        `LeftRightImagery` where the classes are left and right hand, else `MotorImagery`. The score is ROC AUC for
+        two classes, accuracy for more.
+    """
+    from moabb.paradigms import LeftRightImagery, MotorImagery
+
+    options = {"resample": resample} | ({"fmin": band[0], "fmax": band[1]} if band else {})
+    for name in classes or []:
+        if name not in dataset.event_id:
+            raise nearest("classes", name, dataset.event_id)
+    events = sorted(set(classes or dataset.event_id))
+    if len(events) < 2:
+        raise ValueError(f"classes: at least two are needed, got {events}.")
+    if events == ["left_hand", "right_hand"]:
+        return LeftRightImagery(**options)
+    return MotorImagery(n_classes=len(events), events=events, **options)
+
+
+def resolve_evaluation(evaluation):
+    """Full name of an evaluation.
+
+    Parameters
+    ----------
+    evaluation : str
+        Name in `EVALUATIONS`; hyphens and underscores are not told apart.
+
+    Returns
+    -------
+    name : str
+        Key of `EVALUATIONS`.
+
+    Examples
+    --------
+    >>> from skeeg.bench.catalogue import resolve_evaluation
+    >>> resolve_evaluation("cross_subject:train-trialwise")
+    'cross-subject:train_trialwise'
+    """
+    known = {name.replace("_", "-"): name for name in EVALUATIONS} | {"cross-subject:train": "cross-subject"}
+    wanted = str(evaluation).strip().lower().replace("_", "-")
+    if wanted not in known:
+        raise nearest("evaluation", evaluation, EVALUATIONS)
+    return known[wanted]
+
+
+def pipeline_files():
+    """YAML files of the named pipelines.
+
+    Returns
+    -------
+    files : dict of str to dict
+        Content of each file (``name``, ``description``, ``paradigms``, ``pipeline``) by the pipeline's name.
+
+    Examples
+    --------
+    >>> from skeeg.bench.catalogue import pipeline_files
+    >>> pipeline_files()["CSP+LDA"]["paradigms"]
+    ['LeftRightImagery', 'MotorImagery']
+    """
+    contents = [_read_yaml(path) for path in sorted(PIPELINE_FOLDER.glob("*.yml"))]
+    return {content["name"]: content for content in sorted(contents, key=lambda one: one.get("order", 100))}
+
+
+def get_pipelines(pipelines):
+    """Estimators from names, YAML files, folders of YAML files or estimators.
+
+    Parameters
+    ----------
+    pipelines : str, path, sequence of them, or dict of str to estimator
+        Names of `pipeline_files`, paths, or estimators by name.
+
+    Returns
+    -------
+    estimators : dict of str to estimator
+        Unfitted pipelines by name.
+    grids : dict of str to dict
+        Parameter grids that YAML files carry, by name of the pipeline.
+    """
+    if isinstance(pipelines, dict):
+        return dict(pipelines), {}
+    named = pipeline_files()
+    contents = []
+    for one in [pipelines] if isinstance(pipelines, str | Path) else pipelines:
+        path = Path(one)
+        if str(one) in named:
+            contents.append((named[str(one)], f"pipeline {one}"))
+        elif path.is_dir():
+            files = sorted({*path.glob("*.yml"), *path.glob("*.yaml")})
+            if not files:
+                raise ValueError(f"pipelines: no .yml file in the folder {path}.")
+            contents += [(_read_yaml(file), file) for file in files]
+        elif path.suffix in (".yml", ".yaml"):
+            contents.append((_read_yaml(path), path))
+        else:
+            raise nearest("pipelines", str(one), named)
+    estimators = {content["name"]: _build(content, source) for content, source in contents}
+    if len(estimators) < len(contents):
+        raise ValueError("pipelines: two of them have the same name; each needs its own.")
+    return estimators, {content["name"]: content["param_grid"] for content, _ in contents if "param_grid" in content}
+
+
+def get_grid(param_grid, pipelines):
+    """Parameter grids by name of the pipeline.
+
+    Parameters
+    ----------
+    param_grid : dict, path or None
+        ``{pipeline: {parameter: [values]}}``, or a YAML file that says so.
+    pipelines : dict of str to estimator
+        Pipelines that are run.
+
+    Returns
+    -------
+    grids : dict of str to dict
+        Checked grids.
+    """
+    grids = _read_mapping(param_grid) if isinstance(param_grid, str | Path) else dict(param_grid or {})
+    for name, grid in grids.items():
+        if name not in pipelines:
+            raise nearest("param_grid", name, pipelines)
+        known = pipelines[name].get_params()
+        for parameter in grid:
+            if parameter not in known:
+                raise nearest(f"param_grid of {name}", parameter, known)
+    return grids
+
+
+def _read_mapping(path):
+    """Content of a YAML file that holds a mapping."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not a YAML file ({str(error).splitlines()[0]}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping, got {type(content).__name__}.")
+    return content
+
+
+def _read_yaml(path):
+    """Content of a pipeline file, in MOABB's layout."""
+    content = _read_mapping(path)
+    missing = [key for key in ("name", "pipeline") if key not in content]
+    if missing:
+        raise ValueError(f"{path}: a pipeline file needs {' and '.join(missing)}.")
+    return content
+
+
+def _build(content, source):
+    """Estimator of a pipeline file, built by MOABB."""
+    from moabb.pipelines.utils import create_pipeline_from_config
+
+    try:
+        return create_pipeline_from_config(content["pipeline"])
+    except Exception as error:  # whatever a step's import or constructor raises, the file is what the user can mend
+        raise ValueError(f"{source}: the pipeline cannot be built: {error}") from error

@@ -1,0 +1,182 @@
+"""MOABB's evaluations, run one piece at a time.
+
+MOABB computes everything and then writes the results file once, so a run that is stopped loses all. The classes made
+here are MOABB's own, with two things added: a piece (one pipeline on one subject, or on a few) can be computed and
+stored alone, and trials reach the pipelines as `EEGArray`, which carries channel names, rate and domains. Paths,
+keys and rows of the results file are MOABB's.
+"""
+
+import contextlib
+import functools
+import os
+import shutil
+
+import numpy as np
+
+from ..array import as_eeg
+
+
+class _InPieces:
+    """Mixed into one of MOABB's evaluations by `evaluation_class`."""
+
+    memory = None  # trials loaded last, shared by the evaluations of one run
+
+    def compute(self, dataset, subjects, name, pipeline, process_pipeline, param_grid):
+        """Evaluate one pipeline on some subjects.
+
+        Parameters
+        ----------
+        dataset : moabb.datasets.base.BaseDataset
+            Dataset; in cross-subject evaluation all its subjects train.
+        subjects : list
+            Subjects to be tested.
+        name : str
+            Name of the pipeline.
+        pipeline : estimator
+            Unfitted pipeline.
+        process_pipeline : Pipeline
+            MOABB's preprocessing, part of the key of the results.
+        param_grid : dict or None
+            Grid of this pipeline.
+
+        Returns
+        -------
+        results : list of dict
+            Rows in MOABB's form.
+        """
+        return self._evaluate_parallel_dataset(
+            dataset=dataset,
+            pipelines={name: pipeline},
+            param_grid={name: param_grid} if param_grid else None,
+            process_pipeline=process_pipeline,
+            work_plan={subject: {name: pipeline} for subject in subjects},
+        )
+
+    def store(self, results, name, pipeline, process_pipeline):
+        """Write rows to MOABB's results file; a crash in between leaves the file as it was."""
+        with _replacing(self.results):
+            self.results.add({name: results}, pipelines={name: pipeline}, process_pipeline=process_pipeline)
+
+    def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
+        """Load trials once for all pipelines, with their identity where the paradigm has one filter."""
+        memory = {} if self.memory is None else self.memory
+        key = (id(dataset), tuple(subjects or dataset.subject_list))
+        if memory.get("key") != key:
+            memory.clear()
+            if len(getattr(self.paradigm, "filters", [None])) > 1:
+                load = super()._load_data
+                loaded = load(dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects)
+            else:
+                epochs, labels, metadata = self.paradigm.get_data(
+                    dataset, subjects=list(key[1]), return_epochs=True, cache_config=self.cache_config
+                )
+                loaded = as_eeg(epochs), labels, metadata
+            memory.update(key=key, loaded=loaded)
+        return memory["loaded"]
+
+
+@functools.cache
+def evaluation_class(name):
+    """One of MOABB's evaluations, able to run in pieces.
+
+    Parameters
+    ----------
+    name : str
+        Class name in `moabb.evaluations`, which the new class keeps since MOABB's results paths are made of it.
+
+    Returns
+    -------
+    cls : type
+        Subclass of the evaluation.
+
+    Examples
+    --------
+    >>> from skeeg.bench.evaluation import evaluation_class
+    >>> evaluation_class("CrossSessionEvaluation").__mro__[2].__module__
+    'moabb.evaluations.evaluations'
+    """
+    from moabb import evaluations
+
+    return type(name, (_InPieces, getattr(evaluations, name)), {"__module__": __name__})
+
+
+@contextlib.contextmanager
+def _replacing(results):
+    """Let MOABB write into a copy of the results file that then takes its place in one step."""
+    path = results.filepath
+    results.filepath = f"{path}.new"
+    try:
+        shutil.copyfile(path, results.filepath)
+        yield
+        os.replace(results.filepath, path)
+    finally:
+        for leftover in (results.filepath, f"{results.filepath}.lock"):
+            with contextlib.suppress(OSError):
+                os.remove(leftover)
+        results.filepath = path
+
+
+def set_seed_and_device(pipeline, seed, device):
+    """Copy of a pipeline with seed and device set wherever a step has them.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Pipeline; a ``random_state`` it already sets is kept.
+    seed : int
+        Seed.
+    device : str or None
+        Device; None keeps what the steps say.
+
+    Returns
+    -------
+    pipeline : estimator
+        Unfitted copy.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skeeg.bench.evaluation import set_seed_and_device
+    >>> set_seed_and_device(LogisticRegression(), 3, None).random_state
+    3
+    """
+    from sklearn.base import clone
+
+    changes = {}
+    for key, value in pipeline.get_params().items():
+        parameter = key.rsplit("__", 1)[-1]
+        if parameter == "random_state" and value is None:
+            changes[key] = int(seed)
+        elif parameter == "device" and device is not None:
+            changes[key] = device
+    return clone(pipeline).set_params(**changes)
+
+
+def count_parameters(pipeline, X, y):
+    """Count the trained parameters of the network in a pipeline.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Pipeline whose last step has ``max_epochs`` and, once fitted, ``module_``.
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials; a few of each class are used to build the network.
+    y : ndarray, shape (n_trials,)
+        Labels.
+
+    Returns
+    -------
+    n_parameters : int or None
+        None where no network is in the pipeline.
+    """
+    from sklearn.base import clone
+
+    changes = {key: 1 for key in pipeline.get_params() if key.rsplit("__", 1)[-1] == "max_epochs"}
+    if not changes:
+        return None
+    few = np.concatenate([np.flatnonzero(y == label)[:4] for label in np.unique(y)])
+    fitted = clone(pipeline).set_params(**changes).fit(X[few], y[few])
+    module = getattr(fitted[-1] if hasattr(fitted, "steps") else fitted, "module_", None)
+    if module is None:
+        return None
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

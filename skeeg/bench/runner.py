@@ -1,0 +1,450 @@
+"""Run a comparison: find what is missing, compute it piece by piece, keep what is done."""
+
+import contextlib
+import copy
+import signal
+import threading
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .catalogue import EVALUATIONS, get_dataset, get_grid, get_paradigm, get_pipelines, nearest, resolve_evaluation
+from .evaluation import count_parameters, evaluation_class, set_seed_and_device
+from .folder import BenchFolder, set_aside
+from .provenance import call_text, digest, first_line, machine, one_line, versions
+
+DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM", "ShallowConv", "EEGNet")
+_WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
+_COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
+
+
+def run(
+    dataset="simulated",
+    evaluation="within-session",
+    pipelines=DEFAULT_PIPELINES,
+    *,
+    param_grid=None,
+    subjects=None,
+    seeds=(0,),
+    jobs=1,
+    device=None,
+    paradigm=None,
+    out="skeeg-results",
+    overwrite=False,
+    progress=True,
+):
+    """Evaluate pipelines on a dataset with MOABB and write a report.
+
+    What is already in `out` is not computed again. Ctrl-C stops the run and keeps what is done; a pipeline that fails
+    is told of at the end and does not stop the others.
+
+    Parameters
+    ----------
+    dataset : str, path or moabb.datasets.base.BaseDataset
+        Name (``skeeg list``), name of a dataset of MOABB, folder with recordings, or a dataset.
+    evaluation : str
+        ``"within-session"``, ``"within-subject"``, ``"cross-session"``, ``"cross-subject"`` or
+        ``"cross-subject:<mode>"`` with a mode of `moabb.evaluations.CrossSubjectMode`.
+    pipelines : sequence of str or path, or dict of str to estimator
+        Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name.
+    param_grid : dict, path or None
+        ``{pipeline: {parameter: [values]}}`` or a YAML file that says so: these pipelines choose their parameters by
+        an inner cross-validation on training data.
+    subjects : sequence or None
+        Subjects to use; None takes all.
+    seeds : sequence of int
+        Each seed repeats everything with other folds and other initial weights.
+    jobs : int
+        Folds computed at the same time.
+    device : str or None
+        Device of the networks, as ``"cpu"`` or ``"cuda"``; None leaves it to each pipeline.
+    paradigm : moabb.paradigms.base.BaseParadigm or None
+        Paradigm; None takes MOABB's for the classes of the dataset.
+    out : path-like
+        Folder of results and report.
+    overwrite : bool
+        Compute again what is there.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    table : DataFrame
+        One row for each pipeline, subject, session and seed: ``score``, ``time`` (seconds of one fit) and MOABB's other
+        columns.
+
+    Examples
+    --------
+    >>> import skeeg.bench
+    >>> table = skeeg.bench.run("simulated", pipelines=["CSP+LDA", "MDM"])  # doctest: +SKIP
+    >>> table.groupby("pipeline").score.mean()  # doctest: +SKIP
+    """
+    given = locals()
+    outcome = Benchmark(
+        dataset, evaluation, pipelines, param_grid=param_grid, subjects=subjects, seeds=seeds, jobs=jobs,
+        device=device, paradigm=paradigm, out=out, command=call_text(run, given),
+    ).run(overwrite=overwrite, progress=progress)  # fmt: skip
+    if outcome.failures and not len(outcome.table):
+        raise RuntimeError(f"Every pipeline failed. {outcome.failures[0]['pipeline']}: {outcome.failures[0]['error']}")
+    for name, message in outcome.failed().items():
+        warnings.warn(f"{name} failed: {message}", stacklevel=2)
+    return outcome.table
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    table: object = None
+    failures: list = field(default_factory=list)
+    interrupted: bool = False
+    report: object = None
+    entry: dict = field(default_factory=dict)
+
+    def failed(self):
+        """First message of each pipeline that failed, and on how many subjects it did."""
+        messages = {}
+        for failure in self.failures:
+            messages.setdefault(failure["pipeline"], []).append(failure["error"])
+        return {name: f"{errors[0]} ({len(errors)} times)" for name, errors in messages.items()}
+
+
+@dataclass
+class Piece:
+    """One pipeline with one seed on one subject or a few."""
+
+    name: str
+    seed: int
+    subjects: list
+    pipeline: object
+    evaluation: object
+    grid: dict | None
+
+
+class Benchmark:
+    """One comparison: dataset, evaluation, pipelines, seeds and the folder it is kept in.
+
+    Takes the parameters of `run` and checks them before anything is computed.
+    """
+
+    def __init__(self, dataset, evaluation, pipelines, *, param_grid, subjects, seeds, jobs, device, paradigm, out,
+                 command):  # fmt: skip
+        self.evaluation = resolve_evaluation(evaluation)
+        self.pipelines, grids = get_pipelines(pipelines)
+        self.grids = get_grid(grids, self.pipelines) | get_grid(param_grid, self.pipelines)
+        self.dataset = _choose_subjects(get_dataset(dataset), subjects)
+        self.all_subjects = subjects is None
+        self.paradigm = get_paradigm(self.dataset) if paradigm is None else paradigm
+        self.seeds = [int(seed) for seed in seeds]
+        self.jobs, self.device, self.command = jobs, device, command
+        self.folder = BenchFolder(out)
+        self.memory = {}
+        self._check()
+        self.process_pipeline = self.paradigm.make_process_pipelines(self.dataset)[0]
+
+    def _check(self):
+        """Refuse what MOABB would silently leave out."""
+        code, evaluation, subjects = self.dataset.code, self.evaluation, self.dataset.subject_list
+        if not self.pipelines:
+            raise ValueError("pipelines: none given.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected different integers, got {self.seeds}.")
+        if not self.paradigm.is_valid(self.dataset):
+            raise ValueError(f"dataset: {code} does not fit the paradigm {type(self.paradigm).__name__}.")
+        if evaluation == "cross-session" and self.dataset.n_sessions < 2:
+            raise ValueError(f"evaluation: {evaluation} needs at least two sessions, but {code} has one.")
+        if evaluation.startswith("cross-subject") and len(subjects) < 2:
+            raise ValueError(f"evaluation: {evaluation} needs at least two subjects, got {subjects}.")
+
+    def run(self, overwrite=False, progress=True):
+        """Compute what is missing and write table and report.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Compute again what is there.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        outcome : Outcome
+            Table, failures, and whether the run was stopped.
+        """
+        from .report import write_report
+
+        started = time.perf_counter()
+        with self.folder.locked(), _quiet():
+            self._open(overwrite)
+            pieces = self._missing()
+            outcome = Outcome(entry=self._describe_run(pieces))
+            self._write(outcome)
+            try:
+                with _Stop() as stop:
+                    self._compute(pieces, outcome, stop, progress)
+            except KeyboardInterrupt:
+                outcome.interrupted = True
+            outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
+            self._write(outcome)
+            outcome.report = write_report(self.folder.path)
+        return outcome
+
+    def _open(self, overwrite):
+        """Pair each pipeline and seed with the MOABB evaluation that keeps its results."""
+        self.units = {}
+        class_name, mode, _ = EVALUATIONS[self.evaluation]
+        for seed in self.seeds:
+            for name, pipeline in self.pipelines.items():
+                pipeline = set_seed_and_device(pipeline, seed, self.device)
+                options = {"suffix": self._suffix(name, seed, mode)} | ({"cs_mode": mode} if mode else {})
+                evaluation = self._open_evaluation(class_name, random_state=seed, **options)
+                if overwrite:
+                    _forget(evaluation.results, {name: pipeline}, self.process_pipeline, self.dataset)
+                self.units[name, seed] = pipeline, evaluation
+
+    def _open_evaluation(self, class_name, **options):
+        """MOABB's evaluation; a results file that cannot be read is set aside first."""
+
+        def make():
+            return evaluation_class(class_name)(
+                paradigm=self.paradigm, datasets=[self.dataset], n_jobs=self.jobs, hdf5_path=str(self.folder.path),
+                **options,
+            )  # fmt: skip
+
+        evaluation = make()
+        try:
+            evaluation.results.to_dataframe()
+        except TimeoutError:  # another process holds the file
+            raise
+        except Exception:  # a damaged HDF5 file raises OSError, KeyError, RuntimeError or ValueError
+            set_aside(evaluation.results.filepath)
+            evaluation = make()
+        evaluation.memory = self.memory
+        return evaluation
+
+    def _suffix(self, name, seed, mode):
+        """Name in the results file's name what decides a score and is not in MOABB's key."""
+        parts = [mode, f"seed{seed}"]
+        if self.paradigm.scorer is not None:
+            parts.append(f"scoring-{digest(self.paradigm.scoring)}")
+        if mode and not self.all_subjects:
+            parts.append(f"subjects-{digest(self.dataset.subject_list)}")
+        if name in self.grids:
+            parts.append(f"grid-{digest(sorted(self.grids[name].items()))}")
+        return "_".join(part for part in parts if part)
+
+    def _missing(self):
+        """Pieces to be computed, those that need the same trials next to each other."""
+        subjects = self.dataset.subject_list
+        missing = {
+            key: [one for one in subjects if evaluation.results.not_yet_computed(
+                {key[0]: pipeline}, self.dataset, one, self.process_pipeline)]
+            for key, (pipeline, evaluation) in self.units.items()
+        }  # fmt: skip
+        across = self.evaluation.startswith("cross-subject")
+        size = _n_jobs(self.jobs) if across else 1  # across subjects, one subject is one fold
+        return [
+            Piece(name, seed, wanted, pipeline, evaluation, self.grids.get(name))
+            for start in range(0, len(subjects), size)
+            for (name, seed), (pipeline, evaluation) in self.units.items()
+            if (wanted := [one for one in subjects[start : start + size] if one in missing[name, seed]])
+        ]
+
+    def _compute(self, pieces, outcome, stop, progress):
+        """Compute the pieces one after the other; each is in MOABB's file before the next begins."""
+        from tqdm.auto import tqdm
+
+        written = time.perf_counter()
+        with tqdm(pieces, disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
+            for piece in bar:
+                bar.set_description(f"{piece.name}, subject {', '.join(map(str, piece.subjects))}")
+                try:
+                    results = piece.evaluation.compute(
+                        self.dataset, piece.subjects, piece.name, piece.pipeline, self.process_pipeline, piece.grid
+                    )
+                    self._describe_data(piece, outcome.entry)
+                except Exception as error:  # whatever a pipeline raises, the others go on
+                    outcome.failures.append(_failure(piece, error))
+                    results = []
+                if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
+                    raise KeyboardInterrupt
+                if results:
+                    piece.evaluation.store(results, piece.name, piece.pipeline, self.process_pipeline)
+                    outcome.entry["done"] += len(piece.subjects)
+                    if time.perf_counter() - written > _WRITE_EVERY:
+                        self._write(outcome)
+                        written = time.perf_counter()
+
+    def _describe_run(self, pieces):
+        """Collect what the report says about this run."""
+        from moabb.analysis.results import get_digest
+
+        subjects = [str(subject) for subject in self.dataset.subject_list]
+        identity = [self.dataset.code, self.evaluation, get_digest(self.process_pipeline), self.paradigm.scoring]
+        self.key = digest([*identity, subjects, self.seeds])
+        before = self.folder.runs().get(self.key, {})
+        total = len(self.units) * len(subjects)
+        reused = total - sum(len(piece.subjects) for piece in pieces)
+        old = before.get("versions", {})
+        return {key: before[key] for key in ("n_channels", "n_times", "sfreq") if key in before} | {
+            "dataset": self.dataset.code,
+            "name": type(self.dataset).__name__,
+            "about": first_line(self.dataset),
+            "evaluation": self.evaluation,
+            "paradigm": type(self.paradigm).__name__,
+            "scoring": self.paradigm.scoring if isinstance(self.paradigm.scoring, str) else "custom",
+            "classes": sorted(self.paradigm.used_events(self.dataset)),
+            "bands": [list(map(float, band)) for band in self.paradigm.filters],
+            "subjects": subjects,
+            "seeds": self.seeds,
+            "jobs": self.jobs,
+            "pipelines": before.get("pipelines", {}) | self._describe_pipelines(before.get("pipelines", {})),
+            "date": datetime.now().isoformat(" ", timespec="minutes"),
+            "command": self.command,
+            "versions": versions(),
+            "older_versions": {k: v for k, v in old.items() if reused and versions().get(k) != v},
+            "machine": machine(),
+            "planned": total,
+            "done": reused,
+            "reused": reused,
+        }
+
+    def _describe_pipelines(self, before):
+        """Estimator, grid and, where it is known from before, size of each pipeline."""
+        notes = {}
+        for name, pipeline in self.pipelines.items():
+            notes[name] = {"estimator": one_line(pipeline)}
+            if before.get(name, {}).get("estimator") == notes[name]["estimator"]:
+                notes[name] = before[name] | notes[name]
+            if name in self.grids:
+                notes[name]["grid"] = {key: list(map(str, values)) for key, values in self.grids[name].items()}
+        return notes
+
+    def _describe_data(self, piece, entry):
+        """Note the shape of the trials and the size of the network, once."""
+        X, y, _ = self.memory["loaded"]
+        entry |= {"n_channels": int(X.shape[1]), "n_times": int(X.shape[2]), "sfreq": getattr(X, "sfreq", None)}
+        notes = entry["pipelines"][piece.name]
+        if "n_parameters" not in notes:
+            try:
+                notes["n_parameters"] = count_parameters(piece.pipeline, X, y)
+            except Exception:  # the scores are there; a missing count must not take them down
+                notes["n_parameters"] = None
+
+    def _write(self, outcome):
+        """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
+        import pandas as pd
+
+        outcome.table = self._table()
+        old = self.folder.table()
+        if len(old):
+            old = old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))]
+        frames = [frame for frame in (old, outcome.table) if len(frame)]
+        outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted}
+        self.folder.write(self.key, outcome.entry, pd.concat(frames, ignore_index=True) if frames else outcome.table)
+
+    def _table(self):
+        """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
+        import pandas as pd
+
+        frames = []
+        ranks = {str(subject): rank for rank, subject in enumerate(self.dataset.subject_list)}
+        for name in self.pipelines:
+            for seed in self.seeds:
+                pipeline, evaluation = self.units[name, seed]
+                frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
+                if len(frame):
+                    frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(list(ranks))]
+                    frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
+                    frames.append(frame.sort_values(["subject", "session"], key=_rank(ranks), kind="stable"))
+        frames = [frame for frame in frames if len(frame)]
+        if not frames:
+            return pd.DataFrame(columns=_COLUMNS)
+        table = pd.concat(frames, ignore_index=True)
+        return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
+
+
+def _rank(ranks):
+    """Sort key: subjects by their place in the dataset, anything else by itself."""
+    return lambda column: column.map(ranks) if column.name == "subject" else column
+
+
+def _choose_subjects(dataset, subjects):
+    """Copy of the dataset with some of its subjects."""
+    if subjects is None:
+        return dataset
+    known = {str(subject): subject for subject in dataset.subject_list}
+    for subject in subjects:
+        if str(subject) not in known:
+            raise nearest("subjects", str(subject), known)
+    chosen = copy.copy(dataset)
+    wanted = {str(subject) for subject in subjects}
+    chosen.subject_list = [subject for name, subject in known.items() if name in wanted]
+    return chosen
+
+
+def _n_jobs(jobs):
+    """Count the workers joblib would use."""
+    from joblib import effective_n_jobs
+
+    return effective_n_jobs(jobs)
+
+
+def _forget(results, pipelines, process_pipeline, dataset):
+    """Take the rows of these pipelines on this dataset out of MOABB's results file."""
+    import h5py
+    from moabb.analysis.results import get_pipeline_digest
+
+    with h5py.File(results.filepath, "r+") as file:
+        for pipeline in pipelines.values():
+            group = file.get(get_pipeline_digest(process_pipeline, pipeline))
+            if group is not None and dataset.code in group:
+                del group[dataset.code]
+
+
+def _failure(piece, error):
+    """Note the failure of a piece in types JSON knows."""
+    text = "".join(traceback.format_exception(error))
+    return {
+        "pipeline": piece.name,
+        "seed": piece.seed,
+        "subjects": [str(subject) for subject in piece.subjects],
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": text[-4000:],
+    }
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep what MNE, MOABB and braindecode say about themselves out of the progress bar."""
+    import mne
+
+    with mne.use_log_level("ERROR"), warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning, RuntimeWarning):
+            warnings.filterwarnings("ignore", category=category)
+        warnings.filterwarnings("ignore", module=r"(moabb|mne|braindecode|skorch)\b")
+        yield
+
+
+class _Stop:
+    """Remember that Ctrl-C or a request to end was seen, since a network's fit swallows the exception."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self.old = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, self._stop)
+        return self
+
+    def _stop(self, number, frame):
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def __exit__(self, *error):
+        for number, handler in self.old.items():
+            signal.signal(number, handler)

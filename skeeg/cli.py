@@ -1,0 +1,228 @@
+"""The command ``skeeg``: run a benchmark, list what can be run, write the report again."""
+
+import argparse
+import re
+import shlex
+import sys
+
+from . import __version__
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+_EPILOG = """\
+examples:
+  skeeg bench                                          six pipelines on the simulated set, within session
+  skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
+  skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
+
+A run that is stopped goes on where it was when the same command is given again.
+Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments, 130 stopped by Ctrl-C.
+"""
+
+
+def build_parser():
+    """Parser of the command line.
+
+    Returns
+    -------
+    parser : argparse.ArgumentParser
+        Parser; what it gives has the attribute ``action``.
+
+    Examples
+    --------
+    >>> from skeeg.cli import build_parser
+    >>> build_parser().parse_args(["bench", "--seeds", "1", "2"]).seeds
+    [1, 2]
+    """
+    parser = argparse.ArgumentParser(prog="skeeg", description="EEG decoding methods compared the MOABB way.")
+    parser.add_argument("--version", action="version", version=f"skeeg {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_bench(commands)
+    listing = commands.add_parser("list", help="show datasets, pipelines and evaluations")
+    listing.set_defaults(action=list_names)
+    report = commands.add_parser("report", help="write the report of a results folder again")
+    report.add_argument("folder", help="folder that `skeeg bench` wrote to")
+    report.set_defaults(action=report_again)
+    return parser
+
+
+def _add_bench(commands):
+    """Options of ``skeeg bench``."""
+    bench = commands.add_parser(
+        "bench", help="compare pipelines on a dataset and write a report", epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = bench.add_argument
+    add("--dataset", default="simulated", metavar="NAME", help="name (skeeg list), dataset of MOABB, or folder")
+    add("--evaluation", default="within-session", metavar="NAME", help="how trials are split (skeeg list)")
+    add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")
+    add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
+    add("--subjects", nargs="+", metavar="S", help="subjects to use, as 1 2 5-9 (all)")
+    add("--classes", nargs="+", metavar="EVENT", help="events to tell apart (all of the dataset)")
+    add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
+    add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each repeats everything (0)")
+    add("--jobs", type=int, default=1, metavar="N", help="folds computed at the same time (1; -1: all cores)")
+    add("--device", metavar="NAME", help="device of the networks, as cpu or cuda (each pipeline's own)")
+    add("--out", default="skeeg-results", metavar="FOLDER", help="where results and report go (skeeg-results)")
+    add("--overwrite", action="store_true", help="compute again what is already there")
+    add("--quiet", action="store_true", help="no progress bar")
+    bench.set_defaults(action=bench_command)
+
+
+def bench_command(options):
+    """Run ``skeeg bench``.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed command line.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    """
+    from .bench import catalogue, runner
+
+    dataset = catalogue.get_dataset(options.dataset)
+    benchmark = runner.Benchmark(
+        dataset, options.evaluation, options.pipelines or runner.DEFAULT_PIPELINES, param_grid=options.param_grid,
+        subjects=expand_subjects(options.subjects), seeds=options.seeds, jobs=options.jobs, device=options.device,
+        paradigm=catalogue.get_paradigm(dataset, options.classes, options.band, options.resample), out=options.out,
+        command=options.command,
+    )  # fmt: skip
+    outcome = benchmark.run(overwrite=options.overwrite, progress=not options.quiet)
+    print(_short_table(outcome.table))
+    print(f"\nReport: {outcome.report}")
+    for name, message in outcome.failed().items():
+        print(f"{name} failed: {message}", file=sys.stderr)
+    if outcome.interrupted:
+        entry = outcome.entry
+        print(f"Stopped with {entry['done']} of {entry['planned']} results; the same command goes on from here.")
+        return INTERRUPTED
+    return FAILED if outcome.failures else DONE
+
+
+def list_names(options):
+    """Run ``skeeg list``.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed command line.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    """
+    from .bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
+
+    groups = {
+        "datasets": {name: about for name, (_, about) in DATASETS.items()}
+        | {"<name>": "any dataset of MOABB, as BNCI2014_001", "<folder>": "recordings of your own, BIDS or epochs"},
+        "pipelines": {name: content.get("description", "") for name, content in pipeline_files().items()}
+        | {"<file>.yml": "a pipeline of your own, in MOABB's YAML layout"},
+        "evaluations": {name: about for name, (_, _, about) in EVALUATIONS.items()},
+    }
+    for group, names in groups.items():
+        width = min(max(map(len, names)), 48)
+        print(f"{group}:")
+        for name, about in names.items():
+            print(f"  {name:<{width}}  {about}")
+        print()
+    return DONE
+
+
+def report_again(options):
+    """Run ``skeeg report``.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed command line.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    """
+    from .bench import write_report
+
+    print(f"Report: {write_report(options.folder)}")
+    return DONE
+
+
+def expand_subjects(names):
+    """Subjects from names and ranges.
+
+    Parameters
+    ----------
+    names : list of str or None
+        As given.
+
+    Returns
+    -------
+    subjects : list of str or None
+        Ranges written out.
+
+    Examples
+    --------
+    >>> from skeeg.cli import expand_subjects
+    >>> expand_subjects(["1", "3-5", "anna"])
+    ['1', '3', '4', '5', 'anna']
+    """
+    if names is None:
+        return None
+    subjects = []
+    for name in names:
+        ends = re.fullmatch(r"(\d+)-(\d+)", name)
+        subjects += map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [name]
+    return subjects
+
+
+def _short_table(table):
+    """Scores for the terminal."""
+    from .bench.statistics import summarise
+
+    if not len(table):
+        return "No score."
+    summary = summarise(table)
+    width = max(map(len, [*summary.index, "pipeline"]))
+    lines = [f"{'pipeline':<{width}}   mean     sd  subjects  fit, s"]
+    for name, one in summary.iterrows():
+        lines.append(
+            f"{name:<{width}}  {one['mean']:.3f}  {one['sd']:.3f}  {one['n_subjects']:8.0f}  {one['time']:6.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    """Run the command ``skeeg``.
+
+    Parameters
+    ----------
+    arguments : list of str or None
+        Command line without the program's name; None takes the process's.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(arguments)
+    options.command = shlex.join(["skeeg", *arguments])
+    try:
+        return options.action(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"skeeg: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
