@@ -1,1 +1,6 @@
 """CT-adaptTL: learn from executed movements, adapt to imagined ones with few trials."""
+
+from .estimator import CTAdaptTLClassifier
+from .network import CTAdaptTLNet
+
+__all__ = ["CTAdaptTLClassifier", "CTAdaptTLNet"]

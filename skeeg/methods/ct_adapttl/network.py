@@ -100,6 +100,7 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         self.mapping = dict(UPSTREAM_KEYS)
         self.merge = merge
+        self.freeze_norm = False
         n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
         self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
         self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)
@@ -158,6 +159,24 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
             return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))
         merged = merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
         return merged[..., None]
+
+    def train(self, mode=True):
+        """Switch between training and evaluation; with ``freeze_norm`` the normalisation stays in evaluation.
+
+        Parameters
+        ----------
+        mode : bool
+            Training or evaluation.
+
+        Returns
+        -------
+        self : CTAdaptTLNet
+            The network.
+        """
+        super().train(mode)
+        if self.freeze_norm:
+            self.norm.eval()
+        return self
 
     def reset_head(self, n_outputs):
         """Replace the last layer for another number of classes.

@@ -1,0 +1,146 @@
+"""Where a network starts from, weights with the label of each output, and whom it is for."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...training import CheckpointReport, read_state_dict
+from ...training.checkpoints import rename_keys
+from .network import UPSTREAM_KEYS
+
+HEAD = "final_layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        Weights, by the names of `CTAdaptTLNet`.
+    classes : tuple or None
+        Label of each output; None: not known, the last layer is not used.
+    """
+
+    state: dict
+    classes: tuple | None
+
+    def knows(self, classes):
+        """Tell whether every one of these labels has an output."""
+        return self.classes is not None and set(classes) <= set(self.classes)
+
+
+@dataclasses.dataclass
+class Person:
+    """Trials of the person to decode.
+
+    Attributes
+    ----------
+    X : ndarray of float32, shape (n_trials, n_channels, n_times)
+        All trials, the labelled ones first.
+    y : ndarray of int, shape (n_labeled,), or None
+        Class indices of the labelled ones.
+    subjects : array-like, shape (n_trials,), or None
+        Where it is more than one person after all.
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None
+    subjects: np.ndarray | None
+
+
+def find_subjects(X, subjects):
+    """Subject of each trial: what the trials carry, else what was given.
+
+    Parameters
+    ----------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials.
+    subjects : array-like, shape (n_trials,), or None
+        Given to fit.
+
+    Returns
+    -------
+    subjects : ndarray, shape (n_trials,), or None
+        None where nobody knows.
+    """
+    if X.domains is not None:
+        return X.domains["subject"]
+    if subjects is None:
+        return None
+    if np.shape(subjects) != (len(X),):
+        raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
+    return np.asarray(subjects)
+
+
+def read_start(path, classes):
+    """Read a checkpoint, published or one's own.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``.pt`` or ``.safetensors`` file; nothing in it is executed.
+    classes : tuple or None
+        Label of each of its outputs.
+
+    Returns
+    -------
+    start : Start
+        Its weights.
+    """
+    state = rename_keys(read_state_dict(path), UPSTREAM_KEYS)
+    n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
+    if classes is not None and len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    return Start(state, None if classes is None else tuple(classes))
+
+
+def load_start(module, start, classes):
+    """Load weights into a network, its last layer label by label.
+
+    Parameters
+    ----------
+    module : CTAdaptTLNet
+        Network with one output for each of `classes`, changed in place. Outputs of labels that the weights do not know
+        stay as they are.
+    start : Start
+        Weights.
+    classes : sequence
+        Label of each output of the network.
+
+    Returns
+    -------
+    report : CheckpointReport
+        What was loaded and what was not.
+    """
+    own = module.state_dict()
+    body = {name: value for name, value in start.state.items() if not name.startswith(HEAD)}
+    other = [
+        f"{name} {tuple(v.shape)} for {tuple(own[name].shape)}" for name, v in body.items() if _unlike(v, own, name)
+    ]
+    if other:
+        raise ValueError(
+            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from "
+            f"({'; '.join(other)}). Bring the trials to the form these were trained on, as Harmonise does."
+        )
+    loaded = {name: value for name, value in body.items() if name in own}
+    if start.classes is not None:
+        rows = [(i, start.classes.index(label)) for i, label in enumerate(classes) if label in start.classes]
+        for name in (f"{HEAD}.weight", f"{HEAD}.bias"):
+            loaded[name] = own[name].clone()
+            for to, row in rows:
+                loaded[name][to] = start.state[name][row]
+    nn.Module.load_state_dict(module, own | loaded)
+    return CheckpointReport(
+        matched=tuple(loaded),
+        missing=tuple(name for name in own if name not in loaded),
+        unexpected=tuple(name for name in body if name not in own),
+    )
+
+
+def _unlike(value, own, name):
+    """Whether the network has a tensor of this name but of another shape."""
+    return isinstance(value, torch.Tensor) and name in own and value.shape != own[name].shape
