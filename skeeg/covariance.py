@@ -6,7 +6,8 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 
 import numpy as np
 
-_CHUNK_VALUES = 2**17  # one MiB of float64: the chunk stays in the cache between the cast, the mean and the product
+_CHUNK_VALUES = 2**16  # half a MiB of float64: stays in the cache between the cast, the mean and the product
+_BLOCK_TRIALS = 32  # trials whose matrices are summed in one go
 
 
 def trial_covariances(X, center=True, ddof=1):
@@ -38,8 +39,7 @@ def trial_covariances(X, center=True, ddof=1):
     """
     X = np.asarray(X)
     covariances = np.empty((X.shape[0], X.shape[1], X.shape[1]))
-    for rows, products in _products(X, center):
-        covariances[rows] = products
+    _multiply(X, center, covariances)
     covariances /= _divisor(X.shape[2], ddof)
     return covariances
 
@@ -74,13 +74,17 @@ def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
     X = np.asarray(X)
     groups = np.zeros(len(X), dtype=np.intp) if groups is None else np.asarray(groups)
     n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
-    sums = np.zeros((n_groups, X.shape[1], X.shape[1]))
-    for rows, products in _products(X, center):
-        for group in np.unique(groups[rows]):
-            sums[group] += products[groups[rows] == group].sum(axis=0)
+    n_trials, n_channels, n_times = X.shape
+    sums = np.zeros((n_groups, n_channels**2))
+    products = np.empty((min(n_trials, _BLOCK_TRIALS), n_channels, n_channels))
+    for start in range(0, n_trials, _BLOCK_TRIALS):
+        block = X[start : start + _BLOCK_TRIALS]
+        _multiply(block, center, products[: len(block)])
+        member = groups[start : start + _BLOCK_TRIALS] == np.arange(n_groups)[:, None]
+        sums += member.astype(np.float64) @ products[: len(block)].reshape(len(block), -1)
     counts = np.bincount(groups, minlength=n_groups)
-    sums /= (np.maximum(counts, 1) * _divisor(X.shape[2], ddof))[:, None, None]
-    return sums
+    sums /= (np.maximum(counts, 1) * _divisor(n_times, ddof))[:, None]
+    return sums.reshape(n_groups, n_channels, n_channels)
 
 
 def inverse_sqrt(matrices, floor=1e-10):
@@ -201,20 +205,22 @@ def trusted(eigenvalues, floor):
     return (eigenvalues > floor * largest) & (largest > np.finfo(np.float64).tiny)
 
 
-def _products(X, center):
-    """Yield slices of trials and their X Xᵀ, chunk by chunk; the matrices are overwritten by the next chunk."""
+def _multiply(X, center, products):
+    """Write X_i X_i^T of each trial into `products`, through a float64 copy of a trial or a few at a time."""
     n_trials, n_channels, n_times = X.shape
+    if not center and X.dtype == np.float64 and X.flags.c_contiguous:
+        np.matmul(X, X.transpose(0, 2, 1), out=products)
+        return
     size = min(n_trials, max(1, _CHUNK_VALUES // (n_channels * n_times)))
     buffer = np.empty((size, n_channels, n_times))
-    products = np.empty((size, n_channels, n_channels))
     averaging = np.full(n_times, 1.0 / n_times)
     for start in range(0, n_trials, size):
         rows = slice(start, min(start + size, n_trials))
-        chunk, out = buffer[: rows.stop - start], products[: rows.stop - start]
+        chunk = buffer[: rows.stop - start]
         np.copyto(chunk, X[rows])
         if center:
             chunk -= (chunk @ averaging)[:, :, None]
-        yield rows, np.matmul(chunk, chunk.transpose(0, 2, 1), out=out)
+        np.matmul(chunk, chunk.transpose(0, 2, 1), out=products[rows])
 
 
 def _divisor(n_times, ddof):

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 from scipy.linalg import eigh
+from sklearn import config_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -90,22 +91,18 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     [0.75, 0.5]
     """
     covariances = np.asarray(covariances, dtype=np.float64)
-    values, vectors = eigh(covariances.mean(axis=0))
-    alive = trusted(values, _RANK_FLOOR)
-    if not alive.any():
-        raise ValueError("X: all channels are flat, there is no variance to tell the classes apart by.")
-    basis = np.eye(len(values)) if alive.all() else vectors[:, alive]
-    inside = basis.T @ covariances @ basis
+    basis = _signal_directions(covariances)
+    inside = covariances if basis is None else basis.T @ covariances @ basis
     if len(covariances) == 2:
         eigenvalues, vectors = eigh(inside[0], inside[0] + inside[1])
         distance = np.abs(eigenvalues - 0.5)
         best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
-        return (basis @ vectors[:, best]).T, eigenvalues[best]
+        return _filters(vectors[:, best], basis), eigenvalues[best]
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights /= weights.sum()
     vectors = _joint_diagonaliser(inside, weights)
     best = np.argsort(_mutual_information(inside, vectors, weights))[::-1]
-    return (basis @ vectors[:, best]).T, None
+    return _filters(vectors[:, best], basis), None
 
 
 class CSP(EEGTransformer):
@@ -217,9 +214,14 @@ class CSP(EEGTransformer):
             Fitted.
         """
         self._check_parameters()
-        X, y = self._check_eeg(X, y, reset=True)
-        check_classification_targets(y)
+        given = X, y
+        with config_context(assume_finite=True):  # a fifth of the fit; what is not finite shows in the covariances
+            X, y = self._check_eeg(X, y, reset=True)
+        if y.dtype.kind not in "iubU":  # whole numbers and strings are labels without asking
+            check_classification_targets(y)
         self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
+        if not np.isfinite(covariances).all():
+            self._check_eeg(*given, reset=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_[0]!r}.")
         if self.component_order == "alternate" and len(self.classes_) > 2:
@@ -232,7 +234,8 @@ class CSP(EEGTransformer):
             covariances /= np.trace(covariances, axis1=1, axis2=2)[:, None, None]
         weights = counts if self.cov_est == "epoch" else None
         self.filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
-        self.patterns_ = np.linalg.pinv(self.filters_.T)
+        square = self.filters_.shape[0] == self.filters_.shape[1]
+        self.patterns_ = np.linalg.inv(self.filters_.T) if square else np.linalg.pinv(self.filters_.T)
         if self.transform_into == "average_power" and self.log is False:
             power = self._power(X)
             self.mean_, self.std_ = power.mean(axis=0), power.std(axis=0)
@@ -295,12 +298,26 @@ class CSP(EEGTransformer):
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
 
 
+def _signal_directions(covariances):
+    """Orthonormal columns that span the signal of all classes, or None where it fills all directions."""
+    mean = covariances.mean(axis=0)
+    alive = trusted(np.linalg.eigvalsh(mean), _RANK_FLOOR)
+    if not alive.any():
+        raise ValueError("X: all channels are flat, there is no variance to tell the classes apart by.")
+    return None if alive.all() else np.linalg.eigh(mean)[1][:, alive]
+
+
+def _filters(vectors, basis):
+    """Turn vectors, one a column, into filters, one a row, over all channels."""
+    return (vectors if basis is None else basis @ vectors).T
+
+
 def _shrink(covariances, amount):
     """Move covariances towards the identity times their mean variance, within the directions that hold signal."""
-    values, vectors = np.linalg.eigh(covariances.mean(axis=0))
-    basis = vectors[:, trusted(values, _RANK_FLOOR)]
-    traces = np.trace(covariances, axis1=1, axis2=2)[:, None, None]
-    return (1 - amount) * covariances + amount * traces / max(basis.shape[1], 1) * (basis @ basis.T)
+    basis = _signal_directions(covariances)
+    identity = np.eye(covariances.shape[1]) if basis is None else basis @ basis.T
+    variance = np.trace(covariances, axis1=1, axis2=2) / np.trace(identity)
+    return (1 - amount) * covariances + amount * variance[:, None, None] * identity
 
 
 def _alternate(eigenvalues):
