@@ -1,0 +1,169 @@
+"""Screening of subjects: leave out the people whose brain activity cannot be told apart by class.
+
+Pre-training on many people gains nothing from those in whom a simple decoder, trained and tested on themselves alone,
+does no better than chance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom
+from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import check_cv, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from .array import as_eeg
+from .spatial import CSP
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """Outcome of `screen_subjects`.
+
+    Attributes
+    ----------
+    subjects : ndarray, shape (n_subjects,)
+        Subjects, in the order they appear.
+    scores : ndarray, shape (n_subjects,)
+        Within-subject cross-validated accuracy of each.
+    thresholds : ndarray, shape (n_subjects,)
+        Accuracy each had to reach.
+    kept : ndarray
+        Subjects that reached it.
+    mask : ndarray of bool, shape (n_trials,)
+        Trials of the subjects kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.screening import Screening
+    >>> Screening(np.array(["a", "b"]), np.array([0.9, 0.5]), np.full(2, 0.6), np.array(["a"]), np.array([True, False]))
+    Screening(1 of 2 subjects kept: a 0.90, b 0.50 dropped)
+    """
+
+    subjects: np.ndarray
+    scores: np.ndarray
+    thresholds: np.ndarray
+    kept: np.ndarray
+    mask: np.ndarray
+
+    def __repr__(self):
+        """List the subjects with their scores."""
+        kept = set(self.kept.tolist())
+        rows = [
+            f"{subject} {score:.2f}{'' if subject in kept else ' dropped'}"
+            for subject, score in zip(self.subjects.tolist(), self.scores, strict=True)
+        ]
+        return f"Screening({len(kept)} of {len(rows)} subjects kept: {', '.join(rows)})"
+
+
+def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None, alpha=0.05, n_jobs=None):
+    r"""Find the subjects whose classes can be told apart within themselves.
+
+    Each subject's trials are decoded by cross-validation within that subject. Those whose accuracy reaches the
+    threshold are kept. The step is part of MIRepNet's pre-training [1]_, which names neither the decoder, the
+    validation nor the threshold; the defaults here are our choice.
+
+    Parameters
+    ----------
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials of all subjects, filtered to the band of interest.
+    y : array-like, shape (n_trials,)
+        Labels.
+    subjects : array-like, shape (n_trials,), or None
+        Subject of each trial; None reads them from X's domains.
+    threshold : "significant" or float
+        Smallest accuracy that keeps a subject. ``"significant"`` asks for more than luck would reach with probability
+        `alpha` in that many trials [2]_, so it adapts to the number of trials and classes:
+        the smallest :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials
+        and the share of the largest class.
+    cv : int or scikit-learn splitter
+        Cross-validation within the subject. A number makes stratified folds of trials in their order, not shuffled,
+        because neighbouring trials resemble each other.
+    estimator : scikit-learn classifier or None
+        Decoder; None is `CSP` with four components and linear discriminant analysis.
+    alpha : float
+        See `threshold`.
+    n_jobs : int or None
+        Jobs over the folds.
+
+    Returns
+    -------
+    screening : Screening
+        Scores, thresholds, subjects kept and the mask of their trials.
+
+    References
+    ----------
+    .. [1] Liu, D., et al. (2026). MIRepNet: a pipeline and pre-trained model for EEG-based motor imagery
+       classification. Knowledge-Based Systems, 343, 115966.
+    .. [2] Combrisson, E., & Jerbi, K. (2015). Exceeding chance level by chance. Journal of Neuroscience Methods, 250,
+       126-136.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.screening import screen_subjects
+    >>> X, y = np.random.default_rng(0).standard_normal((80, 3, 60)), np.tile([0, 1], 40)
+    >>> X[:40][y[:40] == 1, 0] *= 2
+    >>> screen_subjects(X, y, subjects=["able"] * 40 + ["unable"] * 40).kept.tolist()
+    ['able']
+    """
+    X = as_eeg(X)
+    y = column_or_1d(y)
+    check_classification_targets(y)
+    subjects = _subjects(X, subjects)
+    if len(y) != len(X):
+        raise ValueError(f"y: got {len(y)} labels for {len(X)} trials in X.")
+    if threshold != "significant" and (isinstance(threshold, str) or not 0 <= threshold <= 1):
+        raise ValueError(f"threshold: got {threshold!r}, expected 'significant' or an accuracy from 0 to 1.")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: got {alpha!r}, expected a probability between 0 and 1.")
+    estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
+    names = np.array(list(dict.fromkeys(subjects.tolist())))
+    _check_labels(y, subjects, names, cv)
+    scores, thresholds = np.empty(len(names)), np.empty(len(names))
+    for i, name in enumerate(names):
+        rows = subjects == name
+        folds = check_cv(cv, y[rows], classifier=True)
+        predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+        scores[i] = np.mean(predicted == y[rows])
+        thresholds[i] = _chance_limit(y[rows], alpha) if threshold == "significant" else threshold
+    kept = names[scores >= thresholds]
+    return Screening(names, scores, thresholds, kept, np.isin(subjects, kept))
+
+
+def _subjects(X, subjects):
+    """Give the subject of each trial, from the argument or from X."""
+    if subjects is None:
+        if X.domains is None:
+            raise ValueError("subjects: X does not say whose trials these are; pass the subject of each trial.")
+        return np.array(X.domains["subject"].tolist())
+    subjects = column_or_1d(subjects)
+    if len(subjects) != len(X):
+        raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")
+    return subjects
+
+
+def _check_labels(y, subjects, names, cv):
+    """Name the subjects that cannot be cross-validated, before any time is spent."""
+    least = cv if isinstance(cv, int) else 2
+    bad = []
+    for name in names:
+        classes, counts = np.unique(y[subjects == name], return_counts=True)
+        if len(classes) < 2:
+            bad.append(f"{name} has one class, {classes[0]!r}")
+        elif counts.min() < least:
+            rarest = classes[counts.argmin()]
+            bad.append(f"{name} has {counts.min()} trials of class {rarest!r}, cv={cv!r} needs {least}")
+    if bad:
+        raise ValueError(f"y: some subjects cannot be screened: {'; '.join(bad)}.")
+
+
+def _chance_limit(y, alpha):
+    """Give the smallest accuracy that guessing the largest class reaches with probability `alpha` at most."""
+    n_trials = len(y)
+    share = np.unique(y, return_counts=True)[1].max() / n_trials
+    return (binom.isf(alpha, n_trials, share) + 1) / n_trials
