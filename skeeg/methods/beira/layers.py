@@ -88,15 +88,17 @@ def time_major_conv1d(x, weight):
     >>> time_major_conv1d(torch.zeros(2, 30, 4), torch.zeros(8, 4, 3)).shape
     torch.Size([2, 30, 8])
     """
-    x = F.pad(x, (0, 0, *same_padding(weight.shape[-1])))
     own_gradient = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     return _TimeMajorConv.apply(x, weight) if own_gradient else _convolve(x, weight)
 
 
 def _convolve(x, weight):
-    """Convolve as a one-row image in channels-last memory, which needs no copy of x or of the result; no padding."""
+    """Convolve as a one-row image in channels-last memory, which needs no copy of x or of the result."""
+    left, right = same_padding(weight.shape[-1])
+    if left != right:
+        x, left = F.pad(x, (0, 0, left, right)), 0
     image, kernel = x.mT.unsqueeze(2), weight.unsqueeze(2)
-    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last)).squeeze(2).mT
+    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last), padding=(0, left)).squeeze(2).mT
 
 
 class _TimeMajorConv(torch.autograd.Function):
@@ -112,15 +114,19 @@ class _TimeMajorConv(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         n_taps = weight.shape[-1]
+        left, right = same_padding(n_taps)
         grad_x = grad_weight = None
-        grad = F.pad(grad, (0, 0, 0, n_taps - 1))  # the zeros meet the samples that two trials would share
+        if ctx.needs_input_grad[0]:
+            # The adjoint pads the other way round, which matters for even kernels only.
+            spare = F.pad(grad, (0, 0, right - left, 0))
+            grad_x = _convolve(spare, weight.flip(2).transpose(0, 1))[:, : x.shape[1]]
         if ctx.needs_input_grad[1]:
-            rows, columns = x.reshape(-1, x.shape[2]), grad.reshape(-1, grad.shape[2])
+            # The zeros after each trial's gradient meet the samples where the next trial begins.
+            rows = F.pad(x, (0, 0, left, right)).flatten(0, 1)
+            columns = F.pad(grad, (0, 0, 0, n_taps - 1)).flatten(0, 1)
             n_rows = len(rows) - n_taps + 1
             taps = [columns[:n_rows].T @ rows[tap : tap + n_rows] for tap in range(n_taps)]
             grad_weight = torch.stack(taps, dim=2)
-        if ctx.needs_input_grad[0]:
-            grad_x = _convolve(F.pad(grad, (0, 0, n_taps - 1, 0)), weight.flip(2).transpose(0, 1))
         return grad_x, grad_weight
 
 
