@@ -6,6 +6,8 @@ import pathlib
 import torch
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
+_HUB = "hub:"
+_PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +47,14 @@ def read_state_dict(path):
     Parameters
     ----------
     path : str or path-like
-        Checkpoint.
+        Checkpoint, or a file of the Hugging Face hub as ``"hub:owner/repository/file"``.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(fetch(path) if str(path).startswith(_HUB) else path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {path}.")
     if path.suffix == ".safetensors":
@@ -70,6 +72,46 @@ def read_state_dict(path):
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"checkpoint: {path} holds no tensors by name.")
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def fetch(reference):
+    """Fetch a file of the Hugging Face hub, once; later calls find it in the hub's cache.
+
+    Parameters
+    ----------
+    reference : str
+        ``"hub:owner/repository/file"``.
+
+    Returns
+    -------
+    path : str
+        Local file.
+    """
+    owner, _, rest = reference.removeprefix(_HUB).partition("/")
+    repository, _, file = rest.partition("/")
+    if not (owner and repository and file):
+        raise ValueError(f"checkpoint: expected '{_HUB}owner/repository/file', got {reference!r}.")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise ImportError("checkpoint: files of the hub need huggingface_hub: pip install skeeg[hub].") from error
+    return hf_hub_download(f"{owner}/{repository}", file)
+
+
+def has_published_weights(network):
+    """Whether a network is meant to start from published weights.
+
+    Parameters
+    ----------
+    network : class
+        Network.
+
+    Returns
+    -------
+    published : bool
+        True for the generalist networks of braindecode and their interpolating variants.
+    """
+    return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
 def load_checkpoint(module, source, *, head="final_layer", keep_head=False):

@@ -8,8 +8,8 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor, EEGEstimator, draw_seed, flat_channels
-from ..networks import build_network, get_network, minimum_times, required_signals
-from .checkpoints import load_checkpoint
+from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
+from .checkpoints import has_published_weights, load_checkpoint
 from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
 from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
 from .validation import split_validation
@@ -95,6 +95,12 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         self.checkpoint_report_ = None
         if checkpoint is not None:
             self.checkpoint_report_ = str(load_checkpoint(self.module_, checkpoint, head=self._head))
+        elif has_published_weights(type(self.module_)):
+            warnings.warn(
+                f"{type(self.module_).__name__} starts from scratch, without its published weights; checkpoint= takes a "
+                "file or 'hub:owner/repository/file'.",
+                stacklevel=4,
+            )
 
     def _names_with_positions(self, ch_names):
         """Electrode names for the network; a network that can do without positions shall not get half of them."""
@@ -112,7 +118,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         module = build_network(cls, **spec)
         if probe is not None:
             replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self._head)
-        return module.eval()
+        return accelerate(module.eval(), getattr(self, "kernels", "auto"))
 
     def _build_long_enough(self):
         """Build the network; trials shorter than it accepts are padded, with a warning."""
@@ -278,7 +284,8 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.
     checkpoint : str or None
-        Weights to start from (``.safetensors``, ``.pt``, ``.pth``); the last layer of the file is not used.
+        Weights to start from: a file (``.safetensors``, ``.pt``, ``.pth``) or ``"hub:owner/repository/file"``; the last
+        layer of the file is not used.
     max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`.
     loss : str or torch.nn.Module
@@ -292,6 +299,9 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         What the trials are divided by: their standard deviation at fit, nothing, or a number of microvolts.
     lora_rank : int
         Rank of the changes of ``strategy="lora"``.
+    kernels : {"auto", "plain", "fast"}
+        Exact fast forms of the network's layers: where they pay, never, or wherever there is one; see
+        `skeeg.networks.accelerate`.
     ch_names : tuple of str or None
         Electrode names, where X does not carry them.
     sfreq : float or None
@@ -353,6 +363,7 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         scale="std",
         precision="float32",
         lora_rank=4,
+        kernels="auto",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -377,6 +388,7 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         self.scale = scale
         self.precision = precision
         self.lora_rank = lora_rank
+        self.kernels = kernels
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -437,7 +449,7 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
         ``"mse"``, ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
     network_params, strategy, checkpoint, max_epochs, batch_size, learning_rate, weight_decay, solver, schedule
         As in `NetworkClassifier`.
-    validation, validation_size, patience, scale, precision, lora_rank, ch_names, sfreq, device, random_state
+    validation, validation_size, patience, scale, precision, lora_rank, kernels, ch_names, sfreq, device, random_state
         As in `NetworkClassifier`.
     verbose, skorch_callbacks
         As in `NetworkClassifier`.
@@ -479,6 +491,7 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
         scale="std",
         precision="float32",
         lora_rank=4,
+        kernels="auto",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -503,6 +516,7 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
         self.scale = scale
         self.precision = precision
         self.lora_rank = lora_rank
+        self.kernels = kernels
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
