@@ -97,8 +97,8 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             self.checkpoint_report_ = str(load_checkpoint(self.module_, checkpoint, head=self._head))
         elif has_published_weights(type(self.module_)):
             warnings.warn(
-                f"{type(self.module_).__name__} starts from scratch, without its published weights; checkpoint= takes a "
-                "file or 'hub:owner/repository/file'.",
+                f"{type(self.module_).__name__} starts from scratch, without its published weights; checkpoint= takes "
+                "a file or 'hub:owner/repository/file'.",
                 stacklevel=4,
             )
 
