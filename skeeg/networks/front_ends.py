@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.convolutions import merged_conv
+from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
 
 __all__ = ["find_runs", "run_sequential"]
 
@@ -88,28 +91,146 @@ def _padding(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
 
 
 def run_sequential(sequence: nn.Sequential, x: Tensor, kernels: str) -> Tensor:
-    """Forward pass of a ``Sequential``, its runs computed together."""
+    """Forward pass of a ``Sequential``, its runs computed together.
+
+    Parameters
+    ----------
+    sequence : torch.nn.Sequential
+        The layers.
+    x : Tensor
+        Their input.
+    kernels : {"auto", "fast"}
+        Whether runs are computed together where it pays, or wherever possible.
+
+    Returns
+    -------
+    Tensor
+        What the layers give one after the other.
+    """
     layers = list(sequence)
     runs = {run.start: run for run in find_runs(sequence)}
     position = 0
     while position < len(layers):
         run = runs.get(position)
-        if run is not None:
-            out = _compute(layers[run.start : run.stop], run, x, kernels)
-            if out is not None:
-                x, position = out, run.stop
-                continue
-        x = layers[position](x)
-        position += 1
+        y = None if run is None else _compute(layers[run.start : run.stop], run, x, kernels)
+        if y is None:
+            x, position = layers[position](x), position + 1
+        else:
+            x, position = y, run.stop
     return x
 
 
-def _compute(layers, run, x, kernels):
-    if run.normed or run.depthwise:
+def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tensor | None:
+    """Output of a run, or None where its layers must run one by one."""
+    time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
+    if not _applies(layers, run, x) or (kernels == "auto" and not _pays(run, time, space, x)):
         return None
-    time, space = layers
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
-    if x.shape[1] != space.kernel_size[3 - run.time_axis]:
-        return None
-    y = merged_conv(x, time.weight, time.bias, space.weight, space.bias, padding=_padding(time, run.time_axis))
+    padding = _padding(time, run.time_axis)
+    weight, bias = time.weight.flatten(1), time.bias
+    if norm is not None:
+        scale, bias = _normalise(norm, x, weight, bias, padding)
+        weight = weight * scale[:, None]
+    if run.depthwise:
+        y = _depthwise(x, weight, bias, space, padding)
+    else:
+        y = merged_conv(x, weight, bias, space.weight, space.bias, padding=padding)
     return y.unsqueeze(run.time_axis ^ 1)
+
+
+def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
+    """Whether the fast form gives what the layers give, for this input and in this state."""
+    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook():
+        return False
+    if x.ndim != 4 or x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
+        return False
+    if x.shape[run.time_axis] + sum(_padding(layers[0], run.time_axis)) < max(layers[0].kernel_size):
+        return False
+    weight = layers[0].weight
+    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64):
+        return False
+    if torch.is_autocast_enabled(x.device.type):
+        return not (run.normed or run.depthwise)
+    # The batch statistics are computed without a gradient for the input.
+    return not (run.normed and _batch_statistics(layers[1]) and x.requires_grad and torch.is_grad_enabled())
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether somebody listens to a layer: explanations and summaries do."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _pays(run: Run, time: nn.Conv2d, space: nn.Conv2d, x: Tensor) -> bool:
+    return True
+
+
+def _batch_statistics(norm: nn.BatchNorm2d) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]):
+    """Batch norm after a temporal convolution as a factor and a shift of each filter's output.
+
+    Parameters
+    ----------
+    norm : torch.nn.BatchNorm2d
+        The layer; its running statistics are updated in training.
+    x : Tensor, shape (batch, C, T)
+        Input of the convolution.
+    weight : Tensor, shape (F, K)
+        Filters.
+    bias : Tensor, shape (F,), or None
+        Their bias.
+    padding : tuple of int
+        Zeros around the time axis.
+
+    Returns
+    -------
+    scale, shift : Tensor, shape (F,)
+        The normalised output is ``scale * conv(x, weight) + shift``.
+    """
+    if _batch_statistics(norm):
+        length = weight.shape[1]
+        window_mean, covariance = lagged_covariance(x, length, padding)
+        filters = weight.double()
+        mean = filters @ window_mean
+        variance = torch.einsum("fk,kl,fl->f", filters, covariance, filters)
+        count = x.shape[0] * x.shape[1] * (x.shape[2] + sum(padding) - length + 1)
+        _update_running(
+            norm, mean.detach() if bias is None else mean.detach() + bias.detach(), variance.detach(), count
+        )
+    else:
+        mean = norm.running_mean if bias is None else norm.running_mean - bias
+        variance = norm.running_var
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return scale.to(weight.dtype), shift.to(weight.dtype)
+
+
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update the running statistics as ``torch.nn.BatchNorm2d`` does, with the unbiased variance."""
+    if count < 2:
+        raise ValueError("Expected more than 1 value per channel when training")
+    if not norm.training or norm.running_mean is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), momentum)
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, space: nn.Conv2d, padding: tuple[int, int]) -> Tensor:
+    """Temporal filters and a spatial convolution of each plane by itself, in the other order."""
+    n_planes, n_electrodes = weight.shape[0], x.shape[1]
+    mixing = space.weight.reshape(-1, n_electrodes)
+    mixed = F.conv1d(x, mixing[:, :, None]).unflatten(1, (n_planes, -1))
+    y = depthwise_conv(mixed, weight, padding).flatten(1, 2)
+    offset = space.bias
+    if bias is not None:
+        through = mixing.sum(1) * bias.repeat_interleave(mixed.shape[2])
+        offset = through if offset is None else through + offset
+    return y if offset is None else y + offset[:, None]

@@ -39,8 +39,8 @@ _HINTS = {
     "BENDR": "'InterpolatedBENDR' maps any montage to BENDR's own.",
     "AttnSleep": "Its d_model must be the number of steps its feature extractor gives; set d_model to what is said.",
 }
-# The longest signal that minimum_times tries.
-_LONGEST = 2**15
+# Lengths that minimum_times tries: powers of two, and multiples of 200 for the networks that cut seconds at 200 Hz.
+_LENGTHS = tuple(sorted({2**k for k in range(16)} | {200 * 2**k for k in range(8)}))
 
 
 @contextlib.contextmanager
@@ -356,7 +356,7 @@ def minimum_times(
 ) -> int:
     """Smallest number of samples that a network accepts.
 
-    Found by trying: the network is built and run on noise at lengths that double until one is accepted, then by
+    Found by trying: the network is built and run on noise at growing lengths until one is accepted, then by
     bisection. A length counts when the output is finite in training and in evaluation. The answer is remembered, and
     torch's global random state is left as it was.
 
@@ -396,13 +396,14 @@ def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
     def refusal(n_times):
         return _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, dict(parameters))
 
-    low, high = 0, 1
-    while (error := refusal(high)) is not None:
-        low, high = high, 2 * high
-        if high > _LONGEST:
-            raise ValueError(
-                f"{cls.__name__} accepts no length up to {_LONGEST} samples at {n_chans} channels"
-            ) from error
+    low = 0
+    for high in _LENGTHS:
+        error = refusal(high)
+        if error is None:
+            break
+        low = high
+    else:
+        raise ValueError(f"{cls.__name__} accepts no length up to {low} samples at {n_chans} channels") from error
     while high - low > 1:
         middle = (low + high) // 2
         if refusal(middle) is None:
