@@ -56,12 +56,12 @@ def alternate(first, second, repeats):
     return [statistics.median(seconds[1:]) for seconds in times]
 
 
-def compare(network, n, n_chans, n_times=1001, epochs=1, repeats=5):
-    """Print one row for one network and shape."""
+def compare(network, n, n_chans, n_times=1001, epochs=1, repeats=5, kernels="plain"):
+    """Print one row for one network and shape; the bare side always runs the network's own layers."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(n, n_chans, n_times)).astype(np.float32), np.arange(n) % 2
     source = Tiny if network == TINY else network
-    clf = NetworkClassifier(source, max_epochs=epochs, schedule=None, scale=None, random_state=0)
+    clf = NetworkClassifier(source, max_epochs=epochs, schedule=None, scale=None, random_state=0, kernels=kernels)
 
     def build():
         return build_network(source, n_chans=n_chans, n_times=n_times, n_outputs=2)
@@ -76,7 +76,7 @@ def compare(network, n, n_chans, n_times=1001, epochs=1, repeats=5):
     predict, bare_one = alternate(
         lambda: [clf.predict_proba(X[:1]) for _ in range(50)], lambda: [bare_predict() for _ in range(50)], repeats
     )
-    cells = [network, f"{n} x {n_chans} x {n_times}", f"{fit:.2f}", f"{fit / bare:.3f}"]
+    cells = [network, kernels, f"{n} x {n_chans} x {n_times}", f"{fit:.2f}", f"{fit / bare:.3f}"]
     cells += [f"{predict * 20:.2f}", f"{predict / bare_one:.3f}"]
     print("|", " | ".join(cells), "|", flush=True)
 
@@ -88,11 +88,11 @@ def main():
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    print("| network | trials | fit, s | fit / bare loop | predict one trial, ms | predict / bare module |")
-    print("|---|---|---|---|---|---|")
+    print("| network | kernels | trials | fit, s | fit / bare loop | predict one trial, ms | predict / bare module |")
+    print("|---|---|---|---|---|---|---|")
     for network in ("EEGNet", "ShallowFBCSPNet", "EEGConformer"):
-        compare(network, 288, 22, repeats=repeats)
-        compare(network, 288, 3, repeats=repeats)
+        for n_chans, kernels in ((22, "plain"), (3, "plain"), (22, "auto")):
+            compare(network, 288, n_chans, repeats=repeats, kernels=kernels)
     compare(TINY, 2000, 22, epochs=5, repeats=repeats)
 
 
