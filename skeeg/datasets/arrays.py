@@ -1,0 +1,101 @@
+"""Any MOABB dataset as plain arrays."""
+
+import numpy as np
+
+from ..array import make_domains, make_eeg
+
+
+def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
+    """Read the trials of a MOABB dataset.
+
+    Parameters
+    ----------
+    dataset : moabb.datasets.base.BaseDataset
+        Any dataset with events, ours or MOABB's.
+    fmin, fmax : float or None
+        Edges of a zero-phase FIR band-pass in hertz, run over each whole recording; None leaves that side open.
+    tmin, tmax : float or None
+        Seconds from the start of the dataset's interval; tmax None is the interval's end.
+    resample : float or None
+        Sampling rate in hertz; None keeps the recording's.
+    subjects : list or None
+        Some of ``dataset.subject_list``; None takes all.
+    classes : sequence of str or None
+        Some of ``dataset.event_id``; None takes all.
+
+    Returns
+    -------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Microvolts with channel names, rate and domains; n_times is exactly (tmax - tmin) times the rate.
+    y : ndarray of str, shape (n_trials,)
+        Class of each trial.
+
+    Notes
+    -----
+    MOABB's paradigms read the same trials with a Butterworth filter and one sample more.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorImagery, load_arrays
+    >>> dataset = SimulatedMotorImagery(n_subjects=1, n_trials=4)
+    >>> X, y = load_arrays(dataset, fmin=8, fmax=30, tmin=0.5)
+    >>> X.shape, X.sfreq, sorted(set(y.tolist()))
+    ((16, 22, 448), 128.0, ['left_hand', 'right_hand'])
+    """
+    wanted = list(dataset.event_id) if classes is None else list(classes)
+    unknown = [name for name in wanted if name not in dataset.event_id]
+    if unknown:
+        raise ValueError(f"classes: {dataset.code} has no {', '.join(unknown)}; it has {', '.join(dataset.event_id)}.")
+    length = dataset.interval[1] - dataset.interval[0]
+    window = (tmin, length if tmax is None else tmax)
+    if not window[0] < window[1]:
+        raise ValueError(f"tmin, tmax: got {window[0]} to {window[1]} s, expected a window that ends after its start.")
+    subjects = dataset.subject_list if subjects is None else list(subjects)
+    blocks, labels = [], []
+    for subject in subjects:
+        for session, runs in dataset.get_data([subject])[subject].items():
+            for run, raw in runs.items():
+                place = f"{dataset.code}, subject {subject}, session {session}, run {run}"
+                data, names, rate, described = _read_run(raw, wanted, (fmin, fmax), window, resample, place)
+                if len(data):
+                    domains = make_domains(len(data), subject, session, run)
+                    blocks.append(make_eeg(data, names, rate, domains))
+                    labels.append(described)
+                    _check_alike(blocks[0], blocks[-1], place)
+    if not blocks:
+        raise ValueError(f"classes: no trial of {', '.join(wanted)} in {dataset.code}.")
+    return np.concatenate(blocks), np.concatenate(labels)
+
+
+def _read_run(raw, wanted, band, window, resample, place):
+    """Trials of one recording in microvolts, its channels and rate, and the trials' classes."""
+    import mne
+
+    raw = raw.copy().load_data(verbose="error").pick("eeg", verbose="error")
+    if any(edge is not None for edge in band):
+        raw.filter(*band, verbose="error")
+    if resample is not None and resample != raw.info["sfreq"]:
+        raw.resample(resample, verbose="error")
+    numbers = {name: i for i, name in enumerate(wanted) if name in raw.annotations.description}
+    if not numbers:
+        return [], None, None, []
+    rate = raw.info["sfreq"]
+    events, _ = mne.events_from_annotations(raw, event_id=numbers, verbose="error")
+    n_times = int(round((window[1] - window[0]) * rate))
+    epochs = mne.Epochs(raw, events, numbers, window[0], window[0] + (n_times - 1) / rate, baseline=None, preload=True,
+                        reject_by_annotation=True, event_repeated="drop", verbose="error")  # fmt: skip
+    data = epochs.get_data(copy=False)[..., :n_times] * 1e6
+    if len(data) and data.shape[2] < n_times:
+        raise ValueError(f"{place}: trials of {data.shape[2]} samples, {n_times} wanted.")
+    return data, raw.ch_names, rate, np.array(wanted)[epochs.events[:, 2]]
+
+
+def _check_alike(first, other, place):
+    """Refuse recordings that cannot stand in one array."""
+    if other.ch_names != first.ch_names:
+        odd = sorted(set(first.ch_names) ^ set(other.ch_names)) or "the same in another order"
+        raise ValueError(f"{place}: its channels differ from those before it: {odd}.")
+    if other.sfreq != first.sfreq:
+        raise ValueError(
+            f"{place}: {other.sfreq:g} Hz, those before it have {first.sfreq:g} Hz; resample= makes them alike."
+        )

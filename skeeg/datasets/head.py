@@ -1,0 +1,157 @@
+"""A spherical head: where electrodes sit on it, and what they see of a dipole inside it.
+
+All places are directions from the centre of the head: a unit vector (x to the right, y to the nose, z up) times the
+fraction of the radius. The potentials come from MNE's three-layer sphere (brain, skull, scalp).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+RADIUS = 0.095
+"""Radius of the head in metres."""
+
+
+@lru_cache(maxsize=16)
+def montage_directions(montage="standard_1005"):
+    """Directions of every electrode of one of MNE's montages, seen from the centre of the head.
+
+    Parameters
+    ----------
+    montage : str
+        A name of `mne.channels.get_builtin_montages`.
+
+    Returns
+    -------
+    directions : dict of str to ndarray, shape (3,)
+        Unit vector of each electrode, x to the right, y to the nose, z up.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.head import montage_directions
+    >>> montage_directions()["C3"].round(1).tolist()
+    [-0.7, 0.1, 0.7]
+    """
+    import mne
+
+    digitised = mne_montage(montage)
+    info = mne.create_info(digitised.ch_names, 100.0, "eeg", verbose="error")
+    info.set_montage(digitised, verbose="error")
+    _, centre, _ = mne.bem.fit_sphere_to_headshape(info, dig_kinds="eeg", units="m", verbose="error")
+    places = np.array([channel["loc"][:3] for channel in info["chs"]]) - centre
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    places.setflags(write=False)
+    return dict(zip(digitised.ch_names, places, strict=True))
+
+
+def mne_montage(montage):
+    """Get one of MNE's montages by name.
+
+    Parameters
+    ----------
+    montage : str
+        A name of `mne.channels.get_builtin_montages`; the "standard" ones under their old names too, which MNE 1.13
+        renamed after the head they were measured on.
+
+    Returns
+    -------
+    montage : mne.channels.DigMontage
+        Names and places of the electrodes.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.head import mne_montage
+    >>> "C3" in mne_montage("standard_1005").ch_names
+    True
+    """
+    import mne
+
+    known = mne.channels.get_builtin_montages()
+    name = next((one for one in (montage, montage.replace("standard_", "colin27_")) if one in known), None)
+    if name is None:
+        raise ValueError(f"montage: MNE has no montage {montage!r}; it has {', '.join(known)}.")
+    return mne.channels.make_standard_montage(name)
+
+
+def electrode_directions(ch_names, montage="standard_1005"):
+    """Directions of the named electrodes.
+
+    Parameters
+    ----------
+    ch_names : sequence of str, length n_channels
+        Electrode names, any case.
+    montage : str
+        A name of `mne.channels.get_builtin_montages`.
+
+    Returns
+    -------
+    directions : ndarray, shape (n_channels, 3)
+        Unit vectors.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.head import electrode_directions
+    >>> electrode_directions(["C4", "Oz"])[:, 1].round(1).tolist()
+    [0.1, -1.0]
+    """
+    known = {name.upper(): place for name, place in montage_directions(montage).items()}
+    missing = [name for name in ch_names if name.upper() not in known]
+    if missing:
+        raise ValueError(f"ch_names: montage {montage!r} has no electrode {', '.join(missing)}.")
+    return np.array([known[name.upper()] for name in ch_names])
+
+
+def leadfield(electrodes, places, moments):
+    """Potentials of current dipoles at the electrodes.
+
+    Parameters
+    ----------
+    electrodes : ndarray, shape (n_channels, 3)
+        Directions of the electrodes, unit vectors.
+    places : ndarray, shape (n_sources, 3)
+        Places of the dipoles in units of the head's radius; the brain ends at 0.9.
+    moments : ndarray, shape (n_sources, 3)
+        Orientation of the dipoles, unit vectors.
+
+    Returns
+    -------
+    gain : ndarray, shape (n_channels, n_sources)
+        Microvolts at each electrode, against infinity, for one nanoampere-metre.
+
+    Notes
+    -----
+    The potential of a dipole in three concentric shells, by MNE's approximation with a few equivalent dipoles [1]_.
+
+    References
+    ----------
+    .. [1] Berg, P., & Scherg, M. (1994). A fast method for forward computation of multiple-shell spherical head
+       models. Electroencephalography and Clinical Neurophysiology, 90(1), 58-64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.datasets.head import electrode_directions, leadfield
+    >>> C3, C4 = electrode_directions(["C3", "C4"])
+    >>> gain = leadfield(np.array([C3, C4]), 0.8 * C3[None], C3[None])
+    >>> bool(gain[0, 0] > 10 * abs(gain[1, 0]))
+    True
+    """
+    import mne
+
+    names = [f"E{i}" for i in range(len(electrodes))]
+    info = mne.create_info(names, 100.0, "eeg", verbose="error")
+    # A DigMontage in the head frame is used as it is; without fiducials MNE would only warn.
+    montage = mne.channels.make_dig_montage(dict(zip(names, RADIUS * electrodes, strict=True)), coord_frame="head")
+    info.set_montage(montage, verbose="error")
+    ones = np.ones(len(places))
+    dipoles = mne.Dipole(0 * ones, RADIUS * places, ones, moments, ones, verbose="error")
+    forward, _ = mne.make_forward_dipole(dipoles, _sphere(), info, verbose="error")
+    return forward["sol"]["data"] * 1e-9 * 1e6
+
+
+@lru_cache(maxsize=1)
+def _sphere():
+    """MNE's three-layer sphere around the origin."""
+    import mne
+
+    return mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")

@@ -1,0 +1,210 @@
+"""The people of the simulation: what differs between them, and from one day to the next."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .head import electrode_directions, leadfield
+
+AREAS = {
+    "M1_left": "C3",
+    "M1_right": "C4",
+    "S1_left": "CP3",
+    "S1_right": "CP4",
+    "PMC_left": "FC3",
+    "PMC_right": "FC4",
+    "foot": "Cz",
+}
+"""Sensorimotor sources and the electrode above each."""
+
+_GOLDEN = (5**0.5 - 1) / 2
+_N_BACKGROUND, _N_IDLE = 40, 8
+_IDLE_AT = ("O1", "O2", "Pz", "P7", "P8")  # posterior rhythms; the others sit anywhere
+# Microvolts, root mean square where strongest, and the spread of its logarithm over the sources of one person.
+_LEVELS = {"areas": (6.0, 0.5), "idle": (5.0, 1.0), "background": (3.0, 1.2), "eyes": (120.0, 0.0)}
+_GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
+         "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FC3", "FC4", "CP3",
+         "CP4", "C1", "C2", "C5", "C6", "FCz", "CPz")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Person:
+    """Traits that all sessions and both tasks of one subject share.
+
+    Attributes
+    ----------
+    depth : float
+        Fraction by which imagery weakens the contralateral rhythm; 0 for a person whose imagery shows nothing.
+    preference : float
+        Which rhythm follows the task: 0 the beta rhythm, 1 the mu rhythm.
+    latency : float
+        Seconds from the cue to half of the desynchronisation.
+    lapses : float
+        Fraction of trials in which nothing is imagined.
+    rates : tuple of float
+        Hertz of the mu and the beta rhythm.
+    idle_rates : ndarray, shape (n_idle,)
+        Hertz of the rhythms that do not follow the task.
+    blinks : float
+        Blinks per second.
+    sources : dict of str to tuple of ndarray
+        For each group of sources: places (n, 3), moments (n, 3), microvolts (n,).
+    cap : ndarray, shape (3,)
+        Rotation of the cap about the three axes of the head, radians.
+    """
+
+    depth: float
+    preference: float
+    latency: float
+    lapses: float
+    rates: tuple
+    idle_rates: np.ndarray
+    blinks: float
+    sources: dict
+    cap: np.ndarray
+
+
+@dataclass(frozen=True)
+class Day:
+    """What changes from one session to the next.
+
+    Attributes
+    ----------
+    shift : tuple of float
+        Hertz by which the mu and the beta rhythm move.
+    vigour : float
+        Factor on the sensorimotor rhythms.
+    hum : float
+        Factor on the mains hum.
+    gains : dict of str to ndarray, shape (n_channels, n_sources)
+        Microvolts that each source of each group leaves at the electrodes, against linked mastoids.
+    """
+
+    shift: tuple
+    vigour: float
+    hum: float
+    gains: dict
+
+
+@lru_cache(maxsize=512)
+def person(seed, subject):
+    """Draw the traits of one subject.
+
+    Parameters
+    ----------
+    seed, subject : int
+        The population and the person in it.
+
+    Returns
+    -------
+    person : Person
+        The same for the same two numbers.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.people import person
+    >>> person(0, 1).rates == person(0, 1).rates, 8 < person(0, 1).rates[0] < 14
+    (True, True)
+    """
+    rng = np.random.default_rng((seed, 1, subject))
+    # Ability walks through its range by the golden ratio, so that any few subjects in a row cover it evenly.
+    rank = (np.random.default_rng((seed, 0)).random() + _GOLDEN * subject) % 1
+    mu, beta = np.clip(rng.normal((10.8, 21.0), (1.1, 2.5)), (8.8, 16.0), (13.0, 26.0))
+    return Person(
+        depth=0.95 * float(max(rank - 0.1, 0.0) / 0.9) ** 0.8,
+        preference=rng.beta(2.0, 1.2),
+        latency=rng.uniform(0.35, 0.7),
+        lapses=rng.uniform(0.0, 0.2) * (1 - rank),
+        rates=(float(mu), float(beta)),
+        idle_rates=np.concatenate(
+            [mu + rng.normal(0, 0.7, len(_IDLE_AT)), rng.uniform(7, 28, _N_IDLE - len(_IDLE_AT))]
+        ),
+        blinks=rng.uniform(0.08, 0.3),
+        sources=_sources(rng),
+        cap=np.radians(rng.normal(0, 4, 3)),
+    )
+
+
+@lru_cache(maxsize=64)
+def day(seed, subject, session, ch_names, montage):
+    """Draw one session of one subject, seen through a cap.
+
+    Parameters
+    ----------
+    seed, subject, session : int
+        The population, the person and the session.
+    ch_names : tuple of str
+        Electrodes.
+    montage : str
+        The MNE montage that knows them.
+
+    Returns
+    -------
+    day : Day
+        The same for the same arguments.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.people import day
+    >>> day(0, 1, 0, ("C3", "C4"), "standard_1005").gains["areas"].shape
+    (2, 7)
+    """
+    who, rng = person(seed, subject), np.random.default_rng((seed, 2, subject, session))
+    shift, vigour, hum = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
+    turn = _rotation(who.cap + np.radians(rng.normal(0, 2, 3)))
+    mastoids = electrode_directions(("M1", "M2"))
+    electrodes = np.vstack([electrode_directions(ch_names, montage) @ turn.T, mastoids])
+    places, moments, levels = (np.concatenate(part) for part in zip(*who.sources.values(), strict=True))
+    gain = leadfield(electrodes, places, moments) * levels / np.abs(_at_grid(places, moments)).max(axis=0)
+    gain = gain[:-2] - gain[-2:].mean(axis=0)
+    ends = np.cumsum([len(levels) for _, _, levels in who.sources.values()])
+    gains = dict(zip(who.sources, np.split(gain, ends[:-1], axis=1), strict=True))
+    for group in ("idle", "background"):
+        gains[group] = gains[group] * rng.lognormal(0, 0.25, gains[group].shape[1])
+    return Day(tuple(shift), vigour, hum, gains)
+
+
+def _sources(rng):
+    """Places, moments and microvolts of all sources of one person."""
+    anchors = {
+        "areas": electrode_directions(list(AREAS.values())),
+        "idle": np.vstack([electrode_directions(_IDLE_AT), _anywhere(rng, _N_IDLE - len(_IDLE_AT))]),
+        "background": _anywhere(rng, _N_BACKGROUND),
+        "eyes": electrode_directions(["Fp1", "Fp2"]),
+    }
+    groups = {}
+    for group, directions in anchors.items():
+        level, spread = _LEVELS[group]
+        n = len(directions)
+        directions = directions + rng.normal(0, 0.08 if group in ("areas", "idle") else 0.02, (n, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        deep = rng.uniform(0.4, 0.8, (n, 1)) if group == "background" else rng.uniform(0.68, 0.76, (n, 1))
+        moments = directions + rng.normal(0, {"areas": 0.4, "eyes": 0.1}.get(group, 0.6), (n, 3))
+        moments /= np.linalg.norm(moments, axis=1, keepdims=True)
+        groups[group] = (deep * directions, moments, level * rng.lognormal(0, spread, n))
+    return groups
+
+
+def _anywhere(rng, n):
+    """Directions over the upper part of the head, shape (n, 3)."""
+    up = rng.uniform(-0.3, 1.0, n)
+    round_ = rng.uniform(0, 2 * np.pi, n)
+    wide = np.sqrt(1 - up**2)
+    return np.column_stack([wide * np.cos(round_), wide * np.sin(round_), up])
+
+
+def _at_grid(places, moments):
+    """Potentials at forty electrodes all over the head, so that a source's microvolts do not hang on the cap worn."""
+    return leadfield(electrode_directions(_GRID), places, moments)
+
+
+def _rotation(angles):
+    """Rotation matrix about the x, y and z axis by three angles."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        turn = step @ turn
+    return turn

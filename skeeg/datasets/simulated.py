@@ -1,0 +1,160 @@
+"""Simulated recordings as MOABB datasets."""
+
+from dataclasses import asdict
+
+from .base import SkeegDataset, code_with
+from .head import mne_montage
+from .simulation import CAP_22, CLASSES, TRIAL_SECONDS, MotorSimulation
+
+VERSION = 1
+"""To be raised whenever the same arguments give other data, so that no cached result outlives its data."""
+
+
+class SimulatedMotorImagery(SkeegDataset):
+    """Hand imagery of made-up people: made in seconds from a seed, about as hard as real recordings.
+
+    A spherical head with sensorimotor rhythms that weaken opposite the imagined hand, rhythms that do not care, 1/f
+    background, blinks, mains hum and amplifier noise. People differ in where and how strongly their brains speak, in
+    the band that follows the task and in how well they can do it, down to not at all; the cap, the rhythms and the
+    background drift between sessions. Subject n is the same however many are asked for.
+
+    Parameters
+    ----------
+    n_subjects : int
+        People.
+    n_sessions, n_runs : int
+        Days, and recordings a day.
+    n_trials : int
+        Trials in each recording.
+    task : {"imagery", "execution"}
+        Execution is the same people really moving: stronger, earlier, in more bands and places.
+    classes : tuple of str
+        Two or more of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
+    ch_names : tuple of str
+        Electrodes, 22 over the motor cortex by default.
+    montage : str
+        The MNE montage that knows them.
+    sfreq : float
+        Sampling rate in hertz, at least 64.
+    strength : float
+        Factor on the effect; 0 leaves nothing to decode.
+    noise : float
+        Factor on everything else.
+    line_freq : float
+        Mains frequency in hertz, 0 for none.
+    seed : int
+        Another seed, another population.
+    subjects, sessions : list or None
+        Some of them only.
+
+    Attributes
+    ----------
+    simulation : MotorSimulation
+        The numbers behind it, without MOABB.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> dataset = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_trials=4, ch_names=("C3", "Cz", "C4"))
+    >>> X, y = dataset.arrays(subjects=[2])
+    >>> X.shape, sorted(dataset.truth(2).bands)
+    ((8, 3, 512), ['beta', 'mu'])
+    """
+
+    _TASK = "imagery"
+
+    def __init__(
+        self,
+        n_subjects=8,
+        n_sessions=2,
+        n_runs=2,
+        n_trials=40,
+        task=None,
+        classes=("left_hand", "right_hand"),
+        ch_names=CAP_22,
+        montage="standard_1005",
+        sfreq=128.0,
+        strength=1.0,
+        noise=1.0,
+        line_freq=50.0,
+        seed=0,
+        subjects=None,
+        sessions=None,
+    ):
+        for name, value in {"n_subjects": n_subjects, "n_sessions": n_sessions, "n_runs": n_runs}.items():
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, expected 1 or more.")
+        self.simulation = MotorSimulation(
+            task=self._TASK if task is None else task,
+            classes=tuple(classes),
+            n_trials=int(n_trials),
+            ch_names=tuple(ch_names),
+            montage=montage,
+            sfreq=float(sfreq),
+            strength=float(strength),
+            noise=float(noise),
+            line_freq=float(line_freq),
+            seed=int(seed),
+        )
+        self.n_runs = n_runs
+        shape = asdict(self.simulation) | {"n_sessions": n_sessions, "n_runs": n_runs}
+        standard = asdict(MotorSimulation(task=self._TASK)) | {"n_sessions": 2, "n_runs": 2}
+        super().__init__(
+            subjects=range(1, n_subjects + 1),
+            sessions_per_subject=n_sessions,
+            events={name: 1 + CLASSES.index(name) for name in self.simulation.classes},
+            code=code_with(f"{type(self).__name__}-v{VERSION}", shape, standard),
+            interval=[0, TRIAL_SECONDS],
+            paradigm="imagery",
+            selected_subjects=subjects,
+            selected_sessions=sessions,
+        )
+
+    def truth(self, subject):
+        """Tell which electrodes, bands and times are informative; see `skeeg.datasets.Truth`.
+
+        Parameters
+        ----------
+        subject : int
+            One of ``subject_list``.
+
+        Returns
+        -------
+        truth : Truth
+            For the first session.
+        """
+        return self.simulation.truth(subject)
+
+    def _get_single_subject_data(self, subject):
+        """Make the recordings of one subject, by session and run."""
+        return {
+            str(session): {str(run): self._record(subject, session, run) for run in range(self.n_runs)}
+            for session in range(self.n_sessions)
+        }
+
+    def _record(self, subject, session, run):
+        """Make one recording as MNE holds it, in volts."""
+        import mne
+
+        data, onsets, labels = self.simulation.run(subject, session, run)
+        info = mne.create_info(list(self.simulation.ch_names), self.simulation.sfreq, "eeg", verbose="error")
+        with info._unlock():
+            info["line_freq"] = self.simulation.line_freq or None
+        raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
+        raw.set_montage(mne_montage(self.simulation.montage), match_case=False, verbose="error")
+        return raw.set_annotations(mne.Annotations(onsets, TRIAL_SECONDS, labels))
+
+
+class SimulatedMotorExecution(SimulatedMotorImagery):
+    """The people of `SimulatedMotorImagery`, really moving: easier to decode, in more bands and places.
+
+    Takes the same parameters. Subject n here is subject n there, with the same head, cap and days.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorExecution, SimulatedMotorImagery
+    >>> SimulatedMotorExecution().truth(3).depth > SimulatedMotorImagery().truth(3).depth
+    True
+    """
+
+    _TASK = "execution"

@@ -1,0 +1,287 @@
+"""People who imagine and execute movements, made from a seed.
+
+A recording is the sum of what a real one is the sum of, each part seen through a spherical head: sensorimotor rhythms
+that weaken when a hand or the feet are moved or imagined to move, rhythms that know nothing of the task (posterior
+alpha and others), background activity with a 1/f spectrum, blinks, mains hum and amplifier noise. This module needs
+NumPy, SciPy and, for the head, MNE; `skeeg.datasets.SimulatedMotorImagery` is the same as a MOABB dataset.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .head import electrode_directions
+from .people import AREAS, day, person
+from .waves import broad, coloured, one_over_f, rhythm, wander
+
+TASKS = ("imagery", "execution")
+CLASSES = ("left_hand", "right_hand", "feet", "rest")
+CAP_22 = ("Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2", "C4", "C6",
+          "CP3", "CP1", "CPz", "CP2", "CP4", "P1", "Pz", "P2", "POz")  # fmt: skip
+"""The 22 electrodes of BCI competition IV 2a."""
+TRIAL_SECONDS = 4.0
+"""How long a movement is held after its cue."""
+
+_LEAD_IN, _FIXATION, _BREAK, _TAIL = 1.0, 1.5, (0.8, 1.8), 2.0
+_STEP = 0.01  # microvolts that the converter resolves; rounding to it also hides the last bits of matrix products
+_HALF = {"mu": 1.5, "beta": 3.0}  # half width of the rhythms in hertz
+_BANDS = ("mu", "beta", "broad")
+_AMPLIFIER, _HUM = 0.7, 1.0  # microvolts
+
+# Amplitude of each sensorimotor area at rest in the three bands, relative to the mu rhythm of the hand area.
+_AT_REST = np.array([(1.0, 0.7, 0.5), (1.0, 0.7, 0.5), (0.7, 0.3, 0.3), (0.7, 0.3, 0.3),
+                     (0.3, 0.45, 0.5), (0.3, 0.45, 0.5), (0.7, 0.8, 0.5)])  # fmt: skip
+# How far the areas follow each class, as a fraction of the person's depth of desynchronisation. Hands: opposite side,
+# same side; imagery stays close to the opposite hand area, execution recruits its neighbours and the other side.
+_HAND = {
+    "imagery": {"M1": (1.0, 0.15), "S1": (0.7, 0.1), "PMC": (0.2, 0.0)},
+    "execution": {"M1": (1.0, 0.3), "S1": (1.0, 0.2), "PMC": (0.8, 0.3)},
+}
+# Feet: below zero, an area idles more than at rest.
+_FEET = {
+    "imagery": {"foot": 1.0, "M1_left": -0.2, "M1_right": -0.2},
+    "execution": {"foot": 1.0, "M1_left": -0.1, "M1_right": -0.1, "PMC_left": 0.3, "PMC_right": 0.3},
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is informative in one subject's recordings.
+
+    Attributes
+    ----------
+    electrodes : tuple of str
+        Electrodes that see the informative sources with at least half the strength of the one that sees them best.
+    weights : ndarray, shape (n_channels,)
+        How strongly each electrode of the cap sees them, 1 for the best.
+    patterns : dict of str to ndarray, shape (n_channels,)
+        Microvolts that each informative source leaves at the electrodes at rest, in the first session.
+    bands : dict of str to tuple of float
+        Low and high edge in hertz of each rhythm that follows the label.
+    window : tuple of float
+        Seconds after the cue from which, and until when, the rhythms follow the label.
+    depth : float
+        Fraction by which the contralateral rhythm loses amplitude, 0 for a person who cannot do it.
+    """
+
+    electrodes: tuple
+    weights: np.ndarray
+    patterns: dict
+    bands: dict
+    window: tuple
+    depth: float
+
+
+@dataclass(frozen=True)
+class MotorSimulation:
+    """Recordings of any number of people, sessions and runs, each made from the seed on its own.
+
+    Parameters
+    ----------
+    task : {"imagery", "execution"}
+        Both tasks have the same people, sessions and caps.
+    classes : tuple of str
+        Some of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
+    n_trials : int
+        Trials in one run, as equally spread over the classes as they go, in random order.
+    ch_names : tuple of str
+        Electrodes.
+    montage : str
+        The MNE montage that knows them.
+    sfreq : float
+        Sampling rate in hertz.
+    strength : float
+        Factor on the depth of desynchronisation; 0 removes everything that tells the classes apart.
+    noise : float
+        Factor on everything but the sensorimotor rhythms.
+    line_freq : float
+        Mains frequency in hertz, left out where the rate cannot hold it; 0 for none.
+    seed : int
+        Another seed, another population.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.simulation import MotorSimulation
+    >>> data, onsets, labels = MotorSimulation(n_trials=4, ch_names=("C3", "C4"), sfreq=100.0).run(1, 0, 0)
+    >>> data.shape[0], len(onsets), sorted(labels.tolist())
+    (2, 4, ['left_hand', 'left_hand', 'right_hand', 'right_hand'])
+    """
+
+    task: str = "imagery"
+    classes: tuple = ("left_hand", "right_hand")
+    n_trials: int = 40
+    ch_names: tuple = CAP_22
+    montage: str = "standard_1005"
+    sfreq: float = 128.0
+    strength: float = 1.0
+    noise: float = 1.0
+    line_freq: float = 50.0
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuse what cannot be simulated."""
+        unknown = [name for name in self.classes if name not in CLASSES]
+        if self.task not in TASKS:
+            raise ValueError(f"task: got {self.task!r}, expected one of {', '.join(TASKS)}.")
+        if unknown or len(set(self.classes)) < max(len(self.classes), 2):
+            raise ValueError(f"classes: got {self.classes!r}, expected two or more different ones of {CLASSES!r}.")
+        if self.n_trials < len(self.classes):
+            raise ValueError(f"n_trials: got {self.n_trials}, expected at least one trial of each class.")
+        if not self.sfreq >= 64:
+            raise ValueError(f"sfreq: got {self.sfreq}, expected 64 Hz or more: the rhythms reach up to 30 Hz.")
+        if min(self.strength, self.noise, self.line_freq) < 0:
+            raise ValueError("strength, noise, line_freq: expected nothing below zero.")
+        if not self.ch_names or len(set(self.ch_names)) < len(self.ch_names):
+            raise ValueError(f"ch_names: expected different electrodes, got {self.ch_names!r}.")
+        electrode_directions(self.ch_names, self.montage)
+
+    def run(self, subject, session, run):
+        """Record one run.
+
+        Parameters
+        ----------
+        subject, session, run : int
+            Which one; it does not depend on how many others there are.
+
+        Returns
+        -------
+        data : ndarray, shape (n_channels, n_times)
+            Microvolts against linked mastoids.
+        onsets : ndarray, shape (n_trials,)
+            Seconds from the start to each cue.
+        labels : ndarray, shape (n_trials,)
+            Class names.
+        """
+        who, today = person(self.seed, subject), self._day(subject, session)
+        rng = np.random.default_rng((self.seed, 3, TASKS.index(self.task), subject, session, run))
+        onsets, labels, n_times = self._timeline(rng)
+        data = today.gains["areas"] @ self._sensorimotor(rng, who, today, onsets, labels, n_times)
+        others = today.gains["idle"] @ self._idle(rng, who, today, n_times)
+        others += today.gains["background"] @ coloured(
+            rng, today.gains["background"].shape[1], n_times, self.sfreq, one_over_f
+        )
+        others += np.outer(today.gains["eyes"].sum(axis=1), self._blinks(rng, who, n_times))
+        data += self.noise * (others + self._electronics(rng, today, n_times))
+        return np.round(data / _STEP) * _STEP, onsets, labels
+
+    def truth(self, subject):
+        """Tell what is informative in a subject's recordings.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        truth : Truth
+            Electrodes, sources, bands, window and depth.
+        """
+        who, gain = person(self.seed, subject), self._day(subject, 0).gains["areas"]
+        swing = (np.ptp([self._depths(who, label) for label in self.classes], axis=0) * _AT_REST).max(axis=1)
+        weights = np.abs(gain) @ swing
+        weights = weights / max(weights.max(), np.finfo(float).tiny)
+        bands = {name: (rate - _HALF[name], rate + _HALF[name]) for name, rate in zip(_HALF, who.rates, strict=True)}
+        return Truth(
+            electrodes=tuple(name for name, weight in zip(self.ch_names, weights, strict=True) if weight >= 0.5),
+            weights=weights,
+            patterns={area: gain[:, i] for i, area in enumerate(AREAS) if swing[i] > 0.25 * swing.max()},
+            bands=bands | ({"broad": (8.0, 30.0)} if self.task == "execution" else {}),
+            window=(self._latency(who), TRIAL_SECONDS),
+            depth=float(self._depth(who)),
+        )
+
+    def _day(self, subject, session):
+        """Draw one session of one subject, seen through the cap."""
+        return day(self.seed, subject, session, self.ch_names, self.montage)
+
+    def _timeline(self, rng):
+        """Onsets, labels and length of a run."""
+        labels = rng.permutation(np.resize(np.array(self.classes), self.n_trials))
+        gaps = _FIXATION + rng.uniform(*_BREAK, self.n_trials)
+        onsets = _LEAD_IN + np.cumsum(gaps) + TRIAL_SECONDS * np.arange(self.n_trials)
+        onsets = np.round(onsets * self.sfreq) / self.sfreq
+        return onsets, labels, int(round((onsets[-1] + TRIAL_SECONDS + _TAIL) * self.sfreq))
+
+    def _depth(self, who):
+        """Depth of desynchronisation in this task: movement shows in people whose imagery does not."""
+        depth = who.depth if self.task == "imagery" else 0.2 + 0.6 * who.depth
+        return min(self.strength * depth, 0.95)
+
+    def _latency(self, who):
+        """Seconds from cue to half desynchronisation: real movement is quicker."""
+        return who.latency * (0.7 if self.task == "execution" else 1.0)
+
+    def _depths(self, who, label):
+        """Loss of amplitude of each area in each band for one class, shape (n_areas, 3)."""
+        share = np.array([_share(self.task, label, area) for area in AREAS])
+        imagined = (0.4 + 0.6 * who.preference, 1.0 - 0.6 * who.preference, 0.1)
+        bands = imagined if self.task == "imagery" else (1.0, 0.9, 0.6)
+        return self._depth(who) * np.outer(share, bands)
+
+    def _sensorimotor(self, rng, who, today, onsets, labels, n_times):
+        """Rhythms of the sensorimotor areas, weakened in each trial, shape (n_areas, n_times)."""
+        keep = self._modulation(rng, who, onsets, labels, n_times)
+        total = np.zeros((len(AREAS), n_times))
+        for band, name in enumerate(_BANDS):
+            shape = rhythm(who.rates[band] + today.shift[band], _HALF[name] / 2) if name in _HALF else broad
+            wave = coloured(rng, len(AREAS), n_times, self.sfreq, shape)
+            wave *= wander(rng, len(AREAS), n_times, self.sfreq)
+            total += _AT_REST[:, band, None] * keep[:, band] * wave
+        return today.vigour * total
+
+    def _modulation(self, rng, who, onsets, labels, n_times):
+        """Amplitude of each area in each band over time, 1 at rest, shape (n_areas, 3, n_times)."""
+        effort = np.clip(rng.normal(1.0, 0.3, self.n_trials), 0.0, 1.5) * (rng.random(self.n_trials) >= who.lapses)
+        hold, rebound = self._courses(who)
+        depths = {label: self._depths(who, label)[:, :, None] for label in self.classes}
+        keep = np.ones((len(AREAS), len(_BANDS), n_times))
+        for onset, label, one in zip(onsets, labels, effort, strict=True):
+            start = int(round(onset * self.sfreq))
+            stop = start + hold.size
+            keep[:, :, start:stop] -= one * depths[label] * hold
+            keep[:, 1, start:stop] += one * depths[label][:, 1] * rebound
+        return np.maximum(keep, 0.05)
+
+    def _courses(self, who):
+        """Course of the desynchronisation after the cue, and of the beta rebound after its end."""
+        t = np.arange(int((TRIAL_SECONDS + _TAIL) * self.sfreq)) / self.sfreq
+        rise = 1 / (1 + np.exp(-(t - self._latency(who)) / 0.1))
+        fall = 1 / (1 + np.exp((t - TRIAL_SECONDS - 0.3) / 0.1))
+        return rise * fall, 0.6 * np.exp(-0.5 * ((t - TRIAL_SECONDS - 1.0) / 0.3) ** 2)
+
+    def _idle(self, rng, who, today, n_times):
+        """Rhythms that know nothing of the task, shape (n_idle, n_times)."""
+        rates = who.idle_rates + today.shift[0]
+        waves = np.concatenate([coloured(rng, 1, n_times, self.sfreq, rhythm(rate, 1.0)) for rate in rates])
+        return waves * wander(rng, len(rates), n_times, self.sfreq)
+
+    def _blinks(self, rng, who, n_times):
+        """Course of the closing lids, 1 at their peak, shape (n_times,)."""
+        course = np.zeros(n_times)
+        lid = np.hanning(max(int(0.35 * self.sfreq), 3)) ** 2
+        starts = np.cumsum(0.6 + rng.exponential(1 / who.blinks, int(2 + n_times / self.sfreq / 0.6)))
+        for start in (starts * self.sfreq).astype(int):
+            if start + lid.size < n_times:
+                course[start : start + lid.size] += lid
+        return course
+
+    def _electronics(self, rng, today, n_times):
+        """Noise of the amplifiers and the reference, and mains hum, shape (n_channels, n_times)."""
+        noise = _AMPLIFIER * rng.standard_normal((len(self.ch_names) + 1, n_times))
+        signal = noise[:-1] - noise[-1] / np.sqrt(2)  # the reference is the mean of two electrodes
+        if 0 < self.line_freq < self.sfreq / 2:
+            t = np.arange(n_times) / self.sfreq
+            wave = np.sin(2 * np.pi * self.line_freq * t + rng.uniform(0, 2 * np.pi))
+            pickup = _HUM * today.hum * rng.lognormal(0.0, 0.5, len(self.ch_names))
+            signal += np.outer(pickup, wave * wander(rng, 1, n_times, self.sfreq)[0])
+        return signal
+
+
+def _share(task, label, area):
+    """How far an area follows a class, as a fraction of the person's depth of desynchronisation."""
+    if label.endswith("_hand"):
+        kind, _, side = area.partition("_")
+        opposite, same = _HAND[task].get(kind, (0.0, 0.0))
+        return same if label.startswith(side) else opposite
+    return _FEET[task].get(area, 0.0) if label == "feet" else 0.0

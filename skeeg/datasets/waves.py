@@ -1,0 +1,144 @@
+"""Random signals with a wanted spectrum."""
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len
+
+
+def coloured(rng, n_signals, n_times, sfreq, shape):
+    r"""Draw stationary Gaussian noise with a given amplitude spectrum and unit variance.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_signals, n_times : int
+        How many independent signals, and how long.
+    sfreq : float
+        Sampling rate in hertz.
+    shape : callable
+        Maps frequencies in hertz to amplitudes; their scale does not matter.
+
+    Returns
+    -------
+    signals : ndarray, shape (n_signals, n_times)
+        Variance 1 in expectation.
+
+    Notes
+    -----
+    With amplitudes :math:`a_k` and complex Gaussian :math:`z_k`, the inverse Fourier transform of :math:`a_k z_k` over
+    n points has the variance :math:`4 / n^2 \sum_k a_k^2`, by which it is divided.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.datasets.waves import coloured, rhythm
+    >>> x = coloured(np.random.default_rng(0), 1, 50_000, 100.0, rhythm(10.0, 1.0))
+    >>> bool(abs(x.std() - 1) < 0.05)
+    True
+    """
+    n = next_fast_len(n_times, real=True)
+    amplitudes = np.asarray(shape(np.fft.rfftfreq(n, 1 / sfreq)), dtype=float)
+    amplitudes[0] = 0.0  # no offset
+    amplitudes *= n / (2 * np.sqrt(np.sum(amplitudes**2)))
+    used = np.flatnonzero(amplitudes > 1e-6 * amplitudes.max())  # a rhythm fills few of the bins: draw only those
+    spectra = np.zeros((n_signals, amplitudes.size), dtype=complex)
+    spectra[:, used] = rng.standard_normal((n_signals, used.size, 2)).view(complex)[..., 0] * amplitudes[used]
+    return irfft(spectra, n, axis=1)[:, :n_times]
+
+
+def rhythm(rate, width):
+    """Spectrum of a narrow-band oscillation.
+
+    Parameters
+    ----------
+    rate : float
+        Centre in hertz.
+    width : float
+        Standard deviation of the power spectrum in hertz.
+
+    Returns
+    -------
+    shape : callable
+        For `coloured`.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.waves import rhythm
+    >>> float(rhythm(10.0, 1.0)(10.0))
+    1.0
+    """
+    return lambda frequencies: np.exp(-0.25 * ((frequencies - rate) / width) ** 2)
+
+
+def one_over_f(frequencies):
+    """Spectrum of background activity: power falls with the frequency from 1 Hz on.
+
+    Parameters
+    ----------
+    frequencies : ndarray
+        In hertz.
+
+    Returns
+    -------
+    amplitudes : ndarray
+        One for each frequency.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.waves import one_over_f
+    >>> float(one_over_f(4.0) / one_over_f(16.0))
+    2.0
+    """
+    return 1 / np.sqrt(np.maximum(frequencies, 1.0))
+
+
+def broad(frequencies):
+    """Spectrum that is flat from 8 to 30 Hz and falls off smoothly outside.
+
+    Parameters
+    ----------
+    frequencies : ndarray
+        In hertz.
+
+    Returns
+    -------
+    amplitudes : ndarray
+        One for each frequency.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.waves import broad
+    >>> float(broad(8.0).round(2)), float(broad(18.0).round(2))
+    (0.5, 1.0)
+    """
+    return 1 / ((1 + np.exp(-(frequencies - 8.0) / 0.5)) * (1 + np.exp((frequencies - 30.0) / 1.0)))
+
+
+def wander(rng, n_signals, n_times, sfreq, spread=0.3):
+    """Slow changes of amplitude, over seconds to a minute, about 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_signals, n_times : int
+        How many, and how long.
+    sfreq : float
+        Sampling rate in hertz.
+    spread : float
+        Standard deviation of the logarithm.
+
+    Returns
+    -------
+    factors : ndarray, shape (n_signals, n_times)
+        Positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.datasets.waves import wander
+    >>> bool((wander(np.random.default_rng(0), 2, 1000, 100.0) > 0).all())
+    True
+    """
+    slow = coloured(rng, n_signals, n_times, sfreq, lambda frequencies: np.exp(-frequencies / 0.05))
+    return np.exp(spread * slow)
