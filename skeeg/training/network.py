@@ -1,0 +1,279 @@
+"""The base that every estimator around one network builds on."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ..base import EEGEstimator, draw_seed, flat_channels
+from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
+from .checkpoints import has_published_weights, load_checkpoint
+from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
+from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
+from .validation import split_validation
+
+
+class NetworkEstimator(TransformerMixin, EEGEstimator):
+    """Base of every estimator around one network: building, training, predicting, pickling.
+
+    A subclass has the constructor parameters of `NetworkClassifier` that its hooks read, and may override
+
+    - ``_network_class(name)``: the network's class;
+    - ``_network_parameters()``: arguments of its constructor;
+    - ``_recipe()``: how it is trained;
+    - ``_criterion()``: its loss, a name or a module.
+
+    Its fitted state is the network's description (``network_spec_``) and its tensors, never the module object, so it
+    pickles and copies whatever the network is made of.
+    """
+
+    _head = "final_layer"
+
+    def _network_class(self, name):
+        return get_network(name)
+
+    def _network_parameters(self):
+        return dict(self.network_params or {})
+
+    def _criterion(self):
+        return self.loss
+
+    def _recipe(self):
+        names = Recipe.__dataclass_fields__
+        return Recipe(**{name: getattr(self, name) for name in names if hasattr(self, name)})
+
+    def _fit_network(self, X, targets, n_outputs, subjects=None):
+        """Build the network for these trials and train it.
+
+        Parameters
+        ----------
+        X : EEGArray of float32, shape (n_trials, n_channels, n_times)
+            Checked trials.
+        targets : ndarray, shape (n_trials,) of int, or (n_trials, n_outputs) of float32
+            Class indices or targets.
+        n_outputs : int
+            Compute the outputs of the network.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, where X carries no domains.
+        """
+        check_strategy(self.strategy)
+        self._refuse_flat(X)
+        seed = draw_seed(self.random_state)
+        subjects = X.domains["subject"] if X.domains is not None else subjects
+        with seeded(seed):
+            self._start_network(X, n_outputs)
+            data = self._prepare(X, fit=True)
+            rows, held = split_validation(targets, self.validation, self.validation_size, subjects, seed)
+            self._train(data, targets, rows, held)
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        self.n_iter_ = max(len(self.history_), 1)
+
+    def _refuse_flat(self, X):
+        flat = flat_channels(X)
+        if flat:
+            raise ValueError(
+                f"X: channel {', '.join(map(str, flat[:5]))} never changes over the {len(X)} trial(s) (1 sample, or a "
+                "dead or reference electrode?); drop it before fit."
+            )
+
+    def _start_network(self, X, n_outputs):
+        """Build the network, and load the checkpoint into it."""
+        self.network_spec_ = {
+            "network": getattr(self, "network", None),
+            "parameters": self._network_parameters(),
+            "n_chans": X.shape[1],
+            "n_times": X.shape[2],
+            "n_outputs": int(n_outputs),
+            "sfreq": X.sfreq,
+            "ch_names": self._names_with_positions(X.ch_names),
+            "probe_features": None,
+        }
+        self.module_ = self._build_long_enough()
+        checkpoint = getattr(self, "checkpoint", None)
+        self.checkpoint_report_ = None
+        if checkpoint is not None:
+            self.checkpoint_report_ = str(load_checkpoint(self.module_, checkpoint, head=self._head))
+        elif has_published_weights(type(self.module_)):
+            warnings.warn(
+                f"{type(self.module_).__name__} starts from scratch, without its published weights; checkpoint= takes "
+                "a file or 'hub:owner/repository/file'.",
+                stacklevel=4,
+            )
+
+    def _names_with_positions(self, ch_names):
+        """Electrode names for the network; a network that can do without positions shall not get half of them."""
+        unknown = _without_position(ch_names)
+        cls = self._network_class(getattr(self, "network", None))
+        if unknown and "chs_info" in required_signals(cls):
+            raise ValueError(f"ch_names: {cls.__name__} needs positions; {', '.join(unknown)} have no standard one.")
+        return None if unknown else ch_names
+
+    def _build_network(self):
+        """Network as ``network_spec_`` describes it, newly initialised."""
+        spec = dict(self.network_spec_)
+        cls = self._network_class(spec.pop("network"))
+        probe = spec.pop("probe_features")
+        module = build_network(cls, **spec)
+        if probe is not None:
+            replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self._head)
+        return accelerate(module.eval(), getattr(self, "kernels", "auto"))
+
+    def _build_long_enough(self):
+        """Build the network; trials shorter than it accepts are padded, with a warning."""
+        spec = self.network_spec_
+        try:
+            module = self._build_network()
+            with torch.inference_mode():
+                module(torch.randn(2, spec["n_chans"], spec["n_times"]))
+        except Exception as error:  # every network has errors of its own for trials that are too short
+            cls = self._network_class(spec["network"])
+            wanted = {name: spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
+            names = spec["ch_names"] if "chs_info" in required_signals(cls) else None
+            shortest = minimum_times(cls, ch_names=names, **wanted)
+            if shortest <= spec["n_times"]:
+                raise ValueError(f"X: {cls.__name__} refuses {spec['n_times']} samples a trial: {error}") from error
+            warnings.warn(
+                f"{cls.__name__} needs at least {shortest} samples a trial: {spec['n_times']} are padded with zeros.",
+                stacklevel=5,
+            )
+            spec["n_times"] = shortest
+            module = self._build_network()
+        return module
+
+    def _prepare(self, X, fit=False):
+        """Trials as the network takes them: float32, scaled, long enough."""
+        data = np.asarray(X, dtype=np.float32)
+        if fit:
+            self.scale_ = self._learn_scale(data)
+        if self.scale_ != 1.0:
+            data = data * np.float32(1.0 / self.scale_)
+        missing = self.network_spec_["n_times"] - data.shape[2]
+        return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
+
+    def _learn_scale(self, data):
+        """One number that the trials are divided by."""
+        scale = getattr(self, "scale", None)
+        if scale is None:
+            return 1.0
+        if scale == "std":
+            return float(data.std(dtype=np.float64)) or 1.0
+        if isinstance(scale, int | float) and scale > 0:
+            return float(scale)
+        raise ValueError(f"scale: got {scale!r}, expected 'std', None or a positive number.")
+
+    def _train(self, data, targets, rows, held):
+        """Train ``module_`` by the strategy; fills ``net_``."""
+        validation = None if held is None else (data[held], targets[held])
+        if held is not None:
+            data, targets = data[rows], targets[rows]
+        if self.strategy == "probe":
+            self._probe(data, targets)
+            return
+        settings = {"device": self.device, "verbose": self.verbose, "callbacks": self.skorch_callbacks or ()}
+        with trainable_part(self.module_, self.strategy, self._head, self.lora_rank) as trained:
+            self.net_ = train(
+                self.module_, data, targets, self._recipe(), loss=self._criterion(), validation=validation,
+                trained=trained, parameter_groups=self._parameter_groups(), **settings,
+            )  # fmt: skip
+
+    def _parameter_groups(self):
+        """Give a function from the module to the optimiser's groups, or None for one group."""
+        return None
+
+    def _probe(self, data, targets):
+        """Fit a linear layer on the frozen features, in closed form."""
+        device = resolve_device(self.device)
+        layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
+        self.network_spec_["probe_features"] = layer.in_features
+        replace_head(self.module_, layer, self._head)
+        self.module_.eval()
+        self.net_ = self._make_net()
+
+    def _make_net(self):
+        """Skorch net around ``module_``, without any training."""
+        return make_net(self.module_, self._recipe(), make_loss(self._criterion())).initialize()
+
+    def _forward(self, X):
+        """Compute the outputs of the network.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts
+            Trials.
+
+        Returns
+        -------
+        outputs : ndarray of float32, shape (n_trials, n_outputs)
+            Logits or predictions.
+        """
+        check_is_fitted(self)
+        data = torch.from_numpy(self._prepare(self._check_eeg(X, reset=False, dtype=np.float32)))
+        device = resolve_device(self.device)
+        module = self.module_ if device == "cpu" else self.module_.to(device)
+        try:
+            with torch.inference_mode():
+                outputs = [module(batch.to(device)) for batch in data.split(self.batch_size)]
+        finally:
+            if device != "cpu":
+                module.to("cpu")
+        outputs = torch.cat(outputs).float().cpu().numpy()
+        return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
+
+    def transform(self, X):
+        """Features of each trial: what the network hands to its last layer.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        features : ndarray of float32, shape (n_trials, n_features)
+            Flattened features.
+        """
+        check_is_fitted(self)
+        data = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
+        return head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
+
+    def __sklearn_tags__(self):
+        """Declare that features are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        """Fitted once the network is there."""
+        return hasattr(self, "module_")
+
+    def __getstate__(self):
+        """Tensors in place of the module and the net."""
+        state = super().__getstate__().copy()
+        if "module_" in state:
+            tensors = state.pop("module_").state_dict()
+            state["network_state_"] = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+            state.pop("net_", None)
+        return state
+
+    def __setstate__(self, state):
+        """Build the module and the net again from the tensors."""
+        state = dict(state)
+        tensors = state.pop("network_state_", None)
+        super().__setstate__(state)
+        if tensors is not None:
+            with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
+                self.module_ = self._build_network()
+                module_state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
+                torch.nn.Module.load_state_dict(self.module_, module_state)
+                self.net_ = self._make_net()
+            self.net_.history.extend(self.history_)
+
+
+def _without_position(ch_names):
+    """Electrodes that have no standard position."""
+    from ..networks import channel_info
+
+    infos = channel_info(ch_names or ())
+    return [name for name, info in zip(ch_names or (), infos, strict=True) if not np.isfinite(info["loc"][:3]).all()]
