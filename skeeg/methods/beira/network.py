@@ -128,6 +128,25 @@ class FrontEnd(nn.Module):
         return self.low_pass(x)
 
 
+def front_weights(fronts):
+    """Spatial and temporal filters of several front ends.
+
+    Parameters
+    ----------
+    fronts : sequence of FrontEnd
+        One for each region.
+
+    Returns
+    -------
+    spatial : Tensor, shape (n_regions, n_branches, n_chans)
+        Weights of the electrodes.
+    temporal : Tensor, shape (n_regions, n_branches, filter_length)
+        Band-pass filters, correlated with the data.
+    """
+    spatial = torch.stack([front.unmixing_layer.weight.detach()[..., 0] for front in fronts])
+    return spatial, torch.stack([front.band_pass.weight.detach()[:, 0] for front in fronts])
+
+
 def joint_front_end(fronts, x):
     """Run several front ends on the same recording in one pass.
 
@@ -337,6 +356,10 @@ class BEIRA(EEGModuleMixin, nn.Module):
         """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
         return joint_front_end([model.artur_block for model in self.models], x)
 
+    def front_weights(self):
+        """Spatial and temporal filters, (n_regions, n_branches, n_chans) and (n_regions, n_branches, filter_length)."""
+        return front_weights([model.artur_block for model in self.models])
+
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
         return torch.cat([model.run_decoder(envelopes[:, region]) for region, model in enumerate(self.models)], dim=1)
@@ -414,6 +437,10 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
         return joint_front_end([self.artur_block], x)
+
+    def front_weights(self):
+        """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
+        return front_weights([self.artur_block])
 
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
@@ -522,6 +549,10 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
         x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
         x = rectifier(norm(depthwise_conv1d(x, first.weight)))
         return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
+
+    def front_weights(self):
+        """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
+        return self.unmixing_layer.weight.detach()[None, ..., 0], self.detector[0].weight.detach()[None, :, 0]
 
     def decode(self, envelopes):
         """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""

@@ -1,0 +1,479 @@
+"""BEIRA as a scikit-learn regressor."""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from ...base import draw_seed
+from ...training import NetworkEstimator, load_checkpoint, train
+from ...training.net import Trials
+from ...training.recipe import resolve_device, seeded
+from .losses import make_loss, pearson
+from .network import BEIRA, BEIRAManyToOne, SharedBEIRA
+from .patterns import branch_importance, branch_patterns, cross_spectrum
+from .recordings import RecordingRegressor
+from .windows import Windows, divide_time, divide_trials, mirror
+
+NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
+_CONVOLUTIONAL = ("channels", "kernel_sizes", "strides", "decoder_reduce", "rectifier", "unmixing_norm_affine")
+_FRONT = ("n_branches", "filter_length", "envelope_length", "drop_prob")
+_WINDOW = 2048  # samples of a published training window
+_LSTM_STEP = 32  # samples that the many-to-one network pools
+_SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
+_N_EXAMPLES = 16  # windows that the importance of the branches is taken from
+_SAMPLES_AT_ONCE = 2**15  # of all trials together in one forward pass, which bounds its memory
+
+
+class BEIRARegressor(NetworkEstimator, RecordingRegressor):
+    r"""BOLD of deep structures from scalp EEG, with weights that can be read (Kovalev et al., 2022).
+
+    Branch m of the network sees :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
+    encoder and a decoder turn the envelopes of the branches into the BOLD signal. What a branch listens to is read from
+    the weights and the data: its spatial pattern is :math:`R_m w_m`, with :math:`R_m` the covariance of the data
+    filtered by :math:`h_m`, and its frequency pattern :math:`S_m(f)\,|H_m(f)|`, with :math:`S_m` the spectrum of
+    :math:`w_m^\top x`.
+
+    Parameters
+    ----------
+    network : {"independent", "shared", "lstm"}
+        A complete network for each region; one network with an output for each; or the many-to-one ancestor with its
+        LSTM.
+    n_branches, filter_length, envelope_length, channels, kernel_sizes, strides, decoder_reduce, rectifier
+        See `BEIRA`.
+    unmixing_norm_affine, drop_prob
+        See `BEIRA`.
+    window : "auto" or int
+        Samples of a training window; "auto" takes 2048, or the length of the shortest stretch where that is less.
+    windows_per_epoch : int
+        Windows drawn at random for each epoch.
+    loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
+        See `skeeg.methods.beira.losses.make_loss`.
+    normalize : {"global", "channel"}
+        Divide the EEG by one standard deviation, as published, or standardise each channel.
+    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
+        See `skeeg.training.Recipe`. With a validation the best weights are kept.
+    validation : {"block", None}
+        Hold out the end of each recording to watch the loss on, or nothing.
+    validation_size : float
+        Share to hold out.
+    validation_gap : float
+        Seconds before the held-out end that are not used at all.
+    checkpoint : str or None
+        Weights to start from, in the layout of the published code.
+    region_names : tuple of str or None
+        Names of the regions.
+    ch_names : tuple of str or None
+        Electrode names, where X does not carry them.
+    sfreq : float or None
+        Sampling rate in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
+    device : str
+        ``"auto"`` takes CUDA where there is one. After fit the network rests on the CPU.
+    random_state : int, RandomState or None
+        Makes fit reproducible to the bit on one machine.
+    verbose : int
+        Whether to show a progress bar.
+    skorch_callbacks : list of skorch callbacks or None
+        Progress, checkpoints, ...
+
+    Attributes
+    ----------
+    spatial_filters_, spatial_patterns_ : ndarray, shape (n_regions, n_branches, n_channels)
+        Weights, in units of the standardised EEG, and patterns. One row for all regions unless the networks are
+        independent; this holds for the next two too.
+    temporal_filters_ : ndarray, shape (n_regions, n_branches, filter_length)
+        Impulse responses, as they are applied to the data.
+    frequency_patterns_ : ndarray, shape (n_regions, n_branches, n_freqs)
+        At ``freqs_``.
+    freqs_ : ndarray, shape (n_freqs,)
+        Hertz.
+    branch_importance_ : ndarray, shape (n_regions, n_branches)
+        Mean of ``|gradient x envelope|`` over training data.
+    eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
+        What the EEG is centred on and divided by.
+    target_mean_, target_scale_ : ndarray, shape (n_regions,)
+        Mean and standard deviation of the training targets.
+    region_names_ : tuple of str
+        Names of the regions.
+    module_, net_, history_, n_iter_, n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
+        As in `skeeg.NetworkRegressor`.
+
+    Notes
+    -----
+    The target at a sample belongs to the EEG around that sample: the haemodynamic delay is the business of
+    `BOLDAligner`, which holds this regressor. All statistics come from the part of the data that is trained on.
+
+    References
+    ----------
+    .. [1] Kovalev, A., Mikheev, I., & Ossadtchi, A. (2022). fMRI from EEG is only deep learning away: the use of
+       interpretable DL to unravel EEG-fMRI relationships. arXiv:2211.02024.
+    .. [2] Petrosyan, A., Sinkin, M., Lebedev, M., & Ossadtchi, A. (2021). Decoding and interpreting cortical signals
+       with a compact convolutional neural network. Journal of Neural Engineering, 18(2), 026019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import BEIRARegressor
+    >>> random = np.random.default_rng(0)
+    >>> X, Y = random.normal(size=(2, 8, 3000)), random.normal(size=(2, 3, 3000))
+    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=500)
+    >>> beira.fit(X, Y).predict(X).shape, beira.spatial_patterns_.shape
+    ((2, 3, 3000), (3, 2, 8))
+    """
+
+    def __init__(
+        self,
+        network="independent",
+        n_branches=16,
+        filter_length=51,
+        envelope_length=51,
+        channels=(128, 128, 128, 128),
+        kernel_sizes=(5, 5, 3),
+        strides=(8, 8, 4),
+        decoder_reduce=4,
+        rectifier="relu",
+        unmixing_norm_affine=False,
+        drop_prob=0.3,
+        window="auto",
+        windows_per_epoch=512,
+        loss="mse",
+        normalize="global",
+        max_epochs=200,
+        batch_size=16,
+        learning_rate=3e-4,
+        weight_decay=3e-4,
+        solver="adamw",
+        schedule=None,
+        validation="block",
+        validation_size=0.15,
+        validation_gap=10.0,
+        patience=30,
+        precision="float32",
+        checkpoint=None,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.network = network
+        self.n_branches = n_branches
+        self.filter_length = filter_length
+        self.envelope_length = envelope_length
+        self.channels = channels
+        self.kernel_sizes = kernel_sizes
+        self.strides = strides
+        self.decoder_reduce = decoder_reduce
+        self.rectifier = rectifier
+        self.unmixing_norm_affine = unmixing_norm_affine
+        self.drop_prob = drop_prob
+        self.window = window
+        self.windows_per_epoch = windows_per_epoch
+        self.loss = loss
+        self.normalize = normalize
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.solver = solver
+        self.schedule = schedule
+        self.validation = validation
+        self.validation_size = validation_size
+        self.validation_gap = validation_gap
+        self.patience = patience
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
+
+    def fit(self, X, y):
+        """Train on windows drawn from recordings, or on trials with one value each.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_trials, n_channels, n_times), anything else `as_eeg` accepts, or a list
+            EEG; a list holds recordings of any length, as arrays (n_channels, n_times) or `mne.io.Raw`.
+        y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
+            BOLD at the rate of the EEG, or its value at the last sample of each trial; for a list of recordings, a list
+            of arrays (n_regions, n_times).
+
+        Returns
+        -------
+        self : BEIRARegressor
+            The fitted estimator.
+        """
+        eeg, targets = self._read_pairs(X, y)
+        for array in eeg:
+            self._refuse_flat(array)
+        make_loss(self.loss)  # says what is wrong with it before anything is computed
+        with seeded(draw_seed(self.random_state)):
+            training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)])
+            self._learn_statistics(training)
+            training, held = self._tensors(training), self._tensors(held)
+            data, watched = self._cut(training, held)
+            self._start(eeg[0])
+            self._train_on(data, watched)
+            self._read_weights(training)
+        return self
+
+    def predict(self, X):
+        """Predict BOLD, in the units, the form and the length that was asked for.
+
+        Parameters
+        ----------
+        X : anything `fit` accepts
+            EEG of any length.
+
+        Returns
+        -------
+        y : ndarray of float64, or list of them
+            Signals (n_trials, n_regions, n_times), or values (n_trials, n_regions) or (n_trials,), as at fit; a list
+            of (n_regions, n_times) for a list of recordings.
+        """
+        check_is_fitted(self)
+        outputs = [self._run(self._standardise(array)) for array in self._read(X, reset=False)]
+        shape = (1, -1) if not self._is_signal else (1, -1, 1)
+        scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
+        return self._give_back([output * scale + mean for output in outputs], X)
+
+    def transform(self, X):
+        """Envelopes of the branches: what the interpretable front end gives.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            EEG.
+
+        Returns
+        -------
+        envelopes : ndarray of float32, shape (n_trials, n_regions * n_branches, n_times)
+            Branches of one region follow each other.
+        """
+        check_is_fitted(self)
+        data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
+        parts = self._batches(data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
+        return torch.cat(parts).numpy()
+
+    def _network_class(self, name):
+        if name not in NETWORKS:
+            raise ValueError(f"network: got {name!r}, expected one of {', '.join(map(repr, NETWORKS))}.")
+        return NETWORKS[name]
+
+    def _network_parameters(self):
+        names = _FRONT if self.network == "lstm" else _FRONT + _CONVOLUTIONAL
+        return {name: getattr(self, name) for name in names}
+
+    def _criterion(self):
+        return make_loss(self.loss, self.n_window_ - 1)
+
+    @property
+    def _decimation(self):
+        """Multiple to which the networks want their input."""
+        return _LSTM_STEP if self.network == "lstm" else math.prod(self.strides)
+
+    def _padded(self, n_times):
+        return -(-n_times // self._decimation) * self._decimation
+
+    def _divide(self, pairs):
+        """Training part and held-out part of pairs (EEG, targets), each (n_trials, ...)."""
+        if self.validation is None:
+            return pairs, []
+        if self.validation != "block":
+            raise ValueError(f"validation: got {self.validation!r}, expected 'block' or None.")
+        if not 0 < self.validation_size < 1:
+            raise ValueError(f"validation_size: got {self.validation_size}, expected a share between 0 and 1.")
+        gap = round(self.validation_gap * self._rate())
+        (n_trials, _, n_times), single = pairs[0][0].shape, len(pairs) == 1
+        if self._is_signal and not (single and n_trials * self.validation_size >= 1):
+            return divide_time(pairs, self.validation_size, gap)
+        n_apart = -(-gap // n_times) if self._is_signal else 0  # trials with one value each need not touch in time
+        training, held = divide_trials(pairs[0], self.validation_size, n_apart)
+        return [training], [held]
+
+    def _learn_statistics(self, training):
+        """Mean and scale of EEG and targets, of the training part only."""
+        if self.normalize not in ("global", "channel"):
+            raise ValueError(f"normalize: got {self.normalize!r}, expected 'global' or 'channel'.")
+        mean, scale = _moments([eeg for eeg, _ in training])
+        if self.normalize == "global":
+            level = np.sqrt(np.mean(scale**2) + np.var(mean))  # spread over all channels and times
+            mean, scale = np.zeros_like(mean), np.full_like(scale, level)
+        self.eeg_mean_, self.eeg_scale_ = mean, np.where(scale > 0, scale, 1.0)
+        mean, scale = _moments([target for _, target in training])
+        self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
+
+    def _standardise(self, X):
+        """EEG as the network takes it, as a tensor of float32."""
+        mean, scale = (part.astype(np.float32)[:, None] for part in (self.eeg_mean_, self.eeg_scale_))
+        return torch.from_numpy((np.asarray(X, dtype=np.float32) - mean) / scale)
+
+    def _tensors(self, pairs):
+        """Standardised EEG and targets as pairs of float32 tensors."""
+        tensors = []
+        for eeg, target in pairs:
+            shape = (1, -1, 1) if target.ndim == 3 else (1, -1)
+            target = (target - self.target_mean_.reshape(shape)) / self.target_scale_.reshape(shape)
+            tensors.append((self._standardise(eeg), torch.from_numpy(target.astype(np.float32))))
+        return tensors
+
+    def _cut(self, training, held):
+        """Training and validation windows; sets the length of a window."""
+        if not self._is_signal:
+            self.n_window_ = training[0][0].shape[2]
+            pad = self._padded(self.n_window_)
+            data, *watched = [Trials(mirror(eeg, pad), target) for eeg, target in (*training, *held)]
+            return data, watched[0] if watched else None
+        self.n_window_ = self._choose_window(min(eeg.shape[2] for eeg, _ in training))
+        watched = None
+        if held:
+            shortest = min(self.n_window_, *(eeg.shape[2] for eeg, _ in held))
+            watched = self._windows(held, shortest, None)
+        return self._windows(training, self.n_window_, self.windows_per_epoch), watched
+
+    def _windows(self, pairs, window, n_windows):
+        eeg, bold = ([one for pair in pairs for one in pair[part]] for part in (0, 1))
+        return Windows(eeg, bold, window, n_windows, self._padded(window), self.network == "lstm")
+
+    def _choose_window(self, shortest):
+        """Length of a training window, given the shortest stretch to train on."""
+        if self.window != "auto":
+            if not 1 <= self.window <= shortest:
+                raise ValueError(
+                    f"window: got {self.window} samples, expected 1 to {shortest}, the shortest recording or part of "
+                    "one that is left to train on."
+                )
+            return int(self.window)
+        window = min(_WINDOW, shortest)
+        return max(window // self._decimation * self._decimation, min(window, self._decimation))
+
+    def _start(self, X):
+        """Build the network and load the checkpoint into it."""
+        self.network_spec_ = {
+            "network": self.network,
+            "parameters": self._network_parameters(),
+            "n_chans": X.shape[1],
+            "n_times": self._padded(self.n_window_),
+            "n_outputs": self.n_regions_,
+        }
+        self.module_ = self._build_network()
+        self.checkpoint_report_ = None
+        if self.checkpoint is not None:
+            self.checkpoint_report_ = str(load_checkpoint(self.module_, self.checkpoint, keep_head=True))
+
+    def _build_network(self):
+        """Network as ``network_spec_`` describes it, newly initialised."""
+        spec = dict(self.network_spec_)
+        return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).eval()
+
+    def _train_on(self, data, watched):
+        """Train ``module_``; fills ``net_`` and the history."""
+        own = [] if watched is None else [ValidationCorrelation()]
+        self.net_ = train(
+            self.module_,
+            data,
+            None,
+            self._recipe(),
+            loss=self._criterion(),
+            validation=None if watched is None else (watched,),
+            device=self.device,
+            callbacks=[*own, *(self.skorch_callbacks or ())],
+            verbose=self.verbose,
+        )
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        self.n_iter_ = max(len(self.history_), 1)
+
+    def _read_weights(self, training):
+        """Read filters, patterns and importance of the branches."""
+        rate = self._rate()
+        recordings = [one.numpy() for eeg, _ in training for one in eeg]
+        n_fft = min(int(_SPECTRUM_SECONDS * rate), max(one.shape[1] for one in recordings))
+        density, self.freqs_ = cross_spectrum(recordings, rate, n_fft)
+        spatial, temporal = (part.numpy().astype(np.float64) for part in self.module_.front_weights())
+        patterns, self.frequency_patterns_ = branch_patterns(density, self.freqs_, spatial, temporal, rate)
+        self.spatial_filters_, self.temporal_filters_ = spatial / self.eeg_scale_, temporal
+        self.spatial_patterns_ = patterns * self.eeg_scale_
+        self.branch_importance_ = branch_importance(self.module_, self._examples(training))
+
+    def _examples(self, training):
+        """Pick training windows, spread over all."""
+        if not self._is_signal:
+            eeg = mirror(training[0][0], self._padded(self.n_window_))
+            return eeg[torch.linspace(0, len(eeg) - 1, min(len(eeg), _N_EXAMPLES)).long()]
+        windows = self._windows(training, self.n_window_, None)
+        return windows.take(torch.linspace(0, len(windows) - 1, min(len(windows), _N_EXAMPLES)).long())[0]
+
+    def _run(self, data):
+        """Network outputs for EEG (n_trials, n_channels, n_times): signals as long as the EEG, or last values."""
+        n_times = data.shape[2]
+        if self.network == "lstm":
+            if self._is_signal:
+                return np.stack([self._slide(recording) for recording in data])
+            return torch.cat(self._batches(mirror(data, self._padded(n_times)), _call)).numpy()
+        outputs = torch.cat(self._batches(mirror(data, self._padded(n_times)), _call)).numpy()
+        return outputs[..., :n_times] if self._is_signal else outputs[..., n_times - 1]
+
+    def _slide(self, recording):
+        """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""
+        n_times = recording.shape[1]
+        past = mirror(recording[:, : self.n_window_].flip(1), self.n_window_).flip(1)  # what comes before the start
+        signal = torch.cat([past[:, 1:], recording], dim=1)
+        ends = np.unique(np.append(np.arange(0, n_times, _LSTM_STEP // 2), n_times - 1))
+        outputs = []
+        for chunk in np.array_split(ends, max(1, len(ends) * self.n_window_ // _SAMPLES_AT_ONCE)):
+            windows = torch.stack([signal[:, end : end + self.n_window_] for end in chunk])
+            outputs += self._batches(mirror(windows, self._padded(self.n_window_)), _call)
+        outputs = torch.cat(outputs).numpy()
+        return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
+
+    def _batches(self, data, function):
+        """Apply a function of the network and of a batch to all trials, in batches of bounded size."""
+        device = resolve_device(self.device)
+        module = self.module_.to(device)
+        try:
+            with torch.inference_mode():
+                size = max(1, _SAMPLES_AT_ONCE // data.shape[2])
+                return [function(module, batch.to(device)).float().cpu() for batch in data.split(size)]
+        finally:
+            module.to("cpu")
+
+
+class ValidationCorrelation(Callback):
+    """Mean correlation over validation windows and regions, written into the history as ``valid_r``."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start summing."""
+        self.total = self.count = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Add one validation batch; single values have no correlation."""
+        if not training and batch[1].ndim == 3:
+            r = pearson(y_pred.float()[..., : batch[1].shape[-1]], batch[1].to(y_pred.device))
+            self.total, self.count = self.total + float(r.sum()), self.count + r.numel()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the mean into the history."""
+        if self.count:
+            net.history.record("valid_r", self.total / self.count)
+
+
+def _call(module, batch):
+    return module(batch)
+
+
+def _moments(arrays):
+    """Mean and standard deviation of each channel or region over arrays (n_trials, n_channels, ...)."""
+    axes = tuple(axis for axis in range(arrays[0].ndim) if axis != 1)
+    count = sum(array.size // array.shape[1] for array in arrays)
+    mean = sum(array.sum(axis=axes, dtype=np.float64) for array in arrays) / count
+    shape = tuple(-1 if axis == 1 else 1 for axis in range(arrays[0].ndim))
+    squares = sum(np.square(array - mean.reshape(shape), dtype=np.float64).sum(axis=axes) for array in arrays)
+    return mean, np.sqrt(squares / count)

@@ -1,0 +1,275 @@
+"""Honest numbers: correlations by region, cross-validation in blocks of time, and what chance would score.
+
+A BOLD signal is smooth, so a few minutes of it hold few independent values: windows that overlap or touch must not sit
+on both sides of a split, and a correlation means little without the distribution it has for a signal that is as
+smooth but unrelated.
+"""
+
+import dataclasses
+
+import numpy as np
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
+
+
+def region_correlations(y, prediction, skip=0):
+    """Pearson correlation of measured and predicted signals for each region.
+
+    Parameters
+    ----------
+    y, prediction : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
+        Signals; values; or a list of recordings (n_regions, n_times).
+    skip : int
+        Samples at the start of each trial or recording that do not count.
+
+    Returns
+    -------
+    r : ndarray, shape (n_regions,)
+        Trials are laid end to end; recordings of a list are correlated one by one and averaged. 0 where a signal is
+        constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.evaluation import region_correlations
+    >>> y = np.random.default_rng(0).normal(size=(2, 3, 50))
+    >>> region_correlations(y, -y).round(3).tolist()
+    [-1.0, -1.0, -1.0]
+    """
+    if isinstance(y, list | tuple) and np.ndim(y[0]) >= 2:
+        pairs = zip(y, prediction, strict=True)
+        return np.mean([_correlate(_series(a, skip), _series(b, skip)) for a, b in pairs], axis=0)
+    return _correlate(_series(y, skip, trials=True), _series(prediction, skip, trials=True))
+
+
+def _series(y, skip, trials=False):
+    """Signals (n_regions, n_samples), trials end to end."""
+    y = np.asarray(y, dtype=np.float64)
+    if y.ndim == 3:
+        return y[..., skip:].transpose(1, 0, 2).reshape(y.shape[1], -1)
+    if trials:
+        return y.reshape(len(y), -1).T
+    return y[:, skip:]
+
+
+def _correlate(a, b):
+    if a.shape != b.shape:
+        raise ValueError(f"prediction: got signals of shape {b.shape}, expected {a.shape} (regions, samples).")
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12 * max(a.shape[1], 1))
+
+
+class BlockedSplit(BaseCrossValidator):
+    """Cross-validation over contiguous blocks of windows: no training window overlaps, or comes near, a test window.
+
+    Window i covers the samples ``[i step, i step + window)``. Fold k tests the k-th stretch of each recording and
+    trains on the windows that lie at least `gap` away from it.
+
+    Parameters
+    ----------
+    n_splits : int
+        Folds.
+    gap : float
+        Least distance between a training and a test window, in the unit of `window` and `step`.
+    window, step : float
+        Length of a window and distance between the starts of two; the defaults are windows that touch.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BlockedSplit
+    >>> for train, test in BlockedSplit(3, gap=1).split(range(6)):
+    ...     print(train, test)
+    [3 4 5] [0 1]
+    [0 5] [2 3]
+    [0 1 2] [4 5]
+    """
+
+    def __init__(self, n_splits=5, gap=0.0, window=1.0, step=1.0):
+        self.n_splits = n_splits
+        self.gap = gap
+        self.window = window
+        self.step = step
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Count the folds."""
+        return self.n_splits
+
+    def split(self, X, y=None, groups=None):
+        """Training and test indices of each fold.
+
+        Parameters
+        ----------
+        X : sequence, length n_windows
+            Windows in the order of time; only their number matters.
+        y : object
+            Ignored.
+        groups : array-like, shape (n_windows,), or None
+            Recording of each window. Windows of two recordings never overlap.
+
+        Yields
+        ------
+        train, test : ndarray of int
+            Indices.
+        """
+        for name in ("window", "step"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a positive length.")
+        n_windows = X.shape[0] if hasattr(X, "shape") else len(X)
+        groups = np.zeros(n_windows, dtype=int) if groups is None else np.unique(groups, return_inverse=True)[1]
+        rows = [np.flatnonzero(groups == group) for group in range(groups.max(initial=-1) + 1)]
+        shortest = min((len(row) for row in rows), default=0)
+        if not 2 <= self.n_splits <= shortest:
+            raise ValueError(f"n_splits: got {self.n_splits}, expected 2 to {shortest}, the windows of a recording.")
+        for fold in range(self.n_splits):
+            parts = [self._split_recording(row, fold) for row in rows]
+            train, test = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
+            if not len(train):
+                raise ValueError(f"gap: {self.gap} leaves no window to train on in fold {fold + 1}.")
+            yield train, test
+
+    def _split_recording(self, row, fold):
+        """Fold of one recording, whose windows these are."""
+        test = np.array_split(np.arange(len(row)), self.n_splits)[fold]
+        starts = np.arange(len(row)) * self.step
+        first, last = starts[test[0]], starts[test[-1]] + self.window
+        tolerance = 1e-9 * self.window
+        apart = (starts + self.window + self.gap <= first + tolerance) | (starts >= last + self.gap - tolerance)
+        return row[apart], row[test]
+
+
+@dataclasses.dataclass(frozen=True)
+class NullScores:
+    """A score, and the scores of unrelated signals that are as smooth.
+
+    Attributes
+    ----------
+    score : float
+        Mean correlation with the measured signals.
+    scores : ndarray, shape (n,)
+        Mean correlations with the surrogates.
+    score_per_region : ndarray, shape (n_regions,)
+        Correlation of each region.
+    scores_per_region : ndarray, shape (n, n_regions)
+        Correlations of each region with the surrogates.
+    """
+
+    score: float
+    scores: np.ndarray
+    score_per_region: np.ndarray
+    scores_per_region: np.ndarray
+
+    @property
+    def p_value(self):
+        """Probability of such a score by chance, ``(1 + #{null >= score}) / (1 + n)``."""
+        return float((1 + np.sum(self.scores >= self.score)) / (1 + len(self.scores)))
+
+    @property
+    def p_value_per_region(self):
+        """P value of each region, not corrected for their number."""
+        return (1 + np.sum(self.scores_per_region >= self.score_per_region, axis=0)) / (1 + len(self.scores))
+
+
+def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
+    """Compare the score of a fitted regressor with those of unrelated signals.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted regressor with ``predict``.
+    X : anything the regressor accepts
+        Test data, which the regressor has not seen; trials in the order of time.
+    Y : array-like or list
+        Measured signals.
+    n : int
+        Surrogates.
+    method : {"shift", "phase"}
+        Surrogates of the measured signals: shifted in a circle by at least a tenth of their length, or with the phases
+        of their Fourier transform drawn anew, by the same amounts for all regions. Both keep how smooth a signal is and
+        how the regions go together.
+    random_state : int, RandomState or None
+        Draws the surrogates.
+
+    Returns
+    -------
+    null : NullScores
+        Score, null scores and p values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import null_scores
+    >>> class Echo:
+    ...     def predict(self, X):
+    ...         return X
+    >>> Y = np.random.default_rng(0).normal(size=(5, 2, 100))
+    >>> null_scores(Echo(), Y, Y, n=99, random_state=0).p_value
+    0.01
+    """
+    if n < 1:
+        raise ValueError(f"n: got {n} surrogates, expected at least 1.")
+    random = check_random_state(random_state)
+    prediction = estimator.predict(X)
+    skip = int(getattr(estimator, "n_unscored_", 0))
+    measured = region_correlations(Y, prediction, skip)
+    drawn = [region_correlations(surrogate(Y, method, random), prediction, skip) for _ in range(n)]
+    null = np.stack(drawn)
+    return NullScores(float(measured.mean()), null.mean(axis=1), measured, null)
+
+
+def surrogate(Y, method="shift", random_state=None):
+    """Signals as smooth as these, and unrelated to the EEG.
+
+    Parameters
+    ----------
+    Y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
+        Measured signals; trials of an array are taken to follow each other.
+    method : {"shift", "phase"}
+        See `null_scores`.
+    random_state : int, RandomState or None
+        Draws the surrogate.
+
+    Returns
+    -------
+    Y : ndarray or list
+        Surrogate of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import surrogate
+    >>> surrogate(np.arange(20.0), random_state=0)[:4].tolist()
+    [6.0, 7.0, 8.0, 9.0]
+    """
+    if method not in ("shift", "phase"):
+        raise ValueError(f"method: got {method!r}, expected 'shift' or 'phase'.")
+    random = check_random_state(random_state)
+    change = _shift if method == "shift" else _draw_phases
+    if isinstance(Y, list | tuple) and np.ndim(Y[0]) >= 2:
+        return [_to_shape(change(_series(one, 0), random), np.shape(one), trials=False) for one in Y]
+    return _to_shape(change(_series(Y, 0, trials=True), random), np.shape(Y), trials=True)
+
+
+def _to_shape(series, shape, trials):
+    """Undo `_series`: signals (n_regions, n_samples) in the shape they came in."""
+    if len(shape) == 3:
+        return series.reshape(shape[1], shape[0], shape[2]).transpose(1, 0, 2)
+    return series.T.reshape(shape) if trials else series
+
+
+def _shift(series, random):
+    n = series.shape[1]
+    if n < 3:
+        raise ValueError(f"Y: {n} samples are too few to shift.")
+    least = max(n // 10, 1)
+    return np.roll(series, -random.randint(least, n - least + 1), axis=1)
+
+
+def _draw_phases(series, random):
+    n = series.shape[1]
+    spectrum = np.fft.rfft(series, axis=1)
+    phases = random.uniform(0, 2 * np.pi, spectrum.shape[1])
+    phases[0] = 0
+    if n % 2 == 0:
+        phases[-1] = 0  # the highest frequency of an even length is real
+    return np.fft.irfft(spectrum * np.exp(1j * phases), n, axis=1)

@@ -1,0 +1,241 @@
+"""What the weights of BEIRA say: which electrodes and which rhythm a branch is tuned to.
+
+Branch m filters the data with h and projects them on w. Its weights are no picture of its source, for they also turn
+away from interference. For the data y = h * x that the branch hears, with covariance R, the spatial pattern is
+``g = R w``; for the signal z = w' x that it filters, with spectrum S, the frequency pattern is ``S(f) |H(f)|``. Both
+follow from the cross-spectrum of the recording, which is estimated once for all branches:
+``R = sum_f |H(f)|^2 S_x(f)`` and ``S(f) = w' S_x(f) w``.
+"""
+
+import numpy as np
+from scipy import signal
+
+
+def cross_spectrum(recordings, sfreq, n_fft):
+    """Cross-spectral density of recordings, averaged over half-overlapping Hann windows.
+
+    Parameters
+    ----------
+    recordings : sequence of ndarray, shape (n_channels, n_times)
+        Recordings of any length.
+    sfreq : float
+        Sampling rate in hertz.
+    n_fft : int
+        Samples of a window; shorter recordings are padded with zeros.
+
+    Returns
+    -------
+    density : ndarray of complex, shape (n_freqs, n_channels, n_channels)
+        One-sided, so that its real part sums to the covariance.
+    freqs : ndarray, shape (n_freqs,)
+        Hertz.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import cross_spectrum
+    >>> x = np.random.default_rng(0).normal(size=(2, 4000))
+    >>> density, freqs = cross_spectrum([x], 100.0, 200)
+    >>> np.abs(density.sum(axis=0).real - np.cov(x)).max() < 0.05
+    True
+    """
+    window = signal.windows.hann(n_fft, sym=False)
+    density, n_segments = 0.0, 0
+    for recording in recordings:
+        x = np.asarray(recording, dtype=np.float64)
+        x = x - x.mean(axis=1, keepdims=True)
+        x = np.pad(x, ((0, 0), (0, max(n_fft - x.shape[1], 0))))
+        starts = range(0, x.shape[1] - n_fft + 1, max(n_fft // 2, 1))
+        for first in range(0, len(starts), 64):  # bounds the memory on long recordings
+            segments = np.stack([x[:, start : start + n_fft] for start in starts[first : first + 64]])
+            spectra = np.fft.rfft(segments * window, axis=-1).transpose(2, 1, 0)
+            density = density + spectra @ spectra.conj().transpose(0, 2, 1)
+        n_segments += len(starts)
+    density /= n_segments * n_fft * np.sum(window**2)
+    density[1 : len(density) - (n_fft % 2 == 0)] *= 2  # the negative frequencies
+    return density, np.fft.rfftfreq(n_fft, 1 / sfreq)
+
+
+def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
+    """Spatial and frequency patterns of all branches.
+
+    Parameters
+    ----------
+    density : ndarray of complex, shape (n_freqs, n_channels, n_channels)
+        Of `cross_spectrum`.
+    freqs : ndarray, shape (n_freqs,)
+        Hertz.
+    spatial_filters : ndarray, shape (..., n_channels)
+        Projection w of each branch.
+    temporal_filters : ndarray, shape (..., n_taps)
+        Filter h of each branch.
+    sfreq : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    spatial : ndarray, shape (..., n_channels)
+        ``R w``.
+    frequency : ndarray, shape (..., n_freqs)
+        ``S(f) |H(f)|``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum
+    >>> density, freqs = cross_spectrum([np.random.default_rng(0).normal(size=(2, 900))], 100.0, 50)
+    >>> spatial, frequency = branch_patterns(density, freqs, np.ones((3, 2)), np.ones((3, 5)), 100.0)
+    >>> spatial.shape, frequency.shape
+    ((3, 2), (3, 26))
+    """
+    gain = np.abs(frequency_response(temporal_filters, freqs, sfreq))
+    shape = gain.shape[:-1]
+    gain, w = gain.reshape(-1, len(freqs)), np.reshape(spatial_filters, (-1, density.shape[1])).astype(np.float64)
+    real = density.real  # w is real, so the imaginary part, which is antisymmetric, plays no role in w' S w
+    covariance = (gain**2 @ real.reshape(len(freqs), -1)).reshape(len(w), *real.shape[1:])
+    spatial = np.einsum("mij,mj->mi", covariance, w)
+    spectrum = np.einsum("fmj,mj->mf", w @ real, w)
+    return spatial.reshape(*shape, -1), (spectrum * gain).reshape(*shape, -1)
+
+
+def frequency_response(filters, freqs, sfreq):
+    """Complex response of filters at given frequencies.
+
+    Parameters
+    ----------
+    filters : ndarray, shape (..., n_taps)
+        Impulse responses.
+    freqs : ndarray, shape (n_freqs,)
+        Hertz.
+    sfreq : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    response : ndarray of complex, shape (..., n_freqs)
+        Responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import frequency_response
+    >>> abs(frequency_response(np.ones((1, 4)), np.array([0.0, 25.0]), 100.0)).round(3).tolist()
+    [[4.0, 0.0]]
+    """
+    filters = np.asarray(filters, dtype=np.float64)
+    phases = np.exp(-2j * np.pi * np.outer(np.arange(filters.shape[-1]), freqs) / sfreq)
+    return filters @ phases
+
+
+def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
+    """Spatial patterns with the data actually filtered: slower than `branch_patterns`, and exact at the edges.
+
+    Parameters
+    ----------
+    eeg : ndarray, shape (n_channels, n_times)
+        Recording.
+    spatial_filters : ndarray, shape (n_branches, n_channels)
+        Projections.
+    temporal_filters : ndarray, shape (n_branches, n_taps)
+        Filters, correlated with the data as the network does.
+
+    Returns
+    -------
+    patterns : ndarray, shape (n_branches, n_channels)
+        ``cov(h * x) w``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import filtered_covariance_pattern
+    >>> filtered_covariance_pattern(np.random.default_rng(0).normal(size=(3, 90)), np.eye(3), np.ones((3, 1))).shape
+    (3, 3)
+    """
+    eeg = np.asarray(eeg, dtype=np.float64)
+    patterns = []
+    for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
+        heard = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
+        left = len(h) // 2
+        patterns.append(np.atleast_2d(np.cov(heard[:, left : left + eeg.shape[1]])) @ w)
+    return np.stack(patterns)
+
+
+def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
+    """Frequency patterns as the published notebooks draw them; kept to show what was wrong with it.
+
+    The amplitude of one bin in about a hundred of the raw periodogram stands for the spectrum, with no average at all,
+    times the filter's amplitude. Use `branch_patterns`.
+
+    Parameters
+    ----------
+    eeg, spatial_filters, temporal_filters
+        As in `filtered_covariance_pattern`.
+
+    Returns
+    -------
+    patterns : ndarray, shape (n_branches, n_taps // 2)
+        At ``arange(n_taps // 2) / n_taps`` times the sampling rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import published_frequency_pattern
+    >>> published_frequency_pattern(np.random.default_rng(0).normal(size=(3, 90)), np.eye(3), np.ones((3, 51))).shape
+    (3, 25)
+    """
+    z = np.asarray(spatial_filters) @ np.asarray(eeg)
+    n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
+    amplitude = np.abs(np.fft.rfft(z, axis=1))[:, : n_times // 2] / n_times
+    response = np.abs(np.fft.rfft(temporal_filters, axis=1))[:, : n_taps // 2] / n_taps
+    nearest = np.arange(n_taps // 2) * amplitude.shape[1] // (n_taps // 2)
+    return amplitude[:, nearest] * response
+
+
+def branch_importance(module, windows, n_targets=8):
+    """How much each branch drives the output: mean of ``|gradient x envelope|``.
+
+    Parameters
+    ----------
+    module : BEIRA, SharedBEIRA or BEIRAManyToOne
+        Trained network, in evaluation mode.
+    windows : Tensor, shape (n_windows, n_chans, n_times)
+        Data as the network takes them.
+    n_targets : int
+        Output samples of each window that are explained, evenly spread.
+
+    Returns
+    -------
+    importance : ndarray, shape (n_regions, n_branches)
+        One row a region, also where the regions share one front end.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRA
+    >>> from skeeg.methods.beira.patterns import branch_importance
+    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
+    >>> branch_importance(network, torch.randn(2, 4, 64)).shape
+    (2, 3)
+    """
+    import torch
+
+    with torch.no_grad():
+        envelopes = module.envelopes(windows)
+    envelopes.requires_grad_()
+    with torch.enable_grad():
+        outputs = module.decode(envelopes)
+        if outputs.ndim == 2:
+            outputs = outputs.unsqueeze(-1)
+        n_steps = outputs.shape[-1]
+        samples = sorted({(2 * i + 1) * n_steps // (2 * n_targets) for i in range(n_targets)})
+        shared = envelopes.shape[1] != outputs.shape[1]
+        regions = [[region] for region in range(outputs.shape[1])] if shared else [list(range(outputs.shape[1]))]
+        rows = []
+        for chosen in regions:  # separate networks do not feel each other's outputs: one pass for all
+            total = 0.0
+            for sample in samples:
+                target = outputs[:, chosen, sample].sum()
+                (gradient,) = torch.autograd.grad(target, envelopes, retain_graph=True)
+                total = total + (gradient * envelopes).detach().abs().mean(dim=(0, 3))
+            rows.append(total / len(samples))
+    return torch.cat(rows).numpy()

@@ -1,0 +1,184 @@
+"""Windows cut out of long recordings when a batch needs them."""
+
+import torch
+
+from ...training.net import Trials
+
+
+class Windows(Trials):
+    """Windows of recordings and of their targets; a window is a view until a batch is made of it.
+
+    Parameters
+    ----------
+    eeg : list of Tensor, shape (n_channels, n_times)
+        Recordings, all at least `window` long.
+    bold : list of Tensor, shape (n_regions, n_times)
+        Targets at the same rate.
+    window : int
+        Samples of a window.
+    n_windows : int or None
+        Windows of a pass, drawn anew each time from all positions alike. None goes once through windows that follow
+        each other, half overlapping, the same at every pass.
+    n_padded : int or None
+        Length to which the EEG of a window is padded by `mirror`.
+    last_only : bool
+        Whether the target is the last sample of a window rather than all of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.windows import Windows
+    >>> windows = Windows([torch.zeros(4, 100), torch.zeros(4, 80)], [torch.zeros(2, 100), torch.zeros(2, 80)], 50, 8)
+    >>> x, y = windows.take(torch.arange(3))
+    >>> len(windows), tuple(x.shape), tuple(y.shape)
+    (8, (3, 4, 50), (3, 2, 50))
+    """
+
+    def __init__(self, eeg, bold, window, n_windows=None, n_padded=None, last_only=False):
+        self.eeg, self.bold = eeg, bold
+        self.window, self.n_windows, self.n_padded, self.last_only = window, n_windows, n_padded or window, last_only
+        counts = torch.tensor([recording.shape[1] - window + 1 for recording in eeg])
+        self.ends = counts.cumsum(0)
+        step = max(window // 2, 1)
+        self.fixed = [
+            (i, start) for i, count in enumerate(counts.tolist()) for start in [*range(0, count - 1, step), count - 1]
+        ]
+
+    def __len__(self):
+        """Count the windows of a pass."""
+        return len(self.fixed) if self.n_windows is None else self.n_windows
+
+    def __getitem__(self, index):
+        """One window and its target."""
+        x, y = self.take(torch.tensor([index]))
+        return x[0], y[0]
+
+    @property
+    def device(self):
+        """Where the recordings are."""
+        return self.eeg[0].device
+
+    def take(self, index):
+        """Cut a batch: of the windows at these indices, or of as many drawn ones."""
+        if self.n_windows is None:
+            places = [self.fixed[i] for i in index.tolist()]
+        else:
+            places = [self._place(i) for i in torch.randint(int(self.ends[-1]), (len(index),)).tolist()]
+        x = torch.stack([self.eeg[i][:, start : start + self.window] for i, start in places])
+        if self.last_only:
+            y = torch.stack([self.bold[i][:, start + self.window - 1] for i, start in places])
+        else:
+            y = torch.stack([self.bold[i][:, start : start + self.window] for i, start in places])
+        return mirror(x, self.n_padded), y
+
+    def _place(self, position):
+        """Find recording and start of one of all possible windows."""
+        i = int(torch.searchsorted(self.ends, position, right=True))
+        return i, position - (int(self.ends[i - 1]) if i else 0)
+
+    def to(self, device):
+        """Copy the recordings to another device."""
+        eeg, bold = ([one.to(device) for one in many] for many in (self.eeg, self.bold))
+        return Windows(eeg, bold, self.window, self.n_windows, self.n_padded, self.last_only)
+
+
+def mirror(x, n_times):
+    """Continue signals to a length by mirroring them, again and again where they are short.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., n)
+        Signals.
+    n_times : int
+        Wanted length, at least n.
+
+    Returns
+    -------
+    x : Tensor, shape (..., n_times)
+        ``x[..., :n]`` is the input.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.windows import mirror
+    >>> mirror(torch.arange(3), 8).tolist()
+    [0, 1, 2, 2, 1, 0, 0, 1]
+    """
+    n = x.shape[-1]
+    if n == n_times:
+        return x
+    index = torch.arange(n_times) % (2 * n)
+    return x[..., torch.where(index < n, index, 2 * n - 1 - index)]
+
+
+def divide_time(recordings, size, gap):
+    """Hold out the end of recordings.
+
+    Parameters
+    ----------
+    recordings : list of tuple of ndarray, shape (..., n_times)
+        Signals of each recording, which go together.
+    size : float
+        Share of the time to hold out.
+    gap : int
+        Samples before it that are left out.
+
+    Returns
+    -------
+    training, held : list of tuple of ndarray
+        Views of the beginnings and of the ends.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.windows import divide_time
+    >>> training, held = divide_time([(np.zeros((4, 100)),)], 0.2, 10)
+    >>> training[0][0].shape, held[0][0].shape
+    ((4, 70), (4, 20))
+    """
+    training, held = [], []
+    for signals in recordings:
+        n_times = signals[0].shape[-1]
+        start = n_times - max(round(size * n_times), 1)
+        if start - gap < 1:
+            raise ValueError(
+                f"validation: {n_times} samples are too few to hold out a share of {size} after a gap of {gap} samples."
+            )
+        training.append(tuple(one[..., : start - gap] for one in signals))
+        held.append(tuple(one[..., start:] for one in signals))
+    return training, held
+
+
+def divide_trials(arrays, size, gap):
+    """Hold out the last trials.
+
+    Parameters
+    ----------
+    arrays : tuple of ndarray, shape (n_trials, ...)
+        Trials in the order of time, and what goes with them.
+    size : float
+        Share of the trials to hold out.
+    gap : int
+        Trials before them that are left out.
+
+    Returns
+    -------
+    training, held : tuple of ndarray
+        Views of the first and of the last trials.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.windows import divide_trials
+    >>> training, held = divide_trials((np.arange(10),), 0.2, 1)
+    >>> training[0].tolist(), held[0].tolist()
+    ([0, 1, 2, 3, 4, 5, 6], [8, 9])
+    """
+    n_trials = len(arrays[0])
+    start = n_trials - max(round(size * n_trials), 1)
+    if start - gap < 2:
+        raise ValueError(
+            f"validation: {n_trials} trial{'s' * (n_trials > 1)} are too few to hold out a share of {size} after a gap "
+            f"of {gap} trials."
+        )
+    return tuple(one[: start - gap] for one in arrays), tuple(one[start:] for one in arrays)
