@@ -1,0 +1,354 @@
+"""Trials of any montage brought to the electrodes of a template, so that one network serves every cap.
+
+`ChannelTemplate` multiplies each trial by a matrix, made once for each montage: spherical splines, equal to mne's
+``interpolate_to``, or inverse distances in a flat table of electrodes, as MIRepNet was pre-trained with.
+"""
+
+import difflib
+from functools import lru_cache
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .base import EEGTransformer
+
+TEMPLATES = {
+    # 45 electrodes, five rows of nine, from front to back: MIRepNet (Liu et al. 2026).
+    "mirepnet45": tuple(
+        "F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 "
+        "TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8".split()
+    ),
+    # 20 electrodes over the motor cortex: CT-adaptTL (Miao et al. 2023).
+    "ct_adapttl20": tuple("FC5 FC3 FC1 FC2 FC4 FC6 C5 C3 C1 Cz C2 C4 C6 CP5 CP3 CP1 CPz CP2 CP4 CP6".split()),
+    # 114 electrodes and 16 bipolar derivations, whose order is Gram's spatial code (Li et al. 2025).
+    "gram130": tuple(
+        "Fp1 Fpz Fp2 AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10 F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10 FT9 FT7 FC5 FC3 "
+        "FC1 FCz FC2 FC4 FC6 FT8 FT10 T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 "
+        "P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10 PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10 O1 Oz O2 O9 CB1 CB2 Iz O10 "
+        "T3 T5 T4 T6 M1 M2 A1 A2 CFC1 CFC2 CFC3 CFC4 CFC5 CFC6 CFC7 CFC8 CCP1 CCP2 CCP3 CCP4 CCP5 CCP6 CCP7 CCP8 T1 "
+        "T2 Fp1-F7 F7-T7 T7-P7 P7-O1 Fp2-F8 F8-T8 T8-P8 P8-O2 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2".split()
+    ),
+}
+
+# Other names of the same place. T3-T6 are the old 10-20 names; CFC is another way to say FCC; T1/T2 lie where the
+# 10-10 system has FT9/FT10; the 10-5 system (Oostenveld and Praamstra 2001) calls the cerebellar CB1/CB2, O9/O10 I1/I2.
+_ALIASES = {
+    "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8", "T1": "FT9", "T2": "FT10",
+    "CB1": "I1", "CB2": "I2", "O9": "I1", "O10": "I2",
+    "CFC1": "FCC1", "CFC2": "FCC2", "CFC3": "FCC3", "CFC4": "FCC4", "CFC5": "FCC5", "CFC6": "FCC6",
+    "CFC7": "FTT7", "CFC8": "FTT8", "CCP7": "TTP7", "CCP8": "TTP8",
+}  # fmt: skip
+
+# MIRepNet's flat electrode table: x to the right, for each y to the front. Crude (T7 lies twice as far out as FT7), but
+# what its weights were trained with. Iz, T9 and T10, which it lacks, continue their column and row.
+_FLAT_ROWS = {
+    1.0: "FPZ 0",
+    0.9: "FP1 -.3 FP2 .3",
+    0.8: "AF7 -.3 AF3 -.2 AFZ 0 AF4 .2 AF8 .3",
+    0.7: "F9 -.6 F7 -.5 F5 -.4 F3 -.3 F1 -.15 FZ 0 F2 .15 F4 .3 F6 .4 F8 .5 F10 .6",
+    0.6: "FT9 -.7 FT7 -.6 FC5 -.5 FC3 -.4 FC1 -.2 FCZ 0 FC2 .2 FC4 .4 FC6 .5 FT8 .6 FT10 .7",
+    0.55: "FTT9 -1.1 FTT10 1.1",
+    0.5: "T9 -1.1 T7 -1.0 C5 -.7 C3 -.4 C1 -.2 CZ 0 C2 .2 C4 .4 C6 .7 T8 1.0 T10 1.1",
+    0.45: "TPP7 -.9 TPP8 .9",
+    0.4: "TP9 -.8 TPP9 -.7 TP7 -.6 CP5 -.5 CP3 -.4 CP1 -.2 CPZ 0 CP2 .2 CP4 .4 CP6 .5 TP8 .6 TPP10 .7 TP10 .8",
+    0.3: "P9 -.6 P7 -.5 P5 -.4 P3 -.3 P1 -.15 PZ 0 P2 .15 P4 .3 P6 .4 P8 .5 P10 .6",
+    0.2: "PO9 -.5 PO7 -.4 PO5 -.3 PO3 -.2 POZ 0 PO4 .2 PO6 .3 PO8 .4 PO10 .5",
+    0.1: "O1 -.2 OZ 0 O2 .2",
+    0.0: "IZ 0",
+}
+_FLAT = {
+    name: (float(x), y)
+    for y, row in _FLAT_ROWS.items()
+    for name, x in zip(row.split()[::2], row.split()[1::2], strict=True)
+}
+_FLAT_TYPOS = {"FT10": (0.6, 0.7), "TPP8": (9.0, 0.45)}  # as published: FT10 on F10's place, TPP8 far outside the head
+
+
+class ChannelTemplate(EEGTransformer):
+    r"""Bring trials of any montage to the electrodes of a template.
+
+    Parameters
+    ----------
+    template : str or tuple of str
+        "mirepnet45", "ct_adapttl20", "gram130" (the keys of `TEMPLATES`), or the names of the wanted electrodes. A name
+        such as "C3-P3" is a bipolar derivation: the first electrode minus the second.
+    method : "spline" | "inverse_distance"
+        "spline": spherical splines between the positions of the 10-5 system, equal to mne's ``interpolate_to``.
+        "inverse_distance": MIRepNet's flat table; an electrode that was recorded is copied.
+    ch_names : tuple of str or None
+        Electrodes of X, for trials that do not carry their names. Names of the trials themselves come first.
+    reg : float
+        Regularisation of the splines. At 0, mne's default here, splines pass through the recorded values but
+        may overshoot far from them; ``interpolate_bads`` uses 1e-5.
+    origin : "auto" or tuple of three floats
+        Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
+        10-5 system where they are too few for it (mne itself refuses fewer than four).
+    upstream_typos : bool
+        Whether the flat table has the two misprints of the published code (FT10, TPP8). They change the result only for
+        montages with these electrodes, such as Lee2019.
+
+    Attributes
+    ----------
+    matrix_ : ndarray, shape (n_template, n_channels)
+        What trials of the montage seen at fit are multiplied by.
+    ch_names_out_ : tuple of str, length n_template
+        Electrodes of the output, in mne's spelling for the named templates.
+
+    Notes
+    -----
+    :math:`Y = W X`. Splines: :math:`W = [G_{ts}\; 1] \, C^{+}` with the stiffness 4 and 50 Legendre terms of mne
+    [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
+
+    Upper and lower case do not matter; "T3", "T4", "T5", "T6" mean "T7", "T8", "P7", "P8"; "Fc5." (PhysioNet)
+    and "EEG FP1-REF" (TUH) are read. An electrode without a known place is an error, never a guess: so is X without
+    names when `ch_names` is not given. `transform` accepts another montage than `fit` where the trials carry names;
+    matrices are remembered by montage. Trials without names must have the channels seen at fit.
+
+    References
+    ----------
+    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
+       Clinical Neurophysiology 72, 1989.
+    .. [2] Liu et al., MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, Knowledge-Based
+       Systems 343, 2026.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.montage import ChannelTemplate
+    >>> step = ChannelTemplate("mirepnet45", "inverse_distance", ch_names=("C3", "Cz", "C4"))
+    >>> X = step.fit_transform(np.random.default_rng(0).standard_normal((5, 3, 200)))
+    >>> X.shape, X.ch_names[20], step.matrix_[0].round(3).tolist()
+    ((5, 45, 200), 'C3', [0.603, 0.25, 0.146])
+    """
+
+    _any_length = True
+    _any_montage = True
+
+    def __init__(
+        self, template="mirepnet45", method="spline", ch_names=None, reg=0.0, origin="auto", upstream_typos=False
+    ):
+        self.template = template
+        self.method = method
+        self.ch_names = ch_names
+        self.reg = reg
+        self.origin = origin
+        self.upstream_typos = upstream_typos
+
+    def fit(self, X, y=None):
+        """Make the matrix for the montage of X.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials; only their channel names are used.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+        """
+        X = self._check_eeg(X, reset=True)
+        if X.ch_names is None:
+            raise ValueError(
+                "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass "
+                "ChannelTemplate(ch_names=...) or trials that carry their names."
+            )
+        self.ch_names_out_ = template_names(self.template)
+        self.matrix_ = np.array(self._matrix_for(X.ch_names))
+        return self
+
+    def transform(self, X):
+        """Interpolate trials to the electrodes of the template.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials, of any length; of any montage if they carry names.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_template, n_times)
+            Trials on the template.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        seen = X.ch_names is None or X.ch_names == self.ch_names_in_
+        matrix = self.matrix_ if seen else self._matrix_for(X.ch_names)
+        return X.like(_multiply(matrix, np.asarray(X)), ch_names=self.ch_names_out_)
+
+    def _matrix_for(self, ch_names):
+        """Matrix for these electrodes, from memory where it was made before."""
+        origin = self.origin if isinstance(self.origin, str) else tuple(map(float, self.origin))
+        return _interpolation_matrix(
+            tuple(ch_names), self.ch_names_out_, self.method, float(self.reg), origin, bool(self.upstream_typos)
+        )
+
+
+def template_names(template):
+    """Electrodes of a template.
+
+    Parameters
+    ----------
+    template : str or tuple of str
+        Name of a template, or the electrodes themselves.
+
+    Returns
+    -------
+    names : tuple of str
+        Electrodes, in order.
+
+    Examples
+    --------
+    >>> from skeeg.montage import template_names
+    >>> template_names("ct_adapttl20")[:3]
+    ('FC5', 'FC3', 'FC1')
+    """
+    if isinstance(template, str):
+        if template not in TEMPLATES:
+            raise ValueError(f"template: expected one of {', '.join(TEMPLATES)} or electrode names, got {template!r}.")
+        return TEMPLATES[template]
+    names = tuple(str(name) for name in template)
+    if not names:
+        raise ValueError("template: at least one electrode is needed, got none.")
+    return names
+
+
+def find_electrodes(names, known, argument="ch_names", hint=""):
+    """Look electrodes up in a list, whatever their case, their prefix and the convention they are named by.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Electrodes to find.
+    known : sequence of str
+        Where to look.
+    argument : str
+        What the error calls the electrodes.
+    hint : str
+        What the error ends with.
+
+    Returns
+    -------
+    positions : list of int, length of `names`
+        Position of each electrode in `known`.
+
+    Examples
+    --------
+    >>> from skeeg.montage import find_electrodes
+    >>> find_electrodes(["fc5.", "EEG T3-REF", "cz"], ["Cz", "T7", "FC5"])
+    [2, 1, 0]
+    """
+    places = {_canonical(name): i for i, name in enumerate(known)}
+    places |= {_upper(name): i for i, name in enumerate(known)}  # the name itself before another one of the same place
+    found = [places.get(_upper(name), places.get(_canonical(name))) for name in names]
+    missing = [name for name, place in zip(names, found, strict=True) if place is None]
+    if missing:
+        told = []
+        for name in missing[:5]:
+            near = difflib.get_close_matches(_upper(name), list(places), n=3, cutoff=0.5)
+            told.append(f"{name!r} (nearest: {', '.join(known[places[one]] for one in near)})" if near else repr(name))
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise ValueError(f"{argument}: unknown electrode {', '.join(told)}{more}.{hint}")
+    return found
+
+
+def _upper(name):
+    """Name of an electrode without case, padding dots (PhysioNet), prefix and reference (TUH)."""
+    name = str(name).strip().rstrip(".").upper().removeprefix("EEG ")
+    for reference in ("-REF", "-LE", "-AR"):
+        name = name.removesuffix(reference)
+    return name
+
+
+def _canonical(name):
+    """One name for each place."""
+    return _ALIASES.get(_upper(name), _upper(name))
+
+
+@lru_cache(maxsize=128)
+def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
+    """Interpolation matrix, shape (n_template, n_channels); read-only because it is shared."""
+    places = [_canonical(name) for name in ch_names]
+    twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise ValueError(f"ch_names: {', '.join(twice)} are the same electrode under more than one name.")
+    if method == "spline":
+        rows = _spline_rows(ch_names, reg, origin)
+    elif method == "inverse_distance":
+        rows = _inverse_distance_rows(ch_names, typos)
+    else:
+        raise ValueError(f'method: expected "spline" or "inverse_distance", got {method!r}.')
+    parts = [name.split("-") if "-" in _upper(name) else [name] for name in template]
+    electrodes = list(dict.fromkeys(part for pair in parts for part in pair))
+    made = dict(zip(electrodes, rows(electrodes), strict=True))
+    matrix = np.array([made[first] - made[rest[0]] if rest else made[first] for first, *rest in parts])
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _inverse_distance_rows(ch_names, typos):
+    """Maker of matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
+    table = _FLAT | _FLAT_TYPOS if typos else _FLAT
+    known, places = list(table), np.array(list(table.values()))
+    hint = ' The flat table is small; method="spline" knows the whole 10-5 system.'
+    recorded = find_electrodes(ch_names, known, hint=hint)
+
+    def rows(electrodes):
+        wanted = find_electrodes(electrodes, known, "template", hint)
+        distance = np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2)
+        weights = 1 / (distance + 1e-6)
+        weights /= weights.sum(axis=1, keepdims=True)
+        same = np.equal.outer(wanted, recorded)
+        return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
+
+    return rows
+
+
+def _spline_rows(ch_names, reg, origin):
+    """Maker of matrix rows: what mne's ``interpolate_to`` makes of the identity."""
+    import mne
+
+    # The 10-5 positions got another name in mne 1.13; asking for the old one warns there.
+    builtin = mne.channels.get_builtin_montages()
+    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    hint = " Pick the channels that lie on the head first."
+    recorded = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names, hint=hint)]
+    info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)
+
+    def rows(electrodes):
+        places = system.get_positions()
+        wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
+        names = list(dict.fromkeys(wanted))
+        target = mne.channels.make_dig_montage(
+            {name: places["ch_pos"][name] for name in names},
+            *(places[mark] for mark in ("nasion", "lpa", "rpa")),
+            coord_frame=places["coord_frame"],
+        )
+        with mne.use_log_level("warning"):
+            evoked = mne.EvokedArray(np.eye(len(recorded)), info)
+            centre = _sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
+            made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
+        return made[[names.index(name) for name in wanted]]
+
+    return rows
+
+
+def _sphere_centre(info, system):
+    """Centre of the head as mne fits it to the recorded electrodes, or to all of the system where they are too few."""
+    from mne import create_info
+    from mne.bem import fit_sphere_to_headshape
+
+    try:
+        return fit_sphere_to_headshape(info, units="m")[1]
+    except ValueError:  # fewer than four electrodes above the ears
+        return fit_sphere_to_headshape(create_info(system.ch_names, 1.0, "eeg").set_montage(system), units="m")[1]
+
+
+def _multiply(matrix, data):
+    """Matrix times each trial; a matrix that only picks electrodes is not multiplied at all."""
+    picks = matrix.argmax(axis=1)
+    if np.array_equal(matrix, np.eye(matrix.shape[1])[picks]):
+        return np.take(data, picks, axis=1)
+    return np.matmul(matrix.astype(data.dtype), data)
