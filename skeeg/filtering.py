@@ -1,0 +1,567 @@
+"""Band-pass, notch, filter bank, resampling and average reference for trials.
+
+The designs and the treatment of the edges are mne's own (`mne.filter.create_filter`, ``pad="reflect_limited"``). What
+is new is that all trials and channels are filtered together, block by block, so results equal mne's and come many times
+sooner. Every step keeps channel names and domains, and accepts trials of any length.
+"""
+
+import warnings
+from functools import partial
+
+import numpy as np
+from scipy import fft, signal
+from sklearn.base import clone
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from .base import EEGTransformer
+
+_BLOCK = 2**16  # samples worked on at a time: the padded signals and their spectra then stay in a core's cache
+
+
+class _TrialStep(EEGTransformer):
+    """What the steps share: they learn from the identity of the trials, and take trials of any length."""
+
+    _any_length = True
+
+    def fit(self, X, y=None):
+        """Prepare the step for the sampling rate and channels of X.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : array-like, shape (n_trials,), or None
+            Only for the estimator of a `FilterBank`; ignored otherwise.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+        """
+        self._prepare(self._check_eeg(X, reset=True), y)
+        return self
+
+    def transform(self, X):
+        """Apply the step to trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials, of any length.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels_out, n_times_out)
+            New trials with the identity of the old ones.
+        """
+        check_is_fitted(self)
+        return self._run(self._check_eeg(X, reset=False))
+
+
+class _OneFilter(_TrialStep):
+    """What `BandPass` and `Notch` share: one filter, designed by `_design` for the rate of the data."""
+
+    def _prepare(self, X, y):
+        self.filter_, self.n_edge_ = self._design(_sampling_rate(self, X))
+        _warn_if_short(self, [self.filter_], X.shape[2])
+
+    def _run(self, X):
+        if X.shape[2] != self.n_times_in_:
+            _warn_if_short(self, [self.filter_], X.shape[2])
+        causal = not getattr(self, "phase", "zero").startswith("zero")
+        return X.like(_apply(np.asarray(X), [self.filter_], [self.n_edge_], causal)[:, 0])
+
+
+class BandPass(_OneFilter):
+    """Band-pass, low-pass or high-pass filter, equal to `mne.filter.filter_data`.
+
+    Parameters
+    ----------
+    l_freq : float or None
+        Lower edge of the pass band in hertz; None makes a low-pass filter.
+    h_freq : float or None
+        Upper edge of the pass band in hertz; None makes a high-pass filter.
+    method : "fir" | "iir"
+        "fir": windowed-sinc filter (Hamming, ``firwin``). "iir": Butterworth filter in second-order sections.
+    phase : str
+        "zero" (default), for "fir" also "zero-double", "minimum" and "minimum-half", for "iir" also "forward". The last
+        three look only at the past, as an online decoder must.
+    order : int
+        Order of the Butterworth filter ("iir" only); with ``phase="zero"`` it is applied twice.
+    l_trans_bandwidth, h_trans_bandwidth : float or "auto"
+        Width of the transitions in hertz ("fir" only), as in mne.
+    filter_length : "auto", str or int
+        Length of the kernel ("fir" only), as in mne.
+    sfreq : float or None
+        Sampling rate in hertz, needed where X does not carry its own.
+
+    Attributes
+    ----------
+    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+        Kernel of the "fir" filter, or second-order sections of the "iir" filter.
+    n_edge_ : int
+        Samples by which each end of a trial is continued ("iir" only; 0 for "fir", which needs what its taps reach).
+
+    Notes
+    -----
+    The ends of a trial are continued by odd reflection, :math:`x_{-k} = 2 x_0 - x_k`, and by zeros where the filter
+    reaches beyond one length of the signal (mne's ``reflect_limited``). A filter longer than the trial distorts it;
+    there is a warning, as in mne.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import BandPass
+    >>> t = np.arange(1000) / 250
+    >>> X = np.stack([np.sin(2 * np.pi * 10 * t), np.sin(2 * np.pi * 60 * t)])[None]
+    >>> BandPass(8, 30, sfreq=250).fit_transform(X)[0, :, 200:800].std(axis=1).round(2).tolist()
+    [0.71, 0.0]
+    """
+
+    def __init__(
+        self,
+        l_freq=8.0,
+        h_freq=30.0,
+        method="fir",
+        phase="zero",
+        order=4,
+        l_trans_bandwidth="auto",
+        h_trans_bandwidth="auto",
+        filter_length="auto",
+        sfreq=None,
+    ):
+        self.l_freq = l_freq
+        self.h_freq = h_freq
+        self.method = method
+        self.phase = phase
+        self.order = order
+        self.l_trans_bandwidth = l_trans_bandwidth
+        self.h_trans_bandwidth = h_trans_bandwidth
+        self.filter_length = filter_length
+        self.sfreq = sfreq
+
+    def _design(self, sfreq):
+        """Coefficients for this rate."""
+        _check_band(self.l_freq, self.h_freq, sfreq)
+        return _design(
+            sfreq,
+            self.l_freq,
+            self.h_freq,
+            self.method,
+            self.phase,
+            self.order,
+            self.l_trans_bandwidth,
+            self.h_trans_bandwidth,
+            self.filter_length,
+        )
+
+
+class Notch(_OneFilter):
+    """Remove narrow bands, such as the mains hum, equal to `mne.filter.notch_filter`.
+
+    Parameters
+    ----------
+    freqs : float or tuple of float
+        Frequencies to remove, in hertz.
+    notch_widths : float, tuple of float or None
+        Width of each stop band in hertz; None means a 200th of its frequency.
+    trans_bandwidth : float
+        Width of the transition around each stop band in hertz. At the default a "fir" kernel lasts 6.6 s: on shorter
+        trials widen it, use "iir", or filter the continuous recording.
+    method : "fir" | "iir"
+        "fir": windowed-sinc filter. "iir": Butterworth filters of order 4, one for each frequency.
+    sfreq : float or None
+        Sampling rate in hertz, needed where X does not carry its own.
+
+    Attributes
+    ----------
+    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+        Kernel of the "fir" filter, or second-order sections of the "iir" filter.
+    n_edge_ : int
+        Samples by which each end of a trial is continued ("iir" only).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import Notch
+    >>> t = np.arange(2000) / 250
+    >>> X = np.stack([np.sin(2 * np.pi * 10 * t), np.sin(2 * np.pi * 50 * t)])[None]
+    >>> Notch(50, method="iir", sfreq=250).fit_transform(X)[0, :, 500:1500].std(axis=1).round(2).tolist()
+    [0.71, 0.0]
+    """
+
+    def __init__(self, freqs=50.0, notch_widths=None, trans_bandwidth=1.0, method="fir", sfreq=None):
+        self.freqs = freqs
+        self.notch_widths = notch_widths
+        self.trans_bandwidth = trans_bandwidth
+        self.method = method
+        self.sfreq = sfreq
+
+    def _design(self, sfreq):
+        """Coefficients for this rate: one kernel with all stop bands, or the sections of all of them in a row."""
+        freqs = np.atleast_1d(np.asarray(self.freqs, dtype=float))
+        widths = freqs / 200 if self.notch_widths is None else np.atleast_1d(np.asarray(self.notch_widths, dtype=float))
+        if len(widths) not in (1, len(freqs)):
+            raise ValueError(f"notch_widths: {len(widths)} widths for {len(freqs)} frequencies.")
+        half = self.trans_bandwidth / 2
+        lows, highs = freqs - widths / 2 - half, freqs + widths / 2 + half
+        if lows.min() <= 0 or highs.max() >= sfreq / 2:
+            raise ValueError(
+                f"freqs: the stop bands must lie between 0 and {sfreq / 2:g} Hz, half the sampling rate; with their "
+                f"transitions they reach from {lows.min():g} to {highs.max():g} Hz."
+            )
+        if self.method == "fir":
+            return _design(sfreq, highs, lows, "fir", "zero", 4, half, half, "auto")
+        parts = [_design(sfreq, [high], [low], self.method, "zero", 4) for low, high in zip(lows, highs, strict=True)]
+        return np.concatenate([sections for sections, _ in parts]), max(n_edge for _, n_edge in parts)
+
+
+class FilterBank(_TrialStep):
+    """Several band-pass filters side by side, and, on wish, one estimator on each band.
+
+    Parameters
+    ----------
+    bands : tuple of (float, float)
+        Pass bands in hertz.
+    estimator : transformer or None
+        Fitted to each band on its own; the features of all bands are put side by side. With a CSP this is the front of
+        FBCSP, see the example. None gives the filtered signals themselves.
+    method : "fir" | "iir"
+        As in `BandPass`.
+    order : int
+        As in `BandPass`.
+    sfreq : float or None
+        Sampling rate in hertz, needed where X does not carry its own.
+
+    Attributes
+    ----------
+    filters_ : tuple of ndarray, length n_bands
+        Coefficients of each band, as `BandPass.filter_`.
+    n_edges_ : tuple of int, length n_bands
+        As `BandPass.n_edge_`, for each band.
+    estimators_ : list, length n_bands, or None
+        The estimator fitted to each band.
+
+    Notes
+    -----
+    Without an estimator the output has shape (n_trials, n_bands * n_channels, n_times): all channels of the first
+    band, then all of the second, named "C3 8-12 Hz". It is EEG like any other, so every step that takes trials takes
+    it; ``X.reshape(n_trials, n_bands, n_channels, n_times)`` parts the bands. MOABB's filter-bank paradigms instead
+    give a fourth axis; with this class the plain paradigms serve. Each band equals `BandPass` exactly, but the forward
+    Fourier transform is shared.
+
+    References
+    ----------
+    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import FilterBank
+    >>> from skeeg.spatial import CSP
+    >>> X, y = np.random.default_rng(0).standard_normal((20, 3, 500)), np.arange(20) % 2
+    >>> FilterBank(((8, 12), (12, 16)), sfreq=250).fit_transform(X).shape
+    (20, 6, 500)
+    >>> bank = FilterBank(((8, 12), (12, 16)), CSP(2), sfreq=250)
+    >>> bank.fit_transform(X, y).shape  # FBCSP goes on with SelectKBest(mutual_info_classif) and LDA
+    (20, 4)
+    """
+
+    def __init__(
+        self,
+        bands=((4, 8), (8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32), (32, 36), (36, 40)),
+        estimator=None,
+        method="fir",
+        order=4,
+        sfreq=None,
+    ):
+        self.bands = bands
+        self.estimator = estimator
+        self.method = method
+        self.order = order
+        self.sfreq = sfreq
+
+    def __sklearn_tags__(self):
+        """Pass on what the inner estimator needs."""
+        tags = super().__sklearn_tags__()
+        if self.estimator is not None:
+            tags.target_tags.required = get_tags(self.estimator).target_tags.required
+            tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _prepare(self, X, y):
+        sfreq = _sampling_rate(self, X)
+        designs = []
+        for l_freq, h_freq in _as_bands(self.bands):
+            _check_band(l_freq, h_freq, sfreq, "bands")
+            designs.append(_design(sfreq, l_freq, h_freq, self.method, "zero", self.order))
+        self.filters_, self.n_edges_ = map(tuple, zip(*designs, strict=True))
+        _warn_if_short(self, self.filters_, X.shape[2])
+        self.estimators_ = None
+        if self.estimator is not None:
+            self.estimators_ = [clone(self.estimator).fit(band, y) for band in self._each_band(X)]
+
+    def _run(self, X):
+        if X.shape[2] != self.n_times_in_:
+            _warn_if_short(self, self.filters_, X.shape[2])
+        if self.estimators_ is not None:
+            pairs = zip(self.estimators_, self._each_band(X), strict=True)
+            return np.concatenate([estimator.transform(band) for estimator, band in pairs], axis=1)
+        data = _apply(np.asarray(X), self.filters_, self.n_edges_)
+        bands = [f"{l_freq:g}-{h_freq:g} Hz" for l_freq, h_freq in _as_bands(self.bands)]
+        names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
+        return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
+
+    def _each_band(self, X):
+        """Trials in one band after the other: all bands at once would take n_bands times the memory."""
+        for coefficients, n_edge in zip(self.filters_, self.n_edges_, strict=True):
+            yield X.like(_apply(np.asarray(X), [coefficients], [n_edge])[:, 0])
+
+
+class Resample(_TrialStep):
+    r"""Change the sampling rate in the Fourier domain, equal to `mne.filter.resample`.
+
+    Parameters
+    ----------
+    sfreq_out : float
+        Wanted sampling rate in hertz.
+    npad : int
+        Samples by which each end of a trial is continued before the transform.
+    sfreq : float or None
+        Sampling rate in hertz, needed where X does not carry its own.
+
+    Notes
+    -----
+    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples. Frequencies above
+    the new Nyquist rate are cut off, so no low-pass filter is needed before. As in mne, time is off by up to half a new
+    sample where ``npad * sfreq_out / sfreq`` is no whole number; another `npad` mends that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import Resample
+    >>> X = Resample(128, sfreq=250).fit_transform(np.random.default_rng(0).standard_normal((2, 3, 1000)))
+    >>> X.shape, X.sfreq
+    ((2, 3, 512), 128.0)
+    """
+
+    def __init__(self, sfreq_out=128.0, npad=100, sfreq=None):
+        self.sfreq_out = sfreq_out
+        self.npad = npad
+        self.sfreq = sfreq
+
+    def _prepare(self, X, y):
+        _sampling_rate(self, X)
+        if not self.sfreq_out > 0:
+            raise ValueError(f"sfreq_out: expected a rate above 0 Hz, got {self.sfreq_out}.")
+        if self.npad < 0:
+            raise ValueError(f"npad: expected 0 or more samples, got {self.npad}.")
+
+    def _run(self, X):
+        data = _resample(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
+        return X.like(data, sfreq=self.sfreq_out)
+
+
+class AverageReference(_TrialStep):
+    r"""Subtract the mean over the channels from every sample.
+
+    Notes
+    -----
+    :math:`y_c(t) = x_c(t) - \frac{1}{C} \sum_k x_k(t)`. The mean is over the channels that arrive, so put this step
+    before a choice of channels to reference to the whole cap, after it to reference to the chosen ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import AverageReference
+    >>> AverageReference().fit_transform(np.array([[[1.0, 2.0], [3.0, 6.0]]])).tolist()
+    [[[-1.0, -2.0], [1.0, 2.0]]]
+    """
+
+    def _prepare(self, X, y):
+        """Nothing is learned."""
+
+    def _run(self, X):
+        data = np.asarray(X)
+        return X.like(data - data.mean(axis=1, keepdims=True))
+
+
+def _sampling_rate(estimator, X):
+    """Rate of the trials; it must be known and not contradict the constructor's."""
+    name = type(estimator).__name__
+    if X.sfreq is None:
+        raise ValueError(f"sfreq: X carries no sampling rate; pass {name}(sfreq=...) or trials that carry theirs.")
+    if estimator.sfreq is not None and X.sfreq != estimator.sfreq:
+        raise ValueError(f"sfreq: {name}(sfreq={estimator.sfreq:g}), but X was sampled at {X.sfreq:g} Hz.")
+    return X.sfreq
+
+
+def _as_bands(bands):
+    """Pass bands as pairs."""
+    pairs = [tuple(band) if np.ndim(band) == 1 else band for band in bands] if np.ndim(bands) > 0 else []
+    if not pairs or any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"bands: expected pairs of frequencies such as ((8, 12), (12, 16)), got {bands!r}.")
+    return pairs
+
+
+def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):
+    """Refuse bands that no filter can pass."""
+    if l_freq is None and h_freq is None:
+        raise ValueError(f"{argument}: at least one edge is needed, got None for both.")
+    nyquist = sfreq / 2
+    if any(freq is not None and not 0 < freq < nyquist for freq in (l_freq, h_freq)):
+        raise ValueError(
+            f"{argument}: the edges must lie above 0 Hz and below {nyquist:g} Hz, half the sampling rate of {sfreq:g} "
+            f"Hz, got {l_freq} and {h_freq} (None leaves an edge open)."
+        )
+    if l_freq is not None and h_freq is not None and l_freq >= h_freq:
+        raise ValueError(f"{argument}: the lower edge {l_freq:g} Hz is not below the upper {h_freq:g} Hz (see Notch).")
+
+
+def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans="auto", length="auto"):
+    """Coefficients of mne's filter, and the samples by which an IIR filter continues each end."""
+    from mne.filter import create_filter
+
+    if method not in ("fir", "iir"):
+        raise ValueError(f'method: expected "fir" or "iir", got {method!r}.')
+    iir_params = None if method == "fir" else {"order": order, "ftype": "butter", "output": "sos"}
+    made = create_filter(
+        None, sfreq, l_freq, h_freq, length, l_trans, h_trans, method, iir_params, phase, verbose="error"
+    )
+    if method == "iir":
+        return made["sos"], int(made["padlen"]) if phase != "forward" else 0
+    if phase == "zero-double":
+        made = np.convolve(made, made[::-1])
+    return made, 0
+
+
+def _warn_if_short(estimator, filters, n_times):
+    """Warn where a kernel is longer than the trials, as mne does."""
+    n_taps = max([len(one) for one in filters if one.ndim == 1], default=0)
+    if n_taps > n_times:
+        warnings.warn(
+            f"{type(estimator).__name__}: the filter has {n_taps} taps but the trials only {n_times} samples, so they "
+            'will be distorted. Filter longer signals, allow wider transitions, or use method="iir".',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _apply(data, filters, n_edges, causal=False):
+    """Trials (n_trials, n_channels, n_times) through each filter: (n_trials, n_filters, n_channels, n_times)."""
+    n_trials, n_channels, n_times = data.shape
+    out = np.empty((n_trials, len(filters), n_channels, n_times), dtype=data.dtype)
+    if filters[0].ndim == 1:
+        _filter_fir(data, filters, causal, out)
+    else:
+        for k, (sections, n_edge) in enumerate(zip(filters, n_edges, strict=True)):
+            _filter_iir(data, sections, n_edge, causal, out[:, k])
+    return out
+
+
+def _filter_fir(data, kernels, causal, out):
+    """Convolve trials with kernels, in the Fourier domain.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    kernels : sequence of ndarray, shape (n_taps,)
+        Kernels; symmetric and of odd length unless `causal`.
+    causal : bool
+        Whether a sample is made of the past only; otherwise kernels are centred on their sample.
+    out : ndarray, shape (n_trials, n_kernels, n_channels, n_times)
+        Where the results go.
+    """
+    n_times, dtype = data.shape[-1], data.dtype
+    longest = max(len(kernel) for kernel in kernels)
+    left, right = (longest - 1, 0) if causal else (longest // 2, longest // 2)
+    n_fft = fft.next_fast_len(n_times + left + right, real=True)
+    responses = [_response(kernel, n_fft, causal, dtype) for kernel in kernels]
+    # A constant passes through a kernel and through the odd reflection unchanged but for the kernel's sum. Taking it
+    # off first keeps the last digits of float32 for the signal, not for the offset of the amplifier.
+    centre = max(left, right) < n_times
+    for trials, channels, padded in _blocks(data, n_fft):
+        x = data[trials, channels]
+        offset = x[..., :1] * dtype.type(centre)
+        np.subtract(x, offset, out=padded[..., left : left + n_times])
+        _reflect(padded, left, n_times, right)
+        spectrum = fft.rfft(padded, axis=-1)
+        for k, (kernel, response) in enumerate(zip(kernels, responses, strict=True)):
+            product = spectrum if k == len(kernels) - 1 else spectrum.copy()
+            numbers = product if causal else product.view(dtype)
+            numbers *= response
+            y = fft.irfft(product, n_fft, axis=-1, overwrite_x=True)[..., left : left + n_times]
+            np.add(y, offset * dtype.type(kernel.sum()), out=out[trials, k, channels])
+
+
+def _response(kernel, n_fft, causal, dtype):
+    """Frequency response of a kernel; for a symmetric one, which has no phase, a factor for each real number."""
+    padded = np.zeros(n_fft)
+    padded[: len(kernel)] = kernel
+    if causal:
+        return fft.rfft(padded).astype(np.result_type(dtype, np.complex64))
+    centred = np.roll(padded, -(len(kernel) // 2))
+    return np.repeat(fft.rfft(centred).real, 2).astype(dtype)
+
+
+def _filter_iir(data, sections, n_edge, causal, out):
+    """Second-order sections forward and backward, or only forward; in float64, which recursion needs."""
+    n_times = data.shape[-1]
+    n_edge = min(n_edge, n_times - 1)
+    sections = sections.copy()  # scipy wants to write to what joblib may have mapped read-only
+    run = signal.sosfilt if causal else partial(signal.sosfiltfilt, padlen=0)
+    for trials, channels, padded in _blocks(data, n_times + 2 * n_edge, np.float64):
+        padded[..., n_edge : n_edge + n_times] = data[trials, channels]
+        _reflect(padded, n_edge, n_times, n_edge)
+        out[trials, channels] = run(sections, padded, axis=-1)[..., n_edge : n_edge + n_times]
+
+
+def _resample(data, ratio, npad):
+    """Resample trials by `ratio`: the spectrum of the continued signal, cut or filled up with zeros."""
+    n_times, dtype = data.shape[-1], data.dtype
+    n_out = max(int(round(ratio * n_times)), 1)
+    n_old = n_times + 2 * npad
+    n_new = max(int(round(ratio * n_old)), 1)
+    first = int(round(ratio * npad))
+    if n_new == n_old:
+        return data.copy()
+    n_shared = min(n_old, n_new)
+    centre = npad < n_times  # as in _filter_fir
+    out = np.empty((*data.shape[:2], n_out), dtype)
+    for trials, channels, padded in _blocks(data, n_old):
+        x = data[trials, channels]
+        offset = x[..., :1] * dtype.type(centre)
+        np.subtract(x, offset, out=padded[..., npad : npad + n_times])
+        _reflect(padded, npad, n_times, npad)
+        spectrum = fft.rfft(padded, axis=-1)[..., : n_shared // 2 + 1]
+        if n_shared % 2 == 0:  # the Nyquist line stands for two lines of the longer spectrum
+            spectrum[..., n_shared // 2] *= 2 if n_new < n_old else 0.5
+        y = fft.irfft(spectrum, n_new, axis=-1)[..., first : first + n_out]
+        y *= dtype.type(n_new / n_old)
+        np.add(y, offset, out=out[trials, channels])
+    return out
+
+
+def _reflect(padded, left, n_times, right):
+    """Continue the signal in ``padded[..., left:left + n_times]`` by odd reflection, over at most its own length."""
+    end, before, after = left + n_times, min(left, n_times - 1), min(right, n_times - 1)
+    first, last = padded[..., left : left + 1], padded[..., end - 1 : end]
+    np.subtract(2 * first, padded[..., left + before : left : -1], out=padded[..., left - before : left])
+    np.subtract(2 * last, padded[..., end - 1 - after : end - 1][..., ::-1], out=padded[..., end : end + after])
+
+
+def _blocks(data, n_samples, dtype=None):
+    """Slices of trials and of channels that together fill about `_BLOCK` samples, and a buffer for each, zero at first.
+
+    The buffer is the same memory each time: what one round leaves there, the next overwrites at the same places.
+    """
+    n_trials, n_channels, _ = data.shape
+    channels = min(n_channels, max(1, _BLOCK // n_samples))
+    trials = min(n_trials, max(1, _BLOCK // (n_samples * channels)))
+    buffer = np.zeros((trials, channels, n_samples), dtype or data.dtype)
+    for first in range(0, n_trials, trials):
+        for channel in range(0, n_channels, channels):
+            at = slice(first, first + trials), slice(channel, channel + channels)
+            yield *at, buffer[: n_trials - first, : n_channels - channel]
