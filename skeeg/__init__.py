@@ -18,6 +18,12 @@ _PUBLIC = {
     "NetworkClassifier": "training",
     "NetworkRegressor": "training",
     "load": "storage",
+    "AverageReference": "filtering",
+    "BandPass": "filtering",
+    "ChannelTemplate": "montage",
+    "FilterBank": "filtering",
+    "Notch": "filtering",
+    "Resample": "filtering",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
