@@ -1,0 +1,186 @@
+"""Your own recordings, from a folder."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from .base import SkeegDataset, code_with
+from .head import mne_montage
+from .places import find_places, sort_places
+from .reading import UNITS, check_microvolts, class_names, read_recording
+
+
+class LocalDataset(SkeegDataset):
+    r"""Recordings in a folder: BIDS, or any .fif, .edf, .bdf, .gdf, .set, .vhdr files, continuous or cut into epochs.
+
+    Who is who is read from the paths: BIDS names, or one folder per subject with a file per run (and folders for
+    sessions between them), or one file per subject. The events are the files' annotations, triggers or, for BIDS,
+    event tables.
+
+    Parameters
+    ----------
+    folder : path
+        Where the recordings are.
+    classes : dict of str to str, tuple of str, or None
+        Class of each event, ``{"769": "left_hand", "770": "right_hand"}``; a tuple takes events by their own names;
+        None takes all events of the first file. Hands called ``left_hand`` and ``right_hand`` fit MOABB's
+        `LeftRightImagery`.
+    interval : tuple of float or None
+        Seconds around an event from which to which the trial lasts. None takes the whole epoch, or the duration that
+        continuous recordings give their events.
+    channels : tuple of str or None
+        Electrodes, which every file must have. None takes those of the first file.
+    unit : {"V", "mV", "uV"}
+        What the numbers mean once MNE has read them; other than volts only where files do not say their unit.
+    pattern : str or None
+        Regular expression for other paths, ``r"A(?P<subject>\\d+)(?P<session>[TE])\\.gdf"``; ``run`` is a group too.
+    task : str or None
+        Task of the BIDS names to read, if there is more than one.
+    runs_as_sessions : bool
+        Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out.
+    subjects, sessions : list or None
+        Some of them only.
+
+    Attributes
+    ----------
+    subject_names : dict of int to str
+        What the paths call each subject; where that is a number, it is the subject's number.
+
+    Notes
+    -----
+    The first file's header is read at once, to learn events, channels and interval; data only when they are asked for.
+    Epochs are put one after the other, with a marked gap that filters do not cross.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from skeeg.datasets import LocalDataset, SimulatedMotorImagery
+    >>> folder, simulated = mkdtemp(), SimulatedMotorImagery(n_subjects=1, n_sessions=1, n_trials=4)
+    >>> raw = simulated.get_data([1])[1]["0"]["0"].save(f"{folder}/anna_raw.fif", verbose="error")
+    >>> dataset = LocalDataset(folder)
+    >>> dataset.subject_names, dataset.arrays()[0].shape
+    ({1: 'anna_raw'}, (4, 22, 512))
+    """
+
+    def __init__(
+        self,
+        folder,
+        classes=None,
+        interval=None,
+        channels=None,
+        unit="V",
+        pattern=None,
+        task=None,
+        runs_as_sessions=False,
+        subjects=None,
+        sessions=None,
+    ):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"folder: there is no folder {self.folder}.")
+        if unit not in UNITS:
+            raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
+        self.unit = unit
+        self._bids_root = self.folder if (self.folder / "dataset_description.json").is_file() else None
+        places = find_places(self.folder, pattern, task)
+        self._recordings, self.subject_names = sort_places(places, runs_as_sessions)
+        self._learn(classes, interval, channels)
+        shape = {"folder": str(self.folder.resolve()), "classes": self._class_of, "interval": self._window}
+        shape |= {"channels": self.channels, "unit": unit, "pattern": pattern, "task": task, "runs": runs_as_sessions}
+        readable = re.sub("[^a-z0-9]+", "-", self.folder.resolve().name.lower()).strip("-")
+        super().__init__(
+            subjects=list(self._recordings),
+            sessions_per_subject=min(len(sessions) for sessions in self._recordings.values()),
+            events={name: i for i, name in enumerate(dict.fromkeys(self._class_of.values()), start=1)},
+            code=code_with(f"LocalDataset-{readable}", shape, None),
+            interval=list(self._window),
+            paradigm="imagery",
+            selected_subjects=subjects,
+            selected_sessions=sessions,
+        )
+
+    def _learn(self, classes, interval, channels):
+        """Read the first file for what was not said: classes, interval and channels."""
+        first = self._files(next(iter(self._recordings)))[0]
+        raw, span = read_recording(first, self._bids_root)
+        self._strict = classes is None
+        if isinstance(classes, dict):
+            self._class_of = {str(event): name for event, name in classes.items()}
+        else:
+            names = class_names(raw) if classes is None else classes
+            self._class_of = {str(name): str(name) for name in names}
+        self._check_events(raw, first)
+        self.channels = tuple(_eeg_names(raw, first) if channels is None else channels)
+        if interval is None:
+            interval = span or (0.0, _shortest(raw, self._class_of, first))
+        if not interval[0] < interval[1]:
+            raise ValueError(f"interval: got {interval}, expected a start before its end.")
+        self._window = tuple(round(float(second), 6) for second in interval)
+
+    def _files(self, subject):
+        """Files of one subject."""
+        return [file for runs in self._recordings[subject].values() for file in runs.values()]
+
+    def _get_single_subject_data(self, subject):
+        """Read the recordings of one subject."""
+        return {
+            session: {run: self._read(file) for run, file in runs.items()}
+            for session, runs in self._recordings[subject].items()
+        }
+
+    def _read(self, file):
+        """Read one recording: volts, the wanted channels, the wanted events under the names of their classes."""
+        raw, _ = read_recording(file, self._bids_root)
+        self._check_events(raw, file)
+        missing = [name for name in self.channels if name not in raw.ch_names]
+        if missing:
+            raise ValueError(f"{file}: channels {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
+        raw.load_data(verbose="error").pick(list(self.channels), verbose="error")
+        raw.set_channel_types({name: "eeg" for name in raw.ch_names}, on_unit_change="ignore", verbose="error")
+        if self.unit != "V":
+            raw.apply_function(lambda values: values * UNITS[self.unit], picks="all", verbose="error")
+        check_microvolts(raw, file)
+        if raw.get_montage() is None:
+            raw.set_montage(mne_montage("standard_1005"), match_case=False, on_missing="ignore", verbose="error")
+        return self._name_classes(raw)
+
+    def _check_events(self, raw, file):
+        """Refuse a file without events, or with others than wanted."""
+        names = class_names(raw)
+        if not names:
+            raise ValueError(f"{file}: there are no events, neither annotations nor triggers.")
+        wanted = set(self._class_of)
+        if not wanted & set(names) or (self._strict and wanted != set(names)):
+            raise ValueError(
+                f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
+                "Say classes= to choose events."
+            )
+
+    def _name_classes(self, raw):
+        """Leave only the trials, called by their class, and what marks bad data."""
+        keep = [i for i, name in enumerate(raw.annotations.description) if name in self._class_of or _is_bad(name)]
+        trials = raw.annotations[keep]
+        trials.description = np.array([self._class_of.get(str(name), str(name)) for name in trials.description])
+        return raw.set_annotations(trials)
+
+
+def _is_bad(name):
+    """Whether an annotation marks data to leave out."""
+    return name.lower().startswith(("bad", "edge"))
+
+
+def _eeg_names(raw, file):
+    """Names of a recording's EEG channels."""
+    names = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "eeg"]
+    if not names:
+        raise ValueError(f"{file}: there is no EEG channel among {', '.join(raw.ch_names)}.")
+    return names
+
+
+def _shortest(raw, class_of, file):
+    """Shortest duration of a recording's trials in seconds."""
+    durations = [event["duration"] for event in raw.annotations if event["description"] in class_of]
+    if min(durations) <= 0:
+        raise ValueError(f"interval: the events of {file} have no duration; say interval=(start, end) in seconds.")
+    return min(durations)
