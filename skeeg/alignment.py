@@ -74,7 +74,7 @@ class Calibration:
                 f"scikit-learn cuts such an argument as it cuts X. Pass {name}=skeeg.alignment.Calibration(trials) to "
                 "keep it whole.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return trials
 
@@ -229,7 +229,7 @@ class _Alignment(EEGTransformer):
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-        for name, least in (("min_trials", 1), ("prior_trials", 0), ("memory", 1)):
+        for name, least in (("min_trials", 1), ("prior_trials", 1), ("memory", 1)):
             value = getattr(self, name)
             if not (value is None and name == "memory") and not value >= least:
                 raise ValueError(f"{name}: got {value!r}, expected a number of trials of at least {least}.")
@@ -343,11 +343,11 @@ class EuclideanAlignment(_Alignment):
         `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a mean that moves on with every
         trial, the present one included, and so serves online; see `update`.
     min_trials : int
-        Smallest block that may have its own reference. A reference from few trials whitens away what tells them
-        apart; from a single one, nothing is left to decode.
+        Smallest block that may have its own reference. A reference from two or three trials whitens away much of what
+        tells them apart, and one from a single trial all of it.
     prior_trials : int
-        Weight, in trials, of the source reference from which a running mean sets out; calibration trials weigh as
-        many as they are.
+        Weight, in trials, of the source reference from which a running mean sets out. Small, as other people's
+        reference fits the target badly; calibration trials weigh as many as they are.
     memory : int or None
         A running mean forgets: its past weighs this many trials at most. None weighs all trials equally.
     center : bool
@@ -401,8 +401,8 @@ class EuclideanAlignment(_Alignment):
         self,
         domain="subject",
         on_unseen="own",
-        min_trials=8,
-        prior_trials=8,
+        min_trials=4,
+        prior_trials=2,
         memory=None,
         center=True,
         ddof=1,
@@ -467,8 +467,8 @@ class RiemannianAlignment(_Alignment):
         self,
         domain="subject",
         on_unseen="own",
-        min_trials=8,
-        prior_trials=8,
+        min_trials=4,
+        prior_trials=2,
         memory=None,
         center=True,
         ddof=1,
