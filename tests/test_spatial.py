@@ -1,0 +1,205 @@
+"""CSP: equal to MNE's, invariant where it should be, and clear about what it cannot do."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skeeg.array import make_domains, make_eeg
+from skeeg.spatial import CSP, class_covariances, csp_filters
+
+
+def classes(n_classes=2, n_trials=30, n_channels=6, n_times=90, seed=0):
+    """Trials of mixed sources; each class has one source of greater variance. The classes are not of one size."""
+    rng = np.random.default_rng(seed)
+    sources = rng.standard_normal((n_trials, n_channels, n_times))
+    y = np.arange(n_trials) % n_classes
+    y[:4] = 0
+    for k in range(n_classes):
+        sources[y == k, k] *= 2 + k / 4
+    return rng.standard_normal((n_channels, n_channels)) @ sources, y
+
+
+def cosines(a, b):
+    return np.abs(np.sum(a * b, axis=1)) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@parametrize_with_checks([CSP(), CSP(log=False, reg=0.1), CSP(transform_into="csp_space")])
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"component_order": "alternate"},
+        {"reg": 0.2},
+        {"norm_trace": True},
+        {"log": False},
+        {"cov_est": "epoch"},
+        {"cov_est": "epoch", "reg": 0.1},
+        {"transform_into": "csp_space"},
+        {"n_components": 2},
+        {"n_components": 9},
+    ],
+)
+def test_equals_mne(n_classes, parameters):
+    import mne
+
+    if n_classes > 2 and "component_order" in parameters:
+        pytest.skip("'alternate' is for two classes")
+    X, y = classes(n_classes)
+    with mne.utils.use_log_level("ERROR"):
+        theirs = mne.decoding.CSP(**{"n_components": 4} | parameters).fit(X, y)
+    ours = CSP(**parameters).fit(X, y)
+    assert cosines(ours.filters_, theirs.filters_).min() > 1 - 1e-12
+    assert cosines(ours.patterns_, theirs.patterns_).min() > 1 - 1e-12
+    np.testing.assert_allclose(np.abs(ours.filters_), np.abs(theirs.filters_), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.abs(ours.transform(X)), np.abs(theirs.transform(X)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("reg", [None, 0.1])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_average_reference_equals_mne(reg, n_classes):
+    import mne
+
+    X, y = classes(n_classes)
+    X = X - X.mean(axis=1, keepdims=True)
+    with mne.utils.use_log_level("ERROR"):
+        theirs = mne.decoding.CSP(reg=reg).fit(X, y)
+    ours = CSP(reg=reg).fit(X, y)
+    assert ours.filters_.shape == ours.patterns_.shape == (5, 6)
+    if n_classes == 2:
+        assert cosines(ours.filters_, theirs.filters_).min() > 1 - 1e-9
+        np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=1e-9)
+    else:  # the joint diagonaliser stops early, at a point that depends on the axes of the subspace
+        np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=0.02)
+
+
+def test_single_precision_with_average_reference():
+    X, y = classes()
+    X = X - X.mean(axis=1, keepdims=True)
+    single = CSP().fit(X.astype(np.float32), y)
+    assert single.filters_.shape == (5, 6)
+    features = single.transform(X.astype(np.float32))
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, CSP().fit(X, y).transform(X), atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([2, 3]))
+def test_filters_diagonalise(seed, n_classes):
+    X, y = classes(n_classes, seed=seed)
+    _, covariances, _ = class_covariances(X, y)
+    filters, eigenvalues = csp_filters(covariances)
+    total = filters @ covariances.sum(axis=0) @ filters.T
+    if n_classes == 2:
+        np.testing.assert_allclose(total, np.eye(6), atol=1e-8)
+        np.testing.assert_allclose(filters @ covariances[0] @ filters.T, np.diag(eigenvalues), atol=1e-8)
+        assert (np.diff(np.abs(eigenvalues - 0.5)) <= 1e-12).all()
+    else:
+        np.testing.assert_allclose(np.diag(total), n_classes, rtol=1e-8)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_mixing_the_channels_changes_no_feature(seed):
+    X, y = classes(seed=seed)
+    mixing = np.random.default_rng(seed).standard_normal((6, 6)) + 3 * np.eye(6)
+    np.testing.assert_allclose(CSP().fit_transform(mixing @ X, y), CSP().fit_transform(X, y), atol=1e-6)
+
+
+def test_finds_the_source():
+    rng = np.random.default_rng(0)
+    sources, y = rng.standard_normal((60, 5, 400)), np.arange(60) % 2
+    sources[y == 1, 2] *= 3
+    mixing = rng.standard_normal((5, 5))
+    pattern = CSP(n_components=1).fit(mixing @ sources, y).patterns_[0]
+    assert abs(np.corrcoef(pattern, mixing[:, 2])[0, 1]) > 0.99
+
+
+def test_class_covariances():
+    X, y = classes(3)
+    labels, covariances, counts = class_covariances(X, y)
+    for k, trials in enumerate(X[y == label] for label in labels):
+        joined = np.concatenate(trials, axis=1)
+        np.testing.assert_allclose(covariances[k], joined @ joined.T / (joined.shape[1] - 1))
+        assert counts[k] == len(trials)
+    np.testing.assert_allclose(class_covariances(X, y, "epoch")[1][1], (X[y == 1] @ X[y == 1].mT / 89).mean(axis=0))
+
+
+def test_labels_of_any_kind():
+    X, y = classes()
+    expected = CSP().fit(X, y).transform(X)
+    for labels in (np.array(["rest", "grasp"])[1 - y], y * 5, y + 1.0, (y == 1), y.astype(str).astype(object)):
+        np.testing.assert_allclose(CSP().fit(X, labels).transform(X), expected, rtol=1e-9)
+
+
+def test_decodes_and_transforms_other_lengths():
+    X, y = classes(n_trials=60)
+    pipeline = make_pipeline(CSP(), LinearDiscriminantAnalysis())
+    assert cross_val_score(pipeline, X, y).mean() > 0.95
+    assert pipeline.fit(X, y)[0].transform(X[:, :, :50]).shape == (60, 4)
+
+
+def test_csp_space_keeps_the_domains():
+    X, y = classes()
+    eeg = make_eeg(X, [f"E{i}" for i in range(6)], 100, make_domains(30, "a"))
+    filtered = CSP(transform_into="csp_space").fit(eeg, y).transform(eeg)
+    assert filtered.ch_names == ("CSP0", "CSP1", "CSP2", "CSP3") and filtered.domains is eeg.domains
+
+
+def test_silent_trial_has_finite_features():
+    X, y = classes()
+    csp = CSP().fit(X, y)
+    assert np.isfinite(csp.transform(np.zeros((2, 6, 90)))).all()
+
+
+def test_save_and_load(tmp_path):
+    X, y = classes(3)
+    csp = CSP(log=False).fit(X, np.array(["a", "b", "c"])[y])
+    csp.save(tmp_path / "csp.safetensors")
+    np.testing.assert_array_equal(CSP.load(tmp_path / "csp.safetensors").transform(X), csp.transform(X))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"n_components": 0}, "n_components"),
+        ({"reg": 2}, "reg"),
+        ({"cov_est": "oas"}, "cov_est"),
+        ({"transform_into": "power"}, "transform_into"),
+        ({"component_order": "first"}, "component_order"),
+        ({"transform_into": "csp_space", "log": True}, "log"),
+    ],
+)
+def test_bad_parameters_are_named(parameters, name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        CSP(**parameters).fit(*classes())
+
+
+def test_bad_input_is_named():
+    X, y = classes()
+    with pytest.raises(ValueError, match="one class"):
+        CSP().fit(X, np.zeros(30))
+    with pytest.raises(ValueError, match="flat"):
+        CSP().fit(np.zeros_like(X), y)
+    with pytest.raises(ValueError, match="component_order"):
+        CSP(component_order="alternate").fit(*classes(3))
+    with pytest.raises(ValueError, match="continuous"):
+        CSP().fit(X, y + 0.5)
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = X.copy()
+        broken[7, 2, 5] = bad
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            CSP().fit(broken, y)
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            CSP().fit(X, np.where(np.arange(30) == 3, bad, y))
+    with pytest.raises(ValueError):
+        CSP().fit(X, y[:-1])
