@@ -153,6 +153,7 @@ def _check_labels(y, subjects, names, cv):
     bad = []
     for name in names:
         classes, counts = np.unique(y[subjects == name], return_counts=True)
+        classes = classes.tolist()
         if len(classes) < 2:
             bad.append(f"{name} has one class, {classes[0]!r}")
         elif counts.min() < least:

@@ -219,11 +219,12 @@ class CSP(EEGTransformer):
             X, y = self._check_eeg(X, y, reset=True)
         if y.dtype.kind not in "iubU":  # whole numbers and strings are labels without asking
             check_classification_targets(y)
-        self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
         if not np.isfinite(covariances).all():
             self._check_eeg(*given, reset=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_[0]!r}.")
+            raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
         if self.component_order == "alternate" and len(self.classes_) > 2:
             raise ValueError(
                 f"component_order: 'alternate' is for two classes, y has {len(self.classes_)}; use 'mutual_info'."
