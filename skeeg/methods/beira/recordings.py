@@ -32,8 +32,17 @@ class RecordingRegressor(BaseEEGRegressor):
             self.n_times_in_ = max(array.shape[2] for array in arrays)
         return arrays
 
-    def _read_pairs(self, X, y):
+    def _read_pairs(self, X, y, same_length=True):
         """Check EEG and targets of fit.
+
+        Parameters
+        ----------
+        X : array-like or list
+            Trials or recordings.
+        y : array-like or list
+            Targets.
+        same_length : bool
+            Whether signals must be as long as the EEG.
 
         Returns
         -------
@@ -44,13 +53,13 @@ class RecordingRegressor(BaseEEGRegressor):
         """
         if is_recording_list(X):
             eeg = self._read(X, reset=True)
-            targets = _read_target_list(eeg, y)
+            targets = _read_target_list(eeg, y, same_length)
             self.target_shape_ = (targets[0].shape[1], -1)
         else:
             array, flat = self._check_eeg_and_targets(X, y)
             shape = self.target_shape_
             eeg, targets = [array], [flat.reshape(len(array), *shape) if len(shape) == 2 else flat]
-            if len(shape) == 2 and shape[1] != array.shape[2]:
+            if same_length and len(shape) == 2 and shape[1] != array.shape[2]:
                 raise ValueError(_lengths_differ(array.shape[2], shape[1]))
         self.n_regions_ = targets[0].shape[1]
         self._check_regions(targets)
@@ -156,7 +165,7 @@ def _as_trials(item):
     return item if isinstance(item, EEGArray) or item.ndim == 3 else item[None]
 
 
-def _read_target_list(eeg, y):
+def _read_target_list(eeg, y, same_length):
     """Targets of a list of recordings."""
     if not isinstance(y, list | tuple) or len(y) != len(eeg):
         given = f"a list of {len(y)}" if isinstance(y, list | tuple) else type(y).__name__
@@ -167,7 +176,7 @@ def _read_target_list(eeg, y):
         target = target[None] if target.ndim == 2 else target
         if target.ndim != 3 or len(target) != len(recording):
             raise ValueError(f"y: recording {i} has shape {target.shape}, expected (n_regions, n_times).")
-        if target.shape[2] != recording.shape[2]:
+        if same_length and target.shape[2] != recording.shape[2]:
             raise ValueError(f"recording {i}: {_lengths_differ(recording.shape[2], target.shape[2])}")
         if not np.isfinite(target).all():
             raise ValueError(f"y: recording {i} contains NaN or infinity.")

@@ -1,0 +1,341 @@
+"""Linear regressions of BOLD on lagged band powers: what BEIRA has to beat."""
+
+import numpy as np
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .features import BANDS, band_powers, with_lags
+from .recordings import RecordingRegressor
+
+_LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_ALPHAS = tuple(10.0**power for power in range(7))
+_GAP = 10.0  # seconds between the blocks that the penalty is chosen on
+
+
+class BandPowerRegressor(RecordingRegressor):
+    """Base of the linear regressions on lagged band powers: features in, signals out.
+
+    The powers of each electrode in each band, at steps of half a second and with lags that span the haemodynamic
+    response, are standardised on the training data; the predicted steps are interpolated to the rate of the EEG. A
+    subclass gives ``_fit_linear(features, targets, groups)`` and ``_predict_linear(features)``.
+    """
+
+    def fit(self, X, y):
+        """Fit the regression.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_trials, n_channels, n_times), anything else `as_eeg` accepts, or a list of recordings
+            EEG.
+        y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
+            BOLD at the rate of the EEG, or its value at the last sample of each trial.
+
+        Returns
+        -------
+        self : BandPowerRegressor
+            The fitted estimator.
+        """
+        eeg, targets = self._read_pairs(X, y)
+        features, rows, groups = [], [], []
+        for array, target in zip(eeg, targets, strict=True):
+            lagged, samples = self._features(array)
+            at_steps = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target[:, None]
+            lagged = lagged if self._is_signal else lagged[:, -1:]
+            groups += [np.full(len(trial), len(groups) + i) for i, trial in enumerate(at_steps)]
+            features.append(lagged.reshape(-1, *lagged.shape[2:]))
+            rows.append(at_steps.reshape(-1, at_steps.shape[2]))
+        features, rows = np.concatenate(features), np.concatenate(rows)
+        self.feature_shape_ = features.shape[1:]
+        self.scaler_mean_, self.scaler_scale_ = _standard(features.reshape(len(features), -1))
+        self.target_mean_, self.target_scale_ = _standard(rows)
+        rows = (rows - self.target_mean_) / self.target_scale_
+        self._fit_linear(self._scale(features), rows, np.concatenate(groups))
+        return self
+
+    def predict(self, X):
+        """Predict BOLD.
+
+        Parameters
+        ----------
+        X : anything `fit` accepts
+            EEG of any length.
+
+        Returns
+        -------
+        y : ndarray of float64, or list of them
+            In the form and length of the targets at fit.
+        """
+        check_is_fitted(self)
+        outputs = []
+        for array in self._read(X, reset=False):
+            lagged, samples = self._features(array)
+            lagged = lagged if self._is_signal else lagged[:, -1:]
+            steps = self._predict_linear(self._scale(lagged.reshape(-1, *lagged.shape[2:])))
+            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*lagged.shape[:2], -1)
+            grid = np.arange(array.shape[2])
+            if self._is_signal:
+                outputs.append(_interpolate(grid, samples, steps.transpose(0, 2, 1)))
+            else:
+                outputs.append(steps[:, 0])
+        return self._give_back(outputs, X)
+
+    def _features(self, X):
+        """Lagged powers (n_trials, n_steps, n_lags, n_channels, n_bands) and the samples of the steps."""
+        rate = self._rate()
+        powers, samples = band_powers(X, rate, self.bands, self.step)
+        lags = [round(lag / self.step) for lag in self.lags]
+        return np.stack([with_lags(trial, lags) for trial in powers]), samples
+
+    def _scale(self, features):
+        """Standardised features (n_rows, n_features)."""
+        return (features.reshape(len(features), -1) - self.scaler_mean_) / self.scaler_scale_
+
+
+class BandPowerRidge(BandPowerRegressor):
+    """Ridge regression of BOLD on lagged band powers.
+
+    Parameters
+    ----------
+    alpha : float or "cv"
+        Penalty; "cv" takes the best of seven, from 1 to 10^6, by cross-validation in blocks of time.
+    bands : tuple of (float, float)
+        Lower and upper edge of each band in hertz.
+    lags : tuple of float
+        Seconds by which the powers precede the BOLD signal.
+    step : float
+        Seconds between two values of the powers.
+    region_names : tuple of str or None
+        Names of the regions.
+    ch_names : tuple of str or None
+        Electrode names, where X does not carry them.
+    sfreq : float or None
+        Sampling rate in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (n_regions, n_lags, n_channels, n_bands)
+        Weights of the standardised powers.
+    alpha_ : float
+        Penalty that was used.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BandPowerRidge, simulate_bold
+    >>> simulated = simulate_bold(2, duration=300, random_state=0)
+    >>> ridge = BandPowerRidge().fit(simulated.eeg, simulated.bold)
+    >>> ridge.coef_.shape, ridge.predict(simulated.eeg).shape
+    ((2, 9, 30, 5), (1, 2, 30000))
+    """
+
+    def __init__(
+        self,
+        alpha="cv",
+        bands=BANDS,
+        lags=_LAGS,
+        step=1.0,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.alpha = alpha
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
+    def _fit_linear(self, features, targets, groups):
+        self.alpha_ = self._choose_alpha(features, targets) if self.alpha == "cv" else float(self.alpha)
+        coef = _ridge_path(features, targets, features, [self.alpha_], coef=True)[0]
+        self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
+
+    def _predict_linear(self, features):
+        return features @ self.coef_.reshape(len(self.coef_), -1).T
+
+    def _choose_alpha(self, features, targets):
+        """Penalty of least squared error over five blocks of time."""
+        n_rows, gap = len(features), round(_GAP / self.step)
+        if n_rows < 5 * (gap + 2):
+            return _ALPHAS[len(_ALPHAS) // 2]
+        errors = np.zeros(len(_ALPHAS))
+        for test in np.array_split(np.arange(n_rows), 5):
+            train = np.r_[0 : max(test[0] - gap, 0), min(test[-1] + 1 + gap, n_rows) : n_rows]
+            predicted = _ridge_path(features[train], targets[train], features[test], _ALPHAS)
+            errors += [np.sum((one - targets[test]) ** 2) for one in predicted]
+        return _ALPHAS[int(errors.argmin())]
+
+
+class BandPowerPLS(BandPowerRegressor):
+    """Partial least squares regression of BOLD on lagged band powers.
+
+    Parameters
+    ----------
+    n_components : int
+        Components; fewer where the data do not hold so many.
+    bands, lags, step, region_names, ch_names, sfreq
+        As in `BandPowerRidge`.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (n_regions, n_lags, n_channels, n_bands)
+        Weights of the standardised powers.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BandPowerPLS, simulate_bold
+    >>> simulated = simulate_bold(duration=300, random_state=0)
+    >>> BandPowerPLS(3).fit(simulated.eeg, simulated.bold).coef_.shape
+    (1, 9, 30, 5)
+    """
+
+    def __init__(
+        self,
+        n_components=5,
+        bands=BANDS,
+        lags=_LAGS,
+        step=1.0,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.n_components = n_components
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
+    def _fit_linear(self, features, targets, groups):
+        if self.n_components < 1:
+            raise ValueError(f"n_components: got {self.n_components}, expected at least 1.")
+        used = min(self.n_components, len(features) - 1, np.linalg.matrix_rank(features) if len(features) < 50 else 50)
+        pls = PLSRegression(max(used, 1), scale=False).fit(features, targets)
+        self.coef_ = pls.coef_.reshape(targets.shape[1], *self.feature_shape_)
+
+    def _predict_linear(self, features):
+        return features @ self.coef_.reshape(len(self.coef_), -1).T
+
+
+class RankOneRidge(BandPowerRegressor):
+    r"""Ridge regression of BOLD on lagged band powers whose weights are one topography times one pattern of time.
+
+    The weights of a region are :math:`u v^\top`, with u over electrodes and v over lags and bands. Each is found by a
+    ridge regression with the other fixed, in turn.
+
+    Parameters
+    ----------
+    alphas : tuple of (float, float)
+        Penalty of u and of v.
+    max_iter : int
+        Most turns.
+    tol : float
+        Stop when the cosine distance between the last two values of both vectors is less.
+    random_state : int, RandomState or None
+        Draws the first v.
+    bands, lags, step, region_names, ch_names, sfreq
+        As in `BandPowerRidge`.
+
+    Attributes
+    ----------
+    spatial_ : ndarray, shape (n_regions, n_channels)
+        Topographies u, unit norm.
+    temporal_ : ndarray, shape (n_regions, n_lags, n_bands)
+        Patterns v.
+    n_iter_ : int
+        Most turns that a region took.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import RankOneRidge, simulate_bold
+    >>> simulated = simulate_bold(duration=300, random_state=0)
+    >>> RankOneRidge(random_state=0).fit(simulated.eeg, simulated.bold).spatial_.shape
+    (1, 30)
+    """
+
+    def __init__(
+        self,
+        alphas=(0.1, 10.0),
+        max_iter=50,
+        tol=0.01,
+        random_state=None,
+        bands=BANDS,
+        lags=_LAGS,
+        step=1.0,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.alphas = alphas
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
+    def _fit_linear(self, features, targets, groups):
+        random = check_random_state(self.random_state)
+        planes = self._planes(features)
+        fits = [self._alternate(planes, target, random) for target in targets.T]
+        self.spatial_ = np.stack([fit[0] for fit in fits])
+        n_lags, _, n_bands = self.feature_shape_
+        self.temporal_ = np.stack([fit[1] for fit in fits]).reshape(-1, n_lags, n_bands)
+        self.n_iter_ = max(fit[2] for fit in fits)
+
+    def _planes(self, features):
+        """Features (n_rows, n_channels, n_lags * n_bands)."""
+        n_lags, n_channels, n_bands = self.feature_shape_
+        planes = features.reshape(-1, n_lags, n_channels, n_bands).transpose(0, 2, 1, 3)
+        return planes.reshape(-1, n_channels, n_lags * n_bands)
+
+    def _alternate(self, planes, target, random):
+        """Topography, pattern and number of turns of one region."""
+        spatial = np.zeros(planes.shape[1])
+        temporal = random.normal(size=planes.shape[2]) * np.sqrt(2 / planes.shape[2])
+        n_turns, moved = 0, True
+        while moved and n_turns < self.max_iter:
+            n_turns, before = n_turns + 1, (spatial, temporal)
+            spatial = _ridge(planes @ temporal, target, self.alphas[0])
+            spatial /= max(np.linalg.norm(spatial), 1e-12)
+            temporal = _ridge(np.einsum("ncf,c->nf", planes, spatial), target, self.alphas[1])
+            moved = any(_cosine_distance(*pair) >= self.tol for pair in zip(before, (spatial, temporal), strict=True))
+        return spatial, temporal, n_turns
+
+    def _predict_linear(self, features):
+        temporal = self.temporal_.reshape(len(self.temporal_), -1)
+        return np.einsum("ncf,rc,rf->nr", self._planes(features), self.spatial_, temporal, optimize=True)
+
+
+def _ridge(features, target, alpha):
+    return Ridge(alpha, fit_intercept=False).fit(features, target).coef_
+
+
+def _cosine_distance(a, b):
+    return 1 - abs(a @ b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
+
+
+def _ridge_path(features, targets, new, alphas, coef=False):
+    """Ridge predictions for `new`, or weights, for each penalty; there are fewer rows than features as a rule."""
+    kernel = features @ features.T
+    values, vectors = np.linalg.eigh(kernel)
+    projected = vectors.T @ targets
+    duals = [vectors @ (projected / (np.maximum(values, 0) + alpha)[:, None]) for alpha in alphas]
+    return [features.T @ dual if coef else new @ (features.T @ dual) for dual in duals]
+
+
+def _interpolate(grid, samples, steps):
+    """Signals (n_trials, n_regions, n_times) of their values at some samples."""
+    return np.stack([[np.interp(grid, samples, signal) for signal in trial] for trial in steps])
+
+
+def _standard(rows):
+    scaler = StandardScaler().fit(rows)
+    return scaler.mean_, scaler.scale_

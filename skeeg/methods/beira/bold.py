@@ -1,0 +1,474 @@
+"""EEG and fMRI volumes on one clock: repetition times, triggers, and the haemodynamic delay."""
+
+import fractions
+import warnings
+
+import numpy as np
+from scipy.interpolate import make_interp_spline
+from scipy.signal import fftconvolve, resample_poly
+from scipy.stats import gamma
+from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from .estimator import BEIRARegressor
+from .evaluation import region_correlations
+from .recordings import RecordingRegressor, is_recording_list
+
+
+def canonical_hrf(sfreq, delay=6.0, duration=32.0):
+    """Canonical haemodynamic response: a gamma function for the response minus a sixth of one for the undershoot.
+
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate in hertz.
+    delay : float
+        Delay of the response in seconds; the usual 6 has its maximum at 5 s. Other values stretch the time.
+    duration : float
+        Seconds of the response of the usual delay.
+
+    Returns
+    -------
+    response : ndarray, shape (n_times,)
+        Sums to 1.
+
+    References
+    ----------
+    .. [1] Friston, K. J., Fletcher, P., Josephs, O., Holmes, A., Rugg, M. D., & Turner, R. (1998). Event-related fMRI:
+       characterizing differential responses. NeuroImage, 7(1), 30-40.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import canonical_hrf
+    >>> float(canonical_hrf(10.0).argmax() / 10)
+    5.0
+    """
+    if not delay > 0:
+        raise ValueError(f"delay: got {delay} s, expected a positive number for the canonical response.")
+    stretch = delay / 6.0
+    times = np.arange(max(round(duration * stretch * sfreq), 2)) / sfreq / stretch
+    response = gamma.pdf(times, 6.0) - gamma.pdf(times, 16.0) / 6.0
+    return response / response.sum()
+
+
+def deconvolve(bold, response, noise=0.1):
+    r"""Wiener deconvolution: the slow activity that would give these signals through a response.
+
+    .. math:: N(f) = \frac{\overline{H(f)} B(f)}{|H(f)|^2 + \lambda}
+
+    Parameters
+    ----------
+    bold : ndarray, shape (..., n_times)
+        Signals.
+    response : ndarray, shape (n_taps,)
+        Impulse response that sums to 1.
+    noise : float
+        Power of the noise relative to the signal, λ.
+
+    Returns
+    -------
+    activity : ndarray, shape (..., n_times)
+        Of the same mean as `bold`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.bold import canonical_hrf, deconvolve
+    >>> deconvolve(np.ones((2, 500)), canonical_hrf(10.0)).std().round(6)
+    np.float64(0.0)
+    """
+    bold = np.asarray(bold, dtype=np.float64)
+    mean, n_times, n_pad = bold.mean(axis=-1, keepdims=True), bold.shape[-1], len(response)
+    padded = np.pad(bold - mean, [(0, 0)] * (bold.ndim - 1) + [(n_pad, n_pad)], mode="symmetric")
+    n = padded.shape[-1]
+    gain = np.fft.rfft(response, n)
+    spectrum = np.fft.rfft(padded) * gain.conj() / (np.abs(gain) ** 2 + noise)
+    return mean + np.fft.irfft(spectrum, n)[..., n_pad : n_pad + n_times]
+
+
+def convolve(activity, response):
+    """Signals that activity gives through a response; before its start it is taken to have its first value.
+
+    Parameters
+    ----------
+    activity : ndarray, shape (..., n_times)
+        Slow activity.
+    response : ndarray, shape (n_taps,)
+        Impulse response.
+
+    Returns
+    -------
+    bold : ndarray, shape (..., n_times)
+        Signals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.bold import canonical_hrf, convolve
+    >>> convolve(np.ones((1, 4)), canonical_hrf(10.0)).round(6).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
+    activity = np.asarray(activity, dtype=np.float64)
+    history = np.repeat(activity[..., :1], len(response), axis=-1)
+    kernel = response.reshape((1,) * (activity.ndim - 1) + (-1,))
+    full = fftconvolve(np.concatenate([history, activity], axis=-1), kernel, axes=-1)
+    return full[..., len(response) : len(response) + activity.shape[-1]]
+
+
+def volume_onsets(raw, description="mri"):
+    """Read when each volume began from the annotations of a recording.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        Recording.
+    description : str
+        Text of the annotations that mark the volumes, such as ``"mri"`` or ``"Scanner/Scan Start"``.
+
+    Returns
+    -------
+    onsets : ndarray, shape (n_volumes,)
+        Seconds from the first sample.
+
+    Examples
+    --------
+    >>> import mne, numpy as np
+    >>> from skeeg.methods.beira import volume_onsets
+    >>> raw = mne.io.RawArray(np.zeros((1, 900)), mne.create_info(["Cz"], 100.0, "eeg"), verbose="error")
+    >>> raw = raw.set_annotations(mne.Annotations([1.0, 3.0, 5.0], 0.0, "mri"))
+    >>> volume_onsets(raw).tolist()
+    [1.0, 3.0, 5.0]
+    """
+    annotations = raw.annotations
+    chosen = annotations.description == description
+    if not chosen.any():
+        known = ", ".join(map(repr, sorted(set(annotations.description))[:8])) or "none at all"
+        raise ValueError(f"description: no annotation is called {description!r}; there are: {known}.")
+    started = raw.first_time if annotations.orig_time is not None or raw.info["meas_date"] is not None else 0.0
+    return np.sort(annotations.onset[chosen]) - started
+
+
+def match_volumes(onsets, bold):
+    """Pair triggers with volumes where their numbers differ: the first of both are kept, with a warning.
+
+    Parameters
+    ----------
+    onsets : ndarray, shape (n_triggers,)
+        When the volumes began.
+    bold : ndarray, shape (n_regions, n_volumes)
+        Signals.
+
+    Returns
+    -------
+    onsets : ndarray, shape (n,)
+        The first onsets.
+    bold : ndarray, shape (n_regions, n)
+        The first volumes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import match_volumes
+    >>> match_volumes(np.arange(3), np.zeros((2, 3)))[1].shape
+    (2, 3)
+    """
+    onsets, bold = np.asarray(onsets), np.asarray(bold)
+    n_triggers, n_volumes = len(onsets), bold.shape[-1]
+    n = min(n_triggers, n_volumes)
+    if n_triggers != n_volumes:
+        odd = "the last triggers are left out" if n_triggers > n else "the last volumes are left out"
+        warnings.warn(
+            f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired and {odd}. "
+            "Give the onsets of the right ones if volumes were lost elsewhere.",
+            stacklevel=2,
+        )
+    return onsets[:n], bold[..., :n]
+
+
+def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
+    """Cut a recording into blocks of whole volumes, which can be split without anything crossing the cut.
+
+    Parameters
+    ----------
+    eeg : ndarray, shape (n_channels, n_times)
+        Recording.
+    bold : ndarray, shape (n_regions, n_volumes)
+        One value a volume.
+    onsets : ndarray, shape (n_volumes,)
+        Seconds at which the volumes began, evenly spaced but for rounding.
+    sfreq : float
+        Sampling rate of the EEG in hertz.
+    n_volumes : int
+        Volumes of a block.
+    crop_start : float
+        Seconds after the first volume that are left out.
+
+    Returns
+    -------
+    blocks : ndarray, shape (n_blocks, n_channels, n_times)
+        EEG, a view where the blocks follow each other.
+    volumes : ndarray, shape (n_blocks, n_regions, n_volumes)
+        BOLD of each block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import cut_volumes
+    >>> blocks, volumes = cut_volumes(np.zeros((3, 9000)), np.zeros((2, 43)), 2.0 * np.arange(43), 100.0, n_volumes=10)
+    >>> blocks.shape, volumes.shape
+    ((4, 3, 2000), (4, 2, 10))
+    """
+    onsets = np.asarray(onsets, dtype=np.float64)
+    tr = float(np.median(np.diff(onsets)))
+    length = round(n_volumes * tr * sfreq)
+    first = int(np.searchsorted(onsets, onsets[0] + crop_start - 1e-9))
+    blocks, volumes = [], []
+    for start in range(first, len(onsets) - n_volumes + 1, n_volumes):
+        sample = round(onsets[start] * sfreq)
+        if sample + length > eeg.shape[1]:
+            break
+        blocks.append(eeg[:, sample : sample + length])
+        volumes.append(bold[:, start : start + n_volumes])
+    if not blocks:
+        raise ValueError(
+            f"n_volumes: a block of {n_volumes} volumes ({n_volumes * tr:.1f} s) is longer than the recording, which "
+            f"has {len(onsets) - first} volumes and {eeg.shape[1] / sfreq:.1f} s of EEG."
+        )
+    return np.stack(blocks), np.stack(volumes)
+
+
+class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
+    """Regressor of BOLD volumes: brings EEG and volumes to one rate and allows for the haemodynamic response.
+
+    Each trial or recording is aligned by itself, so nothing is resampled across a split. The regressor within sees
+    signals at one rate that belong together; predictions come back at the times of the volumes.
+
+    Parameters
+    ----------
+    regressor : estimator or None
+        Regressor of signals (n_trials, n_regions, n_times); None is a `BEIRARegressor`.
+    delay : float
+        Seconds by which BOLD follows the EEG.
+    response : {"delay", "canonical"}
+        The regressor learns BOLD advanced by `delay`, or BOLD deconvolved with the canonical response of that delay.
+    tr : float, str or None
+        Repetition time in seconds; the description of the annotations that mark the volumes, for recordings that are
+        `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
+    first_volume : float
+        Seconds from the start of a trial to its first volume, where `tr` is a number.
+    rate : float or None
+        Common sampling rate in hertz; None keeps that of the EEG.
+    noise : float
+        Regularisation of the deconvolution, see `deconvolve`.
+    ch_names : tuple of str or None
+        Electrode names, where X does not carry them.
+    sfreq : float or None
+        Sampling rate of the EEG in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
+
+    Attributes
+    ----------
+    regressor_ : estimator
+        The fitted regressor.
+    rate_ : float
+        Common rate.
+    n_unscored_ : int
+        Values at the start of each trial whose EEG was not recorded; they do not count in `score`.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BandPowerRidge, BOLDAligner, cut_volumes, simulate_bold
+    >>> simulated = simulate_bold(2, duration=200, random_state=0)
+    >>> X, Y = cut_volumes(simulated.eeg[0], *simulated.volumes(tr=2.0), 100.0, n_volumes=20)
+    >>> aligner = BOLDAligner(BandPowerRidge(), delay=5.0, tr=2.0, sfreq=100.0).fit(X[:4], Y[:4])
+    >>> aligner.predict(X[4:]).shape
+    (1, 2, 20)
+    """
+
+    def __init__(
+        self,
+        regressor=None,
+        delay=6.0,
+        response="delay",
+        tr=None,
+        first_volume=0.0,
+        rate=None,
+        noise=0.1,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.regressor = regressor
+        self.delay = delay
+        self.response = response
+        self.tr = tr
+        self.first_volume = first_volume
+        self.rate = rate
+        self.noise = noise
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
+    def fit(self, X, y):
+        """Align EEG and BOLD and fit the regressor.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_trials, n_channels, n_times), or a list of recordings
+            EEG.
+        y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
+            BOLD. Values without an axis of time, (n_trials,) or (n_trials, n_regions), are handed on as they are.
+
+        Returns
+        -------
+        self : BOLDAligner
+            The fitted estimator.
+        """
+        X, y = self.align(X, y)
+        self.regressor_ = clone(BEIRARegressor() if self.regressor is None else self.regressor).fit(X, y)
+        return self
+
+    def align(self, X, y):
+        """Bring EEG and BOLD to one rate, with the haemodynamic response undone; what the regressor is fitted on.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_trials, n_channels, n_times), or a list of recordings
+            EEG.
+        y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
+            BOLD.
+
+        Returns
+        -------
+        eeg : list of EEGArray, shape (n_trials, n_channels, n_samples)
+            One for an array of trials, one for each recording of a list.
+        bold : list of ndarray, shape (n_trials, n_regions, n_samples)
+            Targets, as many samples as the EEG. Values without an axis of time come back as they were.
+        """
+        if self.response not in ("delay", "canonical"):
+            raise ValueError(f"response: got {self.response!r}, expected 'delay' or 'canonical'.")
+        if not self.delay >= 0:
+            raise ValueError(f"delay: got {self.delay} s, expected 0 or more.")
+        eeg, targets = self._read_pairs(X, y, same_length=self.tr is None)
+        self.rate_ = float(self.rate or self._rate())
+        self.n_unscored_ = 0
+        if not self._is_signal:
+            return self._resample(eeg[0]), y
+        items = X if is_recording_list(X) else [X]
+        pairs = [self._align_one(*parts) for parts in zip(items, eeg, targets, strict=True)]
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+    def predict(self, X):
+        """Predict the BOLD volumes that these recordings span.
+
+        Parameters
+        ----------
+        X : anything `fit` accepts
+            EEG.
+
+        Returns
+        -------
+        y : ndarray of float64, shape (n_trials, n_regions, n_volumes), or list of (n_regions, n_volumes)
+            Volumes, or values of the shape they had at fit.
+        """
+        check_is_fitted(self)
+        eeg = self._read(X, reset=False)
+        resampled = [self._resample(array) for array in eeg]
+        if not self._is_signal:
+            return self.regressor_.predict(resampled[0])
+        items = X if is_recording_list(X) else [X]
+        activity = self.regressor_.predict(resampled)
+        parts = zip(items, eeg, activity, strict=True)
+        outputs = [self._sample(signals, self._times(item, array.shape[2])) for item, array, signals in parts]
+        return self._give_back(outputs, X)
+
+    def score_per_region(self, X, y):
+        """Pearson correlation of predicted and measured volumes for each region.
+
+        Parameters
+        ----------
+        X : anything `fit` accepts
+            EEG.
+        y : array-like or list
+            BOLD in the form it had at fit. Volumes before `delay` do not count: their EEG was not recorded.
+
+        Returns
+        -------
+        r : ndarray, shape (n_regions,)
+            Trials of an array are laid end to end; recordings of a list are correlated one by one and averaged.
+        """
+        prediction = self.predict(X)
+        if is_recording_list(X):
+            pairs = [_same_length(measured, one) for measured, one in zip(y, prediction, strict=True)]
+            y, prediction = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return region_correlations(y, prediction, self.n_unscored_)
+
+    def _resample(self, X):
+        """EEG at the common rate."""
+        ratio = fractions.Fraction(self.rate_ / self._rate()).limit_denominator(10_000)
+        if ratio == 1:
+            return X
+        data = resample_poly(np.asarray(X), ratio.numerator, ratio.denominator, axis=2)
+        return X.like(data.astype(np.float32, copy=False), sfreq=self.rate_)
+
+    def _times(self, item, n_times):
+        """When the values of the BOLD signal were measured, in seconds from the start of the EEG."""
+        if self.tr is None:
+            return np.arange(n_times) / self._rate()
+        if isinstance(self.tr, str):
+            if not hasattr(item, "annotations"):
+                raise ValueError(f"tr: {self.tr!r} names annotations, which only recordings that are mne.io.Raw have.")
+            return volume_onsets(item, self.tr)
+        if not self.tr > 0:
+            raise ValueError(f"tr: got {self.tr}, expected seconds, the description of annotations, or None.")
+        seconds = (n_times + 0.5) / self._rate() - self.first_volume  # half a sample: lengths are rounded to samples
+        return self.first_volume + self.tr * np.arange(max(int(seconds / self.tr), 0))
+
+    def _align_one(self, item, eeg, bold):
+        """Cut matching stretches of EEG and BOLD, (n_trials, ..., n_samples) at the common rate."""
+        times = self._times(item, eeg.shape[2])
+        if isinstance(self.tr, str):
+            times, bold = match_volumes(times, bold)
+        elif len(times) != bold.shape[2]:
+            raise ValueError(
+                f"y: {bold.shape[2]} volumes, but {eeg.shape[2] / self._rate():.2f} s of EEG hold {len(times)} volumes "
+                f"of {self.tr} s. `cut_volumes` and `match_volumes` bring recordings into shape."
+            )
+        self.n_unscored_ = max(self.n_unscored_, int(np.sum(times < self.delay - 1e-9)))
+        eeg = self._resample(eeg)
+        grid = np.arange(eeg.shape[2]) / self.rate_
+        shift = self.delay if self.response == "delay" else 0.0
+        inside = _span(grid + shift, times)
+        if inside.stop - inside.start < 2 or self.n_unscored_ >= len(times):
+            raise ValueError(
+                f"delay: {self.delay} s is too long for a recording of {grid[-1]:.1f} s with {len(times)} volumes."
+            )
+        spline = make_interp_spline(times, bold, k=min(3, len(times) - 1), axis=2)
+        target = spline(np.clip(grid[inside] + shift, times[0], times[-1]))
+        if self.response == "canonical":
+            target = deconvolve(target, canonical_hrf(self.rate_, self.delay), self.noise)
+        return eeg[:, :, inside], target
+
+    def _sample(self, activity, times):
+        """BOLD at these times, of the regressor's output (n_trials, n_regions, n_samples)."""
+        activity = np.asarray(activity)
+        if self.response == "canonical":
+            activity = convolve(activity, canonical_hrf(self.rate_, self.delay))
+        else:
+            times = times - self.delay
+        places = np.clip(times * self.rate_, 0, activity.shape[2] - 1)
+        before = np.minimum(places.astype(int), max(activity.shape[2] - 2, 0))
+        after = np.minimum(before + 1, activity.shape[2] - 1)
+        share = places - before
+        return activity[..., before] * (1 - share) + activity[..., after] * share
+
+
+def _span(grid, times):
+    """Part of an even grid that lies between the first and the last of some times."""
+    if len(times) < 2:
+        return slice(0, 0)
+    inside = np.flatnonzero((grid >= times[0] - 1e-9) & (grid <= times[-1] + 1e-9))
+    return slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 0)
+
+
+def _same_length(measured, predicted):
+    """Two sets of signals, cut to the shorter; there may be more triggers than volumes."""
+    n = min(np.shape(measured)[-1], np.shape(predicted)[-1])
+    return np.asarray(measured)[..., :n], np.asarray(predicted)[..., :n]
