@@ -12,18 +12,32 @@ __version__ = "0.1.0"
 check_torchaudio()
 
 _PUBLIC = {
-    "EEGArray": "array",
     "as_eeg": "array",
+    "AverageReference": "filtering",
+    "BandPass": "filtering",
+    "baseline": "baselines",
+    "baseline_names": "baselines",
+    "BEIRARegressor": "methods.beira",
+    "BlockedSplit": "methods.beira",
+    "BOLDAligner": "methods.beira",
+    "Calibration": "alignment",
+    "ChannelTemplate": "montage",
+    "CSP": "spatial",
+    "CTAdaptTLClassifier": "methods.ct_adapttl",
+    "EEGArray": "array",
+    "EuclideanAlignment": "alignment",
+    "FilterBank": "filtering",
+    "Harmonise": "methods.ct_adapttl",
+    "load": "storage",
     "make_eeg": "array",
     "NetworkClassifier": "training",
     "NetworkRegressor": "training",
-    "load": "storage",
-    "AverageReference": "filtering",
-    "BandPass": "filtering",
-    "ChannelTemplate": "montage",
-    "FilterBank": "filtering",
     "Notch": "filtering",
+    "null_scores": "methods.beira",
+    "PooledTarget": "pooling",
     "Resample": "filtering",
+    "RiemannianAlignment": "alignment",
+    "screen_subjects": "screening",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
