@@ -89,8 +89,8 @@ class TrainingNet(NeuralNet):
         Name of the submodule that is trained where the rest is frozen; None for the whole network.
     parameter_groups : callable or None
         Gives the optimiser's parameter groups for a module; None puts all trainable parameters into one.
-    precision : {"float32", "bf16"}
-        Arithmetic of the forward and backward pass.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic of the forward and backward pass; for ``"float64"`` the module and the trials must be so already.
     """
 
     def __init__(self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", **kwargs):
@@ -137,7 +137,7 @@ class TrainingNet(NeuralNet):
         return self
 
     def _autocast(self):
-        if self.precision == "float32":
+        if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
@@ -148,7 +148,7 @@ class TrainingNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Loss in full precision, whatever the network computed in."""
-        y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) else y_pred
+        y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) and self.precision == "bf16" else y_pred
         return self.criterion_(y_pred, y_true.to(self.device))
 
 

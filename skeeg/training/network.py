@@ -118,7 +118,11 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         module = build_network(cls, **spec)
         if probe is not None:
             replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self._head)
-        return accelerate(module.eval(), getattr(self, "kernels", "auto"))
+        return accelerate(module.to(self._dtype()).eval(), getattr(self, "kernels", "auto"))
+
+    def _dtype(self):
+        """Type of the weights and of what the network is given."""
+        return torch.float64 if getattr(self, "precision", "float32") == "float64" else torch.float32
 
     def _build_long_enough(self):
         """Build the network; trials shorter than it accepts are padded, with a warning."""
@@ -126,7 +130,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         try:
             module = self._build_network()
             with torch.inference_mode():
-                module(torch.randn(2, spec["n_chans"], spec["n_times"]))
+                module(torch.randn(2, spec["n_chans"], spec["n_times"], dtype=self._dtype()))
         except Exception as error:  # every network has errors of its own for trials that are too short
             cls = self._network_class(spec["network"])
             wanted = {name: spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
@@ -143,12 +147,12 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         return module
 
     def _prepare(self, X, fit=False):
-        """Trials as the network takes them: float32, scaled, long enough."""
-        data = np.asarray(X, dtype=np.float32)
+        """Trials as the network takes them: of its type, scaled, long enough."""
+        data = np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
         if fit:
             self.scale_ = self._learn_scale(data)
         if self.scale_ != 1.0:
-            data = data * np.float32(1.0 / self.scale_)
+            data = data * data.dtype.type(1.0 / self.scale_)
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
 
@@ -165,6 +169,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _train(self, data, targets, rows, held):
         """Train ``module_`` by the strategy; fills ``net_``."""
+        targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
         validation = None if held is None else (data[held], targets[held])
         if held is not None:
             data, targets = data[rows], targets[rows]
@@ -187,7 +192,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         device = resolve_device(self.device)
         layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
         self.network_spec_["probe_features"] = layer.in_features
-        replace_head(self.module_, layer, self._head)
+        replace_head(self.module_, layer.to(self._dtype()), self._head)
         self.module_.eval()
         self.net_ = self._make_net()
 
@@ -205,7 +210,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
         Returns
         -------
-        outputs : ndarray of float32, shape (n_trials, n_outputs)
+        outputs : ndarray of float32 (or float64, in that precision), shape (n_trials, n_outputs)
             Logits or predictions.
         """
         check_is_fitted(self)
@@ -218,7 +223,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         finally:
             if device != "cpu":
                 module.to("cpu")
-        outputs = torch.cat(outputs).float().cpu().numpy()
+        outputs = torch.cat(outputs).to(self._dtype()).cpu().numpy()
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 
     def transform(self, X):
@@ -236,7 +241,8 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         check_is_fitted(self)
         data = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
-        return head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
+        features = head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
+        return features.astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""
