@@ -1,0 +1,19 @@
+"""A test kit for EEG estimators, skeeg's and anybody's.
+
+`check_eeg_estimator` runs every check in one call, `eeg_checks` lists them for pytest, `instance` builds small
+instances of skeeg's own estimators and `public_estimators` lists these.
+"""
+
+from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
+from .instances import instance, public_estimators
+from .recordings import Recording
+
+__all__ = [
+    "GROUPS",
+    "EEGCheck",
+    "Recording",
+    "check_eeg_estimator",
+    "eeg_checks",
+    "instance",
+    "public_estimators",
+]

@@ -1,0 +1,258 @@
+"""The test kit: one call that runs every check on any EEG estimator."""
+
+import contextlib
+import functools
+import warnings
+
+from sklearn.exceptions import EstimatorCheckFailedWarning
+from sklearn.utils import get_tags
+from sklearn.utils._testing import SkipTest
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from . import inputs, labels, protocols, state
+from .recordings import Recording, kind_of, speaks_eeg_array
+
+GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
+
+
+class EEGCheck:
+    """One check, ready to be called with an estimator.
+
+    Attributes
+    ----------
+    name : str
+        Name, unique among the checks of one estimator.
+    group : str
+        One of ``"sklearn"``, ``"labels"``, ``"input"``, ``"state"``, ``"protocols"``, ``"moabb"``.
+    about : str
+        What it asks for, in one sentence.
+    """
+
+    def __init__(self, name, group, function, about=None):
+        self.name, self.group, self._function = name, group, function
+        self.about = (about or "A check of scikit-learn's.").strip().splitlines()[0]
+
+    def __call__(self, estimator):
+        """Raise where the estimator does not do what is checked."""
+        self._function(estimator)
+
+    def __repr__(self):
+        """Name of the check: what pytest shows."""
+        return self.name
+
+
+def eeg_checks(estimator, *, groups=None, only=None, recording=None):
+    """List the checks that concern an estimator; for `pytest.mark.parametrize`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Instance, small enough to be fitted some hundred times.
+    groups : str, sequence of str, or None
+        Groups to list, of ``"sklearn"`` (scikit-learn's own checks), ``"labels"``, ``"input"`` (Epochs, types, bad
+        input), ``"state"`` (refit, copies, pickles, global state), ``"protocols"`` (searches, cross-validation, YAML)
+        and ``"moabb"`` (the slowest: MOABB's evaluations). None lists all.
+    only : str, sequence of str, or None
+        Names of checks, or parts of names, to list.
+    recording : Recording or None
+        What the recordings look like; None takes four electrodes, 128 Hz and 128 samples a trial, or the ``ch_names``
+        and ``sfreq`` of the estimator's parameters.
+
+    Yields
+    ------
+    check : EEGCheck
+        Callable with an estimator; its `repr` is its name.
+
+    Examples
+    --------
+    >>> from skeeg.alignment import EuclideanAlignment
+    >>> from skeeg.testing import eeg_checks
+    >>> [check.name for check in eeg_checks(EuclideanAlignment(), only="pickle", groups="state")]
+    ['check_pickle']
+    """
+    if isinstance(estimator, type):
+        raise TypeError(f"estimator: expected an instance, got the class {estimator.__name__}.")
+    groups = GROUPS if groups is None else (groups,) if isinstance(groups, str) else tuple(groups)
+    unknown = set(groups) - set(GROUPS)
+    if unknown:
+        raise ValueError(f"groups: got {', '.join(sorted(unknown))}, expected some of {', '.join(GROUPS)}.")
+    only = None if only is None else (only,) if isinstance(only, str) else tuple(only)
+    if "sklearn" in groups:
+        yield from _select(_sklearn_checks(estimator), only)
+    if set(groups) - {"sklearn"}:
+        recording = Recording.suited_to(estimator) if recording is None else recording
+        yield from _select(_own_checks(estimator, groups, recording), only)
+
+
+def check_eeg_estimator(
+    estimator, *, groups=None, only=None, recording=None, expected_failed_checks=None, on_fail="raise"
+):
+    """Check that an estimator does all that scikit-learn, MOABB, MNE and their users expect of it.
+
+    Runs scikit-learn's own checks, and beside them: labels of any kind; Epochs, lists of Epochs, and arrays of any
+    type; refit on another montage; pickle, copy, clone, save and load; the same `repr` in every process; one trial
+    like a batch; the global state left alone; GridSearchCV with two jobs; MOABB's YAML files, its evaluations and every
+    `CrossSubjectMode`; clear errors for bad input.
+
+    It works for classifiers, regressors and transformers, skeeg's or not, and for pipelines of them. A network should
+    be made small and given few epochs: the checks fit it some hundred times. Scikit-learn's checks have one channel
+    with two to ten samples, and ask for an accuracy of 0.83 and an R2 of 0.5 on the trials of the fit.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Instance to check; it is never fitted itself.
+    groups, only, recording
+        Which checks to run, and on what; see `eeg_checks`. ``groups=("sklearn", "labels", "input", "state")`` leaves
+        out the slow ones.
+    expected_failed_checks : dict of str to str, or None
+        Reason for each check that may fail. A part of a name does not match; the name of one of scikit-learn's
+        checks without its arguments does.
+    on_fail : {"raise", "warn", None}
+        What to do when a check fails that is not expected to: raise its error, warn with
+        `sklearn.exceptions.EstimatorCheckFailedWarning`, or only tell in the results.
+
+    Returns
+    -------
+    results : list of dict
+        One for each check, with ``check_name``, ``group``, ``status`` (``"passed"``, ``"failed"``, ``"xfail"`` or
+        ``"skipped"``), ``exception``, ``estimator``, ``expected_to_fail`` and ``expected_to_fail_reason``.
+
+    Examples
+    --------
+    >>> from skeeg.alignment import EuclideanAlignment
+    >>> from skeeg.testing import check_eeg_estimator
+    >>> results = check_eeg_estimator(EuclideanAlignment(), groups=("input", "state"), on_fail=None)
+    >>> {result["status"] for result in results}
+    {'passed'}
+
+    One test a check, so that they can run in parallel::
+
+        @pytest.mark.parametrize("check", eeg_checks(MyClassifier()), ids=repr)
+        def test_common(check):
+            check(MyClassifier())
+    """
+    if on_fail not in ("raise", "warn", None):
+        raise ValueError(f"on_fail: got {on_fail!r}, expected 'raise', 'warn' or None.")
+    expected = expected_failed_checks or {}
+    results = []
+    for check in eeg_checks(estimator, groups=groups, only=only, recording=recording):
+        reason = expected.get(check.name, expected.get(check.name.split("(")[0]))
+        result = _run(estimator, check, reason)
+        results.append(result)
+        if result["status"] == "failed" and on_fail == "raise":
+            error = result["exception"]
+            error.add_note(f"{check.name} of {type(estimator).__name__}: {check.about}")
+            raise error
+        if result["status"] == "failed" and on_fail == "warn":
+            told = {name: value for name, value in result.items() if name != "group"}
+            warnings.warn(EstimatorCheckFailedWarning(**told), stacklevel=2)
+    return results
+
+
+def _run(estimator, check, reason):
+    """Give the result of one check, as scikit-learn's `check_estimator` tells it."""
+    status, exception = "passed", None
+    try:
+        check(estimator)
+    except SkipTest as error:
+        status, exception = "skipped", error
+    except Exception as error:  # whatever a foreign estimator raises is what is reported
+        status, exception = "failed" if reason is None else "xfail", error
+    return {
+        "estimator": estimator,
+        "check_name": check.name,
+        "group": check.group,
+        "exception": exception,
+        "status": status,
+        "expected_to_fail": reason is not None,
+        "expected_to_fail_reason": reason or "Check is not expected to fail",
+    }
+
+
+def _select(checks, only):
+    for check in checks:
+        if only is None or any(part in check.name for part in only):
+            yield check
+
+
+def _sklearn_checks(estimator):
+    """Scikit-learn's checks, and one that fails where they are turned off."""
+    generated = []
+    error = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            generated = [check for _, check in estimator_checks_generator(estimator)]
+            if not get_tags(estimator).input_tags.two_d_array:
+                error = AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
+        except Exception as failure:  # an estimator that cannot even be asked for its tags
+            error = failure
+    for check in generated:
+        yield EEGCheck(_full_name(check), "sklearn", check)
+    if error is not None:
+        about = "Scikit-learn's checks can be listed and are not turned off."
+        yield EEGCheck("check_sklearn_checks_apply", "sklearn", functools.partial(_fail, error), about)
+
+
+def _fail(error, estimator):
+    raise error
+
+
+def _full_name(check):
+    """Name of a check with the arguments it is called with."""
+    arguments = {}
+    while isinstance(check, functools.partial):
+        arguments |= check.keywords
+        check = check.func
+    shown = ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if value not in (None, True))
+    flags = ", ".join(name for name, value in sorted(arguments.items()) if value is True)
+    inside = ", ".join(part for part in (flags, shown) if part)
+    return f"{check.__name__}({inside})" if inside else check.__name__
+
+
+def _own_checks(estimator, groups, recording):
+    """Skeeg's checks that concern this estimator."""
+    for group in groups:
+        if group == "sklearn":
+            continue
+        is_moabb = group == "moabb"
+        for name, function in protocols.moabb_checks() if is_moabb else _functions(estimator, group):
+            about = protocols.MOABB_ABOUT if is_moabb else function.__doc__
+            yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
+
+
+def _quietly(function, recording, estimator):
+    """Run a check without the warnings of the estimator."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function(estimator, recording)
+
+
+def _functions(estimator, group):
+    """Names and functions of a group's checks that concern this estimator."""
+    module = {"labels": labels, "input": inputs, "state": state, "protocols": protocols}[group]
+    for name, function in vars(module).items():
+        if name.startswith("check_") and _concerns(name, estimator):
+            yield name, function
+
+
+def _concerns(name, estimator):
+    """Whether a check means something for this estimator."""
+    kind = kind_of(estimator)
+    conditions = {
+        "check_string_labels": kind == "classifier",
+        "check_number_labels": kind == "classifier",
+        "check_three_classes": kind == "classifier",
+        "check_one_class": kind == "classifier",
+        "check_target_shapes": kind == "regressor",
+        "check_lengths_differ": kind != "transformer",
+        "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
+        "check_other_rate": speaks_eeg_array(estimator),
+        "check_save_load": hasattr(estimator, "save") and hasattr(estimator, "load"),
+        "check_subjects_routed": False,
+    }
+    if name == "check_subjects_routed":
+        with contextlib.suppress(Exception):
+            return speaks_eeg_array(estimator) and protocols.wants_subjects(estimator)
+    return conditions.get(name, True)

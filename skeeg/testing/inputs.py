@@ -1,0 +1,208 @@
+"""Checks of the forms that trials may come in, and of what bad trials are answered with."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from ..array import EEGArray, make_domains, make_eeg
+from .recordings import assert_same_outputs, data_for, fresh, outputs
+
+
+def check_epochs_equal_array(estimator, recording):
+    """Check that Epochs, which are in volts, give what the same trials in microvolts give."""
+    X, y = data_for(estimator, recording)
+    epochs = recording.epochs(X)
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    found = outputs(fresh(estimator).fit(epochs, y), epochs)
+    assert_same_outputs(found, wanted, "Epochs against an array in microvolts", rtol=1e-5)
+
+
+def check_list_of_epochs(estimator, recording):
+    """Check that a list of one-trial Epochs, which scikit-learn makes of Epochs, gives what the Epochs give."""
+    X, y = data_for(estimator, recording)
+    epochs = recording.epochs(X)
+    listed = [epochs[i] for i in range(len(epochs))]
+    wanted = outputs(fresh(estimator).fit(epochs, y), epochs)
+    assert_same_outputs(outputs(fresh(estimator).fit(listed, y), listed), wanted, "a list of Epochs", rtol=1e-5)
+
+
+def check_float32_and_float64(estimator, recording):
+    """Check that trials in float32 give what the same trials in float64 give, but for rounding."""
+    X, y = data_for(estimator, recording)
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    single = X.astype(np.float32)
+    found = outputs(fresh(estimator).fit(single, y), single)
+    assert_same_outputs(found, wanted, "float32 against float64", rtol=1e-3)
+
+
+def check_input_unchanged(estimator, recording):
+    """Check that neither fit nor any other method writes into the trials or the targets."""
+    X, y = data_for(estimator, recording)
+    before, targets = np.array(X), y.copy()
+    outputs(fresh(estimator).fit(X, y), X)
+    if not (np.array_equal(np.asarray(X), before) and np.array_equal(y, targets)):
+        raise AssertionError("the trials or targets given to the estimator were changed.")
+
+
+def check_memory_layout(estimator, recording):
+    """Check that trials in Fortran order, with gaps, read-only or big-endian give what contiguous ones give."""
+    X, y = data_for(estimator, recording)
+    plain = np.asarray(X)
+    readonly = plain.copy()
+    readonly.setflags(write=False)
+    fitted = fresh(estimator).fit(X, y)
+    wanted = outputs(fitted, X)
+    for what, other in (
+        ("Fortran order", np.asfortranarray(plain)),
+        ("every second of twice as many trials", np.repeat(plain, 2, axis=0)[::2]),
+        ("read-only trials", readonly),
+        ("big-endian trials", plain.astype(">f8")),
+    ):
+        like = X.like(other) if isinstance(X, EEGArray) else other
+        assert_same_outputs(outputs(fitted, like), wanted, what, rtol=1e-5)
+
+
+def check_identity_kept(estimator, recording):
+    """Check that trials which a transformer gives back as trials keep their rate and their domains."""
+    X, y = data_for(estimator, recording)
+    X = make_eeg(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=["a", "b"] * (len(X) // 2)))
+    result = fresh(estimator).fit(X, y).transform(X)
+    if np.ndim(result) != 3:
+        return
+    if not isinstance(result, EEGArray) or result.sfreq is None:
+        raise AssertionError(f"transform turns an EEGArray into a {type(result).__name__} without a sampling rate.")
+    if result.domains is None or not np.array_equal(result.domains, X.domains):
+        raise AssertionError("transform loses the domains of the trials.")
+
+
+def check_nan(estimator, recording):
+    """Check that NaN in the trials is refused, by fit and by every other method."""
+    _check_bad_values(estimator, recording, np.nan)
+
+
+def check_infinite(estimator, recording):
+    """Check that infinity in the trials is refused, by fit and by every other method."""
+    _check_bad_values(estimator, recording, np.inf)
+
+
+def _check_bad_values(estimator, recording, value):
+    X, y = data_for(estimator, recording)
+    bad = X.copy()
+    bad[1, 0, 3] = value
+    words = r"nan|inf|finite|missing"
+    _expect_refusal(lambda: fresh(estimator).fit(bad, y), words, f"fit on trials with {value}")
+    fitted = fresh(estimator).fit(X, y)
+    for name in outputs(fitted, X):
+        _expect_refusal(lambda name=name: getattr(fitted, name)(bad), words, f"{name} of trials with {value}")
+
+
+def check_empty(estimator, recording):
+    """Check that no trial at all is refused, by fit and by every other method."""
+    X, y = data_for(estimator, recording)
+    words = r"sample|trial|empty|\b0\b"
+    _expect_refusal(lambda: fresh(estimator).fit(X[:0], y[:0]), words, "fit without a trial")
+    fitted = fresh(estimator).fit(X, y)
+    for name in outputs(fitted, X):
+        _expect_refusal(lambda name=name: getattr(fitted, name)(X[:0]), words, f"{name} without a trial")
+
+
+def check_other_length(estimator, recording):
+    """Check that trials of another length than at fit are refused, or dealt with."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    longer = X[..., : X.shape[2] - 5]
+    for name in outputs(fitted, X):
+        words = r"sample|time|length|shape|feature"
+        _refused_or_finite(lambda name=name: getattr(fitted, name)(longer), words, f"{name} of shorter trials")
+
+
+def check_other_montage(estimator, recording):
+    """Check that trials of other electrodes than at fit are refused, unless the estimator says it takes any montage."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    fewer = X[:, :-1]
+    words = r"channel|montage|electrode|feature|shape"
+    for name in outputs(fitted, X):
+        if getattr(estimator, "_any_montage", False):
+            _refused_or_finite(lambda name=name: getattr(fitted, name)(fewer), words, f"{name} of fewer channels")
+            continue
+        _expect_refusal(lambda name=name: getattr(fitted, name)(fewer), words, f"{name} of fewer channels")
+        if isinstance(X, EEGArray):
+            swapped = X.like(X, ch_names=X.ch_names[::-1])
+            _expect_refusal(lambda name=name, X=swapped: getattr(fitted, name)(X), words, f"{name} of other channels")
+
+
+def check_other_rate(estimator, recording):
+    """Check that trials of another sampling rate than at fit are refused."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    faster = X.like(X, sfreq=2 * recording.sfreq)
+    for name in outputs(fitted, X):
+        _expect_refusal(lambda name=name: getattr(fitted, name)(faster), r"rate|sfreq|hz", f"{name} at another rate")
+
+
+def check_flat_channel(estimator, recording):
+    """Check that a channel that never changes is refused by name; a transformer may also give finite values for it."""
+    X, y = data_for(estimator, recording)
+    flat = X.copy()
+    flat[:, 1] = 0.0
+    if hasattr(estimator, "predict"):
+        _expect_refusal(lambda: fresh(estimator).fit(flat, y), r"channel|flat|constant", "fit with a flat channel")
+        return
+
+    def fit_and_transform():
+        fitted = fresh(estimator).fit(flat, y)
+        return np.concatenate([np.ravel(value) for value in outputs(fitted, flat).values()] or [np.zeros(1)])
+
+    _refused_or_finite(fit_and_transform, r"channel|flat|constant", "a flat channel")
+
+
+def check_one_class(estimator, recording):
+    """Check that trials of one class are refused with an error that says so."""
+    X, y = data_for(estimator, recording)
+    _expect_refusal(lambda: fresh(estimator).fit(X, np.zeros_like(y)), r"class", "fit on one class")
+
+
+def check_lengths_differ(estimator, recording):
+    """Check that fewer targets than trials are refused."""
+    X, y = data_for(estimator, recording)
+    words = r"sample|length|trial|inconsistent|shape"
+    _expect_refusal(lambda: fresh(estimator).fit(X, y[:-1]), words, "fit with fewer targets than trials")
+
+
+def check_refit_after_failure(estimator, recording):
+    """Check that a fit that was refused does not spoil the next one, on another montage."""
+    X, y = data_for(estimator, recording)
+    one = fresh(estimator).fit(X, y)
+    bad = X.copy()
+    bad[0, 0, 0] = np.nan
+    _expect_refusal(lambda: one.fit(bad, y), r"nan|finite|missing", "fit on trials with NaN")
+    other, targets = data_for(estimator, dataclasses.replace(recording, n_times=recording.n_times + 8))
+    wanted = outputs(fresh(estimator).fit(other, targets), other)
+    assert_same_outputs(outputs(one.fit(other, targets), other), wanted, "a fit after a refused one", rtol=1e-6)
+
+
+def _expect_refusal(call, words, what):
+    """Ask for a ValueError or TypeError whose message has one of the words."""
+    if _attempt(call, words, what) is not None:
+        raise AssertionError(f"{what} is accepted without an error.")
+
+
+def _refused_or_finite(call, words, what):
+    """Ask for a clear error or for finite values."""
+    values = _attempt(call, words, what)
+    if values is not None and values.dtype.kind in "fc" and not np.isfinite(values).all():
+        raise AssertionError(f"{what} gives values that are not finite.")
+
+
+def _attempt(call, words, what):
+    """Give the result of a call, or None where it is refused by an error that names the problem."""
+    try:
+        return np.asarray(call())
+    except (ValueError, TypeError) as error:
+        if not re.search(words, str(error), flags=re.IGNORECASE):
+            raise AssertionError(f"{what}: the error does not name the problem: {error}") from error
+        return None
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__} in place of a ValueError or TypeError.") from error

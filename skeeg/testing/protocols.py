@@ -1,0 +1,235 @@
+"""Checks of an estimator inside GridSearchCV, cross-validation, MOABB's YAML files and MOABB's evaluations."""
+
+import contextlib
+import functools
+import inspect
+import io
+import tempfile
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
+
+from ..array import make_domains, make_eeg
+from .recordings import assert_same_outputs, data_for, fresh, kind_of, outputs
+
+
+def as_predictor(estimator):
+    """Put a classifier of its output behind a transformer; give everything else back as it is."""
+    if kind_of(estimator) != "transformer":
+        return estimator
+    return make_pipeline(estimator, FunctionTransformer(flatten), RidgeClassifier())
+
+
+def flatten(X):
+    """Features in one row a trial."""
+    return np.asarray(X).reshape(len(X), -1)
+
+
+def check_grid_search_two_jobs(estimator, recording):
+    """Check that GridSearchCV works with two processes; its best estimator predicts what one fitted here does."""
+    X, y = data_for(estimator, recording)
+    predictor = as_predictor(fresh(estimator))
+    seeds = [name for name in predictor.get_params() if name.split("__")[-1] == "random_state"]
+    grid = {seeds[0]: [0, 1]} if seeds else {}
+    search = GridSearchCV(predictor, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    if not np.isfinite(scores).all():
+        raise AssertionError(f"GridSearchCV with two jobs gives the scores {scores}.")
+    alone = clone(predictor).set_params(**search.best_params_).fit(X, y)
+    np.testing.assert_array_equal(search.predict(X), alone.predict(X))
+
+
+def check_cross_validation_of_epochs(estimator, recording):
+    """Check that cross_val_score of Epochs, which it turns into lists of Epochs, gives the scores that arrays give."""
+    X, y = data_for(estimator, recording)
+    predictor = as_predictor(fresh(estimator))
+    wanted = cross_val_score(predictor, X, y, cv=3, error_score="raise")
+    found = cross_val_score(predictor, recording.epochs(X), y, cv=3, error_score="raise")
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-6)
+
+
+def wants_subjects(estimator):
+    """Whether the estimator asks for the subject of each trial."""
+    try:
+        with config_context(enable_metadata_routing=True):
+            return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
+    except Exception:  # a foreign estimator without routing; other checks tell what it lacks
+        return False
+
+
+def check_subjects_routed(estimator, recording):
+    """Check that subjects reach fit through cross-validation, and mean what domains in the trials mean."""
+    X, y = data_for(estimator, recording)
+    subjects = np.repeat(["a", "b", "c", "d"], -(-len(X) // 4))[: len(X)]
+    predictor, folds = as_predictor(fresh(estimator)), GroupKFold(2)
+    with config_context(enable_metadata_routing=True):
+        routed = cross_validate(
+            predictor, np.asarray(X), y, cv=folds, params={"subjects": subjects, "groups": subjects},
+            error_score="raise",
+        )  # fmt: skip
+    if not np.isfinite(routed["test_score"]).all():
+        raise AssertionError("cross-validation with routed subjects gives scores that are not finite.")
+    named = make_eeg(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=subjects))
+    wanted = outputs(fresh(estimator).fit(named, y), named)
+    plain = make_eeg(X, recording.ch_names, recording.sfreq)
+    found = outputs(fresh(estimator).fit(plain, y, subjects=subjects), named)
+    assert_same_outputs(found, wanted, "subjects against domains", rtol=1e-6)
+
+
+def check_yaml(estimator, recording):
+    """Check that the parameters survive a YAML file read by MOABB, and fit to the same results."""
+    import yaml
+    from moabb.pipelines.utils import create_pipeline_from_config
+
+    steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    config = [
+        {"name": type(step).__name__, "from": type(step).__module__, "parameters": _changed_params(step)}
+        for step in map(fresh, steps)
+    ]
+    again = create_pipeline_from_config(yaml.safe_load(yaml.safe_dump(config)))
+    X, y = data_for(estimator, recording)
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    assert_same_outputs(outputs(again.fit(X, y), X), wanted, "made of a YAML file", rtol=1e-6)
+
+
+def _changed_params(step):
+    defaults = {name: p.default for name, p in inspect.signature(type(step)).parameters.items()}
+    params = step.get_params(deep=False)
+    return {name: value for name, value in params.items() if value is not defaults.get(name, inspect.Parameter.empty)}
+
+
+class RegressorAsClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier that takes the class whose index is nearest to a regressor's prediction.
+
+    MOABB's paradigms have labels; this is how a regressor goes through its evaluations.
+
+    Parameters
+    ----------
+    regressor : estimator
+        Regressor.
+    """
+
+    def __init__(self, regressor):
+        self.regressor = regressor
+
+    def get_metadata_routing(self):
+        """Hand on whatever the regressor's fit asks for."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=type(self).__name__).add(regressor=self.regressor, method_mapping=mapping)
+
+    def fit(self, X, y, **fit_params):
+        """Fit the regressor on the index of each label."""
+        self.classes_, indices = np.unique(y, return_inverse=True)
+        self.regressor_ = clone(self.regressor).fit(X, indices.astype(np.float64), **fit_params)
+        return self
+
+    def decision_function(self, X):
+        """Prediction of the regressor."""
+        return np.asarray(self.regressor_.predict(X)).reshape(len(X), -1)[:, 0]
+
+    def predict(self, X):
+        """Nearest label."""
+        nearest = np.clip(np.round(self.decision_function(X)), 0, len(self.classes_) - 1)
+        return self.classes_[nearest.astype(int)]
+
+
+MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."
+
+
+def moabb_checks():
+    """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks.
+
+    Yields
+    ------
+    name : str
+        Name of the check.
+    check : callable
+        Function of (estimator, recording).
+    """
+    for evaluation in ("WithinSession", "CrossSession", "WithinSubject"):
+        yield f"check_moabb_{_snake(evaluation)}", functools.partial(_check_moabb, evaluation=f"{evaluation}Evaluation")
+    for mode in _MODES:
+        yield f"check_moabb_cross_subject_{mode}", functools.partial(_check_moabb, mode=mode)
+    within = {"evaluation": "WithinSessionEvaluation", "return_epochs": True}
+    yield "check_moabb_within_session_epochs", functools.partial(_check_moabb, **within)
+    trialwise = {"mode": "train_trialwise", "return_epochs": True}
+    yield "check_moabb_cross_subject_train_trialwise_epochs", functools.partial(_check_moabb, **trialwise)
+
+
+# Names of the members of `moabb.evaluations.CrossSubjectMode`, written out so that listing checks imports no MOABB.
+_MODES = (
+    "train",
+    "train_trialwise",
+    "train_and_target_unlabeled_20p",
+    "train_and_target_unlabeled_50p",
+    "train_and_target_unlabeled_full",
+    "train_and_target_labeled_20p",
+    "train_and_target_labeled_50p",
+)
+
+
+def _snake(name):
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):
+    """Run one evaluation and ask for a finite score of every subject and session."""
+    import mne
+    from moabb import evaluations
+
+    predictor = as_predictor(fresh(estimator))
+    if kind_of(estimator) == "regressor":
+        predictor = RegressorAsClassifier(predictor)
+    dataset, paradigm = _fake_imagery(recording)
+    settings = {"paradigm": paradigm, "datasets": [dataset], "random_state": 0, "return_epochs": return_epochs}
+    if mode is not None:
+        settings["cs_mode"] = mode
+    elif evaluation == "WithinSessionEvaluation":
+        settings["n_splits"] = 2
+    with tempfile.TemporaryDirectory() as folder, mne.use_log_level("error"), _quiet():
+        run = getattr(evaluations, evaluation)(hdf5_path=folder, overwrite=True, verbose="ERROR", **settings)
+        results = run.process({"checked": make_pipeline(predictor)})
+    if len(results) != 4 or not np.isfinite(results["score"]).all():
+        scores = results["score"].tolist()
+        raise AssertionError(f"{evaluation} of 2 subjects with 2 sessions gives the scores {scores}.")
+
+
+@contextlib.contextmanager
+def _quiet():
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@functools.lru_cache(maxsize=4)
+def _fake_imagery(recording):
+    """MOABB's fake dataset, two subjects with two sessions, and a paradigm that loads it only once."""
+    from moabb.datasets.fake import FakeDataset
+    from moabb.paradigms import LeftRightImagery
+
+    class CachedImagery(LeftRightImagery):
+        """Left against right, its data read once: filtering takes longer than the evaluation of a fast estimator."""
+
+        loaded = {}
+
+        def get_data(self, dataset, subjects=None, return_epochs=False, **settings):
+            key = (tuple(subjects or ()), return_epochs)
+            if key not in self.loaded:
+                before = np.random.get_state()  # noqa: NPY002, the fake dataset draws from the global state
+                self.loaded[key] = super().get_data(dataset, subjects, return_epochs, **settings)
+                np.random.set_state(before)  # noqa: NPY002
+            X, y, metadata = self.loaded[key]
+            return X.copy(), y.copy(), metadata.copy()
+
+    seconds = recording.n_times / recording.sfreq
+    dataset = FakeDataset(
+        event_list=("left_hand", "right_hand"), n_subjects=2, n_sessions=2, n_runs=1, n_events=12, seed=0,
+        duration=16 + int(seconds), sfreq=recording.sfreq, channels=recording.ch_names,
+    )  # fmt: skip
+    top = min(30.0, 0.4 * recording.sfreq)
+    return dataset, CachedImagery(fmin=4, fmax=top, tmin=0, tmax=(recording.n_times - 1) / recording.sfreq)

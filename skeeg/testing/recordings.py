@@ -1,0 +1,165 @@
+"""Small simulated recordings that the checks feed to an estimator, and how its outputs are compared."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.utils import check_random_state
+
+from ..array import make_eeg
+from ..base import EEGEstimator
+
+METHODS = ("predict", "predict_proba", "decision_function", "transform")
+SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """What the recordings look like that an estimator is checked on.
+
+    Parameters
+    ----------
+    ch_names : tuple of str
+        Electrodes.
+    sfreq : float
+        Sampling rate in hertz.
+    n_times : int
+        Samples a trial.
+    n_trials : int
+        Trials of a recording.
+
+    Examples
+    --------
+    >>> from skeeg.testing import Recording
+    >>> Recording(n_times=64).trials().shape
+    (24, 4, 64)
+    """
+
+    ch_names: tuple = SPARE_NAMES[:4]
+    sfreq: float = 128.0
+    n_times: int = 128
+    n_trials: int = 24
+
+    @classmethod
+    def suited_to(cls, estimator):
+        """Take the channels and the rate that the estimator, or a step of it, asks for in its parameters."""
+        params = _params(estimator)
+        asked = {}
+        for part in ("ch_names", "sfreq"):
+            values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
+            if values:
+                asked[part] = tuple(values[0]) if part == "ch_names" else float(values[0])
+        return cls(**asked)
+
+    def other(self):
+        """Make a recording of another montage and another length, at the same rate."""
+        names = [*(name for name in SPARE_NAMES if name not in self.ch_names), *self.ch_names]
+        return dataclasses.replace(self, ch_names=tuple(names[: len(self.ch_names) + 2]), n_times=self.n_times + 32)
+
+    def indices(self, n_classes=2):
+        """Class index of each trial."""
+        return np.arange(self.n_trials) % n_classes
+
+    def trials(self, n_classes=2, seed=0):
+        """Noise with a rhythm and an offset on another electrode for each class, plain and in microvolts.
+
+        The values are exact in float32, so that a network sees the same numbers in every form of the data.
+        """
+        rng = check_random_state(seed)
+        X = 10 * rng.standard_normal((self.n_trials, len(self.ch_names), self.n_times))
+        time = np.arange(self.n_times) / self.sfreq
+        for trial, label in enumerate(self.indices(n_classes)):
+            rhythm = np.sin(2 * np.pi * (10 * time + rng.random_sample()))
+            X[trial, label % len(self.ch_names)] += 30 * rhythm + 10 * label + 5
+        return X.astype(np.float32).astype(np.float64)
+
+    def eeg(self, n_classes=2, seed=0):
+        """Make the same trials with their names and rate."""
+        return make_eeg(self.trials(n_classes, seed), self.ch_names, self.sfreq)
+
+    def epochs(self, X=None):
+        """Make `mne.Epochs`, in volts, of trials in microvolts."""
+        import mne
+
+        X = self.trials() if X is None else X
+        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
+        epochs = mne.EpochsArray(np.asarray(X, dtype=np.float64) * 1e-6, info, verbose="error")
+        return epochs.set_montage(_montage(), on_missing="ignore", verbose="error")
+
+
+@functools.cache
+def _montage():
+    import mne
+
+    return mne.channels.make_standard_montage("standard_1005")
+
+
+def kind_of(estimator):
+    """Tell ``"classifier"``, ``"regressor"`` or ``"transformer"``, for estimators that declare nothing, too."""
+    for kind, test in (("classifier", is_classifier), ("regressor", is_regressor)):
+        try:
+            if test(estimator):
+                return kind
+        except (AttributeError, TypeError):  # not a scikit-learn estimator in full: judge by its methods
+            if getattr(estimator, "_estimator_type", None) == kind:
+                return kind
+    if hasattr(estimator, "predict_proba"):
+        return "classifier"
+    return "regressor" if hasattr(estimator, "predict") else "transformer"
+
+
+def speaks_eeg_array(estimator):
+    """Whether the estimator, or a part of it, reads the identity that an EEGArray carries."""
+    return any(isinstance(part, EEGEstimator) for part in [estimator, *_params(estimator).values()])
+
+
+def _params(estimator):
+    return estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+
+
+def fresh(estimator):
+    """Copy of an estimator, not fitted, with every seed fixed."""
+    estimator = clone(estimator)
+    seeds = {name: 0 for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"}
+    return estimator.set_params(**seeds) if seeds else estimator
+
+
+def data_for(estimator, recording, n_classes=2, seed=0):
+    """Trials and targets as this estimator takes them.
+
+    Returns
+    -------
+    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
+        EEGArray where it is understood.
+    y : ndarray, shape (n_trials,)
+        Class indices, or numbers for a regressor.
+    """
+    X = recording.eeg(n_classes, seed)
+    X = X if speaks_eeg_array(estimator) else np.asarray(X)
+    y = recording.indices(n_classes)
+    if kind_of(estimator) == "regressor":
+        y = np.asarray(X).mean(axis=(1, 2)) + y
+    return X, y
+
+
+def outputs(estimator, X):
+    """Results of every method that gives something for trials."""
+    return {name: np.asarray(getattr(estimator, name)(X)) for name in METHODS if hasattr(estimator, name)}
+
+
+def assert_same_outputs(actual, wanted, what, rtol=None):
+    """Compare two results of `outputs`: to the bit, or relative to the largest value."""
+    for name, expected in wanted.items():
+        found = actual[name]
+        if found.shape != expected.shape:
+            raise AssertionError(f"{name}: {what}: shapes {found.shape} and {expected.shape}.")
+        if expected.dtype.kind not in "fc" or rtol is None:
+            equal = np.array_equal(found, expected)
+            worst = ""
+        else:
+            scale = max(np.abs(expected).max(initial=0), 1e-300)
+            error = np.abs(found - expected).max(initial=0) / scale
+            equal, worst = error <= rtol, f" by {error:.1e} of the largest value"
+        if not equal:
+            raise AssertionError(f"{name}: {what}: the results differ{worst}.")

@@ -1,0 +1,262 @@
+"""Checks of what an estimator keeps, what it leaves alone, and whether it can be copied, sent and stored."""
+
+import copy
+import os
+import pathlib
+import pickle
+import random
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import sklearn
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.utils._testing import SkipTest
+
+from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs
+
+
+def check_fit_returns_self(estimator, recording):
+    """Check that a fit gives back the estimator itself, fitted."""
+    X, y = data_for(estimator, recording)
+    one = fresh(estimator)
+    if one.fit(X, y) is not one:
+        raise AssertionError("fit does not return self.")
+
+
+def check_params_unchanged(estimator, recording):
+    """Check that a fit changes no parameter, adds none, and writes into none."""
+    X, y = data_for(estimator, recording)
+    one = fresh(estimator)
+    params, shown = one.get_params(deep=False), repr(one.get_params())
+    outputs(one.fit(X, y), X)
+    after = one.get_params(deep=False)
+    changed = [name for name in params.keys() | after.keys() if params.get(name) is not after.get(name)]
+    if changed or repr(one.get_params()) != shown:
+        raise AssertionError(f"fit changes the parameters {sorted(changed) or 'in place'}.")
+
+
+def check_reproducible(estimator, recording):
+    """Check that two fits with the same ``random_state`` give the same results to the bit, whatever the global seed."""
+    X, y = data_for(estimator, recording)
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    with _global_state_kept():
+        np.random.seed(1234)  # noqa: NPY002, the legacy state is what must not matter
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(1234)
+        found = outputs(fresh(estimator).fit(X, y), X)
+    assert_same_outputs(found, wanted, "two fits with the same random_state")
+
+
+def check_refit(estimator, recording):
+    """Check that a second fit on another montage, length and number of classes gives what a new estimator gives."""
+    other = recording.other()
+    n_classes = 3 if kind_of(estimator) == "classifier" else 2
+    X, y = data_for(estimator, other, n_classes)
+    if kind_of(estimator) == "classifier":
+        y = np.array(["feet", "left", "right"])[y]
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    one = fresh(estimator).fit(*data_for(estimator, recording))
+    assert_same_outputs(outputs(one.fit(X, y), X), wanted, "a second fit against a first", rtol=1e-6)
+
+
+def check_pickle(estimator, recording):
+    """Check that the estimator pickles with every protocol, before and after fit, and predicts the same afterwards."""
+    X, y = data_for(estimator, recording)
+    again = pickle.loads(pickle.dumps(fresh(estimator))).fit(X, y)
+    fitted = fresh(estimator).fit(X, y)
+    wanted = outputs(fitted, X)
+    assert_same_outputs(outputs(again, X), wanted, "fitted after unpickling", rtol=1e-6)
+    for protocol in (2, pickle.HIGHEST_PROTOCOL):
+        found = outputs(pickle.loads(pickle.dumps(fitted, protocol)), X)
+        assert_same_outputs(found, wanted, f"unpickled, protocol {protocol}")
+
+
+def check_deepcopy(estimator, recording):
+    """Check that a deep copy predicts the same, and another fit of the copy leaves the original alone."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    wanted = outputs(fitted, X)
+    twin = copy.deepcopy(fitted)
+    assert_same_outputs(outputs(twin, X), wanted, "a deep copy")
+    twin.fit(*data_for(estimator, recording.other(), seed=1))
+    assert_same_outputs(outputs(fitted, X), wanted, "the original after another fit of its deep copy")
+
+
+def check_clone(estimator, recording):
+    """Check that a clone of a fitted estimator is not fitted, has the same parameters, and fits to the same results."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    twin = clone(fitted)
+    if repr(twin.get_params()) != repr(fitted.get_params()):
+        raise AssertionError("a clone has other parameters than its original.")
+    left = [name for name in vars(twin) if name.endswith("_") and not name.startswith("_")]
+    if left:
+        raise AssertionError(f"a clone is not fresh: it has {', '.join(left)}.")
+    assert_same_outputs(outputs(twin.fit(X, y), X), outputs(fitted, X), "a clone of a fitted estimator", rtol=1e-6)
+
+
+def check_save_load(estimator, recording):
+    """Check that what `save` writes, `load` reads: the same class, the same results, refused where it is not fitted."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "estimator.safetensors"
+        fitted.save(path)
+        again = type(fitted).load(path)
+        try:
+            fresh(estimator).save(path)
+        except Exception as error:
+            if "fit" not in str(error).lower():
+                raise AssertionError(f"save without fit: the error does not say so: {error}") from error
+        else:
+            raise AssertionError("save accepts an estimator that is not fitted.")
+    assert_same_outputs(outputs(again, X), outputs(fitted, X), "saved and loaded")
+    if repr(again.get_params()) != repr(fitted.get_params()):
+        raise AssertionError("an estimator that was saved and loaded has other parameters.")
+
+
+def check_one_trial_equals_batch(estimator, recording):
+    """Check that each trial alone gets the result that it gets among others, in any order."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    wanted = outputs(fitted, X)
+    order = np.random.RandomState(0).permutation(len(X))  # noqa: NPY002, a fixed order
+    shuffled = outputs(fitted, X[order])
+    assert_same_outputs(shuffled, {name: value[order] for name, value in wanted.items()}, "in another order", 1e-5)
+    for i in range(5):
+        alone = outputs(fitted, X[i : i + 1])
+        same = {name: value[i : i + 1] for name, value in wanted.items()}
+        scaled = {name: value for name, value in same.items() if value.dtype.kind != "f"}
+        assert_same_outputs(alone, scaled, f"trial {i} alone")
+        for name in same.keys() - scaled.keys():
+            allowed = 1e-5 * np.abs(wanted[name]).max(initial=1e-300)
+            if alone[name].shape != same[name].shape or np.abs(alone[name] - same[name]).max() > allowed:
+                raise AssertionError(f"{name}: trial {i} alone gets another result than in a batch.")
+
+
+def check_global_state(estimator, recording):
+    """Check that random states, threads, and settings of scikit-learn, NumPy and torch are left as they were."""
+    X, y = data_for(estimator, recording)
+    outputs(fresh(estimator).fit(X, y), X)  # lazy imports come first: they may set what they like
+    before = _global_state()
+    outputs(fresh(estimator).fit(X, y), X)
+    after = _global_state()
+    changed = [name for name, value in before.items() if not _equal(value, after[name])]
+    if changed:
+        raise AssertionError(f"fit or predict changes the global {', '.join(changed)}.")
+
+
+def _global_state():
+    state = {
+        "random state of Python": random.getstate(),
+        "random state of NumPy": np.random.get_state(),  # noqa: NPY002, the legacy state is what others use
+        "scikit-learn configuration": sklearn.get_config(),
+        "NumPy error handling": np.geterr(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        state |= {
+            "random state of torch": torch.get_rng_state().numpy(),
+            "number of torch threads": torch.get_num_threads(),
+            "torch dtype": torch.get_default_dtype(),
+            "torch gradient mode": torch.is_grad_enabled(),
+            "torch deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        }
+    return state
+
+
+class _global_state_kept:  # noqa: N801, a context manager
+    """Put the random states of NumPy and torch back."""
+
+    def __enter__(self):
+        self.numpy = np.random.get_state()  # noqa: NPY002
+        self.torch = sys.modules["torch"].get_rng_state() if "torch" in sys.modules else None
+
+    def __exit__(self, *_):
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        if self.torch is not None:
+            sys.modules["torch"].set_rng_state(self.torch)
+
+
+def _equal(a, b):
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+def check_repr_between_processes(estimator, recording):
+    """Check that the `repr` is short and the same in processes of other hash seeds: MOABB finds results by it."""
+    if type(estimator).__module__ == "__main__":
+        raise SkipTest("a class defined in a script or notebook cannot be imported by another process.")
+    here = repr(fresh(estimator).get_params())
+    for seed in (1, 2):
+        there = _reader(seed).read(fresh(estimator))
+        if there != here:
+            raise AssertionError(f"repr differs between processes:\n{here}\n{there}")
+    shown = repr(make_pipeline(fresh(estimator)).get_params())
+    if len(shown) > 10_000 or "array([" in shown or " at 0x" in shown:
+        raise AssertionError(f"repr holds an array or an address, or is too long to tell settings apart: {shown[:300]}")
+
+
+_READ = """
+import os, pickle, sys
+sys.path[:0] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]
+answers = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
+while length := sys.stdin.buffer.read(8):
+    try:
+        answer = repr(pickle.loads(sys.stdin.buffer.read(int.from_bytes(length, "big"))).get_params())
+    except Exception as error:
+        answer = f"{type(error).__name__}: {error}"
+    answer = answer.encode()
+    answers.write(len(answer).to_bytes(8, "big") + answer)
+    answers.flush()
+"""
+
+
+class _Reader:
+    """Process of its own hash seed that tells the repr of estimators; it ends with this one.
+
+    One process serves all checks, because each would have to import the estimator's libraries again.
+    """
+
+    def __init__(self, seed):
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", _READ, os.pathsep.join(sys.path)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def read(self, estimator):
+        """Tell the repr of the estimator's parameters over there."""
+        message = pickle.dumps(estimator)
+        self.child.stdin.write(len(message).to_bytes(8, "big") + message)
+        self.child.stdin.flush()
+        length = int.from_bytes(self.child.stdout.read(8), "big")
+        return self.child.stdout.read(length).decode()
+
+
+_READERS = {}
+
+
+def _reader(seed):
+    if seed not in _READERS or _READERS[seed].child.poll() is not None:
+        _READERS[seed] = _Reader(seed)
+    return _READERS[seed]
+
+
+def check_has_output(estimator, recording):
+    """Check that the estimator predicts or transforms, one result a trial, all finite."""
+    X, y = data_for(estimator, recording)
+    found = outputs(fresh(estimator).fit(X, y), X)
+    if not found:
+        raise AssertionError(f"the estimator has none of the methods {', '.join(METHODS)}.")
+    for name, value in found.items():
+        if value.ndim == 0 or len(value) != len(X):
+            raise AssertionError(f"{name} gives shape {value.shape} for {len(X)} trials.")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise AssertionError(f"{name} gives values that are not finite.")
