@@ -276,7 +276,7 @@ class CSP(EEGTransformer):
         size = max(1, 2**17 // (X.shape[1] * X.shape[2]))
         for start in range(0, len(X), size):
             rows = slice(start, start + size)
-            sources = filters @ X[rows].astype(np.float64)
+            sources = filters @ np.asarray(X[rows], dtype=np.float64)
             power[rows] = np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
         return power
 
