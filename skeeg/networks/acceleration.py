@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from skeeg.networks.convolutions import merged_conv
 from skeeg.networks.front_ends import find_runs, run_sequential
+from skeeg.networks.layer_forms import average_pool, convolve, has_average_form, has_convolution_form
 
 __all__ = ["accelerate", "one_electrode"]
 
@@ -52,8 +54,7 @@ def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
         form = _form_of(layer)
         # The merged layer of braindecode cannot run at one electrode, so there the fast form is the only one.
         if form is not None and (kernels != "plain" or _is_single(layer)):
-            layer._skeeg_kernels = kernels
-            layer.__class__ = _fast_class(type(layer), form)
+            _speed_up(layer, form, kernels)
     return module
 
 
@@ -76,21 +77,34 @@ def _new_fast(plain: type[nn.Module], form: str) -> nn.Module:
 
 @functools.cache
 def _fast_class(plain: type[nn.Module], form: str) -> type[nn.Module]:
-    body = {
-        "__doc__": None,
-        "__module__": plain.__module__,
-        "__qualname__": plain.__qualname__,
-        "_skeeg_plain": plain,
-        "_skeeg_form": form,
-        "forward": _FORWARDS[form],
-    }
-    return type(plain)(plain.__name__, (_Fast, plain), body)
+    return _make_class(plain, form, (_Fast, plain), {"__doc__": None})
+
+
+def _make_class(plain: type[nn.Module], form: str, bases: tuple[type, ...], body: dict) -> type[nn.Module]:
+    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    ours = {"_skeeg_plain": plain, "_skeeg_form": form, "forward": _FORWARDS[form]}
+    return type(plain)(plain.__name__, bases, {**body, **names, **ours})
+
+
+def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
+    """Give a layer the class of its fast form."""
+    layer._skeeg_kernels = kernels
+    if form == "sequential":
+        layer._skeeg_runs = find_runs(layer)
+    plain = type(layer)
+    if not parametrize.is_parametrized(layer):
+        layer.__class__ = _fast_class(plain, form)
+        return
+    # torch gives every parametrized layer a class of its own and takes it off again by its first base: make its like.
+    body = {name: value for name, value in vars(plain).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = _make_class(plain, form, (*plain.__bases__, _Fast), body)
 
 
 def _restore(layer: nn.Module) -> None:
     if isinstance(layer, _Fast):
         layer.__class__ = layer._skeeg_plain
-        del layer._skeeg_kernels
+        for name in ("_skeeg_kernels", "_skeeg_runs"):
+            vars(layer).pop(name, None)
 
 
 def _form_of(layer: nn.Module) -> str | None:
@@ -99,7 +113,9 @@ def _form_of(layer: nn.Module) -> str | None:
         return "combined"
     if isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward and find_runs(layer):
         return "sequential"
-    return None
+    if has_convolution_form(layer):
+        return "convolution"
+    return "average" if has_average_form(layer) else None
 
 
 def _is_combined(layer: nn.Module) -> bool:
@@ -118,12 +134,28 @@ def _combined_forward(self, x: Tensor) -> Tensor:
     return merged_conv(x, time.weight, time.bias, space.weight, space.bias).unsqueeze(-1)
 
 
+def _average_forward(self, x: Tensor) -> Tensor:
+    """Fast form of an ``AvgPool2d`` whose windows overlap by whole steps."""
+    return average_pool(self, x) if x.device.type == "cpu" else nn.AvgPool2d.forward(self, x)
+
+
 def _sequential_forward(self, x: Tensor) -> Tensor:
     """Fast form of a ``Sequential`` that holds layers which can be computed together."""
-    return run_sequential(self, x, self._skeeg_kernels)
+    return run_sequential(self, self._skeeg_runs, x, self._skeeg_kernels)
 
 
-_FORWARDS: dict[str, Callable] = {"combined": _combined_forward, "sequential": _sequential_forward}
+def _convolution_forward(self, x: Tensor) -> Tensor:
+    """Fast form of a ``Conv2d``, where its shape has one."""
+    y = convolve(self, x)
+    return self._conv_forward(x, self.weight, self.bias) if y is None else y
+
+
+_FORWARDS: dict[str, Callable] = {
+    "combined": _combined_forward,
+    "sequential": _sequential_forward,
+    "convolution": _convolution_forward,
+    "average": _average_forward,
+}
 
 
 def one_electrode(cls: type[nn.Module], arguments: dict) -> nn.Module:

@@ -76,7 +76,7 @@ def conv2d_as_conv1d(
     """
     if groups != 1 or input.ndim != 4 or input.device.type != "cpu" or weight.shape[3] != input.shape[3]:
         return None
-    if input.shape[3] == 1 or input.shape[1] > 3:
+    if input.shape[3] == 1:
         return None
     dilation = _pair(dilation)
     if isinstance(padding, str):

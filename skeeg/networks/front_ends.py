@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.convolutions import merged_conv
+from skeeg.networks.layer_forms import is_plain_conv, margins
 from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
 
 __all__ = ["find_runs", "run_sequential"]
@@ -60,7 +61,7 @@ def _run_at(layers: list[nn.Module], start: int) -> Run | None:
     if not _is_conv(time) or time.in_channels != 1 or min(time.kernel_size) != 1 or max(time.kernel_size) == 1:
         return None
     time_axis = 3 if time.kernel_size[0] == 1 else 2
-    if _padding(time, 5 - time_axis) != (0, 0):
+    if margins(time, 5 - time_axis) != (0, 0):
         return None
     normed = type(layers[start + 1]) is nn.BatchNorm2d
     end = start + 1 + normed
@@ -70,35 +71,26 @@ def _run_at(layers: list[nn.Module], start: int) -> Run | None:
     depthwise = space.groups == time.out_channels == space.in_channels and space.groups > 1
     if space.kernel_size[time_axis - 2] != 1 or space.in_channels != time.out_channels:
         return None
-    if not (depthwise or space.groups == 1) or _padding(space, 2) != (0, 0) or _padding(space, 3) != (0, 0):
+    if not (depthwise or space.groups == 1) or margins(space, 2) != (0, 0) or margins(space, 3) != (0, 0):
         return None
     return Run(start, end + 1, time_axis, normed, depthwise)
 
 
 def _is_conv(layer: nn.Module) -> bool:
-    plain = isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward
-    return plain and layer.stride == (1, 1) and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    return is_plain_conv(layer) and layer.stride == (1, 1) and layer.dilation == (1, 1)
 
 
-def _padding(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
-    """Zeros that a convolution adds before and after an axis (2 or 3) of its input."""
-    if conv.padding == "valid":
-        return 0, 0
-    if conv.padding == "same":
-        extra = conv.kernel_size[axis - 2] - 1
-        return extra // 2, extra - extra // 2
-    return conv.padding[axis - 2], conv.padding[axis - 2]
-
-
-def run_sequential(sequence: nn.Sequential, x: Tensor, kernels: str) -> Tensor:
+def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, kernels: str) -> Tensor:
     """Forward pass of a ``Sequential``, its runs computed together.
 
     Parameters
     ----------
     sequence : torch.nn.Sequential
         The layers.
+    runs : tuple of Run
+        Its runs when it was accelerated. One whose layers have been replaced since is not computed together.
     x : Tensor
-        Their input.
+        Input of the layers.
     kernels : {"auto", "fast"}
         Whether runs are computed together where it pays, or wherever possible.
 
@@ -108,25 +100,26 @@ def run_sequential(sequence: nn.Sequential, x: Tensor, kernels: str) -> Tensor:
         What the layers give one after the other.
     """
     layers = list(sequence)
-    runs = {run.start: run for run in find_runs(sequence)}
     position = 0
-    while position < len(layers):
-        run = runs.get(position)
-        y = None if run is None else _compute(layers[run.start : run.stop], run, x, kernels)
-        if y is None:
-            x, position = layers[position](x), position + 1
-        else:
+    for run in runs:
+        for layer in layers[position : run.start]:
+            x = layer(x)
+        position = run.start
+        y = _compute(layers[run.start : run.stop], run, x, kernels) if _run_at(layers, run.start) == run else None
+        if y is not None:
             x, position = y, run.stop
+    for layer in layers[position:]:
+        x = layer(x)
     return x
 
 
 def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tensor | None:
     """Output of a run, or None where its layers must run one by one."""
     time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
-    if not _applies(layers, run, x) or (kernels == "auto" and not _pays(run, time, space, x)):
+    if not _applies(layers, run, x) or (kernels == "auto" and not _pays(run, layers, x)):
         return None
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
-    padding = _padding(time, run.time_axis)
+    padding = margins(time, run.time_axis)
     weight, bias = time.weight.flatten(1), time.bias
     if norm is not None:
         scale, bias = _normalise(norm, x, weight, bias, padding)
@@ -144,7 +137,7 @@ def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
         return False
     if x.ndim != 4 or x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
         return False
-    if x.shape[run.time_axis] + sum(_padding(layers[0], run.time_axis)) < max(layers[0].kernel_size):
+    if x.shape[run.time_axis] + sum(margins(layers[0], run.time_axis)) < max(layers[0].kernel_size):
         return False
     weight = layers[0].weight
     if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64):
@@ -160,8 +153,24 @@ def _hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
-def _pays(run: Run, time: nn.Conv2d, space: nn.Conv2d, x: Tensor) -> bool:
-    return True
+def _pays(run: Run, layers: list[nn.Module], x: Tensor) -> bool:
+    """Whether a run is sooner done together, by what both ways cost on one CPU core."""
+    if x.device.type != "cpu":
+        return False
+    if not run.depthwise:
+        return True
+    time, space = layers[0], layers[-1]
+    length, n_planes, n_out = max(time.kernel_size), time.out_channels, space.out_channels
+    n_values = x.numel()
+    n_mixed = n_values // x.shape[5 - run.time_axis] * n_out
+    # Nanoseconds: a fixed cost, and costs of each sample before and after the spatial filters, by length of kernel.
+    if run.normed and _batch_statistics(layers[1]):
+        together = 3.2e6 + n_mixed * (12 + 0.24 * length) + 8 * n_values
+        apart = n_values * n_planes * (11 + 0.27 * length)
+    else:
+        together = 0.5e6 + n_mixed * (4 + 0.065 * length) + 3 * n_values
+        apart = n_values * n_planes * (4.5 + 0.14 * length)
+    return apart > 1.15 * together
 
 
 def _batch_statistics(norm: nn.BatchNorm2d) -> bool:

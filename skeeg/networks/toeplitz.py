@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["depthwise_conv", "lagged_covariance"]
+__all__ = ["depthwise_conv", "fast_length", "filter_bank", "lagged_covariance"]
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
@@ -71,14 +71,48 @@ class _DepthwiseConv(torch.autograd.Function):
         return grad_x, grad_weight, None, None
 
 
+def filter_bank(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
+    """Filter every signal with every kernel, by blocks of Toeplitz matrices.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, rows, T)
+        Signals.
+    weight : Tensor, shape (filters, K)
+        Kernels.
+    padding : tuple of int
+        Zeros before and after the signals.
+
+    Returns
+    -------
+    Tensor, shape (batch, filters, rows, T')
+        ``y[b, f, r, t] = sum_k weight[f, k] x[b, r, t + k - padding[0]]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, weight = torch.randn(2, 3, 50), torch.randn(5, 8)
+    >>> plain = torch.nn.functional.conv2d(x[:, None], weight[:, None, None], padding=(0, 4))
+    >>> torch.allclose(filter_bank(x, weight, (4, 4)), plain, atol=1e-5)
+    True
+    """
+    n_filters, length = weight.shape
+    n_out = x.shape[2] + sum(padding) - length + 1
+    block = 32
+    windows = _windows(x.unsqueeze(1), length, padding[0], n_out, block)[0]
+    matrix = _toeplitz_matrix(weight, block).transpose(0, 1).flatten(1)
+    y = (windows @ matrix).view(*x.shape[:2], -1, n_filters, block)
+    return y.permute(0, 3, 1, 2, 4).flatten(3)[..., :n_out].contiguous()
+
+
 def _block(length: int) -> int:
     """Choose the samples that one Toeplitz block gives: enough for the kernel not to waste the overlap."""
     return 64 if length <= 96 else 128
 
 
-def _windows(x: Tensor, length: int, left: int, n_out: int) -> Tensor:
+def _windows(x: Tensor, length: int, left: int, n_out: int, block: int | None = None) -> Tensor:
     """Cut padded signals into the windows behind the blocks of the output: (planes, batch * rows * blocks, window)."""
-    block = _block(length)
+    block = _block(length) if block is None else block
     n_blocks = -(-n_out // block)
     window = block + length - 1
     padded = F.pad(x, (left, n_blocks * block + length - 1 - x.shape[3] - left))
@@ -88,9 +122,13 @@ def _windows(x: Tensor, length: int, left: int, n_out: int) -> Tensor:
 def _filter(windows: Tensor, weight: Tensor, like: Tensor, n_out: int) -> Tensor:
     """Filter windows, and lay the blocks end to end as (batch, planes, rows, n_out)."""
     block = windows.shape[2] - weight.shape[1] + 1
-    matrix = F.pad(weight, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
-    y = (windows @ matrix).view(like.shape[1], like.shape[0], like.shape[2], -1)
+    y = (windows @ _toeplitz_matrix(weight, block)).view(like.shape[1], like.shape[0], like.shape[2], -1)
     return y[..., :n_out].transpose(0, 1).contiguous()
+
+
+def _toeplitz_matrix(weight: Tensor, block: int) -> Tensor:
+    """Matrices ``M[f, i, t] = weight[f, i - t]`` that turn windows into blocks of output, (filters, window, block)."""
+    return F.pad(weight, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
 
 
 def _sum_diagonals(products: Tensor, length: int) -> Tensor:
@@ -162,10 +200,10 @@ def lagged_covariance(x: Tensor, length: int, padding: tuple[int, int] = (0, 0))
         for part in x.detach().split(max(1, _CACHED // (x.shape[1] * n_times))):
             rows = part.reshape(-1, n_times).double()
             total = total + rows.sum(0)
-            lags = lags + _power(rows, _fast_length(n_times + length - 1))
+            lags = lags + _power(rows, fast_length(n_times + length - 1))
             first, last = _edges(rows, length, padding, n_windows)
             head, tail = head + first.t() @ first, tail + last.t() @ last
-        size = _fast_length(n_times + length - 1)
+        size = fast_length(n_times + length - 1)
         correlation = torch.fft.irfft(lags, n=size)[:length]
         moment = _toeplitz_moment(correlation, head, tail)
         mean = F.pad(total, padding).unfold(0, n_windows, 1).sum(1)
@@ -208,7 +246,7 @@ def _toeplitz_moment(correlation: Tensor, head: Tensor, tail: Tensor) -> Tensor:
 
 
 @functools.cache
-def _fast_length(minimum: int) -> int:
+def fast_length(minimum: int) -> int:
     """Smallest length from ``minimum`` on whose only prime factors are 2, 3 and 5."""
     length = minimum
     while True:

@@ -1,0 +1,137 @@
+"""Fast forms of single layers: convolutions and averages whose shape torch's own kernels are slow at.
+
+Each form looks at the layer and at its input when it is called, and hands back None where torch's own kernel is the
+better one, or the only right one. The limits in the rules were measured on one CPU core against oneDNN.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skeeg.networks.exact import conv2d_as_conv1d
+from skeeg.networks.fourier import fourier_conv
+from skeeg.networks.toeplitz import depthwise_conv, filter_bank
+
+__all__ = ["average_pool", "convolve", "has_average_form", "has_convolution_form", "is_plain_conv", "margins"]
+
+
+def margins(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
+    """Count the zeros that a convolution adds before and after an axis (2 or 3) of its input."""
+    if conv.padding == "valid":
+        return 0, 0
+    if conv.padding == "same":
+        extra = conv.dilation[axis - 2] * (conv.kernel_size[axis - 2] - 1)
+        return extra // 2, extra - extra // 2
+    return conv.padding[axis - 2], conv.padding[axis - 2]
+
+
+def is_plain_conv(layer: nn.Module) -> bool:
+    """Whether a layer, or the layer it was before its fast form, computes what `torch.nn.Conv2d` does."""
+    plain = getattr(type(layer), "_skeeg_plain", type(layer))
+    if not issubclass(plain, nn.Conv2d) or plain.forward is not nn.Conv2d.forward:
+        return False
+    return plain._conv_forward is nn.Conv2d._conv_forward and layer.padding_mode == "zeros"
+
+
+def has_convolution_form(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution that may have a fast form, depending on its input."""
+    return is_plain_conv(layer) and max(layer.kernel_size) > 1
+
+
+def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
+    """Output of a convolution layer by its fast form, or None where torch's own is better.
+
+    Parameters
+    ----------
+    layer : torch.nn.Conv2d
+        A layer for which :func:`has_convolution_form` holds.
+    x : Tensor, shape (batch, planes, height, width)
+        Its input.
+
+    Returns
+    -------
+    Tensor or None
+        What the layer gives.
+    """
+    if x.device.type != "cpu" or x.ndim != 4:
+        return None
+    if layer.groups == 1 and layer.kernel_size[1] == x.shape[3]:
+        return conv2d_as_conv1d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation)
+    if layer.stride != (1, 1) or layer.dilation != (1, 1) or x.dtype not in (torch.float32, torch.float64):
+        return None
+    for axis in (2, 3):
+        across = 5 - axis
+        if layer.kernel_size[across - 2] == 1 and margins(layer, across) == (0, 0):
+            y = _along(layer, x, axis)
+            return y if y is None or layer.bias is None else y + layer.bias[:, None, None]
+    return None
+
+
+def _along(layer: nn.Conv2d, x: Tensor, axis: int) -> Tensor | None:
+    """Convolution without bias whose kernel lies along one axis of the input."""
+    length, padding = layer.kernel_size[axis - 2], margins(layer, axis)
+    n_planes, n_out = layer.in_channels, layer.out_channels
+    if layer.groups == n_planes > 1 and length == x.shape[axis] and padding == (0, 0):
+        return _span_planes(layer.weight.flatten(1).view(n_planes, -1, length), x, axis)
+    if torch.is_autocast_enabled("cpu") or x.dtype != layer.weight.dtype or x.shape[axis] + sum(padding) < length:
+        return None
+    if axis == 2:
+        x = x.transpose(2, 3)
+    if layer.groups == n_planes == n_out and n_planes > 1 and length >= 16 and x.shape[3] >= length:
+        y = depthwise_conv(x, layer.weight.flatten(1), padding)
+    elif layer.groups == 1 and n_planes == 1 and n_out <= 16 and length >= 48:
+        y = filter_bank(x[:, 0], layer.weight.flatten(1), padding)
+    elif layer.groups == 1 and n_planes > 1 and _fourier_pays(x, n_out, length):
+        y = fourier_conv(x, layer.weight.flatten(2), padding)
+    else:
+        return None
+    return y.transpose(2, 3) if axis == 2 else y
+
+
+def _span_planes(weight: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Spatial filters of each plane by itself, (planes, filters, electrodes), as one product a plane."""
+    if axis == 2:
+        return (weight @ x).flatten(1, 2).unsqueeze(2)
+    return (x @ weight.transpose(1, 2)).transpose(2, 3).flatten(1, 2).unsqueeze(3)
+
+
+def _fourier_pays(x: Tensor, n_out: int, length: int) -> bool:
+    n_batch, n_planes, n_rows, _ = x.shape
+    # Nanoseconds a sample: of one multiplication in torch's kernel, and of one signal's transforms and products.
+    multiply = 0.9 if n_planes < 8 else 0.25 if n_rows > 1 else 0.15
+    return multiply * length * n_planes * n_out > 26 * (n_planes + n_out + n_planes * n_out / (n_batch * n_rows))
+
+
+def has_average_form(layer: nn.Module) -> bool:
+    """Whether a layer averages over windows that overlap by whole steps."""
+    if type(layer) is not nn.AvgPool2d or layer.padding not in (0, (0, 0)) or layer.ceil_mode:
+        return False
+    if layer.divisor_override is not None:
+        return False
+    (height, width), (down, right) = _pair(layer.kernel_size), _pair(layer.stride)
+    return height % down == 0 and width % right == 0 and (height // down) * (width // right) > 1
+
+
+def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Tensor:
+    """Average in two stages: over the steps, then over the steps of a window.
+
+    Parameters
+    ----------
+    layer : torch.nn.AvgPool2d
+        A layer for which :func:`has_average_form` holds.
+    x : Tensor, shape (batch, planes, height, width)
+        Its input.
+
+    Returns
+    -------
+    Tensor
+        What the layer gives.
+    """
+    (height, width), (down, right) = _pair(layer.kernel_size), _pair(layer.stride)
+    return F.avg_pool2d(F.avg_pool2d(x, (down, right)), (height // down, width // right), stride=1)
+
+
+def _pair(value) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
