@@ -21,11 +21,12 @@ class EEGEstimator(BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
-    (other channels than at fit are fine).
+    (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine).
     """
 
     _any_length = False
     _any_montage = False
+    _any_rate = False
 
     def __sklearn_tags__(self):
         """Declare three axes beside two: with 3-D alone scikit-learn's checks would be off."""
@@ -102,7 +103,7 @@ class EEGEstimator(BaseEstimator):
                 f"{new} in place of {old}" for new, old in zip(X.ch_names, self.ch_names_in_, strict=True) if new != old
             ]
             raise ValueError(f"X: another montage than {name} was fitted on ({', '.join(odd[:3])}).")
-        if _differ(X.sfreq, self.sfreq_in_):
+        if not self._any_rate and _differ(X.sfreq, self.sfreq_in_):
             raise ValueError(f"X: sampling rate {X.sfreq} Hz, but {name} was fitted on {self.sfreq_in_} Hz.")
 
     def save(self, path):
