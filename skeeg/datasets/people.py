@@ -22,7 +22,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 _N_BACKGROUND, _N_IDLE = 40, 8
 _IDLE_AT = ("O1", "O2", "Pz", "P7", "P8")  # posterior rhythms; the others sit anywhere
 # Microvolts, root mean square where strongest, and the spread of its logarithm over the sources of one person.
-_LEVELS = {"areas": (6.0, 0.35), "idle": (5.0, 1.0), "background": (3.0, 1.2), "eyes": (120.0, 0.0)}
+_LEVELS = {"areas": (3.6, 0.35), "idle": (3.0, 1.0), "background": (2.4, 1.2), "eyes": (120.0, 0.0)}
 _GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
          "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FC3", "FC4", "CP3",
          "CP4", "C1", "C2", "C5", "C6", "FCz", "CPz")  # fmt: skip
@@ -112,7 +112,7 @@ def person(seed, subject):
     rank = (np.random.default_rng((seed, 0)).random() + _GOLDEN * subject) % 1
     mu, beta = np.clip(rng.normal((10.8, 21.0), (1.1, 2.5)), (8.8, 16.0), (13.0, 26.0))
     return Person(
-        depth=0.9 * float(max(rank - 0.1, 0.0) / 0.9) ** 0.8,
+        depth=0.87 * float(max(rank - 0.1, 0.0) / 0.9) ** 0.8,
         preference=rng.beta(2.0, 1.2),
         latency=rng.uniform(0.35, 0.7),
         lapses=rng.uniform(0.0, 0.2) * (1 - rank),

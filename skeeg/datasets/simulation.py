@@ -26,7 +26,7 @@ _LEAD_IN, _FIXATION, _BREAK, _TAIL = 1.0, 1.5, (0.8, 1.8), 2.0
 _STEP = 0.01  # microvolts that the converter resolves; rounding to it also hides the last bits of matrix products
 _HALF = {"mu": 1.5, "beta": 3.0}  # half width of the rhythms in hertz
 _BANDS = ("mu", "beta", "broad")
-_AMPLIFIER, _HUM = 0.7, 1.0  # microvolts
+_AMPLIFIER, _HUM = 0.4, 1.5  # microvolts
 
 # Amplitude of each sensorimotor area at rest in the three bands, relative to the mu rhythm of the hand area.
 _AT_REST = np.array([(1.0, 0.7, 0.5), (1.0, 0.7, 0.5), (0.7, 0.3, 0.3), (0.7, 0.3, 0.3),

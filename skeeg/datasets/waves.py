@@ -71,7 +71,7 @@ def rhythm(rate, width):
 
 
 def one_over_f(frequencies):
-    """Spectrum of background activity: power falls with the frequency from 1 Hz on.
+    """Spectrum of background activity: power falls with the 1.5th power of the frequency from 1 Hz on.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ def one_over_f(frequencies):
     Examples
     --------
     >>> from skeeg.datasets.waves import one_over_f
-    >>> float(one_over_f(4.0) / one_over_f(16.0))
-    2.0
+    >>> float(one_over_f(1.0) / one_over_f(16.0))
+    8.0
     """
-    return 1 / np.sqrt(np.maximum(frequencies, 1.0))
+    return np.maximum(frequencies, 1.0) ** -0.75
 
 
 def broad(frequencies):
