@@ -115,6 +115,7 @@ def _classical(name):
 def _network(name, checkpoint, random_state):
     """List the steps of a network: trials at its rate, of a length it takes, the network itself."""
     from .networks import baseline_network
+    from .training import NetworkClassifier
 
     entry = baseline_network(name)
     steps = []
@@ -123,16 +124,8 @@ def _network(name, checkpoint, random_state):
     if entry.multiple > 1:
         steps.append(PadToMultiple(entry.multiple))
     settings = {"network": entry.network, "network_params": dict(entry.parameters) or None}
-    if name in PRETRAINED:
-        from .pretrained import PretrainedNetworkClassifier
-
-        return [
-            *steps,
-            PretrainedNetworkClassifier(**settings, **_LARGE, checkpoint=checkpoint, random_state=random_state),
-        ]
-    from .training import NetworkClassifier
-
-    return [*steps, NetworkClassifier(**settings, **_SMALL, random_state=random_state)]
+    recipe = _LARGE if name in PRETRAINED else _SMALL
+    return [*steps, NetworkClassifier(**settings, **recipe, checkpoint=checkpoint, random_state=random_state)]
 
 
 class Recording(EEGTransformer):

@@ -21,6 +21,26 @@ class _InPieces:
 
     memory = None  # trials loaded last, shared by the evaluations of one run
 
+    def load(self, dataset, subjects, name, pipeline, process_pipeline):
+        """Load the trials that `compute` will need, so that trouble with data is told from trouble with a pipeline.
+
+        Parameters
+        ----------
+        dataset, subjects, name, pipeline, process_pipeline
+            As in `compute`.
+
+        Returns
+        -------
+        X : EEGArray or ndarray
+            Trials.
+        y : ndarray
+            Labels.
+        metadata : DataFrame
+            Subject, session and run of each trial.
+        """
+        wanted = dataset.subject_list if self._needs_all_subjects else subjects
+        return self._load_data(dataset, {name: pipeline}, process_pipeline, None, wanted)
+
     def compute(self, dataset, subjects, name, pipeline, process_pipeline, param_grid):
         """Evaluate one pipeline on some subjects.
 

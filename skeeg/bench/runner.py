@@ -87,7 +87,8 @@ def run(
         device=device, paradigm=paradigm, out=out, command=call_text(run, given),
     ).run(overwrite=overwrite, progress=progress)  # fmt: skip
     if outcome.failures and not len(outcome.table):
-        raise RuntimeError(f"Every pipeline failed. {outcome.failures[0]['pipeline']}: {outcome.failures[0]['error']}")
+        first = outcome.failures[0]
+        raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
     for name, message in outcome.failed().items():
         warnings.warn(f"{name} failed: {message}", stacklevel=2)
     return outcome.table
@@ -140,7 +141,9 @@ class Benchmark:
         self.seeds = [int(seed) for seed in seeds]
         self.jobs, self.device, self.command = jobs, device, command
         self.folder = BenchFolder(out)
-        self.memory = {}
+        self.across = self.evaluation.startswith("cross-subject")
+        self.memory = {}  # trials loaded last
+        self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
         self.process_pipeline = self.paradigm.make_process_pipelines(self.dataset)[0]
 
@@ -155,7 +158,7 @@ class Benchmark:
             raise ValueError(f"dataset: {code} does not fit the paradigm {type(self.paradigm).__name__}.")
         if evaluation == "cross-session" and self.dataset.n_sessions < 2:
             raise ValueError(f"evaluation: {evaluation} needs at least two sessions, but {code} has one.")
-        if evaluation.startswith("cross-subject") and len(subjects) < 2:
+        if self.across and len(subjects) < 2:
             raise ValueError(f"evaluation: {evaluation} needs at least two subjects, got {subjects}.")
 
     def run(self, overwrite=False, progress=True):
@@ -193,13 +196,19 @@ class Benchmark:
 
     def _open(self, overwrite):
         """Pair each pipeline and seed with the MOABB evaluation that keeps its results."""
-        self.units = {}
+        from moabb.analysis.results import get_pipeline_digest
+
+        self.units, kept = {}, {}
         class_name, mode, _ = EVALUATIONS[self.evaluation]
         for seed in self.seeds:
             for name, pipeline in self.pipelines.items():
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
                 options = {"suffix": self._suffix(name, seed, mode)} | ({"cs_mode": mode} if mode else {})
                 evaluation = self._open_evaluation(class_name, random_state=seed, **options)
+                place = evaluation.results.filepath, get_pipeline_digest(self.process_pipeline, pipeline)
+                if place in kept:
+                    raise ValueError(f"pipelines: {kept[place]} and {name} are the same; leave one out.")
+                kept[place] = name
                 if overwrite:
                     _forget(evaluation.results, {name: pipeline}, self.process_pipeline, self.dataset)
                 self.units[name, seed] = pipeline, evaluation
@@ -243,8 +252,7 @@ class Benchmark:
                 {key[0]: pipeline}, self.dataset, one, self.process_pipeline)]
             for key, (pipeline, evaluation) in self.units.items()
         }  # fmt: skip
-        across = self.evaluation.startswith("cross-subject")
-        size = _n_jobs(self.jobs) if across else 1  # across subjects, one subject is one fold
+        size = _n_jobs(self.jobs) if self.across else 1  # across subjects, one subject is one fold
         return [
             Piece(name, seed, wanted, pipeline, evaluation, self.grids.get(name))
             for start in range(0, len(subjects), size)
@@ -260,14 +268,7 @@ class Benchmark:
         with tqdm(pieces, disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
             for piece in bar:
                 bar.set_description(f"{piece.name}, subject {', '.join(map(str, piece.subjects))}")
-                try:
-                    results = piece.evaluation.compute(
-                        self.dataset, piece.subjects, piece.name, piece.pipeline, self.process_pipeline, piece.grid
-                    )
-                    self._describe_data(piece, outcome.entry)
-                except Exception as error:  # whatever a pipeline raises, the others go on
-                    outcome.failures.append(_failure(piece, error))
-                    results = []
+                results = self._compute_piece(piece, outcome)
                 if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
                     raise KeyboardInterrupt
                 if results:
@@ -276,6 +277,25 @@ class Benchmark:
                     if time.perf_counter() - written > _WRITE_EVERY:
                         self._write(outcome)
                         written = time.perf_counter()
+
+    def _compute_piece(self, piece, outcome):
+        """Rows of one piece; none, and a note, where its data cannot be read or its pipeline fails."""
+        if any(subject in self.unreadable for subject in piece.subjects):
+            return []
+        asked = self.dataset, piece.subjects, piece.name, piece.pipeline, self.process_pipeline
+        try:
+            X, y, _ = piece.evaluation.load(*asked)
+        except Exception as error:  # damaged files raise anything; the other subjects go on
+            outcome.failures.append(_failure(piece, error, name="The data"))
+            self.unreadable.update(self.dataset.subject_list if self.across else piece.subjects)
+            return []
+        try:
+            results = piece.evaluation.compute(*asked, piece.grid)
+        except Exception as error:  # whatever a pipeline raises, the others go on
+            outcome.failures.append(_failure(piece, error))
+            return []
+        self._describe_data(piece, X, y, outcome.entry)
+        return results
 
     def _describe_run(self, pieces):
         """Collect what the report says about this run."""
@@ -322,9 +342,8 @@ class Benchmark:
                 notes[name]["grid"] = {key: list(map(str, values)) for key, values in self.grids[name].items()}
         return notes
 
-    def _describe_data(self, piece, entry):
+    def _describe_data(self, piece, X, y, entry):
         """Note the shape of the trials and the size of the network, once."""
-        X, y, _ = self.memory["loaded"]
         entry |= {"n_channels": int(X.shape[1]), "n_times": int(X.shape[2]), "sfreq": getattr(X, "sfreq", None)}
         notes = entry["pipelines"][piece.name]
         if "n_parameters" not in notes:
@@ -404,11 +423,11 @@ def _forget(results, pipelines, process_pipeline, dataset):
                 del group[dataset.code]
 
 
-def _failure(piece, error):
+def _failure(piece, error, name=None):
     """Note the failure of a piece in types JSON knows."""
     text = "".join(traceback.format_exception(error))
     return {
-        "pipeline": piece.name,
+        "pipeline": name or piece.name,
         "seed": piece.seed,
         "subjects": [str(subject) for subject in piece.subjects],
         "error": f"{type(error).__name__}: {error}",

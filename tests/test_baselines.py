@@ -1,0 +1,214 @@
+import mne
+import numpy as np
+import pytest
+import yaml
+from moabb.analysis.results import get_string_rep
+from moabb.datasets.fake import FakeDataset
+from moabb.paradigms import LeftRightImagery
+from moabb.pipelines.utils import create_pipeline_from_config
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skeeg.bench
+from skeeg.array import make_domains, make_eeg
+from skeeg.baselines import (
+    CLASSICAL,
+    PRETRAINED,
+    FilterBankCSP,
+    PadToMultiple,
+    Recording,
+    TrialCovariances,
+    baseline,
+    baseline_names,
+)
+from skeeg.bench.catalogue import PIPELINE_FOLDER, pipeline_files
+from skeeg.networks import BASELINE_NETWORKS
+
+NAMES = ("C3", "C4", "FC3", "FC4")
+# The large networks, small enough for a test: the pipeline around them is what is tested here.
+SMALL = {
+    "BIOT": {"embed_dim": 16, "num_heads": 2, "num_layers": 1},
+    "BENDR": {"encoder_h": 16, "contextualizer_hidden": 32, "transformer_layers": 1, "transformer_heads": 2},
+    "LaBraM": {"embed_dim": 40, "num_heads": 2, "num_layers": 1},
+    "CBraMod": {"n_layer": 1},
+    "EEGPT": {"embed_dim": 32, "depth": 1, "num_heads": 2},
+}
+
+
+def quick(name):
+    """Baseline that trains for one epoch."""
+    pipeline = baseline(name)
+    if name in CLASSICAL:
+        return pipeline
+    network_params = (pipeline[-1].network_params or {}) | SMALL.get(name, {})
+    return pipeline.set_params(
+        networkclassifier__max_epochs=1, networkclassifier__network_params=network_params or None,
+        networkclassifier__device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trials():
+    rng = np.random.default_rng(0)
+    y = np.repeat(["left", "right"], 8)
+    X = rng.standard_normal((16, 4, 250)) * 10
+    X[y == "left", 0] *= 3
+    return make_eeg(X, NAMES, 250.0, make_domains(16, subject=7)), y
+
+
+def test_the_names_are_those_of_the_comparison():
+    assert len(baseline_names()) == 17
+    assert set(baseline_names()) - set(CLASSICAL) == set(BASELINE_NETWORKS)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", baseline_names())
+def test_every_baseline_takes_whatever_holds_eeg(name, trials):
+    X, y = trials
+    info = mne.create_info(list(NAMES), 250.0, "eeg")
+    epochs = mne.EpochsArray(np.asarray(X) * 1e-6, info, verbose="error")
+    fitted = quick(name).set_params(**_seed(name)).fit(X, y)
+    expected = fitted.predict(X)
+    assert set(expected) <= {"left", "right"}
+    np.testing.assert_array_equal(fitted.predict(epochs), expected)
+    np.testing.assert_array_equal(fitted.predict([epochs[i] for i in range(len(epochs))]), expected)
+    if name in CLASSICAL:  # the factor of three is theirs; a network sees one epoch
+        assert np.mean(expected == y) > 0.8
+
+
+def _seed(name):
+    return {} if name in CLASSICAL else {"networkclassifier__random_state": 0}
+
+
+@pytest.mark.parametrize("name", ["FBCSP+LDA", "MDM"])
+def test_plain_arrays_are_told_their_rate(name, trials):
+    X, y = trials
+    plain = np.asarray(X)
+    expected = baseline(name).fit(X, y).predict(X)
+    np.testing.assert_array_equal(baseline(name, sfreq=250).fit(plain, y).predict(plain), expected)
+    np.testing.assert_array_equal(baseline(name).fit(plain, y).predict(plain), expected)
+
+
+def test_alignment_comes_first_and_sees_the_subjects(trials):
+    X, y = trials
+    pipeline = baseline("FBCSP+LDA", align=True)
+    assert [name for name, _ in pipeline.steps][:2] == ["recording", "euclideanalignment"]
+    aligned = pipeline.fit(X, y)[:2].transform(X)
+    mean = np.mean([x @ x.T / x.shape[1] for x in np.asarray(aligned) - np.asarray(aligned).mean(2, keepdims=True)], 0)
+    np.testing.assert_allclose(mean, np.eye(4), atol=0.01)
+
+
+def test_networks_see_the_rate_they_are_made_for(trials):
+    X, y = trials
+    slow = make_eeg(np.asarray(X), NAMES, 125.0)
+    fitted = quick("ShallowConv").fit(slow, y)
+    assert fitted[-1].n_times_in_ == 500 and fitted[-1].sfreq_in_ == 250
+
+
+@pytest.mark.parametrize("name", [name for name, entry in BASELINE_NETWORKS.items() if name not in PRETRAINED])
+def test_parameter_counts_of_the_comparison(name):
+    rng = np.random.default_rng(0)
+    X, y = make_eeg(rng.standard_normal((4, 16, 1000)), sfreq=250.0), np.arange(4) % 2
+    module = quick(name).fit(X, y)[-1].module_
+    count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    entry = BASELINE_NETWORKS[name]
+    assert count == entry.trainable
+    if entry.reproduced:
+        assert round(count / 1000, 1) == pytest.approx(entry.published / 1000, abs=0.051)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_networks_with_published_weights_say_when_they_start_without(name, trials):
+    with pytest.warns(UserWarning, match="starts from scratch, without its published weights"):
+        quick(name).fit(*trials)
+
+
+def test_a_checkpoint_is_for_networks_that_have_one():
+    assert baseline("BIOT", checkpoint="biot.pt")[-1].checkpoint == "biot.pt"
+    with pytest.raises(ValueError, match="EEGNet has no published weights"):
+        baseline("EEGNet", checkpoint="eegnet.pt")
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="'EEGnet' is no baseline. Nearest: EEGNet"):
+        baseline("EEGnet")
+
+
+# YAML
+
+
+@pytest.mark.parametrize("name", baseline_names())
+def test_the_yaml_file_of_a_baseline_is_the_baseline(name):
+    content = pipeline_files()[name]
+    built = create_pipeline_from_config(content["pipeline"])
+    assert get_string_rep(built) == get_string_rep(baseline(name))
+    assert content["description"] and content["citations"]
+    assert content["paradigms"] == ["LeftRightImagery", "MotorImagery"]
+
+
+def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
+    for path in PIPELINE_FOLDER.glob("*.yml"):
+        for step in yaml.safe_load(path.read_text())["pipeline"]:
+            assert not {"optimizer", "callbacks"} & set(step.get("parameters", {})), path.name
+
+
+# All baselines through all evaluations
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", baseline_names())
+def test_every_baseline_through_every_evaluation(name, tmp_path):
+    dataset = FakeDataset(
+        ["left_hand", "right_hand"], n_subjects=2, n_sessions=2, n_runs=1, seed=3, duration=26, n_events=12, sfreq=100,
+        channels=("C3", "C4"),
+    )  # fmt: skip
+    for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
+        table = skeeg.bench.run(
+            dataset, evaluation, {name: clone(quick(name))}, out=tmp_path, progress=False,
+            subjects=None if evaluation == "cross-subject" else [1], paradigm=LeftRightImagery(tmin=0, tmax=1.1),
+        )  # fmt: skip
+        assert table.score.notna().all() and len(table) >= 2
+
+
+# Steps
+
+
+@parametrize_with_checks([Recording(), PadToMultiple(), TrialCovariances(), FilterBankCSP(((8, 12),), sfreq=250.0)])
+def test_steps_pass_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("n_times", "n_out"), [(400, 400), (401, 400), (419, 400), (420, 600), (150, 200), (599, 600)])
+def test_padding_reaches_a_multiple(n_times, n_out):
+    X = make_eeg(np.random.default_rng(0).standard_normal((2, 3, n_times)), sfreq=200.0)
+    out = PadToMultiple(200).fit_transform(X)
+    n_kept = min(n_times, n_out)
+    assert out.shape == (2, 3, n_out) and out.sfreq == 200
+    np.testing.assert_array_equal(np.asarray(out)[..., :n_kept], np.asarray(X)[..., :n_kept])
+    assert not np.asarray(out)[..., n_kept:].any()
+
+
+def test_recording_speaks_only_for_trials_that_do_not_speak():
+    plain = np.zeros((2, 2, 10))
+    step = Recording(sfreq=100.0, ch_names=("C3", "C4"))
+    assert step.fit_transform(plain).ch_names == ("C3", "C4")
+    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
+    assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256
+
+
+def test_covariances_are_those_of_pyriemann():
+    from pyriemann.estimation import Covariances
+
+    X = np.random.default_rng(0).standard_normal((5, 3, 100))
+    np.testing.assert_allclose(TrialCovariances("lwf").fit_transform(X), Covariances("lwf").transform(X))
+
+
+def test_filter_bank_csp_is_csp_on_each_band(trials):
+    from skeeg.filtering import BandPass
+    from skeeg.spatial import CSP
+
+    X, y = trials
+    bands = ((8, 12), (20, 28))
+    parts = [CSP(n_components=2).fit_transform(BandPass(*band).fit_transform(X), y) for band in bands]
+    features = FilterBankCSP(bands, n_components=2).fit(X, y).transform(X)
+    np.testing.assert_allclose(features, np.concatenate(parts, axis=1), rtol=1e-9)

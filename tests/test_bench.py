@@ -1,0 +1,576 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from moabb import evaluations as moabb_evaluations
+from moabb.datasets.fake import FakeDataset
+from moabb.evaluations.protocols import CrossSubjectMode
+from moabb.paradigms import LeftRightImagery
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import make_pipeline
+
+import skeeg.bench
+from skeeg.array import EEGArray
+from skeeg.baselines import TrialCovariances, baseline
+from skeeg.bench import catalogue, evaluation, runner
+from skeeg.bench.folder import BenchFolder
+from skeeg.bench.report import write_report
+from skeeg.bench.statistics import compare, subject_scores, summarise
+
+SCORE = ["pipeline", "subject", "session", "seed", "score"]
+
+
+class LogVariance(ClassifierMixin, BaseEstimator):
+    """Ridge regression on log variances; what it does in fit can be disturbed."""
+
+    seen = []  # what fit was given, where a test looks
+
+    def __init__(self, C=1.0, trouble=None, random_state=None):
+        self.C = C
+        self.trouble = trouble
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        type(self).seen.append(X)
+        if self.trouble == "error":
+            raise ValueError("no good")
+        if self.trouble == "interrupt":
+            raise KeyboardInterrupt
+        if self.trouble == "swallow" and len(self.seen) == 3:  # as skorch does: Ctrl-C ends the training, not the run
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            except KeyboardInterrupt:
+                pass
+        features, self.classes_ = self.features(X), np.unique(y)
+        gram = features.T @ features + np.eye(features.shape[1]) / self.C
+        self.weights_ = np.linalg.solve(gram, features.T @ np.where(y == self.classes_[1], 1.0, -1.0))
+        return self
+
+    def features(self, X):
+        return np.column_stack([np.log(np.var(np.asarray(X), axis=2)), np.ones(len(X))])
+
+    def decision_function(self, X):
+        return self.features(X) @ self.weights_
+
+    def predict(self, X):
+        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen():
+    LogVariance.seen = []
+
+
+def make_dataset(n_subjects=3, n_sessions=1):
+    return FakeDataset(
+        ["left_hand", "right_hand"], n_subjects=n_subjects, n_sessions=n_sessions, n_runs=1, seed=7, duration=44,
+        n_events=20, sfreq=80,
+    )  # fmt: skip
+
+
+def run(out, pipelines=None, dataset=None, **options):
+    pipelines = {"LogVar": LogVariance(), "CSP+LDA": baseline("CSP+LDA")} if pipelines is None else pipelines
+    options = {"evaluation": "within-session", "progress": False} | options
+    return skeeg.bench.run(make_dataset() if dataset is None else dataset, pipelines=pipelines, out=out, **options)
+
+
+def benchmark(out, pipelines, **options):
+    defaults = {"param_grid": None, "subjects": None, "seeds": [0], "jobs": 1, "device": None, "paradigm": None}
+    made = runner.Benchmark(make_dataset(), "within-session", pipelines, out=out, command="x", **(defaults | options))
+    return made.run(progress=False)
+
+
+# Scores
+
+
+@pytest.mark.parametrize(
+    "name", ["within-session", "cross-session", "cross-subject", "cross-subject:train_and_target_unlabeled_20p"]
+)
+def test_scores_are_those_of_moabb(name, tmp_path):
+    pipelines = {"CSP+LDA": baseline("CSP+LDA"), "LogVar": LogVariance()}
+    table = run(tmp_path / "ours", pipelines, make_dataset(2, 2), evaluation=name)
+    class_name, mode, _ = catalogue.EVALUATIONS[name]
+    theirs = getattr(moabb_evaluations, class_name)(
+        LeftRightImagery(), [make_dataset(2, 2)], random_state=0, hdf5_path=str(tmp_path / "theirs"),
+        **({"cs_mode": mode} if mode else {}),
+    ).process({name: evaluation.set_seed_and_device(one, 0, None) for name, one in pipelines.items()})  # fmt: skip
+    keys = ["pipeline", "subject", "session"]
+    ours, theirs = (one.set_index(keys).sort_index()["score"] for one in (table, theirs))
+    pd.testing.assert_series_equal(ours, theirs, rtol=1e-6)
+
+
+def test_within_subject_scores_do_not_depend_on_the_other_subjects(tmp_path):
+    options = {"pipelines": {"LogVar": LogVariance()}, "dataset": make_dataset(3, 2), "evaluation": "within-subject"}
+    alone, together = run(tmp_path / "a", subjects=[2], **options), run(tmp_path / "b", **options)
+    pd.testing.assert_frame_equal(alone[SCORE], together[together.subject == "2"][SCORE].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.EVALUATIONS))
+def test_every_evaluation_gives_a_score_for_every_subject(name, tmp_path):
+    table = run(tmp_path, {"aligned": baseline("CSP+LDA", align=True)}, make_dataset(2, 2), evaluation=name)
+    assert sorted(table.subject.unique()) == ["1", "2"]
+    assert table.score.between(0, 1).all()
+    assert (table.evaluation == name).all()
+
+
+def test_evaluations_name_every_protocol_of_moabb():
+    modes = {mode for _, mode, _ in catalogue.EVALUATIONS.values() if mode}
+    assert modes == {mode.value for mode in CrossSubjectMode}
+
+
+def test_trials_reach_the_pipelines_with_their_identity(tmp_path):
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[2])
+    X = LogVariance.seen[0]
+    assert isinstance(X, EEGArray)
+    assert (X.ch_names, X.sfreq) == (("C3", "Cz", "C4"), 80.0)
+    assert set(X.domains["subject"]) == {"2"}
+    assert 5 < np.std(X) < 50  # microvolts: the noise is made of 20
+
+
+def test_seeds_repeat_everything_with_other_folds_and_other_states(tmp_path):
+    table = run(tmp_path, seeds=[0, 5])
+    assert sorted(table.seed.unique()) == [0, 5]
+    scores = table.pivot(index=["pipeline", "subject", "session"], columns="seed", values="score")
+    assert (scores[0] != scores[5]).mean() > 0.5
+    assert evaluation.set_seed_and_device(LogVariance(), 5, None).random_state == 5
+    assert evaluation.set_seed_and_device(LogVariance(random_state=1), 5, None).random_state == 1
+    one = run(tmp_path / "one", seeds=[5])
+    pd.testing.assert_frame_equal(one[SCORE], table[table.seed == 5][SCORE].reset_index(drop=True))
+
+
+def test_device_is_set_where_a_step_has_one():
+    pytest.importorskip("torch")
+    made = evaluation.set_seed_and_device(baseline("EEGNet"), 0, "cpu")
+    assert made[-1].device == "cpu" and baseline("EEGNet")[-1].device == "auto"
+
+
+def test_several_jobs_give_the_same_scores(tmp_path):
+    import joblib
+
+    one = run(tmp_path / "one", evaluation="cross-subject")
+    with joblib.parallel_config(backend="threading"):
+        two = run(tmp_path / "two", evaluation="cross-subject", jobs=2)
+    pd.testing.assert_frame_equal(one[SCORE], two[SCORE])
+
+
+# What is computed, and what is not computed again
+
+
+def counting(monkeypatch):
+    calls = []
+    compute = evaluation._InPieces.compute
+
+    def count(self, dataset, subjects, name, *rest):
+        calls.extend((name, subject) for subject in subjects)
+        return compute(self, dataset, subjects, name, *rest)
+
+    monkeypatch.setattr(evaluation._InPieces, "compute", count)
+    return calls
+
+
+def test_a_second_run_computes_nothing(tmp_path, monkeypatch):
+    first = run(tmp_path)
+    calls = counting(monkeypatch)
+    second = run(tmp_path)
+    assert calls == []
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_only_missing_pipelines_and_subjects_are_computed(tmp_path, monkeypatch):
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[1])
+    calls = counting(monkeypatch)
+    run(tmp_path)
+    assert sorted(calls) == [("CSP+LDA", 1), ("CSP+LDA", 2), ("CSP+LDA", 3), ("LogVar", 2), ("LogVar", 3)]
+
+
+def test_other_parameters_are_other_results(tmp_path, monkeypatch):
+    run(tmp_path, {"LogVar": LogVariance(C=1.0)})
+    calls = counting(monkeypatch)
+    run(tmp_path, {"LogVar": LogVariance(C=2.0)})
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "change", [{"subjects": [1, 2]}, {"param_grid": {"LogVar": {"C": [0.1, 1.0]}}}, {"seeds": [1]}]
+)
+def test_what_moabb_leaves_out_of_its_key_is_kept_apart(change, tmp_path, monkeypatch):
+    pipelines = {"LogVar": LogVariance()}
+    run(tmp_path, pipelines, evaluation="cross-subject")
+    calls = counting(monkeypatch)
+    run(tmp_path, pipelines, evaluation="cross-subject", **change)
+    assert len(calls) >= 2
+
+
+def test_overwrite_computes_again_and_leaves_the_others(tmp_path, monkeypatch):
+    run(tmp_path)
+    calls = counting(monkeypatch)
+    run(tmp_path, {"LogVar": LogVariance()}, overwrite=True)
+    assert len(calls) == 3
+    calls.clear()
+    run(tmp_path)
+    assert calls == []
+
+
+def test_pipelines_of_earlier_runs_stay_in_the_report(tmp_path):
+    run(tmp_path, {"LogVar": LogVariance()})
+    run(tmp_path, {"CSP+LDA": baseline("CSP+LDA")})
+    assert set(BenchFolder(tmp_path).table().pipeline) == {"LogVar", "CSP+LDA"}
+    assert len(BenchFolder(tmp_path).runs()) == 1
+    text = (tmp_path / "report.md").read_text()
+    assert "LogVar" in text and "CSP+LDA" in text
+
+
+def test_a_grid_is_searched(tmp_path):
+    # without a penalty to speak of or with one that leaves nothing: the search has to choose
+    table = run(tmp_path, {"LogVar": LogVariance()}, param_grid={"LogVar": {"C": [1e-6, 1.0]}}, subjects=[1])
+    assert len(table) == 1
+    assert len(LogVariance.seen) > 5 * 2 * 3
+
+
+def test_the_same_pipeline_under_two_names(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="pipelines: A and B are the same"):
+        run(tmp_path, {"A": LogVariance(), "B": LogVariance()}, subjects=[1])
+    first = run(tmp_path, {"A": LogVariance()}, subjects=[1])
+    calls = counting(monkeypatch)
+    second = run(tmp_path, {"B": LogVariance()}, subjects=[1])
+    assert calls == [] and second.score.to_list() == first.score.to_list() and set(second.pipeline) == {"B"}
+
+
+# Trouble
+
+
+def test_one_failing_pipeline_does_not_take_the_others_down(tmp_path):
+    with pytest.warns(UserWarning, match="Bad failed: ValueError: no good"):
+        table = run(tmp_path, {"Bad": LogVariance(trouble="error"), "Good": LogVariance()})
+    assert set(table.pipeline) == {"Good"} and len(table) == 3
+    page = (tmp_path / "report.html").read_text()
+    assert "failed on subject 1, 2, 3: ValueError: no good" in page
+
+
+def test_nothing_but_failures_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="Nothing could be computed. Bad failed: ValueError: no good"):
+        run(tmp_path, {"Bad": LogVariance(trouble="error")})
+
+
+class Damaged(FakeDataset):
+    """A dataset with one recording that cannot be read."""
+
+    def _get_single_subject_data(self, subject):
+        if subject == 2:
+            raise OSError("sub-02.fif is damaged")
+        return super()._get_single_subject_data(subject)
+
+
+def test_one_damaged_recording_does_not_take_the_others_down(tmp_path):
+    damaged = make_dataset()
+    damaged.__class__ = Damaged
+    with pytest.warns(UserWarning, match="The data failed: .*sub-02.fif is damaged"):
+        table = run(tmp_path, dataset=damaged)
+    assert set(table.subject) == {"1", "3"} and set(table.pipeline) == {"LogVar", "CSP+LDA"}
+    with pytest.raises(RuntimeError, match="The data failed: .*sub-02.fif is damaged"):
+        run(tmp_path, dataset=damaged, evaluation="cross-subject")
+
+
+def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path):
+    pipelines = {"Good": LogVariance(), "Stop": LogVariance(trouble="interrupt")}
+    outcome = benchmark(tmp_path, pipelines)
+    assert outcome.interrupted
+    assert outcome.table[["pipeline", "subject"]].drop_duplicates().to_numpy().tolist() == [["Good", "1"]]
+    assert "The run was stopped" in (tmp_path / "report.html").read_text()
+    again = run(tmp_path, {"Good": LogVariance()})
+    pd.testing.assert_frame_equal(again[SCORE], run(tmp_path / "fresh", {"Good": LogVariance()})[SCORE])
+
+
+def test_a_fit_that_swallows_the_interrupt_is_not_recorded(tmp_path):
+    outcome = benchmark(tmp_path, {"Swallows": LogVariance(trouble="swallow")})
+    assert outcome.interrupted and len(outcome.table) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_corrupt_results_file_is_set_aside_and_rebuilt(tmp_path, capsys):
+    first = run(tmp_path, seeds=[0, 1])
+    (path,) = tmp_path.rglob("results_seed0.hdf5")
+    other = next(tmp_path.rglob("results_seed1.hdf5"))
+    kept = other.read_bytes()
+    path.write_bytes(b"not HDF5 at all")
+    second = run(tmp_path, seeds=[0, 1])
+    pd.testing.assert_frame_equal(first[SCORE], second[SCORE])
+    (aside,) = path.parent.glob("results_seed0.unreadable-*.hdf5")
+    assert aside.read_bytes() == b"not HDF5 at all"
+    assert aside.name in capsys.readouterr().out
+    assert other.read_bytes() == kept
+
+
+def test_a_results_file_cut_short_is_set_aside(tmp_path):
+    first = run(tmp_path)
+    path = next(tmp_path.rglob("results_seed0.hdf5"))
+    path.write_bytes(path.read_bytes()[:-500])
+    pd.testing.assert_frame_equal(first[SCORE], run(tmp_path)[SCORE])
+
+
+def test_a_failed_write_leaves_the_results_file_as_it_was(tmp_path):
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[1])
+    path = next(tmp_path.rglob("results_seed0.hdf5"))
+    before = path.read_bytes()
+    results = type("Results", (), {"filepath": str(path)})()
+    with pytest.raises(OSError, match="disk"), evaluation._replacing(results):
+        with open(results.filepath, "ab") as file:
+            file.write(b"half a row")
+        raise OSError("disk full")
+    assert path.read_bytes() == before and results.filepath == str(path)
+    assert not list(path.parent.glob("*.new"))
+
+
+def test_corrupt_settings_are_set_aside(tmp_path):
+    run(tmp_path)
+    (tmp_path / "runs.json").write_text("{")
+    run(tmp_path)
+    assert len(json.loads((tmp_path / "runs.json").read_text())) == 1
+    assert len(list(tmp_path.glob("runs.unreadable-*.json"))) == 1
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path):
+    with BenchFolder(tmp_path).locked(), pytest.raises(RuntimeError, match="another run is writing"):
+        run(tmp_path)
+
+
+KILLED = """
+    import sys
+    from moabb.datasets.fake import FakeDataset
+    import skeeg.bench
+    from skeeg.spatial import CSP
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    dataset = FakeDataset(["left_hand", "right_hand"], n_subjects=4, n_sessions=1, n_runs=1, seed=7, duration=44,
+                          n_events=20, sfreq=80)
+    forest = make_pipeline(CSP(), RandomForestClassifier(n_estimators=5))  # chance decides, so the seed matters
+    pipelines = {"CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()), "CSP+forest": forest}
+    skeeg.bench.run(dataset, pipelines=pipelines, out=sys.argv[1], progress=False).to_csv(sys.argv[1] + "/table.csv")
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_table(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(KILLED))
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, str(script), str(out)], env=os.environ | {"PYTHONHASHSEED": "1"})
+    file = out / "results" / "LeftRightImagery" / "WithinSessionEvaluation" / "results_seed0.hdf5"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if file.is_file() and file.stat().st_size > 5000:  # the first piece is in, the others are not
+            break
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and not (out / "table.csv").exists()
+    source = textwrap.dedent(KILLED).replace("sys.argv[1]", "OUT")
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        exec(source, {"OUT": str(tmp_path / name)})
+    killed, whole = (pd.read_csv(tmp_path / name / "table.csv") for name in ("killed", "whole"))
+    pd.testing.assert_frame_equal(killed[SCORE], whole[SCORE])
+    assert 0 < next(iter(BenchFolder(out).runs().values()))["reused"] < 8
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pipelines": ["CSP+LAD"]}, "pipelines: 'CSP\\+LAD' is not known. Did you mean 'CSP\\+LDA'"),
+        ({"dataset": "BNCI2014_01"}, "dataset: 'BNCI2014_01' is not known. Did you mean .*'BNCI2014_001'"),
+        ({"evaluation": "within-sesion"}, "evaluation: 'within-sesion' is not known. Did you mean 'within-session'"),
+        ({"evaluation": "cross-subject:train_trialwyse"}, "Did you mean 'cross-subject:train_trialwise'"),
+        ({"subjects": [1, 9]}, "subjects: '9' is not known. Known: 1, 2, 3"),
+        ({"param_grid": {"LogVr": {}}}, "param_grid: 'LogVr' is not known. Did you mean 'LogVar'"),
+        ({"param_grid": {"LogVar": {"c": [1]}}}, "param_grid of LogVar: 'c' is not known. Did you mean 'C'"),
+        ({"param_grid": "none.yml"}, "none.yml: there is no such file"),
+        ({"pipelines": {}}, "pipelines: none given"),
+        ({"seeds": [1, 1]}, "seeds: expected different integers"),
+    ],
+)
+def test_wrong_names_are_told_apart(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "out", **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluations_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs at least two sessions"):
+        run(tmp_path, dataset=make_dataset(n_sessions=1), evaluation="cross-session")
+    with pytest.raises(ValueError, match="needs at least two subjects"):
+        run(tmp_path, evaluation="cross-subject", subjects=[1])
+
+
+def test_classes_choose_the_paradigm():
+    four = FakeDataset(["left_hand", "right_hand", "feet", "tongue"], n_subjects=1)
+    hands = catalogue.get_paradigm(four, classes=["right_hand", "left_hand"], band=(4, 40))
+    assert type(hands).__name__ == "LeftRightImagery" and hands.filters == [[4, 40]]
+    everything = catalogue.get_paradigm(four)
+    assert sorted(everything.used_events(four)) == sorted(four.event_id) and everything.scoring == "accuracy"
+    with pytest.raises(ValueError, match="Did you mean 'feet'"):
+        catalogue.get_paradigm(four, classes=["foot", "tongue"])
+
+
+# YAML
+
+
+def yaml_file(folder, name="Mine", step="TrialCovariances", more=""):
+    path = folder / f"{name}.yml"
+    path.write_text(
+        f"name: {name}\nparadigms: [LeftRightImagery]\npipeline:\n  - name: {step}\n    from: skeeg.baselines\n"
+        f"  - name: MDM\n    from: pyriemann.classification\n{more}"
+    )
+    return path
+
+
+def test_pipelines_come_from_files_and_folders(tmp_path):
+    one = yaml_file(tmp_path)
+    yaml_file(tmp_path, "Other", more="param_grid:\n  trialcovariances__estimator: [oas, lwf]\n")
+    estimators, grids = catalogue.get_pipelines([one, "MDM"])
+    assert list(estimators) == ["Mine", "MDM"] and isinstance(estimators["Mine"][0], TrialCovariances)
+    estimators, grids = catalogue.get_pipelines(tmp_path)
+    assert list(estimators) == ["Mine", "Other"] and set(grids) == {"Other"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not a YAML file"),
+        ("- 1", "expected a mapping"),
+        ("name: A", "needs pipeline"),
+        ("name: A\npipeline:\n  - name: Nothing\n    from: skeeg.baselines\n", "cannot be built"),
+    ],
+)
+def test_a_bad_file_is_named(text, message, tmp_path):
+    path = tmp_path / "bad.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        catalogue.get_pipelines([path])
+    assert "bad.yml" in str(error.value)
+
+
+def test_moabb_benchmark_reads_our_files(tmp_path):
+    from moabb import benchmark as moabb_benchmark
+
+    folder = tmp_path / "pipelines"
+    folder.mkdir()
+    for name in ("csp_lda", "mdm"):
+        (folder / f"{name}.yml").write_text((catalogue.PIPELINE_FOLDER / f"{name}.yml").read_text())
+    table = moabb_benchmark(
+        pipelines=str(folder), evaluations=["WithinSession"], paradigms=["LeftRightImagery"],
+        include_datasets=[make_dataset(n_subjects=1, n_sessions=1)], results=str(tmp_path / "results"),
+        output=str(tmp_path / "output"), n_jobs=1,
+    )  # fmt: skip
+    assert set(table.pipeline) == {"CSP+LDA", "MDM"}
+
+
+# Statistics and report
+
+
+def fake_table(n_subjects=8, names=("A", "B", "C"), seeds=(0,)):
+    rng = np.random.default_rng(0)
+    rows = [
+        (name, str(s), str(session), seed, 0.6 + 0.1 * i + 0.02 * s + 0.05 * rng.standard_normal())
+        for i, name in enumerate(names)
+        for s in range(n_subjects)
+        for session in range(2)
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows, columns=SCORE).assign(dataset="D", time=1.5, run="x")
+
+
+def test_comparisons_are_those_of_moabb():
+    from moabb.analysis.meta_analysis import compute_dataset_statistics
+
+    table = fake_table()
+    ours = compare(table)
+    theirs = compute_dataset_statistics(table)
+    for one in theirs.itertuples():
+        if one.pipe1 != one.pipe2:
+            assert ours["p"].loc[one.pipe1, one.pipe2] == pytest.approx(one.p)
+            assert ours["effect"].loc[one.pipe1, one.pipe2] == pytest.approx(one.smd)
+    assert ours["pipelines"] == ["C", "B", "A"] and ours["n_subjects"] == 8
+
+
+def test_comparisons_of_many_subjects_repeat():
+    for n_subjects in (16, 25):
+        first, second = (compare(fake_table(n_subjects)) for _ in range(2))
+        pd.testing.assert_frame_equal(first["p"], second["p"])
+
+
+def test_spread_is_over_subjects():
+    table = fake_table(seeds=(0, 1))
+    scores = table[table.pipeline == "A"].groupby("subject").score.mean()
+    summary = summarise(table)
+    assert summary.loc["A", "mean"] == pytest.approx(scores.mean())
+    assert summary.loc["A", "sd"] == pytest.approx(np.std(scores, ddof=1))
+    per_seed = table[table.pipeline == "A"].groupby("seed").score.mean()
+    assert summary.loc["A", "seed_sd"] == pytest.approx(np.std(per_seed, ddof=1))
+    assert subject_scores(table).shape == (8, 3)
+
+
+def test_pipelines_with_few_subjects_are_left_out_of_comparisons():
+    table = fake_table()
+    table = table[(table.pipeline != "A") | table.subject.isin(["0", "1"])]
+    table = table[(table.pipeline != "B") | (table.subject != "7")]
+    comparisons = compare(table)
+    assert comparisons["left_out"] == ["A"] and comparisons["n_subjects"] == 7
+    assert compare(table[table.pipeline == "A"])["p"] is None
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    pipelines = {"LogVar": LogVariance(), "A<b>&": LogVariance(C=2.0), "MDM": baseline("MDM")}
+    run(folder, pipelines)
+    return folder
+
+
+def test_report_is_one_file_without_network_or_script(report):
+    page = (report / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)\s*=|@import|url\(|<script", page)
+    assert len(page) < 100_000
+    assert "A&lt;b&gt;&amp;" in page and "A<b>" not in page
+
+
+def test_report_shows_every_subject_and_its_origin(report):
+    page = (report / "report.html").read_text()
+    assert page.count("<circle") == 9
+    assert "skeeg.bench.run(" in page and "moabb 1." in page and "stroke-dasharray" in page
+    text = (report / "report.md").read_text()
+    table = BenchFolder(report).table()
+    mean = subject_scores(table)["MDM"].mean()
+    assert f"| MDM | {mean:.3f} |" in text
+    assert "one-sided p-value, paired over 3 subjects" in text
+
+
+def test_report_is_written_again_from_the_folder(report):
+    before = (report / "report.html").read_text()
+    (report / "report.html").unlink()
+    assert write_report(report).read_text() == before
+
+
+def test_report_of_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no benchmark in"):
+        write_report(tmp_path)
+
+
+def test_parameters_of_networks_are_counted(tmp_path):
+    pytest.importorskip("torch")
+    network = make_pipeline(*[step for _, step in baseline("EEGNet").steps])
+    X, y = np.random.default_rng(0).normal(size=(10, 16, 1000)), np.arange(10) % 2
+    assert evaluation.count_parameters(network, X, y) == 1858
+    assert evaluation.count_parameters(baseline("MDM"), X, y) is None
