@@ -252,6 +252,7 @@ def test_small_blocks_fall_back_to_calibration_then_to_the_sources():
     without = EuclideanAlignment(min_trials=4).fit(X, subjects=subjects)
     expected = EuclideanAlignment(on_unseen="source").fit(X, subjects=subjects).transform(target)
     np.testing.assert_array_equal(without.transform(target[:3]), expected[:3])
+    np.testing.assert_allclose(mean_cov(without.transform(target[:4])), np.eye(4), atol=1e-10)
     np.testing.assert_allclose(without.source_reference_, without.references_.mean(axis=0))
     given = EuclideanAlignment(min_trials=4).fit(X, subjects=subjects, X_target_unlabeled=target)
     np.testing.assert_allclose(given.transform(target[:1]), EuclideanAlignment().fit_transform(target)[:1], atol=1e-12)
