@@ -6,7 +6,68 @@ from ..base import BaseEEGClassifier, BaseEEGRegressor
 from .network import NetworkEstimator
 
 
-class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
+class _AnyNetwork(NetworkEstimator):
+    """What the two estimators around a network of one's choice share: their parameters."""
+
+    __metadata_request__fit = {"subjects": True}
+
+    def __init__(
+        self,
+        network="EEGNet",
+        network_params=None,
+        strategy="full",
+        checkpoint=None,
+        max_epochs=100,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        solver="adamw",
+        schedule="cosine",
+        loss=None,
+        validation=None,
+        validation_size=0.2,
+        patience=None,
+        scale="std",
+        precision="float32",
+        lora_rank=4,
+        kernels="auto",
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.network = network
+        self.network_params = network_params
+        self.strategy = strategy
+        self.checkpoint = checkpoint
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.solver = solver
+        self.schedule = schedule
+        self.loss = loss
+        self.validation = validation
+        self.validation_size = validation_size
+        self.patience = patience
+        self.scale = scale
+        self.precision = precision
+        self.lora_rank = lora_rank
+        self.kernels = kernels
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
+
+    def _criterion(self):
+        return self._default_loss if self.loss is None else self.loss
+
+
+class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     """Classifier around any network of braindecode, of skeeg, or of your own.
 
     Parameters
@@ -23,8 +84,8 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         layer of the file is not used.
     max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`.
-    loss : str or torch.nn.Module
-        ``"cross_entropy"``, or a module of (logits, class indices).
+    loss : str, torch.nn.Module or None
+        None is cross-entropy; else a name (`skeeg.training.train`), or a module of (logits, class indices).
     validation : {None, "trial", "subject"}
         Trials held out of the training to watch the loss on, and to stop by where ``patience`` is set. ``"subject"``
         never validates on a subject it trains on.
@@ -77,59 +138,7 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
     (20, 2)
     """
 
-    __metadata_request__fit = {"subjects": True}
-
-    def __init__(
-        self,
-        network="EEGNet",
-        network_params=None,
-        strategy="full",
-        checkpoint=None,
-        max_epochs=100,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adamw",
-        schedule="cosine",
-        loss="cross_entropy",
-        validation=None,
-        validation_size=0.2,
-        patience=None,
-        scale="std",
-        precision="float32",
-        lora_rank=4,
-        kernels="auto",
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.network = network
-        self.network_params = network_params
-        self.strategy = strategy
-        self.checkpoint = checkpoint
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
-        self.loss = loss
-        self.validation = validation
-        self.validation_size = validation_size
-        self.patience = patience
-        self.scale = scale
-        self.precision = precision
-        self.lora_rank = lora_rank
-        self.kernels = kernels
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
+    _default_loss = "cross_entropy"
 
     def fit(self, X, y, subjects=None):
         """Build the network for these trials and train it.
@@ -171,7 +180,7 @@ class NetworkClassifier(NetworkEstimator, BaseEEGClassifier):
         return odds / odds.sum(axis=1, keepdims=True)
 
 
-class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
+class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
     """Regressor around any network of braindecode, of skeeg, or of your own.
 
     Targets are standardised for the training and given back in their own units and shape.
@@ -180,8 +189,8 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
     ----------
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
-    loss : str or torch.nn.Module
-        ``"mse"``, ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
+    loss : str, torch.nn.Module or None
+        None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
     network_params, strategy, checkpoint, max_epochs, batch_size, learning_rate, weight_decay, solver, schedule
         As in `NetworkClassifier`.
     validation, validation_size, patience, scale, precision, lora_rank, kernels, ch_names, sfreq, device, random_state
@@ -205,59 +214,7 @@ class NetworkRegressor(NetworkEstimator, BaseEEGRegressor):
     (20, 2)
     """
 
-    __metadata_request__fit = {"subjects": True}
-
-    def __init__(
-        self,
-        network="EEGNet",
-        network_params=None,
-        strategy="full",
-        checkpoint=None,
-        max_epochs=100,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adamw",
-        schedule="cosine",
-        loss="mse",
-        validation=None,
-        validation_size=0.2,
-        patience=None,
-        scale="std",
-        precision="float32",
-        lora_rank=4,
-        kernels="auto",
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.network = network
-        self.network_params = network_params
-        self.strategy = strategy
-        self.checkpoint = checkpoint
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
-        self.loss = loss
-        self.validation = validation
-        self.validation_size = validation_size
-        self.patience = patience
-        self.scale = scale
-        self.precision = precision
-        self.lora_rank = lora_rank
-        self.kernels = kernels
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
+    _default_loss = "mse"
 
     def fit(self, X, y, subjects=None):
         """Build the network for these trials and train it.
