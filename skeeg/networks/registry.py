@@ -168,23 +168,33 @@ def channel_info(ch_names: Sequence[str]) -> list[dict]:
     >>> info[0]["ch_name"], info[1]["loc"].shape
     ('Fp1', (12,))
     """
-    import mne
-
-    montage = _standard_montage()
-    canonical = {name.lower(): name for name in montage.ch_names}
-    names = [canonical.get(name.lower(), name) for name in ch_names]
-    info = mne.create_info(names, 1.0, "eeg", verbose="error")
-    info.set_montage(montage, on_missing="ignore", verbose="error")
-    return info["chs"]
+    described = _standard_channels()
+    return [
+        _copy_channel(described[name.lower()]) if name.lower() in described else _unplaced(name) for name in ch_names
+    ]
 
 
 @functools.cache
-def _standard_montage():
+def _standard_channels() -> dict[str, dict]:
+    """Describe all electrodes of MNE's largest standard montage, by name in lower case."""
     import mne
 
     # The montage is called colin27_1005 from MNE 1.13 on.
-    names = mne.channels.get_builtin_montages()
-    return mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in names else "standard_1005")
+    known = mne.channels.get_builtin_montages()
+    montage = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in known else "standard_1005")
+    info = mne.create_info(montage.ch_names, 1.0, "eeg", verbose="error")
+    info.set_montage(montage, verbose="error")
+    return {channel["ch_name"].lower(): channel for channel in info["chs"]}
+
+
+def _copy_channel(channel: dict) -> dict:
+    return {**channel, "loc": channel["loc"].copy()}
+
+
+def _unplaced(name: str) -> dict:
+    import mne
+
+    return mne.create_info([name], 1.0, "eeg", verbose="error")["chs"][0]
 
 
 def required_signals(network: str | type[nn.Module]) -> tuple[str, ...]:
