@@ -165,5 +165,5 @@ def _by_path(path, folder):
 
 
 def _natural(label):
-    """Key that sorts 2 before 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", label) if part]
+    """Key that sorts 2 before 10, and 01 before 1."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", label) if part], label

@@ -103,7 +103,7 @@ def _join(epochs):
     data, rate = epochs.get_data(copy=True), epochs.info["sfreq"]
     n, _, length = data.shape
     ends = np.concatenate([data[1:, :, :1], data[-1:, :, -1:]])
-    blend = np.linspace(0, 1, _GAP + 2)[1:-1]
+    blend = np.clip(np.linspace(-0.5, 1.5, _GAP), 0, 1)  # flat in the unmarked margins, which filters see
     bridges = data[:, :, -1:] * (1 - blend) + ends * blend
     joined = np.concatenate([data, bridges], axis=2).transpose(1, 0, 2).reshape(data.shape[1], -1)
     raw = mne.io.RawArray(joined, epochs.info.copy(), verbose="error")
