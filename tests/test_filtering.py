@@ -67,7 +67,7 @@ def test_sklearn_checks(estimator, check):
 @pytest.mark.usefixtures("short_is_fine")
 @pytest.mark.parametrize(("method", "phase"), KINDS)
 @pytest.mark.parametrize("band", BANDS)
-@pytest.mark.parametrize("n_times", [1, 2, 5, 64, 265, 413, 640, 1001])
+@pytest.mark.parametrize("n_times", [1, 5, 265, 640, 1001])
 def test_band_pass_equals_mne(n_times, band, method, phase):
     X = trials(n_times)
     expected = mne.filter.filter_data(X, SFREQ, *band, method=method, phase=phase)
