@@ -27,7 +27,8 @@ def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
     Parameters
     ----------
     module : torch.nn.Module
-        Any network, skeeg's, braindecode's or the user's own. It is changed in place.
+        Any network, skeeg's, braindecode's or the user's own. It is changed in place. A part that brings its own fast
+        form, as a method ``skeeg_fast_forward`` beside ``forward``, uses it.
     kernels : {"auto", "fast", "plain"}
         ``"auto"`` uses a fast form where it pays at the shape at hand, ``"fast"`` wherever there is one, ``"plain"``
         restores the module's own layers.
@@ -109,6 +110,8 @@ def _restore(layer: nn.Module) -> None:
 
 def _form_of(layer: nn.Module) -> str | None:
     """Name of the fast form that a plain layer has."""
+    if hasattr(type(layer), "skeeg_fast_forward"):
+        return "own"
     if _is_combined(layer):
         return "combined"
     if isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward and find_runs(layer):
@@ -150,7 +153,13 @@ def _convolution_forward(self, x: Tensor) -> Tensor:
     return self._conv_forward(x, self.weight, self.bias) if y is None else y
 
 
+def _own_forward(self, *inputs):
+    """Fast form that a module brings itself, as a method ``skeeg_fast_forward``."""
+    return self.skeeg_fast_forward(*inputs)
+
+
 _FORWARDS: dict[str, Callable] = {
+    "own": _own_forward,
     "combined": _combined_forward,
     "sequential": _sequential_forward,
     "convolution": _convolution_forward,

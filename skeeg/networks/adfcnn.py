@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skeeg.networks.front_ends import front_end, usable
+
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.
     warnings.simplefilter("ignore", FutureWarning)
@@ -104,7 +106,25 @@ class _Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, 1, n_chans, n_times) to features (batch, n_filters, 1, n_tokens)."""
-        x = torch.cat([self.spatial_1(self.spectral_1(x)), self.spatial_2(self.spectral_2(x))], dim=3)
+        return self._attend(self.spatial_1(self.spectral_1(x)), self.spatial_2(self.spectral_2(x)))
+
+    def skeeg_fast_forward(self, x: Tensor) -> Tensor:
+        """Compute the same with each branch's convolutions together."""
+        first = self._branch(x, self.spectral_1, self.spatial_1, depthwise=True)
+        return self._attend(first, self._branch(x, self.spectral_2, self.spatial_2, depthwise=False))
+
+    def _branch(self, x: Tensor, spectral: nn.Sequential, spatial: nn.Sequential, depthwise: bool) -> Tensor:
+        (time, norm), space = spectral, spatial[0]
+        if not usable((spectral, time, norm, spatial, space), norm, x, linear=False):
+            return spatial(spectral(x))
+        weights = [(conv.constrained_weight(), conv.bias) for conv in (time, space)]
+        y = front_end(x[:, 0], weights[0], norm, weights[1], depthwise, time.pad).unsqueeze(2)
+        for layer in list(spatial)[1:]:
+            y = layer(y)
+        return y
+
+    def _attend(self, first: Tensor, second: Tensor) -> Tensor:
+        x = torch.cat([first, second], dim=3)
         tokens = x.squeeze(2).transpose(1, 2)
         q, k, v = (linear(tokens).transpose(1, 2) for linear in (self.w_q, self.w_k, self.w_v))
         scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(1, 2) / q.shape[-1] ** 0.5

@@ -8,6 +8,7 @@ modes count. Where a layer of the run carries hooks, or the input has another sh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from skeeg.networks.convolutions import merged_conv
 from skeeg.networks.layer_forms import is_plain_conv, margins
 from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
 
-__all__ = ["find_runs", "run_sequential"]
+__all__ = ["find_runs", "front_end", "run_sequential", "usable"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,32 +121,94 @@ def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tens
         return None
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     padding = margins(time, run.time_axis)
-    weight, bias = time.weight.flatten(1), time.bias
+    y = front_end(x, (time.weight, time.bias), norm, (space.weight, space.bias), run.depthwise, padding)
+    return y.unsqueeze(run.time_axis ^ 1)
+
+
+def front_end(
+    x: Tensor,
+    time: tuple[Tensor, Tensor | None],
+    norm: nn.BatchNorm2d | None,
+    space: tuple[Tensor, Tensor | None],
+    depthwise: bool,
+    padding: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Temporal convolution, batch norm and spatial convolution over all electrodes, computed together.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, C, T)
+        The recording. In training with a batch norm no gradient flows to it.
+    time : tuple of Tensor
+        Weight and bias (or None) of the temporal convolution, one input plane, F filters of K samples.
+    norm : torch.nn.BatchNorm2d or None
+        Batch norm of the F planes between the two; its running statistics are updated in training.
+    space : tuple of Tensor
+        Weight and bias (or None) of the spatial convolution, F planes in and S out.
+    depthwise : bool
+        Whether the spatial convolution treats each plane by itself (F groups), or mixes them (one group).
+    padding : tuple of int
+        Zeros before and after the time axis.
+
+    Returns
+    -------
+    Tensor, shape (batch, S, T')
+        What the layers give one after the other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> time, norm = torch.nn.Conv2d(1, 4, (1, 5), bias=False), torch.nn.BatchNorm2d(4)
+    >>> space = torch.nn.Conv2d(4, 8, (3, 1), groups=4)
+    >>> x = torch.randn(2, 3, 50)
+    >>> together = front_end(x, (time.weight, None), norm, (space.weight, space.bias), depthwise=True)
+    >>> torch.allclose(together, space(norm(time(x[:, None])))[:, :, 0], atol=1e-5)
+    True
+    """
+    weight, bias = time[0].flatten(1), time[1]
     if norm is not None:
         scale, bias = _normalise(norm, x, weight, bias, padding)
         weight = weight * scale[:, None]
-    if run.depthwise:
-        y = _depthwise(x, weight, bias, space, padding)
-    else:
-        y = merged_conv(x, weight, bias, space.weight, space.bias, padding=padding)
-    return y.unsqueeze(run.time_axis ^ 1)
+    if depthwise:
+        return _depthwise(x, weight, bias, space, padding)
+    return merged_conv(x, weight, bias, *space, padding=padding)
 
 
 def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
     """Whether the fast form gives what the layers give, for this input and in this state."""
-    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook():
-        return False
     if x.ndim != 4 or x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
         return False
     if x.shape[run.time_axis] + sum(margins(layers[0], run.time_axis)) < max(layers[0].kernel_size):
         return False
-    weight = layers[0].weight
-    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64):
+    return usable(layers, layers[1] if run.normed else None, x, linear=not (run.normed or run.depthwise))
+
+
+def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, linear: bool) -> bool:
+    """Whether layers can be computed together in their state.
+
+    Parameters
+    ----------
+    layers : sequence of torch.nn.Module
+        The layers. None of them runs by itself, so nobody may listen to one with a hook.
+    norm : torch.nn.BatchNorm2d or None
+        The batch norm among them. Its batch statistics are computed without a gradient for the input.
+    x : Tensor
+        Input of the first layer.
+    linear : bool
+        Whether the fast form is one plain convolution, which autocast knows how to treat.
+
+    Returns
+    -------
+    bool
+        True where the fast form gives what the layers give.
+    """
+    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook():
+        return False
+    if x.dtype not in (torch.float32, torch.float64) or any(p.dtype != x.dtype for p in layers[0].parameters()):
         return False
     if torch.is_autocast_enabled(x.device.type):
-        return not (run.normed or run.depthwise)
-    # The batch statistics are computed without a gradient for the input.
-    return not (run.normed and _batch_statistics(layers[1]) and x.requires_grad and torch.is_grad_enabled())
+        return linear
+    return not (norm is not None and _batch_statistics(norm) and x.requires_grad and torch.is_grad_enabled())
 
 
 def _hooked(layer: nn.Module) -> bool:
@@ -232,13 +295,12 @@ def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count:
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), momentum)
 
 
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, space: nn.Conv2d, padding: tuple[int, int]) -> Tensor:
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, space: tuple, padding: tuple[int, int]) -> Tensor:
     """Temporal filters and a spatial convolution of each plane by itself, in the other order."""
     n_planes, n_electrodes = weight.shape[0], x.shape[1]
-    mixing = space.weight.reshape(-1, n_electrodes)
+    mixing, offset = space[0].reshape(-1, n_electrodes), space[1]
     mixed = F.conv1d(x, mixing[:, :, None]).unflatten(1, (n_planes, -1))
     y = depthwise_conv(mixed, weight, padding).flatten(1, 2)
-    offset = space.bias
     if bias is not None:
         through = mixing.sum(1) * bias.repeat_interleave(mixed.shape[2])
         offset = through if offset is None else through + offset
