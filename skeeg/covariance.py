@@ -6,7 +6,7 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 
 import numpy as np
 
-_CHUNK_VALUES = 2**16  # half a MiB of float64: stays in the cache between the cast, the mean and the product
+_CHUNK_VALUES = 2**17  # one MiB of float64: stays in the cache between the cast, the product and the mean
 _BLOCK_TRIALS = 32  # trials whose matrices are summed in one go
 
 
@@ -206,21 +206,36 @@ def trusted(eigenvalues, floor):
 
 
 def _multiply(X, center, products):
-    """Write X_i X_i^T of each trial into `products`, through a float64 copy of a trial or a few at a time."""
+    """Write X_i X_i^T of each trial, without its means if so wanted, into `products`."""
     n_trials, n_channels, n_times = X.shape
-    if not center and X.dtype == np.float64 and X.flags.c_contiguous:
-        np.matmul(X, X.transpose(0, 2, 1), out=products)
-        return
-    size = min(n_trials, max(1, _CHUNK_VALUES // (n_channels * n_times)))
-    buffer = np.empty((size, n_channels, n_times))
     averaging = np.full(n_times, 1.0 / n_times)
+    means = np.empty((n_trials, n_channels))
+    exact = X.dtype == np.float64 and X.flags.c_contiguous
+    size = min(n_trials, max(1, _CHUNK_VALUES // (n_channels * n_times)))
+    buffer = None if exact else np.empty((size, n_channels, n_times))
     for start in range(0, n_trials, size):
         rows = slice(start, min(start + size, n_trials))
-        chunk = buffer[: rows.stop - start]
-        np.copyto(chunk, X[rows])
-        if center:
-            chunk -= (chunk @ averaging)[:, :, None]
+        chunk = X[rows] if exact else buffer[: rows.stop - start]
+        if not exact:
+            np.copyto(chunk, X[rows])
         np.matmul(chunk, chunk.transpose(0, 2, 1), out=products[rows])
+        if center:
+            np.matmul(chunk, averaging, out=means[rows])
+    if center:
+        _remove_means(X, means, products)
+
+
+def _remove_means(X, means, products):
+    """Turn X_i X_i^T into that of the trials without their means."""
+    n_times = X.shape[2]
+    squares = means**2
+    variances = np.diagonal(products, axis1=1, axis2=2) / n_times - squares
+    if (squares > 100 * variances).any():  # the difference of large numbers would lose digits
+        for i in range(len(X)):
+            centered = X[i] - means[i][:, None]
+            np.matmul(centered, centered.T, out=products[i])
+    else:
+        products -= n_times * means[:, :, None] * means[:, None, :]
 
 
 def _divisor(n_times, ddof):
