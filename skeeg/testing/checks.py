@@ -248,7 +248,7 @@ def _concerns(name, estimator):
         "check_target_shapes": kind == "regressor",
         "check_lengths_differ": kind != "transformer",
         "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
-        "check_other_rate": speaks_eeg_array(estimator),
+        "check_other_rate": speaks_eeg_array(estimator) and not getattr(estimator, "_any_rate", False),
         "check_save_load": hasattr(estimator, "save") and hasattr(estimator, "load"),
         "check_subjects_routed": False,
     }

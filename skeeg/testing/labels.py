@@ -47,7 +47,8 @@ def check_target_shapes(estimator, recording):
     """Check that targets of one, two and three axes come back in their own shape; a list is as good as an array."""
     X, y = data_for(estimator, recording)
     rows = np.stack([y, -2 * y, y + 1], axis=1)
-    for targets in (y, rows[:, :1], rows, rows[:, :2, None] * np.ones(4)):
+    signals = y[:, None, None] + np.asarray(X)[:, :2]
+    for targets in (y, rows[:, :1], rows, signals):
         predicted = np.asarray(fresh(estimator).fit(X, targets).predict(X))
         if predicted.shape != targets.shape:
             raise AssertionError(f"targets of shape {targets.shape} give predictions of shape {predicted.shape}.")

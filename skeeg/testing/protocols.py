@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
 
 from ..array import make_domains, make_eeg
-from .recordings import assert_same_outputs, data_for, fresh, kind_of, outputs
+from .recordings import assert_same_outputs, data_for, fresh, kind_of, outputs, told_about
 
 
 def as_predictor(estimator):
@@ -70,7 +70,7 @@ def check_subjects_routed(estimator, recording):
     predictor, folds = as_predictor(fresh(estimator)), GroupKFold(2)
     with config_context(enable_metadata_routing=True):
         routed = cross_validate(
-            predictor, np.asarray(X), y, cv=folds, params={"subjects": subjects, "groups": subjects},
+            predictor, X, y, cv=folds, params={"subjects": subjects, "groups": subjects},
             error_score="raise",
         )  # fmt: skip
     if not np.isfinite(routed["test_score"]).all():
@@ -183,7 +183,7 @@ def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode
     import mne
     from moabb import evaluations
 
-    predictor = as_predictor(fresh(estimator))
+    predictor = as_predictor(told_about(estimator, recording))
     if kind_of(estimator) == "regressor":
         predictor = RegressorAsClassifier(predictor)
     dataset, paradigm = _fake_imagery(recording)

@@ -48,7 +48,7 @@ class Recording:
         asked = {}
         for part in ("ch_names", "sfreq"):
             values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
-            if values:
+            if values and (part != "ch_names" or len(values[0]) > 2):  # fewer leave nothing to take away or swap
                 asked[part] = tuple(values[0]) if part == "ch_names" else float(values[0])
         return cls(**asked)
 
@@ -123,6 +123,14 @@ def fresh(estimator):
     estimator = clone(estimator)
     seeds = {name: 0 for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"}
     return estimator.set_params(**seeds) if seeds else estimator
+
+
+def told_about(estimator, recording):
+    """Copy of an estimator that knows the names and the rate of the recording, for trials that carry neither."""
+    estimator = fresh(estimator)
+    known = {"ch_names": recording.ch_names, "sfreq": recording.sfreq}
+    parts = {name: known[last] for name in _params(estimator) if (last := name.split("__")[-1]) in known}
+    return estimator.set_params(**parts) if parts else estimator
 
 
 def data_for(estimator, recording, n_classes=2, seed=0):

@@ -229,6 +229,7 @@ class _Reader:
             env={**os.environ, "PYTHONHASHSEED": str(seed)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
 
     def read(self, estimator):
