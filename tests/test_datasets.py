@@ -131,7 +131,7 @@ def test_filter_and_resampling():
 )
 def test_every_evaluation_runs(evaluation, tmp_path):
     pipeline = make_pipeline(LogPower(), LinearDiscriminantAnalysis())
-    run = evaluation(LeftRightImagery(), [small()], hdf5_path=str(tmp_path), overwrite=True)
+    run = evaluation(LeftRightImagery(), [small(n_trials=20)], hdf5_path=str(tmp_path), overwrite=True)
     results = run.process({"power": pipeline})
     assert set(results["subject"].astype(str)) == {"1", "2"} and results["score"].between(0, 1).all()
 

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from scipy.signal import welch
+from scipy.signal import butter, sosfiltfilt, welch
 from scipy.stats import spearmanr
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from skeeg.datasets import MotorSimulation, people
 from skeeg.datasets.head import electrode_directions, leadfield, montage_directions
 from skeeg.datasets.simulation import CAP_22, TRIAL_SECONDS
 from skeeg.datasets.waves import broad, coloured, one_over_f, rhythm, wander
+from skeeg.spatial import CSP
 
 MOTOR = ("FC3", "C3", "CP3", "Cz", "FC4", "C4", "CP4")
 
@@ -99,6 +103,21 @@ def test_execution_is_stronger_and_broader_in_the_same_people():
     a, b = imagery.truth(2), execution.truth(2)
     assert set(a.patterns) < set(b.patterns) and set(a.bands) < set(b.bands) and b.window[0] < a.window[0]
     np.testing.assert_array_equal(a.patterns["M1_left"], b.patterns["M1_left"])  # same head, same cap
+
+
+def test_difficulty_follows_the_person():
+    """An able person is decoded well, an unable one not at all."""
+    simulation = MotorSimulation(n_trials=40)
+    accuracy = {}
+    for subject in (4, 5):
+        X, labels = trials(simulation, subject, 0.0, 4.0, n_runs=2)
+        X = sosfiltfilt(butter(4, (8, 32), "bandpass", fs=128.0, output="sos"), X)
+        pipeline = make_pipeline(CSP(n_components=6), LinearDiscriminantAnalysis())
+        accuracy[subject] = cross_val_score(
+            pipeline, X, labels, cv=StratifiedKFold(5, shuffle=True, random_state=0)
+        ).mean()
+    assert simulation.truth(4).depth < 0.1 and simulation.truth(5).depth > 0.6
+    assert 0.35 < accuracy[4] < 0.65 and 0.75 < accuracy[5] < 1
 
 
 def test_people_range_from_unable_to_able():

@@ -205,7 +205,7 @@ class MotorSimulation:
 
     def _depth(self, who):
         """Depth of desynchronisation in this task: movement shows in people whose imagery does not."""
-        depth = who.depth if self.task == "imagery" else 0.2 + 0.6 * who.depth
+        depth = who.depth if self.task == "imagery" else 0.3 + 0.5 * who.depth
         return min(self.strength * depth, 0.95)
 
     def _latency(self, who):
