@@ -65,7 +65,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     patience, min_delta : int, float
         Early stopping on the held-out loss: so many epochs without a fall by so much.
     adapt_epochs, adapt_learning_rate : int, float
-        Fine-tuning, by SGD with momentum 0.4.
+        Fine-tuning.
+    adapt_solver : {"sgd", "adamw", "adam"}
+        Optimiser of the fine-tuning; published is ``"sgd"``, with momentum 0.4.
     adapt_layers : str or tuple of str
         Layers that are fine-tuned: ``"all"``, or some of ``"temporal"``, ``"spatial"``, ``"norm"``, ``"hidden"`` and
         ``"final_layer"``.
@@ -152,6 +154,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         min_delta=1e-4,
         adapt_epochs=200,
         adapt_learning_rate=1e-2,
+        adapt_solver="sgd",
         adapt_layers="all",
         layer_decay=1.0,
         adapt_norm="train",
@@ -189,6 +192,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.min_delta = min_delta
         self.adapt_epochs = adapt_epochs
         self.adapt_learning_rate = adapt_learning_rate
+        self.adapt_solver = adapt_solver
         self.adapt_layers = adapt_layers
         self.layer_decay = layer_decay
         self.adapt_norm = adapt_norm
@@ -229,8 +233,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         """
         X, y, subjects = pool_sources(Xs, ys, subjects)
         X, y = self._check_source(X, y)
-        with seeded(draw_seed(self.random_state)):
-            start = self._learn_source(X, y, find_subjects(X, subjects), self._read_checkpoint())
+        seed = draw_seed(self.random_state)
+        with seeded(seed):
+            start = self._learn_source(X, y, find_subjects(X, subjects), self._read_checkpoint(), self.classes_, seed)
             self._build(X, self.classes_, start)
         self._finish(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
@@ -268,13 +273,15 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         source_classes = self.classes_
         person = self._check_person(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
         subjects = find_subjects(X, subjects)
-        with seeded(draw_seed(self.random_state)):
-            start = None if self.mode == "specific" else self._known_start()
-            if person is None and (start is not None or self.mode == "specific"):
-                person = Person(np.asarray(X), y, subjects)
-            elif self.mode != "specific":
-                start = self._learn_source(X, y, subjects, start, source_classes)
-            self._learn_person(X, person, start)
+        seed = draw_seed(self.random_state)
+        start = None if self.mode == "specific" else self._known_start()
+        if person is None and (start is not None or self.mode == "specific"):
+            person = Person(np.asarray(X), y, subjects)
+        elif self.mode != "specific":
+            with seeded(seed):
+                start = self._learn_source(X, y, subjects, start, source_classes, seed)
+        with seeded(seed):  # anew: adapting in the same call or in a later one comes to the same
+            self._learn_person(X, person, start, seed)
         return self
 
     def predict_proba(self, X):
@@ -308,9 +315,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # Phases
 
-    def _learn_source(self, X, y, subjects, start, classes=None):
+    def _learn_source(self, X, y, subjects, start, classes, seed):
         """Pre-train on the source; give the weights of the best fold."""
-        classes = tuple(self.classes_ if classes is None else classes)
         data, self.whitener_ = scale_by_subject(X, subjects, self.scale)
 
         def build():
@@ -318,13 +324,13 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             return self.module_
 
         build()  # first: it says how long trials must be
-        folds = split_folds(y, subjects, self.n_folds, self.validation, draw_seed(self.random_state))
+        folds = split_folds(y, subjects, self.n_folds, self.validation, seed)
         found = train_folds(build, self._pad(data), y, folds, self._recipe("pretrain"), **self._settings())
         self.best_fold_, self.fold_losses_, self.fold_histories_ = found.best, found.losses, found.histories
         state = {name: value.detach().clone() for name, value in found.net.module_.state_dict().items()}
-        return Start(state, classes)
+        return Start(state, tuple(classes))
 
-    def _learn_person(self, X, person, start):
+    def _learn_person(self, X, person, start, seed):
         """Adapt to the person, or train on the person alone, or take the network as it is."""
         self._build(X, self.classes_, start)
         history = data = None
@@ -332,12 +338,12 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             data, self.whitener_ = scale_by_subject(person.X, person.subjects, self.scale)
             data = self._pad(data)
         if self.mode == "specific":
-            history = self._train_phase("scratch", data, person)
+            history = self._train_phase("scratch", data, person, seed)
         elif self.mode == "adaptive" and person is not None:
             if self.adapt_norm == "target":
                 reestimate_norm(self.module_, data)
             if person.y is not None:
-                history = self._train_phase("adapt", data, person)
+                history = self._train_phase("adapt", data, person, seed)
         if self.mode == "independent" and not start.knows(self.classes_):
             raise ValueError(
                 "mode='independent' uses the last layer of the weights it starts from: name their labels by "
@@ -355,14 +361,14 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.net_ = self._make_net()
         self.net_.history.extend(history)
 
-    def _train_phase(self, phase, data, person):
+    def _train_phase(self, phase, data, person, seed):
         """Train ``module_`` on the labelled trials of the person; give the history."""
         if person is None or person.y is None:
             raise ValueError("mode='specific' needs labelled trials of the person: pass X_target_labeled.")
         data, y = data[: len(person.y)], person.y
         recipe, adapts = self._recipe(phase), phase == "adapt"
         share = self.adapt_validation if adapts else None
-        rows, held = split_validation(y, None if share is None else "trial", share, seed=draw_seed(self.random_state))
+        rows, held = split_validation(y, None if share is None else "trial", share, seed=seed)
         watched = None if held is None else (data[held], y[held])
         layers = check_layers(self.adapt_layers if adapts else "all")
         rates = layer_rates(layers, recipe.learning_rate, self.layer_decay if adapts else 1.0)
@@ -391,7 +397,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             "n_times": X.shape[2],
             "n_outputs": len(classes),
             "sfreq": X.sfreq,
-            "ch_names": X.ch_names,
+            "ch_names": None,  # the network does not ask where its electrodes are
             "probe_features": None,
         }
         self.module_ = self._build_long_enough()
@@ -483,7 +489,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
                 "max_epochs": self.adapt_epochs,
                 "batch_size": self.batch_size,
                 "learning_rate": self.adapt_learning_rate,
-                "solver": "sgd",
+                "solver": self.adapt_solver,
                 "momentum": 0.4,
             },
             "scratch": {
