@@ -11,28 +11,33 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
 - cross-task: learned from executed, scored on imagined grasps, each task of each person aligned by itself. Learned
   from: the person's own 10 executed trials, or those of all people.
 
-Nothing is tuned: every pipeline has its settings from `skeeg.baseline`, in the band written beside it.
-Run ``python benchmarks/decoding.py``; the table goes to ``benchmarks/results/decoding.md``.
+Nothing is tuned: classical pipelines are those of `skeeg.baseline`, networks have braindecode's parameters and one
+recipe for all (``RECIPE``). Run ``python benchmarks/decoding.py``; scores go to ``benchmarks/results/decoding.csv``,
+which a second run completes, and the table to ``benchmarks/results/decoding.md``.
 """
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import os
 import pathlib
-import time
 import warnings
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 
 BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30)}
 NETWORK_BAND = (4, 38)
-NETWORKS = ("EEGNet", "ShallowConv", "Conformer")
+NETWORKS = {"EEGNet": "EEGNet", "ShallowConv": "ShallowFBCSPNet", "Conformer": "EEGConformer"}
+RECIPE = {"max_epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "solver": "adamw", "schedule": "cosine"}
+COLUMNS = ["protocol", "arm", "pipeline", "subject", "seed", "accuracy"]
 SUBJECTS = (2, 3, 4, 5, 6, 7)
 N_SHOT = 30
 
 
+@functools.lru_cache(maxsize=2)
 def load(task, band):
     """Trials, labels, subjects and runs of one task in one band."""
     from skeeg.datasets import GraspImagery, load_arrays
@@ -50,6 +55,13 @@ def align(X, blocks):
     for rows in blocks:
         aligned[rows] = EuclideanAlignment().fit_transform(X[rows])
     return aligned
+
+
+def build(name, seed):
+    """Unfitted pipeline of a name."""
+    from skeeg import NetworkClassifier, baseline
+
+    return NetworkClassifier(NETWORKS[name], random_state=seed, **RECIPE) if name in NETWORKS else baseline(name)
 
 
 def within(X, y, subjects, runs, subject):
@@ -105,64 +117,64 @@ def score(protocol, name, subject, seed):
     """Accuracy of one pipeline on one person, arm by arm."""
     import torch
 
-    from skeeg import baseline
-
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        pipeline = baseline(name, sfreq=128.0, random_state=seed).fit(X[training], y[training])
+        pipeline = build(name, seed).fit(X[training], y[training])
         found.setdefault(arm, []).append(pipeline.score(X[test], y[test]))
     return [(protocol, arm, name, subject, seed, float(np.mean(values))) for arm, values in found.items()]
 
 
-def report(rows, seeds, seconds):
+def report(scores):
     """Markdown tables: one a protocol, arms by pipelines, mean and spread over people."""
     packages = ("skeeg", "torch", "braindecode", "scikit-learn", "pyriemann", "mne")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    text = [f"Run on {datetime.date.today()} in {seconds / 60:.0f} minutes, one thread a fold; {versions}."]
-    text.append(
-        f"Accuracy, mean ± standard deviation over the six people, chance .5; networks: mean over seeds {list(seeds)}."
-    )
-    names = list(dict.fromkeys(row[2] for row in rows))
+    seeds = sorted(map(int, scores.seed.unique()))
+    names = [name for name in [*BANDS, *NETWORKS] if name in set(scores.pipeline)]
+    text = [f"Written {datetime.date.today()}; {versions}; networks: {RECIPE}, seeds {seeds}, gradients guarded.", ""]
+    text.append("Accuracy, mean ± standard deviation over the six people (seeds averaged first); chance is .5.")
     for protocol in PROTOCOLS:
-        arms = list(dict.fromkeys(row[1] for row in rows if row[0] == protocol))
-        if not arms:
+        part = scores[scores.protocol == protocol].groupby(["arm", "pipeline", "subject"]).accuracy.mean()
+        if part.empty:
             continue
         text += ["", f"| {protocol} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        text += [f"| {arm} | " + " | ".join(_cell(rows, protocol, arm, name) for name in names) + " |" for arm in arms]
+        for arm in dict.fromkeys(scores[scores.protocol == protocol].arm):
+            people = [part[arm].get(name) for name in names]
+            cells = ["-" if one is None else f"{one.mean():.3f} ± {one.std():.3f}" for one in people]
+            text.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
 
-def _cell(rows, protocol, arm, name):
-    chosen = [row for row in rows if row[:3] == (protocol, arm, name)]
-    people = [np.mean([row[5] for row in chosen if row[3] == subject]) for subject in {row[3] for row in chosen}]
-    return f"{np.mean(people):.3f} ± {np.std(people, ddof=1):.3f}" if people else "-"
-
-
 def main():
-    """Score everything and write the table."""
+    """Score what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS))
     parser.add_argument("--pipelines", nargs="+", default=[*BANDS, *NETWORKS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", default=str(pathlib.Path(__file__).parent / "results" / "decoding.md"))
+    parser.add_argument("--out", default=str(pathlib.Path(__file__).parent / "results"))
     args = parser.parse_args()
-    start = time.perf_counter()
-    work = [
-        (protocol, name, subject, seed)
-        for protocol in args.protocols
-        for name in args.pipelines
-        for subject in SUBJECTS
-        for seed in (args.seeds if name not in BANDS else [0])
-    ]
-    results = Parallel(n_jobs=args.jobs, verbose=5)(delayed(score)(*one) for one in work)
-    text = report([row for rows in results for row in rows], args.seeds, time.perf_counter() - start)
-    print(text)
-    pathlib.Path(args.out).parent.mkdir(exist_ok=True)
-    pathlib.Path(args.out).write_text(text)
+    out = pathlib.Path(args.out)
+    out.mkdir(exist_ok=True)
+    table = out / "decoding.csv"
+    scores = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=COLUMNS)
+    done = set(zip(scores.protocol, scores.pipeline, scores.subject, scores.seed, strict=True))
+    for name in args.pipelines:
+        wanted = [
+            (protocol, name, subject, seed)
+            for protocol in args.protocols
+            for subject in SUBJECTS
+            for seed in (args.seeds if name in NETWORKS else [0])
+        ]
+        results = Parallel(n_jobs=args.jobs)(delayed(score)(*one) for one in wanted if one not in done)
+        rows = pd.DataFrame([row for rows in results for row in rows], columns=COLUMNS)
+        scores = pd.concat([scores, rows]) if len(scores) else rows
+        scores.to_csv(table, index=False)
+        (out / "decoding.md").write_text(report(scores))
+        print(name, "done", flush=True)
+    print(report(scores))
 
 
 if __name__ == "__main__":
