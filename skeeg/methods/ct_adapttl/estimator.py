@@ -10,7 +10,7 @@ from ...training import NetworkEstimator, Recipe, split_validation, train
 from ...training.recipe import seeded
 from .adaptation import check_layers, layer_rates, only_trainable, reestimate_norm
 from .network import CTAdaptTLNet
-from .pretraining import pool_sources, split_folds, train_folds
+from .pretraining import pool_sources, remember, split_folds, train_folds
 from .scaling import SCALES, scale_by_subject, whitener_of
 from .start import Person, Start, find_subjects, load_start, read_start
 
@@ -56,6 +56,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         Folds of the pre-training; 1 trains one network, with a fifth held out.
     validation : {"subject", "trial"}
         What the folds hold out. By trial, as published, early stopping sees people it trains on.
+    memory : str or None
+        Folder to keep pre-trained networks in: the same source, settings and seed are then learned once, whatever is
+        adapted to. A learning curve in MOABB pre-trains anew for every point without it.
     max_epochs : int or None
         Limit to the epochs of every phase, for quick trials.
     pretrain_epochs, pretrain_learning_rate, pretrain_batch_size : int, float, int
@@ -145,6 +148,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         on_unseen="calibration",
         n_folds=6,
         validation="subject",
+        memory=None,
         max_epochs=None,
         pretrain_epochs=600,
         pretrain_learning_rate=1e-3,
@@ -183,6 +187,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.on_unseen = on_unseen
         self.n_folds = n_folds
         self.validation = validation
+        self.memory = memory
         self.max_epochs = max_epochs
         self.pretrain_epochs = pretrain_epochs
         self.pretrain_learning_rate = pretrain_learning_rate
@@ -325,10 +330,12 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
         build()  # first: it says how long trials must be
         folds = split_folds(y, subjects, self.n_folds, self.validation, seed)
-        found = train_folds(build, self._pad(data), y, folds, self._recipe("pretrain"), **self._settings())
+        data, recipe = self._pad(data), self._recipe("pretrain")
+        before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
+        what = (data, y, folds, recipe, self._network_parameters(), before, seed)
+        found = remember(self.memory, what, lambda: train_folds(build, data, y, folds, recipe, **self._settings()))
         self.best_fold_, self.fold_losses_, self.fold_histories_ = found.best, found.losses, found.histories
-        state = {name: value.detach().clone() for name, value in found.net.module_.state_dict().items()}
-        return Start(state, tuple(classes))
+        return Start(found.state, tuple(classes))
 
     def _learn_person(self, X, person, start, seed):
         """Adapt to the person, or train on the person alone, or take the network as it is."""

@@ -147,9 +147,6 @@ class Harmonise(EEGTransformer):
             data = bandpass_trials(data, *design)
         return X.like(np.ascontiguousarray(data, dtype=X.dtype), ch_names=self.ch_names_out_, sfreq=rate)
 
-    def _compare(self, X):
-        """Accept another rate than at fit: bringing rates together is what this step is for."""
-
     def _cut(self, X):
         """Take the window out of the trials."""
         if self.window is None:

@@ -1,8 +1,14 @@
 """Pre-training on the source task: several people's trials, several folds, the best fold kept."""
 
 import dataclasses
+import json
+import os
+import pathlib
 
+import joblib
 import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ...array import as_eeg, is_epochs, make_domains
@@ -22,14 +28,14 @@ class Folds:
         Lowest validation loss of each fold; NaN where nothing was held out.
     histories : list of list of dict
         One record an epoch, for each fold.
-    net : skeeg.training.TrainingNet
-        The net of the best fold, with its network.
+    state : dict of str to Tensor
+        Weights of the best fold.
     """
 
     best: int
     losses: np.ndarray
     histories: list
-    net: object
+    state: dict
 
 
 def split_folds(y, subjects, n_folds, validation, seed):
@@ -111,8 +117,48 @@ def train_folds(build, data, y, folds, recipe, **settings):
         losses.append(min((row["valid_loss"] for row in net.history if "valid_loss" in row), default=np.nan))
         histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
         if best is None or losses[-1] < losses[best[0]]:
-            best = (len(losses) - 1, net)
-    return Folds(best[0], np.array(losses), histories, best[1])
+            best = (len(losses) - 1, net.module_)
+    state = {name: value.detach().clone() for name, value in best[1].state_dict().items()}
+    return Folds(best[0], np.array(losses), histories, state)
+
+
+def remember(folder, what, compute):
+    """Take what was computed earlier from the same, or compute it and keep it.
+
+    Parameters
+    ----------
+    folder : str, path-like or None
+        Where to keep it; None keeps nothing.
+    what : tuple
+        All that the result depends on.
+    compute : callable
+        Gives the `Folds`.
+
+    Returns
+    -------
+    folds : Folds
+        From the folder where it is there.
+    """
+    if folder is None:
+        return compute()
+    file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
+    if file.is_file():
+        return _read(file)
+    found = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+    unfinished = file.with_suffix(f".{os.getpid()}")  # jobs side by side never see half a file
+    save_file(found.state, unfinished, metadata={"folds": json.dumps(header)})
+    os.replace(unfinished, file)
+    return found
+
+
+def _read(file):
+    """Read `Folds` that `remember` kept."""
+    with safe_open(file, framework="pt") as opened:
+        header = json.loads(opened.metadata()["folds"])
+        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, the file is no dict
+    return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
 
 
 def pool_sources(Xs, ys, subjects=None):

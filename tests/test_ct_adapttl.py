@@ -1,0 +1,354 @@
+import copy
+import os
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from moabb.datasets.fake import FakeDataset
+from moabb.evaluations import CrossSubjectEvaluation
+from moabb.paradigms import LeftRightImagery
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+
+from skeeg.alignment import Calibration
+from skeeg.array import make_domains, make_eeg
+from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
+from skeeg.testing import check_eeg_estimator
+
+DATA = pathlib.Path(os.environ.get("SKEEG_DATA", "../shared/data")) / "checkpoints" / "ct_adapttl_gist"
+SMALL = {
+    "n_filters": 8, "filter_length": 5, "pool_length": 10, "pool_stride": 5, "n_hidden": 16, "n_folds": 2,
+    "max_epochs": 25, "pretrain_solver": "adamw", "pretrain_learning_rate": 5e-3, "scratch_learning_rate": 5e-3,
+    "random_state": 0, "device": "cpu",
+}  # fmt: skip
+CHANNELS, TIMES = 4, 128
+
+
+def make_task(n_subjects, n_trials=24, gain=1.0, seed=0, mixing=0.3, channel=0):
+    """Trials whose class is the power of one source, mixed differently in every head."""
+    rng = np.random.default_rng(seed)
+    X, y = [], []
+    for _ in range(n_subjects):
+        labels = rng.permutation(np.resize(["left", "right"], n_trials))
+        sources = rng.normal(size=(n_trials, CHANNELS, TIMES))
+        sources[labels == "left", channel] *= 2.5
+        head = np.eye(CHANNELS) + mixing * rng.normal(size=(CHANNELS, CHANNELS))
+        X.append((gain * head @ sources).astype("float32"))
+        y.append(labels)
+    return X, y
+
+
+def make_clf(**params):
+    return CTAdaptTLClassifier(**{**SMALL, **params})
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    X, y = make_task(4)
+    return make_clf().pretrain(X, y)
+
+
+def test_pretrained_network_decodes_new_people(pretrained):
+    X, y = make_task(1, 60, seed=5)
+    assert pretrained.score(X[0], y[0]) > 0.8
+    assert len(pretrained.fold_losses_) == 2 and pretrained.best_fold_ == np.argmin(pretrained.fold_losses_)
+    assert len(pretrained.fold_histories_[0]) <= 25
+
+
+def test_adaptation_learns_what_differs(pretrained):
+    X, y = make_task(1, 120, seed=6)
+    turned = np.where(y[0] == "left", "right", "left")  # the target task is the opposite of the source
+    alone = copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0][:40], turned[:40])
+    adapted = copy.deepcopy(pretrained).set_params(max_epochs=60, batch_size=8, adapt_learning_rate=0.05)
+    adapted.fit(X[0][:40], turned[:40])
+    assert alone.score(X[0][40:], turned[40:]) < 0.3
+    assert adapted.score(X[0][40:], turned[40:]) > 0.7
+    for name, value in adapted.pretrained_.items():  # adapting leaves the start for the next person as it was
+        np.testing.assert_array_equal(value, pretrained.pretrained_[name])
+
+
+def test_independent_does_not_learn_from_labels(pretrained):
+    X, y = make_task(1, seed=7)
+    fits = [copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], labels) for labels in (y[0], y[0][::-1])]
+    np.testing.assert_array_equal(*(fit.predict_proba(X[0]) for fit in fits))
+    state = fits[0].module_.state_dict()
+    assert all(np.array_equal(state[name], value) for name, value in pretrained.pretrained_.items())
+
+
+def test_specific_knows_nothing_of_the_source(pretrained):
+    X, y = make_task(1, 60, seed=8)
+    with_source = copy.deepcopy(pretrained).set_params(mode="specific").fit(X[0], y[0])
+    without = make_clf(mode="specific").fit(X[0], y[0])
+    np.testing.assert_array_equal(with_source.predict_proba(X[0]), without.predict_proba(X[0]))
+    assert without.best_fold_ == -1 and without.score(X[0], y[0]) > 0.7
+
+
+def test_fit_metadata_equals_pretrain_then_fit():
+    (Xs, ys), (Xt, yt) = make_task(3), make_task(1, 20, seed=9)
+    subjects = np.repeat([1, 2, 3], 24)
+    by_metadata = make_clf().fit(
+        np.concatenate(Xs), np.concatenate(ys), subjects=subjects, X_target_labeled=Xt[0], y_target_labeled=yt[0]
+    )
+    in_two_steps = make_clf().pretrain(np.concatenate(Xs), np.concatenate(ys), subjects=subjects).fit(Xt[0], yt[0])
+    np.testing.assert_array_equal(by_metadata.predict_proba(Xt[0]), in_two_steps.predict_proba(Xt[0]))
+    assert not hasattr(by_metadata, "pretrained_")  # the next fit is not to be mistaken for a second person
+
+
+def test_memory_spares_the_second_pretraining(tmp_path):
+    (Xs, ys), (Xt, yt) = make_task(2), make_task(1, 20, seed=9)
+    clf = make_clf(memory=str(tmp_path / "kept"), max_epochs=2)
+    first = clone(clf).pretrain(Xs, ys).fit(Xt[0], yt[0])
+    (file,) = (tmp_path / "kept").iterdir()
+    written = file.stat().st_mtime_ns
+    second = clone(clf).pretrain(Xs, ys).fit(Xt[0], yt[0])
+    assert file.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(first.predict_proba(Xt[0]), second.predict_proba(Xt[0]))
+    assert first.fold_histories_ == second.fold_histories_
+    for change in ({"pretrain_learning_rate": 1e-2}, {"random_state": 1}, {"n_filters": 4}):
+        clone(clf).set_params(**change).pretrain(Xs, ys)
+    clone(clf).pretrain(Xs[::-1], ys[::-1])
+    assert len(list((tmp_path / "kept").iterdir())) == 5
+
+
+def test_list_of_recordings_equals_subjects():
+    X, y = make_task(3)
+    X = [make_eeg(x, ("C3", "Cz", "C4", "Pz"), 128) for x in X]
+    one = make_clf(max_epochs=2).pretrain(X, y)
+    other = make_clf(max_epochs=2).pretrain(np.concatenate(X), np.concatenate(y), np.repeat(["0", "1", "2"], 24))
+    np.testing.assert_array_equal(one.fold_losses_, other.fold_losses_)
+    assert one.ch_names_in_ == ("C3", "Cz", "C4", "Pz")
+
+
+def test_subjects_may_come_with_the_trials():
+    X, y = (np.concatenate(part) for part in make_task(3))
+    carried = make_eeg(X, domains=make_domains(72, subject=np.repeat([1, 2, 3], 24)))
+    one = make_clf(max_epochs=2).fit(carried, y)
+    other = make_clf(max_epochs=2).fit(X, y, subjects=np.repeat([1, 2, 3], 24))
+    np.testing.assert_array_equal(one.fold_losses_, other.fold_losses_)
+
+
+@pytest.mark.parametrize(("scale", "invariant"), [("ea", True), ("zscore", True), (None, False)])
+def test_amplitude_of_the_recording(pretrained, scale, invariant):
+    """Forty-fold another unit, as between the two published tasks, changes nothing unless raw is asked for."""
+    (Xs, ys), (Xt, yt) = make_task(3), make_task(1, 40, seed=10)
+    clf = make_clf(scale=scale, max_epochs=10).pretrain(Xs, ys)
+    found = [copy.deepcopy(clf).fit(gain * Xt[0][:20], yt[0][:20]).predict_proba(gain * Xt[0][20:]) for gain in (1, 40)]
+    assert np.allclose(*found, atol=1e-3) == invariant
+
+
+def test_on_unseen_own_uses_the_block(pretrained):
+    X, _ = make_task(1, 30, seed=11, mixing=1.0)
+    own = copy.deepcopy(pretrained).set_params(on_unseen="own")
+    assert not np.allclose(own.predict_proba(X[0]), pretrained.predict_proba(X[0]))
+    np.testing.assert_array_equal(own.predict_proba(X[0][:3]), pretrained.predict_proba(X[0][:3]))  # too few to tell
+
+
+def state_after(pretrained, **params):
+    X, y = make_task(1, 20, seed=12, gain=3.0)
+    clf = copy.deepcopy(pretrained).set_params(**params).fit(X[0], y[0])
+    return {name: value.numpy() for name, value in clf.module_.state_dict().items()}, clf
+
+
+def moved(pretrained, state, layer):
+    return any(not np.array_equal(state[n], v) for n, v in pretrained.pretrained_.items() if n in (f"{layer}.weight",))
+
+
+@pytest.mark.parametrize("layers", ["all", ("hidden", "final_layer"), "norm"])
+def test_only_the_named_layers_adapt(pretrained, layers):
+    state, clf = state_after(pretrained, adapt_layers=layers)
+    names = ("temporal", "spatial", "norm", "hidden", "final_layer")
+    assert [name for name in names if moved(pretrained, state, name)] == [
+        name for name in names if layers == "all" or name in layers
+    ]
+    assert all(p.requires_grad for p in clf.module_.parameters())
+
+
+def test_layer_decay_slows_the_early_layers(pretrained):
+    def step(decay, layer):
+        state, _ = state_after(pretrained, layer_decay=decay, max_epochs=1, drop_prob=0.0)
+        return np.linalg.norm(state[f"{layer}.weight"] - pretrained.pretrained_[f"{layer}.weight"])
+
+    assert step(0.1, "final_layer") == pytest.approx(step(1.0, "final_layer"), rel=1e-4)
+    assert step(0.1, "hidden") == pytest.approx(0.1 * step(1.0, "hidden"), rel=1e-2)
+    assert step(0.1, "spatial") == pytest.approx(1e-3 * step(1.0, "spatial"), rel=5e-2)
+
+
+def test_statistics_of_the_normalisation(pretrained):
+    before = pretrained.pretrained_["norm.running_var"]
+    states = {mode: state_after(pretrained, adapt_norm=mode)[0] for mode in ("train", "source", "target")}
+    np.testing.assert_array_equal(states["source"]["norm.running_var"], before)
+    assert not np.array_equal(states["train"]["norm.running_var"], before)
+    X, y = make_task(1, 20, seed=12, gain=3.0)
+    clf = copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], y[0])
+    with torch.no_grad():
+        filtered = clf.module_.front(torch.from_numpy(clf._prepare(X[0])))
+    np.testing.assert_allclose(
+        states["target"]["norm.running_mean"], filtered.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(states["target"]["norm.running_var"], filtered.var(dim=(0, 2, 3)), rtol=1e-4)
+
+
+def test_unlabelled_target_trials_serve_scaling_and_normalisation(pretrained):
+    (Xs, ys), (Xt, _) = make_task(2), make_task(1, 20, seed=13, mixing=1.0)
+    args = (np.concatenate(Xs), np.concatenate(ys), np.repeat([1, 2], 24))
+    plain = make_clf(max_epochs=2).fit(*args)
+    aware = make_clf(max_epochs=2, adapt_norm="target").fit(*args, X_target_unlabeled=Xt[0])
+    np.testing.assert_array_equal(plain.fold_losses_, aware.fold_losses_)  # the source is learned alike
+    assert not np.allclose(plain.whitener_, aware.whitener_)
+    assert not np.array_equal(plain.module_.norm.running_var, aware.module_.norm.running_var)
+
+
+def test_early_stopping_of_the_adaptation(pretrained):
+    X, y = make_task(1, 40, seed=14)
+    clf = copy.deepcopy(pretrained).set_params(adapt_validation=0.25, patience=1, max_epochs=None, min_delta=0.05)
+    clf.fit(X[0], y[0])
+    assert clf.n_iter_ < 200 and "valid_loss" in clf.history_[0]
+
+
+def test_validation_by_subject_holds_people_out():
+    X, y = make_task(3)
+    by_subject, by_trial = (
+        make_clf(max_epochs=1, n_folds=6, validation=v).pretrain(X, y) for v in ("subject", "trial")
+    )
+    assert len(by_subject.fold_losses_) == 3 and len(by_trial.fold_losses_) == 6
+
+
+def test_new_labels_get_a_new_head(pretrained):
+    X, y = make_task(1, 30, seed=15)
+    other = np.where(y[0] == "left", "feet", "tongue")
+    clf = copy.deepcopy(pretrained).fit(X[0], other)
+    assert clf.classes_.tolist() == ["feet", "tongue"]
+    with pytest.raises(ValueError, match="mode='independent' uses the last layer"):
+        copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], other)
+
+
+def test_fewer_labels_keep_their_outputs():
+    X, y = make_task(2, 30)
+    three = [np.where(np.arange(30) % 3 == 0, "feet", labels) for labels in y]
+    clf = make_clf(max_epochs=3).pretrain(X, three)
+    state = clf.pretrained_["final_layer.weight"]
+    two = copy.deepcopy(clf).set_params(mode="independent").fit(X[0], y[0])
+    rows = [clf.classes_.tolist().index(label) for label in two.classes_]
+    np.testing.assert_array_equal(two.module_.final_layer.weight.detach(), state[rows])
+
+
+def test_checkpoint_of_ones_own(pretrained, tmp_path):
+    path = str(tmp_path / "net.safetensors")
+    pretrained.save_checkpoint(path)
+    X, y = make_task(1, 20, seed=16)
+    params = {"checkpoint": path, "checkpoint_classes": ("left", "right")}
+    by_file, by_call = make_clf(**params).fit(X[0], y[0]), copy.deepcopy(pretrained).fit(X[0], y[0])
+    np.testing.assert_array_equal(by_file.predict_proba(X[0]), by_call.predict_proba(X[0]))
+    assert by_file.checkpoint_report_ == "12 tensors matched"
+    assert "2 missing: final_layer" in make_clf(checkpoint=path).fit(X[0], y[0]).checkpoint_report_
+    with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels for a checkpoint with 2 outputs"):
+        make_clf(checkpoint=path, checkpoint_classes=("a", "b", "c")).fit(X[0], y[0])
+    with pytest.raises(ValueError, match="X: 3 channels of 128 samples do not fit the weights"):
+        make_clf(**params).fit(X[0][:, :3], y[0])
+
+
+@pytest.mark.parametrize("name", ["pretrained_fold3", "pretrained_fold5", "adapted_subject1", "adapted_subject3"])
+def test_released_checkpoints(name):
+    path = DATA / f"{name}.pt"
+    if not path.is_file():
+        pytest.skip(f"the released checkpoints are not at {DATA} (SKEEG_DATA)")
+    b, c, t = np.ogrid[:2, :20, :1500]
+    X = np.sin(0.01 * (b + 1) * (t + 1) + 0.5 * c).astype("float32")
+    clf = CTAdaptTLClassifier(
+        "independent", str(path), ("right_hand", "left_hand"), scale=None, device="cpu", random_state=0
+    ).fit(X, ["left_hand", "right_hand"])
+    assert clf.checkpoint_report_ == "12 tensors matched"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    assert torch.equal(clf.module_.hidden.weight, state["fc.0.weight"])
+    if name == "pretrained_fold3":
+        expected = [[-1.6058546304702759, -0.2240414172410965], [-2.5300545692443848, -0.08300632983446121]]
+        np.testing.assert_allclose(np.log(clf.predict_proba(X))[:, ::-1], expected, rtol=0, atol=1e-5)
+
+
+class Spy(CTAdaptTLClassifier):
+    """Tells what an evaluation handed over."""
+
+    seen = []
+
+    def fit(self, X, y, subjects=None, X_target_unlabeled=None, X_target_labeled=None, y_target_labeled=None):
+        super().fit(X, y, subjects, X_target_unlabeled, X_target_labeled, y_target_labeled)
+        n_target = 0 if X_target_labeled is None else len(X_target_labeled)
+        Spy.seen.append((len(set(subjects)), n_target, self.best_fold_ >= 0, len(self.fold_losses_)))
+        return self
+
+
+def test_moabb_pretrains_and_adapts_without_any_code(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = FakeDataset(
+            event_list=("left_hand", "right_hand"), n_sessions=1, n_runs=1, n_subjects=3, paradigm="imagery",
+            channels=("C3", "Cz", "C4"), duration=60, n_events=20,
+        )  # fmt: skip
+        Spy.seen = []
+        evaluation = CrossSubjectEvaluation(
+            LeftRightImagery(), dataset, cs_mode="train_and_target_labeled_20p", overwrite=True, hdf5_path=str(tmp_path)
+        )
+        pipeline = make_pipeline(Spy(**{**SMALL, "max_epochs": 2, "scale": "ea"}))
+        results = evaluation.process({"CT-adaptTL": pipeline})
+    assert results["score"].between(0, 1).all() and len(results) == 3
+    assert {(people, folds, n_folds) for people, _, folds, n_folds in Spy.seen} == {(2, True, 2)}
+    assert all(n_target > 0 for _, n_target, _, _ in Spy.seen)
+
+
+def test_calibration_of_the_length_of_the_source_can_be_wrapped():
+    (X, y), (Xt, yt) = make_task(2), make_task(1, 48, seed=17)
+    X, y = np.concatenate(X), np.concatenate(y)
+    clf = make_clf(max_epochs=1)
+    with pytest.warns(UserWarning, match="X_target_labeled has exactly as many trials as X"):
+        plain = clone(clf).fit(X, y, None, None, Xt[0], yt[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        wrapped = clone(clf).fit(X, y, None, None, Calibration(Xt[0]), Calibration(yt[0]))
+    np.testing.assert_array_equal(plain.predict_proba(Xt[0]), wrapped.predict_proba(Xt[0]))
+
+
+@pytest.mark.parametrize(
+    ("params", "fit", "match"),
+    [
+        ({"mode": "magic"}, {}, "mode: got 'magic'"),
+        ({"scale": "std"}, {}, "scale: got 'std'"),
+        ({"adapt_norm": "x"}, {}, "adapt_norm: got 'x'"),
+        ({"on_unseen": "x"}, {}, "on_unseen: got 'x'"),
+        ({"adapt_layers": ("head",)}, {}, "adapt_layers: got"),
+        ({"layer_decay": 0}, {}, "layer_decay: got 0"),
+        ({"validation": None}, {}, "validation: got None"),
+        ({"n_folds": 0}, {}, "n_folds: got 0"),
+        ({}, {"subjects": [1, 2]}, r"subjects: got shape \(2,\) for 24 trials"),
+        ({}, {"X_target_labeled": np.ones((3, 4, 128))}, "X_target_labeled: .*never changes"),
+        ({}, {"X_target_labeled": make_task(1)[0][0][:5]}, "y_target_labeled: got no labels for 5 trials"),
+        (
+            {},
+            {"X_target_unlabeled": make_task(1)[0][0][:, :3]},
+            "X_target_unlabeled: .*channel|X_target_unlabeled: .*feat",
+        ),
+        ({"mode": "specific"}, {"X_target_unlabeled": make_task(1)[0][0][:5]}, "mode='specific' needs labelled trials"),
+    ],
+)
+def test_errors_name_the_argument(params, fit, match):
+    X, y = make_task(1)
+    with pytest.raises(ValueError, match=match):
+        make_clf(**{"max_epochs": 1, **params}).fit(X[0], y[0], **fit)
+
+
+def test_recordings_that_differ_are_refused():
+    X, y = make_task(2)
+    with pytest.raises(ValueError, match="Xs: the recordings differ"):
+        make_clf().pretrain([X[0], X[1][:, :3]], y)
+    with pytest.raises(ValueError, match="Xs: got 1 recordings for 2"):
+        make_clf().pretrain(X[:1], y)
+
+
+@pytest.mark.parametrize("mode", ["adaptive", "specific"])
+def test_every_promise(mode):
+    params = {
+        "n_filters": 8, "filter_length": 3, "pool_length": 1, "pool_stride": 1, "n_hidden": 16, "n_folds": 1,
+        "max_epochs": 15, "pretrain_learning_rate": 1e-2, "scratch_learning_rate": 1e-2, "batch_size": 16,
+    }  # fmt: skip
+    check_eeg_estimator(make_clf(**{**params, "mode": mode}))
