@@ -18,7 +18,7 @@ DEFAULT_RATE = 250.0
 """Sampling rate in hertz that trials are taken to have where a pipeline needs one and nobody says it."""
 CLASSICAL = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM")
 PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
-_SPECIALIST = ("ShallowConv", "DeepConv", "EEGNet", "IFNet", "ADFCNN", "Conformer", "FBCNet", "EDPNet")
+SPECIALISTS = ("ShallowConv", "DeepConv", "EEGNet", "IFNet", "ADFCNN", "Conformer", "FBCNet", "EDPNet")
 _ANY_RATE = ("CSP+LDA", "TS+LR", "MDM")
 _SMALL = {"max_epochs": 50, "batch_size": 16, "learning_rate": 1e-3}
 _LARGE = {"max_epochs": 20, "batch_size": 16, "learning_rate": 1e-4}  # millions of parameters, a few hundred trials
@@ -38,18 +38,19 @@ def baseline_names():
     >>> baseline_names()[:3], len(baseline_names())
     (('CSP+LDA', 'FBCSP+LDA', 'TS+LR'), 17)
     """
-    return CLASSICAL + _SPECIALIST + PRETRAINED
+    return CLASSICAL + SPECIALISTS + PRETRAINED
 
 
-def baseline(name, *, align=False, sfreq=None, ch_names=None, checkpoint=None, random_state=None):
+def baseline(name, *, align=None, sfreq=None, ch_names=None, checkpoint=None, random_state=None):
     """Give a reference pipeline by its name.
 
     Parameters
     ----------
     name : str
         One of `baseline_names`.
-    align : bool
-        Whether to start with Euclidean alignment of each subject.
+    align : bool or None
+        Whether to start with Euclidean alignment of each subject. None aligns for the eight networks that are trained
+        from scratch, as their comparison does.
     sfreq : float or None
         Sampling rate in hertz of trials that do not carry theirs. None takes them to be at 250 Hz where the pipeline
         needs to know.
@@ -83,7 +84,7 @@ def baseline(name, *, align=False, sfreq=None, ch_names=None, checkpoint=None, r
         steps = _classical(name)
     else:
         steps = _network(name, checkpoint, random_state)
-    if align:
+    if name in SPECIALISTS if align is None else align:
         from .alignment import EuclideanAlignment
 
         steps.insert(0, EuclideanAlignment())

@@ -62,7 +62,7 @@ def _add_bench(commands):
     add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each repeats everything (0)")
-    add("--jobs", type=int, default=1, metavar="N", help="folds computed at the same time (1; -1: all cores)")
+    add("--jobs", type=int, metavar="N", help="folds at the same time (all cores, up to four; one where there is CUDA)")
     add("--device", metavar="NAME", help="device of the networks, as cpu or cuda (each pipeline's own)")
     add("--out", default="skeeg-results", metavar="FOLDER", help="where results and report go (skeeg-results)")
     add("--overwrite", action="store_true", help="compute again what is already there")
@@ -87,11 +87,18 @@ def bench_command(options):
 
     dataset = catalogue.get_dataset(options.dataset)
     benchmark = runner.Benchmark(
-        dataset, options.evaluation, options.pipelines or runner.DEFAULT_PIPELINES, param_grid=options.param_grid,
-        subjects=expand_subjects(options.subjects), seeds=options.seeds, jobs=options.jobs, device=options.device,
-        paradigm=catalogue.get_paradigm(dataset, options.classes, options.band, options.resample), out=options.out,
+        dataset,
+        options.evaluation,
+        options.pipelines or runner.DEFAULT_PIPELINES,
+        param_grid=options.param_grid,
+        subjects=expand_subjects(options.subjects),
+        seeds=options.seeds,
+        jobs=choose_jobs(options),
+        device=options.device,
+        paradigm=catalogue.get_paradigm(dataset, options.classes, options.band, options.resample),
+        out=options.out,
         command=options.command,
-    )  # fmt: skip
+    )
     outcome = benchmark.run(overwrite=options.overwrite, progress=not options.quiet)
     print(_short_table(outcome.table))
     print(f"\nReport: {outcome.report}")
@@ -180,6 +187,27 @@ def expand_subjects(names):
         ends = re.fullmatch(r"(\d+)-(\d+)", name)
         subjects += map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [name]
     return subjects
+
+
+def choose_jobs(options):
+    """Decide how many folds are computed at the same time.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed command line.
+
+    Returns
+    -------
+    jobs : int
+        What was asked for; else the number of cores, up to four, or one where networks share a GPU.
+    """
+    if options.jobs is not None:
+        return options.jobs
+    import torch
+    from joblib import cpu_count
+
+    return 1 if torch.cuda.is_available() and options.device != "cpu" else min(4, cpu_count())
 
 
 def _short_table(table):

@@ -160,7 +160,7 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 def test_every_baseline_through_every_evaluation(name, tmp_path):
     dataset = FakeDataset(
         ["left_hand", "right_hand"], n_subjects=2, n_sessions=2, n_runs=1, seed=3, duration=26, n_events=12, sfreq=100,
-        channels=("C3", "C4"),
+        channels=("C3", "Cz", "C4"),
     )  # fmt: skip
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
         table = skeeg.bench.run(

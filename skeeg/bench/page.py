@@ -59,7 +59,10 @@ def _title(entry):
 def _setting(entry, section):
     """One line on data and protocol."""
     classes = " / ".join(one.replace("_", " ") for one in entry["classes"])
-    parts = [entry["about"].rstrip("."), f"{len(entry['subjects'])} subjects", classes]
+    n_subjects, n_sessions = len(entry["subjects"]), entry.get("n_sessions", 1)
+    people = f"{n_subjects} subject{'s' if n_subjects > 1 else ''}"
+    sessions = f", {n_sessions} sessions each" if n_sessions > 1 else ""
+    parts = [entry["about"].rstrip("."), people + sessions, classes]
     if "n_channels" in entry:
         rate = f" at {entry['sfreq']:g} Hz" if entry.get("sfreq") else ""
         parts.append(f"{entry['n_channels']} channels{rate}")
@@ -82,15 +85,18 @@ def _lead(section):
     first, second = summary.index[0], next(one for one in comparisons["pipelines"] if one != summary.index[0])
     p = comparisons["p"].loc[first, second]
     verdict = f"is {'beyond' if p < 0.05 else 'within'} what chance among subjects explains"
-    gap = comparisons["difference"].loc[first, second]
-    return (
-        f'<p class="lead">{text}. Its lead over {escape(second)} ({gap:+.3f}) {verdict} (one-sided p {_equals(p)}).</p>'
-    )
+    gap = _signed(comparisons["difference"].loc[first, second])
+    return f'<p class="lead">{text}. Its lead over {escape(second)} ({gap}) {verdict} (one-sided p {_equals(p)}).</p>'
 
 
 def _plus_minus(sd):
     """Spread behind a mean; nothing where one subject has none."""
     return "" if sd != sd else f" ± {sd:.3f}"
+
+
+def _signed(value):
+    """Difference with its sign, a real minus where it is negative."""
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _equals(p):
@@ -161,7 +167,8 @@ def _score_row(name, one, scores, notes, axis):
         f'<td class="number mean">{one["mean"]:.3f}<span class="sd">{_plus_minus(one["sd"])}</span></td>'
         f'<td class="number extra range" data-label="range">{one["min"]:.2f}–{one["max"]:.2f}</td>'
         f'<td class="number extra cost" data-label="fit, s">{seconds}</td>'
-        f'<td class="number extra size" data-label="parameters">{f"{size:,}" if size else "–"}</td></tr>'
+        f'<td class="number extra size{"" if size else " none"}" data-label="parameters">'
+        f"{f'{size:,}' if size else '–'}</td></tr>"
     )
 
 
@@ -278,7 +285,7 @@ def _pair(difference, p, same):
     """Cell of a paired comparison."""
     if same:
         return '<td class="self"></td>'
-    return f'<td class="{"better" if p < 0.05 else ""}">{difference:+.3f}<small>p {_equals(p)}</small></td>'
+    return f'<td class="{"better" if p < 0.05 else ""}">{_signed(difference)}<small>p {_equals(p)}</small></td>'
 
 
 def _provenance(entry):

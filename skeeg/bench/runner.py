@@ -318,6 +318,7 @@ class Benchmark:
             "classes": sorted(self.paradigm.used_events(self.dataset)),
             "bands": [list(map(float, band)) for band in self.paradigm.filters],
             "subjects": subjects,
+            "n_sessions": int(self.dataset.n_sessions),
             "seeds": self.seeds,
             "jobs": self.jobs,
             "pipelines": before.get("pipelines", {}) | self._describe_pipelines(before.get("pipelines", {})),
