@@ -119,7 +119,7 @@ EXCLUDED = {
 
 
 class WrongGradients(TorchFunctionMode):
-    """Give `conv2d` the fault it has on AVX-512 machines: wrong weight gradients where the kernel spans 14-19 columns."""
+    """Give `conv2d` its fault of AVX-512 machines: wrong weight gradients where the kernel spans 14-19 columns."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -11,6 +11,7 @@ _PUBLIC = {
     "BASELINE_NETWORKS": "baseline_table",
     "baseline_network": "baseline_table",
     "accelerate": "acceleration",
+    "fold": "folding",
     "exact_convolutions": "exact",
     "merge_kernels": "convolutions",
     "merged_conv": "convolutions",

@@ -55,7 +55,6 @@ class _FourierConv(torch.autograd.Function):
         return _signals(product, x, size)[..., : x.shape[3] + left + right - weight.shape[2] + 1].contiguous()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         left, right = ctx.padding

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.convolutions import merged_conv
-from skeeg.networks.layer_forms import is_plain_conv, margins
+from skeeg.networks.layer_forms import in_transform, is_plain_conv, margins
 from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
 
 __all__ = ["find_runs", "front_end", "run_sequential", "usable"]
@@ -202,7 +202,7 @@ def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, 
     bool
         True where the fast form gives what the layers give.
     """
-    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook():
+    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook() or in_transform():
         return False
     if x.dtype not in (torch.float32, torch.float64) or any(p.dtype != x.dtype for p in layers[0].parameters()):
         return False
@@ -266,18 +266,18 @@ def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | N
         window_mean, covariance = lagged_covariance(x, length, padding)
         filters = weight.double()
         mean = filters @ window_mean
+        if bias is not None:
+            mean = mean + bias
         variance = torch.einsum("fk,kl,fl->f", filters, covariance, filters)
         count = x.shape[0] * x.shape[1] * (x.shape[2] + sum(padding) - length + 1)
-        _update_running(
-            norm, mean.detach() if bias is None else mean.detach() + bias.detach(), variance.detach(), count
-        )
+        _update_running(norm, mean.detach(), variance.detach(), count)
     else:
-        mean = norm.running_mean if bias is None else norm.running_mean - bias
-        variance = norm.running_var
+        mean, variance = norm.running_mean, norm.running_var
     scale = (variance + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight
-    shift = -mean * scale
+    # In training the bias cancels, but its gradient of zero must be there, for weight decay acts on what has one.
+    shift = -mean * scale if bias is None else (bias - mean) * scale
     if norm.bias is not None:
         shift = shift + norm.bias
     return scale.to(weight.dtype), shift.to(weight.dtype)

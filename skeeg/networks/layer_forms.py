@@ -14,7 +14,15 @@ from skeeg.networks.exact import conv2d_as_conv1d
 from skeeg.networks.fourier import fourier_conv
 from skeeg.networks.toeplitz import depthwise_conv, filter_bank
 
-__all__ = ["average_pool", "convolve", "has_average_form", "has_convolution_form", "is_plain_conv", "margins"]
+__all__ = [
+    "average_pool",
+    "convolve",
+    "has_average_form",
+    "has_convolution_form",
+    "in_transform",
+    "is_plain_conv",
+    "margins",
+]
 
 
 def margins(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
@@ -25,6 +33,11 @@ def margins(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
         extra = conv.dilation[axis - 2] * (conv.kernel_size[axis - 2] - 1)
         return extra // 2, extra - extra // 2
     return conv.padding[axis - 2], conv.padding[axis - 2]
+
+
+def in_transform() -> bool:
+    """Whether a transform of ``torch.func`` is at work, which cannot see into the backward passes written here."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def is_plain_conv(layer: nn.Module) -> bool:
@@ -57,6 +70,12 @@ def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     """
     if x.device.type != "cpu" or x.ndim != 4:
         return None
+    if (
+        layer.groups == 1
+        and layer.kernel_size == tuple(x.shape[2:])
+        and margins(layer, 2) == margins(layer, 3) == (0, 0)
+    ):
+        return F.linear(x.flatten(1), layer.weight.flatten(1), layer.bias)[:, :, None, None]
     if layer.groups == 1 and layer.kernel_size[1] == x.shape[3]:
         return conv2d_as_conv1d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation)
     if layer.stride != (1, 1) or layer.dilation != (1, 1) or x.dtype not in (torch.float32, torch.float64):
@@ -75,7 +94,9 @@ def _along(layer: nn.Conv2d, x: Tensor, axis: int) -> Tensor | None:
     n_planes, n_out = layer.in_channels, layer.out_channels
     if layer.groups == n_planes > 1 and length == x.shape[axis] and padding == (0, 0):
         return _span_planes(layer.weight.flatten(1).view(n_planes, -1, length), x, axis)
-    if torch.is_autocast_enabled("cpu") or x.dtype != layer.weight.dtype or x.shape[axis] + sum(padding) < length:
+    if torch.is_autocast_enabled("cpu") or in_transform() or x.dtype != layer.weight.dtype:
+        return None
+    if x.shape[axis] + sum(padding) < length:
         return None
     if axis == 2:
         x = x.transpose(2, 3)

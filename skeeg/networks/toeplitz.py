@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["depthwise_conv", "fast_length", "filter_bank", "lagged_covariance"]
+__all__ = ["cut_windows", "depthwise_conv", "fast_length", "filter_bank", "filter_windows", "lagged_covariance"]
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
@@ -51,17 +51,17 @@ class _DepthwiseConv(torch.autograd.Function):
         n_out = x.shape[3] + left + right - weight.shape[1] + 1
         ctx.save_for_backward(x, weight)
         ctx.left = left
-        return _filter(_windows(x, weight.shape[1], left, n_out), weight, x, n_out)
+        windows = cut_windows(x, weight.shape[1], left, n_out)
+        return filter_windows(windows, _matrix_for(windows, weight), x, n_out)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         length, n_times = weight.shape[1], x.shape[3]
-        windows = _windows(grad, length, length - 1 - ctx.left, n_times)
+        windows = cut_windows(grad, length, length - 1 - ctx.left, n_times)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = _filter(windows, weight.flip(1), x, n_times)
+            grad_x = filter_windows(windows, _matrix_for(windows, weight.flip(1)), x, n_times)
         if ctx.needs_input_grad[1]:
             block = windows.shape[2] - length + 1
             n_blocks = -(-n_times // block)
@@ -99,34 +99,37 @@ def filter_bank(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) ->
     n_filters, length = weight.shape
     n_out = x.shape[2] + sum(padding) - length + 1
     block = 32
-    windows = _windows(x.unsqueeze(1), length, padding[0], n_out, block)[0]
-    matrix = _toeplitz_matrix(weight, block).transpose(0, 1).flatten(1)
+    windows = cut_windows(x.unsqueeze(1), length, padding[0], n_out, block)[0]
+    matrix = toeplitz_matrix(weight, block).transpose(0, 1).flatten(1)
     y = (windows @ matrix).view(*x.shape[:2], -1, n_filters, block)
     return y.permute(0, 3, 1, 2, 4).flatten(3)[..., :n_out].contiguous()
 
 
-def _block(length: int) -> int:
+def block_length(length: int) -> int:
     """Choose the samples that one Toeplitz block gives: enough for the kernel not to waste the overlap."""
     return 64 if length <= 96 else 128
 
 
-def _windows(x: Tensor, length: int, left: int, n_out: int, block: int | None = None) -> Tensor:
+def cut_windows(x: Tensor, length: int, left: int, n_out: int, block: int | None = None) -> Tensor:
     """Cut padded signals into the windows behind the blocks of the output: (planes, batch * rows * blocks, window)."""
-    block = _block(length) if block is None else block
+    block = block_length(length) if block is None else block
     n_blocks = -(-n_out // block)
     window = block + length - 1
     padded = F.pad(x, (left, n_blocks * block + length - 1 - x.shape[3] - left))
     return padded.unfold(3, window, block).transpose(0, 1).reshape(x.shape[1], -1, window)
 
 
-def _filter(windows: Tensor, weight: Tensor, like: Tensor, n_out: int) -> Tensor:
-    """Filter windows, and lay the blocks end to end as (batch, planes, rows, n_out)."""
-    block = windows.shape[2] - weight.shape[1] + 1
-    y = (windows @ _toeplitz_matrix(weight, block)).view(like.shape[1], like.shape[0], like.shape[2], -1)
+def filter_windows(windows: Tensor, matrix: Tensor, like: Tensor, n_out: int) -> Tensor:
+    """Filter windows by Toeplitz matrices, and lay the blocks end to end as (batch, planes, rows, n_out)."""
+    y = (windows @ matrix).view(like.shape[1], like.shape[0], like.shape[2], -1)
     return y[..., :n_out].transpose(0, 1).contiguous()
 
 
-def _toeplitz_matrix(weight: Tensor, block: int) -> Tensor:
+def _matrix_for(windows: Tensor, weight: Tensor) -> Tensor:
+    return toeplitz_matrix(weight, windows.shape[2] - weight.shape[1] + 1)
+
+
+def toeplitz_matrix(weight: Tensor, block: int) -> Tensor:
     """Matrices ``M[f, i, t] = weight[f, i - t]`` that turn windows into blocks of output, (filters, window, block)."""
     return F.pad(weight, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
 

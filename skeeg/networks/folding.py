@@ -1,0 +1,226 @@
+"""A trained network folded for inference: batch norms and linear neighbours become one layer each."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from skeeg.networks.acceleration import accelerate
+from skeeg.networks.convolutions import merge_kernels
+from skeeg.networks.front_ends import Run, find_runs
+from skeeg.networks.layer_forms import is_plain_conv, margins
+from skeeg.networks.toeplitz import block_length, cut_windows, filter_windows, toeplitz_matrix
+
+__all__ = ["FoldedNetwork", "fold"]
+
+
+def fold(module: nn.Module) -> FoldedNetwork:
+    """Fold a trained network for inference, one trial at a time or many.
+
+    Batch norms are taken into the convolutions before them, temporal and spatial convolutions are merged or exchanged,
+    constraints are evaluated once, and dropout goes. The outputs are those of the module in evaluation, to rounding.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A trained network. It is left as it is.
+
+    Returns
+    -------
+    FoldedNetwork
+        A module of its own, for evaluation only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.networks import build_network
+    >>> module = build_network("EEGNet", n_chans=8, n_times=300, n_outputs=2).eval()
+    >>> x = torch.randn(1, 8, 300)
+    >>> torch.allclose(fold(module)(x), module(x), atol=1e-5)
+    True
+    """
+    plain = accelerate(copy.deepcopy(module), "plain").eval().requires_grad_(False)
+    for layer in list(plain.modules()):
+        if parametrize.is_parametrized(layer):
+            _fix_parameters(layer)
+    for sequence in [layer for layer in plain.modules() if isinstance(layer, nn.Sequential)]:
+        if type(sequence).forward is nn.Sequential.forward:
+            _fold_sequence(sequence)
+    return FoldedNetwork(accelerate(plain))
+
+
+class FoldedNetwork(nn.Module):
+    """A network folded by :func:`fold`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The folded layers.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs of trials (batch, n_chans, n_times)."""
+        with torch.no_grad():
+            return self.network(x)
+
+    def train(self, mode: bool = True) -> FoldedNetwork:
+        """Stay in evaluation; there is nothing left to train.
+
+        Parameters
+        ----------
+        mode : bool
+            Only False is accepted.
+
+        Returns
+        -------
+        FoldedNetwork
+            Itself.
+        """
+        if mode:
+            raise ValueError("a folded network is for evaluation; train the network that it was folded from")
+        return self
+
+
+def _fix_parameters(layer: nn.Module) -> None:
+    """Put the values of parametrized tensors in place of their parametrizations."""
+    values = {name: getattr(layer, name).detach() for name in layer.parametrizations}
+    # torch's own removal takes the tensors off the class, which a copy shares with its original.
+    layer.__class__ = type(layer).__bases__[0]
+    del layer._modules["parametrizations"]
+    for name, value in values.items():
+        layer.register_parameter(name, nn.Parameter(value.clone(), requires_grad=False))
+
+
+def _fold_sequence(sequence: nn.Sequential) -> None:
+    """Replace the layers of a ``Sequential`` by fewer ones that compute the same in evaluation."""
+    names, layers = list(sequence._modules), list(sequence)
+    runs = {run.start: run for run in find_runs(sequence)}
+    folded: dict[str, nn.Module] = {}
+    position = 0
+    while position < len(layers):
+        name = names[position]
+        if position in runs:
+            run = runs[position]
+            layer, position = _fold_run(layers[run.start : run.stop], run), run.stop
+        else:
+            layer, position = layers[position], position + 1
+            if type(layer).__name__ == "CombinedConv":
+                layer = _Merged(layer.conv_time, layer.conv_spat, time_axis=2)
+        layer, position = _take_norm(layer, layers, position)
+        if isinstance(layer, nn.Conv2d):
+            layer, position = _take_pointwise(layer, layers, position)
+        if not isinstance(layer, (nn.Dropout, nn.Identity)):
+            folded[name] = layer
+    sequence._modules.clear()
+    sequence._modules.update(folded)
+
+
+def _fold_run(layers: list[nn.Module], run: Run) -> nn.Module:
+    time, space = layers[0], layers[-1]
+    if run.normed:
+        time = _absorb(copy.deepcopy(time), layers[1])
+    form = _Exchanged if run.depthwise else _Merged
+    return form(time, space, run.time_axis)
+
+
+def _take_norm(layer: nn.Module, layers: list[nn.Module], position: int) -> tuple[nn.Module, int]:
+    """Take the batch norm that follows into a layer, where it can be."""
+    following = layers[position] if position < len(layers) else None
+    linear = isinstance(layer, _Merged) or (is_plain_conv(layer) if isinstance(layer, nn.Conv2d) else False)
+    if not linear or type(following) is not nn.BatchNorm2d or following.running_mean is None:
+        return layer, position
+    return _absorb(layer, following), position + 1
+
+
+def _absorb(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
+    """Scale and shift the outputs of a linear layer as a batch norm in evaluation does."""
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
+    bias = shift if layer.bias is None else layer.bias * scale + shift
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return layer
+
+
+def _take_pointwise(layer: nn.Conv2d, layers: list[nn.Module], position: int) -> tuple[nn.Module, int]:
+    """Merge a convolution of each plane by itself with the pointwise one that follows."""
+    following = layers[position] if position < len(layers) else None
+    if not (is_plain_conv(layer) and layer.groups == layer.in_channels == layer.out_channels > 1):
+        return layer, position
+    if not isinstance(following, nn.Conv2d) or not is_plain_conv(following) or following.kernel_size != (1, 1):
+        return layer, position
+    if following.stride != (1, 1) or following.groups != 1 or following.padding not in ((0, 0), "same", "valid"):
+        return layer, position
+    merged = nn.Conv2d(
+        layer.in_channels,
+        following.out_channels,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+    )
+    mixing = following.weight.flatten(1)
+    bias = torch.zeros_like(mixing[:, 0]) if following.bias is None else following.bias
+    if layer.bias is not None:
+        bias = bias + mixing @ layer.bias
+    merged.weight = nn.Parameter(mixing[:, :, None, None] * layer.weight[:, 0], requires_grad=False)
+    merged.bias = nn.Parameter(bias, requires_grad=False)
+    return _take_norm(merged, layers, position + 1)
+
+
+class _Merged(nn.Module):
+    """Temporal and spatial convolution as one kernel over electrodes and time."""
+
+    def __init__(self, time: nn.Conv2d, space: nn.Conv2d, time_axis: int):
+        super().__init__()
+        self.time_axis, self.padding = time_axis, margins(time, time_axis)
+        kernel, bias = merge_kernels(time.weight, time.bias, space.weight, space.bias)
+        self.weight = nn.Parameter(kernel, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, 1, electrodes, times), or with both exchanged, to (batch, filters, ...)."""
+        x = x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)
+        if any(self.padding):
+            x = F.pad(x, self.padding)
+        return F.conv1d(x, self.weight, self.bias).unsqueeze(self.time_axis ^ 1)
+
+
+class _Exchanged(_Merged):
+    """Spatial filters of each plane first, then its temporal filter as a Toeplitz matrix."""
+
+    def __init__(self, time: nn.Conv2d, space: nn.Conv2d, time_axis: int):
+        nn.Module.__init__(self)
+        self.time_axis, self.padding = time_axis, margins(time, time_axis)
+        filters = time.weight.flatten(1)
+        self.n_planes, self.length = filters.shape
+        mixing = space.weight.flatten(1)
+        bias = torch.zeros_like(mixing[:, 0]) if space.bias is None else space.bias
+        if time.bias is not None:
+            bias = bias + mixing.sum(1) * time.bias.repeat_interleave(len(mixing) // self.n_planes)
+        self.weight = nn.Parameter(mixing, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, 1, electrodes, times), or with both exchanged, to (batch, filters, ...)."""
+        x = x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)
+        mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))
+        n_out = x.shape[2] + sum(self.padding) - self.length + 1
+        parts = cut_windows(mixed, self.length, self.padding[0], n_out)
+        y = filter_windows(parts, self.matrix, mixed, n_out).flatten(1, 2) + self.bias[:, None]
+        return y.unsqueeze(self.time_axis ^ 1)

@@ -1,0 +1,90 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from skeeg.networks.layer_forms import average_pool, convolve, has_average_form, has_convolution_form, margins
+
+# A layer, the shape of its input, and whether its fast form is to be used.
+CONVOLUTIONS = {
+    "spans the width": (nn.Conv2d(1, 5, (4, 16)), (2, 1, 30, 16), True),
+    "spans height and width": (nn.Conv2d(3, 5, (1, 31)), (2, 3, 1, 31), True),
+    "spans the height, each plane by itself": (nn.Conv2d(3, 6, (7, 1), groups=3, bias=False), (2, 3, 7, 20), True),
+    "spans the width, each plane by itself": (nn.Conv2d(3, 6, (1, 7), groups=3), (2, 3, 20, 7), True),
+    "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), True),
+    "long down the height": (nn.Conv2d(3, 3, (17, 1), groups=3, padding="same"), (2, 3, 40, 2), True),
+    "long from one plane": (nn.Conv2d(1, 4, (1, 50), padding=(0, 25)), (2, 1, 3, 80), True),
+    "long between planes": (nn.Conv2d(4, 4, (1, 64), padding="same"), (8, 4, 5, 100), True),
+    "short between planes": (nn.Conv2d(4, 4, (1, 3)), (2, 4, 5, 40), False),
+    "short from one plane": (nn.Conv2d(1, 4, (1, 5)), (2, 1, 5, 40), False),
+    "strided": (nn.Conv2d(1, 4, (1, 50), stride=(1, 2)), (2, 1, 3, 80), False),
+    "dilated": (nn.Conv2d(1, 4, (1, 50), dilation=(1, 2)), (2, 1, 3, 180), False),
+    "padded across": (nn.Conv2d(1, 4, (1, 50), padding=(1, 0)), (2, 1, 3, 80), False),
+    "square": (nn.Conv2d(4, 4, 3), (2, 4, 9, 9), False),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_give_the_same_numbers_and_gradients(name):
+    layer, shape, used = CONVOLUTIONS[name]
+    layer = copy.deepcopy(layer).double()
+    assert has_convolution_form(layer)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    y, plain = convolve(layer, x), layer(x)
+    assert (y is not None) == used
+    if used:
+        torch.testing.assert_close(y, plain)
+        parameters = [x, *layer.parameters()]
+        grads = (torch.autograd.grad(out.square().sum(), parameters) for out in (y, plain))
+        for a, b in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+class Own(nn.Conv2d):
+    """A convolution that does something of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(1, 1, 1), Own(1, 1, 5), nn.Conv1d(1, 1, 5), nn.Conv2d(1, 1, 5, padding=2, padding_mode="circular")],
+)
+def test_other_layers_have_no_form(layer):
+    assert not has_convolution_form(layer)
+
+
+def test_transforms_and_lower_precision_go_to_torch():
+    layer, shape, _ = CONVOLUTIONS["long between planes"]
+    assert convolve(layer.to(torch.bfloat16), torch.zeros(shape, dtype=torch.bfloat16)) is None
+    layer = layer.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolve(layer, torch.zeros(shape)) is None
+    seen = []
+    torch.func.vmap(lambda x: seen.append(convolve(layer, x[None])) or x)(torch.zeros(shape))
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, fits", [((1, 75), (1, 15), True), (6, 2, True), ((1, 75), (1, 10), False), (4, 4, False)]
+)
+def test_averages(kernel, stride, fits):
+    layer = nn.AvgPool2d(kernel, stride)
+    assert has_average_form(layer) == fits
+    if fits:
+        for n_times in (75, 76, 89, 90, 131):
+            x = torch.randn(2, 3, 8, n_times, dtype=torch.float64)
+            torch.testing.assert_close(average_pool(layer, x), layer(x))
+
+
+@pytest.mark.parametrize("changed", [{"padding": 1}, {"ceil_mode": True}, {"divisor_override": 3}])
+def test_other_averages_have_no_form(changed):
+    assert not has_average_form(nn.AvgPool2d(6, 2, **changed))
+
+
+def test_margins_are_torchs():
+    assert margins(nn.Conv2d(1, 1, (1, 8), padding="same"), 3) == (3, 4)
+    assert margins(nn.Conv2d(1, 1, (1, 8), padding="valid"), 3) == (0, 0)
+    assert margins(nn.Conv2d(1, 1, (3, 8), padding=(1, 4)), 2) == (1, 1)
