@@ -219,8 +219,9 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
     Parameters
     ----------
     X : EEGArray, mne.Epochs, list of mne.Epochs, or array-like, shape (n_trials, n_channels, n_times)
-        Epochs are read in microvolts; arrays are taken to be in microvolts. A list of one-trial Epochs is what
-        scikit-learn makes of Epochs when it slices them. Two axes (n, f) are read as (n, 1, f).
+        Epochs are read in microvolts, without the channels marked bad, as MNE does; arrays are taken to be in
+        microvolts. A list of one-trial Epochs is what scikit-learn makes of Epochs when it slices them. Two axes
+        (n, f) are read as (n, 1, f).
     ch_names : sequence of str or None
         Electrode names, where X does not carry its own.
     sfreq : float or None
@@ -282,8 +283,12 @@ def _read_epochs(epochs):
     kind = next((kind for kind in ("eeg", "seeg", "ecog", "dbs") if kind in types), None)
     if kind is None:
         raise ValueError(f"X: the Epochs hold no EEG channel, only {', '.join(sorted(types))}.")
-    data = epochs.get_data(picks=kind) * 1e6
-    names = [name for name, its in zip(epochs.ch_names, epochs.get_channel_types(), strict=True) if its == kind]
+    import mne
+
+    picks = mne.pick_types(epochs.info, **{kind: True})
+    if not len(picks):
+        raise ValueError(f"X: all {kind} channels of the Epochs are marked bad.")
+    data, names = epochs.get_data(picks=picks) * 1e6, [epochs.ch_names[i] for i in picks]
     metadata, domains = epochs.metadata, None
     if metadata is not None and "subject" in metadata:
         known = {field: metadata[field].to_numpy() for field in DOMAIN_FIELDS if field in metadata}
