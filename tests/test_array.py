@@ -1,0 +1,387 @@
+import copy
+import pickle
+
+import mne
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.utils import shuffle
+
+from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, make_eeg
+
+NAMES = ("Fz", "C3", "Cz", "C4")
+N = 12
+
+
+def make(n=N, n_times=10, seed=0):
+    """Trials whose first value is their number, as their domain's run is."""
+    X = np.random.default_rng(seed).standard_normal((n, len(NAMES), n_times))
+    X[:, 0, 0] = np.arange(n)
+    domains = make_domains(n, subject=[f"s{i % 3}" for i in range(n)], session="0", run=np.arange(n))
+    return make_eeg(X, NAMES, 128.0, domains)
+
+
+def assert_identity(X, ch_names=NAMES, sfreq=128.0):
+    assert type(X) is EEGArray
+    assert (X.ch_names, X.sfreq) == (ch_names, sfreq)
+    assert len(X.domains) == len(X)
+    if X.shape[1] and X.ch_names[0] == "Fz":
+        np.testing.assert_array_equal(X.domains["run"].astype(float), np.asarray(X)[:, 0, 0])
+
+
+def assert_plain(X):
+    assert type(X) is np.ndarray
+
+
+def make_epochs(X=None, types="eeg", names=NAMES, metadata=None, sfreq=128.0):
+    X = np.asarray(make()) if X is None else X
+    info = mne.create_info(list(names), sfreq, types)
+    return mne.EpochsArray(X * 1e-6, info, metadata=metadata)
+
+
+trial_keys = st.one_of(
+    st.slices(N),
+    st.lists(st.integers(-N, N - 1), max_size=20).map(lambda rows: np.array(rows, dtype=int)),
+    st.lists(st.booleans(), min_size=N, max_size=N).map(np.array),
+)
+
+
+@given(trial_keys)
+def test_any_selection_of_trials_keeps_names_rate_and_each_trials_domain(key):
+    X = make()
+    chosen = X[key]
+    assert_identity(chosen)
+    np.testing.assert_array_equal(np.asarray(chosen), np.asarray(X)[key])
+    np.testing.assert_array_equal(chosen.domains, X.domains[key])
+
+
+@given(trial_keys, st.lists(st.integers(-4, 3), min_size=1, max_size=6), st.integers(0, 9))
+def test_selections_after_each_other_keep_the_identity(rows, picks, start):
+    X = make()
+    chosen = X[rows][:, picks][..., start:]
+    assert_identity(chosen, tuple(NAMES[i] for i in picks)) if picks[0] % 4 else None
+    assert chosen.ch_names == tuple(NAMES[i] for i in picks)
+    np.testing.assert_array_equal(np.asarray(chosen), np.asarray(X)[rows][:, picks][..., start:])
+    np.testing.assert_array_equal(chosen.domains, X.domains[rows])
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        (slice(2, 5), NAMES),
+        ([0, 3], NAMES),
+        ((slice(None), slice(1, 3)), ("C3", "Cz")),
+        ((slice(None), [3, 1]), ("C4", "C3")),
+        ((slice(None), np.array([True, False, False, True])), ("Fz", "C4")),
+        ((Ellipsis, slice(3, None)), NAMES),
+        ((slice(None), Ellipsis, slice(0, 4)), NAMES),
+        (Ellipsis, NAMES),
+        ((), NAMES),
+    ],
+)
+def test_slices_that_keep_three_axes_keep_the_identity(key, names):
+    chosen = make()[key]
+    assert type(chosen) is EEGArray
+    assert (chosen.ch_names, chosen.sfreq) == (names, 128.0)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        0,
+        np.int64(-1),
+        (slice(None), 0),
+        (0, 0),
+        (slice(None), slice(None), 4),
+        (slice(None), None),
+        (None, slice(None)),
+        ([0, 1], [0, 1]),
+        ([0, 1], slice(None), [0, 1]),
+        (slice(None), slice(None), slice(None, None, 2)),
+        np.ones((N, 4, 10), bool),
+        np.zeros((2, 2), int),
+    ],
+    ids=repr,
+)
+def test_selections_that_break_an_axis_are_plain(key):
+    X = make()
+    assert_plain(X[key])
+    np.testing.assert_array_equal(X[key], np.asarray(X)[key])
+
+
+def test_one_value_is_a_number():
+    assert isinstance(make()[0, 0, 0], float)
+
+
+def test_unknown_parts_of_the_identity_stay_unknown():
+    X = make_eeg(np.zeros((3, 2, 5)))[1:, :1]
+    assert (X.ch_names, X.sfreq, X.domains) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda X: X * 2,
+        lambda X: 2 * X,
+        lambda X: X - np.asarray(X).mean(axis=1, keepdims=True),
+        lambda X: -X,
+        lambda X: X / (1 + X * X),
+        lambda X: X + X.copy(),
+        lambda X: np.abs(X),
+        lambda X: np.clip(np.exp(X), 0, 1) * 0 + X,
+        lambda X: X.astype(np.float32),
+        lambda X: X.copy(),
+        copy.copy,
+        copy.deepcopy,
+        lambda X: X.copy().__iadd__(1),
+        lambda X: np.concatenate([X[:4], X[4:]]),
+        lambda X: np.concatenate((X[:4], X[4:]), axis=0),
+    ],
+)
+def test_arithmetic_copies_and_joined_trials_keep_the_identity(operation):
+    X = make()
+    result = operation(X)
+    assert type(result) is EEGArray
+    assert (result.ch_names, result.sfreq) == (X.ch_names, X.sfreq)
+    np.testing.assert_array_equal(result.domains, X.domains)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda X: X.mean(axis=0),
+        lambda X: X.mean(axis=1, keepdims=True),
+        lambda X: X.std(),
+        lambda X: np.add.reduce(X, axis=2),
+        lambda X: X > 0,
+        lambda X: X[:1] + np.zeros((3, 1, 1)),
+        lambda X: np.eye(4) @ X,
+        lambda X: X @ np.ones((10, 10)),
+        lambda X: np.einsum("ijk,lj->ilk", X, np.eye(4)),
+        lambda X: np.linalg.inv(X[..., :4] + 9 * np.eye(4)),
+        lambda X: X.T,
+        lambda X: X.transpose(1, 0, 2),
+        lambda X: np.swapaxes(X, 0, 1),
+        lambda X: X.swapaxes(0, 1),
+        lambda X: X.reshape(4, 12, 10),
+        lambda X: X.reshape(12, -1),
+        lambda X: X.ravel(),
+        lambda X: X.flatten(),
+        lambda X: np.stack([X, X]),
+        lambda X: np.concatenate([X, X], axis=1),
+        lambda X: np.concatenate([X, np.asarray(X)]),
+        lambda X: np.repeat(X, 2, axis=0),
+        lambda X: X.repeat(2, axis=0),
+        lambda X: X.take([0, 1], axis=0),
+        lambda X: np.sort(X, axis=0),
+        lambda X: np.roll(X, 1, axis=0),
+        lambda X: np.flip(X, axis=0),
+        lambda X: X.cumsum(axis=2),
+        lambda X: np.asarray(X),
+        lambda X: np.fft.rfft(X),
+        lambda X: X.squeeze(),
+        lambda X: X.argsort(axis=0),
+    ],
+)
+def test_everything_else_is_plain(operation):
+    result = operation(make())
+    assert not isinstance(result, EEGArray)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ch_names": ("Fz", "C4", "Cz", "C3")},
+        {"sfreq": 250.0},
+        {"domains": make_domains(N, subject="other")},
+        {"domains": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_mixes_two_identities_is_plain_or_keeps_what_both_say(change):
+    X = make()
+    other = X.like(X, **change)
+    assert_plain(X + other)
+    joined = np.concatenate([X, other])
+    if "domains" not in change:
+        assert_plain(joined)
+    elif change["domains"] is None:
+        assert joined.domains is None and joined.ch_names == NAMES
+    else:
+        assert joined.domains["subject"].tolist() == X.domains["subject"].tolist() + ["other"] * N
+
+
+def test_results_can_be_written_into_an_array():
+    X = make()
+    out = np.empty_like(np.asarray(X))
+    assert np.multiply(X, 3, out=out) is out
+    into = X.copy()
+    assert np.multiply(X, 3, out=into) is into
+    np.testing.assert_array_equal(into, out)
+    assert_identity(X)
+
+
+def test_an_order_made_by_a_view_never_carries_a_wrong_identity():
+    for odd in (np.array(make(), subok=True), make().view(), np.lib.stride_tricks.as_strided(make(), subok=True)):
+        assert getattr(odd, "domains", None) is None
+
+
+def test_assignment_writes_into_the_values():
+    X = make()
+    X[0] = 0
+    X[X.domains["subject"] == "s1", 1] = 5
+    assert (np.asarray(X)[0] == 0).all() and (np.asarray(X)[1::3, 1] == 5).all()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickling_keeps_values_and_identity(protocol):
+    X = make()
+    again = pickle.loads(pickle.dumps(X, protocol))
+    assert_identity(again)
+    np.testing.assert_array_equal(again, X)
+    assert_identity(pickle.loads(pickle.dumps(X[3:6], protocol)))
+
+
+def _identity(X):
+    return type(X).__name__, X.ch_names, X.sfreq, X.domains["run"].tolist()
+
+
+@pytest.mark.parametrize("max_nbytes", ["1M", 1], ids=["pickled", "memory-mapped"])
+def test_worker_processes_see_the_identity(max_nbytes):
+    X = make()
+    found = Parallel(n_jobs=2, max_nbytes=max_nbytes)(delayed(_identity)(X[rows]) for rows in ([0, 5], [7]))
+    assert found == [("EEGArray", NAMES, 128.0, ["0", "5"]), ("EEGArray", NAMES, 128.0, ["7"])]
+
+
+class IdentityChecker(ClassifierMixin, BaseEstimator):
+    """Scores 1 where trials arrive with the identity that belongs to them."""
+
+    def __init__(self, flag=0):
+        self.flag = flag
+
+    def fit(self, X, y):
+        assert_identity(X)
+        self.classes_ = np.unique(y)
+        np.testing.assert_array_equal(X.domains["run"].astype(int) % 2, y)
+        return self
+
+    def score(self, X, y):
+        assert_identity(X)
+        return float(np.array_equal(X.domains["run"].astype(int) % 2, y))
+
+
+def test_cross_validation_and_grid_search_slice_identity_and_values_alike():
+    X, y = make(), np.arange(N) % 2
+    assert cross_val_score(IdentityChecker(), X, y, cv=3, error_score="raise").tolist() == [1, 1, 1]
+    search = GridSearchCV(IdentityChecker(), {"flag": [0, 1]}, cv=2, error_score="raise").fit(X, y)
+    assert search.best_score_ == 1
+
+
+def test_splits_and_shuffles_of_scikit_learn_keep_the_identity():
+    X = make()
+    for part in (*train_test_split(X, random_state=0), shuffle(X, random_state=0)):
+        assert_identity(part)
+
+
+def test_like_gives_new_values_the_identity_and_replaces_what_is_named():
+    X = make()
+    assert_identity(X.like(np.asarray(X) * 1.0))
+    wider = X.like(np.zeros((N, 2, 30)), ch_names=["a", "b"], sfreq=64)
+    assert (wider.ch_names, wider.sfreq) == (("a", "b"), 64.0)
+    with pytest.raises(ValueError, match="4 names for data with 2 channels"):
+        X.like(np.zeros((N, 2, 30)))
+
+
+def test_make_eeg_shares_memory_and_refuses_what_does_not_fit():
+    data = np.zeros((3, 2, 5))
+    assert np.shares_memory(make_eeg(data), data)
+    with pytest.raises(ValueError, match="three axes"):
+        make_eeg(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="ch_names: got 1 names for data with 2 channels"):
+        make_eeg(data, ["Cz"])
+    with pytest.raises(ValueError, match="domains: got 2 records for data with 3 trials"):
+        make_eeg(data, domains=make_domains(2))
+
+
+def test_domains_are_strings_given_once_or_for_each_trial():
+    domains = make_domains(3, subject=7, session=["a", "b", "c"])
+    assert domains["subject"].tolist() == ["7", "7", "7"]
+    assert domains["session"].tolist() == ["a", "b", "c"] and domains["run"].tolist() == ["", "", ""]
+    with pytest.raises(ValueError, match="session: got 2 values for 3 trials"):
+        make_domains(3, session=["a", "b"])
+
+
+def test_as_eeg_takes_arrays_of_two_and_three_axes_and_lists():
+    assert as_eeg(np.zeros((5, 7))).shape == (5, 1, 7)
+    assert as_eeg(np.zeros((5, 2, 7)).tolist(), sfreq=100).shape == (5, 2, 7)
+    with pytest.raises(ValueError, match="three axes"):
+        as_eeg(np.zeros((2, 3, 4, 5)))
+    with pytest.raises(ValueError, match="subject: got 2 values for 5 trials"):
+        as_eeg(np.zeros((5, 7)), subjects=["a", "b"])
+
+
+def test_as_eeg_prefers_what_the_trials_say_over_what_it_is_told():
+    X = make()
+    same = as_eeg(X, ch_names=("a", "b", "c", "d"), sfreq=1, subjects=["x"] * N)
+    assert_identity(same)
+    assert np.shares_memory(same, X)
+    told = as_eeg(np.asarray(X), ch_names=NAMES, sfreq=128, subjects=X.domains["subject"])
+    assert (told.ch_names, told.sfreq) == (NAMES, 128.0)
+    assert told.domains["subject"].tolist() == X.domains["subject"].tolist()
+
+
+def test_as_eeg_reads_epochs_in_microvolts_with_their_domains():
+    import pandas as pd
+
+    X = make()
+    metadata = pd.DataFrame({field: X.domains[field] for field in ("subject", "session", "run")})
+    read = as_eeg(make_epochs(metadata=metadata))
+    assert_identity(read)
+    np.testing.assert_allclose(read, np.asarray(X), rtol=1e-12)
+    np.testing.assert_array_equal(read.domains, X.domains)
+    partly = as_eeg(make_epochs(metadata=pd.DataFrame({"subject": range(N), "other": 0})))
+    assert partly.domains["subject"].tolist() == [str(i) for i in range(N)] and set(partly.domains["run"]) == {""}
+    assert as_eeg(make_epochs()).domains is None
+
+
+def test_as_eeg_joins_lists_of_epochs():
+    import pandas as pd
+
+    epochs = make_epochs(metadata=pd.DataFrame({"subject": [f"s{i}" for i in range(N)]}))
+    read = as_eeg([epochs[i] for i in (5, 2, 9)])
+    assert read.domains["subject"].tolist() == ["s5", "s2", "s9"] and read.ch_names == NAMES
+    np.testing.assert_allclose(read, np.asarray(make())[[5, 2, 9]], rtol=1e-12)
+    for other in (make_epochs(sfreq=64), make_epochs(names=("a", "b", "c", "d")), make_epochs(np.zeros((1, 4, 3)))):
+        with pytest.raises(ValueError, match="differ in channels, sampling rate or length"):
+            as_eeg([epochs[0], other[0]])
+
+
+def test_as_eeg_takes_the_electrodes_among_other_channels():
+    types = ["eeg", "eog", "stim", "eeg"]
+    read = as_eeg(make_epochs(types=types))
+    assert read.ch_names == ("Fz", "C4")
+    np.testing.assert_allclose(read, np.asarray(make())[:, [0, 3]], rtol=1e-12)
+    assert as_eeg(make_epochs(types=["seeg", "misc", "seeg", "seeg"])).ch_names == ("Fz", "Cz", "C4")
+    with pytest.raises(ValueError, match="no EEG channel, only eog, stim"):
+        as_eeg(make_epochs(types=["eog", "eog", "stim", "stim"]))
+
+
+def test_as_eeg_leaves_out_electrodes_that_are_marked_bad():
+    epochs = make_epochs()
+    epochs.info["bads"] = ["C3"]
+    read = as_eeg(epochs)
+    assert read.ch_names == ("Fz", "Cz", "C4")
+    np.testing.assert_allclose(read, np.asarray(make())[:, [0, 2, 3]], rtol=1e-12)
+    epochs.info["bads"] = list(NAMES)
+    with pytest.raises(ValueError, match="all eeg channels of the Epochs are marked bad"):
+        as_eeg(epochs)
+
+
+def test_epochs_are_told_from_everything_else():
+    epochs = make_epochs()
+    assert is_epochs(epochs) and is_epochs([epochs, epochs[0]])
+    assert not any(is_epochs(other) for other in ([], [epochs, 1], np.zeros(3), "Fz", None))
