@@ -126,9 +126,8 @@ def main():
     dataset = SimulatedMotorImagery(n_subjects=args.subjects)
     paradigm = get_paradigm(dataset)
     paradigm.get_data(dataset, [1])  # imports and caches are nobody's time
-    print(
-        f"{args.subjects} subjects\n\n| pipeline | peers, s | skeeg, s | ratio | peers, AUC | skeeg, AUC |\n|---|---|---|---|---|---|"
-    )
+    print(f"{args.subjects} subjects\n\n| pipeline | peers, s | skeeg, s | ratio | peers, AUC | skeeg, AUC |")
+    print("|---|---|---|---|---|---|", flush=True)
     totals = np.zeros(2)
     with tempfile.TemporaryDirectory() as folder:
         for name, peer in peers().items():
