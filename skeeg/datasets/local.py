@@ -154,7 +154,7 @@ class LocalDataset(SkeegDataset):
         if not wanted & set(names) or (self._strict and wanted != set(names)):
             raise ValueError(
                 f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
-                "Say classes= to choose events."
+                "Say classes= to choose events, pattern= to leave files out."
             )
 
     def _name_classes(self, raw):
