@@ -21,6 +21,7 @@ from skeeg.baselines import (
     baseline,
     baseline_names,
 )
+from skeeg.bench import runner
 from skeeg.bench.catalogue import PIPELINE_FOLDER, pipeline_files
 from skeeg.networks import BASELINE_NETWORKS
 
@@ -157,17 +158,18 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", baseline_names())
-def test_every_baseline_through_every_evaluation(name, tmp_path):
-    dataset = FakeDataset(
-        ["left_hand", "right_hand"], n_subjects=2, n_sessions=2, n_runs=1, seed=3, duration=26, n_events=12, sfreq=100,
-        channels=("C3", "Cz", "C4"),
-    )  # fmt: skip
+def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "count_parameters", lambda *trials: None)  # it fits once more
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
+        dataset = FakeDataset(
+            ["left_hand", "right_hand"], n_subjects=2, n_sessions=1 + (evaluation == "cross-session"), n_runs=1, seed=3,
+            duration=26, n_events=12, sfreq=100, channels=("C3", "Cz", "C4", "CPz"),
+        )  # fmt: skip
         table = skeeg.bench.run(
             dataset, evaluation, {name: clone(quick(name))}, out=tmp_path, progress=False,
             subjects=None if evaluation == "cross-subject" else [1], paradigm=LeftRightImagery(tmin=0, tmax=1.1),
         )  # fmt: skip
-        assert table.score.notna().all() and len(table) >= 2
+        assert table.score.notna().all() and len(table) >= 1
 
 
 # Steps

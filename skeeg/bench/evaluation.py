@@ -178,7 +178,7 @@ def count_parameters(pipeline, X, y):
     Parameters
     ----------
     pipeline : estimator
-        Pipeline whose last step has ``max_epochs`` and, once fitted, ``module_``.
+        Pipeline whose last step has epochs to train and, once fitted, ``module_``.
     X : EEGArray, shape (n_trials, n_channels, n_times)
         Trials; a few of each class are used to build the network.
     y : ndarray, shape (n_trials,)
@@ -191,9 +191,10 @@ def count_parameters(pipeline, X, y):
     """
     from sklearn.base import clone
 
-    changes = {key: 1 for key in pipeline.get_params() if key.rsplit("__", 1)[-1] == "max_epochs"}
-    if not changes:
+    epochs = {key: value for key, value in pipeline.get_params().items() if key.endswith("epochs")}
+    if not epochs:
         return None
+    changes = {key: 1 for key, value in epochs.items() if value is not None}
     few = np.concatenate([np.flatnonzero(y == label)[:4] for label in np.unique(y)])
     fitted = clone(pipeline).set_params(**changes).fit(X[few], y[few])
     module = getattr(fitted[-1] if hasattr(fitted, "steps") else fitted, "module_", None)
