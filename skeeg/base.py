@@ -70,6 +70,8 @@ class EEGEstimator(BaseEstimator):
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
         if data.ndim not in (2, 3):
             raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
+        if data.size == 0:  # scikit-learn looks at the second axis of matrices only
+            raise ValueError(f"X: at least one trial, channel and sample are needed, got shape {data.shape}.")
         data = self._with_identity(data if data.ndim == 3 else data[:, None, :], identity)
         self._remember(data) if reset else self._compare(data)
         return (data, *rest) if rest else data
@@ -78,7 +80,8 @@ class EEGEstimator(BaseEstimator):
         """Whether an array needs no further check; the full ones take a tenth of the time of one online prediction."""
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
         fits = type(X) is np.ndarray and X.ndim == 3 and X.dtype in dtypes and X.shape[1] == self.n_features_in_
-        return fits and X.size > 0 and bool(np.isfinite(X.sum()))
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum that overflows sends X to the full checks
+            return fits and X.size > 0 and bool(np.isfinite(X.sum()))
 
     def _with_identity(self, data, identity):
         """Names and rate from the data, else from the constructor."""
