@@ -1,0 +1,256 @@
+import mne
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skeeg.array import EEGArray, make_domains, make_eeg
+from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
+
+NAMES = ("C3", "Cz", "C4")
+
+
+class Step(EEGTransformer):
+    """Gives the checked trials back as they are."""
+
+    def __init__(self, ch_names=None, sfreq=None):
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
+    def fit(self, X, y=None):
+        self._check_eeg(X, reset=True)
+        return self
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return self._check_eeg(X, reset=False)
+
+
+class AnyLength(Step):
+    _any_length = True
+
+
+class AnyMontage(Step):
+    _any_montage = True
+
+
+class Majority(BaseEEGClassifier):
+    """Probability of a class is its share at fit."""
+
+    def fit(self, X, y):
+        X, y = self._check_eeg(X, y, reset=True)
+        self.shares_ = np.bincount(self._check_labels(y)) / len(y)
+        return self
+
+    def predict_proba(self, X):
+        check_is_fitted(self)
+        return np.tile(self.shares_, (len(self._check_eeg(X, reset=False)), 1))
+
+
+class Mean(BaseEEGRegressor):
+    """Predicts the mean target."""
+
+    def fit(self, X, y):
+        X, targets = self._check_eeg_and_targets(X, y)
+        self.mean_ = targets.mean(axis=0)
+        return self
+
+    def predict(self, X):
+        check_is_fitted(self)
+        n = len(self._check_eeg(X, reset=False, dtype=np.float32))
+        return self._shape_like_targets(np.tile(self.mean_, (n, 1)))
+
+
+def trials(n=6, n_times=20, names=NAMES, sfreq=100.0, dtype=float):
+    X = np.random.default_rng(0).standard_normal((n, len(names), n_times)).astype(dtype)
+    return make_eeg(X, names, sfreq, make_domains(n, subject=np.arange(n)))
+
+
+def test_fit_remembers_what_the_trials_say():
+    step = Step(ch_names=("a", "b", "c"), sfreq=1.0).fit(trials())
+    assert (step.n_features_in_, step.n_times_in_) == (3, 20)
+    assert (step.ch_names_in_, step.sfreq_in_) == (NAMES, 100.0)
+
+
+def test_the_constructor_says_what_plain_trials_do_not():
+    step = Step(ch_names=NAMES, sfreq=100).fit(np.asarray(trials()))
+    assert (step.ch_names_in_, step.sfreq_in_) == (NAMES, 100.0)
+    assert step.transform(np.asarray(trials())).ch_names == NAMES
+    with pytest.raises(ValueError, match="ch_names: got 2 names for data with 3 channels"):
+        Step(ch_names=("C3", "C4")).fit(np.asarray(trials()))
+
+
+def test_a_second_fit_forgets_the_first():
+    step = Step().fit(trials()).fit(np.ones((4, 7)))
+    assert (step.n_features_in_, step.n_times_in_, step.ch_names_in_, step.sfreq_in_) == (7, 7, None, None)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["Epochs", "list of Epochs"])
+def test_epochs_are_read_in_microvolts(listed):
+    X = trials()
+    epochs = mne.EpochsArray(np.asarray(X) * 1e-6, mne.create_info(list(NAMES), 100.0, "eeg"))
+    result = Step().fit(X).transform([epochs[i] for i in range(6)] if listed else epochs)
+    np.testing.assert_allclose(result, np.asarray(X), rtol=1e-12)
+    assert (result.ch_names, result.sfreq) == (NAMES, 100.0)
+
+
+def test_identity_survives_the_check():
+    X = trials()
+    result = Step().fit(X).transform(X[2:4])
+    assert type(result) is EEGArray and result.domains["subject"].tolist() == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros(5), ValueError, "Expected 2D array"),
+        (np.zeros((2, 3, 4, 5)), ValueError, r"expected axes \(trials, channels, times\)"),
+        (np.full((2, 3, 4), np.nan), ValueError, "NaN"),
+        (np.full((2, 3, 4), np.inf), ValueError, "infinity"),
+        (np.zeros((0, 3, 4)), ValueError, "0 sample"),
+        (np.zeros((2, 0, 4)), ValueError, "one trial, channel and sample|0 feature"),
+        (np.zeros((2, 3, 0)), ValueError, "one trial, channel and sample"),
+        (np.zeros((2, 3, 4), complex), ValueError, "Complex data not supported"),
+        (sparse.csr_array(np.eye(3)), TypeError, "[Ss]parse"),
+        (np.full((2, 3, 4), "a"), ValueError, "could not convert|dtype='numeric'"),
+    ],
+    ids=["1-D", "4-D", "NaN", "inf", "no trial", "no channel", "no sample", "complex", "sparse", "strings"],
+)
+@pytest.mark.parametrize("fitted", [False, True], ids=["fit", "transform"])
+def test_bad_trials_are_refused_by_name(X, error, message, fitted):
+    step = Step()
+    if fitted:
+        step.fit(np.ones((2, 3, 4)))
+    with pytest.raises(error, match=message):
+        step.transform(X) if fitted else step.fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of scikit-learn's own sum
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_bad_value_is_found_by_the_quick_check_of_predictions(value):
+    step = Step().fit(np.ones((5, 3, 20)))
+    X = np.ones((1, 3, 20))
+    X[0, 1, 5] = value
+    X[0, 2, 5] = -value
+    with pytest.raises(ValueError, match="NaN|infinity"):
+        step.transform(X)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_whose_sum_overflows_are_not_infinite():
+    X = np.full((2, 3, 20), 3e38, dtype=np.float32)
+    assert Step().fit(X).transform(X).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [("f8", "f8"), ("f4", "f4"), ("i4", "f8"), (">f8", "f8"), ("f2", "f8"), ("?", "f8")]
+)
+def test_floats_are_kept_and_the_rest_becomes_float64(dtype, kept):
+    X = np.ones((4, 3, 5), dtype=dtype)
+    assert Step().fit(X).transform(X).dtype == np.dtype(kept)
+
+
+def test_other_trials_than_at_fit_are_refused():
+    step = Step().fit(trials())
+    with pytest.raises(ValueError, match="18 samples a trial, but Step was fitted on 20"):
+        step.transform(trials(n_times=18))
+    with pytest.raises(ValueError, match="C4 in place of Cz, Cz in place of C4"):
+        step.transform(trials(names=("C3", "C4", "Cz")))
+    with pytest.raises(ValueError, match="200.0 Hz, but Step was fitted on 100.0 Hz"):
+        step.transform(trials(sfreq=200))
+    with pytest.raises(ValueError, match="2 features, but Step is expecting 3"):
+        step.transform(trials()[:, :2])
+    with pytest.raises(NotFittedError):
+        Step().transform(trials())
+
+
+def test_what_is_not_known_is_not_compared():
+    assert Step().fit(trials()).transform(np.asarray(trials())).shape == (6, 3, 20)
+    assert Step().fit(np.asarray(trials())).transform(trials()).ch_names == NAMES
+
+
+def test_steps_say_what_may_differ():
+    assert AnyLength().fit(trials()).transform(trials(n_times=50)).shape == (6, 3, 50)
+    wider = trials(names=("Fz", "Cz", "Pz", "Oz"))
+    assert AnyMontage().fit(trials()).transform(wider).ch_names == wider.ch_names
+    with pytest.raises(ValueError, match="4 features, but AnyMontage is expecting 3"):
+        AnyMontage().fit(trials()).transform(np.asarray(wider))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["left", "right"], np.array(["left", "right"], dtype=object), [1, 2], [0, 5], [-1.0, 1.0], [False, True]],
+    ids=repr,
+)
+def test_labels_of_any_kind_come_back(labels):
+    y = np.array(labels)[[0, 1, 1, 0, 1, 1]]
+    fitted = Majority().fit(trials(), y)
+    assert list(fitted.classes_) == list(labels)
+    assert set(fitted.predict(trials())) == {labels[1]}
+    np.testing.assert_allclose(fitted.predict_proba(trials())[0], [1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["left"] * 6, "Majority needs at least two classes, got one class: .*left"),
+        (np.linspace(0, 1, 6), "continuous"),
+        ([0, 1, 0], "inconsistent numbers of samples"),
+        ([0, 1, 0, 1, 0, np.nan], "NaN"),
+        (None, "requires y to be passed"),
+        (np.eye(6), "continuous-multioutput|1d array|multilabel"),
+    ],
+    ids=["one class", "continuous", "too few", "NaN", "None", "two axes"],
+)
+def test_bad_labels_are_refused_by_name(y, message):
+    with pytest.raises(ValueError, match=message):
+        Majority().fit(trials(), y)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 2), (6, 2, 5), (6, 1, 1)])
+def test_targets_come_back_in_their_shape(shape):
+    y = np.random.default_rng(0).standard_normal(shape)
+    predicted = Mean().fit(trials(), y).predict(trials())
+    assert predicted.shape == shape and predicted.dtype == np.float64
+    np.testing.assert_allclose(predicted[0], y.mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full(6, np.nan), "NaN"),
+        (np.zeros((6, 2, 3, 4)), "dim|4"),
+        (np.zeros(5), "inconsistent"),
+        (["a"] * 6, "convert|numeric"),
+        (None, "requires y to be passed"),
+        (np.full((6, 2, 3), np.inf), "infinity"),
+    ],
+    ids=["NaN", "4-D", "too few", "strings", "None", "inf in 3-D"],
+)
+def test_bad_targets_are_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        Mean().fit(trials(), y)
+
+
+def test_tags_declare_three_axes_beside_two():
+    tags = Step().__sklearn_tags__()
+    assert tags.input_tags.two_d_array and tags.input_tags.three_d_array
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+    assert Mean().__sklearn_tags__().target_tags.multi_output
+
+
+def test_seeds_are_drawn_as_in_scikit_learn():
+    assert draw_seed(3) == draw_seed(3) != draw_seed(4)
+    state = np.random.RandomState(0)
+    assert draw_seed(state) != draw_seed(state)
+    assert draw_seed(np.random.RandomState(7)) == draw_seed(7)
+
+
+def test_flat_channels_are_named():
+    X = trials()
+    X[:, 1] = 3.5
+    assert flat_channels(X) == ["Cz"]
+    assert flat_channels(make_eeg(np.asarray(X))) == [1]
+    X[0, 1, 0] = 0
+    assert flat_channels(X) == []
