@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from skeeg.networks import exact_convolutions
+from skeeg.networks import accelerate, build_network, exact_convolutions, guard
 from skeeg.networks.exact import conv2d_as_conv1d
 
 
@@ -72,3 +72,34 @@ def test_backward_may_run_outside_and_bfloat16_works():
     assert layer.weight.grad is not None
     with exact_convolutions(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(x).dtype is torch.bfloat16
+
+
+class Branch(nn.Module):
+    """Calls a convolution over all columns in training only, keeps count, and drops out."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 1, 5, 16))
+        self.norm, self.drop = nn.BatchNorm2d(1), nn.Dropout()
+
+    def forward(self, x):
+        x = self.drop(self.norm(x))
+        return F.conv2d(x, self.weight) if self.training else x
+
+
+def test_guarding_is_chosen_by_a_look_ahead_that_leaves_no_trace():
+    module, x = Branch().eval(), torch.randn(2, 1, 30, 16)
+    module.norm.train()
+    state, buffers = torch.random.get_rng_state(), {k: v.clone() for k, v in module.state_dict().items()}
+    assert isinstance(guard(module, x), exact_convolutions)
+    assert not module.training and module.norm.training and not module.drop.training
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(value, buffers[key]) for key, value in module.state_dict().items())
+    assert isinstance(guard(module, torch.randn(3)), exact_convolutions)
+
+
+@pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "SCCNet"])
+def test_accelerated_networks_need_no_guard(name):
+    module, x = build_network(name, n_chans=16, n_times=500, n_outputs=2, sfreq=100.0), torch.randn(2, 16, 500)
+    assert isinstance(guard(module, x), exact_convolutions) == (name != "SCCNet")
+    assert not isinstance(guard(accelerate(module), x), exact_convolutions)

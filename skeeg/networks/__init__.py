@@ -13,6 +13,7 @@ _PUBLIC = {
     "accelerate": "acceleration",
     "fold": "folding",
     "exact_convolutions": "exact",
+    "guard": "exact",
     "merge_kernels": "convolutions",
     "merged_conv": "convolutions",
     "build_network": "registry",

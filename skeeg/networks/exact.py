@@ -9,12 +9,14 @@ input channels, has right gradients at every width, and is several times faster.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["conv2d_as_conv1d", "exact_convolutions"]
+__all__ = ["conv2d_as_conv1d", "exact_convolutions", "guard"]
 
 
 class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context manager, named like torch's own
@@ -42,6 +44,59 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
             y = conv2d_as_conv1d(*args, **(kwargs or {}))
             if y is not None:
                 return y
+        return func(*args, **(kwargs or {}))
+
+
+def guard(module: nn.Module, x: Tensor) -> contextlib.AbstractContextManager:
+    """Context to train a module in: :func:`exact_convolutions` where the module needs it, else an empty one.
+
+    Watching every call costs a few microseconds each, which a small network feels. One forward pass tells whether there
+    is anything to watch for; layers in their fast form (:func:`skeeg.networks.accelerate`) need no guard.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module. Its buffers, its mode and torch's random state are left as they were.
+    x : Tensor
+        Input like that to come, on the module's device; a few trials are enough.
+
+    Returns
+    -------
+    context manager
+        To be entered around training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.randn(2, 1, 50, 16)
+    >>> type(guard(torch.nn.Conv2d(1, 4, (10, 16)), x)).__name__, type(guard(torch.nn.Flatten(), x)).__name__
+    ('exact_convolutions', 'nullcontext')
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    modes = [(layer, layer.training) for layer in module.modules()]
+    watch = _Watch()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), watch:
+            module.train()(x)
+    except Exception:  # noqa: BLE001 - the error belongs to the training that is to come, not to this look ahead
+        return exact_convolutions()
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+    return exact_convolutions() if watch.found else contextlib.nullcontext()
+
+
+class _Watch(TorchFunctionMode):
+    """Note whether a convolution comes by that :class:`exact_convolutions` would replace."""
+
+    found = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.conv2d and not self.found:
+            self.found = conv2d_as_conv1d(*args, **(kwargs or {})) is not None
         return func(*args, **(kwargs or {}))
 
 
