@@ -46,14 +46,42 @@ def load(path, params=None, cls=None):
     estimator : EEGEstimator
         The fitted estimator.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        header = (file.metadata() or {}).get(_HEADER)
-        if header is None:
-            raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
-    return _decode_estimator(json.loads(header), tensors, params or {}, cls)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
+    except SafetensorError as error:
+        raise ValueError(f"path: {path} is not a safetensors file: {error}") from error
+    if header is None:
+        raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
+    try:
+        return _decode_estimator(json.loads(header), tensors, params or {}, cls)
+    except _Refusal:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"path: {path} does not hold a fitted estimator as `save` writes it ({told}).") from error
+
+
+class _Refusal(ValueError):
+    """An error whose message is meant for the user as it is."""
+
+
+class _Unstorable(Exception):
+    """A value that a file cannot hold: the key it was found under, and what it is."""
+
+    def __init__(self, key, value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        super().__init__(f"{key} is a {type(value).__name__} ({name})")
+
+
+class _Named:
+    """Stand-in for a parameter that only its owner can bring back, such as a class."""
+
+    def __init__(self, name):
+        self.name = name
 
 
 def _encode_estimator(estimator, tensors, prefix):
@@ -61,11 +89,17 @@ def _encode_estimator(estimator, tensors, prefix):
     params = estimator.get_params(deep=False)
     state = estimator.__getstate__()
     fitted = {name: value for name, value in state.items() if name not in params and name != "_sklearn_version"}
-    return {
-        "class": type(estimator).__name__,
-        "params": {name: _encode(value, tensors, f"{prefix}params.{name}") for name, value in params.items()},
-        "fitted": {name: _encode(value, tensors, f"{prefix}{name}") for name, value in fitted.items()},
-    }
+    encoded, owned = {}, {}
+    for name, value in params.items():
+        try:
+            encoded[name] = _encode(value, tensors, f"{prefix}params.{name}")
+        except _Unstorable as error:
+            encoded[name], owned[id(value)] = {"named": str(error)}, name
+    try:
+        fitted = {name: _encode(value, tensors, f"{prefix}{name}", owned) for name, value in fitted.items()}
+    except _Unstorable as error:
+        raise TypeError(f"{type(estimator).__name__}: {error}, which a file cannot hold.") from error
+    return {"class": type(estimator).__name__, "params": encoded, "fitted": fitted}
 
 
 def _decode_estimator(document, tensors, params=None, cls=None):
@@ -74,9 +108,10 @@ def _decode_estimator(document, tensors, params=None, cls=None):
     values = {name: _decode(value, tensors) for name, value in document["params"].items()} | (params or {})
     missing = [name for name, value in values.items() if isinstance(value, _Named)]
     if missing:
-        raise ValueError(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
+        raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
     estimator = cls(**values)
-    estimator.__setstate__({**values, **{name: _decode(value, tensors) for name, value in document["fitted"].items()}})
+    fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
+    estimator.__setstate__({**values, **fitted})
     return estimator
 
 
@@ -91,19 +126,15 @@ def _resolve_class(name, cls):
     found = getattr(skeeg, name, None) if name in skeeg.__all__ else None
     wanted = EEGEstimator if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
-        raise ValueError(f"path: the file holds a {name}, which is not a {wanted.__name__} of skeeg.")
+        what = "one of skeeg's estimators" if wanted is EEGEstimator else f"a {wanted.__name__}"
+        raise _Refusal(f"path: the file holds a {name}, which is not {what}.")
     return found
 
 
-class _Named:
-    """Stand-in for a value that only its owner can bring back, such as a class."""
-
-    def __init__(self, name):
-        self.name = name
-
-
-def _encode(value, tensors, key):
-    """JSON form of one value."""
+def _encode(value, tensors, key, owned=()):
+    """JSON form of one value; `owned` names the parameters that stand for objects no file can hold."""
+    if id(value) in owned:
+        return {"param": owned[id(value)]}
     if isinstance(value, np.ndarray) or hasattr(value, "detach"):
         return _encode_array(value, tensors, key)
     if isinstance(value, np.generic):
@@ -111,14 +142,15 @@ def _encode(value, tensors, key):
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        items = [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value)]
+        items = [_encode(one, tensors, f"{key}.{i}", owned) for i, one in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, dict):
-        pairs = [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}")] for k, v in value.items()]
-        return {"dict": pairs}
+        return {
+            "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
+        }
     if hasattr(value, "get_params") and hasattr(value, "_check_eeg") and not isinstance(value, type):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
-    return {"named": f"{key}: {getattr(value, '__qualname__', type(value).__qualname__)}"}
+    raise _Unstorable(key, value)
 
 
 def _encode_array(value, tensors, key):
@@ -127,30 +159,63 @@ def _encode_array(value, tensors, key):
     if value.dtype.kind in "biuf":
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
+    if value.dtype.kind == "c":
+        return {
+            "complex": [_encode_array(part, tensors, f"{key}.{i}") for i, part in enumerate((value.real, value.imag))]
+        }
     if value.dtype.kind in "US":
         return {"strings": value.tolist(), "dtype": value.dtype.str}
-    return {"objects": [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value.tolist())]}
+    if value.dtype.names:
+        parts = {name: _encode_array(value[name], tensors, f"{key}.{name}") for name in value.dtype.names}
+        return {"fields": parts}
+    if value.dtype.kind != "O":
+        raise _Unstorable(key, value)
+    items = [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value.ravel().tolist())]
+    return {"objects": items, "shape": list(value.shape)}
 
 
-def _decode(value, tensors):
+def _decode(value, tensors, params=None):
     """Value of its JSON form."""
     if isinstance(value, list):
-        return [_decode(one, tensors) for one in value]
+        return [_decode(one, tensors, params) for one in value]
     if not isinstance(value, dict):
         return value
-    if "tensor" in value:
-        return tensors[value["tensor"]].reshape(value["shape"])
-    if "strings" in value:
-        return np.array(value["strings"], dtype=value["dtype"])
-    if "objects" in value:
-        items = [_decode(one, tensors) for one in value["objects"]]
-        result = np.empty(len(items), dtype=object)
-        result[:] = items
+    ((kind, content),) = ((kind, content) for kind, content in value.items() if kind not in ("shape", "dtype"))
+    if kind == "tuple":
+        return tuple(_decode(one, tensors, params) for one in content)
+    if kind == "dict":
+        return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
+    if kind == "estimator":
+        return _decode_estimator(content, tensors)
+    if kind == "param":
+        return params[content]
+    if kind == "named":
+        return _Named(content)
+    return _decode_array(kind, content, value, tensors)
+
+
+def _decode_array(kind, content, value, tensors):
+    """Array of its JSON form."""
+    if kind == "tensor":
+        return tensors[content].reshape(value["shape"])
+    if kind == "complex":
+        real, imaginary = (_decode(part, tensors) for part in content)
+        return real + 1j * imaginary
+    if kind == "strings":
+        dtype = np.dtype(value["dtype"])
+        if dtype.kind not in "US":
+            raise ValueError(f"strings of type {dtype}")
+        return np.array(content, dtype=dtype)
+    if kind == "fields":
+        parts = {name: _decode(part, tensors) for name, part in content.items()}
+        dtype = [(name, part.dtype) for name, part in parts.items()]
+        result = np.empty(next(iter(parts.values())).shape, dtype=dtype)
+        for name, part in parts.items():
+            result[name] = part
         return result
-    if "tuple" in value:
-        return tuple(_decode(one, tensors) for one in value["tuple"])
-    if "dict" in value:
-        return {_decode(k, tensors): _decode(v, tensors) for k, v in value["dict"]}
-    if "estimator" in value:
-        return _decode_estimator(value["estimator"], tensors)
-    return _Named(value["named"])
+    if kind == "objects":
+        result = np.empty(len(content), dtype=object)
+        for i, one in enumerate(content):
+            result[i] = _decode(one, tensors)
+        return result.reshape(value["shape"])
+    raise ValueError(f"a value of the unknown kind {kind!r}")
