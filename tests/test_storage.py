@@ -1,0 +1,263 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.base import is_regressor
+from sklearn.exceptions import NotFittedError
+
+import skeeg
+from skeeg import CSP, EuclideanAlignment, NetworkClassifier
+from skeeg.array import make_domains, make_eeg
+from skeeg.base import EEGTransformer
+from skeeg.testing import instance, public_estimators
+
+X = np.random.default_rng(0).standard_normal((12, 3, 64))
+Y = np.array(["left", "right"] * 6)
+
+
+class Keeper(EEGTransformer):
+    """Keeps whatever it is told to as a fitted attribute."""
+
+    def __init__(self, setting=None):
+        self.setting = setting
+
+    def fit(self, X, y=None, kept=None):
+        self._check_eeg(X, reset=True)
+        self.kept_ = kept
+        return self
+
+    def transform(self, X):
+        return X
+
+
+class Net(torch.nn.Module):
+    def __init__(self, n_chans, n_times, n_outputs):
+        super().__init__()
+        self.final_layer = torch.nn.Linear(n_chans * n_times, n_outputs)
+
+    def forward(self, x):
+        return self.final_layer(x.flatten(1))
+
+
+def same(a, b):
+    if isinstance(a, np.ndarray):
+        return type(b) is np.ndarray and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, float) and a != a:
+        return b != b
+    return type(a) is type(b) and a == b
+
+
+VALUES = {
+    "nothing": None,
+    "numbers": [1, 2.5, True, False, -7],
+    "odd numbers": [float("nan"), float("inf"), -0.0, 1e-320, 10**30],
+    "text": ["", "Grüße", "a\nb", '{"tensor": "x"}'],
+    "tuples": (1, ("a", (None,)), [2, ()]),
+    "dicts": {"a": 1, 3: "b", (1, "c"): {"d": [1.5]}, None: ()},
+    "float64": np.linspace(0, 1, 7).reshape(7, 1),
+    "float32": np.ones((2, 3, 4), np.float32),
+    "float16": np.ones(3, np.float16),
+    "int64": np.arange(5),
+    "int8": np.arange(5, dtype=np.int8),
+    "uint16": np.arange(5, dtype=np.uint16),
+    "bool": np.array([True, False]),
+    "one number": np.array(3.5),
+    "no rows": np.empty((0, 4)),
+    "Fortran order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "every second": np.arange(10.0)[::2],
+    "big-endian": np.arange(3, dtype=">f8").astype("<f8"),
+    "complex": np.array([1 + 2j, 3j]),
+    "strings": np.array(["left", "right"]),
+    "objects": np.array(["left", 2, None], dtype=object),
+    "rows of objects": np.array([["a", None], [1, 2.5]], dtype=object),
+    "array of arrays": {"list": [np.arange(2), {"deep": (np.ones(1),)}]},
+    "domains": make_domains(3, subject=["a", "b", "c"], run=1),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_kind_of_fitted_value_comes_back(tmp_path, name):
+    Keeper().fit(X, kept=VALUES[name]).save(tmp_path / "kept")
+    assert same(VALUES[name], Keeper.load(tmp_path / "kept").kept_)
+
+
+def test_numpy_scalars_become_numbers(tmp_path):
+    Keeper().fit(X, kept=[np.float32(0.5), np.int64(3), np.bool_(True), np.str_("a")]).save(tmp_path / "kept")
+    assert same(Keeper.load(tmp_path / "kept").kept_, [0.5, 3, True, "a"])
+
+
+@pytest.mark.parametrize("setting", [None, 3, "auto", (1, 2), (("a", 1.5),), {"F1": 4}, [1, "b"]], ids=repr)
+def test_parameters_come_back(tmp_path, setting):
+    Keeper(setting).fit(X).save(tmp_path / "kept")
+    assert same(Keeper.load(tmp_path / "kept").setting, setting)
+
+
+def test_estimators_inside_estimators_come_back(tmp_path):
+    inner = CSP(n_components=2).fit(X, Y)
+    Keeper().fit(X, kept={"inner": inner}).save(tmp_path / "kept")
+    again = Keeper.load(tmp_path / "kept").kept_["inner"]
+    assert type(again) is CSP
+    np.testing.assert_array_equal(again.transform(X), inner.transform(X))
+
+
+@pytest.mark.parametrize("value", [open, object(), torch.nn.ReLU(), {1, 2}, b"bytes"], ids=lambda v: type(v).__name__)
+def test_a_fitted_value_that_no_file_can_hold_is_refused_when_saving(tmp_path, value):
+    with pytest.raises(TypeError, match=r"Keeper: kept_\.0 is a"):
+        Keeper().fit(X, kept=[value]).save(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_parameter_that_no_file_can_hold_is_asked_for_when_loading(tmp_path):
+    clf = NetworkClassifier(Net, max_epochs=1, random_state=0, device="cpu").fit(X, Y)
+    clf.save(tmp_path / "clf")
+    with pytest.raises(ValueError, match="params: give network.*Net"):
+        NetworkClassifier.load(tmp_path / "clf")
+    again = NetworkClassifier.load(tmp_path / "clf", params={"network": Net})
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    assert type(again.module_) is Net
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("Estimator", public_estimators(), ids=lambda cls: cls.__name__)
+def test_saved_estimators_give_the_same_results_and_save_again(tmp_path, Estimator):
+    trials = make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
+    estimator = instance(Estimator)
+    fitted = estimator.fit(trials, np.arange(12) % 2.0 if is_regressor(estimator) else Y)
+    fitted.save(tmp_path / "one")
+    again = skeeg.load(tmp_path / "one")
+    again.save(tmp_path / "two")
+    third = skeeg.load(tmp_path / "two")
+    assert type(third) is Estimator and repr(third.get_params()) == repr(fitted.get_params())
+    assert set(vars(third)) == set(vars(fitted))
+    for method in {"transform", "predict", "predict_proba"} & set(dir(fitted)):
+        np.testing.assert_array_equal(getattr(third, method)(trials), getattr(fitted, method)(trials))
+
+
+def test_a_loaded_network_can_be_fitted_and_pickled_again(tmp_path):
+    clf = instance(NetworkClassifier).fit(X, Y)
+    clf.save(tmp_path / "clf")
+    again = skeeg.load(tmp_path / "clf")
+    assert again.history_ == clf.history_ and len(again.net_.history) == clf.n_iter_
+    np.testing.assert_array_equal(again.fit(X, Y).predict_proba(X), clf.predict_proba(X))
+
+
+def test_what_is_not_fitted_is_not_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        EuclideanAlignment().save(tmp_path / "file")
+
+
+def rewrite(path, change):
+    """Change the JSON document of a saved file."""
+    with safe_open(path, framework="numpy") as file:
+        document = json.loads(file.metadata()["skeeg"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    document = change(document) or document
+    text = document if isinstance(document, str) else json.dumps(document)
+    save_file(tensors, path, metadata={"skeeg": text})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "saved.safetensors"
+    EuclideanAlignment().fit(X).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "system",
+        "Keeper",
+        "EEGArray",
+        "load",
+        "__version__",
+        "LinearRegression",
+        "builtins.eval",
+        "",
+        3,
+        None,
+    ],
+)
+def test_a_class_that_is_no_estimator_of_skeeg_is_refused(saved, name):
+    rewrite(saved, lambda document: document.update({"class": name}))
+    with pytest.raises(ValueError, match="is not one of skeeg's estimators"):
+        skeeg.load(saved)
+
+
+def test_another_class_than_asked_for_is_refused(saved):
+    with pytest.raises(ValueError, match="holds a EuclideanAlignment, which is not a CSP"):
+        CSP.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: "{broken",
+        lambda document: "[1, 2]",
+        lambda document: document.pop("class"),
+        lambda document: document.pop("params"),
+        lambda document: document.pop("fitted"),
+        lambda document: document["params"].update({"no_such_parameter": 1}),
+        lambda document: document["fitted"].update({"whiteners_": {"tensor": "nowhere", "shape": [3]}}),
+        lambda document: document["fitted"].update({"whiteners_": {"tensor": "whiteners_", "shape": [7]}}),
+        lambda document: document["fitted"].update({"whiteners_": {"unheard": "of"}}),
+        lambda document: document["fitted"].update({"whiteners_": {"strings": ["a"], "dtype": "O"}}),
+    ],
+)
+def test_a_broken_or_tampered_header_is_a_clear_error(saved, change):
+    rewrite(saved, lambda document: changed if isinstance(changed := change(document), str) else None)
+    with pytest.raises(ValueError, match="saved.safetensors"):
+        skeeg.load(saved)
+
+
+def test_a_file_of_another_kind_is_a_clear_error(tmp_path):
+    save_file({"a": np.ones(2)}, tmp_path / "tensors")
+    with pytest.raises(ValueError, match="holds tensors but no skeeg estimator"):
+        skeeg.load(tmp_path / "tensors")
+    (tmp_path / "text").write_text("no tensors at all, but long enough to look like something")
+    with pytest.raises(ValueError, match="text"):
+        skeeg.load(tmp_path / "text")
+    with pytest.raises(FileNotFoundError):
+        skeeg.load(tmp_path / "absent")
+
+
+class _Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path(self.path),)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    import pickle
+
+    fuse = tmp_path / "executed"
+    (tmp_path / "pickle").write_bytes(pickle.dumps(_Bomb(fuse)))
+    torch.save(_Bomb(fuse), tmp_path / "torch")
+    for name in ("pickle", "torch"):
+        with pytest.raises(ValueError, match=name):
+            skeeg.load(tmp_path / name)
+    clf = instance(NetworkClassifier).fit(X, Y)
+    clf.save(tmp_path / "clf")
+    rewrite(tmp_path / "clf", lambda document: document["params"].update({"checkpoint": str(tmp_path / "torch")}))
+    skeeg.load(tmp_path / "clf").predict(X)
+    assert not fuse.exists()
+
+
+def test_the_file_is_plain_safetensors_with_json(saved):
+    with safe_open(saved, framework="numpy") as file:
+        document = json.loads(file.metadata()["skeeg"])
+        assert file.get_tensor("whiteners_").shape == (1, 3, 3)
+    assert document["class"] == "EuclideanAlignment" and document["version"] == skeeg.__version__
