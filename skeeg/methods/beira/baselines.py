@@ -20,8 +20,14 @@ class BandPowerRegressor(RecordingRegressor):
 
     The powers of each electrode in each band, at steps of half a second and with lags that span the haemodynamic
     response, are standardised on the training data; the predicted steps are interpolated to the rate of the EEG. A
-    subclass gives ``_fit_linear(features, targets, groups)`` and ``_predict_linear(features)``.
+    subclass gives ``_fit_linear(features, targets)`` and ``_predict_linear(features)``.
     """
+
+    def __sklearn_tags__(self):
+        """Declare that scikit-learn's example targets cannot be fitted: they follow the sign, and a power has none."""
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
 
     def fit(self, X, y):
         """Fit the regression.
@@ -39,12 +45,11 @@ class BandPowerRegressor(RecordingRegressor):
             The fitted estimator.
         """
         eeg, targets = self._read_pairs(X, y)
-        features, rows, groups = [], [], []
+        features, rows = [], []
         for array, target in zip(eeg, targets, strict=True):
             lagged, samples = self._features(array)
             at_steps = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target[:, None]
             lagged = lagged if self._is_signal else lagged[:, -1:]
-            groups += [np.full(len(trial), len(groups) + i) for i, trial in enumerate(at_steps)]
             features.append(lagged.reshape(-1, *lagged.shape[2:]))
             rows.append(at_steps.reshape(-1, at_steps.shape[2]))
         features, rows = np.concatenate(features), np.concatenate(rows)
@@ -52,7 +57,7 @@ class BandPowerRegressor(RecordingRegressor):
         self.scaler_mean_, self.scaler_scale_ = _standard(features.reshape(len(features), -1))
         self.target_mean_, self.target_scale_ = _standard(rows)
         rows = (rows - self.target_mean_) / self.target_scale_
-        self._fit_linear(self._scale(features), rows, np.concatenate(groups))
+        self._fit_linear(self._scale(features), rows)
         return self
 
     def predict(self, X):
@@ -148,7 +153,7 @@ class BandPowerRidge(BandPowerRegressor):
         self.ch_names = ch_names
         self.sfreq = sfreq
 
-    def _fit_linear(self, features, targets, groups):
+    def _fit_linear(self, features, targets):
         self.alpha_ = self._choose_alpha(features, targets) if self.alpha == "cv" else float(self.alpha)
         coef = _ridge_path(features, targets, features, [self.alpha_], coef=True)[0]
         self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
@@ -210,7 +215,7 @@ class BandPowerPLS(BandPowerRegressor):
         self.ch_names = ch_names
         self.sfreq = sfreq
 
-    def _fit_linear(self, features, targets, groups):
+    def _fit_linear(self, features, targets):
         if self.n_components < 1:
             raise ValueError(f"n_components: got {self.n_components}, expected at least 1.")
         used = min(self.n_components, len(features) - 1, np.linalg.matrix_rank(features) if len(features) < 50 else 50)
@@ -281,7 +286,7 @@ class RankOneRidge(BandPowerRegressor):
         self.ch_names = ch_names
         self.sfreq = sfreq
 
-    def _fit_linear(self, features, targets, groups):
+    def _fit_linear(self, features, targets):
         random = check_random_state(self.random_state)
         planes = self._planes(features)
         fits = [self._alternate(planes, target, random) for target in targets.T]

@@ -8,6 +8,7 @@ from scipy.interpolate import make_interp_spline
 from scipy.signal import fftconvolve, resample_poly
 from scipy.stats import gamma
 from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .estimator import BEIRARegressor
@@ -306,6 +307,13 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         self.ch_names = ch_names
         self.sfreq = sfreq
 
+    def __sklearn_tags__(self):
+        """Declare what the regressor within declares of its scores."""
+        tags = super().__sklearn_tags__()
+        if self.regressor is not None:
+            tags.regressor_tags.poor_score = get_tags(self.regressor).regressor_tags.poor_score
+        return tags
+
     def fit(self, X, y):
         """Align EEG and BOLD and fit the regressor.
 
@@ -405,7 +413,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         ratio = fractions.Fraction(self.rate_ / self._rate()).limit_denominator(10_000)
         if ratio == 1:
             return X
-        data = resample_poly(np.asarray(X), ratio.numerator, ratio.denominator, axis=2)
+        data = resample_poly(np.asarray(X), ratio.numerator, ratio.denominator, axis=2, padtype="symmetric")
         return X.like(data.astype(np.float32, copy=False), sfreq=self.rate_)
 
     def _times(self, item, n_times):

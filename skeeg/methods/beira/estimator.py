@@ -24,7 +24,7 @@ _WINDOW = 2048  # samples of a published training window
 _LSTM_STEP = 32  # samples that the many-to-one network pools
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
-_SAMPLES_AT_ONCE = 2**15  # of all trials together in one forward pass, which bounds its memory
+_SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
 
 
 class BEIRARegressor(NetworkEstimator, RecordingRegressor):
@@ -430,17 +430,21 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         outputs = []
         for chunk in np.array_split(ends, max(1, len(ends) * self.n_window_ // _SAMPLES_AT_ONCE)):
             windows = torch.stack([signal[:, end : end + self.n_window_] for end in chunk])
-            outputs += self._batches(mirror(windows, self._padded(self.n_window_)), _call)
+            outputs += self._batches(mirror(windows, self._padded(self.n_window_)), _call, len(windows))
         outputs = torch.cat(outputs).numpy()
         return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
 
-    def _batches(self, data, function):
-        """Apply a function of the network and of a batch to all trials, in batches of bounded size."""
+    def _batches(self, data, function, size=None):
+        """Apply a function of the network and of a batch to all trials, in batches.
+
+        On a CPU trials go one by one: larger batches are no faster, and rounding would depend on their company.
+        """
         device = resolve_device(self.device)
         module = self.module_.to(device)
         try:
             with torch.inference_mode():
-                size = max(1, _SAMPLES_AT_ONCE // data.shape[2])
+                if size is None:
+                    size = 1 if device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
                 return [function(module, batch.to(device)).float().cpu() for batch in data.split(size)]
         finally:
             module.to("cpu")

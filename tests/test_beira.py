@@ -1,0 +1,274 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skeeg.array import make_eeg
+from skeeg.filtering import AverageReference
+from skeeg.methods.beira import BEIRARegressor, BlockedSplit, BOLDAligner, simulate_bold
+from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum, filtered_covariance_pattern
+from skeeg.methods.beira.windows import Windows, mirror
+
+TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "max_epochs": 1, "random_state": 0,
+        "filter_length": 11, "envelope_length": 11, "windows_per_epoch": 16}  # fmt: skip
+
+
+def data(n_trials=2, n_times=2000, n_channels=4, n_regions=2, seed=0):
+    random = np.random.default_rng(seed)
+    return random.normal(size=(n_trials, n_channels, n_times)), random.normal(size=(n_trials, n_regions, n_times))
+
+
+CHECKED = BEIRARegressor(
+    n_branches=4, filter_length=21, envelope_length=5, channels=(8, 8), kernel_sizes=(3,), strides=(1,), drop_prob=0.0,
+    max_epochs=20, learning_rate=2e-2, batch_size=32, validation=None, random_state=0,
+)  # fmt: skip
+
+
+@parametrize_with_checks([CHECKED])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("network", ["independent", "shared", "lstm"])
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 300), (2, 300)])
+def test_targets_come_back_in_their_shape(shape, network):
+    X = np.random.default_rng(0).normal(size=(9, 4, 300))
+    y = np.random.default_rng(1).normal(size=(9, *shape))
+    regressor = BEIRARegressor(**TINY, network=network, validation_gap=0.0).fit(X, y)
+    assert regressor.predict(X).shape == y.shape
+    assert regressor.predict(X).dtype == np.float64
+    assert regressor.score_per_region(X, y).shape == ((shape or (1,))[0],)
+
+
+@pytest.mark.parametrize("network", ["independent", "shared", "lstm"])
+@pytest.mark.parametrize("n_times", [1, 7, 8, 333, 2001])
+def test_predictions_are_as_long_as_the_recording(network, n_times):
+    X, Y = data(1, 2001)
+    regressor = BEIRARegressor(**TINY, network=network, window=256, validation=None).fit(X[..., :500], Y[..., :500])
+    assert regressor.predict(X[..., :n_times]).shape == (1, 2, n_times)
+
+
+def test_recordings_of_any_length_go_in_as_a_list():
+    X, Y = data(3)
+    recordings = [X[0], X[1][:, :1500], X[2][:, :1700]]
+    targets = [Y[0], Y[1][:, :1500], Y[2][:, :1700]]
+    regressor = BEIRARegressor(**TINY, window=256, validation_gap=1.0).fit(recordings, targets)
+    predicted = regressor.predict(recordings)
+    assert [one.shape for one in predicted] == [one.shape for one in targets]
+    np.testing.assert_allclose(predicted[1], regressor.predict(X[1:2, :, :1500])[0], atol=1e-6)
+    one_by_one = [np.corrcoef(a[0], b[0])[0, 1] for a, b in zip(predicted, targets, strict=True)]
+    assert regressor.score_per_region(recordings, targets)[0] == pytest.approx(np.mean(one_by_one))
+
+
+def test_raw_recordings_carry_names_rate_and_unit():
+    import mne
+
+    X, Y = data(1)
+    raw = mne.io.RawArray(X[0] * 1e-6, mne.create_info(["Fz", "Cz", "Pz", "Oz"], 100.0, "eeg"), verbose="error")
+    from_raw = BEIRARegressor(**TINY, window=256, validation=None).fit([raw], [Y[0]])
+    assert from_raw.ch_names_in_ == ("Fz", "Cz", "Pz", "Oz")
+    assert from_raw.sfreq_in_ == 100.0
+    from_array = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    np.testing.assert_allclose(from_raw.predict([raw])[0], from_array.predict(X)[0], atol=1e-4)
+
+
+def test_one_trial_alone_and_within_a_batch():
+    X, Y = data(12, 300)
+    regressor = BEIRARegressor(**TINY, validation=None).fit(X, Y)
+    np.testing.assert_array_equal(regressor.predict(X[5:6])[0], regressor.predict(X)[5])
+
+
+def test_fit_is_reproducible_and_leaves_the_random_state_alone():
+    X, Y = data()
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    first, second = (BEIRARegressor(**TINY, window=256, validation_gap=1.0).fit(X, Y).predict(X) for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("network", ["independent", "lstm"])
+def test_fitted_state_pickles_copies_clones_and_saves(tmp_path, network):
+    X, Y = data()
+    fitted = BEIRARegressor(**TINY, network=network, window=256, validation_gap=1.0).fit(X, Y)
+    expected = fitted.predict(X)
+    fitted.save(tmp_path / "beira.safetensors")
+    loaded = BEIRARegressor.load(tmp_path / "beira.safetensors")
+    for other in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted), loaded):
+        np.testing.assert_array_equal(other.predict(X), expected)
+        np.testing.assert_array_equal(other.spatial_patterns_, fitted.spatial_patterns_)
+    assert not hasattr(clone(fitted), "module_")
+
+
+def test_statistics_come_from_the_training_part_alone():
+    X, Y = data(1, 4000)
+    Y[..., 3400:] += 100
+    X[..., 3400:] *= 50
+    regressor = BEIRARegressor(**TINY, window=256, validation_size=0.15, validation_gap=1.0).fit(X, Y)
+    training = X[..., : 3400 - 100], Y[..., : 3400 - 100]
+    np.testing.assert_allclose(regressor.eeg_scale_, training[0].std(), rtol=1e-5)
+    np.testing.assert_allclose(regressor.target_mean_, training[1].mean(axis=(0, 2)))
+    np.testing.assert_allclose(regressor.target_scale_, training[1].std(axis=(0, 2)))
+    per_channel = BEIRARegressor(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
+    np.testing.assert_allclose(per_channel.eeg_scale_, X.std(axis=(0, 2)), rtol=1e-5)
+
+
+def test_many_trials_are_held_out_whole_and_long_recordings_by_their_end():
+    regressor = BEIRARegressor(validation_size=0.2, validation_gap=2.0)
+    regressor.sfreq_in_, regressor.target_shape_ = 100.0, (2, 150)
+    X, Y = data(10, 150)
+    ((training, _),), ((held, _),) = regressor._divide([(X, Y)])
+    assert len(held) == 2
+    assert len(training) == 10 - 2 - 2  # two seconds are two trials of 1.5 s
+    X, Y = data(1, 2000)
+    ((training, _),), ((held, _),) = regressor._divide([(X, Y)])
+    assert training.shape[2] == 1400
+    assert held.shape[2] == 400
+
+
+def test_windows_are_views_within_one_recording_and_drawn_evenly():
+    torch.manual_seed(0)
+    eeg = [torch.arange(100.0)[None], 1000 + torch.arange(60.0)[None]]
+    windows = Windows(eeg, [-one for one in eeg], 50, n_windows=4000)
+    x, y = windows.take(torch.arange(4000))
+    assert torch.equal(x, -y)
+    assert torch.equal(x.diff(dim=2), torch.ones(4000, 1, 49))
+    starts, counts = x[:, 0, 0].unique(return_counts=True)
+    assert starts.tolist() == [*range(51), *range(1000, 1011)]
+    assert counts.min() > 30
+    fixed = Windows(eeg, eeg, 50)
+    starts = [fixed[i][0][0, 0].item() for i in range(len(fixed))]
+    assert starts == [0, 25, 50, 1000, 1010]
+    last = Windows(eeg, eeg, 50, last_only=True)[0]
+    assert last[1].item() == last[0][0, -1].item()
+
+
+def test_mirror_repeats_short_signals():
+    assert mirror(torch.arange(4), 6).tolist() == [0, 1, 2, 3, 3, 2]
+    assert mirror(torch.tensor([7]), 3).tolist() == [7, 7, 7]
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_weights():
+    simulated = simulate_bold(duration=120, n_distractors=0, artefacts=False, bold_noise=0.1, random_state=0)
+    settings = TINY | {"max_epochs": 8, "windows_per_epoch": 32, "drop_prob": 0.0}
+    regressor = BEIRARegressor(**settings, window=512, learning_rate=3e-3, validation_gap=1.0, patience=3, batch_size=4)
+    regressor.fit(simulated.eeg, simulated.bold)
+    losses = [row["train_loss"] for row in regressor.history_]
+    assert min(losses[1:]) < 0.9 * losses[0]
+    assert {"valid_loss", "valid_r"} <= set(regressor.history_[0])
+    assert regressor.n_iter_ == len(losses) <= 8
+
+
+def test_patterns_of_the_spectrum_equal_those_of_filtered_data():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(5, 5)) @ random.normal(size=(5, 20_000))
+    w, h = random.normal(size=(3, 5)), random.normal(size=(3, 21))
+    density, freqs = cross_spectrum([x], 100.0, 400)
+    spatial, frequency = branch_patterns(density, freqs, w, h, 100.0)
+    np.testing.assert_allclose(
+        spatial, filtered_covariance_pattern(x, w, h), rtol=0.1, atol=0.05 * np.abs(spatial).max()
+    )
+    np.testing.assert_allclose(density.sum(axis=0).real, np.cov(x), rtol=0.05, atol=0.05 * np.cov(x).max())
+    assert frequency.shape == (3, len(freqs))
+
+
+def test_patterns_name_the_source_that_a_branch_is_tuned_to():
+    """Filters made by hand for a source among interference: weights differ from the topography, patterns do not."""
+    random = np.random.default_rng(0)
+    t = np.arange(30_000) / 100
+    mixing = random.normal(size=(6, 2))
+    sources = np.stack([np.sin(2 * np.pi * 10 * t), 3 * np.sin(2 * np.pi * 11 * t + 1)])
+    x = mixing @ sources + 0.1 * random.normal(size=(6, 30_000))
+    w = np.linalg.pinv(mixing)[0]
+    h = np.cos(2 * np.pi * 10 * (np.arange(51) - 25) / 100) * np.hanning(51)
+    density, freqs = cross_spectrum([x], 100.0, 400)
+    spatial, frequency = branch_patterns(density, freqs, w[None], h[None], 100.0)
+    assert abs(np.corrcoef(spatial[0], mixing[:, 0])[0, 1]) > 0.99
+    assert abs(np.corrcoef(w, mixing[:, 0])[0, 1]) < 0.95
+    assert freqs[frequency[0].argmax()] == 10.0
+
+
+def test_patterns_are_in_the_units_of_the_data():
+    X, Y = data(1, 3000)
+    X *= np.array([1.0, 10.0, 100.0, 5.0])[:, None]
+    regressor = BEIRARegressor(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
+    w, h = regressor.spatial_filters_[0], regressor.temporal_filters_[0]
+    expected = filtered_covariance_pattern(X[0], w, h)
+    got = regressor.spatial_patterns_[0]
+    np.testing.assert_allclose(got, expected, rtol=0.2, atol=0.05 * np.abs(expected).max(axis=1).min())
+
+
+def test_importance_is_zero_for_a_branch_that_is_cut_off():
+    X, Y = data(1, 1000)
+    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    with torch.no_grad():
+        regressor.module_.models[0].spatial_reduce.conv1d.weight[:, 1] = 0
+    training = regressor._tensors([(X, Y)])
+    regressor._read_weights(training)
+    assert regressor.branch_importance_[0, 1] == 0
+    assert (regressor.branch_importance_ > 0).sum() == 3
+
+
+def test_grid_search_over_delay_and_branches_within_a_pipeline():
+    X, Y = data(6, 400, n_regions=1)
+    pipeline = Pipeline([("reference", AverageReference()), ("bold", BOLDAligner(BEIRARegressor(**TINY, window=64)))])
+    pipeline.set_params(bold__regressor__validation=None)
+    grid = {"bold__delay": [0.0, 1.0], "bold__regressor__n_branches": [1, 2]}
+    search = GridSearchCV(pipeline, grid, cv=BlockedSplit(2), error_score="raise").fit(make_eeg(X, sfreq=100.0), Y)
+    assert set(search.best_params_) == set(grid)
+    assert search.predict(make_eeg(X, sfreq=100.0)).shape == Y.shape
+
+
+def test_envelopes_are_the_transform():
+    X, Y = data(2, 400)
+    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    envelopes = regressor.transform(X)
+    assert envelopes.shape == (2, 4, 400)
+    assert envelopes.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "message"),
+    [
+        ({"Y": lambda Y: Y[..., :-5]}, {}, "X has 2000 samples and y 1995: EEG and BOLD must have the same length"),
+        ({}, {"window": 5000}, "window: got 5000 samples, expected 1 to"),
+        ({"Y": lambda Y: Y * 0 + 3}, {}, "y: region 1, region 2 never changes over 4000 samples"),
+        ({"Y": lambda Y: Y * np.array([[1], [0]])}, {"region_names": ("a", "b")}, "y: b never changes"),
+        ({}, {"region_names": ("a",)}, "region_names: got 1 names for 2 regions"),
+        ({"X": lambda X: np.where(np.arange(4)[:, None] == 2, 0, X)}, {}, "X: channel 2 never changes"),
+        ({"Y": lambda Y: np.where(Y == Y.max(), np.nan, Y)}, {}, "NaN"),
+        ({}, {"network": "resnet"}, "network: got 'resnet'"),
+        ({}, {"validation": "subject"}, "validation: got 'subject'"),
+        ({}, {"validation_size": 1.5}, "validation_size: got 1.5"),
+        ({}, {"validation_gap": 50.0}, "validation: 2000 samples are too few"),
+        ({}, {"normalize": "trial"}, "normalize: got 'trial'"),
+        ({}, {"loss": "r2"}, "loss: got 'r2'"),
+        ({}, {"batch_size": 0}, "batch_size: got 0"),
+    ],
+)
+def test_bad_input_is_named(changes, parameters, message):
+    X, Y = data()
+    X, Y = changes.get("X", lambda X: X)(X), changes.get("Y", lambda Y: Y)(Y)
+    settings = TINY | {"window": 256, "validation_gap": 1.0} | parameters
+    with pytest.raises(ValueError, match=message):
+        BEIRARegressor(**settings).fit(X, Y)
+
+
+def test_bad_lists_are_named():
+    X, Y = data(2)
+    regressor = BEIRARegressor(**TINY, window=256, validation=None)
+    with pytest.raises(ValueError, match="expected a list with the BOLD of each of the 2 recordings"):
+        regressor.fit(list(X), Y[:1])
+    with pytest.raises(ValueError, match="recording 1: X has 2000 samples and y 1999"):
+        regressor.fit(list(X), [Y[0], Y[1][:, 1:]])
+    with pytest.raises(ValueError, match="different numbers of regions"):
+        regressor.fit(list(X), [Y[0], Y[1][:1]])
+    regressor.fit([make_eeg(X[:1], sfreq=100.0)], [Y[0]])
+    with pytest.raises(ValueError, match="sampling rate 250.0 Hz, but BEIRARegressor was fitted on 100.0 Hz"):
+        regressor.predict([make_eeg(X[:1], sfreq=250.0)])
