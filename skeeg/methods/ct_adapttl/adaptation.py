@@ -136,8 +136,8 @@ def reestimate_norm(module, data):
     total, squares, count = 0.0, 0.0, 0
     for batch in torch.as_tensor(data).split(64):
         filtered = module.front(batch).double()
-        total = total + filtered.sum(dim=(0, 2, 3))
-        squares = squares + filtered.square().sum(dim=(0, 2, 3))
+        total = total + filtered.sum(dim=(0, 2))
+        squares = squares + filtered.square().sum(dim=(0, 2))
         count += filtered[:, 0].numel()
     mean = total / count
     module.norm.running_mean.copy_(mean)

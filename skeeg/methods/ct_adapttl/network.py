@@ -104,9 +104,9 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
         n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
         self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
         self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)
-        self.norm = nn.BatchNorm2d(n_filters)
+        self.norm = nn.BatchNorm1d(n_filters)
         self.activation = activation()
-        self.pool = nn.AvgPool2d((pool_length, 1), (pool_stride, 1))
+        self.pool = nn.AvgPool1d(pool_length, pool_stride)
         self.drop = nn.Dropout(drop_prob)
         self.hidden = nn.Linear(n_filters * n_pooled, n_hidden)
         self.final_layer = nn.Linear(n_hidden, self.n_outputs)
@@ -152,13 +152,12 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
 
         Returns
         -------
-        filtered : Tensor, shape (batch, n_filters, n_times - filter_length + 1, 1)
+        filtered : Tensor, shape (batch, n_filters, n_times - filter_length + 1)
             Filtered trials.
         """
         if not self.merge:
-            return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))
-        merged = merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
-        return merged[..., None]
+            return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))[..., 0]
+        return merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
 
     def train(self, mode=True):
         """Switch between training and evaluation; with ``freeze_norm`` the normalisation stays in evaluation.

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from skeeg.array import make_domains, make_eeg
+from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+from skeeg.methods.ct_adapttl.pretraining import Folds, pool_sources, remember, split_folds, train_folds
+from skeeg.training import Recipe
+
+Y = np.tile([0, 1], 24)
+PEOPLE = np.repeat(np.arange(8), 6)
+
+
+def test_by_subject_nobody_is_on_both_sides():
+    folds = split_folds(Y, PEOPLE, 6, "subject", 0)
+    assert len(folds) == 6
+    for training, held in folds:
+        assert not set(PEOPLE[training]) & set(PEOPLE[held])
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(48))
+
+
+def test_by_trial_everybody_is_on_both_sides():
+    for training, held in split_folds(Y, PEOPLE, 6, "trial", 0):
+        assert not set(training) & set(held) and len(held) == 8
+        assert (np.bincount(Y[held]) == 4).all()
+
+
+@pytest.mark.parametrize("subjects", [None, np.zeros(48)])
+def test_one_person_is_split_by_trial(subjects):
+    assert len(split_folds(Y, subjects, 6, "subject", 0)) == 6
+
+
+def test_too_few_trials_hold_nothing_out():
+    ((training, held),) = split_folds(np.array([0, 0, 0, 1]), None, 6, "subject", 0)
+    assert held is None and len(training) == 4
+
+
+def test_one_fold_holds_out_a_fifth():
+    ((training, held),) = split_folds(Y, PEOPLE, 1, "subject", 0)
+    assert len(set(PEOPLE[held])) == 2 and not set(PEOPLE[training]) & set(PEOPLE[held])
+
+
+def test_seeds():
+    one, same, other = (split_folds(Y, PEOPLE, 4, "trial", seed)[0][1].tolist() for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_the_best_fold_is_kept():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(48, 2, 60)).astype("float32")
+    data[Y == 1, 0] *= 3
+    built = []
+
+    def build():
+        built.append(CTAdaptTLNet(2, 2, n_times=60, n_filters=4, filter_length=5, pool_length=20, n_hidden=8))
+        return built[-1]
+
+    found = train_folds(
+        build, data, Y, split_folds(Y, PEOPLE, 3, "subject", 0), Recipe(max_epochs=4, learning_rate=1e-2), device="cpu"
+    )
+    assert found.best == np.argmin(found.losses) and [len(history) for history in found.histories] == [4, 4, 4]
+    assert found.losses[1] == min(row["valid_loss"] for row in found.histories[1])
+    own = built[found.best].state_dict()
+    assert all((own[name] == value).all() for name, value in found.state.items())
+
+
+def test_remember_asks_once(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        state = CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3).state_dict()
+        return Folds(1, np.array([np.nan, 0.5]), [[{"epoch": 1}], []], state)
+
+    first, second = (remember(tmp_path, ("what", np.arange(3)), compute) for _ in range(2))
+    assert len(calls) == 1 and first.best == second.best and first.histories == second.histories
+    np.testing.assert_array_equal(first.losses, second.losses)
+    assert all((first.state[name] == value).all() for name, value in second.state.items())
+    remember(tmp_path, ("what", np.arange(4)), compute)
+    remember(None, ("what", np.arange(4)), compute)
+    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_pool_sources_takes_names_from_wherever_they_are():
+    X, y = np.zeros((2, 3, 9)), ["a", "b"]
+    assert pool_sources(X, y)[2] is None
+    assert pool_sources(X, y, [5, 6])[2].tolist() == [5, 6]
+    assert pool_sources([X, X], [y, y])[2].tolist() == ["0", "0", "1", "1"]
+    assert pool_sources([X, X], [y, y], ["anna", "ben"])[2].tolist() == ["anna", "anna", "ben", "ben"]
+    carried = make_eeg(X, domains=make_domains(2, subject=["p", "q"]))
+    assert pool_sources([carried, X], [y, y])[2].tolist() == ["p", "q", "1", "1"]
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="validation: got 'day'"):
+        split_folds(Y, PEOPLE, 6, "day", 0)
+    with pytest.raises(ValueError, match="n_folds: got 0"):
+        split_folds(Y, PEOPLE, 0, "trial", 0)
