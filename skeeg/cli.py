@@ -11,7 +11,7 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
 examples:
-  skeeg bench                                          six pipelines on the simulated set, within session
+  skeeg bench                                          five pipelines on the simulated set, within session
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
 
@@ -58,6 +58,7 @@ def _add_bench(commands):
     add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")
     add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
     add("--subjects", nargs="+", metavar="S", help="subjects to use, as 1 2 5-9 (all)")
+    add("--runs-as-sessions", action="store_true", help="with cross-session: leave one run out (recordings in folders)")
     add("--classes", nargs="+", metavar="EVENT", help="events to tell apart (all of the dataset)")
     add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
@@ -85,7 +86,7 @@ def bench_command(options):
     """
     from .bench import catalogue, runner
 
-    dataset = catalogue.get_dataset(options.dataset)
+    dataset = catalogue.get_dataset(options.dataset, options.runs_as_sessions)
     benchmark = runner.Benchmark(
         dataset,
         options.evaluation,
@@ -127,7 +128,7 @@ def list_names(options):
     from .bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
 
     groups = {
-        "datasets": {name: about for name, (_, about) in DATASETS.items()}
+        "datasets": {name: about for name, (_, _, about) in DATASETS.items()}
         | {"<name>": "any dataset of MOABB, as BNCI2014_001", "<folder>": "recordings of your own, BIDS or epochs"},
         "pipelines": {name: content.get("description", "") for name, content in pipeline_files().items()}
         | {"<file>.yml": "a pipeline of your own, in MOABB's YAML layout"},

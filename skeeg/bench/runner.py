@@ -15,7 +15,7 @@ from .evaluation import count_parameters, evaluation_class, set_seed_and_device
 from .folder import BenchFolder, set_aside
 from .provenance import call_text, digest, first_line, machine, one_line, versions
 
-DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM", "ShallowConv", "EEGNet")
+DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM", "EEGNet")
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
 

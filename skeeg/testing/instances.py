@@ -1,5 +1,6 @@
 """Small, fast instances of the public estimators, as the checks need them."""
 
+import importlib
 import inspect
 
 from ..base import EEGEstimator
@@ -75,6 +76,9 @@ _INSTANCES = {
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
 }
 
+# Parameters that are estimators, small ones too.
+_INNER = {"BOLDAligner": {"regressor": "BEIRARegressor"}}
+
 
 def public_estimators():
     """Public estimators of skeeg.
@@ -116,4 +120,7 @@ def instance(Estimator):  # noqa: N803, a class
     >>> instance(NetworkClassifier).max_epochs
     8
     """
-    return Estimator(**_INSTANCES.get(Estimator.__name__, {}))
+    settings = dict(_INSTANCES.get(Estimator.__name__, {}))
+    for name, inner in _INNER.get(Estimator.__name__, {}).items():
+        settings[name] = instance(getattr(importlib.import_module("skeeg"), inner))
+    return Estimator(**settings)
