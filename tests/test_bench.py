@@ -424,6 +424,25 @@ def test_classes_choose_the_paradigm():
         catalogue.get_paradigm(four, classes=["foot", "tongue"])
 
 
+@pytest.mark.parametrize("name", sorted(catalogue.DATASETS))
+def test_named_datasets_are_moabb_datasets(name):
+    from moabb.datasets.base import BaseDataset
+
+    try:
+        dataset = catalogue.get_dataset(name)
+    except FileNotFoundError as error:
+        pytest.skip(f"recordings are not here: {error}")
+    assert isinstance(dataset, BaseDataset)
+    assert catalogue.get_paradigm(dataset).is_valid(dataset)
+
+
+def test_runs_count_as_sessions_where_a_dataset_can(tmp_path):
+    with pytest.raises(ValueError, match="SimulatedMotorImagery does not know it"):
+        catalogue.get_dataset("simulated", runs_as_sessions=True)
+    with pytest.raises(ValueError, match="BNCI2014_001 does not know it"):
+        catalogue.get_dataset("BNCI2014-001", runs_as_sessions=True)
+
+
 # YAML
 
 

@@ -6,15 +6,17 @@ A wrong name is answered with the nearest right ones. Nothing heavy is imported 
 
 import difflib
 import importlib
+import inspect
 from pathlib import Path
 
+# Name, class in skeeg.datasets, its arguments, one line.
 DATASETS = {
-    "simulated": ("SimulatedMotorImagery", "simulated hand imagery, made from a seed, nothing to download"),
-    "grasp": ("GraspImagery", "OpenNeuro ds003810: imagined and executed grasping, from a local folder"),
-    "physionet": (
-        "PhysionetMotor",
-        "PhysioNet EEGMMIDB: imagined and executed movements, from a local folder or MOABB",
-    ),
+    "simulated": ("SimulatedMotorImagery", {}, "simulated imagery of hands, made from a seed, nothing to download"),
+    "simulated-execution": ("SimulatedMotorExecution", {}, "the same people moving their hands"),
+    "grasp": ("GraspImagery", {}, "OpenNeuro ds003810: imagined grasping against rest, from $SKEEG_DATA/ds003810"),
+    "grasp-execution": ("GraspImagery", {"task": "execution"}, "the same people grasping"),
+    "physionet": ("PhysionetMotor", {}, "PhysioNet EEGMMIDB: imagined fists, from $SKEEG_DATA/eegmmidb or MOABB"),
+    "physionet-execution": ("PhysionetMotor", {"task": "execution"}, "the same people closing their fists"),
 }
 
 _MODES = {
@@ -70,13 +72,15 @@ def nearest(what, name, known):
     return ValueError(f"{what}: {name!r} is not known. {hint} `skeeg list` shows all names.")
 
 
-def get_dataset(dataset):
+def get_dataset(dataset, runs_as_sessions=False):
     """MOABB dataset from its name.
 
     Parameters
     ----------
     dataset : str, path or moabb.datasets.base.BaseDataset
         Name in `DATASETS`, name or code of a dataset of MOABB, or folder with recordings.
+    runs_as_sessions : bool
+        Count each run as a session, so that ``cross-session`` leaves one run out; for recordings in folders.
 
     Returns
     -------
@@ -85,17 +89,28 @@ def get_dataset(dataset):
     """
     if not isinstance(dataset, str | Path):
         return dataset
-    if dataset in DATASETS:
-        return getattr(importlib.import_module("skeeg.datasets"), DATASETS[dataset][0])()
+    name, options = str(dataset), {"runs_as_sessions": True} if runs_as_sessions else {}
+    if name in DATASETS:
+        class_name, arguments, _ = DATASETS[name]
+        return _make(class_name, arguments | options)
     if Path(dataset).is_dir():
-        return importlib.import_module("skeeg.datasets").LocalDataset(dataset)
+        return _make("LocalDataset", {"folder": dataset} | options)
     from moabb.datasets import utils
 
     known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
-    name = str(dataset).replace("-", "_")
-    if name not in known:
-        raise nearest("dataset", str(dataset), [*DATASETS, *known])
-    return known[name]()
+    if name.replace("-", "_") not in known:
+        raise nearest("dataset", name, [*DATASETS, *known])
+    if options:
+        raise ValueError(f"runs_as_sessions: {name} does not know it; it is for recordings in folders.")
+    return known[name.replace("-", "_")]()
+
+
+def _make(class_name, options):
+    """Dataset of `skeeg.datasets` from its class name and arguments."""
+    cls = getattr(importlib.import_module("skeeg.datasets"), class_name)
+    if "runs_as_sessions" in options and "runs_as_sessions" not in inspect.signature(cls).parameters:
+        raise ValueError(f"runs_as_sessions: {class_name} does not know it; it is for recordings in folders.")
+    return cls(**options)
 
 
 def _fake_dataset():
