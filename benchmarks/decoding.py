@@ -32,8 +32,8 @@ BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 
 NETWORK_BAND = (4, 38)
 NETWORKS = {"EEGNet": "EEGNet", "ShallowConv": "ShallowFBCSPNet", "Conformer": "EEGConformer"}
 RECIPE = {"max_epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "solver": "adamw", "schedule": "cosine"}
-# At braindecode's momentum of .01 EEGNet's running statistics lag behind after the 30 to 400 updates there are here, and
-# the scores fall to chance; .1 is that of the published network and of the others.
+# At braindecode's momentum of .01 EEGNet's running statistics lag behind after the 30 to 400 updates there are here,
+# and the scores fall to chance; .1 is that of the published network and of the others.
 PARAMETERS = {"EEGNet": {"batch_norm_momentum": 0.1}}
 COLUMNS = ["protocol", "arm", "pipeline", "subject", "seed", "accuracy"]
 SUBJECTS = (2, 3, 4, 5, 6, 7)
