@@ -1,0 +1,132 @@
+"""Who may import whom, read from the imports, and what importing skeeg loads."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import skeeg
+
+ROOT = pathlib.Path(skeeg.__file__).parent
+DATA = {"array"}
+BASE = DATA | {"base", "storage"}
+STEPS = {"alignment", "covariance", "filtering", "montage", "pooling", "screening", "spatial"}
+BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
+BELOW_BENCH = BELOW_METHODS | {"baselines", "crosstask", "explain", "methods", "testing"}
+MAY_IMPORT = {
+    "_torchaudio": set(),
+    "array": set(),
+    "base": BASE,
+    "storage": BASE,
+    **{step: BASE | STEPS for step in STEPS},
+    "networks": set(),
+    "training": BASE | {"networks"},
+    "datasets": BASE,
+    "explain": BASE,
+    "methods": BELOW_METHODS,
+    "crosstask": BASE | STEPS,
+    "baselines": BELOW_METHODS | {"methods"},
+    "testing": BELOW_METHODS | {"methods", "baselines"},
+    "bench": BELOW_BENCH,
+    "cli": BELOW_BENCH | {"bench"},
+}
+QUICK = {"array", "base", "storage", *STEPS}
+HEAVY = {"torch", "mne", "moabb", "braindecode", "skorch", "pyriemann", "shap"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def rooms_of(file):
+    """Parts of a module's name below skeeg."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imported(file, nodes=None):
+    """Full names of the modules, and of what is taken from them, that a file imports anywhere (or in some nodes)."""
+    package = ("skeeg", *file.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text())) if nodes is None else nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*start, *([node.module] if node.module else ())))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(file):
+    """Rooms of skeeg that a file imports; a method counts as ("methods", its name)."""
+    for name in imported(file):
+        first, *parts = name.split(".")
+        if first == "skeeg" and parts and ((ROOT / parts[0]).is_dir() or (ROOT / f"{parts[0]}.py").is_file()):
+            yield tuple(parts[:2]) if parts[0] == "methods" else (parts[0],)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_module_imports_only_the_rooms_below_its_own(file):
+    parts = rooms_of(file)
+    if not parts:
+        return
+    assert parts[0] in MAY_IMPORT, f"{parts[0]} is a new room: say in MAY_IMPORT what it may import"
+    wrong = {room[0] for room in rooms_imported(file)} - MAY_IMPORT[parts[0]] - {parts[0]}
+    assert not wrong, f"{'/'.join(parts)} must not import {', '.join(sorted(wrong))}"
+
+
+def test_a_method_never_imports_another_method():
+    for file in FILES:
+        parts = rooms_of(file)
+        if parts[:1] == ("methods",) and len(parts) > 1:
+            others = {room[1] for room in rooms_imported(file) if room[0] == "methods" and len(room) > 1} - {parts[1]}
+            assert not {name for name in others if (ROOT / "methods" / name).exists()}, file
+
+
+def test_networks_know_nothing_of_scikit_learn():
+    for file in (ROOT / "networks").glob("*.py"):
+        libraries = {name.split(".")[0] for name in imported(file)}
+        assert not libraries & {"sklearn", "skorch", "moabb"}, file
+
+
+@pytest.mark.parametrize("room", sorted(QUICK))
+def test_data_base_and_steps_import_nothing_heavy_at_module_level(room):
+    file = ROOT / f"{room}.py"
+    body = [inner for node in ast.parse(file.read_text()).body for inner in ast.walk(node) if not _is_function(node)]
+    libraries = {name.split(".")[0] for name in imported(file, body)}
+    assert libraries <= {"numpy", "scipy", "sklearn", "skeeg", *sys.stdlib_module_names}
+
+
+def _is_function(node):
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def loaded_by(code):
+    """Heavy libraries that a new process has loaded after some code."""
+    report = f"{code}\nimport sys\nprint(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_skeeg_loads_nothing_heavy():
+    assert loaded_by("import skeeg; dir(skeeg); skeeg.__all__") == set()
+
+
+def test_importing_and_using_steps_on_arrays_loads_nothing_heavy():
+    code = """
+import numpy as np
+from skeeg import CSP, AverageReference, EuclideanAlignment, as_eeg
+from skeeg.testing import Recording, eeg_checks
+X = as_eeg(np.random.default_rng(0).normal(size=(8, 3, 50)), sfreq=100)
+for step in (AverageReference(), EuclideanAlignment(), CSP(n_components=2)):
+    step.fit(X, [0, 1] * 4).transform(X)
+"""
+    assert loaded_by(code) <= {"pyriemann"}
+
+
+def test_every_public_name_exists_and_no_other_does():
+    for name in skeeg.__all__:
+        assert getattr(skeeg, name) is not None
+        assert name in dir(skeeg)
+    assert list(skeeg.__all__) == sorted(skeeg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchThing'"):
+        skeeg.NoSuchThing  # noqa: B018
