@@ -30,6 +30,15 @@ class Case:
 
 
 _BENDR = {"encoder_h": 16, "contextualizer_hidden": 16, "transformer_layers": 1, "transformer_heads": 2}
+_CODEBRAIN = {
+    **dict.fromkeys(("res_channels", "skip_channels"), 40),
+    **dict.fromkeys(("codebook_size_t", "codebook_size_f"), 8),
+    **{"num_res_layers": 1, "s4_d_state": 4, "s4_lmax": 64, "conv_out_chans": 5, "conv_groups": 1},
+}
+_SLEEP = {
+    **dict.fromkeys(("small_n_filters_1", "large_n_filters_1"), 4),
+    **dict.fromkeys(("small_n_filters_2", "large_n_filters_2"), 8),
+}
 _JEPA = {"transformer__num_encoder_layers": 1, "transformer__num_decoder_layers": 1}
 CASES = {
     "ADFCNN": Case(80, {"kernel_length_1": 25, "kernel_length_2": 10}),
@@ -42,13 +51,11 @@ CASES = {
     "BrainModule": Case(64, {"hidden_dim": 16, "depth": 2}),
     "CBraMod": Case(200, {"n_layer": 1, "dim_feedforward": 16, "nhead": 4}),
     "CTNet": Case(64, {"kernel_size": 16}),
-    "CodeBrain": Case(
-        200, {"num_res_layers": 1, "codebook_size_t": 8, "codebook_size_f": 8, "s4_d_state": 4}, single=True
-    ),
+    "CodeBrain": Case(200, _CODEBRAIN, single=True),
     "ContraWR": Case(100, {"emb_size": 8, "res_channels": [4, 8]}),
     "DGCNN": Case(16, {"n_filters": 8, "mlp_dims": (8,)}, takes=lambda n: n > 1),
     "Deep4Net": Case(450, {"n_filters_2": 8, "n_filters_3": 8, "n_filters_4": 8}),
-    "DeepSleepNet": Case(200, {"bilstm_hidden_size": 4, "bilstm_num_layers": 1}),
+    "DeepSleepNet": Case(200, {**_SLEEP, "bilstm_hidden_size": 4, "bilstm_num_layers": 1}),
     "EEGConformer": Case(128, {"num_layers": 1, "n_filters_time": 10, "num_heads": 2}),
     "EEGDINO": Case(200, {"n_layer": 1, "dim_feedforward": 16, "nhead": 4, "n_channel_embeddings": 64}),
     "EEGITNet": Case(),
@@ -59,7 +66,7 @@ CASES = {
     "EEGNet": Case(),
     "EEGPT": Case(64, {"embed_dim": 16, "depth": 1, "num_heads": 2}),
     "EEGSimpleConv": Case(64, {"feature_maps": 8}),
-    "EEGSym": Case(64, {"filters_per_branch": 8}),
+    "EEGSym": Case(64, {"scales_time": (60, 40, 20)}),
     "EEGTCNet": Case(64, {"kern_length": 16, "depth": 1}),
     "EMG2QwertyNet": Case(
         1200, {"mlp_features": (8,), "block_channels": (2,), "kernel_width": 4}, takes=lambda n: n == 32
