@@ -439,7 +439,7 @@ def test_named_datasets_are_moabb_datasets(name):
 def test_runs_count_as_sessions_where_a_dataset_can(tmp_path):
     with pytest.raises(ValueError, match="SimulatedMotorImagery does not know it"):
         catalogue.get_dataset("simulated", runs_as_sessions=True)
-    with pytest.raises(ValueError, match="BNCI2014_001 does not know it"):
+    with pytest.raises(ValueError, match="BNCI2014-001 does not know it"):
         catalogue.get_dataset("BNCI2014-001", runs_as_sessions=True)
 
 
