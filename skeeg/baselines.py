@@ -208,7 +208,7 @@ class PadToMultiple(EEGTransformer):
     --------
     >>> import numpy as np
     >>> from skeeg.baselines import PadToMultiple
-    >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 601))).shape
+    >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
     (2, 3, 800)
     """
 

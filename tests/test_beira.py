@@ -7,7 +7,6 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg.array import make_eeg
 from skeeg.filtering import AverageReference
@@ -22,17 +21,6 @@ TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8
 def data(n_trials=2, n_times=2000, n_channels=4, n_regions=2, seed=0):
     random = np.random.default_rng(seed)
     return random.normal(size=(n_trials, n_channels, n_times)), random.normal(size=(n_trials, n_regions, n_times))
-
-
-CHECKED = BEIRARegressor(
-    n_branches=4, filter_length=21, envelope_length=5, channels=(8, 8), kernel_sizes=(3,), strides=(1,), drop_prob=0.0,
-    max_epochs=20, learning_rate=2e-2, batch_size=32, validation=None, random_state=0,
-)  # fmt: skip
-
-
-@parametrize_with_checks([CHECKED])
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.parametrize("network", ["independent", "shared", "lstm"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from moabb.datasets.fake import FakeDataset
 from moabb.evaluations import CrossSubjectEvaluation
+from moabb.evaluations.protocols import CrossSubjectMode
 from moabb.paradigms import LeftRightImagery
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -175,6 +176,14 @@ def test_layer_decay_slows_the_early_layers(pretrained):
     assert step(0.1, "spatial") == pytest.approx(1e-3 * step(1.0, "spatial"), rel=5e-2)
 
 
+def test_part_of_the_change_is_kept(pretrained):
+    before = pretrained.pretrained_["spatial.weight"]
+    none, half, whole = (state_after(pretrained, adapt_share=s)[0]["spatial.weight"] for s in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(none, before)
+    np.testing.assert_allclose(half, (before + whole) / 2, atol=1e-6)
+    assert np.abs(whole - before).max() > 1e-4
+
+
 def test_statistics_of_the_normalisation(pretrained):
     before = pretrained.pretrained_["norm.running_var"]
     states = {mode: state_after(pretrained, adapt_norm=mode)[0] for mode in ("train", "source", "target")}
@@ -316,6 +325,7 @@ def test_calibration_of_the_length_of_the_source_can_be_wrapped():
         ({"on_unseen": "x"}, {}, "on_unseen: got 'x'"),
         ({"adapt_layers": ("head",)}, {}, "adapt_layers: got"),
         ({"layer_decay": 0}, {}, "layer_decay: got 0"),
+        ({"adapt_share": 1.5}, {}, "adapt_share: got 1.5"),
         ({"validation": None}, {}, "validation: got None"),
         ({"n_folds": 0}, {}, "n_folds: got 0"),
         ({}, {"subjects": [1, 2]}, r"subjects: got shape \(2,\) for 24 trials"),
@@ -349,4 +359,7 @@ def test_every_promise(mode):
         "n_filters": 8, "filter_length": 3, "pool_length": 1, "pool_stride": 1, "n_hidden": 16, "n_folds": 1,
         "max_epochs": 15, "pretrain_learning_rate": 1e-2, "scratch_learning_rate": 1e-2, "batch_size": 16,
     }  # fmt: skip
-    check_eeg_estimator(make_clf(**{**params, "mode": mode}))
+    unlabelled = [mode.value for mode in CrossSubjectMode if not mode.calibration_labeled] + ["train_trialwise_epochs"]
+    reason = "what is specific to a person needs labelled trials of that person"
+    expected = {f"check_moabb_cross_subject_{name}": reason for name in unlabelled} if mode == "specific" else None
+    check_eeg_estimator(make_clf(**{**params, "mode": mode}), expected_failed_checks=expected)

@@ -261,7 +261,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         check_is_fitted(self)
         data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
         parts = self._batches(data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
-        return torch.cat(parts).numpy()
+        return torch.cat(parts).float().numpy()
 
     def _network_class(self, name):
         if name not in NETWORKS:
@@ -312,17 +312,18 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
 
     def _standardise(self, X):
-        """EEG as the network takes it, as a tensor of float32."""
-        mean, scale = (part.astype(np.float32)[:, None] for part in (self.eeg_mean_, self.eeg_scale_))
-        return torch.from_numpy((np.asarray(X, dtype=np.float32) - mean) / scale)
+        """EEG as the network takes it, as a tensor."""
+        dtype = np.float64 if self._dtype() == torch.float64 else np.float32
+        mean, scale = (part.astype(dtype)[:, None] for part in (self.eeg_mean_, self.eeg_scale_))
+        return torch.from_numpy((np.asarray(X, dtype=dtype) - mean) / scale)
 
     def _tensors(self, pairs):
-        """Standardised EEG and targets as pairs of float32 tensors."""
+        """Standardised EEG and targets as pairs of tensors."""
         tensors = []
         for eeg, target in pairs:
             shape = (1, -1, 1) if target.ndim == 3 else (1, -1)
             target = (target - self.target_mean_.reshape(shape)) / self.target_scale_.reshape(shape)
-            tensors.append((self._standardise(eeg), torch.from_numpy(target.astype(np.float32))))
+            tensors.append((self._standardise(eeg), torch.from_numpy(target).to(self._dtype())))
         return tensors
 
     def _cut(self, training, held):
@@ -372,7 +373,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     def _build_network(self):
         """Network as ``network_spec_`` describes it, newly initialised."""
         spec = dict(self.network_spec_)
-        return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).eval()
+        return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).to(self._dtype()).eval()
 
     def _train_on(self, data, watched):
         """Train ``module_``; fills ``net_`` and the history."""
@@ -445,7 +446,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             with torch.inference_mode():
                 if size is None:
                     size = 1 if device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
-                return [function(module, batch.to(device)).float().cpu() for batch in data.split(size)]
+                return [function(module, batch.to(device)).to(self._dtype()).cpu() for batch in data.split(size)]
         finally:
             module.to("cpu")
 

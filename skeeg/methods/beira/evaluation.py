@@ -239,7 +239,7 @@ def surrogate(Y, method="shift", random_state=None):
     >>> import numpy as np
     >>> from skeeg.methods.beira import surrogate
     >>> surrogate(np.arange(20.0), random_state=0)[:4].tolist()
-    [6.0, 7.0, 8.0, 9.0]
+    [14.0, 15.0, 16.0, 17.0]
     """
     if method not in ("shift", "phase"):
         raise ValueError(f"method: got {method!r}, expected 'shift' or 'phase'.")

@@ -142,3 +142,35 @@ def reestimate_norm(module, data):
     mean = total / count
     module.norm.running_mean.copy_(mean)
     module.norm.running_var.copy_((squares - count * mean.square()).clamp_min(0) / max(count - 1, 1))
+
+
+def keep_share(module, before, share):
+    r"""Go back part of the way to the weights before fine-tuning.
+
+    .. math:: w = w_0 + s \, (w_1 - w_0)
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Fine-tuned network, changed in place.
+    before : dict of str to Tensor
+        Its state before fine-tuning.
+    share : float
+        Share of the change that is kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.ct_adapttl.adaptation import keep_share
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> before = {name: torch.zeros_like(value) for name, value in layer.state_dict().items()}
+    >>> after = layer.weight.item()
+    >>> keep_share(layer, before, 0.5)
+    >>> layer.weight.item() == after / 2
+    True
+    """
+    if share == 1:
+        return
+    after = module.state_dict()
+    mixed = {name: torch.lerp(before[name], value, share) for name, value in after.items() if value.is_floating_point()}
+    torch.nn.Module.load_state_dict(module, after | mixed)

@@ -6,11 +6,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...base import BaseEEGClassifier, draw_seed
-from ...training import NetworkEstimator, Recipe, split_validation, train
+from ...training import NetworkEstimator, split_validation, train
 from ...training.recipe import seeded
-from .adaptation import check_layers, layer_rates, only_trainable, reestimate_norm
+from .adaptation import check_layers, keep_share, layer_rates, only_trainable, reestimate_norm
 from .network import CTAdaptTLNet
 from .pretraining import pool_sources, remember, split_folds, train_folds
+from .recipes import phase_recipe
 from .scaling import SCALES, scale_by_subject, whitener_of
 from .start import Person, Start, find_subjects, load_start, read_start
 
@@ -79,6 +80,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     adapt_norm : {"train", "source", "target"}
         Statistics of the batch normalisation: moved on by the fine-tuning as published; kept from the source;
         re-estimated on all target trials, labelled or not, and then kept.
+    adapt_share : float
+        Share of the change by fine-tuning that is kept, between the weights before (0) and after it (1, as published).
+        Where a person's trials are few, half of the change serves better than all of it [2]_.
     adapt_validation : float or None
         Share of the labelled target trials to hold out for early stopping of the fine-tuning; None runs all epochs.
     scratch_epochs, scratch_learning_rate : int, float
@@ -119,6 +123,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     .. [1] Miao, M., Yang, Z., Zeng, H., Zhang, W., Xu, B., & Hu, W. (2023). Explainable cross-task adaptive transfer
        learning for motor imagery EEG classification. Journal of Neural Engineering, 20, 066021.
        https://doi.org/10.1088/1741-2552/ad0c61
+    .. [2] Wortsman, M. et al. (2022). Robust fine-tuning of zero-shot models. CVPR, 7959-7971.
+       https://doi.org/10.1109/CVPR52688.2022.00780
 
     Examples
     --------
@@ -162,6 +168,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         adapt_layers="all",
         layer_decay=1.0,
         adapt_norm="train",
+        adapt_share=1.0,
         adapt_validation=None,
         scratch_epochs=60,
         scratch_learning_rate=1e-4,
@@ -201,6 +208,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.adapt_layers = adapt_layers
         self.layer_decay = layer_decay
         self.adapt_norm = adapt_norm
+        self.adapt_share = adapt_share
         self.adapt_validation = adapt_validation
         self.scratch_epochs = scratch_epochs
         self.scratch_learning_rate = scratch_learning_rate
@@ -350,7 +358,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             if self.adapt_norm == "target":
                 reestimate_norm(self.module_, data)
             if person.y is not None:
+                before = {name: value.clone() for name, value in self.module_.state_dict().items()}
                 history = self._train_phase("adapt", data, person, seed)
+                keep_share(self.module_, before, self.adapt_share)
         if self.mode == "independent" and not start.knows(self.classes_):
             raise ValueError(
                 "mode='independent' uses the last layer of the weights it starts from: name their labels by "
@@ -432,6 +442,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             if getattr(self, name) not in allowed:
                 options = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
+        if not 0 <= self.adapt_share <= 1:
+            raise ValueError(f"adapt_share: got {self.adapt_share}, expected a share from 0 to 1.")
         if self.layer_decay <= 0:
             raise ValueError(f"layer_decay: got {self.layer_decay}, expected a positive number.")
         check_layers(self.adapt_layers)
@@ -483,32 +495,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         return "cross_entropy"
 
     def _recipe(self, phase="adapt"):
-        """Collect the settings of a phase: ``"pretrain"``, ``"adapt"`` or ``"scratch"``."""
-        own = {
-            "pretrain": {
-                "max_epochs": self.pretrain_epochs,
-                "batch_size": self.pretrain_batch_size,
-                "learning_rate": self.pretrain_learning_rate,
-                "weight_decay": self.weight_decay,
-                "solver": self.pretrain_solver,
-            },
-            "adapt": {
-                "max_epochs": self.adapt_epochs,
-                "batch_size": self.batch_size,
-                "learning_rate": self.adapt_learning_rate,
-                "solver": self.adapt_solver,
-                "momentum": 0.4,
-            },
-            "scratch": {
-                "max_epochs": self.scratch_epochs,
-                "batch_size": self.batch_size,
-                "learning_rate": self.scratch_learning_rate,
-                "weight_decay": self.weight_decay,
-            },
-        }[phase]
-        if self.max_epochs is not None:
-            own["max_epochs"] = min(self.max_epochs, own["max_epochs"])
-        return Recipe(schedule=None, patience=self.patience, min_delta=self.min_delta, **own).check()
+        return phase_recipe(self, phase)
 
     def _prepare(self, X, fit=False):
         """Trials as the network takes them: float32, scaled by the person's reference, long enough."""

@@ -1,0 +1,438 @@
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import skorch.callbacks
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from skeeg import NetworkClassifier, NetworkRegressor
+from skeeg.array import make_domains, make_eeg
+from skeeg.networks import build_network
+from skeeg.training import Recipe, TrainingNet, split_validation, train
+from skeeg.training.net import Batches, Trials
+from skeeg.training.recipe import make_loss, resolve_device, seeded
+
+EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
+
+
+class Net(nn.Module):
+    """One hidden layer, batch normalisation and dropout: all that makes training depend on seeds and modes."""
+
+    def __init__(self, n_chans, n_times, n_outputs, n_hidden=4, drop_prob=0.25):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(n_chans * n_times, n_hidden), nn.BatchNorm1d(n_hidden), nn.Dropout(drop_prob)
+        )
+        self.final_layer = nn.Linear(n_hidden, n_outputs)
+
+    def forward(self, x):
+        return self.final_layer(self.body(x))
+
+
+def data(n=40, n_chans=2, n_times=32, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, n_chans, n_times)).astype(np.float32)
+    y = np.arange(n) % 2
+    X[y == 1, 0] += 0.7
+    return X, y
+
+
+def classifier(network=Net, **settings):
+    return NetworkClassifier(
+        network, **{"max_epochs": 3, "batch_size": 16, "device": "cpu", "random_state": 0, "scale": None, **settings}
+    )
+
+
+def weights(fitted):
+    return {name: value.clone() for name, value in fitted.module_.state_dict().items()}
+
+
+def assert_equal_weights(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+class Spy(skorch.callbacks.Callback):
+    """Keeps what training shows of itself; a list of its own, so that skorch's copies write into it too."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        self.seen.append(("begin", net.module_.training))
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        self.seen.append(("epoch", net.optimizer_.param_groups[0]["lr"], dataset_train, dataset_valid))
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        self.seen.append(("batch", training, len(batch[0])))
+
+    def on_train_end(self, net, **kwargs):
+        self.seen.append(("end",))
+
+
+# Batches
+
+
+@given(st.integers(1, 40), st.integers(1, 17), st.integers(0, 1000))
+def test_shuffled_batches_hold_every_trial_once_and_never_one_alone(n, batch_size, seed):
+    trials = Trials(np.arange(n, dtype=np.float32)[:, None], np.arange(n))
+    with seeded(seed):
+        batches = list(Batches(trials, batch_size, shuffle=True))
+    with seeded(seed):
+        order = torch.randperm(n)
+    found = torch.cat([y for _, y in batches])
+    assert torch.equal(found, order)
+    assert all(torch.equal(X[:, 0].long(), y) for X, y in batches)
+    sizes = [len(y) for _, y in batches]
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+    if n > 1 and batch_size > 1:
+        assert sizes[-1] > 1
+
+
+@given(st.integers(1, 40), st.integers(1, 17))
+def test_batches_in_order_are_those_of_a_data_loader(n, batch_size):
+    trials = Trials(np.random.default_rng(n).standard_normal((n, 2, 3)), np.arange(n))
+    ours, theirs = Batches(trials, batch_size), torch.utils.data.DataLoader(trials, batch_size)
+    for (X, y), (Z, z) in zip(ours, theirs, strict=True):
+        assert torch.equal(X, Z) and torch.equal(y, z)
+
+
+def test_an_epoch_of_batches_trains_as_the_same_batches_of_a_data_loader():
+    X, y = data()
+    with seeded(0):
+        order = torch.randperm(len(X)).tolist()
+    results = []
+    for source in ("skeeg", "torch"):
+        torch.manual_seed(1)
+        module = Net(2, 32, 2, drop_prob=0.0)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        trials = Trials(X, y)
+        with seeded(0):
+            loader = Batches(trials, 8, shuffle=True)
+            if source == "torch":
+                loader = torch.utils.data.DataLoader(trials, batch_size=8, sampler=order)
+            for batch, target in loader:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(batch), target).backward()
+                optimizer.step()
+        results.append(module.state_dict())
+    assert_equal_weights(*results)
+
+
+# Recipes and the loop
+
+
+def test_the_schedule_is_a_warm_up_and_half_a_cosine():
+    recipe = Recipe(max_epochs=10, warmup=2)
+    rates = [recipe.rate(epoch) for epoch in range(10)]
+    np.testing.assert_allclose(rates[:3], [1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(rates[2:], [0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+    assert [Recipe(max_epochs=10, schedule=None).rate(epoch) for epoch in (0, 5, 9)] == [1, 1, 1]
+
+
+def test_training_follows_the_schedule():
+    seen = []
+    classifier(max_epochs=5, learning_rate=0.01, skorch_callbacks=[Spy(seen)]).fit(*data())
+    rates = [entry[1] for entry in seen if entry[0] == "epoch"]
+    np.testing.assert_allclose(rates, [0.01 * Recipe(max_epochs=5).rate(epoch) for epoch in range(5)])
+
+
+@pytest.mark.parametrize("network", [Net, "EEGNet"])
+def test_an_estimator_does_what_a_bare_loop_does_to_the_bit(network):
+    X, y = data()
+    params = EEGNET if network == "EEGNet" else {}
+    clf = classifier(network, network_params=params, max_epochs=4, learning_rate=0.01, weight_decay=0.1, random_state=5)
+    clf.fit(X, y)
+    with seeded(np.random.RandomState(5).randint(np.iinfo(np.int32).max)):
+        module = build_network(network, n_chans=2, n_times=32, n_outputs=2, parameters=params)
+        module.eval()(torch.randn(2, 2, 32))  # the estimator tries the network once
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.1)
+        module.train()
+        for epoch in range(4):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * 0.5 * (1 + math.cos(math.pi * epoch / 4))
+            for rows in torch.randperm(len(X)).split(16):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(torch.from_numpy(X[rows])), torch.from_numpy(y[rows])).backward()
+                optimizer.step()
+    found, wanted = clf.module_.state_dict(), module.state_dict()
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("network", [Net, "EEGNet", "ShallowFBCSPNet"])
+def test_the_same_seed_gives_the_same_weights_to_the_bit(network):
+    X, y = data(n_times=200 if network == "ShallowFBCSPNet" else 32)
+    first = weights(classifier(network).fit(X, y))
+    torch.manual_seed(99)
+    assert_equal_weights(weights(classifier(network).fit(X, y)), first)
+    other = weights(classifier(network, random_state=1).fit(X, y))
+    assert any(not torch.equal(other[name], first[name]) for name in first)
+
+
+def test_training_leaves_the_global_random_state_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    fitted = classifier(validation="trial").fit(*data())
+    pickle.loads(pickle.dumps(fitted)).predict(data()[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_early_stopping_stops_and_keeps_the_best_weights():
+    X, y = data(60)
+    y = np.random.default_rng(1).permutation(y)  # nothing to learn: the validation loss soon rises
+    seen = []
+    settings = {"max_epochs": 60, "learning_rate": 0.05, "validation": "trial", "patience": 3}
+    clf = classifier(skorch_callbacks=[Spy(seen)], **settings).fit(X, y)
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert clf.n_iter_ == len(losses) < 60
+    assert clf.n_iter_ - 1 - int(np.argmin(losses)) == 3
+    held = next(entry[3] for entry in seen if entry[0] == "epoch")
+    with torch.inference_mode():
+        loss = nn.functional.cross_entropy(clf.module_(held.X), held.y)
+    np.testing.assert_allclose(float(loss), min(losses), rtol=1e-5)
+
+
+def test_history_tells_losses_accuracy_and_time():
+    clf = classifier(validation="trial").fit(*data())
+    assert clf.n_iter_ == len(clf.history_) == 3
+    for row in clf.history_:
+        assert {"epoch", "train_loss", "valid_loss", "valid_acc", "dur"} <= row.keys()
+        assert 0 <= row["valid_acc"] <= 1
+    assert isinstance(clf.net_, TrainingNet) and len(clf.net_.history) == 3
+
+
+def test_ctrl_c_keeps_what_was_learnt_so_far():
+    class Impatient(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    X, y = data()
+    clf = classifier(max_epochs=50, schedule=None, skorch_callbacks=[Impatient()]).fit(X, y)
+    assert clf.n_iter_ == 2 and not clf.module_.training
+    np.testing.assert_array_equal(clf.predict_proba(X), pickle.loads(pickle.dumps(clf)).predict_proba(X))
+    assert_equal_weights(weights(clf), weights(classifier(max_epochs=2, schedule=None).fit(X, y)))
+
+
+def test_callbacks_handed_in_are_called_and_left_alone():
+    seen = []
+    spies = [Spy(seen), ("named", Spy(seen))]
+    clf = classifier(skorch_callbacks=spies).fit(*data())
+    assert clf.skorch_callbacks is spies and len(spies) == 2
+    assert [entry[0] for entry in seen].count("end") == 2
+    assert [entry[2] for entry in seen if entry[0] == "batch"][::2] == [16, 16, 8] * 3
+
+
+def test_verbose_shows_a_bar(capsys):
+    classifier(verbose=1).fit(*data())
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err and shown.out == ""
+    classifier().fit(*data())
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("solver", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("loss", ["cross_entropy", nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss()])
+def test_every_solver_and_loss_learns(solver, loss):
+    X, y = data()
+    clf = classifier(max_epochs=30, learning_rate=0.05, solver=solver, loss=loss).fit(X, y)
+    assert clf.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float64"])
+def test_other_precisions_come_to_much_the_same(precision):
+    X, y = data()
+    wanted = classifier().fit(X, y).predict_proba(X)
+    clf = classifier(precision=precision).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X), wanted, atol=0.05 if precision == "bf16" else 1e-4)
+    assert clf.module_.final_layer.weight.dtype == (torch.float64 if precision == "float64" else torch.float32)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+def test_double_precision_predicts_a_trial_alone_as_in_a_batch():
+    X, y = data()
+    clf = classifier("EEGNet", network_params=EEGNET, precision="float64").fit(X, y)
+    alone = np.concatenate([clf.predict_proba(X[i : i + 1]) for i in range(len(X))])
+    np.testing.assert_allclose(alone, clf.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"solver": "adamx"}, "solver: got 'adamx', expected one of 'adam', 'adamw', 'sgd'"),
+        ({"schedule": "step"}, "schedule: got 'step'"),
+        ({"precision": "float8"}, "precision: got 'float8'"),
+        ({"max_epochs": 0}, "max_epochs: got 0, expected at least 1"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"learning_rate": -1}, "learning_rate: got -1"),
+        ({"learning_rate": float("nan")}, "learning_rate: got nan"),
+        ({"loss": "crossentropy"}, "loss: got 'crossentropy'"),
+        ({"strategy": "all"}, "strategy: got 'all'"),
+        ({"scale": -2}, "scale: got -2"),
+        ({"validation": "fold"}, "validation: got 'fold'"),
+        ({"validation": "trial", "validation_size": 1.5}, "validation_size: got 1.5"),
+        ({"validation": "subject"}, "needs the subject of each trial"),
+        ({"device": "gpu"}, "device: got 'gpu'"),
+        ({"kernels": "quick"}, "kernels"),
+        ({"network": "EEGNot"}, "unknown network 'EEGNot'"),
+        ({"network": "EEGNet", "network_params": {"F11": 2}}, "no parameter 'F11'"),
+        ({"checkpoint": "nowhere.pt"}, "no file nowhere.pt"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_setting_that_makes_no_sense_is_named(settings, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        classifier(**settings).fit(*data())
+
+
+def test_devices_and_losses_by_name():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    module = nn.HuberLoss()
+    assert make_loss(module) is module and isinstance(make_loss("huber"), nn.HuberLoss)
+
+
+def test_train_is_free_to_use_without_an_estimator():
+    X, y = data()
+    module = Net(2, 32, 2)
+    net = train(module, X, y, Recipe(max_epochs=2), validation=(X, y), device="cpu")
+    assert net.module_ is module and not module.training
+    assert [row["valid_loss"] for row in net.history] == net.history[:, "valid_loss"]
+
+
+# Validation splits
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=8, max_size=60).filter(lambda subjects: len(set(subjects)) > 1),
+    st.floats(0.05, 0.95),
+    st.integers(0, 99),
+)
+def test_no_subject_is_on_both_sides_of_a_validation_split(subjects, size, seed):
+    subjects = np.array(subjects)
+    if not 0 < math.ceil(size * len(set(subjects))) < len(set(subjects)):
+        return
+    training, held = split_validation(np.zeros(len(subjects), int), "subject", size, subjects, seed)
+    assert not set(subjects[training]) & set(subjects[held])
+    assert sorted([*training, *held]) == list(range(len(subjects)))
+
+
+@pytest.mark.parametrize("how", ["domains", "subjects"])
+def test_networks_never_validate_on_a_subject_they_train_on(how):
+    X, y = data(48)
+    subjects = np.repeat(np.arange(6), 8)
+    X[:, 0, 0] = subjects
+    trials = make_eeg(X, domains=make_domains(48, subject=subjects)) if how == "domains" else X
+    seen = []
+    clf = classifier(validation="subject", validation_size=0.3, skorch_callbacks=[Spy(seen)])
+    clf.fit(trials, y, **({} if how == "domains" else {"subjects": subjects}))
+    _, _, training, held = next(entry for entry in seen if entry[0] == "epoch")
+    sides = [set(side.X[:, 0, 0].tolist()) for side in (training, held)]
+    assert sides[0] | sides[1] == set(range(6)) and not sides[0] & sides[1] and len(sides[1]) == 2
+
+
+def test_trials_are_held_out_in_the_proportions_of_the_classes():
+    y = np.array([0] * 30 + [1] * 10)
+    training, held = split_validation(y, "trial", 0.2, seed=3)
+    assert len(held) == 8 and y[held].sum() == 2 and not set(training) & set(held)
+    assert len(split_validation(np.linspace(0, 1, 40), "trial", 0.25)[1]) == 10
+    assert split_validation(y, None)[1] is None
+    with pytest.raises(ValueError, match="too few to hold out"):
+        split_validation(np.array([0, 1]), "trial", 0.1)
+    with pytest.raises(ValueError, match="at least two subjects"):
+        split_validation(y, "subject", 0.2, np.zeros(40))
+
+
+# Estimators
+
+
+def test_trials_that_are_too_short_are_padded_with_a_warning():
+    X, y = data(n_times=20)
+    with pytest.warns(UserWarning, match=r"EEGNet needs at least \d+ samples a trial: 20 are padded"):
+        clf = classifier("EEGNet").fit(X, y)
+    shortest = clf.network_spec_["n_times"]
+    padded = np.pad(X, ((0, 0), (0, 0), (0, shortest - 20)))
+    np.testing.assert_array_equal(clf.predict_proba(X), classifier("EEGNet").fit(padded, y).predict_proba(padded))
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(None, 1.0), (20, 20.0), (0.5, 0.5), ("std", None)])
+def test_trials_are_divided_by_one_number_of_the_training_trials(scale, expected):
+    X, y = data()
+    clf = classifier(scale=scale).fit(50 * X, y)
+    assert clf.scale_ == pytest.approx((50 * X).std() if scale == "std" else expected)
+    plain = classifier().fit(np.float32(50 / clf.scale_) * X, y)
+    np.testing.assert_allclose(
+        clf.predict_proba(50 * X), plain.predict_proba(np.float32(50 / clf.scale_) * X), rtol=1e-3
+    )
+
+
+def test_networks_with_an_output_for_each_window_average_them():
+    class Windows(Net):
+        def forward(self, x):
+            return super().forward(x)[..., None] * torch.tensor([0.5, 1.0, 1.5])
+
+    X, y = data()
+    clf = classifier(Windows, loss=_MeanLoss()).fit(X, y)
+    assert clf.predict_proba(X).shape == (40, 2)
+    logits = clf.module_(torch.from_numpy(X)).mean(-1)
+    np.testing.assert_allclose(clf.predict_proba(X), logits.softmax(-1).detach(), rtol=1e-5)
+
+
+class _MeanLoss(nn.CrossEntropyLoss):
+    def forward(self, outputs, targets):
+        return super().forward(outputs.mean(-1), targets)
+
+
+def test_features_are_what_the_last_layer_is_given():
+    X, y = data()
+    clf = classifier().fit(X, y)
+    features = clf.transform(X)
+    assert features.shape == (40, 4) and features.dtype == np.float32
+    logits = clf.module_.final_layer(torch.from_numpy(features))
+    np.testing.assert_allclose(clf.predict_proba(X), logits.softmax(-1).detach(), rtol=1e-5)
+
+
+def test_a_fitted_network_can_be_copied_although_its_module_cannot():
+    X, y = data()
+    clf = classifier("EEGNet", network_params=EEGNET).fit(X, y)
+    with pytest.raises(RuntimeError, match="parametrized"):
+        pickle.dumps(clf.module_)
+    for again in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+        assert again.history_ == clf.history_ and not again.module_.training
+
+
+def test_flat_channels_are_refused_by_name():
+    X, y = data()
+    X[:, 1] = 7
+    with pytest.raises(ValueError, match="channel Cz never changes over the 40 trial"):
+        classifier().fit(make_eeg(X, ("C3", "Cz")), y)
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 3), (40, 2, 5)])
+def test_regressors_learn_targets_of_any_shape_in_their_own_units(shape):
+    X, _ = data()
+    y = (1000 + 50 * X[:, 0].mean(axis=1)).reshape(40, *[1] * (len(shape) - 1)) * np.ones(shape)
+    reg = NetworkRegressor(
+        Net, network_params={"drop_prob": 0.0}, max_epochs=60, batch_size=16, learning_rate=0.02, random_state=0
+    ).fit(X, y)
+    predicted = reg.predict(X)
+    assert predicted.shape == shape and predicted.dtype == np.float64
+    assert np.corrcoef(predicted.ravel(), y.ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(reg.target_mean_, y.reshape(40, -1).mean(axis=0))
+
+
+def test_a_constant_target_is_predicted():
+    X, _ = data()
+    reg = NetworkRegressor(Net, max_epochs=20, learning_rate=0.05, random_state=0).fit(X, np.full(40, 7.0))
+    np.testing.assert_allclose(reg.predict(X), 7, atol=0.5)
