@@ -112,7 +112,10 @@ def resolve_device(device):
     """Torch device of the parameter ``device``: ``"auto"`` takes CUDA where there is one."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return str(torch.device(device))
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1', ...") from error
 
 
 def make_loss(loss):
