@@ -130,12 +130,19 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         try:
             module = self._build_network()
             with torch.inference_mode():
-                module(torch.randn(2, spec["n_chans"], spec["n_times"], dtype=self._dtype()))
+                module(torch.randn(2, spec["n_chans"], spec["n_times"]).to(self._dtype()))
         except Exception as error:  # every network has errors of its own for trials that are too short
             cls = self._network_class(spec["network"])
             wanted = {name: spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
             names = spec["ch_names"] if "chs_info" in required_signals(cls) else None
-            shortest = minimum_times(cls, ch_names=names, **wanted)
+            try:
+                shortest = minimum_times(cls, ch_names=names, **wanted)
+            except ValueError:  # its length is not what is wrong
+                raise (
+                    error
+                    if isinstance(error, ValueError)
+                    else ValueError(f"network: {cls.__name__} cannot be built or run: {error}")
+                ) from error
             if shortest <= spec["n_times"]:
                 raise ValueError(f"X: {cls.__name__} refuses {spec['n_times']} samples a trial: {error}") from error
             warnings.warn(
