@@ -58,9 +58,13 @@ def read_state_dict(path):
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {path}.")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"checkpoint: {path} is not a safetensors file: {error}") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's own error types are private
