@@ -176,9 +176,7 @@ class CrashesOnOtherLengths(Sound):
         return super().predict_proba(X)
 
 
-class AsksForWhatItIsNotTold(Sound):
-    _any_montage = True
-
+class GivesNaN(Sound):
     def predict_proba(self, X):
         return super().predict_proba(X) * np.nan
 
@@ -197,7 +195,7 @@ class RefusesLists(Sound):
 
 class LikesDoubles(Sound):
     def _features(self, X):
-        return super()._features(X) + (X.dtype == np.float32)
+        return np.round(super()._features(X), 0 if X.dtype == np.float32 else 9)
 
 
 class LikesOrder(Sound):
@@ -221,6 +219,13 @@ class IgnoresSubjects(Sound):
 class NeedsTwoTrials(Sound):
     def _features(self, X):
         return super()._features(X) / (len(X) > 1 or np.nan)
+
+
+class NeedsManyTrials(Sound):
+    def fit(self, X, y, subjects=None):
+        if len(X) < 20:
+            raise ValueError("too few trials")
+        return super().fit(X, y)
 
 
 class StaysBroken(Sound):
@@ -278,8 +283,7 @@ BROKEN = [
     (AcceptsAnything, "check_flat_channel"),
     (AcceptsAnything, "check_one_class"),
     (AcceptsAnything, "check_lengths_differ"),
-    (AsksForWhatItIsNotTold, "check_has_output"),
-    (AsksForWhatItIsNotTold, "check_other_montage"),
+    (GivesNaN, "check_has_output"),
     (CrashesOnOtherLengths, "check_other_length"),
     (StaysBroken, "check_refit_after_failure"),
     (ReadsVolts, "check_epochs_equal_array"),
@@ -290,7 +294,7 @@ BROKEN = [
     (KerasStyle, "check_yaml"),
     (IgnoresSubjects, "check_subjects_routed"),
     (NeedsTwoTrials, "check_moabb_cross_subject_train_trialwise"),
-    (Unpicklable, "check_grid_search_two_jobs"),
+    (NeedsManyTrials, "check_grid_search_two_jobs"),
     (LosesIdentity, "check_identity_kept"),
     (FlattensTargets, "check_target_shapes"),
 ]
@@ -303,8 +307,6 @@ def example(Estimator):
 
 @pytest.mark.parametrize(("Estimator", "name"), BROKEN, ids=[f"{cls.__name__}-{name}" for cls, name in BROKEN])
 def test_each_check_finds_what_it_looks_for(Estimator, name):
-    if name == "check_grid_search_two_jobs":
-        pytest.skip("a fitted estimator that does not pickle is found by check_pickle")
     check = next(check for check in eeg_checks(example(Estimator), only=name) if check.name == name)
     with pytest.raises(Exception):  # noqa: B017, a broken estimator may raise what it likes
         check(example(Estimator))
