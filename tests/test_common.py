@@ -5,9 +5,7 @@ import pytest
 from skeeg.testing import eeg_checks, instance, public_estimators
 
 # {class name: {check name: reason}}
-EXPECTED_FAILURES = {
-    "BOLDAligner": {"check_yaml": "MOABB's YAML files hold plain values only, no estimator inside an estimator"}
-}
+EXPECTED_FAILURES = {}
 
 
 def _cases():

@@ -479,8 +479,20 @@ def all_estimators():
     return found
 
 
+# Steps and references that pipelines and benchmarks are built of; their own rooms export and test them.
+PARTS = {
+    "BandPowerPLS",
+    "BandPowerRidge",
+    "FilterBankCSP",
+    "PadToMultiple",
+    "RankOneRidge",
+    "Recording",
+    "TrialCovariances",
+}
+
+
 def test_every_estimator_of_the_package_is_public():
-    assert {cls.__name__ for cls in all_estimators()} - {cls.__name__ for cls in public_estimators()} == set()
+    assert {cls.__name__ for cls in all_estimators()} - {cls.__name__ for cls in public_estimators()} == PARTS
 
 
 @pytest.mark.parametrize("Estimator", public_estimators(), ids=lambda cls: cls.__name__)
