@@ -482,6 +482,7 @@ def all_estimators():
 # Steps and references that pipelines and benchmarks are built of; their own rooms export and test them.
 PARTS = {
     "BandPowerPLS",
+    "BandPowerRegressor",
     "BandPowerRidge",
     "FilterBankCSP",
     "PadToMultiple",
