@@ -9,7 +9,7 @@ Parts, each of which can be run alone:
   against right fist, from execution to imagery;
 - ``grasp``: six people of OpenNeuro ds003810, from a little execution and the others' imagery to one's own imagery.
 
-The protocol is `skeeg.crosstask.CrossTaskEvaluation`. Nothing is tuned here: all settings are fixed in this file, and
+The protocol is `skeeg.evaluations.CrossTaskEvaluation`. Nothing is tuned here: all settings are fixed in this file, and
 were chosen on simulated populations (seeds from 1002) that are not scored here.
 
 Run: ``python benchmarks/ct_adapttl.py [PART ...]``; recordings are looked for in ``$SKEEG_DATA``. Tables go to
@@ -119,7 +119,7 @@ def make_baselines():
     from sklearn.pipeline import make_pipeline
 
     from skeeg.alignment import EuclideanAlignment
-    from skeeg.pooling import PooledTarget
+    from skeeg.evaluations import PooledTarget
     from skeeg.spatial import CSP
 
     heads = {
@@ -137,7 +137,7 @@ def make_part(part):
     """Paradigm, dataset and protocol of a part."""
     from moabb.paradigms import LeftRightImagery, MotorImagery
 
-    from skeeg.crosstask import CrossTaskDataset
+    from skeeg.evaluations import CrossTaskDataset
     from skeeg.datasets import GraspImagery, PhysionetMotor, SimulatedMotorExecution, SimulatedMotorImagery
     from skeeg.montage import TEMPLATES
 
@@ -161,7 +161,7 @@ def make_part(part):
 
 def evaluate(part, n_draws, folder):
     """Table with one row for each subject, pipeline, k and draw."""
-    from skeeg.crosstask import CrossTaskEvaluation
+    from skeeg.evaluations import CrossTaskEvaluation
 
     paradigm, dataset, protocol = make_part(part)
     memory = str(Path(folder) / "networks")

@@ -34,7 +34,7 @@ _PUBLIC = {
     "NetworkRegressor": "training",
     "Notch": "filtering",
     "null_scores": "methods.beira",
-    "PooledTarget": "pooling",
+    "PooledTarget": "evaluations",
     "Resample": "filtering",
     "RiemannianAlignment": "alignment",
     "screen_subjects": "screening",

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skeeg.crosstask import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
+from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
 
 EVENTS = ("left_hand", "right_hand")
 

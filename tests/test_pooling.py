@@ -5,7 +5,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from skeeg.array import make_eeg
-from skeeg.pooling import PooledTarget
+from skeeg.evaluations import PooledTarget
 
 
 @pytest.mark.parametrize(("use", "n_trained"), [("both", 14), ("source", 8), ("target", 6)])

@@ -12,9 +12,9 @@ import skeeg
 ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"array"}
 BASE = DATA | {"base", "storage"}
-STEPS = {"alignment", "covariance", "filtering", "montage", "pooling", "screening", "spatial"}
+STEPS = {"alignment", "covariance", "filtering", "montage", "screening", "spatial"}
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
-BELOW_BENCH = BELOW_METHODS | {"baselines", "crosstask", "explain", "methods", "testing"}
+BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
     "_torchaudio": set(),
     "array": set(),
@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "datasets": BASE,
     "explain": BASE,
     "methods": BELOW_METHODS,
-    "crosstask": BASE | STEPS,
+    "evaluations": BASE | STEPS,
     "baselines": BELOW_METHODS | {"methods"},
     "testing": BELOW_METHODS | {"methods", "baselines"},
     "bench": BELOW_BENCH,

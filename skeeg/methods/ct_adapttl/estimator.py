@@ -33,7 +33,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     - `pretrain` takes them, of any number of people, and `fit` then takes the trials of the person;
     - `fit` takes them as X and y, with ``subjects``, and the person's trials as ``X_target_labeled`` and
       ``y_target_labeled``: this is what MOABB's `CrossSubjectEvaluation` with a labelled calibration slice, and
-      `skeeg.crosstask.CrossTaskEvaluation`, do by themselves;
+      `skeeg.evaluations.CrossTaskEvaluation`, do by themselves;
     - ``checkpoint`` holds a network trained earlier, by `save_checkpoint` or published, and `fit` takes the trials of
       the person. Given source trials too, it learns these first.
 

@@ -50,7 +50,7 @@ class CrossTaskDataset(BaseDataset):
     Examples
     --------
     >>> from moabb.datasets import PhysionetMI
-    >>> from skeeg.crosstask import CrossTaskDataset
+    >>> from skeeg.evaluations import CrossTaskDataset
     >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
     >>> dataset.people[1], dataset.interval
     ({'execution': 1, 'imagery': 1}, [0, 3])
@@ -137,7 +137,7 @@ class CrossTaskSplitter(BaseCrossValidator):
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from skeeg.crosstask import CrossTaskSplitter
+    >>> from skeeg.evaluations import CrossTaskSplitter
     >>> metadata = pd.DataFrame({"subject": 1, "session": ["0execution"] * 4 + ["1imagery"] * 6})
     >>> folds = CrossTaskSplitter(n_target=(0, 2)).split(np.array(list("abababbaba")), metadata)
     >>> [[part.tolist() for part in fold] for fold in folds]
@@ -265,7 +265,7 @@ class CrossTaskEvaluation(BaseEvaluation):
     >>> from tempfile import mkdtemp
     >>> from moabb.datasets import PhysionetMI
     >>> from moabb.paradigms import LeftRightImagery
-    >>> from skeeg.crosstask import CrossTaskDataset, CrossTaskEvaluation
+    >>> from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation
     >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
     >>> evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0, 20), hdf5_path=mkdtemp())
     >>> results = evaluation.process(pipelines)  # doctest: +SKIP

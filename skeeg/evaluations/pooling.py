@@ -7,7 +7,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .array import as_eeg, is_epochs
+from ..array import as_eeg, is_epochs
 
 _USES = ("source", "target", "both")
 
@@ -39,7 +39,7 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from skeeg.pooling import PooledTarget
+    >>> from skeeg.evaluations import PooledTarget
     >>> X, y = np.array([[0.0], [1.0]] * 4), np.array(["a", "b"] * 4)
     >>> model = PooledTarget(LogisticRegression(), use="target")
     >>> model.fit(X, y, X_target_labeled=-X, y_target_labeled=y).predict([[-1.0]])
