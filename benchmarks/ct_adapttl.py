@@ -137,8 +137,8 @@ def make_part(part):
     """Paradigm, dataset and protocol of a part."""
     from moabb.paradigms import LeftRightImagery, MotorImagery
 
-    from skeeg.evaluations import CrossTaskDataset
     from skeeg.datasets import GraspImagery, PhysionetMotor, SimulatedMotorExecution, SimulatedMotorImagery
+    from skeeg.evaluations import CrossTaskDataset
     from skeeg.montage import TEMPLATES
 
     if part == "simulated":
