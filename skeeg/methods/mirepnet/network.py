@@ -1,0 +1,283 @@
+"""The MIRepNet network: convolutional tokens on 45 electrodes, a transformer, and a decoder for its pre-training."""
+
+import torch
+import torch.nn.functional as F
+from braindecode.models.base import EEGModuleMixin
+from torch import nn
+
+from ...networks.convolutions import merged_conv
+from .blocks import transformer
+
+UPSTREAM_KEYS = {
+    "embedding.projection.0.weight": "embedding.projection.weight",
+    "embedding.projection.0.bias": "embedding.projection.bias",
+    "clshead.weight": "final_layer.weight",
+    "clshead.bias": "final_layer.bias",
+}
+
+
+class Tokenizer(nn.Module):
+    """Temporal filters, spatial filters over all electrodes, mean pooling: one token every ``pool_stride`` samples.
+
+    Parameters
+    ----------
+    n_chans : int
+        Electrodes.
+    embed_dim : int
+        Size of a token.
+    n_filters_time, n_filters : int
+        Temporal filters, and spatial filters over all of them.
+    filter_length, pool_length, pool_stride : int
+        Samples of a temporal filter, of a pool, and between pools.
+    drop_prob : float
+        Dropout of the pooled activity.
+    merge : bool
+        Compute the two convolutions as one; False runs them one after the other.
+    """
+
+    def __init__(
+        self, n_chans, embed_dim, n_filters_time, n_filters, filter_length, pool_length, pool_stride, drop_prob, merge
+    ):
+        super().__init__()
+        self.merge = merge
+        self.conv1 = nn.Conv2d(1, n_filters_time, (1, filter_length))
+        self.conv2 = nn.Conv2d(n_filters_time, n_filters, (n_chans, 1))
+        self.bn = nn.BatchNorm2d(n_filters)
+        self.elu = nn.ELU()
+        self.pool = nn.AvgPool2d((1, pool_length), stride=(1, pool_stride))
+        self.drop = nn.Dropout(drop_prob)
+        self.projection = nn.Conv2d(n_filters, embed_dim, (1, 1))
+        # In the published state dict, and in no forward pass.
+        self.chan_embed = nn.Embedding(n_chans, embed_dim)
+
+    def forward(self, x):
+        """Cut trials into tokens.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        tokens : Tensor, shape (batch, n_tokens, embed_dim)
+            In the order of time.
+        """
+        pooled = self.drop(self.pooled(x))
+        if not self.merge:
+            return self.projection(pooled)[:, :, 0].transpose(1, 2)
+        return F.linear(pooled[:, :, 0].transpose(1, 2), self.projection.weight.flatten(1), self.projection.bias)
+
+    def pooled(self, x):
+        """Mean activity of the filters.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        pooled : Tensor, shape (batch, n_filters, 1, n_tokens)
+            Before dropout.
+        """
+        if not self.merge:
+            return self.pool(self.elu(self.bn(self.conv2(self.conv1(x[:, None])))))
+        y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
+        y = F.elu(self.bn(y.unsqueeze(2)), inplace=True)  # batch normalisation does not need its output again
+        (_, length), (_, stride) = self.pool.kernel_size, self.pool.stride
+        if length % stride:
+            return self.pool(y)
+        # In two stages: over the steps, then over the steps of a window.
+        return F.avg_pool2d(F.avg_pool2d(y, (1, stride)), (1, length // stride), stride=1)
+
+
+class _Decoder(nn.Module):
+    """Blocks that turn encoded tokens back into those of the tokenizer; named as in the published state dict."""
+
+    def __init__(self, n_layers, embed_dim, n_heads, drop_prob):
+        super().__init__()
+        self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
+
+    def forward(self, tokens):
+        return self.transformer(tokens)
+
+
+class MIRepNet(EEGModuleMixin, nn.Module):
+    r"""Network of MIRepNet [1]_: a foundation model for motor imagery on a template of 45 electrodes.
+
+    Temporal filters of ``K`` samples, spatial filters over all electrodes, batch normalisation, an exponential linear
+    unit and mean pools of ``P`` samples every ``S`` make :math:`L = \lfloor (T - K - P + 1) / S \rfloor + 1` tokens;
+    pre-norm transformer blocks without positional embedding follow; the mean over the tokens is classified:
+
+    .. math::
+        (B, C, T) \to (B, F, T - K + 1) \to (B, L, E) \to (B, L, E) \to (B, E) \to (B, n_{outputs})
+
+    Attention scores are divided by the square root of the embedding ``E``, not of the size of a head.
+
+    Parameters
+    ----------
+    n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        The six signal parameters of every braindecode network; published weights are for 45 electrodes at 250 Hz. Any
+        length of at least ``K + P - 1`` samples is taken, whatever ``n_times`` was.
+    embed_dim : int
+        Size of a token, ``E``.
+    n_layers, n_heads : int
+        Transformer blocks, and attention heads in each.
+    drop_prob : float
+        Dropout of the tokens, the attention weights and both parts of every block.
+    n_filters_time, n_filters : int
+        Temporal filters, and spatial filters ``F``.
+    filter_length, pool_length, pool_stride : int
+        ``K``, ``P`` and ``S``, in samples.
+    decoder_layers : int
+        Blocks of the decoder of the pre-training; with 0 there is neither decoder nor mask token.
+    merge : bool
+        Compute the two linear layers of the tokenizer as one convolution over electrodes. Same parameters, same
+        numbers, many times faster and without the ``(B, 64, C, T)`` plane between the two; False runs them one after
+        the other.
+
+    Notes
+    -----
+    Published state dicts load as they are: 143 tensors with ``decoder_layers=2``, 110 with 0, and those that
+    braindecode re-hosts, whose names are the ones used here. The tensor ``embedding.chan_embed.weight`` is published
+    but never used.
+
+    References
+    ----------
+    .. [1] Liu, D., et al. (2026). MIRepNet: a pipeline and pre-trained model for EEG-based motor imagery
+       classification. Knowledge-Based Systems, 343, 115966. https://doi.org/10.1016/j.knosys.2026.115966
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.mirepnet import MIRepNet
+    >>> net = MIRepNet(n_outputs=2, n_chans=45, n_times=1000)
+    >>> net(torch.zeros(2, 45, 1000)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 2]), 5154306)
+    """
+
+    def __init__(
+        self,
+        n_outputs=None,
+        n_chans=None,
+        chs_info=None,
+        n_times=None,
+        input_window_seconds=None,
+        sfreq=None,
+        embed_dim=256,
+        n_layers=6,
+        n_heads=8,
+        drop_prob=0.5,
+        n_filters_time=64,
+        n_filters=128,
+        filter_length=25,
+        pool_length=75,
+        pool_stride=15,
+        decoder_layers=0,
+        merge=True,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        if embed_dim % n_heads:
+            raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
+        self.mapping = dict(UPSTREAM_KEYS)
+        self.shortest = filter_length + pool_length - 1
+        self._check_length(self.n_times)
+        sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
+        self.embedding = Tokenizer(self.n_chans, embed_dim, *sizes, drop_prob, merge)
+        self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
+        if decoder_layers:
+            self.mask_token = nn.Parameter(torch.randn(1, 1, embed_dim))
+            self.decoder = _Decoder(decoder_layers, embed_dim, n_heads, drop_prob)
+        self.final_layer = nn.Linear(embed_dim, self.n_outputs)
+
+    def forward(self, x):
+        """Score the classes of each trial.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        logits : Tensor, shape (batch, n_outputs)
+            Class scores.
+        """
+        return self.final_layer(self.features(x))
+
+    def features(self, x):
+        """Mean over the encoded tokens.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        features : Tensor, shape (batch, embed_dim)
+            What is classified.
+        """
+        return self.transformer(self.tokens(x)).mean(dim=1)
+
+    def tokens(self, x):
+        """Tokens that the transformer starts from.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        tokens : Tensor, shape (batch, n_tokens, embed_dim)
+            In the order of time.
+        """
+        self._check_length(x.shape[-1])
+        return self.embedding(x)
+
+    def reconstruct(self, tokens, masked):
+        """Classify trials some of whose tokens are hidden, and guess all tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (batch, n_tokens, embed_dim)
+            As `tokens` gives them.
+        masked : Tensor of bool, shape (batch, n_tokens)
+            Tokens to put the mask token in place of.
+
+        Returns
+        -------
+        logits : Tensor, shape (batch, n_outputs)
+            Class scores.
+        guessed : Tensor, shape (batch, n_tokens, embed_dim)
+            Reconstruction of the tokens.
+        """
+        encoded = self.transformer(torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens))
+        return self.final_layer(encoded.mean(dim=1)), self.decoder(encoded)
+
+    def reset_head(self, n_outputs):
+        """Replace the last layer for another number of classes.
+
+        Parameters
+        ----------
+        n_outputs : int
+            New number of classes.
+        """
+        self._set_n_outputs(n_outputs)
+        old = self.final_layer
+        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
+
+    def _check_length(self, n_times):
+        """Raise an error that says how long a trial must be."""
+        if n_times < self.shortest:
+            raise ValueError(f"n_times: MIRepNet needs at least {self.shortest} samples a trial, got {n_times}.")
