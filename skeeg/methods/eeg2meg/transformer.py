@@ -1,0 +1,358 @@
+"""Transformers from EEG to MEG: the published encoder-decoder, and one that never sees its target."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Attention(nn.Module):
+    r"""Attention of several heads that share their projections, as published.
+
+    .. math:: A = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{s}}\right) v
+
+    Parameters
+    ----------
+    embed_size : int
+        Features E.
+    n_heads : int
+        Heads h; each has :math:`d = E / h` features, and all share one d x d matrix a role.
+    scale : {"embedding", "head"}
+        s is E, as published, or d, as is usual: the published scores are smaller by :math:`\sqrt{h}`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg.transformer import Attention
+    >>> x = torch.zeros(2, 5, 8)
+    >>> Attention(8, 2)(x, x, x).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, embed_size, n_heads, scale="embedding"):
+        super().__init__()
+        if embed_size % n_heads:
+            raise ValueError(f"embed_size: got {embed_size}, which {n_heads} heads do not divide.")
+        if scale not in ("embedding", "head"):
+            raise ValueError(f"scale: got {scale!r}, expected 'embedding' or 'head'.")
+        size = embed_size // n_heads
+        self.n_heads = n_heads
+        self.scale = (embed_size if scale == "embedding" else size) ** -0.5
+        self.values = nn.Linear(size, size, bias=False)
+        self.keys = nn.Linear(size, size, bias=False)
+        self.queries = nn.Linear(size, size, bias=False)
+        self.fc_out = nn.Linear(embed_size, embed_size)
+
+    def forward(self, values, keys, queries, mask=None):
+        """Mix values.
+
+        Parameters
+        ----------
+        values, keys : Tensor, shape (n, n_keys, embed_size)
+            What is mixed, and what it is found by.
+        queries : Tensor, shape (n, n_queries, embed_size)
+            What asks.
+        mask : Tensor of bool, broadcast to (n, n_heads, n_queries, n_keys), or None
+            False where a query must not look.
+
+        Returns
+        -------
+        mixed : Tensor, shape (n, n_queries, embed_size)
+            One mixture a query.
+        """
+        q, k, v = (
+            layer(x.unflatten(-1, (self.n_heads, -1))).transpose(1, 2)
+            for layer, x in ((self.queries, queries), (self.keys, keys), (self.values, values))
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        return self.fc_out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, each followed by layer normalisation."""
+
+    def __init__(self, embed_size, n_heads, dropout, forward_expansion, scale="embedding"):
+        super().__init__()
+        self.attention = Attention(embed_size, n_heads, scale)
+        self.norm1 = nn.LayerNorm(embed_size)
+        self.norm2 = nn.LayerNorm(embed_size)
+        width = forward_expansion * embed_size
+        self.feed_forward = nn.Sequential(nn.Linear(embed_size, width), nn.ReLU(), nn.Linear(width, embed_size))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, value, key, query, mask=None):
+        """Let the query look at the values, shape (n, n_times, embed_size)."""
+        x = self.dropout(self.norm1(self.attention(value, key, query, mask) + query))
+        return self.dropout(self.norm2(self.feed_forward(x) + x))
+
+
+class _Embedding(nn.Module):
+    """Samples of all channels, and their place in time, as features."""
+
+    def __init__(self, n_channels, embed_size, max_length, dropout):
+        super().__init__()
+        self.timepoint_embedding = nn.Linear(n_channels, embed_size)
+        self.position_embedding = nn.Embedding(max_length, embed_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def embed(self, x):
+        """Features (n, n_times, embed_size) of signals (n, n_times, n_channels)."""
+        longest = self.position_embedding.num_embeddings
+        if x.shape[1] > longest:
+            raise ValueError(f"x: {x.shape[1]} samples, but the network has positions for {longest} (max_length).")
+        places = torch.arange(x.shape[1], device=x.device)
+        return self.dropout(self.timepoint_embedding(x) + self.position_embedding(places))
+
+
+class Encoder(_Embedding):
+    """EEG to features."""
+
+    def __init__(self, n_inputs, embed_size, n_layers, n_heads, forward_expansion, dropout, max_length):
+        super().__init__(n_inputs, embed_size, max_length, dropout)
+        blocks = [Block(embed_size, n_heads, dropout, forward_expansion) for _ in range(n_layers)]
+        self.layers = nn.ModuleList(blocks)
+
+    def forward(self, x, mask=None):
+        """Encode signals (n, n_times, n_inputs)."""
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x, x, x, mask)
+        return x
+
+
+class DecoderBlock(nn.Module):
+    """Causal attention to the target so far, then attention to the encoded EEG."""
+
+    def __init__(self, embed_size, n_heads, forward_expansion, dropout):
+        super().__init__()
+        self.attention = Attention(embed_size, n_heads)
+        self.norm = nn.LayerNorm(embed_size)
+        self.transformer_block = Block(embed_size, n_heads, dropout, forward_expansion)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, encoded, source_mask, target_mask):
+        """Take one step through the decoder, shape (n, n_times, embed_size)."""
+        query = self.dropout(self.norm(self.attention(x, x, x, target_mask) + x))
+        return self.transformer_block(encoded, encoded, query, source_mask)
+
+
+class Decoder(_Embedding):
+    """Features and the target so far to MEG."""
+
+    def __init__(self, n_outputs, embed_size, n_layers, n_heads, forward_expansion, dropout, max_length):
+        super().__init__(n_outputs, embed_size, max_length, dropout)
+        blocks = [DecoderBlock(embed_size, n_heads, forward_expansion, dropout) for _ in range(n_layers)]
+        self.layers = nn.ModuleList(blocks)
+        self.fc_out = nn.Linear(embed_size, n_outputs)
+
+    def forward(self, x, encoded, source_mask, target_mask):
+        """Decode, shape (n, n_times, n_outputs)."""
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x, encoded, source_mask, target_mask)
+        return self.fc_out(x)
+
+
+class SequenceTransformer(nn.Module):
+    """The published encoder-decoder from EEG to MEG, layer for layer, with its leak closed on request.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        EEG channels and MEG sensors.
+    embed_size, n_layers, n_heads, forward_expansion : int
+        Features, layers of encoder and of decoder, heads, and width of the feed-forward layers in features.
+    dropout : float
+        Share of features left out in training.
+    max_length : int
+        Longest signal, in samples.
+    shift : bool
+        Whether position t of the decoder is given the target before t only: zeros first, then the target shifted by
+        one sample. False is the published form, in which position t sees the target at t and learns to copy it.
+
+    Notes
+    -----
+    A sample whose first EEG channel is exactly 0 counts as padding, as published.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg import SequenceTransformer
+    >>> network = SequenceTransformer(4, 6, embed_size=8, n_layers=1, n_heads=2).eval()
+    >>> eeg = torch.randn(2, 5, 4)
+    >>> network(eeg, torch.randn(2, 5, 6)).shape, network.generate(eeg).shape
+    (torch.Size([2, 5, 6]), torch.Size([2, 5, 6]))
+    """
+
+    def __init__(
+        self,
+        n_inputs=74,
+        n_outputs=306,
+        embed_size=256,
+        n_layers=6,
+        n_heads=8,
+        forward_expansion=4,
+        dropout=0.0,
+        max_length=1000,
+        shift=True,
+    ):
+        super().__init__()
+        shape = (embed_size, n_layers, n_heads, forward_expansion, dropout, max_length)
+        self.encoder = Encoder(n_inputs, *shape)
+        self.decoder = Decoder(n_outputs, *shape)
+        self.shift = shift
+
+    def forward(self, eeg, meg):
+        """Predict MEG from EEG and the true MEG (of the past only, where ``shift`` is set).
+
+        Parameters
+        ----------
+        eeg : Tensor, shape (n, n_times, n_inputs)
+            Source.
+        meg : Tensor, shape (n, n_times, n_outputs)
+            Target.
+
+        Returns
+        -------
+        prediction : Tensor, shape (n, n_times, n_outputs)
+            MEG at every sample.
+        """
+        source_mask = self._source_mask(eeg)
+        return self._decode(meg, self.encoder(eeg, source_mask), source_mask)
+
+    @torch.no_grad()
+    def generate(self, eeg):
+        """Predict MEG from EEG alone, one sample after the other.
+
+        Parameters
+        ----------
+        eeg : Tensor, shape (n, n_times, n_inputs)
+            Source.
+
+        Returns
+        -------
+        prediction : Tensor, shape (n, n_times, n_outputs)
+            MEG; each sample is made from the samples generated before it.
+        """
+        if not self.shift:
+            raise ValueError("shift: generation needs shift=True; the published form needs the MEG it is to predict.")
+        source_mask = self._source_mask(eeg)
+        encoded = self.encoder(eeg, source_mask)
+        meg = eeg.new_zeros(eeg.shape[0], eeg.shape[1], self.decoder.fc_out.out_features)
+        for t in range(eeg.shape[1]):
+            meg[:, t] = self._decode(meg[:, : t + 1], encoded, source_mask)[:, t]
+        return meg
+
+    def _source_mask(self, eeg):
+        mask = (eeg[:, :, 0] != 0)[:, None, None, :]
+        # A window of padding only has nothing to look at: it looks at everything alike, as the published code does.
+        return mask | ~mask.any(-1, keepdim=True)
+
+    def _decode(self, meg, encoded, source_mask):
+        target = functional.pad(meg[:, :-1], (0, 0, 1, 0)) if self.shift else meg
+        n_times = target.shape[1]
+        past = torch.ones(n_times, n_times, dtype=torch.bool, device=meg.device).tril()
+        return self.decoder(target, encoded, source_mask, past)
+
+
+class SensorTransformer(nn.Module):
+    """Encoder from EEG straight to sensors: signals of any length, and no MEG among its inputs.
+
+    Parameters
+    ----------
+    n_chans, n_outputs : int
+        EEG channels and MEG sensors (or bands of them).
+    embed_size, n_layers, n_heads, forward_expansion : int
+        As in `SequenceTransformer`.
+    dropout : float
+        Share of features left out in training.
+    kernel_size : int
+        Samples of the convolution that embeds the EEG.
+
+    Notes
+    -----
+    Against the published network: layer normalisation comes first, scores are divided by the root of the head's size,
+    places in time are sines and cosines [1]_, which any length has, and the last layer starts at zero.
+
+    References
+    ----------
+    .. [1] Vaswani, A. et al. (2017). Attention is all you need. NeurIPS.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg import SensorTransformer
+    >>> SensorTransformer(4, 6, embed_size=8, n_layers=1, n_heads=2)(torch.randn(2, 4, 50)).shape
+    torch.Size([2, 6, 50])
+    """
+
+    def __init__(
+        self,
+        n_chans,
+        n_outputs,
+        embed_size=128,
+        n_layers=2,
+        n_heads=4,
+        forward_expansion=2,
+        dropout=0.1,
+        kernel_size=9,
+    ):
+        super().__init__()
+        self.embedding = nn.Conv1d(n_chans, embed_size, kernel_size, padding="same")
+        self.layers = nn.ModuleList(
+            _PreNormBlock(embed_size, n_heads, dropout, forward_expansion) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(embed_size)
+        self.final_layer = nn.Linear(embed_size, n_outputs)
+        nn.init.zeros_(self.final_layer.weight)
+        nn.init.zeros_(self.final_layer.bias)
+
+    def forward(self, eeg):
+        """Map EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times)."""
+        x = self.embedding(eeg).transpose(1, 2)
+        x = x + sinusoids(x.shape[1], x.shape[2], x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.final_layer(self.norm(x)).transpose(1, 2)
+
+
+class _PreNormBlock(Block):
+    """`Block` with the normalisation before attention and feed-forward layer, which trains without a warm-up."""
+
+    def __init__(self, embed_size, n_heads, dropout, forward_expansion):
+        super().__init__(embed_size, n_heads, dropout, forward_expansion, scale="head")
+
+    def forward(self, x):
+        """Transform features, shape (n, n_times, embed_size)."""
+        normal = self.norm1(x)
+        x = x + self.dropout(self.attention(normal, normal, normal))
+        return x + self.dropout(self.feed_forward(self.norm2(x)))
+
+
+def sinusoids(n_times, n_features, like):
+    """Places in time as sines and cosines of many periods.
+
+    Parameters
+    ----------
+    n_times, n_features : int
+        Samples and features.
+    like : Tensor
+        Type and device are taken from here.
+
+    Returns
+    -------
+    places : Tensor, shape (n_times, n_features)
+        Sines, then cosines.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg.transformer import sinusoids
+    >>> sinusoids(3, 4, torch.zeros(1))[0].tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    half = -(-n_features // 2)
+    rates = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=like.dtype, device=like.device) / max(half, 1))
+    angles = torch.arange(n_times, dtype=like.dtype, device=like.device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :n_features]
