@@ -30,6 +30,7 @@ _PUBLIC = {
     "Harmonise": "methods.ct_adapttl",
     "load": "storage",
     "make_eeg": "array",
+    "MIRepNetClassifier": "methods.mirepnet",
     "NetworkClassifier": "training",
     "NetworkRegressor": "training",
     "Notch": "filtering",
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Resample": "filtering",
     "RiemannianAlignment": "alignment",
     "screen_subjects": "screening",
+    "WaveletBands": "methods.eeg2meg",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])

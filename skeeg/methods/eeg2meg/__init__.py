@@ -2,5 +2,6 @@
 
 from .transformer import SensorTransformer, SequenceTransformer
 from .unet import SensorUNet, UNet
+from .wavelets import WaveletBands
 
-__all__ = ["SensorTransformer", "SensorUNet", "SequenceTransformer", "UNet"]
+__all__ = ["SensorTransformer", "SensorUNet", "SequenceTransformer", "UNet", "WaveletBands"]
