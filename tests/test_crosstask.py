@@ -6,10 +6,12 @@ import pytest
 from moabb.datasets.fake import FakeDataset
 from moabb.paradigms import LeftRightImagery
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from skeeg import CSP, EuclideanAlignment
 from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
 
 EVENTS = ("left_hand", "right_hand")
@@ -163,3 +165,24 @@ def test_evaluation_gives_a_learning_curve_for_any_pipeline(tmp_path):
     assert {n for _, n, _ in Recorder.seen} == {2}
     other = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0,), hdf5_path=str(tmp_path))
     assert other.results.filepath != evaluation.results.filepath  # cached results of another curve must not be mixed in
+
+
+class CountingLDA(LinearDiscriminantAnalysis):
+    """Notes how many trials it learns from."""
+
+    seen = []
+
+    def fit(self, X, y):
+        CountingLDA.seen.append(len(X))
+        return super().fit(X, y)
+
+
+def test_a_pipeline_that_aligns_learns_from_the_labelled_trials_too(tmp_path):
+    dataset = CrossTaskDataset(make_fake(1, seed=0), make_fake(1, seed=1), same_people=True)
+    CountingLDA.seen = []
+    evaluation = CrossTaskEvaluation(
+        LeftRightImagery(), dataset, n_target=(0, 4, 8), overwrite=True, hdf5_path=str(tmp_path)
+    )
+    evaluation.process({"aligned": make_pipeline(EuclideanAlignment(), CSP(n_components=2), CountingLDA())})
+    first = min(CountingLDA.seen)
+    assert sorted(CountingLDA.seen) == [first, first + 4, first + 8]

@@ -245,7 +245,7 @@ class CrossTaskSplitter(BaseCrossValidator):
 class CrossTaskEvaluation(BaseEvaluation):
     """MOABB evaluation: fit on one task, adapt on k trials of another, score the rest of it.
 
-    Pipelines that ask for ``X_target_labeled`` (class-level metadata requests, as `CTAdaptTLClassifier` has them)
+    Pipelines that ask for ``y_target_labeled`` (class-level metadata requests, as `CTAdaptTLClassifier` has them)
     get the k trials there. All others are wrapped into `PooledTarget`, which trains them on source and k trials
     together. The result table has the columns ``n_target`` (k) and ``draw``.
 
@@ -360,9 +360,9 @@ class CrossTaskEvaluation(BaseEvaluation):
 
 
 def _takes_target(pipeline):
-    """Whether a pipeline asks for labelled target trials."""
+    """Whether a pipeline learns from labelled target trials: an alignment asks for the trials without the labels."""
     with config_context(enable_metadata_routing=True):
-        return bool(get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled"}))
+        return bool(get_routing_for_object(pipeline).consumes("fit", {"y_target_labeled"}))
 
 
 def _mark_trials(raw, dataset, event_id):
