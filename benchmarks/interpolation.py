@@ -1,4 +1,4 @@
-"""How many times faster `ChannelTemplate` is than mne's ``interpolate_to``, with equal float64 results.
+"""How many times faster `ChannelTemplate` is than mne's ``interpolate_to``, with equal results.
 
 Both sides run alternately in one process on one thread. mne is timed twice: ``interpolate_to`` alone, on Epochs that
 are there already, and the whole way from array to array, which is what a step in a pipeline has to do. The matrix is
@@ -58,10 +58,12 @@ def compare(n_trials, ch_names, n_times, repeats):
     inverse = ChannelTemplate("mirepnet45", "inverse_distance").fit(make_eeg(X[:1], ch_names))
     eeg, eeg32 = make_eeg(X, ch_names), make_eeg(X32, ch_names)
     expected = epochs[:100].interpolate_to(target, method="spline").get_data()
-    equal = np.array_equal(spline.transform(eeg[:100]), expected)
-    error = np.abs(spline.transform(eeg32[:100]) - expected).max() / np.abs(expected).max()
-    print(f"{n_trials}x{len(ch_names)}x{n_times} to 45 electrodes: float64 identical to mne's: {equal}, float32 off by "
-          f"{error:.1e} of the largest value")  # fmt: skip
+    error, error32 = (
+        np.abs(spline.transform(one[:100]) - expected).max() / np.abs(expected).max() for one in (eeg, eeg32)
+    )
+    copied = sum(name in ch_names for name in template_names("mirepnet45"))
+    print(f"{n_trials}x{len(ch_names)}x{n_times} to 45 electrodes, {copied} of them recorded: float64 off from mne's by "
+          f"{error:.1e} of the largest value, float32 by {error32:.1e}")  # fmt: skip
     seconds = alternate(
         repeats,
         epochs=lambda: epochs.interpolate_to(target, method="spline"),

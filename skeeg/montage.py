@@ -74,7 +74,7 @@ class ChannelTemplate(EEGTransformer):
         such as "C3-P3" is a bipolar derivation: the first electrode minus the second.
     method : "spline" | "inverse_distance"
         "spline": spherical splines between the positions of the 10-5 system, equal to mne's ``interpolate_to``.
-        "inverse_distance": MIRepNet's flat table; an electrode that was recorded is copied.
+        "inverse_distance": MIRepNet's flat table. Both copy an electrode that was recorded (splines where `reg` is 0).
     ch_names : tuple of str or None
         Electrodes of X, for trials that do not carry their names. Names of the trials themselves come first.
     reg : float
@@ -330,6 +330,12 @@ def _spline_rows(ch_names, reg, origin):
             evoked = mne.EvokedArray(np.eye(len(recorded)), info)
             centre = _sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
             made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
+        if reg == 0:  # splines pass through what was recorded; mne's do so up to its pseudo-inverse, about 5e-10
+            places_in = np.array([places["ch_pos"][name] for name in recorded])
+            for row, name in zip(made, names, strict=True):
+                same = (places_in == places["ch_pos"][name]).all(axis=1)
+                if same.any():
+                    row[:] = same
         return made[[names.index(name) for name in wanted]]
 
     return rows
@@ -347,8 +353,17 @@ def _sphere_centre(info, system):
 
 
 def _multiply(matrix, data):
-    """Matrix times each trial; a matrix that only picks electrodes is not multiplied at all."""
+    """Matrix times each trial; electrodes that are only picked are copied, not multiplied."""
     picks = matrix.argmax(axis=1)
-    if np.array_equal(matrix, np.eye(matrix.shape[1])[picks]):
+    picked = (matrix == np.eye(matrix.shape[1])[picks]).all(axis=1)
+    if picked.all():
         return np.take(data, picks, axis=1)
-    return np.matmul(matrix.astype(data.dtype), data)
+    matrix = matrix.astype(data.dtype)
+    if not picked.any():
+        return np.matmul(matrix, data)
+    product = np.empty((len(data), len(matrix), data.shape[2]), dtype=data.dtype)
+    for first in range(0, len(data), 64):  # a few at a time: the parts are small and stay near
+        rows = slice(first, first + 64)
+        product[rows, picked] = data[rows, picks[picked]]
+        product[rows, ~picked] = np.matmul(matrix[~picked], data[rows])
+    return product

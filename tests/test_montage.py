@@ -128,12 +128,19 @@ def test_misprints_matter_only_where_their_electrodes_are():
 
 @pytest.mark.parametrize("template", ["mirepnet45", "ct_adapttl20", ("Fp1", "Oz", "TP9", "T3")])
 @pytest.mark.parametrize("ch_names", [MOTOR22, ALEX16, BIOSEMI64], ids=len)
-def test_splines_are_identical_to_mne(ch_names, template):
+def test_splines_equal_mne(ch_names, template):
     X = trials(ch_names)
-    out = ChannelTemplate(template).fit_transform(X)
+    step = ChannelTemplate(template)
+    out = step.fit_transform(X)
     expected = by_mne(X, template)
     assert out.dtype == np.float64
-    assert_array_equal(out, expected)
+    names = ["T7" if name == "T3" else name for name in step.ch_names_out_]
+    index = {name.upper(): i for i, name in enumerate(ch_names)}
+    recorded = np.array([index.get(name.upper(), -1) for name in names])
+    copied = recorded >= 0  # where mne's pseudo-inverse errs by 5e-10
+    assert_array_equal(out[:, copied], np.asarray(X)[:, recorded[copied]])
+    assert_allclose(out[:, ~copied], expected[:, ~copied], rtol=0, atol=1e-12 * np.abs(expected).max())
+    assert_allclose(out, expected, rtol=0, atol=2e-9 * np.abs(expected).max())
     single = ChannelTemplate(template).fit_transform(X.astype(np.float32))
     assert single.dtype == np.float32
     assert_allclose(single, expected, atol=1e-5 * np.abs(expected).max())
