@@ -62,7 +62,7 @@ def compare(n_trials, ch_names, n_times, repeats):
         np.abs(spline.transform(one[:100]) - expected).max() / np.abs(expected).max() for one in (eeg, eeg32)
     )
     copied = sum(name in ch_names for name in template_names("mirepnet45"))
-    print(f"{n_trials}x{len(ch_names)}x{n_times} to 45 electrodes, {copied} of them recorded: float64 off from mne's by "
+    print(f"{n_trials}x{len(ch_names)}x{n_times} to 45 electrodes, {copied} recorded: float64 off from mne's by "
           f"{error:.1e} of the largest value, float32 by {error32:.1e}")  # fmt: skip
     seconds = alternate(
         repeats,
