@@ -4,7 +4,8 @@ from .baselines import BandPowerPLS, BandPowerRidge, RankOneRidge
 from .bold import BOLDAligner, canonical_hrf, cut_volumes, match_volumes, volume_onsets
 from .estimator import BEIRARegressor
 from .evaluation import BlockedSplit, NullScores, null_scores, region_correlations, surrogate
-from .network import BEIRA, BEIRAManyToOne, SharedBEIRA
+from .many_to_one import BEIRAManyToOne
+from .network import BEIRA, SharedBEIRA
 from .simulation import SimulatedBOLD, simulate_bold
 
 __all__ = [

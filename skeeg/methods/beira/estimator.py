@@ -12,7 +12,8 @@ from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.recipe import resolve_device, seeded
 from .losses import make_loss, pearson
-from .network import BEIRA, BEIRAManyToOne, SharedBEIRA
+from .many_to_one import BEIRAManyToOne
+from .network import BEIRA, SharedBEIRA
 from .patterns import branch_importance, branch_patterns, cross_spectrum
 from .recordings import RecordingRegressor
 from .windows import Windows, divide_time, divide_trials, mirror

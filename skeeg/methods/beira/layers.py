@@ -9,6 +9,8 @@ costs 16 random bits a value.
 import torch
 import torch.nn.functional as F
 
+from . import fast_convolution
+
 
 def same_padding(kernel_size):
     """Zeros before and after a signal that keep its length, as ``padding="same"`` of torch places them.
@@ -88,8 +90,12 @@ def time_major_conv1d(x, weight):
     >>> time_major_conv1d(torch.zeros(2, 30, 4), torch.zeros(8, 4, 3)).shape
     torch.Size([2, 30, 8])
     """
-    own_gradient = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-    return _TimeMajorConv.apply(x, weight) if own_gradient else _convolve(x, weight)
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return _convolve(x, weight)
+    n_out, n_in, n_taps = weight.shape
+    if fast_convolution.is_worth_it(n_in, n_out, n_taps, x.shape[1]):
+        return fast_convolution.Toom.apply(x, weight)
+    return _TimeMajorConv.apply(x, weight) if torch.is_grad_enabled() else _convolve(x, weight)
 
 
 def _convolve(x, weight):
@@ -128,6 +134,36 @@ class _TimeMajorConv(torch.autograd.Function):
             taps = [columns[:n_rows].T @ rows[tap : tap + n_rows] for tap in range(n_taps)]
             grad_weight = torch.stack(taps, dim=2)
         return grad_x, grad_weight
+
+
+def gelu_max(x, size):
+    """Largest of `size` neighbouring values after GELU, from the largest and the smallest before it.
+
+    GELU falls and then rises, so its largest value is at one of the two ends: two values are computed, not `size`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, times, n)
+        Signals, channels last.
+    size : int
+        Samples of which the maximum is taken; the rest at the end is left out.
+
+    Returns
+    -------
+    y : Tensor, shape (batch, times // size, n)
+        Equal to the maximum of ``gelu(x)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.layers import gelu_max
+    >>> x = torch.randn(1, 8, 3)
+    >>> torch.equal(gelu_max(x, 4), torch.nn.functional.gelu(x).view(1, 2, 4, 3).amax(2))
+    True
+    """
+    n_steps = x.shape[1] // size
+    groups = x[:, : n_steps * size].unflatten(1, (n_steps, size))
+    return torch.maximum(F.gelu(groups.amax(2)), F.gelu(groups.amin(2)))
 
 
 def cheap_dropout(x, p, training=True):

@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import cheap_dropout, depthwise_conv1d, same_padding, time_major_conv1d
+from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
+from .layers import cheap_dropout, gelu_max, same_padding, time_major_conv1d
 
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.
     warnings.simplefilter("ignore", FutureWarning)
     from braindecode.models.base import EEGModuleMixin
-
-RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
 
 
 class ConvBlock(nn.Module):
@@ -57,7 +56,10 @@ class ConvBlock(nn.Module):
 
     def forward_time_major(self, x):
         """Map (batch, times, n_in) to (batch, times // stride, n_out), the same numbers."""
-        x = self.activation(self.norm(time_major_conv1d(x, self.conv1d.weight)))
+        x = self.norm(time_major_conv1d(x, self.conv1d.weight))
+        if self.stride > 1 and not self.training and isinstance(self.activation, nn.GELU):
+            return gelu_max(x, self.stride)
+        x = self.activation(x)
         x = cheap_dropout(x, self.drop_prob, self.training)
         if self.stride == 1:
             return x
@@ -89,106 +91,6 @@ class UpsampleBlock(nn.Module):
 def interpolate(x, scale):
     """Interpolate (batch, channels, times) linearly in time, with the end values held."""
     return x if scale == 1 else F.interpolate(x, scale_factor=float(scale), mode="linear", align_corners=False)
-
-
-class FrontEnd(nn.Module):
-    """Branches that each unmix, filter, rectify and smooth: an electrode and a frequency pattern can be read off each.
-
-    The names of the parts are those of the published state dict.
-
-    Parameters
-    ----------
-    n_chans : int
-        Electrodes.
-    n_branches : int
-        Branches.
-    filter_length, envelope_length : int
-        Taps of the band-pass and of the low-pass filter.
-    rectifier : {"relu", "abs"}
-        Half-wave as published, or full-wave.
-    unmixing_norm_affine : bool
-        Scale and shift after the spatial filter.
-    """
-
-    def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
-        super().__init__()
-        if rectifier not in RECTIFIERS:
-            raise ValueError(f"rectifier: got {rectifier!r}, expected 'relu' or 'abs'.")
-        self.rectifier = rectifier
-        self.unmixing_layer = nn.Conv1d(n_chans, n_branches, 1)
-        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=unmixing_norm_affine)
-        self.band_pass = nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same")
-        self.norm = nn.BatchNorm1d(n_branches, affine=False)
-        self.low_pass = nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same")
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
-        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
-        x = RECTIFIERS[self.rectifier](self.norm(self.band_pass(x)))
-        return self.low_pass(x)
-
-
-def front_weights(fronts):
-    """Spatial and temporal filters of several front ends.
-
-    Parameters
-    ----------
-    fronts : sequence of FrontEnd
-        One for each region.
-
-    Returns
-    -------
-    spatial : Tensor, shape (n_regions, n_branches, n_chans)
-        Weights of the electrodes.
-    temporal : Tensor, shape (n_regions, n_branches, filter_length)
-        Band-pass filters, correlated with the data.
-    """
-    spatial = torch.stack([front.unmixing_layer.weight.detach()[..., 0] for front in fronts])
-    return spatial, torch.stack([front.band_pass.weight.detach()[:, 0] for front in fronts])
-
-
-def joint_front_end(fronts, x):
-    """Run several front ends on the same recording in one pass.
-
-    Parameters
-    ----------
-    fronts : sequence of FrontEnd
-        One for each region.
-    x : Tensor, shape (batch, n_chans, times)
-        Recording.
-
-    Returns
-    -------
-    envelopes : Tensor, shape (batch, n_regions, n_branches, times)
-        What each front end would give.
-    """
-
-    def stack(layer, parameter):
-        return torch.cat([getattr(getattr(front, layer), parameter) for front in fronts])
-
-    x = F.conv1d(x, stack("unmixing_layer", "weight"), stack("unmixing_layer", "bias"))
-    x = _joint_norm([front.unmixed_channels_batchnorm for front in fronts], x)
-    x = _joint_norm([front.norm for front in fronts], depthwise_conv1d(x, stack("band_pass", "weight")))
-    x = depthwise_conv1d(RECTIFIERS[fronts[0].rectifier](x), stack("low_pass", "weight"))
-    return (x + stack("low_pass", "bias")[:, None]).unflatten(1, (len(fronts), -1))
-
-
-def _joint_norm(norms, x):
-    """Batch normalisation of the channels of several layers at once, with their running statistics kept up."""
-    first = norms[0]
-    mean, variance = (torch.cat([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
-    weight, bias = (
-        torch.cat([getattr(norm, name) for norm in norms]) if first.affine else None for name in ("weight", "bias")
-    )
-    x = F.batch_norm(x, mean, variance, weight, bias, first.training, first.momentum, first.eps)
-    if first.training:
-        size = first.num_features
-        with torch.no_grad():
-            for norm, new_mean, new_variance in zip(norms, mean.split(size), variance.split(size), strict=True):
-                norm.running_mean.copy_(new_mean)
-                norm.running_var.copy_(new_variance)
-                norm.num_batches_tracked += 1
-    return x
 
 
 class _EncoderDecoder(nn.Module):
@@ -341,7 +243,7 @@ class BEIRA(EEGModuleMixin, nn.Module):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
-        _check_n_times(n_times, self.decimation)
+        check_n_times(n_times, self.decimation)
         self.models = nn.ModuleList(
             _EncoderDecoder().build(self.n_chans, 1, front, sizes, activation, drop_prob) for _ in range(self.n_outputs)
         )
@@ -366,7 +268,7 @@ class BEIRA(EEGModuleMixin, nn.Module):
 
     def forward(self, x):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
-        _check_n_times(x.shape[-1], self.decimation)
+        check_n_times(x.shape[-1], self.decimation)
         if self.grouped:
             return self.decode(self.envelopes(x))
         return torch.cat([model.run_plain(x) for model in self.models], dim=1)
@@ -426,7 +328,7 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
-        _check_n_times(n_times, self.decimation)
+        check_n_times(n_times, self.decimation)
         self.build(self.n_chans, self.n_outputs, front, sizes, activation, drop_prob)
 
     @property
@@ -448,118 +350,5 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
 
     def forward(self, x):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
-        _check_n_times(x.shape[-1], self.decimation)
+        check_n_times(x.shape[-1], self.decimation)
         return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x)
-
-
-def _check_n_times(n_times, decimation):
-    """Refuse a recording that the pooling would reduce to nothing."""
-    if n_times is not None and n_times < decimation:
-        raise ValueError(f"n_times: got {n_times} samples, the network needs at least {decimation}.")
-
-
-class BEIRAManyToOne(EEGModuleMixin, nn.Module):
-    """Ancestor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
-
-    :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
-
-    Parameters
-    ----------
-    n_branches : int
-        Branches.
-    filter_length, envelope_length : int
-        Taps of the band-pass and of the low-pass filter.
-    downsampling : int
-        Samples of an envelope of which the maximum is taken.
-    hidden_size : int
-        Units of the LSTM, for each direction.
-    bidirectional : bool
-        Whether the LSTM also runs backwards.
-    unused_layers : bool
-        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
-        whole.
-    activation : type of torch.nn.Module or None
-        Rectifier; None is the published leaky ReLU of slope -1, which is the absolute value.
-    drop_prob : float
-        Dropout between the layers of the LSTM; the published value is 0.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRAManyToOne
-    >>> BEIRAManyToOne(n_chans=5, n_outputs=2, n_times=128)(torch.zeros(3, 5, 128)).shape
-    torch.Size([3, 2])
-    """
-
-    def __init__(
-        self,
-        n_chans=None,
-        n_outputs=None,
-        n_times=None,
-        n_branches: int = 16,
-        filter_length: int = 51,
-        envelope_length: int = 51,
-        downsampling: int = 32,
-        hidden_size: int = 16,
-        bidirectional: bool = True,
-        unused_layers: bool = False,
-        activation: type[nn.Module] | None = None,
-        drop_prob: float = 0.0,
-        chs_info=None,
-        input_window_seconds=None,
-        sfreq=None,
-    ):
-        super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
-            input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
-        self.decimation = downsampling
-        _check_n_times(n_times, downsampling)
-        self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
-        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
-        self.detector = nn.Sequential(
-            nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same"),
-            nn.BatchNorm1d(n_branches, affine=False),
-            nn.LeakyReLU(-1.0) if activation is None else activation(),
-            nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
-        )
-        if unused_layers:
-            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
-        self.lstm = nn.LSTM(
-            n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
-        )
-        width = hidden_size * (2 if bidirectional else 1)
-        self.bn_last = nn.BatchNorm1d(width, affine=False)
-        self.fc_last = nn.Linear(width, self.n_outputs)
-        if unused_layers:
-            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
-
-    @property
-    def final_layer(self):
-        """Last layer."""
-        return self.fc_last
-
-    def envelopes(self, x):
-        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
-        first, norm, rectifier, last = self.detector
-        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
-        x = rectifier(norm(depthwise_conv1d(x, first.weight)))
-        return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
-
-    def front_weights(self):
-        """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
-        return self.unmixing_layer.weight.detach()[None, ..., 0], self.detector[0].weight.detach()[None, :, 0]
-
-    def decode(self, envelopes):
-        """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
-        x = F.max_pool1d(envelopes[:, 0], self.decimation)
-        return self.fc_last(self.bn_last(self.lstm(x.mT)[0][:, -1]))
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""
-        _check_n_times(x.shape[-1], self.decimation)
-        return self.decode(self.envelopes(x))

@@ -1,0 +1,115 @@
+"""The ancestor of BEIRA, whose LSTM gives one value for a window."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from .front_end import check_n_times
+from .layers import depthwise_conv1d
+from .network import EEGModuleMixin
+
+
+class BEIRAManyToOne(EEGModuleMixin, nn.Module):
+    """Ancestor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
+
+    :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
+
+    Parameters
+    ----------
+    n_branches : int
+        Branches.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter.
+    downsampling : int
+        Samples of an envelope of which the maximum is taken.
+    hidden_size : int
+        Units of the LSTM, for each direction.
+    bidirectional : bool
+        Whether the LSTM also runs backwards.
+    unused_layers : bool
+        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
+        whole.
+    activation : type of torch.nn.Module or None
+        Rectifier; None is the published leaky ReLU of slope -1, which is the absolute value.
+    drop_prob : float
+        Dropout between the layers of the LSTM; the published value is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRAManyToOne
+    >>> BEIRAManyToOne(n_chans=5, n_outputs=2, n_times=128)(torch.zeros(3, 5, 128)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        n_chans=None,
+        n_outputs=None,
+        n_times=None,
+        n_branches: int = 16,
+        filter_length: int = 51,
+        envelope_length: int = 51,
+        downsampling: int = 32,
+        hidden_size: int = 16,
+        bidirectional: bool = True,
+        unused_layers: bool = False,
+        activation: type[nn.Module] | None = None,
+        drop_prob: float = 0.0,
+        chs_info=None,
+        input_window_seconds=None,
+        sfreq=None,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        self.decimation = downsampling
+        check_n_times(n_times, downsampling)
+        self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
+        self.detector = nn.Sequential(
+            nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same"),
+            nn.BatchNorm1d(n_branches, affine=False),
+            nn.LeakyReLU(-1.0) if activation is None else activation(),
+            nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
+        )
+        if unused_layers:
+            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
+        self.lstm = nn.LSTM(
+            n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
+        )
+        width = hidden_size * (2 if bidirectional else 1)
+        self.bn_last = nn.BatchNorm1d(width, affine=False)
+        self.fc_last = nn.Linear(width, self.n_outputs)
+        if unused_layers:
+            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
+
+    @property
+    def final_layer(self):
+        """Last layer."""
+        return self.fc_last
+
+    def envelopes(self, x):
+        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
+        first, norm, rectifier, last = self.detector
+        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
+        x = rectifier(norm(depthwise_conv1d(x, first.weight)))
+        return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
+
+    def front_weights(self):
+        """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
+        return self.unmixing_layer.weight.detach()[None, ..., 0], self.detector[0].weight.detach()[None, :, 0]
+
+    def decode(self, envelopes):
+        """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
+        x = F.max_pool1d(envelopes[:, 0], self.decimation)
+        return self.fc_last(self.bn_last(self.lstm(x.mT)[0][:, -1]))
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""
+        check_n_times(x.shape[-1], self.decimation)
+        return self.decode(self.envelopes(x))

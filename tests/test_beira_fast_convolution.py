@@ -1,0 +1,61 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from skeeg.methods.beira import BEIRA
+from skeeg.methods.beira.fast_convolution import Toom, transforms
+from skeeg.methods.beira.layers import gelu_max
+
+
+@pytest.mark.parametrize("n_taps", range(2, 8))
+@pytest.mark.parametrize("n_times", [1, 5, 12, 13, 33])
+def test_fast_convolution_equals_plain_convolution_with_its_gradients(n_taps, n_times):
+    x = torch.randn(2, n_times, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, n_taps, dtype=torch.float64, requires_grad=True)
+    plain = F.conv1d(F.pad(x.mT, ((n_taps - 1) // 2, n_taps // 2)), weight).mT
+    torch.testing.assert_close(Toom.apply(x, weight), plain, rtol=0, atol=1e-12)
+    slope = torch.randn(plain.shape, dtype=torch.float64)
+    expected = torch.autograd.grad(plain, (x, weight), slope)
+    torch.testing.assert_close(torch.autograd.grad(Toom.apply(x, weight), (x, weight), slope), expected)
+
+
+@pytest.mark.parametrize("n_taps", [4, 5])
+def test_fast_convolution_rounds_like_plain_convolution_in_float32(n_taps):
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 512, 128), torch.randn(128, 128, n_taps) / (128 * n_taps) ** 0.5
+    exact = F.conv1d(x.mT.double(), weight.double(), padding="same").mT
+    assert (Toom.apply(x, weight) - exact).abs().max() < 5e-6 * exact.abs().max()
+
+
+def test_the_points_give_all_outputs_of_a_window():
+    output, kernel, window = transforms(5, torch.float64)
+    assert (output.shape, kernel.shape, window.shape) == ((4, 8), (8, 5), (8, 8))
+    assert window.abs().max() == 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_the_largest_value_after_gelu_needs_two_values_before(size):
+    x = 3 * torch.randn(2, 50, 4)
+    n_steps = 50 // size
+    plain = F.gelu(x)[:, : n_steps * size].unflatten(1, (n_steps, size)).amax(2)
+    torch.testing.assert_close(gelu_max(x, size), plain, rtol=0, atol=1e-6)
+
+
+def test_regions_of_the_published_size_together_equal_separate_networks():
+    torch.manual_seed(0)
+    network = BEIRA(n_chans=64, n_outputs=2, drop_prob=0.0)
+    x = torch.randn(2, 64, 2048)
+    outputs, gradients = [], []
+    for grouped in (True, False):
+        network.grouped = grouped
+        with torch.no_grad():
+            outputs.append(network.eval()(x))
+        network.train().zero_grad()
+        network(x).square().mean().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.reset_running_stats()
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
