@@ -353,17 +353,8 @@ def _sphere_centre(info, system):
 
 
 def _multiply(matrix, data):
-    """Matrix times each trial; electrodes that are only picked are copied, not multiplied."""
+    """Matrix times each trial; a matrix that only picks electrodes is not multiplied at all."""
     picks = matrix.argmax(axis=1)
-    picked = (matrix == np.eye(matrix.shape[1])[picks]).all(axis=1)
-    if picked.all():
+    if np.array_equal(matrix, np.eye(matrix.shape[1])[picks]):
         return np.take(data, picks, axis=1)
-    matrix = matrix.astype(data.dtype)
-    if not picked.any():
-        return np.matmul(matrix, data)
-    product = np.empty((len(data), len(matrix), data.shape[2]), dtype=data.dtype)
-    for first in range(0, len(data), 64):  # a few at a time: the parts are small and stay near
-        rows = slice(first, first + 64)
-        product[rows, picked] = data[rows, picks[picked]]
-        product[rows, ~picked] = np.matmul(matrix[~picked], data[rows])
-    return product
+    return np.matmul(matrix.astype(data.dtype), data)
