@@ -43,19 +43,22 @@ def test_the_largest_value_after_gelu_needs_two_values_before(size):
 
 def test_regions_of_the_published_size_together_equal_separate_networks():
     torch.manual_seed(0)
-    network = BEIRA(n_chans=64, n_outputs=2, drop_prob=0.0)
-    x = torch.randn(2, 64, 2048)
-    outputs, gradients = [], []
-    for grouped in (True, False):
-        network.grouped = grouped
+    network, x = BEIRA(n_chans=64, n_outputs=2, drop_prob=0.0).eval(), torch.randn(2, 64, 2048)
+    outputs = []
+    for network.grouped in (True, False):
         with torch.no_grad():
-            outputs.append(network.eval()(x))
-        network.train().zero_grad()
+            outputs.append(network(x))
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+
+
+def test_gradients_of_the_published_size_together_equal_those_of_separate_networks():
+    torch.manual_seed(0)
+    # in float32 rounding may choose another of two nearly equal maxima, whose gradients then differ
+    network, x = BEIRA(n_chans=64, n_outputs=1, drop_prob=0.0).double(), torch.randn(2, 64, 512).double()
+    gradients = []
+    for network.grouped in (True, False):
+        network.zero_grad()
         network(x).square().mean().backward()
         gradients.append([p.grad.clone() for p in network.parameters()])
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
-                module.reset_running_stats()
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
