@@ -31,6 +31,7 @@ _PUBLIC = {
     "load": "storage",
     "make_eeg": "array",
     "MIRepNetClassifier": "methods.mirepnet",
+    "MIRepNetPretrainer": "methods.mirepnet",
     "NetworkClassifier": "training",
     "NetworkRegressor": "training",
     "Notch": "filtering",

@@ -29,6 +29,20 @@ _TINY_TRAINING = {
     "random_state": 0,
 }
 
+_TINY_MIREPNET = {
+    "ch_names": ("Cz",),
+    "embed_dim": 8,
+    "n_layers": 1,
+    "n_heads": 2,
+    "drop_prob": 0.0,
+    "n_filters_time": 2,
+    "n_filters": 8,
+    "filter_length": 2,
+    "pool_length": 1,
+    "pool_stride": 1,
+    "resample": None,
+}
+
 _TINY_BEIRA = {
     "n_branches": 8,
     "filter_length": 11,
@@ -73,6 +87,8 @@ _INSTANCES = {
         "device": "cpu",
         "random_state": 0,
     },
+    "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
+    "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
     "NetworkClassifier": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
 }

@@ -1,0 +1,161 @@
+"""What MIRepNet is pre-trained for: hidden tokens guessed, and classes told apart in spite of them."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+UNLABELLED = -1
+"""Class index of a trial without label."""
+
+
+def draw_mask(n_trials, n_tokens, ratio, generator=None):
+    """Hide some tokens of each trial, drawn anew for each.
+
+    Parameters
+    ----------
+    n_trials, n_tokens : int
+        Trials, and tokens of each.
+    ratio : float
+        Share to hide; of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped.
+    generator : torch.Generator or None
+        Source of the draw; None is torch's own.
+
+    Returns
+    -------
+    masked : Tensor of bool, shape (n_trials, n_tokens)
+        True where hidden.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet.objective import draw_mask
+    >>> draw_mask(2, 61, 0.5).sum(dim=1).tolist()
+    [31, 31]
+    """
+    kept = int(n_tokens * (1 - ratio))
+    order = torch.rand(n_trials, n_tokens, generator=generator).argsort(dim=1)
+    return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :kept], False)
+
+
+class MaskedModel(nn.Module):
+    """A MIRepNet with its tokens partly hidden, as the training loop wants it.
+
+    In evaluation the same tokens are hidden every time, so that losses of different epochs can be compared, and the
+    random state is left alone.
+
+    Parameters
+    ----------
+    network : MIRepNet
+        Network with a decoder.
+    mask_ratio : float or None
+        Share of the tokens to hide; None hides nothing and guesses nothing.
+    detach_target : bool
+        Whether the tokens that are to be guessed are taken as given; False lets the tokenizer learn from being guessed.
+    """
+
+    def __init__(self, network, mask_ratio, detach_target):
+        super().__init__()
+        self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
+
+    def forward(self, x):
+        """Hide, classify, guess.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Trials.
+
+        Returns
+        -------
+        logits : Tensor, shape (batch, n_outputs)
+            Class scores.
+        tokens, guessed : Tensor, shape (batch, n_tokens, embed_dim), or None
+            Tokens, and what the decoder made of those left.
+        masked : Tensor of bool, shape (batch, n_tokens), or None
+            Tokens that were hidden.
+        """
+        if self.mask_ratio is None:
+            return self.network(x), None, None, None
+        tokens = self.network.tokens(x)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        masked = draw_mask(*tokens.shape[:2], self.mask_ratio, generator).to(tokens.device)
+        logits, guessed = self.network.reconstruct(tokens, masked)
+        return logits, tokens.detach() if self.detach_target else tokens, guessed, masked
+
+
+class HybridLoss(nn.Module):
+    r"""Squared error of the guessed tokens plus cross-entropy of the classes.
+
+    .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
+
+    with :math:`M` the hidden tokens, or all. Trials without label count in the first term alone.
+
+    Parameters
+    ----------
+    rec_weight, cls_weight : float
+        :math:`w_{rec}` and :math:`w_{cls}`.
+    reconstruct : {"masked", "all"}
+        Tokens whose error counts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.mirepnet.objective import HybridLoss
+    >>> tokens, masked = torch.zeros(2, 3, 4), torch.tensor([[True, False, False]] * 2)
+    >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
+    4.0
+    """
+
+    def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
+        super().__init__()
+        self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
+
+    def forward(self, outputs, y):
+        """Mean loss of a batch.
+
+        Parameters
+        ----------
+        outputs : tuple
+            What `MaskedModel` gives.
+        y : Tensor of int, shape (batch,)
+            Class indices; -1 where there is no label.
+
+        Returns
+        -------
+        loss : Tensor, shape ()
+            The sum of both terms.
+        """
+        logits, tokens, guessed, masked = outputs
+        loss = 0.0 * logits.float().sum()  # a batch in which nothing counts can still be learned from: nothing
+        if guessed is not None and self.rec_weight:
+            error = (guessed.float() - tokens.float()).square().sum(dim=-1)
+            loss = loss + self.rec_weight * (error[masked] if self.reconstruct == "masked" else error).mean()
+        if self.cls_weight and bool((y != UNLABELLED).any()):
+            loss = loss + self.cls_weight * F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED)
+        return loss
+
+    def per_trial(self, outputs, y):
+        """Both parts of the loss of each trial, and whether its class was found.
+
+        Parameters
+        ----------
+        outputs, y
+            As in `forward`.
+
+        Returns
+        -------
+        parts : Tensor, shape (batch, 3)
+            Error of the hidden (or all) tokens, cross-entropy, 1 or 0; NaN where there is none.
+        """
+        logits, tokens, guessed, masked = outputs
+        nothing = torch.full(y.shape, float("nan"), device=logits.device)
+        error = nothing
+        if guessed is not None:
+            square = (guessed.float() - tokens.float()).square().sum(dim=-1)
+            counts = masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+            error = (square * counts).sum(dim=1) / counts.sum(dim=1)
+        has_label = y != UNLABELLED
+        entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
+        right = (logits.argmax(dim=1) == y).float()
+        return torch.stack(
+            [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)], dim=1
+        )

@@ -1,0 +1,151 @@
+"""A training run that can be stopped anywhere and goes on to the same weights, to the bit."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from skorch.callbacks import Callback
+
+from ...training import Recipe
+
+_HEADER = "skeeg run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Remaining(Recipe):
+    """What is left of a recipe; its schedule goes on where it stood.
+
+    Parameters
+    ----------
+    done : int
+        Epochs done before; ``max_epochs`` are still to be done.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet.resume import Remaining
+    >>> from skeeg.training import Recipe
+    >>> Remaining(max_epochs=6, done=4).rate(2) == Recipe(max_epochs=10).rate(6)
+    True
+    """
+
+    done: int = 0
+
+    def rate(self, epoch):
+        """Share of the highest learning rate in this epoch, counted from the first that is left."""
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        return Recipe(**settings | {"max_epochs": self.max_epochs + self.done}).rate(epoch + self.done)
+
+
+@dataclasses.dataclass
+class Run:
+    """State of a run at the end of an epoch.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Weights, state of the optimiser and of the random generators.
+    key : str
+        Fingerprint of data and settings.
+    seed : int
+        Seed of the run.
+    history : list of dict
+        One record an epoch.
+    groups : list of dict
+        Settings of the optimiser.
+    """
+
+    tensors: dict
+    key: str
+    seed: int
+    history: list
+    groups: list
+
+    def part(self, name):
+        """Tensors whose names begin with ``name``, by the rest of their names."""
+        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
+
+    def restore(self, net):
+        """Put optimiser and random generators of a net into this state."""
+        state = {}
+        for name, value in self.part("optimizer.").items():
+            index, _, what = name.partition(".")
+            state.setdefault(int(index), {})[what] = value
+        net.optimizer_.load_state_dict({"state": state, "param_groups": self.groups})
+        torch.set_rng_state(self.tensors["random.cpu"])
+        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
+            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
+
+
+def read_run(path, key):
+    """Read a run that was kept, or None where there is none.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        Its file.
+    key : str
+        Fingerprint of the data and the settings at hand; a file of another one is refused.
+
+    Returns
+    -------
+    run : Run or None
+        The run.
+    """
+    if path is None or not pathlib.Path(path).is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        header = (file.metadata() or {}).get(_HEADER)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
+    if header is None:
+        raise ValueError(f"run_file: {path} is not the state of a run.")
+    run = Run(tensors, **json.loads(header))
+    if run.key != key:
+        raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
+    return run
+
+
+class KeepRun(Callback):
+    """Keep the state of a run after every epoch, and start from a kept one.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File; it is replaced in one step, so that a crash leaves the state before.
+    key, seed : str, int
+        See `Run`.
+    earlier : Run or None
+        State to start from.
+    """
+
+    def __init__(self, path, key, seed, earlier=None):
+        self.path, self.key, self.seed, self.earlier = path, key, seed, earlier
+
+    def on_train_begin(self, net, **kwargs):
+        """Go back to where the earlier run stood."""
+        if self.earlier is not None:
+            self.earlier.restore(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the state."""
+        tensors = {f"weights.{name}": value for name, value in net.module_.state_dict().items()}
+        optimizer = net.optimizer_.state_dict()
+        for index, state in optimizer["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.device(net.device).type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
+        rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]
+        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"]}
+        unfinished = f"{self.path}.{os.getpid()}"
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        save_file(tensors, unfinished, metadata={_HEADER: json.dumps(header, default=float)})
+        os.replace(unfinished, self.path)
+
+
+def plain_rows(history):
+    """Give the records of the epochs without those of their batches and without the marks that callbacks leave."""
+    return [{name: v for name, v in row.items() if name != "batches" and not name.endswith("_best")} for row in history]

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from skeeg import EuclideanAlignment, load
+from skeeg.array import make_domains, make_eeg
+from skeeg.methods.mirepnet import (
+    MIRepNet,
+    MIRepNetClassifier,
+    load_weights,
+    mirepnet_pipeline,
+    mirepnet_preprocessing,
+)
+
+NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
+SIZES = {
+    "embed_dim": 16, "n_layers": 1, "n_heads": 2, "n_filters_time": 4, "n_filters": 8, "filter_length": 9,
+    "pool_length": 30, "pool_stride": 15, "drop_prob": 0.0,
+}  # fmt: skip
+SMALL = {**SIZES, "max_epochs": 6, "learning_rate": 5e-3, "random_state": 0, "device": "cpu"}
+
+
+def make_task(n_trials=24, seed=0, names=NAMES, subject="a", rate=RATE, mixing=0.0):
+    """Trials whose class is the power of the first electrode against the last."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.resize(["left", "right"], n_trials))
+    X = rng.normal(size=(n_trials, len(names), round(TIMES * rate / RATE)))
+    X[y == "left", 0] *= 2.5
+    X[y == "right", -1] *= 2.5
+    head = np.eye(len(names)) + mixing * rng.normal(size=(len(names), len(names)))
+    return make_eeg((head @ X).astype("float32"), names, rate, make_domains(n_trials, subject=subject)), y
+
+
+def make_clf(**params):
+    return MIRepNetClassifier(**{**SMALL, **params})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    X, y = make_task(60, seed=9)
+    make_clf(max_epochs=12).fit(X, np.where(y == "left", "left", "right")).save_checkpoint(path)
+    return str(path)
+
+
+def test_defaults_are_the_published_fine_tuning():
+    recipe = MIRepNetClassifier()._recipe()
+    assert (recipe.solver, recipe.learning_rate, recipe.weight_decay) == ("adam", 1e-3, 1e-6)
+    assert (recipe.max_epochs, recipe.batch_size, recipe.schedule, recipe.warmup) == (10, 8, "cosine", 0)
+    module, x = torch.nn.Linear(1, 1), torch.optim.lr_scheduler.CosineAnnealingLR
+    optimizer = torch.optim.Adam(module.parameters(), lr=1.0)
+    schedule = x(optimizer, T_max=10)
+    for epoch in range(10):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(recipe.rate(epoch))
+        optimizer.step()
+        schedule.step()
+
+
+def test_learns_and_gives_features():
+    (X, y), (X_test, y_test) = make_task(60), make_task(40, seed=1)
+    clf = make_clf(max_epochs=12).fit(X, y)
+    assert clf.score(X_test, y_test) > 0.85
+    assert clf.transform(X_test).shape == (40, 16) and clf.module_.n_chans == 45
+    np.testing.assert_allclose(clf.predict_proba(X_test).sum(axis=1), 1)
+
+
+def test_pretrained_head_is_never_kept_silently(checkpoint):
+    X, y = make_task(12, seed=2)
+    source = MIRepNet(2, 45, n_times=TIMES, **SIZES)
+    load_weights(source, checkpoint, ("left", "right"))
+    frozen = {"checkpoint": checkpoint, "strategy": "head", "learning_rate": 0.0}
+    silent = make_clf(**frozen).fit(X, y)
+    assert not torch.equal(silent.module_.final_layer.weight, source.final_layer.weight)
+    torch.testing.assert_close(silent.module_.embedding.conv2.weight, source.embedding.conv2.weight)
+    assert "missing" not in silent.checkpoint_report_
+    asked = make_clf(**frozen, checkpoint_classes=("left", "right")).fit(X, y)
+    torch.testing.assert_close(asked.module_.final_layer.weight, source.final_layer.weight)
+    assert asked.score(*make_task(40, seed=5)) > 0.8  # without any training here
+    with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels"):
+        make_clf(**frozen, checkpoint_classes=("a", "b", "c")).fit(X, y)
+    with pytest.raises(ValueError, match="checkpoint: does not fit this network"):
+        make_clf(checkpoint=checkpoint, n_layers=2).fit(X, y)
+
+
+@pytest.mark.parametrize("strategy", ["head", "probe", "lora", "full"])
+def test_strategies_change_what_they_should(checkpoint, strategy):
+    (X, y), (X_test, y_test) = make_task(24, seed=3), make_task(40, seed=4)
+    clf = make_clf(checkpoint=checkpoint, strategy=strategy, max_epochs=10, learning_rate=0.01).fit(X, y)
+    assert clf.score(X_test, y_test) > 0.75
+    start = MIRepNet(2, 45, n_times=TIMES, **SIZES)
+    load_weights(start, checkpoint)
+    same = {name: torch.equal(value, clf.module_.state_dict()[name]) for name, value in start.named_parameters()
+            if not name.startswith("final_layer") and "chan_embed" not in name}  # fmt: skip
+    assert all(same.values()) == (strategy in ("head", "probe"))
+    assert same["transformer.0.0.fn.0.weight"] == (strategy != "full")
+    assert clf.transform(X_test).shape == (40, 16)
+
+
+def test_any_montage_and_rate_by_name():
+    for names, rate in ((("C3", "C4"), 250), (("fc3", "FC4", "T3", "Cz", "O1", "Fp1"), 125), (NAMES, 500)):
+        X, y = make_task(16, names=names, rate=rate)
+        clf = make_clf(max_epochs=1).fit(X, y)
+        assert clf.module_.n_chans == 45 and clf.network_spec_["n_times"] == TIMES
+        assert clf.predict(X).shape == (16,)
+    clf = make_clf(max_epochs=1, template=None).fit(X, y)
+    assert clf.module_.n_chans == 4
+    with pytest.raises(ValueError, match="ch_names: X carries no channel names"):
+        make_clf().fit(np.asarray(X), y)
+    with pytest.raises(ValueError, match="unknown electrode 'Q7'"):
+        make_clf().fit(make_eeg(np.asarray(X), ("C3", "Cz", "C4", "Q7")), y)
+
+
+def test_classifier_does_what_the_single_steps_do():
+    X, y = make_task(16, rate=125, mixing=0.5)
+    whole = mirepnet_pipeline(random_state=0).set_params(**{f"mirepnet__{k}": v for k, v in SMALL.items()})
+    singly = mirepnet_preprocessing()
+    alone = make_clf(align=None, template=None, resample=None).fit(singly.fit_transform(X), y)
+    np.testing.assert_allclose(whole.fit(X, y).predict_proba(X), alone.predict_proba(singly.transform(X)), atol=1e-5)
+    other, _ = make_task(16, seed=7, subject="b", rate=125, mixing=0.5)
+    np.testing.assert_allclose(whole.predict_proba(other), alone.predict_proba(singly.transform(other)), atol=1e-5)
+
+
+def test_alignment_makes_a_new_head_readable():
+    X = np.concatenate([make_task(24, seed=i, subject=str(i), mixing=0.4)[0] for i in range(4)])
+    y = np.concatenate([make_task(24, seed=i)[1] for i in range(4)])
+    new, labels = make_task(60, seed=10, subject="new", mixing=0.4)
+    clf = make_clf(max_epochs=12).fit(X, y)
+    by_block, one_by_one = (
+        clf.predict_proba(new),
+        np.concatenate([clf.predict_proba(new[i : i + 1]) for i in range(60)]),
+    )
+    assert np.mean(clf.classes_[by_block.argmax(1)] == labels) > 0.75
+    assert not np.allclose(by_block, one_by_one)  # too few for a reference of their own
+    told = clone(clf).set_params(align="calibration").fit(X, y, X_target_unlabeled=new)
+    np.testing.assert_allclose(told.predict_proba(new), by_block, atol=1e-4)
+    np.testing.assert_allclose(told.predict_proba(new[3:4]), by_block[3:4], atol=1e-4)
+
+
+def test_single_trials_online():
+    (X, y), (new, _) = make_task(24, subject="old"), make_task(12, seed=10, subject="new", mixing=0.6)
+    clf = make_clf(align="running", max_epochs=1).fit(X, y)
+    at_once = clf.predict_proba(new)
+    one_by_one = []
+    for i in range(12):
+        one_by_one.append(clf.predict_proba(new[i : i + 1]))
+        clf.update(new[i : i + 1])
+    np.testing.assert_allclose(np.concatenate(one_by_one), at_once, atol=1e-5)
+    with pytest.raises(ValueError, match="align: update\\(\\) serves align='running'"):
+        make_clf(max_epochs=1).fit(X, y).update(X)
+
+
+def test_block_alignment_is_the_published_one():
+    X, y = make_task(24, mixing=0.6)
+    clf = make_clf(align="block", max_epochs=2).fit(X[:12], y[:12])
+    wanted = make_clf(align=None, max_epochs=2).fit(EuclideanAlignment().fit_transform(X[:12]), y[:12])
+    np.testing.assert_allclose(
+        clf.predict_proba(X[12:]), wanted.predict_proba(EuclideanAlignment().fit_transform(X[12:])), atol=1e-5
+    )
+    known = clone(clf).set_params(align="own").fit(X[:12], y[:12])
+    np.testing.assert_allclose(clf.predict_proba(X[12:14]), known.predict_proba(X[12:14]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"align": "always"}, "align: got 'always'"),
+        ({"resample": -1}, "resample: got -1"),
+        ({"template": "mirepnet46"}, "template: expected one of"),
+        ({"strategy": "all"}, "strategy: got 'all'"),
+        ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
+    ],
+)
+def test_errors_name_the_argument(params, match):
+    X, y = make_task(8)
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        make_clf(**params).fit(X, y)
+
+
+def test_target_of_another_montage_is_named():
+    (X, y), (other, _) = make_task(8), make_task(4, names=("C3", "Cz"))
+    with pytest.raises(ValueError, match="X_target_unlabeled: .* features"):
+        make_clf().fit(X, y, X_target_unlabeled=other)
+
+
+def test_saved_and_loaded(tmp_path):
+    X, y = make_task(12)
+    clf = make_clf(max_epochs=1).fit(X, y)
+    clf.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X), clf.predict_proba(X))
