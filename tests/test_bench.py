@@ -464,6 +464,12 @@ def test_pipelines_come_from_files_and_folders(tmp_path):
     assert list(estimators) == ["Mine", "Other"] and set(grids) == {"Other"}
 
 
+def test_every_named_pipeline_can_be_built():
+    named = catalogue.pipeline_files()
+    estimators, _ = catalogue.get_pipelines(list(named))
+    assert list(estimators) == list(named) and {"CSP+LDA", "EEGNet", "CT-adaptTL"} <= set(named)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
