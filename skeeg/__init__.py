@@ -25,6 +25,7 @@ _PUBLIC = {
     "CSP": "spatial",
     "CTAdaptTLClassifier": "methods.ct_adapttl",
     "EEGArray": "array",
+    "EEGToMEG": "methods.eeg2meg",
     "EuclideanAlignment": "alignment",
     "FilterBank": "filtering",
     "Harmonise": "methods.ct_adapttl",

@@ -1,0 +1,261 @@
+"""Simultaneous EEG and MEG of dipoles in a spherical head, with the coils of a true helmet."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...array import make_domains, make_eeg
+from ...datasets.head import RADIUS, electrode_directions
+from ...datasets.waves import coloured, one_over_f
+from .sensors import build_info, describe
+
+CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
+          "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FCz", "CPz")  # fmt: skip
+"""The electrodes of the simulation."""
+
+_REST = (0.0, 0.005, 0.005)  # metres from the middle of the helmet to that of the head
+_MOMENT = 20e-9  # ampere-metres, root mean square, of a source over time
+_WHITE = {"eeg": 0.4e-6, "mag": 2e-14, "grad": 2e-12}  # volts, tesla, tesla per metre
+_BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
+
+
+@dataclass(frozen=True)
+class MEGSimulation:
+    """People with EEG and MEG at once, made from a seed: known sources, true coils, no download.
+
+    Parameters
+    ----------
+    sources : {"gaussian", "bursting"}
+        Gaussian sources with a 1/f spectrum, for which no map from EEG to MEG is better than a linear one; or rhythms
+        that are silent most of the time and come in bursts, of the same power on average, for which some are.
+    n_sources : int
+        Dipoles in the cortex.
+    background : float
+        Strength of forty Gaussian 1/f dipoles anywhere in the head, in units of the sources'.
+    noise : float
+        Factor on the noise of electrodes (0.4 microvolts), magnetometers (20 femtotesla) and gradiometers (20
+        femtotesla per centimetre).
+    move : float
+        How far the head moves from one position to the next: standard deviation in metres along, and ten times that in
+        radians about, each axis. Position 0 is the middle.
+    ch_names : tuple of str
+        Electrodes.
+    sfreq : float
+        Sampling rate in hertz.
+    n_times : int
+        Samples a trial.
+    classes : float
+        Share by which the first quarter of the sources is weaker in trials of class 1, and the second quarter in trials
+        of class 0. 0 makes the classes the same.
+    seed : int
+        Another seed, other people.
+
+    Examples
+    --------
+    >>> from skeeg.methods.eeg2meg import MEGSimulation
+    >>> X, Y, labels = MEGSimulation(sfreq=100).trials(subject=0, run=0, n_trials=3)
+    >>> X.shape, Y.shape, bool(1e-14 < Y[:, 2].std() < 1e-11)
+    ((3, 32, 100), (3, 306, 100), True)
+    """
+
+    sources: str = "gaussian"
+    n_sources: int = 60
+    background: float = 0.3
+    noise: float = 1.0
+    move: float = 0.008
+    ch_names: tuple = CAP_32
+    sfreq: float = 100.0
+    n_times: int = 100
+    classes: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuse what cannot be simulated."""
+        if self.sources not in ("gaussian", "bursting"):
+            raise ValueError(f"sources: got {self.sources!r}, expected 'gaussian' or 'bursting'.")
+        if min(self.n_sources, self.n_times) < 1 or not self.sfreq >= 60:
+            raise ValueError("n_sources, n_times, sfreq: expected at least 1, 1 and 60 Hz.")
+        if min(self.background, self.noise, self.move) < 0 or not 0 <= self.classes < 1:
+            raise ValueError("background, noise, move: expected nothing below zero; classes: a share below 1.")
+
+    def info(self, position=0):
+        """Describe electrodes and helmet.
+
+        Parameters
+        ----------
+        position : int
+            Place of the head in the helmet; 0 is the middle.
+
+        Returns
+        -------
+        info : mne.Info
+            EEG, then 306 MEG sensors in the order of the helmet.
+        """
+        groups = _sensors(self.ch_names, self.move, self.seed, position)
+        return build_info(*groups, sfreq=self.sfreq)
+
+    def trials(self, subject=0, run=0, n_trials=50, position=0):
+        """Record trials, one directly after the other.
+
+        Parameters
+        ----------
+        subject, run : int
+            Who, and which run; neither depends on how many others there are.
+        n_trials : int
+            Trials of ``n_times`` samples.
+        position : int
+            Place of the head.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            EEG in microvolts against the average, with subject and run.
+        Y : ndarray, shape (n_trials, 306, n_times)
+            MEG in tesla and tesla per metre.
+        labels : ndarray of int, shape (n_trials,)
+            Class of each trial.
+        """
+        rng = np.random.default_rng((self.seed, 2, subject, run))
+        labels = rng.permutation(np.arange(n_trials) % 2)
+        waves = self._waves(rng, subject, n_trials * self.n_times) * self._depth(labels)
+        eeg_gain, meg_gain = _gains(self.ch_names, self.move, self.seed, position, subject, self.n_sources)
+        eeg = eeg_gain @ waves + self.noise * _WHITE["eeg"] * rng.standard_normal((len(eeg_gain), waves.shape[1]))
+        types = np.array(_sensors(self.ch_names, self.move, self.seed, position)[1]["types"])
+        white = np.where(types == "mag", _WHITE["mag"], _WHITE["grad"])[:, None]
+        meg = meg_gain @ waves + self.noise * white * rng.standard_normal((len(meg_gain), waves.shape[1]))
+        X, Y = (part.reshape(len(part), n_trials, -1).transpose(1, 0, 2) for part in (eeg - eeg.mean(axis=0), meg))
+        domains = make_domains(n_trials, subject=subject, run=run)
+        return (
+            make_eeg(np.ascontiguousarray(X) * 1e6, self.ch_names, self.sfreq, domains),
+            np.ascontiguousarray(Y),
+            labels,
+        )
+
+    def raw(self, subject=0, run=0, n_trials=50, position=0):
+        """Record the trials as one continuous recording.
+
+        Parameters
+        ----------
+        subject, run, n_trials, position
+            As in `trials`.
+
+        Returns
+        -------
+        raw : mne.io.RawArray
+            Volts, tesla and tesla per metre.
+        """
+        import mne
+
+        X, Y, _ = self.trials(subject, run, n_trials, position)
+        data = np.concatenate([np.asarray(X) * 1e-6, Y], axis=1).transpose(1, 0, 2).reshape(X.shape[1] + Y.shape[1], -1)
+        return mne.io.RawArray(data, self.info(position), verbose="error")
+
+    def _waves(self, rng, subject, n_times):
+        """Moments of the sources and of the background over time, shape (n_sources + 40, n_times)."""
+        if self.sources == "gaussian":
+            waves = coloured(rng, self.n_sources, n_times, self.sfreq, one_over_f)
+        else:
+            rates = np.random.default_rng((self.seed, 3, subject)).uniform(6, 0.3 * self.sfreq, self.n_sources)
+            waves = np.stack([_bursts(rng, rate, n_times, self.sfreq) for rate in rates])
+        others = coloured(rng, _N_BACKGROUND, n_times, self.sfreq, one_over_f)
+        return _MOMENT * np.concatenate([waves, self.background * others])
+
+    def _depth(self, labels):
+        """Factor on each source at each sample, shape (n_sources + 40, n_trials * n_times)."""
+        factor = np.ones((self.n_sources + _N_BACKGROUND, len(labels)))
+        quarter = max(self.n_sources // 4, 1)
+        factor[:quarter] -= self.classes * labels
+        factor[quarter : 2 * quarter] -= self.classes * (1 - labels)
+        return np.repeat(factor, self.n_times, axis=1)
+
+
+def neuromag_info(dev_head=None, sfreq=1.0):
+    """Helmet of 102 magnetometers and 204 planar gradiometers, with MNE's coil definitions.
+
+    Parameters
+    ----------
+    dev_head : ndarray, shape (4, 4), or None
+        From the frame of the helmet to that of the head; None puts the head into the middle.
+    sfreq : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    info : mne.Info
+        306 sensors.
+
+    Examples
+    --------
+    >>> from skeeg.methods.eeg2meg.simulation import neuromag_info
+    >>> types = neuromag_info().get_channel_types()
+    >>> types.count("mag"), types.count("grad")
+    (102, 204)
+    """
+    import mne
+
+    if not hasattr(mne.channels, "read_meg_canonical_info"):
+        raise ImportError("The helmet needs MNE 1.12 or newer: pip install 'mne>=1.12'.")
+    info = mne.channels.read_meg_canonical_info("neuromag", verbose="error")
+    info["dev_head_t"] = mne.transforms.Transform("meg", "head", _place(np.zeros(3), np.zeros(3), dev_head))
+    return build_info(describe(info, "meg"), sfreq=sfreq)
+
+
+_N_BACKGROUND = 40
+
+
+def _place(shift, turn, given=None):
+    """Transform from helmet to head of a head that has moved and turned."""
+    import mne
+
+    if given is not None:
+        return np.asarray(given)
+    return mne.transforms.translation(*(-np.array(_REST) + shift)) @ mne.transforms.rotation(*turn)
+
+
+@lru_cache(maxsize=64)
+def _sensors(ch_names, move, seed, position):
+    """Electrodes and helmet as `describe` gives them."""
+    import mne
+
+    eeg = mne.create_info(list(ch_names), 1.0, "eeg", verbose="error")
+    places = dict(zip(ch_names, RADIUS * electrode_directions(ch_names), strict=True))
+    eeg.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), verbose="error")
+    rng = np.random.default_rng((seed, 4, position))
+    shift, turn = (rng.normal(0, size, 3) * (position > 0) for size in (move, 10 * move))
+    return describe(eeg, "eeg"), describe(neuromag_info(_place(shift, turn)), "meg")
+
+
+@lru_cache(maxsize=64)
+def _gains(ch_names, move, seed, position, subject, n_sources):
+    """Volts, and tesla (per metre), for one ampere-metre of each source of one person."""
+    import mne
+
+    rng = np.random.default_rng((seed, 1, subject))
+    n = n_sources + _N_BACKGROUND
+    deep = np.concatenate([rng.uniform(0.7, 0.85, n_sources), rng.uniform(0.3, 0.85, _N_BACKGROUND)])
+    z, turn = rng.uniform(-0.2, 1.0, n), rng.uniform(0, 2 * np.pi, n)
+    out = np.column_stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z])
+    moments = rng.normal(size=(n, 3))
+    moments /= np.linalg.norm(moments, axis=1, keepdims=True)
+    ones = np.ones(n)
+    dipoles = mne.Dipole(0 * ones, RADIUS * deep[:, None] * out, ones, moments, ones, verbose="error")
+    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
+    gains = []
+    for sensors in _sensors(ch_names, move, seed, position):
+        forward, _ = mne.make_forward_dipole(dipoles, sphere, build_info(sensors), verbose="error")
+        gains.append(forward["sol"]["data"])
+    return gains
+
+
+def _bursts(rng, rate, n_times, sfreq):
+    """Bursts of a rhythm of its own rate, variance 1 on average, shape (n_times,)."""
+    wave = np.zeros(n_times)
+    count = rng.poisson(_BURSTS_PER_SECOND * n_times / sfreq)
+    for start in rng.uniform(0, n_times, count).astype(int):
+        t = np.arange(min(int(rng.uniform(*_BURST_SECONDS) * sfreq), n_times - start)) / sfreq
+        envelope = np.hanning(len(t) + 2)[1:-1]
+        wave[start : start + len(t)] += rng.lognormal(0, 0.4) * envelope * np.sin(2 * np.pi * (rate * t + rng.random()))
+    mean_seconds = np.mean(_BURST_SECONDS)
+    power = _BURSTS_PER_SECOND * mean_seconds * (3 / 8) / 2 * np.exp(2 * 0.4**2)
+    return wave / np.sqrt(power)
