@@ -260,7 +260,7 @@ def is_epochs(X):
     False
     """
     mne = sys.modules.get("mne")  # whoever holds Epochs has imported mne; nobody else should pay for it
-    if mne is None:
+    if mne is None or isinstance(X, np.ndarray):
         return False
     items = X if isinstance(X, list | tuple) else [X]
     return len(items) > 0 and all(isinstance(item, mne.BaseEpochs) for item in items)

@@ -438,3 +438,16 @@ def test_a_constant_target_is_predicted():
     X, _ = data()
     reg = NetworkRegressor(Net, max_epochs=20, learning_rate=0.05, random_state=0).fit(X, np.full(40, 7.0))
     np.testing.assert_allclose(reg.predict(X), 7, atol=0.5)
+
+
+def test_compiled_inference_predicts_the_same_from_folded_layers():
+    X, y = np.random.default_rng(0).normal(size=(20, 4, 200)).astype(np.float32), np.arange(20) % 2
+    clf = NetworkClassifier("EEGNet", max_epochs=2, random_state=0).fit(X, y)
+    expected = clf.predict_proba(X)
+    clf.compile_inference()
+    copied = pickle.loads(pickle.dumps(clf))
+    clf.module_.forward = None  # whatever predicts now, it is not the module
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
+    np.testing.assert_allclose(copied.predict_proba(X), expected, atol=1e-5)
+    again = clf.set_params(random_state=1).fit(X, y).predict_proba(X)
+    assert np.abs(again - expected).max() > 1e-3

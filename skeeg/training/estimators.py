@@ -1,6 +1,7 @@
 """Estimators around any network of the registry, or of the user's own."""
 
 import numpy as np
+import torch
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
 from .network import NetworkEstimator
@@ -175,9 +176,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        logits = self._forward(X).astype(np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return torch.softmax(torch.from_numpy(self._forward(X)).double(), dim=1).numpy()
 
 
 class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
