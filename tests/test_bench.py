@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 
 import skeeg.bench
+from skeeg import NetworkClassifier
 from skeeg.array import EEGArray
 from skeeg.baselines import TrialCovariances, baseline
 from skeeg.bench import catalogue, evaluation, runner
@@ -234,6 +235,19 @@ def test_a_grid_is_searched(tmp_path):
     table = run(tmp_path, {"LogVar": LogVariance()}, param_grid={"LogVar": {"C": [1e-6, 1.0]}}, subjects=[1])
     assert len(table) == 1
     assert len(LogVariance.seen) > 5 * 2 * 3
+
+
+def test_grids_of_a_deep_and_a_classical_pipeline(tmp_path):
+    def pipelines(**deep):
+        network = NetworkClassifier("EEGNet", max_epochs=2, batch_size=8, random_state=0, **deep)
+        return {"deep": network, "classical": baseline("CSP+LDA")}
+
+    grids = {"deep": {"learning_rate": [0.02]}, "classical": {"csp__n_components": [1]}}
+    searched = run(tmp_path / "searched", pipelines(), param_grid=grids, subjects=[1])
+    chosen = pipelines(learning_rate=0.02)
+    chosen["classical"].set_params(csp__n_components=1)
+    direct = run(tmp_path / "direct", chosen, subjects=[1])
+    pd.testing.assert_frame_equal(searched[SCORE], direct[SCORE])
 
 
 def test_the_same_pipeline_under_two_names(tmp_path, monkeypatch):
