@@ -18,9 +18,9 @@ from braindecode import EEGClassifier
 from moabb.evaluations import WithinSessionEvaluation
 from pyriemann.classification import MDM
 from pyriemann.estimation import Covariances
+from pyriemann.geometry.base import invsqrtm
+from pyriemann.geometry.mean import gmean
 from pyriemann.tangentspace import TangentSpace
-from pyriemann.utils.base import invsqrtm
-from pyriemann.utils.mean import mean_covariance
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest
@@ -36,7 +36,6 @@ from skeeg.datasets import SimulatedMotorImagery
 from skeeg.networks import baseline_network
 
 RATE = 128.0  # of the simulated recordings
-EPOCHS = 50
 
 
 class Align(TransformerMixin, BaseEstimator):
@@ -44,7 +43,7 @@ class Align(TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Estimate the reference."""
-        self.whitener_ = invsqrtm(mean_covariance(Covariances("scm").fit_transform(X), metric="euclid"))
+        self.whitener_ = invsqrtm(gmean(Covariances("scm").fit_transform(X), metric="euclid"))
         return self
 
     def transform(self, X):
@@ -69,11 +68,14 @@ def as_float64(X):
 
 def network(name):
     """Network by braindecode and skorch, with the recipe of skeeg's baseline."""
-    entry = baseline_network(name)
+    entry, ours = baseline_network(name), baseline(name)[-1]
+    if (ours.solver, ours.schedule) != ("adam", "cosine"):
+        raise ValueError(f"{name}: skeeg's baseline has another recipe now; bring this one in line.")
     clf = EEGClassifier(
-        entry.network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, optimizer__weight_decay=0.0,
-        lr=1e-3, max_epochs=EPOCHS, batch_size=16, train_split=None, iterator_train__drop_last=False, verbose=0,
-        callbacks=[("lr", LRScheduler("CosineAnnealingLR", T_max=EPOCHS))],
+        entry.network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam,
+        optimizer__weight_decay=ours.weight_decay, lr=ours.learning_rate, max_epochs=ours.max_epochs,
+        batch_size=ours.batch_size, train_split=None, iterator_train__drop_last=False, verbose=0,
+        callbacks=[("lr", LRScheduler("CosineAnnealingLR", T_max=ours.max_epochs))],
         **{f"module__{key}": value for key, value in entry.parameters.items()},
     )  # fmt: skip
     return make_pipeline(Align(), FunctionTransformer(to_250), clf)
