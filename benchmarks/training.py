@@ -69,7 +69,8 @@ def compare(network, n, n_chans, n_times=1001, epochs=2, repeats=5, kernels="pla
         return build_network(source, n_chans=n_chans, n_times=n_times, n_outputs=2)
 
     fit, fit_ratio = alternate(lambda: clf.fit(X, y), lambda: bare_fit(build(), X, y, epochs, 64), repeats)
-    module, one = clf.fit(X, y).module_, torch.from_numpy(X[:1])
+    module, one = build().eval(), torch.from_numpy(X[:1])
+    module.load_state_dict(clf.fit(X, y).module_.state_dict())
 
     def bare_predict():
         with torch.inference_mode():
@@ -93,7 +94,7 @@ def main():
     print("| network | kernels | trials | fit, s | fit / bare loop | predict one trial, ms | predict / bare module |")
     print("|---|---|---|---|---|---|---|")
     for network in arguments.networks:
-        for n_chans, kernels in ((22, "plain"), (3, "plain"), (22, "auto")):
+        for n_chans, kernels in ((22, "plain"), (3, "plain"), (22, "auto"), (3, "auto")):
             compare(network, 288, n_chans, repeats=repeats, kernels=kernels)
     compare(TINY, 2000, 22, epochs=5, repeats=repeats)
 
