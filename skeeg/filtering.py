@@ -1,22 +1,19 @@
 """Band-pass, notch, filter bank, resampling and average reference for trials.
 
 The designs and the treatment of the edges are mne's own (`mne.filter.create_filter`, ``pad="reflect_limited"``). What
-is new is that all trials and channels are filtered together, block by block, so results equal mne's and come many times
-sooner. Every step keeps channel names and domains, and accepts trials of any length.
+is new is that all trials and channels are filtered together, block by block (`skeeg.signals`): results equal mne's and
+come many times sooner. Every step keeps channel names and domains, and accepts trials of any length.
 """
 
 import warnings
-from functools import partial
 
 import numpy as np
-from scipy import fft, signal
 from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
-
-_BLOCK = 2**16  # samples worked on at a time: the padded signals and their spectra then stay in a core's cache
+from .signals import filter_trials, resample_trials
 
 
 class _TrialStep(EEGTransformer):
@@ -70,7 +67,7 @@ class _OneFilter(_TrialStep):
         if X.shape[2] != self.n_times_in_:
             _warn_if_short(self, [self.filter_], X.shape[2])
         causal = not getattr(self, "phase", "zero").startswith("zero")
-        return X.like(_apply(np.asarray(X), [self.filter_], [self.n_edge_], causal)[:, 0])
+        return X.like(filter_trials(np.asarray(X), [self.filter_], [self.n_edge_], causal)[:, 0])
 
 
 class BandPass(_OneFilter):
@@ -308,7 +305,7 @@ class FilterBank(_TrialStep):
         if self.estimators_ is not None:
             pairs = zip(self.estimators_, self._each_band(X), strict=True)
             return np.concatenate([estimator.transform(band) for estimator, band in pairs], axis=1)
-        data = _apply(np.asarray(X), self.filters_, self.n_edges_)
+        data = filter_trials(np.asarray(X), self.filters_, self.n_edges_)
         bands = [f"{l_freq:g}-{h_freq:g} Hz" for l_freq, h_freq in _as_bands(self.bands)]
         names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
@@ -316,7 +313,7 @@ class FilterBank(_TrialStep):
     def _each_band(self, X):
         """Trials in one band after the other: all bands at once would take n_bands times the memory."""
         for coefficients, n_edge in zip(self.filters_, self.n_edges_, strict=True):
-            yield X.like(_apply(np.asarray(X), [coefficients], [n_edge])[:, 0])
+            yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
 
 
 class Resample(_TrialStep):
@@ -359,7 +356,7 @@ class Resample(_TrialStep):
             raise ValueError(f"npad: expected 0 or more samples, got {self.npad}.")
 
     def _run(self, X):
-        data = _resample(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
+        data = resample_trials(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
         return X.like(data, sfreq=self.sfreq_out)
 
 
@@ -446,122 +443,3 @@ def _warn_if_short(estimator, filters, n_times):
             UserWarning,
             stacklevel=3,
         )
-
-
-def _apply(data, filters, n_edges, causal=False):
-    """Trials (n_trials, n_channels, n_times) through each filter: (n_trials, n_filters, n_channels, n_times)."""
-    n_trials, n_channels, n_times = data.shape
-    out = np.empty((n_trials, len(filters), n_channels, n_times), dtype=data.dtype)
-    if filters[0].ndim == 1:
-        _filter_fir(data, filters, causal, out)
-    else:
-        for k, (sections, n_edge) in enumerate(zip(filters, n_edges, strict=True)):
-            _filter_iir(data, sections, n_edge, causal, out[:, k])
-    return out
-
-
-def _filter_fir(data, kernels, causal, out):
-    """Convolve trials with kernels, in the Fourier domain.
-
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    kernels : sequence of ndarray, shape (n_taps,)
-        Kernels; symmetric and of odd length unless `causal`.
-    causal : bool
-        Whether a sample is made of the past only; otherwise kernels are centred on their sample.
-    out : ndarray, shape (n_trials, n_kernels, n_channels, n_times)
-        Where the results go.
-    """
-    n_times, dtype = data.shape[-1], data.dtype
-    longest = max(len(kernel) for kernel in kernels)
-    left, right = (longest - 1, 0) if causal else (longest // 2, longest // 2)
-    n_fft = fft.next_fast_len(n_times + left + right, real=True)
-    responses = [_response(kernel, n_fft, causal, dtype) for kernel in kernels]
-    # A constant passes through a kernel and through the odd reflection unchanged but for the kernel's sum. Taking it
-    # off first keeps the last digits of float32 for the signal, not for the offset of the amplifier.
-    centre = max(left, right) < n_times
-    for trials, channels, padded in _blocks(data, n_fft):
-        x = data[trials, channels]
-        offset = x[..., :1] * dtype.type(centre)
-        np.subtract(x, offset, out=padded[..., left : left + n_times])
-        _reflect(padded, left, n_times, right)
-        spectrum = fft.rfft(padded, axis=-1)
-        for k, (kernel, response) in enumerate(zip(kernels, responses, strict=True)):
-            product = spectrum if k == len(kernels) - 1 else spectrum.copy()
-            numbers = product if causal else product.view(dtype)
-            numbers *= response
-            y = fft.irfft(product, n_fft, axis=-1, overwrite_x=True)[..., left : left + n_times]
-            np.add(y, offset * dtype.type(kernel.sum()), out=out[trials, k, channels])
-
-
-def _response(kernel, n_fft, causal, dtype):
-    """Frequency response of a kernel; for a symmetric one, which has no phase, a factor for each real number."""
-    padded = np.zeros(n_fft)
-    padded[: len(kernel)] = kernel
-    if causal:
-        return fft.rfft(padded).astype(np.result_type(dtype, np.complex64))
-    centred = np.roll(padded, -(len(kernel) // 2))
-    return np.repeat(fft.rfft(centred).real, 2).astype(dtype)
-
-
-def _filter_iir(data, sections, n_edge, causal, out):
-    """Second-order sections forward and backward, or only forward; in float64, which recursion needs."""
-    n_times = data.shape[-1]
-    n_edge = min(n_edge, n_times - 1)
-    sections = sections.copy()  # scipy wants to write to what joblib may have mapped read-only
-    run = signal.sosfilt if causal else partial(signal.sosfiltfilt, padlen=0)
-    for trials, channels, padded in _blocks(data, n_times + 2 * n_edge, np.float64):
-        padded[..., n_edge : n_edge + n_times] = data[trials, channels]
-        _reflect(padded, n_edge, n_times, n_edge)
-        out[trials, channels] = run(sections, padded, axis=-1)[..., n_edge : n_edge + n_times]
-
-
-def _resample(data, ratio, npad):
-    """Resample trials by `ratio`: the spectrum of the continued signal, cut or filled up with zeros."""
-    n_times, dtype = data.shape[-1], data.dtype
-    n_out = max(int(round(ratio * n_times)), 1)
-    n_old = n_times + 2 * npad
-    n_new = max(int(round(ratio * n_old)), 1)
-    first = int(round(ratio * npad))
-    if n_new == n_old:
-        return data.copy()
-    n_shared = min(n_old, n_new)
-    centre = npad < n_times  # as in _filter_fir
-    out = np.empty((*data.shape[:2], n_out), dtype)
-    for trials, channels, padded in _blocks(data, n_old):
-        x = data[trials, channels]
-        offset = x[..., :1] * dtype.type(centre)
-        np.subtract(x, offset, out=padded[..., npad : npad + n_times])
-        _reflect(padded, npad, n_times, npad)
-        spectrum = fft.rfft(padded, axis=-1)[..., : n_shared // 2 + 1]
-        if n_shared % 2 == 0:  # the Nyquist line stands for two lines of the longer spectrum
-            spectrum[..., n_shared // 2] *= 2 if n_new < n_old else 0.5
-        y = fft.irfft(spectrum, n_new, axis=-1)[..., first : first + n_out]
-        y *= dtype.type(n_new / n_old)
-        np.add(y, offset, out=out[trials, channels])
-    return out
-
-
-def _reflect(padded, left, n_times, right):
-    """Continue the signal in ``padded[..., left:left + n_times]`` by odd reflection, over at most its own length."""
-    end, before, after = left + n_times, min(left, n_times - 1), min(right, n_times - 1)
-    first, last = padded[..., left : left + 1], padded[..., end - 1 : end]
-    np.subtract(2 * first, padded[..., left + before : left : -1], out=padded[..., left - before : left])
-    np.subtract(2 * last, padded[..., end - 1 - after : end - 1][..., ::-1], out=padded[..., end : end + after])
-
-
-def _blocks(data, n_samples, dtype=None):
-    """Slices of trials and of channels that together fill about `_BLOCK` samples, and a buffer for each, zero at first.
-
-    The buffer is the same memory each time: what one round leaves there, the next overwrites at the same places.
-    """
-    n_trials, n_channels, _ = data.shape
-    channels = min(n_channels, max(1, _BLOCK // n_samples))
-    trials = min(n_trials, max(1, _BLOCK // (n_samples * channels)))
-    buffer = np.zeros((trials, channels, n_samples), dtype or data.dtype)
-    for first in range(0, n_trials, trials):
-        for channel in range(0, n_channels, channels):
-            at = slice(first, first + trials), slice(channel, channel + channels)
-            yield *at, buffer[: n_trials - first, : n_channels - channel]

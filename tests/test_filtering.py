@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg import filtering
+from skeeg import signals
 from skeeg.array import make_domains, make_eeg
 from skeeg.filtering import AverageReference, BandPass, FilterBank, Notch, Resample
 
@@ -231,7 +231,7 @@ def test_results_do_not_depend_on_blocks_or_company(step, monkeypatch):
     for trial in range(5):
         assert_allclose(step.transform(X[trial : trial + 1])[0], whole[trial], atol=1e-12)
     for block in (1, 3500, 9000):
-        monkeypatch.setattr(filtering, "_BLOCK", block)
+        monkeypatch.setattr(signals, "_BLOCK", block)
         assert_allclose(step.transform(X), whole, atol=1e-12)
 
 

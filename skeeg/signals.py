@@ -1,0 +1,173 @@
+"""Filtering and resampling of many trials and channels at a time: the numerics under `skeeg.filtering`."""
+
+from functools import partial
+
+import numpy as np
+from scipy import fft, signal
+
+_BLOCK = 2**16  # samples worked on at a time: the padded signals and their spectra then stay in a core's cache
+
+
+def filter_trials(data, filters, n_edges, causal=False):
+    """Filter trials by each filter of a bank.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    filters : sequence of ndarray
+        All kernels, shape (n_taps,), or all second-order sections, shape (n_sections, 6).
+    n_edges : sequence of int
+        Samples that each recursive filter is given beyond the edges; kernels need none told.
+    causal : bool
+        Whether a sample is made of the past only.
+
+    Returns
+    -------
+    filtered : ndarray, shape (n_trials, n_filters, n_channels, n_times)
+        In the type of `data`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.signals import filter_trials
+    >>> filter_trials(np.arange(4.0).reshape(1, 1, 4), [np.array([0.25, 0.5, 0.25])], [0]).round(6).tolist()
+    [[[[0.0, 1.0, 2.0, 3.0]]]]
+    """
+    n_trials, n_channels, n_times = data.shape
+    out = np.empty((n_trials, len(filters), n_channels, n_times), dtype=data.dtype)
+    if filters[0].ndim == 1:
+        _filter_fir(data, filters, causal, out)
+    else:
+        for k, (sections, n_edge) in enumerate(zip(filters, n_edges, strict=True)):
+            _filter_iir(data, sections, n_edge, causal, out[:, k])
+    return out
+
+
+def _filter_fir(data, kernels, causal, out):
+    """Convolve trials with kernels, in the Fourier domain.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    kernels : sequence of ndarray, shape (n_taps,)
+        Kernels; symmetric and of odd length unless `causal`.
+    causal : bool
+        Whether a sample is made of the past only; otherwise kernels are centred on their sample.
+    out : ndarray, shape (n_trials, n_kernels, n_channels, n_times)
+        Where the results go.
+    """
+    n_times, dtype = data.shape[-1], data.dtype
+    longest = max(len(kernel) for kernel in kernels)
+    left, right = (longest - 1, 0) if causal else (longest // 2, longest // 2)
+    n_fft = fft.next_fast_len(n_times + left + right, real=True)
+    responses = [_response(kernel, n_fft, causal, dtype) for kernel in kernels]
+    # A constant passes through a kernel and through the odd reflection unchanged but for the kernel's sum. Taking it
+    # off first keeps the last digits of float32 for the signal, not for the offset of the amplifier.
+    centre = max(left, right) < n_times
+    for trials, channels, padded in _blocks(data, n_fft):
+        x = data[trials, channels]
+        offset = x[..., :1] * dtype.type(centre)
+        np.subtract(x, offset, out=padded[..., left : left + n_times])
+        _reflect(padded, left, n_times, right)
+        spectrum = fft.rfft(padded, axis=-1)
+        for k, (kernel, response) in enumerate(zip(kernels, responses, strict=True)):
+            product = spectrum if k == len(kernels) - 1 else spectrum.copy()
+            numbers = product if causal else product.view(dtype)
+            numbers *= response
+            y = fft.irfft(product, n_fft, axis=-1, overwrite_x=True)[..., left : left + n_times]
+            np.add(y, offset * dtype.type(kernel.sum()), out=out[trials, k, channels])
+
+
+def _response(kernel, n_fft, causal, dtype):
+    """Frequency response of a kernel; for a symmetric one, which has no phase, a factor for each real number."""
+    padded = np.zeros(n_fft)
+    padded[: len(kernel)] = kernel
+    if causal:
+        return fft.rfft(padded).astype(np.result_type(dtype, np.complex64))
+    centred = np.roll(padded, -(len(kernel) // 2))
+    return np.repeat(fft.rfft(centred).real, 2).astype(dtype)
+
+
+def _filter_iir(data, sections, n_edge, causal, out):
+    """Second-order sections forward and backward, or only forward; in float64, which recursion needs."""
+    n_times = data.shape[-1]
+    n_edge = min(n_edge, n_times - 1)
+    sections = sections.copy()  # scipy wants to write to what joblib may have mapped read-only
+    run = signal.sosfilt if causal else partial(signal.sosfiltfilt, padlen=0)
+    for trials, channels, padded in _blocks(data, n_times + 2 * n_edge, np.float64):
+        padded[..., n_edge : n_edge + n_times] = data[trials, channels]
+        _reflect(padded, n_edge, n_times, n_edge)
+        out[trials, channels] = run(sections, padded, axis=-1)[..., n_edge : n_edge + n_times]
+
+
+def resample_trials(data, ratio, npad):
+    """Resample trials: the spectrum of the continued signal, cut or filled up with zeros.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    ratio : float
+        New rate over old rate.
+    npad : int
+        Samples by which the signal is continued at either end, by odd reflection.
+
+    Returns
+    -------
+    resampled : ndarray, shape (n_trials, n_channels, round(ratio * n_times))
+        In the type of `data`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.signals import resample_trials
+    >>> resample_trials(np.ones((1, 1, 6)), 0.5, 2).tolist()
+    [[[1.0, 1.0, 1.0]]]
+    """
+    n_times, dtype = data.shape[-1], data.dtype
+    n_out = max(int(round(ratio * n_times)), 1)
+    n_old = n_times + 2 * npad
+    n_new = max(int(round(ratio * n_old)), 1)
+    first = int(round(ratio * npad))
+    if n_new == n_old:
+        return data.copy()
+    n_shared = min(n_old, n_new)
+    centre = npad < n_times  # as in _filter_fir
+    out = np.empty((*data.shape[:2], n_out), dtype)
+    for trials, channels, padded in _blocks(data, n_old):
+        x = data[trials, channels]
+        offset = x[..., :1] * dtype.type(centre)
+        np.subtract(x, offset, out=padded[..., npad : npad + n_times])
+        _reflect(padded, npad, n_times, npad)
+        spectrum = fft.rfft(padded, axis=-1)[..., : n_shared // 2 + 1]
+        if n_shared % 2 == 0:  # the Nyquist line stands for two lines of the longer spectrum
+            spectrum[..., n_shared // 2] *= 2 if n_new < n_old else 0.5
+        y = fft.irfft(spectrum, n_new, axis=-1)[..., first : first + n_out]
+        y *= dtype.type(n_new / n_old)
+        np.add(y, offset, out=out[trials, channels])
+    return out
+
+
+def _reflect(padded, left, n_times, right):
+    """Continue the signal in ``padded[..., left:left + n_times]`` by odd reflection, over at most its own length."""
+    end, before, after = left + n_times, min(left, n_times - 1), min(right, n_times - 1)
+    first, last = padded[..., left : left + 1], padded[..., end - 1 : end]
+    np.subtract(2 * first, padded[..., left + before : left : -1], out=padded[..., left - before : left])
+    np.subtract(2 * last, padded[..., end - 1 - after : end - 1][..., ::-1], out=padded[..., end : end + after])
+
+
+def _blocks(data, n_samples, dtype=None):
+    """Slices of trials and of channels that together fill about `_BLOCK` samples, and a buffer for each, zero at first.
+
+    The buffer is the same memory each time: what one round leaves there, the next overwrites at the same places.
+    """
+    n_trials, n_channels, _ = data.shape
+    channels = min(n_channels, max(1, _BLOCK // n_samples))
+    trials = min(n_trials, max(1, _BLOCK // (n_samples * channels)))
+    buffer = np.zeros((trials, channels, n_samples), dtype or data.dtype)
+    for first in range(0, n_trials, trials):
+        for channel in range(0, n_channels, channels):
+            at = slice(first, first + trials), slice(channel, channel + channels)
+            yield *at, buffer[: n_trials - first, : n_channels - channel]
