@@ -288,7 +288,10 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             self._prepare_geometry()
             if self.model == "minimum_norm":
                 return self
-            coded = [View(source, part, self._coder(source, domains)) for part in (rows, held)]
+            code = self._coder(source, domains)
+            if isinstance(source, Pairs):  # coded once; what is on a disk is coded batch by batch
+                source, code = Pairs(*code(source.X, source.Y, np.arange(len(source)))), lambda x, y, rows: (x, y)
+            coded = [View(source, part, code) for part in (rows, held)]
             self._learn_codes(coded[0])
             pairs = [view.then(self._standard) for view in coded]
             self._fit_linear(*pairs)

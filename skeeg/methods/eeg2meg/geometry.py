@@ -52,7 +52,7 @@ def read_geometry(geometry, n_trials, meg=True):
 class PositionCodes:
     r"""Codes that every cap and every place of the head have in common.
 
-    EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g V \Sigma^{-1} a`:
+    EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
     multipole moments, rotated and scaled so that for the mean place :math:`|a|` is the size of the field in units of
     each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
     matrix, which physics gives, knows where the head is.
@@ -71,9 +71,10 @@ class PositionCodes:
         self.scale, self.eeg_order, self.meg_order = type_scale, eeg_order, meg_order
         self.centre = head_sphere(geometries[0]["eeg"])[0]
         mean = np.mean([self._basis(one) for one in geometries], axis=0)
-        _, size, turn = np.linalg.svd(mean, full_matrices=False)
+        norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
+        _, size, turn = np.linalg.svd(mean / norm, full_matrices=False)
         kept = size > _SMALLEST * size[0]
-        self.turn = turn[kept].T / size[kept]
+        self.turn = turn[kept].T / size[kept] / norm[:, None]
 
     def encoder(self, geometry):
         """Matrix from EEG to its codes."""

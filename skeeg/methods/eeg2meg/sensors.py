@@ -7,7 +7,11 @@ import numpy as np
 
 UNITS = {"mag": "T", "grad": "T/m"}
 _TYPICAL = {"mag": 1e-12, "grad": 1e-11}  # what a head gives, within a factor of a few hundred
-_PREFIXES = {1e3: "milli", 1e6: "micro", 1e9: "nano", 1e12: "pico", 1e13: "femto per centimetre", 1e15: "femto"}
+_TESLA = {1e3: "millitesla", 1e6: "microtesla", 1e9: "nanotesla", 1e12: "picotesla"}
+_OTHER_UNITS = {
+    "mag": _TESLA | {1e15: "femtotesla"},
+    "grad": {k: f"{v} per metre" for k, v in _TESLA.items()} | {1e13: "femtotesla per centimetre"},
+}
 _CHANGED_UNIT = 1e4  # standard deviations so many times larger or smaller than at fit are another unit, no other head
 _NOT_EEG = re.compile(r"\b(EOG|HEOG|VEOG|ECG|EKG|EMG|MISC|TRIG|STATUS)|(EOG|ECG|EKG|EMG)", re.IGNORECASE)
 
@@ -173,8 +177,9 @@ def check_si(Y_scale, types):
         ratio = np.median(mine) / typical
         if 1e-3 < ratio < 1e3:
             continue
-        factor = min(_PREFIXES, key=lambda one: abs(np.log10(ratio / one)))
-        hint = f"; {_PREFIXES[factor]}{UNITS[kind].split('/')[0]}? Divide them by {factor:.0e}" if ratio > 1 else ""
+        others = _OTHER_UNITS[kind]
+        factor = min(others, key=lambda one: abs(np.log10(ratio / one)))
+        hint = f"; {others[factor]}? Divide them by {factor:.0e}" if ratio > 1 else ""
         raise ValueError(
             f"Y: the {kind} channels have a standard deviation of {np.median(mine):.1e}, expected about {typical:.0e} "
             f"{UNITS[kind]} (SI units){hint}."

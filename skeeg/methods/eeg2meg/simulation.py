@@ -14,7 +14,7 @@ CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6"
           "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FCz", "CPz")  # fmt: skip
 """The electrodes of the simulation."""
 
-_REST = (0.0, 0.005, 0.005)  # metres from the middle of the helmet to that of the head
+_REST = (0.0, 0.003, 0.0)  # metres from the middle of the helmet to that of the head
 _MOMENT = 20e-9  # ampere-metres, root mean square, of a source over time
 _WHITE = {"eeg": 0.4e-6, "mag": 2e-14, "grad": 2e-12}  # volts, tesla, tesla per metre
 _BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
@@ -37,8 +37,8 @@ class MEGSimulation:
         Factor on the noise of electrodes (0.4 microvolts), magnetometers (20 femtotesla) and gradiometers (20
         femtotesla per centimetre).
     move : float
-        How far the head moves from one position to the next: standard deviation in metres along, and ten times that in
-        radians about, each axis. Position 0 is the middle.
+        How far the head may be from the middle, in metres; it turns by up to twenty times that, in radians, about each
+        axis. Position 0 is the middle. Beyond 8 millimetres it would touch the helmet.
     ch_names : tuple of str
         Electrodes.
     sfreq : float
@@ -63,7 +63,7 @@ class MEGSimulation:
     n_sources: int = 60
     background: float = 0.3
     noise: float = 1.0
-    move: float = 0.008
+    move: float = 0.007
     ch_names: tuple = CAP_32
     sfreq: float = 100.0
     n_times: int = 100
@@ -76,8 +76,8 @@ class MEGSimulation:
             raise ValueError(f"sources: got {self.sources!r}, expected 'gaussian' or 'bursting'.")
         if min(self.n_sources, self.n_times) < 1 or not self.sfreq >= 60:
             raise ValueError("n_sources, n_times, sfreq: expected at least 1, 1 and 60 Hz.")
-        if min(self.background, self.noise, self.move) < 0 or not 0 <= self.classes < 1:
-            raise ValueError("background, noise, move: expected nothing below zero; classes: a share below 1.")
+        if min(self.background, self.noise) < 0 or not 0 <= self.classes < 1 or not 0 <= self.move <= 0.008:
+            raise ValueError("background, noise: expected nothing below 0; classes: a share below 1; move: 0 to 0.008.")
 
     def info(self, position=0):
         """Describe electrodes and helmet.
@@ -222,7 +222,8 @@ def _sensors(ch_names, move, seed, position):
     places = dict(zip(ch_names, RADIUS * electrode_directions(ch_names), strict=True))
     eeg.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), verbose="error")
     rng = np.random.default_rng((seed, 4, position))
-    shift, turn = (rng.normal(0, size, 3) * (position > 0) for size in (move, 10 * move))
+    way, turn = rng.normal(size=3), 20 * move * rng.uniform(-1, 1, 3) * (position > 0)
+    shift = move * rng.uniform(0.3, 1) * way / np.linalg.norm(way) * (position > 0)
     return describe(eeg, "eeg"), describe(neuromag_info(_place(shift, turn)), "meg")
 
 

@@ -1,0 +1,98 @@
+"""
+Faces, EEG and MEG at once: ds000117
+====================================
+
+The recipe for those who have OpenNeuro ds000117 (Wakeman and Henson, 2015): sixteen people with 70 electrodes under 306
+MEG sensors, six runs each. Nothing is downloaded. Give the folder that holds ``sub-01`` and so on; without one this
+example does nothing::
+
+    python plot_ds000117.py --folder ds000117/derivatives/meg_derivatives --store windows --model unet
+
+What differs from the published recipe: EOG, ECG and the unused channel are no EEG; recordings keep their places and are
+resampled behind a low-pass in place of averaging five samples; a window holds consecutive samples; every statistic comes
+from training subjects alone; positions of the sensors are kept. Training reads a batch at a time from the disk.
+"""
+
+import argparse
+from pathlib import Path
+
+import mne
+import numpy as np
+
+from skeeg import EEGToMEG
+from skeeg.methods.eeg2meg import WindowStore, cut_windows, retype_wakeman_henson
+from skeeg.methods.eeg2meg.sensors import describe
+
+SFREQ, N_TIMES = 220.0, 275
+
+
+def read_run(path):
+    """Read one run: types put right, 0.5 to 90 Hz, 220 Hz."""
+    raw = mne.io.read_raw_fif(path, preload=True, verbose="error")
+    retype_wakeman_henson(raw)
+    raw.pick(["meg", "eeg"], exclude="bads").set_eeg_reference("average", projection=False, verbose="error")
+    return raw.filter(0.5, 90.0, verbose="error").resample(SFREQ, verbose="error")
+
+
+def windows_of(raw):
+    """EEG in microvolts and MEG in SI units, cut into windows."""
+    eeg, meg = (raw.get_data(picks=list(describe(raw.info, kind)["names"])) for kind in ("eeg", "meg"))
+    return cut_windows(eeg * 1e6, N_TIMES), cut_windows(meg, N_TIMES)
+
+
+def fill(store_folder, files):
+    """Write the windows of all training runs to a store, one run in memory at a time; give the first run's Info."""
+    store, info, names = None, None, None
+    for path in files:
+        raw = read_run(path)
+        X, Y = windows_of(raw)
+        if store is None:
+            info, names = raw.info, raw.ch_names
+            store = WindowStore.create(store_folder, X.shape[1], Y.shape[1], N_TIMES, SFREQ)
+        if raw.ch_names != names:
+            print(f"{path.name}: other good channels than the first run, left out")
+            continue
+        store.append(X, Y, subject=subject_of(path), run=path.stem)
+        print(f"{path.name}: {len(X)} windows")
+    return store, info
+
+
+def subject_of(path):
+    """Part of the path that starts with ``sub-``."""
+    return next(part for part in path.parts if part.startswith("sub-"))
+
+
+def main():
+    """Train on all but the last two people, test on them."""
+    parser = argparse.ArgumentParser(description="EEG to MEG on ds000117")
+    parser.add_argument("--folder", help="folder with sub-01, sub-02, ... and their .fif runs")
+    parser.add_argument("--store", default="ds000117-windows", help="folder for the windows; must not hold a store")
+    parser.add_argument("--model", default="ridge", choices=["ridge", "unet", "transformer"])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    arguments, _ = parser.parse_known_args()
+    if arguments.folder is None:
+        print("No --folder given: nothing to do.")
+        return
+    files = sorted(Path(arguments.folder).rglob("sub-*/**/*.fif"))
+    people = sorted({subject_of(path) for path in files})
+    if len(people) < 4:
+        raise SystemExit(f"{arguments.folder}: recordings of {len(people)} people, at least 4 are needed.")
+    test = people[-2:]
+    store, info = fill(arguments.store, [path for path in files if subject_of(path) not in test])
+    virtual = EEGToMEG(arguments.model, max_epochs=arguments.epochs, device=arguments.device, verbose=1, random_state=0)
+    virtual.fit_store(store, geometry=info)
+    virtual.save(Path(arguments.store) / "virtual.safetensors")
+    for path in (path for path in files if subject_of(path) in test):
+        X, Y = windows_of(read_run(path))
+        if (X.shape[1], Y.shape[1]) != store.shape[:2]:
+            print(f"{path.name}: other good channels than in training, left out")
+            continue
+        mixed = np.random.default_rng(0).permutation(len(Y))
+        kinds = virtual.score_per_type(X, Y)
+        shown = ", ".join(f"{kind} r {r:.3f}" for kind, r in kinds.items())
+        print(f"{path.name}: {shown}, shuffled pairs {virtual.score(X, Y[mixed]):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,368 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import skeeg
+from skeeg import EEGToMEG
+from skeeg.array import make_domains, make_eeg
+from skeeg.methods.eeg2meg import (
+    MEGSimulation,
+    WindowStore,
+    cut_windows,
+    sensor_correlations,
+    sensor_r2,
+    topography_correlation,
+)
+from skeeg.methods.eeg2meg.learning import Covariances, Pairs, View, lagged, moments, ridge, split_windows
+from skeeg.testing import check_eeg_estimator
+
+TINY = {
+    "n_filters": 4,
+    "lstm_hidden": 4,
+    "embed_size": 8,
+    "n_layers": 1,
+    "n_heads": 2,
+    "max_epochs": 2,
+    "device": "cpu",
+    "random_state": 0,
+}
+TYPES = ("mag", "grad", "grad")
+SI = np.array([2e-13, 3e-12, 1e-12])[:, None]
+
+
+def linear_data(n_trials=12, n_times=60, seed=0):
+    """EEG in microvolts and three sensors in SI units that are its exact linear image."""
+    random = np.random.default_rng(seed)
+    X = 10 * random.normal(size=(n_trials, 4, n_times))
+    mixing = np.random.default_rng(99).normal(size=(3, 4)) / 20
+    return X, SI * (mixing @ X + np.array([[1.0], [-2.0], [0.5]]))
+
+
+def eeg(X, subjects=None, runs=None):
+    domains = make_domains(len(X), subject="" if subjects is None else subjects, run="" if runs is None else runs)
+    return make_eeg(X, ["C3", "Cz", "C4", "Pz"], 100.0, domains)
+
+
+@pytest.mark.parametrize("scale", ["channel", "type"])
+def test_si_units_come_back_exactly(scale):
+    X, Y = linear_data()
+    virtual = EEGToMEG("ridge", scale=scale, alpha=0.0, meg_types=TYPES, validation=None).fit(X, Y)
+    assert np.abs(virtual.predict(X) / Y - 1).max() < 1e-6
+    assert virtual.score(X, Y) == pytest.approx(1)
+    assert virtual.score_per_sensor(X, Y, "r2") == pytest.approx(1)
+    np.testing.assert_allclose(virtual.meg_mean_, Y.mean(axis=(0, 2)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["ridge", "unet"])
+def test_units_of_a_sensor_do_not_matter_to_the_map(model):
+    X, Y = linear_data()
+    factors = np.array([1e15, 1.0, 1e3])[:, None]
+    here = EEGToMEG(model, **TINY).fit(X, Y).predict(X)
+    there = EEGToMEG(model, **TINY).fit(X, Y * factors).predict(X)
+    np.testing.assert_allclose(there / factors, here, rtol=1e-3, atol=1e-3 * here.std())
+
+
+@pytest.mark.parametrize("model", ["ridge", "unet", "transformer"])
+def test_the_order_of_windows_does_not_matter(model):
+    X, Y = linear_data()
+    virtual = EEGToMEG(model, **TINY, validation=None).fit(X, Y)
+    order = np.random.default_rng(0).permutation(len(X))
+    np.testing.assert_allclose(virtual.predict(X[order]), virtual.predict(X)[order], rtol=1e-5, atol=1e-5 * Y.std())
+    if model == "ridge":
+        again = EEGToMEG(model, validation=None).fit(X[order], Y[order])
+        np.testing.assert_allclose(again.coef_, virtual.coef_, atol=1e-9)
+
+
+def test_windows_keep_their_own_order_of_time():
+    """Published windows held every n-th sample of the recording, each from another window."""
+    recording = np.arange(2 * 1100.0).reshape(2, 1100)
+    windows = cut_windows(recording, 275)
+    for i, window in enumerate(windows):
+        np.testing.assert_array_equal(window, recording[:, 275 * i : 275 * (i + 1)])
+
+
+def test_network_learns_what_ridge_leaves_over():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 4, 80))
+    Y = X[:, :2] + 2 * np.abs(X[:, 1:3])
+    settings = TINY | {"n_filters": 16, "max_epochs": 40, "learning_rate": 5e-3, "drop_prob": 0.0}
+    linear = EEGToMEG("ridge").fit(X[:48], Y[:48])
+    virtual = EEGToMEG("unet", **settings).fit(X[:48], Y[:48])
+    assert virtual.network_weight_ > 0.8
+    assert virtual.score(X[48:], Y[48:]) > linear.score(X[48:], Y[48:]) + 0.1
+
+
+def test_a_network_that_finds_nothing_is_left_out():
+    X, Y = linear_data(30)
+    Y = Y + SI * np.random.default_rng(1).normal(size=Y.shape)
+    linear = EEGToMEG("ridge").fit(X, Y)
+    virtual = EEGToMEG("unet", **TINY | {"max_epochs": 5}).fit(X, Y)
+    assert virtual.score(*linear_data(10, seed=5)) > linear.score(*linear_data(10, seed=5)) - 0.02
+
+
+def test_networks_without_a_linear_start():
+    X, Y = linear_data(30)
+    settings = TINY | {"max_epochs": 40, "learning_rate": 1e-2, "drop_prob": 0.0, "n_filters": 8}
+    virtual = EEGToMEG("unet", **settings, linear_start=False).fit(X, Y)
+    assert virtual.coef_ is None and virtual.network_weight_ == 1.0
+    assert virtual.score(X, Y) > 0.5
+
+
+def test_lags_are_needed_where_meg_comes_later():
+    X, _ = linear_data(20)
+    Y = np.roll(X[:, :2], 3, axis=2)
+    assert EEGToMEG("ridge").fit(X, Y).score(X, Y) < 0.3
+    assert EEGToMEG("ridge", lags=3).fit(X, Y).score(X, Y) > 0.9
+
+
+def test_ridge_is_that_of_scikit_learn():
+    from sklearn.linear_model import Ridge
+
+    X, Y = linear_data(6)
+    Y = (Y + SI * np.random.default_rng(1).normal(size=Y.shape)) / SI
+    rows = [one.transpose(0, 2, 1).reshape(-1, one.shape[1]) for one in (X, Y)]
+    standard = (rows[0] - rows[0].mean(axis=0)) / rows[0].std(axis=0)
+    expected = Ridge(alpha=0.3 * len(standard)).fit(standard, rows[1]).predict(standard)
+    found = EEGToMEG("ridge", alpha=0.3, validation=None).fit(X, Y).predict(X)
+    np.testing.assert_allclose(found.transpose(0, 2, 1).reshape(-1, 3), expected, rtol=1e-6)
+
+
+def test_the_penalty_is_the_best_on_the_held_out_windows():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 12, 3))
+    y = x[:, :1] + 2 * random.normal(size=(40, 1, 3))
+    view = [View(Pairs(x, y), rows, lambda x, y, rows: (x, y)) for rows in (np.arange(8), np.arange(8, 40))]
+    sums = [Covariances(one, lambda x: x) for one in view]
+    _, chosen = ridge(*sums, "auto")
+
+    def error(alpha):
+        coef, _ = ridge(*sums, alpha)
+        return np.square(y[8:] - coef @ x[8:]).sum()
+
+    assert error(chosen) <= min(error(chosen * 10), error(chosen / 10), error(1e-6))
+    with pytest.raises(ValueError, match="alpha: got -1"):
+        ridge(*sums, -1)
+
+
+def test_moments_of_chunks_are_those_of_the_whole():
+    x = 1e6 + np.random.default_rng(0).normal(size=(30, 2, 11))
+    view = View(Pairs(x, x[:, :1]), np.arange(30), lambda x, y, rows: (x, y))
+    view.chunks = lambda: ((x[i : i + 7], x[i : i + 7, :1]) for i in range(0, 30, 7))
+    mean, std, *_ = moments(view)
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, x.std(axis=(0, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "runs", "kept_apart"),
+    [(list("aabbccdd"), list("12121212"), "subjects"), (None, list("11112222"), "runs"), (None, None, None)],
+)
+def test_validation_respects_who_and_when(subjects, runs, kept_apart):
+    source = Pairs(
+        np.zeros((8, 1, 1)), np.zeros((8, 1, 1)),
+        subjects=None if subjects is None else np.array(subjects), runs=None if runs is None else np.array(runs),
+    )  # fmt: skip
+    training, held = split_windows(source, "auto", 0.25, 0)
+    assert len(held) and sorted([*training, *held]) == list(range(8))
+    if kept_apart is None:
+        assert training.max() < held.min()
+    else:
+        groups = getattr(source, kept_apart)
+        assert not set(groups[training]) & set(groups[held])
+
+
+def test_runs_of_different_subjects_are_different_runs():
+    source = Pairs(*np.zeros((2, 8, 1, 1)), subjects=np.repeat(["a", "b"], 4), runs=np.array(list("11221122")))
+    training, held = split_windows(source, "run", 0.25, 0)
+    assert len(held) == 2 and len({source.subjects[i] for i in held}) == 1
+
+
+def test_subjects_reach_the_validation():
+    X, Y = linear_data()
+    with pytest.raises(ValueError, match="validation='subject' needs the subject"):
+        EEGToMEG("ridge", validation="subject").fit(X, Y)
+    EEGToMEG("ridge", validation="subject").fit(X, Y, subjects=np.repeat([1, 2], 6))
+    EEGToMEG("ridge", validation="run").fit(eeg(X, runs=np.repeat([1, 2], 6)), Y)
+
+
+@pytest.mark.parametrize("model", ["ridge", "unet", "transformer", "wavelet_unet"])
+def test_fitted_state_pickles_copies_and_saves(tmp_path, model):
+    X, Y = linear_data()
+    virtual = EEGToMEG(model, **TINY).fit(eeg(X), Y)
+    wanted = virtual.predict(eeg(X))
+    virtual.save(tmp_path / "virtual")
+    for again in (skeeg.load(tmp_path / "virtual"), copy.deepcopy(virtual), pickle.loads(pickle.dumps(virtual))):
+        np.testing.assert_array_equal(again.predict(eeg(X)), wanted)
+
+
+@pytest.mark.parametrize("model", ["unet", "transformer"])
+def test_signals_of_any_length(model):
+    X, Y = linear_data()
+    virtual = EEGToMEG(model, **TINY).fit(X, Y)
+    assert virtual.predict(X[..., :7]).shape == (12, 3, 7)
+    assert virtual.predict(np.concatenate([X, X], axis=2)).shape == (12, 3, 120)
+
+
+def test_envelopes_are_predicted_and_compared():
+    X, Y = linear_data(8, 128)
+    virtual = EEGToMEG("wavelet_unet", **TINY, joined=True).fit(eeg(X), Y)
+    prediction, truth = virtual.predict(eeg(X)), virtual.targets(Y)
+    assert prediction.shape == truth.shape == (8, 9, 128)
+    assert truth.min() >= 0 and virtual.score(eeg(X), Y) > 0.2
+
+
+@pytest.mark.parametrize(("model", "groups"), [("unet", ("labels", "input")), ("transformer", ("labels",))])
+def test_networks_pass_the_checks(model, groups):
+    virtual = EEGToMEG(model, **TINY | {"max_epochs": 1, "precision": "float64"})
+    results = check_eeg_estimator(virtual, groups=groups, on_fail=None)
+    assert {result["check_name"]: str(result["exception"]) for result in results if result["status"] == "failed"} == {}
+
+
+def test_virtual_meg_is_a_step_of_a_pipeline():
+    X, Y = linear_data(24)
+    labels = np.arange(24) % 2
+    X[labels == 1, 0] *= 3
+    virtual = EEGToMEG("ridge", meg_types=TYPES, alpha=0.0).fit(eeg(X), Y)
+    Z = virtual.transform(eeg(X))
+    assert Z.dtype == np.float32 and Z.ch_names == virtual.meg_names_ and Z.sfreq == 100.0
+    np.testing.assert_allclose(np.asarray(Z).std(axis=(0, 2)), 1, rtol=0.3)
+    power = FunctionTransformer(lambda Z: np.log(np.asarray(Z).var(axis=2)))
+    pipeline = make_pipeline(FrozenEstimator(virtual), power, RidgeClassifier())
+    assert cross_val_score(pipeline, eeg(X), labels, cv=3).mean() > 0.8
+
+
+def test_training_from_a_disk_is_training_from_memory(tmp_path):
+    X, Y = linear_data(20)
+    X, Y = X.astype(np.float32), Y.astype(np.float32)
+    store = WindowStore.create(tmp_path / "store", 4, 3, 60, sfreq=100)
+    store.append(X[:12], Y[:12], "a", "1")
+    store.append(X[12:], Y[12:], "b", "1")
+    memory = make_eeg(X, None, 100.0, make_domains(20, subject=["a"] * 12 + ["b"] * 8, run=1))
+    for model in ("ridge", "unet"):
+        here = EEGToMEG(model, **TINY, meg_types=TYPES).fit(memory, Y)
+        there = EEGToMEG(model, **TINY, meg_types=TYPES).fit_store(WindowStore(tmp_path / "store"))
+        np.testing.assert_allclose(there.predict(X), here.predict(X), rtol=1e-3, atol=1e-3 * Y.std())
+    with pytest.raises(FileExistsError):
+        WindowStore.create(tmp_path / "store", 4, 3, 60)
+    with pytest.raises(FileNotFoundError, match="windows.json"):
+        WindowStore(tmp_path)
+    with pytest.raises(ValueError, match=r"meg: got shape \(2, 4, 60\), expected \(2, 3, 60\)"):
+        store.append(X[:2], X[:2])
+    with pytest.raises(ValueError, match="NaN"):
+        store.append(X[:2] * np.nan, Y[:2])
+    with pytest.raises(ValueError, match="at least one window"):
+        EEGToMEG("ridge").fit_store(WindowStore.create(tmp_path / "empty", 4, 3, 60))
+
+
+def test_windows_come_back_in_the_order_they_were_asked_for(tmp_path):
+    X, Y = linear_data(9)
+    store = WindowStore.create(tmp_path, 4, 3, 60)
+    store.append(X, Y)
+    rows = np.array([7, 0, 3, 3])
+    np.testing.assert_allclose(store.take(rows)[0], X[rows], rtol=1e-6)
+    np.testing.assert_allclose(store.take(rows)[1], Y[rows], rtol=1e-6)
+
+
+def test_scores_by_hand():
+    random = np.random.default_rng(0)
+    truth, prediction = random.normal(size=(2, 3, 4, 50))
+    flat = [one.transpose(1, 0, 2).reshape(4, -1) for one in (truth, prediction)]
+    expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(*flat, strict=True)]
+    np.testing.assert_allclose(sensor_correlations(truth, prediction), expected)
+    r2 = [1 - np.mean((a - b) ** 2) / a.var() for a, b in zip(*flat, strict=True)]
+    np.testing.assert_allclose(sensor_r2(truth, prediction), r2)
+    assert sensor_correlations(truth, 0 * truth).tolist() == [0] * 4
+    assert topography_correlation(truth, truth + 5) == pytest.approx(1)  # an offset is no topography
+    assert topography_correlation(truth, 0 * truth) == 0
+
+
+def test_scores_by_type_band_and_map():
+    X, Y = linear_data(10, 200)
+    virtual = EEGToMEG("ridge", meg_types=TYPES).fit(eeg(X), Y)
+    assert virtual.score_per_type(eeg(X), Y) == {"mag": pytest.approx(1, abs=1e-3), "grad": pytest.approx(1, abs=1e-3)}
+    assert set(virtual.score_per_band(eeg(X), Y)) == {"delta", "theta", "alpha", "beta", "gamma"}
+    assert virtual.score_topography(eeg(X), Y)["grad"] == pytest.approx(1, abs=1e-3)
+    plain = EEGToMEG("ridge").fit(X, Y)
+    assert set(plain.score_per_type(X, Y)) == {"meg"}
+    with pytest.raises(ValueError, match="sampling rate"):
+        plain.score_per_band(X, Y)
+    with pytest.raises(ValueError, match="metric"):
+        plain.score_per_sensor(X, Y, "mse")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "lstm"}, "model: got 'lstm', expected one of 'transformer', 'unet'"),
+        ({"scale": "window"}, "scale: got 'window'"),
+        ({"meg": "magnetometers"}, "meg: got"),
+        ({"lags": -1}, "lags: got -1"),
+        ({"model": "ridge", "positions": True}, "geometry: positions=True needs the places"),
+        ({"model": "minimum_norm"}, "geometry: model='minimum_norm' needs the places"),
+        ({"model": "wavelet_unet", "positions": True}, "positions: envelopes"),
+        ({"validation": "session"}, "validation: got 'session'"),
+        ({"validation_size": 2}, "validation_size: got 2"),
+        ({"meg_types": ("mag",)}, "meg_types: got 1 types for 3 sensors"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EEGToMEG(**TINY | settings).fit(*linear_data())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, Y: (X, Y[:-1]), "inconsistent numbers of samples"),
+        (lambda X, Y: (X, Y[..., :-1]), "X has 60 samples a trial and y 59"),
+        (lambda X, Y: (X, 1e15 * Y), "femtotesla. Divide them by 1e.15"),
+        (lambda X, Y: (X, 1e-9 * Y), "expected about 1e-12 T"),
+        (lambda X, Y: (1e-6 * X, Y), "volts. Multiply it by 1e6"),
+        (lambda X, Y: (X * [[1], [0], [1], [1]], Y), "never changes"),
+    ],
+)
+def test_bad_data_are_named(change, message):
+    X, Y = change(*linear_data())
+    with pytest.raises(ValueError, match=message):
+        EEGToMEG("ridge", meg_types=TYPES).fit(X, Y)
+
+
+def test_another_unit_at_predict_is_noticed():
+    X, Y = linear_data()
+    virtual = EEGToMEG("ridge").fit(X, Y)
+    with pytest.raises(ValueError, match=r"1e-06 times as strong as at fit: another unit\? Multiply it by 1e\+06"):
+        virtual.predict(1e-6 * X)
+
+
+def test_lagged_signals():
+    z = np.random.default_rng(0).normal(size=(2, 3, 9))
+    wide = lagged(z, 2)
+    np.testing.assert_array_equal(wide[:, 6:9], z)
+    np.testing.assert_array_equal(wide[:, :3, 2:], z[..., :-2])
+
+
+def test_fit_is_reproducible_and_leaves_the_random_state_alone():
+    X, Y = linear_data()
+    before = torch.random.get_rng_state()
+    first, second = (EEGToMEG("unet", **TINY).fit(X, Y).predict(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_simulation_is_the_same_for_the_same_seed_and_scaled_as_heads_are():
+    X, Y, labels = MEGSimulation(n_times=50, noise=0.1).trials(n_trials=6)
+    again = MEGSimulation(n_times=50, noise=0.1).trials(n_trials=6)
+    np.testing.assert_array_equal(X, again[0])
+    np.testing.assert_array_equal(Y, again[1])
+    assert sorted(labels) == [0, 0, 0, 1, 1, 1]
+    assert 1 < np.asarray(X).std() < 100 and 1e-14 < Y[:, 2].std() < 1e-11 and 1e-13 < Y[:, 0].std() < 1e-10
+    with pytest.raises(ValueError, match="sources: got 'alpha'"):
+        MEGSimulation(sources="alpha")
