@@ -9,7 +9,13 @@ _PUBLIC = {
     "CrossTaskDataset": "crosstask",
     "CrossTaskEvaluation": "crosstask",
     "CrossTaskSplitter": "crosstask",
+    "DownstreamEvaluation": "downstream",
+    "FewshotEvaluation": "fewshot",
+    "FewshotSplitter": "fewshot",
     "PooledTarget": "pooling",
+    "compare_with_paper": "downstream",
+    "plot_fewshot": "fewshot",
+    "run_downstream": "downstream",
 }
 
 __all__ = sorted(_PUBLIC)

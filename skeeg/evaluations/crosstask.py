@@ -14,12 +14,10 @@ import numpy as np
 from moabb.datasets.base import BaseDataset
 from moabb.datasets.preprocessing import SetRawAnnotations
 from moabb.evaluations.base import BaseEvaluation
-from sklearn import config_context
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
-from sklearn.utils.metadata_routing import get_routing_for_object
 
-from .pooling import PooledTarget
+from .pooling import PooledTarget, takes_target
 
 __all__ = ["CrossTaskDataset", "CrossTaskEvaluation", "CrossTaskSplitter"]
 
@@ -345,7 +343,7 @@ class CrossTaskEvaluation(BaseEvaluation):
         results : DataFrame
             One row for each dataset, subject, session, pipeline, draw and k.
         """
-        wrapped = {name: pipe if _takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
+        wrapped = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
         return super().process(wrapped, param_grid, postprocess_pipeline)
 
     def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
@@ -357,12 +355,6 @@ class CrossTaskEvaluation(BaseEvaluation):
     def is_valid(self, dataset):
         """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
         return True
-
-
-def _takes_target(pipeline):
-    """Whether a pipeline learns from labelled target trials: an alignment asks for the trials without the labels."""
-    with config_context(enable_metadata_routing=True):
-        return bool(get_routing_for_object(pipeline).consumes("fit", {"y_target_labeled"}))
 
 
 def _mark_trials(raw, dataset, event_id):

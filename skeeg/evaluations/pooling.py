@@ -155,3 +155,27 @@ def _pool(parts):
         ]
     )
     return trials[0] if len(trials) == 1 else np.concatenate(trials), labels, subjects
+
+
+def takes_target(pipeline):
+    """Tell whether a pipeline learns from labelled target trials; an alignment asks for them without the labels.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Pipeline.
+
+    Returns
+    -------
+    takes : bool
+        Whether its `fit` consumes ``y_target_labeled``.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skeeg.evaluations.pooling import PooledTarget, takes_target
+    >>> takes_target(LogisticRegression()), takes_target(PooledTarget(LogisticRegression()))
+    (False, True)
+    """
+    with config_context(enable_metadata_routing=True):
+        return bool(get_routing_for_object(pipeline).consumes("fit", {"y_target_labeled"}))

@@ -1,0 +1,285 @@
+"""How few labelled trials of a person are enough: accuracy against their number, as an ordinary MOABB evaluation."""
+
+import numpy as np
+from moabb.evaluations.base import BaseEvaluation
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
+
+from .pooling import PooledTarget, takes_target
+from .trials import NamedTrials
+
+__all__ = ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"]
+
+
+class FewshotSplitter(BaseCrossValidator):
+    """Split each session into its first trials of each class, to learn from, and the rest.
+
+    The test trials are the same for every number of trials: those that the largest number leaves.
+
+    Parameters
+    ----------
+    n_per_class : tuple of int
+        Labelled trials of each class, the learning curve.
+    n_draws : int or None
+        None takes trials in the order of recording, as in use. A number draws so many random orders.
+    others : bool
+        Whether trials of the other people are there too; the trials of the person then are a labelled calibration
+        slice.
+    random_state : int, RandomState or None
+        Seed of the draws.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from skeeg.evaluations import FewshotSplitter
+    >>> metadata = pd.DataFrame({"subject": [1] * 8, "session": "0"})
+    >>> folds = FewshotSplitter(n_per_class=(1, 2)).split(np.array(list("aabbabab")), metadata)
+    >>> [[part.tolist() for part in fold] for fold in folds]
+    [[[0, 2], [4, 5, 6, 7]], [[0, 1, 2, 3], [4, 5, 6, 7]]]
+    """
+
+    metadata_columns = ("n_per_class", "draw")
+
+    def __init__(self, n_per_class=(5, 10, 15, 20, 25, 30), n_draws=None, others=False, random_state=None):
+        self.n_per_class = n_per_class
+        self.n_draws = n_draws
+        self.others = others
+        self.random_state = random_state
+        self._last = None
+
+    def split(self, y, metadata):
+        """Give the trials to learn from and to score, for each subject, session, draw and number.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        metadata : DataFrame, shape (n_trials, n_columns)
+            With the columns ``subject`` and ``session``.
+
+        Yields
+        ------
+        train, test : ndarray of int
+            Indices of the trials; with ``others``, those of other people come first, as a part of their own.
+        """
+        sizes, y = self._check_sizes(), np.asarray(y)
+        rng = check_random_state(self.random_state)
+        subjects = metadata["subject"].to_numpy()
+        for (subject, session), rows in _sessions(metadata):
+            if self.others and len(set(subjects)) < 2:
+                raise ValueError(f"others: there is nobody but subject {subject} to learn from.")
+            for draw in range(self.n_draws or 1):
+                order = rows if self.n_draws is None else rng.permutation(rows)
+                rank = _rank_in_class(y[order])
+                test = np.sort(order[rank >= max(sizes)])
+                _check_room(subject, session, y[rows], y[test], sizes)
+                for size in sizes:
+                    self._last = {"n_per_class": size, "draw": draw}
+                    train = np.sort(order[rank < size])
+                    if not self.others:
+                        yield train, test
+                        continue
+                    self._last |= {"calibration_size": len(train), "calibration_labeled": True}
+                    yield np.flatnonzero(subjects != subject), train, test
+
+    def get_n_splits(self, metadata):
+        """Count the folds.
+
+        Parameters
+        ----------
+        metadata : DataFrame
+            As for `split`.
+
+        Returns
+        -------
+        n_splits : int
+            Sessions of all subjects, times draws, times numbers of trials.
+        """
+        return len(list(_sessions(metadata))) * (self.n_draws or 1) * len(self._check_sizes())
+
+    def get_metadata(self):
+        """Tell which number of trials and which draw the last split was."""
+        return self._last
+
+    def _check_sizes(self):
+        """Check the numbers of trials."""
+        sizes = [int(size) for size in np.atleast_1d(self.n_per_class)]
+        if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+            raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {self.n_per_class!r}.")
+        return sizes
+
+
+class FewshotEvaluation(NamedTrials, BaseEvaluation):
+    """MOABB evaluation: learn from the first few trials of each class of a session, score the rest of it.
+
+    Trials reach the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns
+    ``n_per_class`` and ``draw``; `plot_fewshot` draws it. The score is the paradigm's: give it ``scorer="accuracy"``
+    for accuracy, where two classes would have the area under the ROC curve.
+
+    Parameters
+    ----------
+    paradigm : moabb.paradigms.base.BaseParadigm
+        What to load and how to score.
+    datasets : moabb.datasets.base.BaseDataset or list of them
+        Recordings.
+    n_per_class, n_draws, others
+        The protocol, see `FewshotSplitter`. With ``others``, a pipeline that does not ask for ``X_target_labeled`` is
+        wrapped into `PooledTarget`, which trains it on other people's trials and one's own together.
+    random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
+        As in every MOABB evaluation. Results are kept by protocol: the suffix of the file is extended by it.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from moabb.paradigms import LeftRightImagery
+    >>> from skeeg import baseline
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> from skeeg.evaluations import FewshotEvaluation
+    >>> dataset = SimulatedMotorImagery(n_subjects=1, n_sessions=1, ch_names=("C3", "Cz", "C4"))
+    >>> paradigm = LeftRightImagery(scorer="accuracy")
+    >>> evaluation = FewshotEvaluation(paradigm, dataset, n_per_class=(5, 20), hdf5_path=mkdtemp())
+    >>> evaluation.process({"MDM": baseline("MDM")})["n_per_class"].tolist()
+    [5.0, 20.0]
+    """
+
+    _eval_type = "Fewshot"
+
+    def __init__(
+        self,
+        paradigm,
+        datasets,
+        n_per_class=(5, 10, 15, 20, 25, 30),
+        n_draws=None,
+        others=False,
+        random_state=None,
+        n_jobs=1,
+        overwrite=False,
+        error_score="raise",
+        suffix="",
+        hdf5_path=None,
+        return_epochs=False,
+        cache_config=None,
+    ):
+        protocol = ["n" + "-".join(map(str, np.atleast_1d(n_per_class)))]
+        protocol += ["with-others"] if others else []
+        protocol += [] if n_draws is None else [f"draws{n_draws}-{random_state}"]
+        self._needs_all_subjects = bool(others)
+        super().__init__(
+            paradigm,
+            datasets,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            overwrite=overwrite,
+            error_score=error_score,
+            suffix="_".join([suffix, *protocol] if suffix else protocol),
+            hdf5_path=hdf5_path,
+            return_epochs=return_epochs,
+            cache_config=cache_config,
+            cv_class=FewshotSplitter,  # it names the columns of the result table
+            cv_kwargs={"n_per_class": tuple(np.atleast_1d(n_per_class).tolist()), "n_draws": n_draws, "others": others},
+        )
+
+    def _create_splitter(self):
+        """Build the splitter of the protocol."""
+        return FewshotSplitter(**self.cv_kwargs, random_state=self.random_state)
+
+    def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
+        """Run all pipelines on all datasets.
+
+        Parameters
+        ----------
+        pipelines : dict of str to estimator
+            Any scikit-learn pipelines.
+        param_grid : dict or None
+            Grids to search, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
+        postprocess_pipeline : Pipeline or None
+            Fixed processing after the paradigm's.
+
+        Returns
+        -------
+        results : DataFrame
+            One row for each dataset, subject, session, pipeline, draw and number of trials.
+        """
+        if self.cv_kwargs["others"]:
+            pipelines = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
+        return super().process(pipelines, param_grid, postprocess_pipeline)
+
+    def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
+        """Evaluate on one dataset; MOABB calls it."""
+        yield from self._evaluate_parallel_dataset(
+            dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline
+        )
+
+    def is_valid(self, dataset):
+        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
+        return True
+
+
+def plot_fewshot(results, ax=None):
+    """Draw the score against the number of labelled trials of each class.
+
+    Parameters
+    ----------
+    results : DataFrame
+        What `FewshotEvaluation` gives.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None makes a figure.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        One line a pipeline, the mean over subjects; its band is the standard error over subjects.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skeeg.evaluations import plot_fewshot
+    >>> rows = [("MDM", s, n, 0.6 + 0.01 * n + 0.02 * s) for s in (1, 2) for n in (5, 10)]
+    >>> ax = plot_fewshot(pd.DataFrame(rows, columns=["pipeline", "subject", "n_per_class", "score"]))
+    >>> [line.get_label() for line in ax.get_lines()]
+    ['MDM']
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    table = results.astype({"n_per_class": float, "score": float})
+    scores = table.groupby(["pipeline", "n_per_class", "subject"], sort=False)["score"].mean()
+    for name in dict.fromkeys(table["pipeline"]):
+        by_size = scores.loc[name].groupby("n_per_class")
+        mean, error = by_size.mean(), by_size.sem().fillna(0.0)
+        (line,) = ax.plot(mean.index, mean, marker="o", markersize=4, label=name)
+        ax.fill_between(mean.index, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0)
+    if "n_classes" in table and table["n_classes"].nunique() == 1:
+        ax.axhline(1 / float(table["n_classes"].iloc[0]), color="0.6", linestyle=":", linewidth=1)
+    ax.set(xlabel="labelled trials of each class", ylabel="score", xticks=sorted(set(table["n_per_class"])))
+    ax.legend(frameon=False)
+    return ax
+
+
+def _sessions(metadata):
+    """Give the trials of each session of each subject, in order."""
+    keys = list(zip(metadata["subject"], metadata["session"], strict=True))
+    places = {}
+    for row, key in enumerate(keys):
+        places.setdefault(key, []).append(row)
+    return ((key, np.array(rows)) for key, rows in places.items())
+
+
+def _rank_in_class(y):
+    """Count, for each trial, the earlier ones of its class."""
+    rank = np.empty(len(y), dtype=int)
+    for label in np.unique(y):
+        rank[y == label] = np.arange((y == label).sum())
+    return rank
+
+
+def _check_room(subject, session, y, tested, sizes):
+    """Refuse a session of one class, or with too few trials of one."""
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2 or counts.min() < max(sizes) or not len(tested):
+        there = ", ".join(f"{count} of {label}" for label, count in zip(classes.tolist(), counts, strict=True))
+        raise ValueError(
+            f"n_per_class: session {session} of subject {subject} has {there}; two classes with {max(sizes)} trials "
+            "each to learn from, and others to score, are needed."
+        )
