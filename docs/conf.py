@@ -6,11 +6,13 @@ project = "skeeg"
 author = "The skeeg developers"
 copyright = "2026, the skeeg developers"
 release = version = skeeg.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_gallery.gen_gallery"]
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "sg_execution_times.rst"]
 html_theme = "furo"
 html_title = f"skeeg {version}"
-mathjax_path = ""  # formulas stay readable as TeX without a network
+# Each example is run, in about a minute; `-D plot_gallery=0` shows them without their pictures.
+sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples", "filename_pattern": "plot_"}

@@ -108,6 +108,6 @@ for color, name in zip(("C0", "C1", "C2"), pipelines, strict=True):
 ax.axhline(0.5, color="0.6", ls=":", lw=1)
 ax.set(xlabel="labelled trials of imagery", ylabel="accuracy", xticks=curves.columns, title=f"{recordings}: from executed")
 ax.spines[["top", "right"]].set_visible(False)
-ax.legend(frameon=False)
+fig.legend(loc="outside lower center", ncols=3, frameon=False)
 print(curves.groupby("pipeline").mean().round(3))
 plt.show()
