@@ -34,6 +34,14 @@ class Net(nn.Module):
         return self.final_layer(self.body(x))
 
 
+class NormlessNet(Net):
+    """Without statistics that are settled after the last epoch."""
+
+    def __init__(self, n_chans, n_times, n_outputs):
+        super().__init__(n_chans, n_times, n_outputs)
+        self.body[2] = nn.Identity()
+
+
 def data(n=40, n_chans=2, n_times=32, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, n_chans, n_times)).astype(np.float32)
@@ -162,7 +170,8 @@ def test_an_estimator_does_what_a_bare_loop_does_to_the_bit(network):
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(module(torch.from_numpy(X[rows])), torch.from_numpy(y[rows])).backward()
                 optimizer.step()
-    found, wanted = clf.module_.state_dict(), module.state_dict()
+    # buffers aside: statistics that so few updates leave half-way are settled
+    found, wanted = (dict(one.named_parameters()) for one in (clf.module_, module))
     assert found.keys() == wanted.keys()
     for name in wanted:
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-5, atol=1e-6)
@@ -191,7 +200,7 @@ def test_early_stopping_stops_and_keeps_the_best_weights():
     y = np.random.default_rng(1).permutation(y)  # nothing to learn: the validation loss soon rises
     seen = []
     settings = {"max_epochs": 60, "learning_rate": 0.05, "validation": "trial", "patience": 3}
-    clf = classifier(skorch_callbacks=[Spy(seen)], **settings).fit(X, y)
+    clf = classifier(NormlessNet, skorch_callbacks=[Spy(seen)], **settings).fit(X, y)
     losses = [row["valid_loss"] for row in clf.history_]
     assert clf.n_iter_ == len(losses) < 60
     assert clf.n_iter_ - 1 - int(np.argmin(losses)) == 3
@@ -451,3 +460,35 @@ def test_compiled_inference_predicts_the_same_from_folded_layers():
     np.testing.assert_allclose(copied.predict_proba(X), expected, atol=1e-5)
     again = clf.set_params(random_state=1).fit(X, y).predict_proba(X)
     assert np.abs(again - expected).max() > 1e-3
+
+
+def test_statistics_of_batch_norms_that_move_slowly_are_settled():
+    rng, y = np.random.default_rng(0), np.arange(48) % 2
+    X = rng.normal(size=(48, 3, 200)).astype(np.float32)
+    X[y == 1, 0] *= 4
+    slow = NetworkClassifier("EEGNet", max_epochs=12, batch_size=16, learning_rate=1e-2, random_state=0).fit(X, y)
+    assert slow.module_.get_submodule("bnorm_temporal").momentum == 0.01  # braindecode's; after 36 updates .7 are left
+    assert slow.score(X, y) > 0.9
+    seen = []
+    layer = slow.module_.get_submodule("bnorm_temporal")
+    hook = layer.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+    slow.set_params(kernels="plain").predict(X)
+    hook.remove()
+    if seen:  # fast kernels do not call the layer
+        mean = torch.cat(seen).mean(dim=(0, 2, 3))
+        torch.testing.assert_close(layer.running_mean, mean, atol=1e-3, rtol=1e-2)
+
+
+def test_batch_norms_that_are_frozen_or_settled_stay_as_they_are():
+    X, y = torch.randn(40, 3) + 2, torch.arange(40) % 2
+    module = nn.Sequential(nn.BatchNorm1d(3, momentum=0.5), nn.Linear(3, 2))
+    moved = nn.BatchNorm1d(3, momentum=0.5)
+    recipe = Recipe(max_epochs=10, batch_size=40, learning_rate=0.0, schedule=None)
+    train(module, X, y, recipe)
+    for _ in range(10):
+        moved(X)
+    torch.testing.assert_close(module[0].running_var, moved.running_var)
+    slow = nn.Sequential(nn.BatchNorm1d(3, momentum=0.01), nn.Linear(3, 2))
+    train(slow, X, y, recipe)
+    torch.testing.assert_close(slow[0].running_mean, X.mean(0))
+    assert slow[0].momentum == 0.01 and int(slow[0].num_batches_tracked) == 10

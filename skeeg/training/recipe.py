@@ -11,6 +11,7 @@ from skorch.helper import predefined_split
 
 from ..networks import guard
 from .net import Batches, ProgressBar, TrainingNet, Trials, ValidationAccuracy
+from .norms import count_norm_updates, settle_norms
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -199,7 +200,8 @@ def train(
 ):
     """Train a network; the only place where that happens.
 
-    Ctrl-C ends the training early and keeps the weights reached so far. Run it within `seeded`.
+    Ctrl-C ends the training early and keeps the weights reached so far. Statistics of batch normalisation that so few
+    updates have left half-way are estimated anew (`skeeg.training.norms`). Run it within `seeded`.
 
     Parameters
     ----------
@@ -244,8 +246,10 @@ def train(
     module.eval()  # parts that are not trained stay so
     trials = _as_trials(X, y)
     few, _ = trials.take(torch.arange(min(4, len(trials)), device=trials.device))
+    before = count_norm_updates(module)
     with guard(module, few):
         net.fit(trials)
+    settle_norms(net.module_, trials, recipe.batch_size, before)
     net.module_.to("cpu").eval()
     return net
 
