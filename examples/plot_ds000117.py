@@ -9,8 +9,8 @@ example does nothing::
     python plot_ds000117.py --folder ds000117/derivatives/meg_derivatives --store windows --model unet
 
 What differs from the published recipe: EOG, ECG and the unused channel are no EEG; recordings keep their places and are
-resampled behind a low-pass in place of averaging five samples; a window holds consecutive samples; every statistic comes
-from training subjects alone; positions of the sensors are kept. Training reads a batch at a time from the disk.
+resampled behind a low-pass in place of averaging five samples; a window holds consecutive samples; every statistic
+comes from training subjects alone; positions of the sensors are kept. Training reads a batch at a time from the disk.
 """
 
 import argparse

@@ -24,8 +24,8 @@ test = simulation.raw(run=9, n_trials=40)
 print(test)
 
 # %%
-# Ridge regression is a strong opponent: where sources are Gaussian, no map is better than a linear one. The minimum norm
-# learns nothing, it knows the places of the sensors.
+# Ridge regression is a strong opponent: where sources are Gaussian, no map is better than a linear one. The minimum
+# norm learns nothing, it knows the places of the sensors.
 
 for model in ("ridge", "minimum_norm"):
     virtual = EEGToMEG(model, window=1.0).fit_raw(training)

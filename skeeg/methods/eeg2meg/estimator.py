@@ -294,9 +294,10 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             coded = [View(source, part, code) for part in (rows, held)]
             self._learn_codes(coded[0])
             pairs = [view.then(self._standard) for view in coded]
-            self._fit_linear(*pairs)
+            sums = self._fit_linear(*pairs)
             if self.model in NETWORKS:
                 self._fit_residual(*pairs, in_memory=isinstance(source, Pairs))
+            self._refit_linear(sums)
         return self
 
     def _learn_scales(self, training, source):

@@ -35,13 +35,16 @@ class LinearAndNetwork:
 
     def _learn_codes(self, training):
         """Means and scales of what is modelled; a common scale where codes have a meaning together."""
+        if not self.positions and self.model != "wavelet_unet":  # signals, which have been standardised already
+            n_inputs, n_outputs = len(self.eeg_scale_), len(self.meg_scale_)
+            self.input_mean_, self.input_scale_ = np.zeros(n_inputs), np.ones(n_inputs)
+            self.output_mean_, self.output_scale_ = np.zeros(n_outputs), np.ones(n_outputs)
+            return
         self.input_mean_, scale, self.output_mean_, out = moments(training)
         self.input_scale_ = np.where(scale > 0, scale, 1.0)
         if self.positions:
             out = np.full_like(out, np.sqrt(np.mean(out**2)))
         self.output_scale_ = np.where(out > 0, out, 1.0)
-        if not self.positions and self.model != "wavelet_unet" and self.scale == "type":
-            self.output_scale_ = np.ones_like(out)
 
     def _standard(self, x, y):
         x = (x - self.input_mean_[:, None]) / self.input_scale_[:, None]
@@ -52,16 +55,21 @@ class LinearAndNetwork:
         return lagged(z, self.lags) if self._is_signal else z.reshape(len(z), -1, 1)
 
     def _fit_linear(self, training, held):
-        """Ridge regression; without a network after it, on the held-out windows too."""
+        """Ridge regression on the training windows; gives the covariances of both parts."""
         self.coef_ = self.alpha_ = None
         if self.model in NETWORKS and not self.linear_start:
-            return
+            return None
         sums = [Covariances(part, self._linear_inputs) for part in (training, held)]
         self.coef_, self.alpha_ = ridge(*sums, self.alpha)
-        if self.model == "ridge" and sums[1].n:
-            for name in ("n", "xx", "xy"):
-                setattr(sums[0], name, getattr(sums[0], name) + getattr(sums[1], name))
-            self.coef_, _ = ridge(*sums, self.alpha_)
+        return sums
+
+    def _refit_linear(self, sums):
+        """Repeat the ridge regression on all windows, once nothing is chosen by the held-out ones any more."""
+        if sums is None or not sums[1].n:
+            return
+        for name in ("n", "xx", "xy"):
+            setattr(sums[0], name, getattr(sums[0], name) + getattr(sums[1], name))
+        self.coef_, _ = ridge(*sums, self.alpha_)
 
     def _linear(self, z):
         if self.coef_ is None:

@@ -70,7 +70,7 @@ def leadfields(eeg, meg):
     gains = []
     for sensors in (eeg, meg):
         forward, _ = mne.make_forward_dipole(dipoles, sphere, build_info(sensors), verbose="error")
-        gains.append(forward["sol"]["data"])
+        gains.append(forward["sol"]["data"].astype(np.float64))
     return gains[0] - gains[0].mean(axis=0), gains[1]
 
 
