@@ -215,6 +215,9 @@ def test_a_run_of_something_else_is_refused(tmp_path):
     make_pretrainer(max_epochs=1).fit(X, y).save_checkpoint(tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match="run_file: .* is not the state of a run"):
         make_pretrainer(run_file=str(tmp_path / "weights.safetensors")).fit(X, y)
+    (tmp_path / "text").write_text("none of ours")
+    with pytest.raises(ValueError, match="run_file: .* is not the state of a run"):
+        make_pretrainer(run_file=str(tmp_path / "text")).fit(X, y)
 
 
 def test_without_a_seed_a_run_keeps_its_own(tmp_path):

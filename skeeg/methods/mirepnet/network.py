@@ -6,7 +6,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
-from .blocks import transformer
+from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
     "embedding.projection.0.weight": "embedding.projection.weight",
@@ -45,7 +45,7 @@ class Tokenizer(nn.Module):
         self.bn = nn.BatchNorm2d(n_filters)
         self.elu = nn.ELU()
         self.pool = nn.AvgPool2d((1, pool_length), stride=(1, pool_stride))
-        self.drop = nn.Dropout(drop_prob)
+        self.drop = Dropout(drop_prob)
         self.projection = nn.Conv2d(n_filters, embed_dim, (1, 1))
         # In the published state dict, and in no forward pass.
         self.chan_embed = nn.Embedding(n_chans, embed_dim)

@@ -125,12 +125,16 @@ class HybridLoss(nn.Module):
             The sum of both terms.
         """
         logits, tokens, guessed, masked = outputs
-        loss = 0.0 * logits.float().sum()  # a batch in which nothing counts can still be learned from: nothing
+        loss = logits.new_zeros(())
         if guessed is not None and self.rec_weight:
-            error = (guessed.float() - tokens.float()).square().sum(dim=-1)
-            loss = loss + self.rec_weight * (error[masked] if self.reconstruct == "masked" else error).mean()
-        if self.cls_weight and bool((y != UNLABELLED).any()):
-            loss = loss + self.cls_weight * F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED)
+            error, counts = self._errors(tokens, guessed, masked)
+            loss = loss + self.rec_weight * (error * counts).sum() / counts.sum()
+        if self.cls_weight:
+            n_labelled = (
+                (y != UNLABELLED).sum().clamp(min=1)
+            )  # nothing is read back from a GPU, which would wait for it
+            entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
+            loss = loss + self.cls_weight * entropy / n_labelled
         return loss
 
     def per_trial(self, outputs, y):
@@ -150,8 +154,7 @@ class HybridLoss(nn.Module):
         nothing = torch.full(y.shape, float("nan"), device=logits.device)
         error = nothing
         if guessed is not None:
-            square = (guessed.float() - tokens.float()).square().sum(dim=-1)
-            counts = masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+            square, counts = self._errors(tokens, guessed, masked)
             error = (square * counts).sum(dim=1) / counts.sum(dim=1)
         has_label = y != UNLABELLED
         entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
@@ -159,3 +162,8 @@ class HybridLoss(nn.Module):
         return torch.stack(
             [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)], dim=1
         )
+
+    def _errors(self, tokens, guessed, masked):
+        """Give the squared error of each token, and 1 for those that count."""
+        square = (guessed.float() - tokens.float()).square().sum(dim=-1)
+        return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)

@@ -6,7 +6,7 @@ import os
 import pathlib
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from skorch.callbacks import Callback
 
@@ -97,9 +97,12 @@ def read_run(path, key):
     """
     if path is None or not pathlib.Path(path).is_file():
         return None
-    with safe_open(path, framework="pt") as file:
-        header = (file.metadata() or {}).get(_HEADER)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
+    except SafetensorError as error:
+        raise ValueError(f"run_file: {path} is not the state of a run: {error}") from error
     if header is None:
         raise ValueError(f"run_file: {path} is not the state of a run.")
     run = Run(tensors, **json.loads(header))

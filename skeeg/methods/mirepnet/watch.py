@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import torch
 from skorch.callbacks import Callback
 
 _PARTS = ("rec_loss", "cls_loss", "acc")
@@ -29,22 +30,22 @@ class Watch(Callback):
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
         """Note one batch."""
         y = batch[1].to(y_pred[0].device)
-        self.parts[training].append(net.criterion_.per_trial([_detached(one) for one in y_pred], y).cpu().numpy())
+        self.parts[training].append(net.criterion_.per_trial([_detached(one) for one in y_pred], y))
         if training:
             self.n_trained += len(y)
             self.trained = time.perf_counter()
 
     def on_epoch_end(self, net, **kwargs):
         """Write the means into the history."""
+        self.parts = {training: torch.cat(parts).cpu().numpy() for training, parts in self.parts.items() if parts}
         net.history.record("trials_per_s", self.n_trained / max(self.trained - self.start, 1e-9))
         for training, name in ((True, "train"), (False, "valid")):
-            if self.parts[training]:
-                table = np.concatenate(self.parts[training])
-                for part, values in zip(_PARTS, table.T, strict=True):
+            if training in self.parts:
+                for part, values in zip(_PARTS, self.parts[training].T, strict=True):
                     if not np.isnan(values).all():
                         net.history.record(f"{name}_{part}", float(np.nanmean(values)))
-        if self.parts[False] and self.subjects is not None:
-            net.history.record("valid_by_subject", self._by_subject(np.concatenate(self.parts[False])))
+        if False in self.parts and self.subjects is not None:
+            net.history.record("valid_by_subject", self._by_subject(self.parts[False]))
 
     def _by_subject(self, table):
         """Mean of each part over the trials of each subject."""
