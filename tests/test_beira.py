@@ -107,6 +107,51 @@ def test_statistics_come_from_the_training_part_alone():
     np.testing.assert_allclose(per_channel.eeg_scale_, X.std(axis=(0, 2)), rtol=1e-5)
 
 
+def test_whitened_patterns_and_filters_are_those_of_the_eeg_as_it_came():
+    X, Y = data(1, 3000)
+    X = np.random.default_rng(5).normal(size=(4, 4)) @ X
+    regressor = BEIRARegressor(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
+    np.testing.assert_allclose(np.cov(regressor._standardise(X)[0].numpy()), np.eye(4), atol=1e-2)
+    expected = filtered_covariance_pattern(X[0], regressor.spatial_filters_[0], regressor.temporal_filters_[0])
+    np.testing.assert_allclose(
+        regressor.spatial_patterns_[0], expected, rtol=0.2, atol=0.05 * np.abs(expected).max(axis=1).min()
+    )
+    heard = regressor.module_.front_weights()[0][0].numpy() @ regressor._standardise(X)[0].numpy()
+    np.testing.assert_allclose(
+        regressor.spatial_filters_[0] @ (X[0] - X[0].mean(axis=1, keepdims=True)), heard, atol=1e-3
+    )
+
+
+def test_whitening_leaves_out_what_an_average_reference_empties():
+    X, Y = data(1, 3000)
+    X -= X.mean(axis=1, keepdims=True)
+    regressor = BEIRARegressor(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
+    assert np.linalg.matrix_rank(regressor.eeg_whitener_, tol=1e-6) == 3
+    assert np.isfinite(regressor.predict(X)).all()
+
+
+def test_the_best_of_several_starts_is_kept():
+    X, Y = data(1, 3000)
+    settings = TINY | {"max_epochs": 2, "validation_gap": 1.0, "window": 256}
+    regressor = BEIRARegressor(**settings, n_restarts=3).fit(X, Y)
+    assert len(set(regressor.restart_losses_)) == 3
+    kept = min(row["valid_loss"] for row in regressor.history_)
+    assert kept == pytest.approx(regressor.restart_losses_.min())
+
+
+def test_branches_that_do_not_help_are_silenced():
+    X, Y = data(1, 3000, n_regions=1)
+    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_branches": 4}
+    regressor = BEIRARegressor(**settings, prune=True).fit(X, Y)
+    silent = (regressor.module_.models[0].artur_block.low_pass.weight == 0).all(dim=(1, 2))
+    assert silent.any() and not silent.all()
+    np.testing.assert_array_equal(regressor.branch_importance_[0] < 1e-5, silent.numpy())
+    plain = BEIRARegressor(**settings).fit(X, Y)
+    held = X[..., 2550:], Y[..., 2550:]
+    errors = [np.mean((one.predict(held[0]) - held[1]) ** 2) for one in (regressor, plain)]
+    assert errors[0] < errors[1] + 0.02  # the validation weighs samples where its windows overlap twice
+
+
 def test_many_trials_are_held_out_whole_and_long_recordings_by_their_end():
     regressor = BEIRARegressor(validation_size=0.2, validation_gap=2.0)
     regressor.sfreq_in_, regressor.target_shape_ = 100.0, (2, 150)
@@ -238,6 +283,9 @@ def test_envelopes_are_the_transform():
         ({}, {"normalize": "trial"}, "normalize: got 'trial'"),
         ({}, {"loss": "r2"}, "loss: got 'r2'"),
         ({}, {"batch_size": 0}, "batch_size: got 0"),
+        ({}, {"n_restarts": 0}, "n_restarts: got 0"),
+        ({}, {"n_restarts": 2, "validation": None}, "n_restarts and prune choose by the validation loss"),
+        ({}, {"prune": True, "network": "lstm"}, "prune: the network 'lstm'"),
     ],
 )
 def test_bad_input_is_named(changes, parameters, message):

@@ -145,8 +145,7 @@ def volume_onsets(raw, description="mri"):
     if not chosen.any():
         known = ", ".join(map(repr, sorted(set(annotations.description))[:8])) or "none at all"
         raise ValueError(f"description: no annotation is called {description!r}; there are: {known}.")
-    started = raw.first_time if annotations.orig_time is not None or raw.info["meas_date"] is not None else 0.0
-    return np.sort(annotations.onset[chosen]) - started
+    return np.sort(annotations.onset[chosen]) - raw.first_time  # which MNE adds, whether it knows the date or not
 
 
 def match_volumes(onsets, bold):

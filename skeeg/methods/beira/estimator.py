@@ -5,22 +5,23 @@ import math
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
 
 from ...base import draw_seed
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.recipe import resolve_device, seeded
-from .losses import make_loss, pearson
+from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
-from .patterns import branch_importance, branch_patterns, cross_spectrum
+from .patterns import branch_importance, branch_patterns, cross_spectrum, moments, whitener
+from .pruning import check_choices, prune_branches
 from .recordings import RecordingRegressor
 from .windows import Windows, divide_time, divide_trials, mirror
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
 _CONVOLUTIONAL = ("channels", "kernel_sizes", "strides", "decoder_reduce", "rectifier", "unmixing_norm_affine")
 _FRONT = ("n_branches", "filter_length", "envelope_length", "drop_prob")
+NORMALISATIONS = ("global", "channel", "whiten")
 _WINDOW = 2048  # samples of a published training window
 _LSTM_STEP = 32  # samples that the many-to-one network pools
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
@@ -52,8 +53,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         Windows drawn at random for each epoch.
     loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
         See `skeeg.methods.beira.losses.make_loss`.
-    normalize : {"global", "channel"}
-        Divide the EEG by one standard deviation, as published, or standardise each channel.
+    normalize : {"global", "channel", "whiten"}
+        Divide the EEG by one standard deviation, as published; standardise each channel; or also make the channels
+        uncorrelated (`skeeg.methods.beira.patterns.whitener`), which lets weak rhythms be learnt beside strong
+        artefacts. Filters and patterns are given for the EEG as it came in all three.
     max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`. With a validation the best weights are kept.
     validation : {"block", None}
@@ -78,6 +81,12 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         Whether to show a progress bar.
     skorch_callbacks : list of skorch callbacks or None
         Progress, checkpoints, ...
+    n_restarts : int
+        Trainings from other starting weights, of which that of least validation loss is kept; some may never leave a
+        constant output.
+    prune : bool
+        Silence branches after training where the validation loss does not rise by it, see
+        `skeeg.methods.beira.pruning.prune_branches`. Their importance is then zero.
 
     Attributes
     ----------
@@ -91,9 +100,13 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     freqs_ : ndarray, shape (n_freqs,)
         Hertz.
     branch_importance_ : ndarray, shape (n_regions, n_branches)
-        Mean of ``|gradient x envelope|`` over training data.
+        How far the output moves, in standard deviations of the target, when a branch is held at its mean.
+    restart_losses_ : ndarray, shape (n_restarts,)
+        Validation loss of each training.
     eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
         What the EEG is centred on and divided by.
+    eeg_whitener_ : ndarray, shape (n_channels, n_channels), or None
+        What it is multiplied by instead of being divided, with ``normalize="whiten"``.
     target_mean_, target_scale_ : ndarray, shape (n_regions,)
         Mean and standard deviation of the training targets.
     region_names_ : tuple of str
@@ -160,6 +173,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         random_state=None,
         verbose=0,
         skorch_callbacks=None,
+        n_restarts=1,
+        prune=False,
     ):
         self.network = network
         self.n_branches = n_branches
@@ -195,6 +210,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
+        self.n_restarts = n_restarts
+        self.prune = prune
 
     def fit(self, X, y):
         """Train on windows drawn from recordings, or on trials with one value each.
@@ -221,8 +238,9 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._learn_statistics(training)
             training, held = self._tensors(training), self._tensors(held)
             data, watched = self._cut(training, held)
-            self._start(eeg[0])
-            self._train_on(data, watched)
+            self._train_best(eeg[0], data, watched)
+            if self.prune:
+                prune_branches(self.module_, self._criterion(), self._examples(training), watched)
             self._read_weights(training)
         return self
 
@@ -302,21 +320,26 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _learn_statistics(self, training):
         """Mean and scale of EEG and targets, of the training part only."""
-        if self.normalize not in ("global", "channel"):
-            raise ValueError(f"normalize: got {self.normalize!r}, expected 'global' or 'channel'.")
-        mean, scale = _moments([eeg for eeg, _ in training])
+        if self.normalize not in NORMALISATIONS:
+            options = ", ".join(map(repr, NORMALISATIONS))
+            raise ValueError(f"normalize: got {self.normalize!r}, expected one of {options}.")
+        mean, scale = moments([eeg for eeg, _ in training])
         if self.normalize == "global":
             level = np.sqrt(np.mean(scale**2) + np.var(mean))  # spread over all channels and times
             mean, scale = np.zeros_like(mean), np.full_like(scale, level)
         self.eeg_mean_, self.eeg_scale_ = mean, np.where(scale > 0, scale, 1.0)
-        mean, scale = _moments([target for _, target in training])
+        self.eeg_whitener_ = None
+        if self.normalize == "whiten":
+            self.eeg_whitener_ = whitener([eeg for eeg, _ in training], mean)
+        mean, scale = moments([target for _, target in training])
         self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
 
     def _standardise(self, X):
         """EEG as the network takes it, as a tensor."""
         dtype = np.float64 if self._dtype() == torch.float64 else np.float32
         mean, scale = (part.astype(dtype)[:, None] for part in (self.eeg_mean_, self.eeg_scale_))
-        return torch.from_numpy((np.asarray(X, dtype=dtype) - mean) / scale)
+        X = np.asarray(X, dtype=dtype) - mean
+        return torch.from_numpy(X / scale if self.eeg_whitener_ is None else self.eeg_whitener_.astype(dtype) @ X)
 
     def _tensors(self, pairs):
         """Standardised EEG and targets as pairs of tensors."""
@@ -376,6 +399,24 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         spec = dict(self.network_spec_)
         return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).to(self._dtype()).eval()
 
+    def _train_best(self, X, data, watched):
+        """Train from several starts and keep the network of least validation loss."""
+        check_choices(self.n_restarts, self.prune, self.network, watched)
+        fitted, losses = [], []
+        for _ in range(self.n_restarts):
+            self._start(X)
+            self._train_on(data, watched)
+            fitted.append((self.module_, self.net_, self.history_))
+            losses.append(self._watched_loss())
+        self.module_, self.net_, self.history_ = fitted[int(np.argmin(losses))]
+        self.restart_losses_ = np.array(losses)
+        self.n_iter_ = max(len(self.history_), 1)
+
+    def _watched_loss(self):
+        """Tell the validation loss of the weights that were kept."""
+        losses = [row["valid_loss"] for row in self.history_ if np.isfinite(row.get("valid_loss", np.nan))]
+        return float(losses[-1] if self.patience is None else min(losses)) if losses else np.inf
+
     def _train_on(self, data, watched):
         """Train ``module_``; fills ``net_`` and the history."""
         own = [] if watched is None else [ValidationCorrelation()]
@@ -391,7 +432,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             verbose=self.verbose,
         )
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
-        self.n_iter_ = max(len(self.history_), 1)
 
     def _read_weights(self, training):
         """Read filters, patterns and importance of the branches."""
@@ -401,8 +441,9 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         density, self.freqs_ = cross_spectrum(recordings, rate, n_fft)
         spatial, temporal = (part.numpy().astype(np.float64) for part in self.module_.front_weights())
         patterns, self.frequency_patterns_ = branch_patterns(density, self.freqs_, spatial, temporal, rate)
-        self.spatial_filters_, self.temporal_filters_ = spatial / self.eeg_scale_, temporal
-        self.spatial_patterns_ = patterns * self.eeg_scale_
+        standardiser = np.diag(1 / self.eeg_scale_) if self.eeg_whitener_ is None else self.eeg_whitener_
+        self.spatial_filters_, self.temporal_filters_ = spatial @ standardiser, temporal
+        self.spatial_patterns_ = patterns @ np.linalg.pinv(standardiser).T
         self.branch_importance_ = branch_importance(self.module_, self._examples(training))
 
     def _examples(self, training):
@@ -452,34 +493,5 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             module.to("cpu")
 
 
-class ValidationCorrelation(Callback):
-    """Mean correlation over validation windows and regions, written into the history as ``valid_r``."""
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Start summing."""
-        self.total = self.count = 0
-
-    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
-        """Add one validation batch; single values have no correlation."""
-        if not training and batch[1].ndim == 3:
-            r = pearson(y_pred.float()[..., : batch[1].shape[-1]], batch[1].to(y_pred.device))
-            self.total, self.count = self.total + float(r.sum()), self.count + r.numel()
-
-    def on_epoch_end(self, net, **kwargs):
-        """Write the mean into the history."""
-        if self.count:
-            net.history.record("valid_r", self.total / self.count)
-
-
 def _call(module, batch):
     return module(batch)
-
-
-def _moments(arrays):
-    """Mean and standard deviation of each channel or region over arrays (n_trials, n_channels, ...)."""
-    axes = tuple(axis for axis in range(arrays[0].ndim) if axis != 1)
-    count = sum(array.size // array.shape[1] for array in arrays)
-    mean = sum(array.sum(axis=axes, dtype=np.float64) for array in arrays) / count
-    shape = tuple(-1 if axis == 1 else 1 for axis in range(arrays[0].ndim))
-    squares = sum(np.square(array - mean.reshape(shape), dtype=np.float64).sum(axis=axes) for array in arrays)
-    return mean, np.sqrt(squares / count)

@@ -98,7 +98,10 @@ def _joint_norm(norms, x):
     weight, bias = (
         torch.cat([getattr(norm, name) for norm in norms]) if first.affine else None for name in ("weight", "bias")
     )
-    x = F.batch_norm(x, mean, variance, weight, bias, first.training, first.momentum, first.eps)
+    momentum = first.momentum
+    if momentum is None:  # running statistics are plain means over all batches so far
+        momentum = 1 / (int(first.num_batches_tracked) + 1)
+    x = F.batch_norm(x, mean, variance, weight, bias, first.training, momentum, first.eps)
     if first.training:
         size = first.num_features
         with torch.no_grad():

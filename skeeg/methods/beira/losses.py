@@ -1,6 +1,7 @@
 """Losses between predicted and measured BOLD: squared error, correlation, distance of covariances, or a mixture."""
 
 import torch
+from skorch.callbacks import Callback
 
 NAMED = {
     "mse": (1.0, 0.0, 0.0),
@@ -154,3 +155,22 @@ def make_loss(loss, sample=-1):
         names = ", ".join(map(repr, NAMED))
         raise ValueError(f"loss: got {loss!r}, expected {names}, or three weights of which one is positive.")
     return BOLDLoss(*weights, sample)
+
+
+class ValidationCorrelation(Callback):
+    """Mean correlation over validation windows and regions, written into the history as ``valid_r``."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start summing."""
+        self.total = self.count = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Add one validation batch; single values have no correlation."""
+        if not training and batch[1].ndim == 3:
+            r = pearson(y_pred.float()[..., : batch[1].shape[-1]], batch[1].to(y_pred.device))
+            self.total, self.count = self.total + float(r.sum()), self.count + r.numel()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the mean into the history."""
+        if self.count:
+            net.history.record("valid_r", self.total / self.count)

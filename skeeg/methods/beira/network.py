@@ -254,13 +254,17 @@ class BEIRA(EEGModuleMixin, nn.Module):
         """Last layers, one for each region."""
         return nn.ModuleList(model.conv1x1_one for model in self.models)
 
+    def front_ends(self):
+        """List the front ends, one for each region."""
+        return [model.artur_block for model in self.models]
+
     def envelopes(self, x):
         """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
-        return joint_front_end([model.artur_block for model in self.models], x)
+        return joint_front_end(self.front_ends(), x)
 
     def front_weights(self):
         """Spatial and temporal filters, (n_regions, n_branches, n_chans) and (n_regions, n_branches, filter_length)."""
-        return front_weights([model.artur_block for model in self.models])
+        return front_weights(self.front_ends())
 
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
@@ -336,13 +340,17 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
         """Last layer."""
         return self.conv1x1_one
 
+    def front_ends(self):
+        """List the one front end."""
+        return [self.artur_block]
+
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
-        return joint_front_end([self.artur_block], x)
+        return joint_front_end(self.front_ends(), x)
 
     def front_weights(self):
         """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
-        return front_weights([self.artur_block])
+        return front_weights(self.front_ends())
 
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""

@@ -56,6 +56,69 @@ def cross_spectrum(recordings, sfreq, n_fft):
     return density, np.fft.rfftfreq(n_fft, 1 / sfreq)
 
 
+def moments(arrays):
+    """Mean and standard deviation of each channel over arrays.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray, shape (n_trials, n_channels, ...)
+        Signals.
+
+    Returns
+    -------
+    mean, scale : ndarray, shape (n_channels,)
+        In float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import moments
+    >>> [part.tolist() for part in moments([np.array([[[1.0, 3.0]]])])]
+    [[2.0], [1.0]]
+    """
+    axes = tuple(axis for axis in range(arrays[0].ndim) if axis != 1)
+    count = sum(array.size // array.shape[1] for array in arrays)
+    mean = sum(array.sum(axis=axes, dtype=np.float64) for array in arrays) / count
+    shape = tuple(-1 if axis == 1 else 1 for axis in range(arrays[0].ndim))
+    squares = sum(np.square(array - mean.reshape(shape), dtype=np.float64).sum(axis=axes) for array in arrays)
+    return mean, np.sqrt(squares / count)
+
+
+def whitener(arrays, mean, least=1e-6):
+    """Symmetric matrix that makes channels uncorrelated with unit variance.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray, shape (n_trials, n_channels, n_times)
+        EEG.
+    mean : ndarray, shape (n_channels,)
+        Mean of each channel.
+    least : float
+        Directions whose variance is less than this share of the largest are set to zero: an average reference leaves
+        one that holds nothing but rounding.
+
+    Returns
+    -------
+    matrix : ndarray, shape (n_channels, n_channels)
+        ``C ** -0.5`` of the covariance C.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.patterns import whitener
+    >>> x = np.random.default_rng(0).normal(size=(1, 3, 900)) * np.array([[1.0], [10.0], [100.0]])
+    >>> np.cov(whitener([x], x.mean(axis=(0, 2))) @ x[0], bias=True).round(6).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    total, count = 0.0, 0
+    for array in arrays:
+        for trial in np.asarray(array):
+            total, count = total + (trial @ trial.T).astype(np.float64), count + trial.shape[1]
+    values, vectors = np.linalg.eigh(total / count - np.outer(mean, mean))
+    kept = values > least * values[-1]
+    return (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+
+
 def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     """Spatial and frequency patterns of all branches.
 
@@ -191,8 +254,50 @@ def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
     return amplitude[:, nearest] * response
 
 
-def branch_importance(module, windows, n_targets=8):
-    """How much each branch drives the output: mean of ``|gradient x envelope|``.
+def branch_importance(module, windows):
+    """How much each branch drives the output: how far the output moves when the branch says nothing.
+
+    The envelope of one branch at a time is held at its mean over the window. A branch that is silent, or loud but
+    steady, then counts for nothing, which a gradient times an envelope (`gradient_importance`) does not give.
+
+    Parameters
+    ----------
+    module : BEIRA, SharedBEIRA or BEIRAManyToOne
+        Trained network, in evaluation mode.
+    windows : Tensor, shape (n_windows, n_chans, n_times)
+        Data as the network takes them.
+
+    Returns
+    -------
+    importance : ndarray, shape (n_regions, n_branches)
+        Root mean square of the difference of the outputs. One row a region, also where the regions share one front end.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRA
+    >>> from skeeg.methods.beira.patterns import branch_importance
+    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
+    >>> branch_importance(network, torch.randn(2, 4, 64)).shape
+    (2, 3)
+    """
+    import torch
+
+    squares = 0.0
+    with torch.inference_mode():
+        for window in windows.split(1):
+            envelopes = module.envelopes(window)
+            full, moved = module.decode(envelopes), []
+            for branch in range(envelopes.shape[2]):
+                held = envelopes.clone()
+                held[:, :, branch] = held[:, :, branch].mean(-1, keepdim=True)
+                moved.append((module.decode(held) - full).double().square().reshape(full.shape[1], -1).mean(-1))
+            squares = squares + torch.stack(moved, dim=-1)
+    return (squares / len(windows)).sqrt().numpy()
+
+
+def gradient_importance(module, windows, n_targets=8):
+    """Mean of ``|gradient x envelope|``, by which the published notebooks rank branches; see `branch_importance`.
 
     Parameters
     ----------
@@ -212,9 +317,9 @@ def branch_importance(module, windows, n_targets=8):
     --------
     >>> import torch
     >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.patterns import branch_importance
+    >>> from skeeg.methods.beira.patterns import gradient_importance
     >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> branch_importance(network, torch.randn(2, 4, 64)).shape
+    >>> gradient_importance(network, torch.randn(2, 4, 64)).shape
     (2, 3)
     """
     import torch
