@@ -6,6 +6,15 @@ from .estimator import BEIRARegressor
 from .evaluation import BlockedSplit, NullScores, null_scores, region_correlations, surrogate
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
+from .plots import (
+    plot_branches,
+    plot_frequency_patterns,
+    plot_region_scores,
+    plot_spatial_patterns,
+    plot_traces,
+    top_branches,
+)
+from .readers import EEGfMRI, read_cwl, read_noddi, region_signals
 from .simulation import SimulatedBOLD, simulate_bold
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "BandPowerPLS",
     "BandPowerRidge",
     "BlockedSplit",
+    "EEGfMRI",
     "NullScores",
     "RankOneRidge",
     "SharedBEIRA",
@@ -24,8 +34,17 @@ __all__ = [
     "cut_volumes",
     "match_volumes",
     "null_scores",
+    "plot_branches",
+    "plot_frequency_patterns",
+    "plot_region_scores",
+    "plot_spatial_patterns",
+    "plot_traces",
+    "read_cwl",
+    "read_noddi",
     "region_correlations",
+    "region_signals",
     "simulate_bold",
     "surrogate",
+    "top_branches",
     "volume_onsets",
 ]

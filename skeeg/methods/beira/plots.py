@@ -1,0 +1,339 @@
+"""Pictures of what BEIRA predicts and of what its branches are tuned to, for any number of regions."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .evaluation import region_correlations
+
+_SIDES = ("Left", "Right")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+
+
+def top_branches(estimator, n_branches=3):
+    """Branches of each region in the order of their importance.
+
+    Parameters
+    ----------
+    estimator : BEIRARegressor, BOLDAligner or Pipeline
+        Fitted; of the last two the `BEIRARegressor` within.
+    n_branches : int
+        How many; fewer where the network has not so many.
+
+    Returns
+    -------
+    branches : ndarray of int, shape (n_regions, n_branches)
+        The most important first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira import BEIRARegressor
+    >>> from skeeg.methods.beira.plots import top_branches
+    >>> beira = BEIRARegressor()
+    >>> beira.spatial_patterns_, beira.branch_importance_ = np.ones((1, 3, 4)), np.array([[0.1, 0.7, 0.2]])
+    >>> top_branches(beira, 2).tolist()
+    [[1, 2]]
+    """
+    importance = _find(estimator).branch_importance_
+    return np.argsort(-importance, axis=1, kind="stable")[:, :n_branches]
+
+
+def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
+    """Measured and predicted BOLD of each region over time.
+
+    Parameters
+    ----------
+    measured, predicted : array-like, shape (n_trials, n_regions, n_times), or list of (n_regions, n_times)
+        Signals; trials and recordings are drawn one after the other.
+    sfreq : float
+        Samples, or volumes, a second.
+    region_names : sequence of str or None
+        Names. Regions that differ only in ``Left`` and ``Right`` stand side by side.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One panel a region, with its correlation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.plots import plot_traces
+    >>> Y = np.random.default_rng(0).normal(size=(1, 3, 50))
+    >>> len(plot_traces(Y, Y, 0.5).axes)
+    3
+    """
+    correlations = region_correlations(measured, predicted)
+    measured, predicted = (np.concatenate(list(Y), axis=-1) for Y in (measured, predicted))
+    names = _names(region_names, len(measured))
+    rows = _pairs(names) or [(region,) for region in range(len(names))]
+    n_columns = max(map(len, rows))
+    figure, axes = _grid(len(rows), n_columns, 4.6 * n_columns + 1, 1.5, sharex=True)
+    seconds = np.arange(measured.shape[-1]) / sfreq
+    for line, row in zip(axes, rows, strict=True):
+        for axis, region in zip(line, row, strict=False):
+            for signals, label, style in ((measured, "measured", "0.6"), (predicted, "predicted", _COLOURS[0])):
+                axis.plot(seconds, _standard(signals[region]), color=style, lw=1.4, label=label)
+            axis.set_title(f"{names[region]}, r = {correlations[region]:.2f}", fontsize="medium", loc="left")
+            axis.spines[["top", "right"]].set_visible(False)
+        for axis in line[len(row) :]:
+            axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("time (s)")
+    figure.supylabel("BOLD (standard deviations)", fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, frameon=False, loc="outside upper right")
+    return figure
+
+
+def plot_region_scores(scores, region_names=None, null=None):
+    """Correlation of each region as bars.
+
+    Parameters
+    ----------
+    scores : array-like, shape (n_regions,), or NullScores
+        Correlations; of a `NullScores` also the level that 95 % of its surrogates stay below.
+    region_names : sequence of str or None
+        Names. Where all come as ``Left`` and ``Right``, both bars of a structure stand together.
+    null : array-like, shape (n_regions,), or None
+        Level to mark on each bar, such as a quantile of null scores.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        Bars, with the mean in the title.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira.plots import plot_region_scores
+    >>> plot_region_scores([0.4, 0.5], ["Left Caudate", "Right Caudate"]).axes[0].get_title(loc="left")
+    'mean r = 0.45'
+    """
+    if hasattr(scores, "scores_per_region"):
+        null = np.quantile(scores.scores_per_region, 0.95, axis=0) if null is None else null
+        scores = scores.score_per_region
+    scores = np.asarray(scores, dtype=float)
+    names = _names(region_names, len(scores))
+    pairs = _pairs(names)
+    rows = pairs or [(region,) for region in range(len(names))]
+    figure, axes = _grid(1, 1, max(3.0, 0.8 * len(rows) + 1.6), 3.2)
+    axis, width = axes[0, 0], 0.8 / len(rows[0])
+    for side in range(len(rows[0])):
+        members = [row[side] for row in rows]
+        places = np.arange(len(rows)) + (side - (len(rows[0]) - 1) / 2) * width
+        axis.bar(places, scores[members], 0.9 * width, color=_COLOURS[side], label=_SIDES[side] if pairs else None)
+        if null is not None:
+            axis.hlines(np.asarray(null)[members], places - 0.45 * width, places + 0.45 * width, color="k", ls=":")
+    labels = [names[row[0]].removeprefix("Left ") if pairs else names[row[0]] for row in rows]
+    turned = {"rotation": 30, "ha": "right"} if len(rows) > 4 else {}
+    axis.set_xticks(range(len(rows)), labels, **turned)
+    axis.set_ylim(min(-0.2, 1.1 * scores.min()), 1)
+    axis.axhline(0, color="0.3", lw=0.8)
+    axis.set_ylabel("correlation r")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(f"mean r = {scores.mean():.2f}", loc="left")
+    if pairs:
+        axis.legend(frameon=False, ncols=2, loc="upper right")
+    return figure
+
+
+def plot_spatial_patterns(estimator, n_branches=3, info=None):
+    """Topographies that the most important branches of each region are tuned to.
+
+    Parameters
+    ----------
+    estimator : BEIRARegressor, BOLDAligner or Pipeline
+        Fitted on EEG with electrode names.
+    n_branches : int
+        Branches of each region, the most important on the left.
+    info : mne.Info or None
+        Positions of the electrodes, in the order of the data; None takes the names of the data at their places in MNE's
+        ``standard_1005``.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One row a region. A topography is scaled to its largest value, which is made positive: scale and sign of a
+        branch mean nothing.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
+    >>> from skeeg.methods.beira.plots import plot_spatial_patterns
+    >>> simulated = simulate_bold(duration=60, random_state=0)
+    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> len(plot_spatial_patterns(beira.fit(simulated.eeg, simulated.bold)).axes)
+    2
+    """
+    beira, branches = _find(estimator), top_branches(estimator, n_branches)
+    info = _positions(beira) if info is None else info
+    figure, axes = _grid(*branches.shape, 1.9 * branches.shape[1] + 0.6, 1.9)
+    for region, row in enumerate(branches):
+        for axis, branch in zip(axes[region], row, strict=True):
+            _draw_topography(axis, _of_region(beira.spatial_patterns_, region)[branch], info)
+            axis.set_title(f"branch {branch}", fontsize="medium")
+        axes[region, 0].set_ylabel(beira.region_names_[region])
+    return figure
+
+
+def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
+    """Rhythms that the most important branches of each region are tuned to.
+
+    Parameters
+    ----------
+    estimator : BEIRARegressor, BOLDAligner or Pipeline
+        Fitted.
+    n_branches : int
+        Branches of each region: those that `plot_spatial_patterns` draws.
+    fmax : float or None
+        Highest frequency in hertz; None draws all.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One panel a region; each curve is scaled to its largest value.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
+    >>> from skeeg.methods.beira.plots import plot_frequency_patterns
+    >>> simulated = simulate_bold(duration=60, random_state=0)
+    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> figure = plot_frequency_patterns(beira.fit(simulated.eeg, simulated.bold), fmax=40)
+    >>> len(figure.axes[0].lines)
+    2
+    """
+    beira, branches = _find(estimator), top_branches(estimator, n_branches)
+    n_columns = min(len(branches), 2)
+    figure, axes = _grid(-(-len(branches) // n_columns), n_columns, 4.2 * n_columns, 2.1, sharex=True)
+    for region, axis in enumerate(axes.flat):
+        axis.set_visible(region < len(branches))
+        if region < len(branches):
+            _draw_spectra(axis, beira, region, branches[region], fmax)
+            axis.set_title(beira.region_names_[region], fontsize="medium", loc="left")
+    return figure
+
+
+def plot_branches(estimator, n_branches=3, fmax=None, info=None):
+    """Topographies and rhythms of the same branches, region by region.
+
+    Parameters
+    ----------
+    estimator : BEIRARegressor, BOLDAligner or Pipeline
+        Fitted on EEG with electrode names.
+    n_branches : int
+        Branches of each region, the most important on the left.
+    fmax : float or None
+        Highest frequency in hertz; None draws all.
+    info : mne.Info or None
+        As in `plot_spatial_patterns`.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One row a region: its topographies, framed in the colours of the curves beside them.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
+    >>> from skeeg.methods.beira.plots import plot_branches
+    >>> simulated = simulate_bold(duration=60, random_state=0)
+    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> len(plot_branches(beira.fit(simulated.eeg, simulated.bold)).axes)
+    3
+    """
+    beira, branches = _find(estimator), top_branches(estimator, n_branches)
+    info = _positions(beira) if info is None else info
+    n = branches.shape[1]
+    figure, axes = _grid(len(branches), n + 1, 1.7 * n + 4.2, 1.9, width_ratios=[1] * n + [2.4])
+    for region, row in enumerate(branches):
+        share = beira.branch_importance_[region] / max(beira.branch_importance_[region].sum(), 1e-12)
+        for place, branch in enumerate(row):
+            _draw_topography(axes[region, place], _of_region(beira.spatial_patterns_, region)[branch], info)
+            label = f"branch {branch}, {100 * share[branch]:.0f} %"
+            axes[region, place].set_title(label, fontsize="small", color=_COLOURS[place % len(_COLOURS)])
+        axes[region, 0].set_ylabel(beira.region_names_[region])
+        _draw_spectra(axes[region, -1], beira, region, row, fmax, legend=False)
+    return figure
+
+
+def _find(estimator):
+    """Find the fitted BEIRARegressor in what may hold it."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "regressor_"):
+            estimator = estimator.regressor_
+        else:
+            check_is_fitted(estimator, "spatial_patterns_")
+            return estimator
+
+
+def _of_region(patterns, region):
+    """Patterns of a region; regions that share one front end share them."""
+    return patterns[min(region, len(patterns) - 1)]
+
+
+def _positions(beira):
+    """Electrode positions in the order of the data."""
+    import mne
+
+    if beira.ch_names_in_ is None:
+        raise ValueError("info: the EEG had no electrode names at fit, so positions are needed to draw a head.")
+    info = mne.create_info(list(beira.ch_names_in_), 100.0, "eeg")
+    try:
+        return info.set_montage("standard_1005", match_case=False)
+    except ValueError as error:
+        raise ValueError(f"info: not all electrodes are in standard_1005, give their positions. {error}") from error
+
+
+def _draw_topography(axis, pattern, info):
+    import mne
+
+    pattern = pattern / max(np.abs(pattern).max(), 1e-300) * np.sign(pattern[np.abs(pattern).argmax()] or 1)
+    mne.viz.plot_topomap(
+        pattern, info, axes=axis, show=False, cmap="RdBu_r", vlim=(-1, 1), contours=4, extrapolate="head", sensors="k."
+    )
+
+
+def _draw_spectra(axis, beira, region, branches, fmax, legend=True):
+    shown = beira.freqs_ <= (beira.freqs_[-1] if fmax is None else fmax)
+    for place, branch in enumerate(branches):
+        curve = _of_region(beira.frequency_patterns_, region)[branch][shown]
+        colour = _COLOURS[place % len(_COLOURS)]
+        axis.plot(beira.freqs_[shown], curve / max(curve.max(), 1e-300), color=colour, label=f"branch {branch}")
+    axis.set(xlabel="frequency (Hz)", ylabel="pattern", ylim=(0, 1.05), yticks=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axis.legend(frameon=False, fontsize="small")
+
+
+def _grid(n_rows, n_columns, width, height, **options):
+    """Figure without pyplot's global state, with axes (n_rows, n_columns)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height * n_rows + 0.5), layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
+
+
+def _names(region_names, n_regions):
+    names = tuple(region_names or (f"region {i + 1}" for i in range(n_regions)))
+    if len(names) != n_regions:
+        raise ValueError(f"region_names: got {len(names)} names for {n_regions} regions.")
+    return names
+
+
+def _pairs(names):
+    """Regions (left, right) of each structure, or None where not all come in pairs."""
+    places = {name: region for region, name in enumerate(names)}
+    left = [name for name in names if name.startswith("Left ")]
+    pairs = [(places[name], places.get("Right" + name.removeprefix("Left"))) for name in left]
+    complete = len(pairs) * 2 == len(names) and all(right is not None for _, right in pairs)
+    return pairs if complete and pairs else None
+
+
+def _standard(signal):
+    return (signal - signal.mean()) / max(signal.std(), 1e-300)
