@@ -1,0 +1,121 @@
+"""
+From EEG to the blood-oxygen signal of deep structures
+======================================================
+
+BEIRA predicts the BOLD signal of each region from scalp EEG, and its weights can be read: which electrodes and which
+rhythm drive the region. Here both are known, because the recording is simulated: a region follows the amplitude of one
+cortical rhythm, among unrelated rhythms, background activity, blinks and movements.
+
+With the recordings of van der Meer et al. (2016) at hand, the same is done on them, as published but for an honest
+test::
+
+    python plot_eeg_to_bold.py --cwl FOLDER --subject trio1 --epochs 1500
+"""
+
+# %%
+# What to run
+# -----------
+
+import argparse
+
+from skeeg.methods.beira import BandPowerRidge, BEIRARegressor, BOLDAligner, null_scores, simulate_bold
+from skeeg.methods.beira.plots import (
+    plot_branches,
+    plot_frequency_patterns,
+    plot_region_scores,
+    plot_spatial_patterns,
+    plot_traces,
+)
+from skeeg.methods.beira.readers import read_cwl
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--cwl", metavar="FOLDER", help="folder with the subjects' folders, instead of the simulation")
+parser.add_argument("--subject", default="trio1")
+parser.add_argument("--epochs", type=int, default=1500)
+parser.add_argument("--save", metavar="FOLDER", help="where to write the figures")
+arguments = parser.parse_args()
+
+# %%
+# Data: a beginning to train on, an end to test on
+# ------------------------------------------------
+# Volumes come every two seconds, the EEG a hundred times a second. `BOLDAligner` brings the two together, and shifts
+# them against each other by the delay of the haemodynamic response. Half a minute between training and test is left
+# out, so that no slow response reaches across.
+
+TR, RATE, GAP = 2.0, 100, 15
+
+if arguments.cwl:
+    recording = read_cwl(arguments.cwl, arguments.subject).clean(band=(1.0, 100.0))
+    training, test = recording.split(test_seconds=60.0, gap=10.0, crop_start=5.0)
+    train, test = ([training.raw], [training.bold]), ([test.raw], [test.bold])
+    aligner = {"delay": 6.0, "tr": recording.marker, "rate": 100.0}
+    names, interval = recording.region_names, 1.95
+else:
+    simulated = simulate_bold(2, duration=1200, random_state=1)
+    volumes, _ = simulated.volumes(TR)
+    step = round(TR * RATE)
+    cut = 450
+    train = [simulated.eeg[0, :, : cut * step]], [volumes[:, :cut]]
+    test = [simulated.eeg[0, :, (cut + GAP) * step :]], [volumes[:, cut + GAP :]]
+    aligner = {"delay": 5.0, "tr": TR, "sfreq": float(RATE), "ch_names": simulated.eeg.ch_names}
+    names, interval = ("10 Hz region", "6 Hz region"), TR
+
+# %%
+# Two models
+# ----------
+# Ridge regression on the power in five bands is the baseline. For BEIRA, a recording this short wants a small network,
+# whitened electrodes, a loss that holds the correlation, and several starts: at times training stays at a constant
+# output, which the validation loss tells. On the real recordings the published sizes are used.
+
+ridge = BOLDAligner(BandPowerRidge(), **aligner).fit(*train)
+if arguments.cwl:
+    regressor = BEIRARegressor(
+        max_epochs=arguments.epochs, patience=None, region_names=names, random_state=0, verbose=1
+    )
+else:
+    regressor = BEIRARegressor(
+        n_branches=3, channels=(16, 32, 32, 32), decoder_reduce=2, rectifier="abs", normalize="whiten",
+        window=4096, windows_per_epoch=48, batch_size=8, max_epochs=16, learning_rate=3e-3, drop_prob=0.05,
+        loss=(0.5, 0.5, 0.0), n_restarts=2, prune=True, region_names=names, random_state=0,
+    )  # fmt: skip
+beira = BOLDAligner(regressor, **aligner).fit(*train)
+
+# %%
+# Is it better than chance?
+# -------------------------
+# The null shifts the measured signals in a circle, which keeps how smooth they are.
+
+null = null_scores(beira, *test, n=500, random_state=0)
+print(f"BEIRA r = {null.score:.2f} (p = {null.p_value:.3f}), ridge r = {ridge.score(*test):.2f}")
+figures = {"traces": plot_traces(test[1], beira.predict(test[0]), 1 / interval, names)}
+figures["scores"] = plot_region_scores(null, names)
+
+# %%
+# What drives each region?
+# ------------------------
+# Each row is a region, each column one of its branches, the most important on the left. The curve of a branch has the
+# colour of its title.
+
+figures["branches"] = plot_branches(beira, n_branches=3, fmax=40)
+figures["topographies"] = plot_spatial_patterns(beira, n_branches=3)
+figures["rhythms"] = plot_frequency_patterns(beira, n_branches=3, fmax=40)
+
+# %%
+# And what does the truth look like? The topography and the rhythm of the most important branch should be those of the
+# source.
+
+if not arguments.cwl:
+    import numpy as np
+
+    from skeeg.methods.beira.plots import top_branches
+
+    for region, branch in enumerate(top_branches(beira, 1)[:, 0]):
+        pattern = beira.regressor_.spatial_patterns_[region, branch]
+        peak = beira.regressor_.freqs_[beira.regressor_.frequency_patterns_[region, branch].argmax()]
+        r = abs(np.corrcoef(pattern, simulated.patterns[region])[0, 1])
+        print(f"{names[region]}: topography correlates with the source's at {r:.2f}, "
+              f"rhythm at {peak:.2f} Hz of {simulated.rates[region]:.0f} Hz")  # fmt: skip
+
+if arguments.save:
+    for name, figure in figures.items():
+        figure.savefig(f"{arguments.save}/{name}.png", dpi=120)
