@@ -1,17 +1,61 @@
-"""Time BEIRA's regions computed together against separate networks: ``python benchmarks/beira.py``.
+"""What is claimed of BEIRA, measured: ``python benchmarks/beira.py speed``, ``memory``, ``simulation --seeds 10 11``.
 
-Both sides have the published sizes (30 electrodes, 8 regions) and the same weights, run in turn
-on one thread, and are timed by the processor time they use; medians and their ratio are printed.
+Each part adds its rows to ``benchmarks/results/beira/*.jsonl`` and makes ``benchmarks/results/beira.md`` anew of all.
+
+- ``speed``: eight regions computed together against separate networks, in turn in one process on one thread.
+- ``memory``: peak resident memory of training and prediction on 20 minutes, each case in a process of its own.
+- ``simulation``: BEIRA against ridge, the null, shuffled BOLD, and what its weights say of the truth, also by the
+  published pattern code. The settings were chosen on seeds 100 to 104.
 """
 
+import argparse
+import datetime
+import json
+import pathlib
+import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
 
+import numpy as np
 import torch
 
-from skeeg.methods.beira import BEIRA
+from skeeg.methods.beira import (
+    BEIRA,
+    BandPowerRidge,
+    BEIRARegressor,
+    BOLDAligner,
+    null_scores,
+    simulate_bold,
+    surrogate,
+)
+from skeeg.methods.beira.patterns import (
+    filtered_covariance_pattern,
+    gradient_importance,
+    published_frequency_pattern,
+)
 
-CASES = ((1, 2048, 15), (1, 5400, 7), (16, 2048, 3))
+RESULTS = pathlib.Path(__file__).parent / "results"
+CASES = ((1, 2048, 7), (16, 2048, 3))
+SETTINGS = {
+    "n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "normalize": "whiten",
+    "window": 4096, "windows_per_epoch": 64, "batch_size": 8, "max_epochs": 20, "learning_rate": 3e-3, "patience": 30,
+    "drop_prob": 0.05, "loss": (0.5, 0.5, 0.0), "n_restarts": 2, "prune": True,
+}  # fmt: skip
+MINUTES, RATE, DELAY = 25, 100, 5.0
+MEMORY_CASES = ((RATE, 16), (RATE, 4), (10 * RATE, 4))  # sampling rate, windows of a batch
+
+
+def add_row(part, row):
+    """Add a row to the results of a part, with when it was measured."""
+    folder = RESULTS / "beira"
+    folder.mkdir(parents=True, exist_ok=True)
+    row = {"date": datetime.date.today().isoformat(), **row}
+    with open(folder / f"{part}.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
 
 
 def run(network, x, training):
@@ -24,33 +68,284 @@ def run(network, x, training):
         network(x)
 
 
-def medians(network, x, training, n_repeats):
-    """Seconds of the separate and of the joint form."""
+def seconds_of(network, x, training, n_repeats):
+    """Processor and wall seconds of the separate and of the joint form: {grouped: [(processor, wall), ...]}."""
     seconds = {False: [], True: []}
     for repeat in range(n_repeats + 1):
-        for grouped in (False, True):
-            network.grouped = grouped
-            start = time.process_time()
+        for network.grouped in (False, True):
+            processor, wall = time.process_time(), time.perf_counter()
             run(network, x, training)
             if repeat:  # the first pass warms up
-                seconds[grouped].append(time.process_time() - start)
-    return [statistics.median(seconds[grouped]) for grouped in (False, True)]
+                seconds[network.grouped].append((time.process_time() - processor, time.perf_counter() - wall))
+    return seconds
+
+
+def measure_speed():
+    """Rows of medians, their ratios, and the largest difference of the outputs."""
+    torch.manual_seed(0)
+    network = BEIRA(n_chans=64, n_outputs=8)
+    for batch, n_times, n_repeats in CASES:
+        x = torch.randn(batch, 64, n_times)
+        for training in (False, True):
+            seconds = seconds_of(network.train(training), x, training, n_repeats)
+            row = {"trials": batch, "samples": n_times, "pass": "training" if training else "prediction"}
+            for i, clock in enumerate(("processor", "wall")):
+                apart, together = ([one[i] for one in seconds[grouped]] for grouped in (False, True))
+                ratios = [a / b for a, b in zip(apart, together, strict=True)]
+                row[clock] = [statistics.median(apart), statistics.median(together)]
+                row[f"{clock}_ratio"] = [row[clock][0] / row[clock][1], min(ratios), max(ratios)]
+            if not training:
+                row["difference"] = largest_difference(network, x)
+            add_row("speed", row)
+
+
+def largest_difference(network, x):
+    """Largest difference between the outputs of the two forms."""
+    outputs = []
+    for network.grouped in (False, True):
+        with torch.no_grad():
+            outputs.append(network(x))
+    return float((outputs[0] - outputs[1]).abs().max())
+
+
+def measure_memory(rate, batch_size):
+    """Peak resident memory of the whole way: training, patterns, prediction, score."""
+    random = np.random.default_rng(0)
+    n_times, own = 20 * 60 * rate, rate == RATE
+    X = random.standard_normal((1, 64, n_times), dtype=np.float32)
+    Y = random.normal(size=(1, 8, n_times if own else 600)).cumsum(axis=2)
+    regressor = BEIRARegressor(
+        max_epochs=1, windows_per_epoch=2 * batch_size, batch_size=batch_size, random_state=0, sfreq=float(RATE)
+    )
+    model = (
+        regressor if own else BOLDAligner(regressor.set_params(sfreq=None), tr=2.0, rate=float(RATE), sfreq=float(rate))
+    )
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.fit(X, Y)
+    fitted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    r = model.score(X, Y)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row = {"rate": rate, "batch": batch_size, "data_MB": start / 1024, "fit_MB": fitted / 1024, "peak_MB": peak / 1024}
+    add_row("memory", {**row, "r": r, "updates": 2})
+
+
+def measure_simulation(seed):
+    """One recording: its last fifth is the test, half a minute before it is left out."""
+    simulated = simulate_bold(duration=60 * MINUTES, random_state=seed)
+    cut = round(0.8 * simulated.eeg.shape[2])
+    train = simulated.eeg[..., :cut], simulated.bold[..., :cut]
+    test = tuple(signals[..., cut + 30 * RATE :] for signals in (simulated.eeg, simulated.bold))
+    started = time.process_time()
+    beira = BOLDAligner(BEIRARegressor(random_state=seed, **SETTINGS), delay=DELAY).fit(*train)
+    seconds = time.process_time() - started
+    null = null_scores(beira, *test, n=999, random_state=seed)
+    row = {"seed": seed, "beira": null.score, "p": null.p_value, "seconds": seconds}
+    row["ridge"] = BandPowerRidge().fit(*train).score(*test)
+    row.update(compare_patterns(beira.regressor_, simulated, train[0]))
+    row["restart_losses"] = beira.regressor_.restart_losses_.tolist()
+    shuffled = surrogate(train[1], "shift", random_state=seed)
+    once = SETTINGS | {"n_restarts": 1}
+    other = BOLDAligner(BEIRARegressor(random_state=seed, **once), delay=DELAY).fit(train[0], shuffled)
+    row["shuffled"] = other.score(*test)
+    add_row("simulation", row)
+
+
+def compare_patterns(beira, simulated, eeg):
+    """Correlation of the top branch's topography with the truth, and the peak of its rhythm; ours and as published."""
+    truth, rows = simulated.patterns[0], {}
+
+    def likeness(pattern):
+        return float(abs(np.corrcoef(pattern, truth)[0, 1]))
+
+    top = int(beira.branch_importance_[0].argmax())
+    rows["ours"] = {
+        "topography": likeness(beira.spatial_patterns_[0, top]),
+        "peak": float(beira.freqs_[beira.frequency_patterns_[0, top].argmax()]),
+        "weights_alone": likeness(beira.spatial_filters_[0, top]),
+        "share": (beira.branch_importance_[0] / beira.branch_importance_[0].sum()).tolist(),
+    }
+    x = np.asarray(eeg[0], dtype=np.float64)
+    w, h = beira.spatial_filters_[0], beira.temporal_filters_[0]
+    standard = beira._standardise(eeg[:, :, : 16 * 4096])[0]
+    windows = torch.stack(list(standard.split(4096, dim=1))).float()
+    gradient = gradient_importance(beira.module_, windows)[0]
+    ranked = int(gradient.argmax())
+    frequencies = np.arange(25) * RATE / 51
+    pattern = published_frequency_pattern(x[:, : 54 * RATE], w, h)
+    rows["published"] = {
+        "ranks_another_branch": ranked != top,
+        "topography": likeness(filtered_covariance_pattern(x[:, : 54 * RATE], w, h)[ranked]),
+        "peak": float(frequencies[pattern[ranked].argmax()]),
+        "peak_beside_it": float(frequencies[pattern[0].argmax()]),  # the curve of branch 0 stands beside any map
+        "montage_order": likeness(in_montage_order(beira.spatial_patterns_[0, top], simulated.eeg.ch_names)),
+    }
+    return rows
+
+
+def in_montage_order(pattern, ch_names):
+    """Where the values of a pattern end up when the electrodes are taken to be in the order of MNE's montage."""
+    import mne
+
+    order = [name for name in mne.channels.make_standard_montage("standard_1020").ch_names if name in ch_names]
+    places = [order.index(name) for name in ch_names]  # the value at place i is drawn at the i-th name of the montage
+    return np.asarray(pattern)[places]
+
+
+def read_rows(part):
+    """Rows of a part, the last of each case."""
+    path = RESULTS / "beira" / f"{part}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list(
+        {tuple(row.get(key) for key in ("trials", "samples", "pass", "rate", "batch", "seed")): row for row in rows}.values()
+    )
+
+
+def report():
+    """Write the page."""
+    lines = [
+        "# BEIRA: what was measured",
+        "",
+        *heading(),
+        "",
+        *speed_table(),
+        "",
+        *simulation_table(),
+        "",
+        *memory_table(),
+    ]
+    (RESULTS / "beira.md").write_text("\n".join(lines) + "\n")
+
+
+def heading():
+    """When, where, with what."""
+    import mne
+    import sklearn
+
+    dates = sorted({row["date"] for part in ("speed", "simulation", "memory") for row in read_rows(part)})
+    return [
+        f"Measured {', '.join(dates)} by `benchmarks/beira.py` on one thread of {processor()}, which other "
+        f"jobs shared: "
+        f"Python {platform.python_version()}, torch {torch.__version__}, MNE {mne.__version__}, "
+        f"scikit-learn {sklearn.__version__}."
+    ]
+
+
+def processor():
+    """Name of the processor."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if pathlib.Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def speed_table():
+    """Ratios of separate to together."""
+    rows = read_rows("speed")
+    lines = [
+        "## Regions together against separate networks", "",
+        "Published sizes, 8 regions, 64 electrodes, dropout as published in training. Both sides in turn "
+        "in one process; "
+        "medians, and the ratio's smallest and largest value over the repeats.", "",
+        "| trials x samples | pass | separate, CPU s | together, CPU s | ratio, CPU | ratio, wall | difference |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        ratios = [f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in (row["processor_ratio"], row["wall_ratio"])]
+        difference = f"{row['difference']:.1e}" if "difference" in row else ""
+        apart, together = row["processor"]
+        case = f"| {row['trials']} x {row['samples']} | {row['pass']} | {apart:.3f} | {together:.3f} "
+        lines.append(f"{case}| {ratios[0]} | {ratios[1]} | {difference} |")
+    return lines
+
+
+def simulation_table():
+    """Scores and patterns of each seed."""
+    rows = sorted(read_rows("simulation"), key=lambda row: row["seed"])
+    lines = [
+        "## Simulation", "",
+        f"{MINUTES} minutes, 30 electrodes, blinks and movements, one region that follows a 10 Hz source "
+        f"beside another of the "
+        "same rhythm; the last fifth is the test. Settings chosen on seeds 100 to 104: "
+        + ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items()) + ". "
+        "Null: 999 circular shifts. Shuffled: trained, once, on BOLD shifted in a circle.", "",
+        "| seed | r BEIRA | p | r ridge | r shuffled | top branch: topography | peak, Hz | its weights alone | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        ours = row["ours"]
+        lines.append(
+            f"| {row['seed']} | {row['beira']:.3f} | {row['p']:.3f} | {row['ridge']:.3f} | {row['shuffled']:.3f} | "
+            f"{ours['topography']:.3f} | {ours['peak']:.2f} | {ours['weights_alone']:.2f} | {row['seconds']:.0f} |"
+        )
+    if rows:
+        r, ridge, shuffled = (np.array([row[name] for row in rows]) for name in ("beira", "ridge", "shuffled"))
+        means = [f"{one.mean():.3f} ± {one.std():.3f}" for one in (r, ridge, shuffled)]
+        lines += [
+            "",
+            "Mean and standard deviation over seeds: BEIRA {}, ridge {}, shuffled {}.".format(*means)
+            + f" BEIRA is above ridge in {int((r > ridge).sum())} of {len(rows)}.",
+        ]
+    return [*lines, "", *published_table(rows)]
+
+
+def published_table(rows):
+    """Tell what the published pattern code makes of the same networks."""
+    lines = [
+        "The same networks by the published pattern code: branches ranked by gradient x activation, "
+        "patterns of 54 s, one bin "
+        "of the raw periodogram for each of 25 frequencies, the curve of branch 0 beside the map of the "
+        "top branch, and the "
+        "electrodes taken to be in the order of the montage.", "",
+        "| seed | ranks another first | topography | peak, Hz | peak of the curve beside it | ours in montage order |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        one = row["published"]
+        lines.append(
+            f"| {row['seed']} | {'yes' if one['ranks_another_branch'] else 'no'} | {one['topography']:.3f} | "
+            f"{one['peak']:.1f} | {one['peak_beside_it']:.1f} | {one['montage_order']:.3f} |"
+        )
+    return lines
+
+
+def memory_table():
+    """Peak memory."""
+    lines = [
+        "## Memory", "",
+        "20 minutes, 64 electrodes, 8 regions, published sizes, batches of 16 windows of 2048 samples: "
+        "two updates, validation, "
+        "patterns, prediction of the whole recording and score. Peak resident size of the process, with "
+        "Python, torch and the "
+        "recording.", "",
+        "| rate of the EEG, Hz | windows of a batch | before fit, MB | after fit, MB | after predict and score, MB |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in read_rows("memory"):
+        sizes = " | ".join(f"{row[name]:.0f}" for name in ("data_MB", "fit_MB", "peak_MB"))
+        lines.append(f"| {row['rate']} | {row['batch']} | {sizes} |")
+    return lines
 
 
 def main():
-    """Print one row a case."""
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("speed", "memory", "memory-of", "simulation", "report"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
+    parser.add_argument("--rate", type=int, default=RATE)
+    parser.add_argument("--batch", type=int, default=16)
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    network = BEIRA(n_chans=30, n_outputs=8)
-    print("| trials | samples | pass | separate, s | together, s | ratio |\n|---|---|---|---|---|---|")
-    for batch, n_times, n_repeats in CASES:
-        x = torch.randn(batch, 30, n_times)
-        for training in (False, True):
-            network.train(training)
-            apart, together = medians(network, x, training, n_repeats)
-            kind = "training" if training else "prediction"
-            print(
-                f"| {batch} | {n_times} | {kind} | {apart:.3f} | {together:.3f} | {apart / together:.2f} |", flush=True
-            )
+    if arguments.part == "speed":
+        measure_speed()
+    elif arguments.part == "memory":
+        for rate, batch_size in MEMORY_CASES:
+            case = ["--rate", str(rate), "--batch", str(batch_size)]
+            subprocess.run([sys.executable, __file__, "memory-of", *case], check=True)
+    elif arguments.part == "memory-of":
+        measure_memory(arguments.rate, arguments.batch)
+    elif arguments.part == "simulation":
+        for seed in arguments.seeds:
+            measure_simulation(seed)
+    report()
 
 
 if __name__ == "__main__":
