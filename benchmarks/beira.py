@@ -196,7 +196,9 @@ def read_rows(part):
     path = RESULTS / "beira" / f"{part}.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return list(
-        {tuple(row.get(key) for key in ("trials", "samples", "pass", "rate", "batch", "seed")): row for row in rows}.values()
+        {
+            tuple(row.get(key) for key in ("trials", "samples", "pass", "rate", "batch", "seed")): row for row in rows
+        }.values()
     )
 
 
@@ -311,16 +313,14 @@ def memory_table():
     """Peak memory."""
     lines = [
         "## Memory", "",
-        "20 minutes, 64 electrodes, 8 regions, published sizes, batches of 16 windows of 2048 samples: "
-        "two updates, validation, "
-        "patterns, prediction of the whole recording and score. Peak resident size of the process, with "
-        "Python, torch and the "
-        "recording.", "",
+        "20 minutes, 64 electrodes, 8 regions, published sizes, windows of 2048 samples: two updates, validation, "
+        "patterns, prediction of the whole recording and score. Peak resident size of the process so far, with Python, "
+        "torch and the recording. EEG of 1000 Hz goes through `BOLDAligner`.", "",
         "| rate of the EEG, Hz | windows of a batch | before fit, MB | after fit, MB | after predict and score, MB |",
         "|---|---|---|---|---|",
     ]  # fmt: skip
     for row in read_rows("memory"):
-        sizes = " | ".join(f"{row[name]:.0f}" for name in ("data_MB", "fit_MB", "peak_MB"))
+        sizes = " | ".join(f"{row[name]:.0f}" if name in row else "" for name in ("data_MB", "fit_MB", "peak_MB"))
         lines.append(f"| {row['rate']} | {row['batch']} | {sizes} |")
     return lines
 
