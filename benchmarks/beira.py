@@ -204,18 +204,25 @@ def read_rows(part):
 
 def report():
     """Write the page."""
-    lines = [
-        "# BEIRA: what was measured",
-        "",
-        *heading(),
-        "",
-        *speed_table(),
-        "",
-        *simulation_table(),
-        "",
-        *memory_table(),
-    ]
+    parts = (heading(), speed_table(), simulation_table(), memory_table(), short_table())
+    lines = ["# BEIRA: what was measured", *(line for part in parts for line in ("", *part))]
     (RESULTS / "beira.md").write_text("\n".join(lines) + "\n")
+
+
+def short_table():
+    """List what misses the aims: 2 times faster, above ridge, shuffled within .05 of 0, below 2 GiB."""
+    speed, memory = read_rows("speed"), read_rows("memory")
+    rows = sorted(read_rows("simulation"), key=lambda row: row["seed"])
+    slow = [f"{row['trials']} x {row['samples']} {row['pass']}" for row in speed if row["processor_ratio"][0] < 2]
+    below = [str(row["seed"]) for row in rows if row["beira"] <= row["ridge"]]
+    large = [f"{row['rate']} Hz in batches of {row['batch']}" for row in memory if row["peak_MB"] >= 2048]
+    lines = ["## What falls short", ""]
+    lines += [f"- Less than 2 times faster: {', '.join(slow)}."] if slow else []
+    lines += [f"- Not above ridge: seeds {', '.join(below)}."] if below else []
+    shuffled = np.mean([row["shuffled"] for row in rows]) if rows else 0.0
+    lines += [f"- Shuffled BOLD: mean r {shuffled:.3f}, more than .05 from 0."] if abs(shuffled) > 0.05 else []
+    lines += [f"- 2 GiB of memory or more: {', '.join(large)}."] if large else []
+    return lines
 
 
 def heading():
