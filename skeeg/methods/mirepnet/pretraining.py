@@ -9,6 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
 from ...training import NetworkEstimator, split_validation, train
+from ...training.net import Trials
+from ...training.norms import settle_norms
 from ...training.recipe import make_net, resolve_device, seeded
 from .checkpoint import load_weights, save_weights
 from .estimator import SIZES
@@ -288,10 +290,13 @@ class MIRepNetPretrainer(NetworkEstimator):
             model.load_state_dict(earlier.part("weights."))
         recipe = dataclasses.asdict(self._recipe())
         left = recipe["max_epochs"] - len(before)
-        if left > 0:
+        training = (data, pool.y) if held is None else (data[rows], pool.y[rows])
+        if left <= 0:  # what `train` does after the last epoch is not in the file
+            torch.set_rng_state(earlier.tensors["random.cpu"])
+            settle_norms(model, Trials(*training), recipe["batch_size"], {})
+        else:
             recipe = Remaining(**recipe | {"max_epochs": left}, done=len(before))
             settings = {"device": self.device, "verbose": self.verbose, "callbacks": callbacks}
-            training = (data, pool.y) if held is None else (data[rows], pool.y[rows])
             net = train(model, *training, recipe, loss=self._criterion(), validation=validation, **settings)
             before = [*before, *plain_rows(net.history)]
         self.module_ = model.network.eval()
