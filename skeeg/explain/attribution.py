@@ -1,0 +1,216 @@
+"""What came of an explanation, and how to sum it up."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Attribution:
+    r"""Share of every electrode and sample in each prediction.
+
+    For the methods with a base value, :math:`\sum_{c,t} \phi_{ict} = f(x_i) - b_i` up to ``error``.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_trials, n_channels, n_times)
+        :math:`\phi`, for the trials as they entered the pipeline.
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        These trials.
+    prediction : ndarray, shape (n_trials,)
+        Explained output :math:`f(x_i)`.
+    base_value : ndarray, shape (n_trials,)
+        Mean output :math:`b_i` over the background.
+    error : ndarray, shape (n_trials,)
+        :math:`|\sum \phi_i - (f(x_i) - b_i)|` relative to the range of the outputs.
+    target : ndarray, shape (n_trials,)
+        What is explained: a class label, or the number of an output.
+    predicted : ndarray, shape (n_trials,), or None
+        Predicted labels.
+    method : str
+        How it was found.
+    ch_names : tuple of str or None
+        Electrode names.
+    sfreq : float or None
+        Samples a second.
+    domains : ndarray, shape (n_trials,), or None
+        Subject, session and run of each trial.
+    band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
+        Share of each frequency band, ``"rest"`` included; they sum to ``values``.
+    n_evaluations : int
+        Gradients, or predictions, that it took.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import Attribution
+    >>> one = np.ones((4, 2, 6))
+    >>> found = Attribution(one, one, *np.zeros((3, 4)), target=np.array(list("aabb")))
+    >>> found.by_class()["a"].shape, found.bins(3).values[0, 0].tolist()
+    ((2, 6), [2.0, 2.0, 2.0])
+    """
+
+    values: np.ndarray
+    data: np.ndarray
+    prediction: np.ndarray
+    base_value: np.ndarray
+    error: np.ndarray
+    target: np.ndarray
+    predicted: np.ndarray | None = None
+    method: str = "expected_gradients"
+    ch_names: tuple | None = None
+    sfreq: float | None = None
+    domains: np.ndarray | None = None
+    band_values: dict | None = None
+    n_evaluations: int = 0
+
+    def by_class(self, y=None):
+        """Mean attribution of the trials of each class.
+
+        Parameters
+        ----------
+        y : array-like, shape (n_trials,), or None
+            True labels; None groups by what is explained, which is the predicted class unless told otherwise.
+
+        Returns
+        -------
+        maps : dict of label to ndarray, shape (n_channels, n_times)
+            A class that no trial belongs to has none.
+        """
+        labels = self._labels(y)
+        return {label: self.values[labels == label].mean(axis=0) for label in np.unique(labels).tolist()}
+
+    def over_subjects(self, subjects=None, y=None, normalise=True):
+        """Mean over the subjects' mean attributions, each subject with equal weight.
+
+        Parameters
+        ----------
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial; None takes what the trials carried.
+        y : array-like, shape (n_trials,), or None
+            See `by_class`.
+        normalise : bool
+            Divide the maps of each subject by their root mean square over all classes first. Otherwise the subjects
+            with the largest outputs dominate.
+
+        Returns
+        -------
+        maps : dict of label to ndarray, shape (n_channels, n_times)
+            One map a class.
+        """
+        if subjects is None and self.domains is None:
+            raise ValueError("subjects: the trials carried no domains; pass the subject of each trial.")
+        subjects = self.domains["subject"] if subjects is None else np.asarray(subjects)
+        if len(subjects) != len(self.values):
+            raise ValueError(f"subjects: got {len(subjects)} for {len(self.values)} trials.")
+        labels, found = self._labels(y), {}
+        for subject in np.unique(subjects):
+            part = self[subjects == subject]
+            maps = part.by_class(labels[subjects == subject])
+            scale = np.sqrt(np.mean(np.square(list(maps.values())))) if normalise else 1.0
+            for label, one in maps.items():
+                found.setdefault(label, []).append(one / max(scale, 1e-300))
+        return {label: np.mean(maps, axis=0) for label, maps in sorted(found.items())}
+
+    def bins(self, n_bins):
+        """Sum over bins of time, the trials averaged in them.
+
+        Parameters
+        ----------
+        n_bins : int
+            Bins of equal length; where the samples do not go into them evenly, lengths differ by one.
+
+        Returns
+        -------
+        attribution : Attribution
+            With ``n_bins`` samples a trial. What summed to the prediction still does.
+        """
+        n_times = self.values.shape[2]
+        if not 1 <= n_bins <= n_times:
+            raise ValueError(f"n_bins: got {n_bins}, expected 1 to {n_times}, the samples of a trial.")
+        edges = np.arange(n_bins) * n_times // n_bins
+        lengths = np.diff([*edges, n_times])
+        bands = self.band_values and {name: np.add.reduceat(v, edges, axis=2) for name, v in self.band_values.items()}
+        return replace(
+            self,
+            values=np.add.reduceat(self.values, edges, axis=2),
+            data=np.add.reduceat(self.data, edges, axis=2) / lengths,
+            sfreq=None if self.sfreq is None else self.sfreq * n_bins / n_times,
+            band_values=bands,
+        )
+
+    def per_channel(self):
+        """Attribution of each electrode: the sum over its samples.
+
+        Returns
+        -------
+        values : ndarray, shape (n_trials, n_channels)
+            They sum to the prediction, less the base value.
+        """
+        return self.values.sum(axis=2)
+
+    def per_band(self):
+        """Attribution of each frequency band: the sum over electrodes and samples.
+
+        Returns
+        -------
+        values : dict of str to ndarray, shape (n_trials,)
+            They sum to the prediction, less the base value.
+        """
+        if self.band_values is None:
+            raise ValueError("band_values: pass bands=((8, 13), ...) to attribute.")
+        return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
+
+    def importance(self, axis="channel"):
+        """Mean size of the attribution, whatever its sign.
+
+        Parameters
+        ----------
+        axis : "channel", "time" or "both"
+            What to keep.
+
+        Returns
+        -------
+        importance : ndarray, shape (n_channels,), (n_times,) or (n_channels, n_times)
+            Mean absolute values.
+        """
+        axes = {"channel": (0, 2), "time": (0, 1), "both": (0,)}
+        if axis not in axes:
+            raise ValueError(f"axis: got {axis!r}, expected one of {', '.join(map(repr, axes))}.")
+        return np.abs(self.values).mean(axis=axes[axis])
+
+    def to_shap(self):
+        """Turn into a `shap.Explanation`, for shap's plots.
+
+        Returns
+        -------
+        explanation : shap.Explanation
+            One feature an electrode and sample, shape (n_trials, n_channels * n_times).
+        """
+        import shap
+
+        n_trials, n_channels, n_times = self.values.shape
+        electrodes = self.ch_names or tuple(f"channel {i}" for i in range(n_channels))
+        step = 1.0 if self.sfreq is None else 1 / self.sfreq
+        unit = "" if self.sfreq is None else " s"
+        names = [f"{name}, {i * step:g}{unit}" for name in electrodes for i in range(n_times)]
+        flat = (n_trials, n_channels * n_times)
+        return shap.Explanation(
+            self.values.reshape(flat),
+            base_values=self.base_value,
+            data=np.asarray(self.data).reshape(flat),
+            feature_names=names,
+        )
+
+    def __getitem__(self, rows):
+        """Select trials."""
+        parts = ("values", "data", "prediction", "base_value", "error", "target", "predicted", "domains")
+        chosen = {name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in parts}
+        bands = self.band_values and {name: values[rows] for name, values in self.band_values.items()}
+        return replace(self, **chosen, band_values=bands)
+
+    def _labels(self, y):
+        labels = self.target if y is None else np.asarray(y)
+        if labels.shape != (len(self.values),):
+            raise ValueError(f"y: got shape {labels.shape} for {len(self.values)} trials.")
+        return labels

@@ -1,0 +1,220 @@
+"""Is an explanation any good? Deletion and insertion, randomised networks, other seeds."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.base import clone
+
+from .attributing import attribute
+from .outputs import Explained, choose_background, choose_targets, read_trials, split_pipeline
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Output of a network while samples are taken away, or put in, in the order of their attribution.
+
+    Attributes
+    ----------
+    share : ndarray, shape (n_steps + 1,)
+        Share of the samples that were replaced.
+    deletion, insertion, random : ndarray, shape (n_steps + 1,)
+        Mean output over the trials: most telling samples taken away first; most telling samples put in first; taken
+        away at random.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import Curves
+    >>> Curves(np.array([0, 1]), np.array([1, 0]), np.array([0, 1]), np.array([1, 0])).areas["deletion"]
+    0.5
+    """
+
+    share: np.ndarray
+    deletion: np.ndarray
+    insertion: np.ndarray
+    random: np.ndarray
+
+    @property
+    def areas(self):
+        """Mean height of each curve. Good attributions make that of deletion low and that of insertion high."""
+        names = ("deletion", "insertion", "random")
+        return {name: float(np.trapezoid(getattr(self, name), self.share)) for name in names}
+
+
+def deletion_insertion(estimator, attribution, background=None, n_steps=10, output="probability", random_state=0):
+    """Test an attribution by deletion and insertion [1]_.
+
+    Samples are replaced by those of the mean background trial, in the order of their attribution.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or nn.Module
+        What was explained.
+    attribution : Attribution
+        Of `attribute`.
+    background : anything `as_eeg` accepts, or None
+        Trials whose mean takes the place of what is deleted; None takes the explained trials.
+    n_steps : int
+        Points of the curves, less one.
+    output : str
+        See `attribute`.
+    random_state : int
+        Of the random order.
+
+    Returns
+    -------
+    curves : Curves
+        Means over the trials.
+
+    References
+    ----------
+    .. [1] Petsiuk, V., Das, A., & Saenko, K. (2018). RISE: randomized input sampling for explanation of black-box
+       models. BMVC.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import NetworkClassifier
+    >>> from skeeg.explain import attribute, deletion_insertion
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 128)), np.repeat(["left", "right"], 10)
+    >>> clf = NetworkClassifier("EEGNet", max_epochs=2, random_state=0).fit(X, y)
+    >>> deletion_insertion(clf, attribute(clf, X[:2], X[2:6]), n_steps=4).share.tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    X = read_trials(estimator, attribution.data)
+    X = X.like(np.asarray(X), ch_names=attribution.ch_names, sfreq=attribution.sfreq, domains=attribution.domains)
+    background, chosen = choose_background(X, background, len(X) if background is None else len(background))
+    explained = Explained(estimator, X, output)
+    rng, shape = np.random.default_rng(random_state), X.shape[1:]
+    cuts = np.linspace(0, shape[0] * shape[1], n_steps + 1).round().astype(int)
+    columns = choose_targets(explained.outputs(explained.map.index, X), explained.classes, attribution.target)
+    curves = np.zeros((3, n_steps + 1))
+    for i, trial in enumerate(np.asarray(X)):
+        empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
+        order = np.argsort(-attribution.values[i].ravel(), kind="stable")
+        plans = (
+            (trial.ravel(), empty, order),
+            (empty, trial.ravel(), order),
+            (trial.ravel(), empty, rng.permutation(len(order))),
+        )
+        for curve, (before, after, turn) in zip(curves, plans, strict=True):
+            states = np.repeat(before[None], n_steps + 1, axis=0)
+            for state, cut in zip(states, cuts, strict=True):
+                state[turn[:cut]] = after[turn[:cut]]
+            scores = explained.outputs([explained.map.index[i]] * len(states), states.reshape(-1, *shape))
+            curve += scores[:, columns[i]] / len(X)
+    return Curves(cuts / cuts[-1], *curves)
+
+
+def cascading_randomisation(estimator, X, background=None, random_state=0, settings=None):
+    """Attribution of a network whose layers are made random one after the other, from the last one on [1]_.
+
+    The weights of a layer are shuffled. An explanation that does not change has not been looking at the network.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        Fitted, with a network at its end. It is left as it is.
+    X, background
+        See `attribute`.
+    random_state : int
+        Of the new weights.
+    settings : dict or None
+        Further arguments of `attribute`.
+
+    Returns
+    -------
+    layers : list of str
+        Layers in the order in which they were made random; the first is ``""``, none.
+    similarity : ndarray, shape (n_layers,)
+        Spearman's correlation of the mean absolute attribution, over electrodes and samples, with that before.
+
+    References
+    ----------
+    .. [1] Adebayo, J., et al. (2018). Sanity checks for saliency maps. NeurIPS, 31.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import NetworkClassifier
+    >>> from skeeg.explain import cascading_randomisation
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 128)), np.repeat(["left", "right"], 10)
+    >>> clf = NetworkClassifier("EEGNet", max_epochs=2, random_state=0).fit(X, y)
+    >>> float(cascading_randomisation(clf, X[:1], X[2:3], settings={"tolerance": 0.1})[1][0])
+    1.0
+    """
+    import torch
+
+    settings = dict(settings or {})
+    settings.setdefault("target", attribute(estimator, X, background, **settings).target)
+    twin = copy.deepcopy(estimator)
+    final = split_pipeline(twin)[1]
+    module = final.module_
+    first = attribute(estimator, X, background, **settings).importance("both").ravel()
+    layers, similarity = [""], [1.0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_state)
+        for name, parameters in reversed(_layers(module).items()):
+            for parameter in parameters:
+                places = torch.randperm(parameter.numel())
+                parameter.data = parameter.data.flatten()[places].view_as(parameter)
+            found = attribute(twin, X, background, **settings).importance("both").ravel()
+            layers.append(name)
+            similarity.append(float(spearmanr(first, found).statistic))
+    return layers, np.array(similarity)
+
+
+def _layers(module):
+    """Parameters of each layer that has some, from the first to the last."""
+    layers = {}
+    for name, layer in module.named_modules():
+        own = list(layer.parameters(recurse=False))
+        if own:
+            layers.setdefault(name.split(".parametrizations")[0], []).extend(own)
+    return layers
+
+
+def stability(estimator, X, y, seeds=(0, 1, 2), X_explain=None, axis="channel", settings=None):
+    """Agreement of the attributions of networks trained from different seeds.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        To be fitted anew with each seed.
+    X, y
+        Training trials and labels.
+    seeds : sequence of int
+        At least two.
+    X_explain : anything `as_eeg` accepts, or None
+        Trials to explain; None takes X.
+    axis : str
+        See `Attribution.importance`.
+    settings : dict or None
+        Further arguments of `attribute`.
+
+    Returns
+    -------
+    agreement : ndarray, shape (n_seeds, n_seeds)
+        Spearman's correlation of the importances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import NetworkClassifier
+    >>> from skeeg.explain import stability
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 4, 128)), np.repeat(["left", "right"], 10)
+    >>> stability(NetworkClassifier("EEGNet", max_epochs=1), X, y, (0, 1), X[:2]).shape
+    (2, 2)
+    """
+    if len(seeds) < 2:
+        raise ValueError(f"seeds: got {len(seeds)}, expected two or more.")
+    found = []
+    for seed in seeds:
+        fresh = clone(estimator)
+        names = [name for name in fresh.get_params() if name == "random_state" or name.endswith("__random_state")]
+        fresh.set_params(**dict.fromkeys(names, seed)).fit(X, y)
+        explained = attribute(fresh, X if X_explain is None else X_explain, **(settings or {}))
+        found.append(explained.importance(axis).ravel())
+    return np.array([[float(spearmanr(a, b).statistic) for a in found] for b in found])

@@ -1,0 +1,311 @@
+"""What is explained: the network at the end of a pipeline, in float64, and the steps before it as matrices."""
+
+import contextlib
+import copy
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..array import as_eeg, make_eeg
+from .operators import LinearMap, linear_map
+
+OUTPUTS = ("margin", "logit", "log_probability", "probability")
+
+
+class Score(nn.Module):
+    """One number a trial: the explained output of a network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network in evaluation mode.
+    output : {"margin", "logit", "log_probability", "probability"}
+        See `skeeg.explain.attribute`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.explain.outputs import Score
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
+    >>> Score(network, "probability")(torch.zeros(4, 2, 3)).sum(1).round(decimals=3).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, module, output="margin"):
+        super().__init__()
+        if output not in OUTPUTS:
+            raise ValueError(f"output: got {output!r}, expected one of {', '.join(map(repr, OUTPUTS))}.")
+        self.module, self.output = module, output
+
+    def forward(self, x):
+        """Explained outputs of all classes, shape (batch, n_outputs)."""
+        with _default_dtype(x.dtype):
+            logits = self.module(x)
+        logits = logits[0] if isinstance(logits, tuple | list) else logits
+        logits = logits.mean(-1) if logits.ndim == 3 else logits.reshape(len(x), -1)
+        if self.output == "margin" and logits.shape[1] > 1:
+            return logits - logits.mean(dim=1, keepdim=True)
+        if self.output == "log_probability":
+            return torch.log_softmax(logits, dim=1)
+        return torch.softmax(logits, dim=1) if self.output == "probability" else logits
+
+
+class Explained:
+    """A fitted estimator, or a pipeline that ends in one, taken apart.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or nn.Module
+        What predicts.
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials to explain.
+    output : str
+        See `Score`.
+    tolerance : float
+        For `skeeg.explain.operators.linear_map`.
+
+    Attributes
+    ----------
+    classes : ndarray or None
+        Labels, in the order of the outputs.
+    map : LinearMap
+        From the pipeline's input to the network's.
+    score : Score
+        In float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg import as_eeg
+    >>> from skeeg.explain.outputs import Explained
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
+    >>> Explained(network, as_eeg([[[1, 2, 3], [4, 5, 6]]]), "logit").outputs([0], [[[1, 2, 3], [4, 5, 6]]]).shape
+    (1, 2)
+    """
+
+    def __init__(self, estimator, X, output="margin", tolerance=1e-6):
+        steps, final = split_pipeline(estimator)
+        module = final if isinstance(final, nn.Module) else getattr(final, "module_", None)
+        if module is None:
+            raise TypeError(
+                f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
+                'method="occlusion" explains any classifier.'
+            )
+        self.classes = getattr(final, "classes_", None)
+        self.map = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
+        if hasattr(final, "_prepare"):
+            steps = [
+                *steps,
+                (type(final).__name__, lambda Z: final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))),
+            ]
+        for name, transform in steps:
+            single = name == type(final).__name__  # networks take single precision
+            step, Y = linear_map(transform, X, name, 10 * tolerance if single else tolerance)
+            self.map, X = self.map.then(step), as_eeg(Y)
+        module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
+        self.score = Score(module, output)
+        self._check_dtype(X)
+
+    def _check_dtype(self, X):
+        """Refuse networks that cannot compute in double precision, by name."""
+        try:
+            with torch.no_grad():
+                self.score(torch.from_numpy(np.array(X[:1], dtype=np.float64)))
+        except RuntimeError as error:
+            name = type(self.score.module).__name__
+            raise ValueError(f"estimator: {name} does not run in double precision: {error}") from error
+
+    def outputs(self, index, X):
+        """Explained outputs of trials, each through its own map.
+
+        Parameters
+        ----------
+        index : array-like of int, shape (n,)
+            Spatial matrix for each trial.
+        X : array-like, shape (n, n_channels, n_times)
+            Trials as they enter the pipeline.
+
+        Returns
+        -------
+        outputs : ndarray, shape (n, n_outputs)
+            In float64.
+        """
+        index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
+        found = [None] * len(X)
+        for which in np.unique(index):
+            rows = np.flatnonzero(index == which)
+            for first in range(0, len(rows), 64):
+                some = rows[first : first + 64]
+                with torch.no_grad():
+                    outputs = self.score(torch.from_numpy(self.map.apply(X[some], which))).numpy()
+                for row, output in zip(some, outputs, strict=True):
+                    found[row] = output
+        return np.stack(found)
+
+
+def split_pipeline(estimator):
+    """Split a pipeline into its steps, as pairs of a name and a function, and its last estimator.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or nn.Module
+        Pipelines within pipelines are taken apart too.
+
+    Returns
+    -------
+    steps : list of (str, callable)
+        What trials go through first.
+    final : estimator or nn.Module
+        What predicts.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skeeg import AverageReference, NetworkClassifier
+    >>> from skeeg.explain.outputs import split_pipeline
+    >>> [name for name, _ in split_pipeline(make_pipeline(AverageReference(), NetworkClassifier()))[0]]
+    ['averagereference (AverageReference)']
+    """
+    steps = []
+    while hasattr(estimator, "steps"):
+        for name, step in estimator.steps[:-1]:
+            if step is not None and step != "passthrough":
+                steps += _steps_of(name, step)
+        estimator = estimator.steps[-1][1]
+    for inner in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, inner) and not hasattr(estimator, "module_"):
+            more, estimator = split_pipeline(getattr(estimator, inner))
+            return steps + more, estimator
+    return steps, estimator
+
+
+def _steps_of(name, step):
+    if hasattr(step, "steps"):
+        return [
+            one for inner, part in step.steps if part not in (None, "passthrough") for one in _steps_of(inner, part)
+        ]
+    return [(f"{name} ({type(step).__name__})", step.transform)]
+
+
+def choose_targets(outputs, classes, target):
+    """Column of the output that is explained in each trial.
+
+    Parameters
+    ----------
+    outputs : ndarray, shape (n_trials, n_outputs)
+        Outputs.
+    classes : ndarray or None
+        Labels in the order of the outputs.
+    target : None, label, or array-like, shape (n_trials,)
+        None takes the largest output of each trial.
+
+    Returns
+    -------
+    columns : ndarray of int, shape (n_trials,)
+        Outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain.outputs import choose_targets
+    >>> choose_targets(np.array([[1.0, 2.0], [4.0, 3.0]]), np.array(["left", "right"]), None).tolist()
+    [1, 0]
+    """
+    if target is None:
+        return outputs.argmax(axis=1)
+    wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
+    if wanted.shape != (len(outputs),):
+        raise ValueError(f"target: got shape {wanted.shape} for {len(outputs)} trials.")
+    known = np.arange(outputs.shape[1]) if classes is None else np.asarray(classes)
+    unknown = [one for one in np.unique(wanted).tolist() if one not in known.tolist()]
+    if unknown:
+        raise ValueError(f"target: unknown {unknown}; expected one of {known.tolist()}.")
+    place = {label: i for i, label in enumerate(known.tolist())}
+    return np.array([place[label] for label in wanted.tolist()])
+
+
+def choose_background(X, background, n_background):
+    """Trials to compare with, and which of them each trial is compared with.
+
+    Parameters
+    ----------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials to explain.
+    background : anything `as_eeg` accepts, or None
+        None takes the trials themselves.
+    n_background : int
+        At most so many for each trial, evenly spread.
+
+    Returns
+    -------
+    background : EEGArray, shape (n_background_trials, n_channels, n_times)
+        Trials.
+    chosen : list of ndarray of int, length n_trials
+        Those of the trial's own domain where there are any, since these went through the same alignment.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import as_eeg
+    >>> from skeeg.explain.outputs import choose_background
+    >>> [one.tolist() for one in choose_background(as_eeg(np.ones((2, 1, 3)), subjects=[1, 2]), None, 5)[1]]
+    [[0], [1]]
+    """
+    background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
+    if background.shape[1:] != X.shape[1:]:
+        raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
+    if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
+        raise ValueError("background: another montage than the trials to explain.")
+    everyone, chosen = np.arange(len(background)), []
+    known = X.domains is not None and background.domains is not None
+    for record in X.domains.tolist() if known else [None] * len(X):
+        rows = np.flatnonzero([one == record for one in background.domains.tolist()]) if known else everyone
+        rows = rows if len(rows) else everyone
+        picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
+        chosen.append(rows[picks])
+    return background, chosen
+
+
+def read_trials(estimator, X):
+    """Trials as `EEGArray`, with the names and the rate that the estimator gives to those that carry none.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or nn.Module
+        What predicts.
+    X : anything `as_eeg` accepts
+        Trials.
+
+    Returns
+    -------
+    X : EEGArray of float64, shape (n_trials, n_channels, n_times)
+        Trials.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import BandPass
+    >>> from skeeg.explain.outputs import read_trials
+    >>> read_trials(BandPass(sfreq=250), np.ones((1, 2, 3))).sfreq
+    250.0
+    """
+    first = estimator
+    while hasattr(first, "steps"):
+        first = first.steps[0][1]
+    X = as_eeg(X, getattr(first, "ch_names", None), getattr(first, "sfreq", None))
+    return make_eeg(np.asarray(X, dtype=np.float64), X.ch_names, X.sfreq, X.domains)
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype):
+    """Let a network that makes tensors on its way make them of its own precision."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_default_dtype(before)

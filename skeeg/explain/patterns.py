@@ -1,0 +1,238 @@
+"""Patterns in place of filters: what the sources that a decoder listens to look like at the electrodes.
+
+The weights of a filter are no picture of its source, for they also turn away from what disturbs it. The pattern, which
+is the covariance of the data with the filter's output, is one [1]_.
+
+References
+----------
+.. [1] Haufe, S., et al. (2014). On the interpretation of weight vectors of linear models in multivariate neuroimaging.
+   NeuroImage, 87, 96-110.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .operators import LinearMap, linear_map
+from .outputs import read_trials, split_pipeline
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns of filters.
+
+    Attributes
+    ----------
+    spatial : ndarray, shape (n_filters, n_channels)
+        At the electrodes of the trials as they enter the pipeline.
+    temporal : ndarray, shape (n_filters, n_lags), or None
+        Time course of each pattern, for filters that reach over time.
+    strength : ndarray, shape (n_filters,)
+        Share of each filter in the data (variance of its output), or for the tangent space the logarithm of the factor
+        by which the power of the source changes towards the second class.
+    ch_names : tuple of str or None
+        Electrodes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import Patterns
+    >>> Patterns(np.eye(2), None, np.ones(2), ("C3", "C4")).spatial.shape
+    (2, 2)
+    """
+
+    spatial: np.ndarray
+    temporal: np.ndarray | None
+    strength: np.ndarray
+    ch_names: tuple | None = None
+
+
+def haufe_patterns(data, filters):
+    r"""Patterns of linear filters.
+
+    .. math:: A = \Sigma_x W (W^T \Sigma_x W)^{-1}
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_samples, n_features)
+        What the filters are applied to: samples of channels, or features of trials.
+    filters : ndarray, shape (n_filters, n_features)
+        One filter a row, such as ``coef_`` of a linear discriminant analysis.
+
+    Returns
+    -------
+    patterns : ndarray, shape (n_filters, n_features)
+        One pattern a row, in the units of the data a unit of the filter's output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import haufe_patterns
+    >>> source, noise = np.random.default_rng(0).normal(size=(2, 5000))
+    >>> data = np.stack([source + noise, noise], axis=1)
+    >>> haufe_patterns(data, np.array([[1.0, -1.0]])).round(1).tolist()  # the source is in the first channel alone
+    [[1.0, 0.0]]
+    """
+    data = np.asarray(data, dtype=np.float64)
+    centred = data - data.mean(axis=0)
+    outputs = centred @ np.asarray(filters, dtype=np.float64).T
+    return np.linalg.pinv(outputs.T @ outputs) @ (outputs.T @ centred)
+
+
+def spatial_patterns(estimator, X):
+    """Patterns of the spatial filters inside a fitted estimator or pipeline.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        One that holds `CSP` (skeeg's or MNE's), a tangent space with a linear classifier behind it, or a network that
+        starts with a temporal and a spatial convolution (EEGNet, ShallowFBCSPNet, Deep4Net, EEGConformer, CTAdaptTLNet,
+        MIRepNet, ...).
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials as they enter it.
+
+    Returns
+    -------
+    patterns : Patterns
+        At the electrodes of X, the linear steps before the filters undone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import baseline
+    >>> from skeeg.explain import spatial_patterns
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 100)), np.repeat([0, 1], 10)
+    >>> X[10:, 1] *= 3
+    >>> abs(spatial_patterns(baseline("CSP+LDA").fit(X, y), X).spatial[0]).argmax()
+    np.int64(1)
+    """
+    X = read_trials(estimator, X)
+    names, steps = X.ch_names, _fitted_steps(estimator)
+    step = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
+    trials = X
+    for place, (name, one) in enumerate(steps):
+        if hasattr(one, "filters_") and np.ndim(one.filters_) == 2:
+            filters = one.filters_[: getattr(one, "n_components", None)]
+            return _spatial(np.asarray(X), step, filters, names)
+        if hasattr(one, "reference_") and place + 1 < len(steps):
+            return _tangent(estimator, X, steps, place, names)
+        if hasattr(one, "module_"):
+            return _network(one, X, trials, step, names)
+        if place + 1 < len(steps) and not type(one).__name__.endswith("Covariances"):
+            found, trials = linear_map(one.transform, trials, f"{name} ({type(one).__name__})")
+            step = step.then(found)
+    raise ValueError(f"estimator: {type(steps[-1][1]).__name__} holds no spatial filters that are known here.")
+
+
+def _fitted_steps(estimator):
+    found = []
+    while hasattr(estimator, "steps"):
+        found += [one for one in estimator.steps[:-1] if one[1] not in (None, "passthrough")]
+        estimator = estimator.steps[-1][1]
+    return [*found, (type(estimator).__name__, split_pipeline(estimator)[1])]
+
+
+def _heard(X, step):
+    """Trials in time as the filters hear them, at the electrodes of the input; and as they arrive at the filters."""
+    heard = X if step.temporal is None else X @ step.temporal.T
+    arriving = np.stack([step.spatial[which] @ trial for which, trial in zip(step.index, heard, strict=True)])
+    return heard, arriving
+
+
+def _spatial(X, step, filters, names):
+    heard, arriving = _heard(X, step)
+    outputs = np.einsum("fc,nct->fnt", filters, arriving).reshape(len(filters), -1)
+    flat = heard.transpose(1, 0, 2).reshape(X.shape[1], -1)
+    outputs, flat = outputs - outputs.mean(axis=1, keepdims=True), flat - flat.mean(axis=1, keepdims=True)
+    return Patterns(np.linalg.pinv(outputs @ outputs.T) @ (outputs @ flat.T), None, outputs.var(axis=1), names)
+
+
+def _tangent(estimator, X, steps, place, names):
+    r"""Patterns of a linear classifier on the tangent space: sources whose power follows its output [2]_.
+
+    The pattern :math:`a` of the classifier in the tangent space is a point :math:`C^{1/2} \exp(a) C^{1/2}` among the
+    covariances; its generalised eigenvectors with the reference C are the sources.
+
+    .. [2] Kobler, R. J., et al. (2021). On the interpretation of linear Riemannian tangent space model parameters in
+       M/EEG. EMBC, 5909-5913.
+    """
+    from scipy.linalg import eigh, expm
+
+    features = X
+    for _, one in steps[: place + 1]:
+        features = one.transform(features)
+    reference, classifier = np.asarray(steps[place][1].reference_), steps[-1][1]
+    if not hasattr(classifier, "coef_"):
+        raise ValueError(f"estimator: {type(classifier).__name__} is not linear (it has no coef_).")
+    change = haufe_patterns(features, np.atleast_2d(classifier.coef_)[-1:])[0]
+    n_channels = len(reference)
+    matrix = np.zeros((n_channels, n_channels))
+    rows, columns = np.triu_indices(n_channels)
+    matrix[rows, columns] = change * np.where(rows == columns, 1.0, np.sqrt(0.5))
+    matrix = matrix + matrix.T - np.diag(np.diag(matrix))
+    values, vectors = np.linalg.eigh(reference)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    factors, filters = eigh(root @ expm(matrix) @ root, reference)
+    order = np.argsort(-np.abs(np.log(factors)))
+    return Patterns((reference @ filters).T[order], None, np.log(factors)[order], names)
+
+
+def _network(final, X, trials, step, names):
+    if hasattr(final, "_prepare"):
+        checked = linear_map(lambda Z: final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32)), trials,
+                             type(final).__name__)[0]  # fmt: skip
+        step = step.then(checked)
+    heard, arriving = _heard(np.asarray(X), step)
+    kernels = first_kernels(final.module_, arriving.shape[1])
+    spatial, temporal, strength = [], [], []
+    n_out = heard.shape[2] - kernels.shape[2] + 1
+    for kernel in kernels:
+        output = sum(
+            np.einsum("c,nct->nt", kernel[:, lag], arriving[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])
+        )
+        output = output - output.mean()
+        lagged = np.stack(
+            [np.einsum("nt,nct->c", output, heard[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])], axis=1
+        ) / max((output**2).sum(), 1e-300)
+        left, size, right = np.linalg.svd(lagged, full_matrices=False)
+        sign = np.sign(left[np.abs(left[:, 0]).argmax(), 0])
+        spatial.append(sign * size[0] * left[:, 0])
+        temporal.append(sign * right[0])
+        strength.append(output.var())
+    return Patterns(np.stack(spatial), np.stack(temporal), np.array(strength), names)
+
+
+def first_kernels(module, n_channels):
+    """Kernels over electrodes and time of a network that starts with a temporal and a spatial convolution.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network.
+    n_channels : int
+        Electrodes of its input.
+
+    Returns
+    -------
+    kernels : ndarray, shape (n_filters, n_channels, n_lags)
+        The two convolutions as one.
+
+    Examples
+    --------
+    >>> from skeeg.networks import build_network
+    >>> from skeeg.explain.patterns import first_kernels
+    >>> first_kernels(build_network("EEGNet", n_chans=3, n_times=128, n_outputs=2), 3).shape
+    (16, 3, 64)
+    """
+    import torch
+
+    convolutions = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for time, space in zip(convolutions[:-1], convolutions[1:], strict=True):
+        covers = n_channels in space.kernel_size and min(space.kernel_size) == 1 and n_channels > 1
+        if time.in_channels == 1 and min(time.kernel_size) == 1 and max(time.kernel_size) > 1 and covers:
+            h = time.weight.detach().double().flatten(1).numpy()
+            w = space.weight.detach().double().flatten(2).numpy()
+            if space.groups > 1:  # each spatial filter hears one temporal filter
+                return np.einsum("fc,fk->fck", w[:, 0], np.repeat(h, len(w) // len(h), axis=0))
+            return np.einsum("fmc,mk->fck", w, h)
+    raise ValueError(f"estimator: {type(module).__name__} does not start with a temporal and a spatial convolution.")

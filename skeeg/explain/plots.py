@@ -1,0 +1,329 @@
+"""Pictures of attributions and patterns, in one style; each function returns its figure."""
+
+import numpy as np
+
+from .attributing import attribute
+from .attribution import Attribution
+
+_RED_BLUE = "RdBu_r"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+
+
+def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
+    """Scalp maps, by MNE, on one scale.
+
+    Parameters
+    ----------
+    maps : Attribution, Patterns, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
+        An attribution is summed over time and averaged by class; maps of electrodes by samples are summed over time.
+    ch_names : sequence of str or None
+        Electrodes, where `maps` does not carry them. Those without a standard place are left out.
+    names : bool or None
+        Whether to write the names of the electrodes; None does up to 32.
+    unit : str
+        Label of the scale.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One map beside the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import plot_topomap
+    >>> plot_topomap({"left": [0, 1, 2, 3]}, ["C3", "Cz", "C4", "Pz"]).axes[0].get_title()
+    'left'
+    """
+    import mne
+
+    maps, ch_names = _channel_maps(maps, ch_names)
+    info, kept = _placed(ch_names)
+    names = len(kept) <= 32 if names is None else names
+    n_columns = min(len(maps), 6)
+    figure, axes = _grid(-(-len(maps) // n_columns), n_columns, 2.3, 2.5)
+    limit = max(float(np.abs(np.asarray(one)[kept]).max()) for one in maps.values()) or 1.0
+    picture = None
+    for axis, (label, one) in zip(axes.ravel(), maps.items(), strict=False):
+        shown = [ch_names[i] for i in kept] if names else None
+        picture, _ = mne.viz.plot_topomap(
+            np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, vlim=(-limit, limit), cmap=_RED_BLUE,
+            contours=0, names=shown, sensors=True,
+        )  # fmt: skip
+        axis.set_title(str(label), fontsize=10)
+        for text in axis.texts:
+            text.set_fontsize(6)
+    for axis in axes.ravel()[len(maps) :]:
+        axis.set_visible(False)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.6, aspect=18)
+    bar.set_label(unit)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution"):
+    """Images of electrodes by bins of time, on one scale.
+
+    Parameters
+    ----------
+    maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
+        An attribution is averaged by class.
+    ch_names : sequence of str or None
+        Electrodes, where `maps` does not carry them.
+    seconds : float or None
+        Length of a trial; None takes it from the attribution, or counts samples.
+    n_bins : int
+        Bins of time in which attributions are summed; 0 leaves the samples.
+    unit : str
+        Label of the scale.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One image beside the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import plot_image
+    >>> len(plot_image({"left": np.eye(3, 100), "right": np.ones((3, 100))}, ["C3", "Cz", "C4"]).axes)
+    3
+    """
+    if isinstance(maps, Attribution):
+        ch_names = ch_names or maps.ch_names
+        seconds = maps.values.shape[2] / maps.sfreq if seconds is None and maps.sfreq else seconds
+        maps = maps.by_class()
+    maps = {label: binned(one, n_bins) if n_bins else np.asarray(one) for label, one in maps.items()}
+    n_channels = next(iter(maps.values())).shape[0]
+    figure, axes = _grid(1, len(maps), 3.6, max(2.2, 0.16 * n_channels + 0.8), sharey=True)
+    _draw_images(figure, axes, [list(maps.items())], ch_names, seconds, unit)
+    return figure
+
+
+def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribution"):
+    """Time course of the attribution at some electrodes, one panel each, one line a class.
+
+    Parameters
+    ----------
+    maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
+        An attribution is averaged by class.
+    ch_names : sequence of str or None
+        Electrodes, where `maps` does not carry them.
+    picks : sequence of str or None
+        Electrodes to show; None shows the four with the largest attributions.
+    sfreq : float or None
+        Samples a second, where `maps` does not carry it.
+    unit : str
+        Label of the axis.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One panel above the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import plot_time_courses
+    >>> len(plot_time_courses({"left": np.eye(3, 100)}, ["C3", "Cz", "C4"], ["C3", "C4"]).axes)
+    2
+    """
+    if isinstance(maps, Attribution):
+        ch_names, sfreq = ch_names or maps.ch_names, sfreq or maps.sfreq
+        maps = maps.by_class()
+    size = np.mean([np.abs(one).sum(axis=1) for one in maps.values()], axis=0)
+    ch_names = _names(ch_names, len(size))
+    unknown = [name for name in picks or () if name not in ch_names]
+    if unknown:
+        raise ValueError(f"picks: unknown electrode {', '.join(unknown)}.")
+    rows = sorted(np.argsort(-size)[:4]) if picks is None else [ch_names.index(name) for name in picks]
+    figure, axes = _grid(len(rows), 1, 5.5, 1.3, sharex=True, sharey=True)
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        for colour, (label, one) in zip(_COLOURS * 9, maps.items(), strict=False):
+            axis.plot(np.arange(one.shape[1]) / (sfreq or 1), one[row], color=colour, linewidth=1, label=str(label))
+        axis.axhline(0, color="0.7", linewidth=0.6)
+        axis.set_ylabel(ch_names[row], rotation=0, ha="right", va="center")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(frameon=False, fontsize="small", ncols=len(maps), loc="lower right", bbox_to_anchor=(1, 1))
+    axes[-1, 0].set_xlabel("seconds" if sfreq else "samples")
+    figure.supylabel(unit, fontsize="small")
+    return figure
+
+
+def plot_curves(curves, ylabel="probability of the class"):
+    """Draw deletion and insertion curves.
+
+    Parameters
+    ----------
+    curves : Curves
+        Of `deletion_insertion`.
+    ylabel : str
+        What falls and rises.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        With the areas in the legend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain import Curves, plot_curves
+    >>> plot_curves(Curves(*np.eye(4))).axes[0].get_ylabel()
+    'probability of the class'
+    """
+    figure, axes = _grid(1, 1, 4.2, 3.0)
+    axis = axes[0, 0]
+    for colour, (name, area) in zip((*_COLOURS[:2], "0.6"), curves.areas.items(), strict=True):
+        axis.plot(curves.share, getattr(curves, name), color=colour, label=f"{name} ({area:.2f})")
+    axis.set(xlabel="share of the samples replaced", ylabel=ylabel)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settings=None):
+    """Draw the figure of cross-task adaptation [1]_: attribution of each class before and after adapting to a person.
+
+    Parameters
+    ----------
+    before, after : estimator or Pipeline
+        Pre-trained, and adapted to the person.
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials of the person. Those of several people are averaged person by person, amplitudes normalised.
+    background : anything `as_eeg` accepts, or None
+        See `attribute`; None takes X, as published.
+    y : array-like, shape (n_trials,), or None
+        Labels to group by; None groups by the predicted class, as published.
+    n_bins : int
+        Bins of time.
+    settings : dict or None
+        Further arguments of `attribute`; the log-probability of the predicted class is explained, as
+        published, unless told otherwise.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        One row before and one after, one column a class, electrodes by bins of time.
+
+    References
+    ----------
+    .. [1] Miao, M., et al. (2023). Explainable cross-task adaptive transfer learning for motor imagery EEG
+       classification. Journal of Neural Engineering, 20, 066021. https://doi.org/10.1088/1741-2552/ad0c61
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import NetworkClassifier
+    >>> from skeeg.explain import plot_adaptation
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 128)), np.repeat(["left", "right"], 10)
+    >>> before, after = (NetworkClassifier("EEGNet", max_epochs=n, random_state=0).fit(X, y) for n in (1, 3))
+    >>> len(plot_adaptation(before, after, X[::7], y=y[::7], n_bins=8).axes)
+    5
+    """
+    settings = {"output": "log_probability"} | (settings or {})
+    rows, found = [], None
+    for estimator in (before, after):
+        found = attribute(estimator, X, background, **settings)
+        several = found.domains is not None and len(set(found.domains["subject"])) > 1
+        rows.append(found.over_subjects(y=y) if several else found.by_class(y))
+    classes = sorted({label for maps in rows for label in maps}, key=str)
+    seconds = None if found.sfreq is None else found.values.shape[2] / found.sfreq
+    n_channels = found.values.shape[1]
+    empty = np.full((n_channels, n_bins), np.nan)  # a class that is never predicted
+    drawn = [
+        [(f"{label}, {when}", binned(maps[label], n_bins) if label in maps else empty) for label in classes]
+        for when, maps in zip(("before", "after"), rows, strict=True)
+    ]
+    figure, axes = _grid(2, len(classes), 3.6, max(2.2, 0.16 * n_channels + 0.6), sharex=True, sharey=True)
+    _draw_images(figure, axes, drawn, found.ch_names, seconds, "attribution")
+    return figure
+
+
+def binned(one, n_bins):
+    """Sum a map over bins of time.
+
+    Parameters
+    ----------
+    one : ndarray, shape (n_channels, n_times)
+        Map.
+    n_bins : int
+        Bins; fewer where there are not so many samples.
+
+    Returns
+    -------
+    map : ndarray, shape (n_channels, n_bins)
+        Sums.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain.plots import binned
+    >>> binned(np.ones((1, 6)), 3).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    one = np.asarray(one, dtype=float)
+    n_bins = min(n_bins, one.shape[1])
+    return np.add.reduceat(one, np.arange(n_bins) * one.shape[1] // n_bins, axis=1)
+
+
+def _draw_images(figure, axes, rows, ch_names, seconds, unit):
+    """Images on one scale, electrodes down the left side."""
+    limit = np.nanmax([np.abs(one).max() for row in rows for _, one in row if np.isfinite(one).any()], initial=0) or 1.0
+    picture = None
+    for line, row in zip(axes, rows, strict=True):
+        for axis, (label, one) in zip(line, row, strict=True):
+            extent = (0, seconds or one.shape[1], len(one) - 0.5, -0.5)
+            picture = axis.imshow(one, cmap=_RED_BLUE, vmin=-limit, vmax=limit, aspect="auto", extent=extent,
+                                  interpolation="nearest")  # fmt: skip
+            axis.set_title(str(label), fontsize=10)
+            axis.set_yticks(range(len(one)), _names(ch_names, len(one)), fontsize=6)
+    for axis in axes[-1]:
+        axis.set_xlabel("seconds" if seconds else "bins of time")
+    bar = figure.colorbar(picture, ax=axes, shrink=0.7, aspect=25)
+    bar.set_label(unit)
+    bar.outline.set_visible(False)
+
+
+def _channel_maps(maps, ch_names):
+    """Give a dict of label to one number an electrode, and the electrodes' names."""
+    if isinstance(maps, Attribution):
+        ch_names = ch_names or maps.ch_names
+        maps = maps.by_class()
+    elif hasattr(maps, "spatial"):
+        ch_names, maps = ch_names or maps.ch_names, maps.spatial
+    if not isinstance(maps, dict):
+        maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
+    maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}
+    if ch_names is None:
+        raise ValueError("ch_names: a map of the scalp needs electrode names, and the data carry none.")
+    return maps, list(ch_names)
+
+
+def _placed(ch_names):
+    """Information for MNE on the electrodes that have a standard place, and their positions in the list."""
+    import mne
+
+    builtin = mne.channels.get_builtin_montages()
+    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    known = {name.upper(): name for name in system.ch_names}
+    kept = [i for i, name in enumerate(ch_names) if str(name).upper() in known]
+    if len(kept) < 3:
+        raise ValueError(f"ch_names: only {len(kept)} of {len(ch_names)} electrodes have a place on the scalp.")
+    info = mne.create_info([known[str(ch_names[i]).upper()] for i in kept], 1.0, "eeg", verbose="error")
+    return info.set_montage(system, verbose="error"), kept
+
+
+def _names(ch_names, n_channels):
+    names = list(ch_names or (str(i) for i in range(n_channels)))
+    if len(names) != n_channels:
+        raise ValueError(f"ch_names: got {len(names)} names for {n_channels} channels.")
+    return names
+
+
+def _grid(n_rows, n_columns, width, height, **options):
+    """Figure without pyplot's global state, with axes (n_rows, n_columns)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * n_columns + 0.6, height * n_rows + 0.3), layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)

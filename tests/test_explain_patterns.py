@@ -1,0 +1,136 @@
+"""Patterns: the mixing comes back, from filters of every kind."""
+
+import numpy as np
+import pytest
+from scipy.linalg import eigh
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.pipeline import make_pipeline
+
+from skeeg import CSP, AverageReference, BandPass, EuclideanAlignment, NetworkClassifier, baseline, make_eeg
+from skeeg.explain import haufe_patterns, spatial_patterns
+from skeeg.explain.patterns import first_kernels
+from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+from skeeg.methods.mirepnet import MIRepNet
+from skeeg.networks import build_network
+
+N_CHANNELS = 5
+
+
+def mixed(seed=0, n_trials=40, n_times=300):
+    """Five mixed sources, the first of which is stronger in the second class; the mixing is known."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(N_CHANNELS, N_CHANNELS))
+    y = np.tile([0, 1], n_trials // 2)
+    sources = rng.normal(size=(n_trials, N_CHANNELS, n_times))
+    sources[:, 0] *= 1 + 2 * y[:, None]
+    return make_eeg(mixing @ sources, [f"E{i}" for i in range(N_CHANNELS)], 100.0), y, mixing[:, 0]
+
+
+def alike(a, b):
+    return abs(np.corrcoef(a, b)[0, 1])
+
+
+def test_patterns_of_filters_are_the_columns_of_the_mixing():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(4, 4))
+    sources = np.linalg.qr(rng.normal(size=(500, 4)) - 0)[0]
+    sources -= sources.mean(axis=0)
+    sources = np.linalg.qr(sources)[0]
+    filters = np.linalg.inv(mixing)
+    np.testing.assert_allclose(haufe_patterns(sources @ mixing.T, filters), mixing.T, atol=1e-10)
+
+
+def test_pattern_of_a_discriminant_is_the_difference_of_the_means():
+    rng = np.random.default_rng(0)
+    data, y = rng.normal(size=(400, 3)) @ rng.normal(size=(3, 3)), np.tile([0, 1], 200)
+    data[y == 1] += [1.0, 0.0, 0.0]
+    pattern = haufe_patterns(data, LinearDiscriminantAnalysis().fit(data, y).coef_)[0]
+    assert alike(pattern, data[y == 1].mean(axis=0) - data[y == 0].mean(axis=0)) > 0.999
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [(), (AverageReference(),), (EuclideanAlignment(floor=1e-6),), (BandPass(2, 45, method="iir"),)],
+    ids=["alone", "reference", "alignment", "filter"],
+)
+def test_csp_patterns_find_the_source_at_the_electrodes_of_the_input(steps):
+    X, y, place = mixed()
+    pipeline = make_pipeline(*steps, CSP(n_components=2), LinearDiscriminantAnalysis()).fit(X, y)
+    found = spatial_patterns(pipeline, X)
+    assert found.spatial.shape == (2, N_CHANNELS)
+    assert alike(found.spatial[0], place) > 0.9
+    if not steps:
+        assert alike(found.spatial[0], pipeline[0].patterns_[0]) > 0.999
+
+
+def test_tangent_space_patterns_find_the_source():
+    pytest.importorskip("pyriemann")
+    X, y, place = mixed()
+    found = spatial_patterns(baseline("TS+LR").fit(X, y), X)
+    assert alike(found.spatial[0], place) > 0.97
+    assert found.strength[0] > 0  # stronger in the second class
+
+
+NETWORKS = {
+    "EEGNet": lambda: build_network("EEGNet", n_chans=5, n_times=200, n_outputs=2),
+    "ShallowFBCSPNet": lambda: build_network("ShallowFBCSPNet", n_chans=5, n_times=200, n_outputs=2),
+    "Deep4Net": lambda: build_network("Deep4Net", n_chans=5, n_times=500, n_outputs=2),
+    "EEGConformer": lambda: build_network("EEGConformer", n_chans=5, n_times=200, n_outputs=2),
+    "CTAdaptTLNet": lambda: CTAdaptTLNet(n_outputs=2, n_chans=5, n_times=200, n_hidden=4),
+    "MIRepNet": lambda: MIRepNet(n_outputs=2, n_chans=5, n_times=200, embed_dim=8, n_layers=1, n_heads=2),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_first_kernels_are_those_of_the_network(name):
+    torch = pytest.importorskip("torch")
+    module = NETWORKS[name]().double().eval()
+    kernels = torch.from_numpy(first_kernels(module, 5).copy())
+    heard = {}
+    place = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)][1]
+    holder = next((one for one in module.modules() if type(one).__name__ == "CombinedConv"), place)
+    if hasattr(module, "merge"):
+        module.merge = False
+    if hasattr(module, "embedding"):
+        module.embedding.merge = False
+    holder.register_forward_hook(lambda layer, given, out: heard.update(out=out.flatten(2)))
+    x, other = torch.randn(2, 1, 5, module.n_times, dtype=torch.float64)
+    with torch.no_grad():
+        module(x)
+        first = heard["out"]
+        module(other)
+        ours = torch.nn.functional.conv1d(x - other, kernels)
+    theirs = first - heard["out"]
+    if name == "EEGNet":  # pads its input, and a batch norm stands between the two
+        start = (theirs.shape[2] - ours.shape[2]) // 2
+        theirs = theirs[..., start : start + ours.shape[2]]
+        scale = (theirs * ours).sum((0, 2)) / (ours**2).sum((0, 2))
+        ours = ours * scale[None, :, None]
+    torch.testing.assert_close(theirs, ours)
+
+
+def test_network_patterns_find_the_source():
+    X, y, place = mixed(n_trials=80)
+    net = NetworkClassifier("ShallowFBCSPNet", {"n_filters_time": 4, "n_filters_spat": 4}, max_epochs=25, batch_size=16,
+                            learning_rate=1e-2, random_state=0, device="cpu").fit(X, y)  # fmt: skip
+    found = spatial_patterns(net, X)
+    assert found.spatial.shape == (4, N_CHANNELS) and found.temporal.shape == (4, 25)
+    assert max(alike(one, place) for one in found.spatial) > 0.9
+
+
+def test_covariance_of_input_and_filter_output_is_generalised_eigenvector():
+    X, y, _ = mixed()
+    csp = CSP(n_components=5).fit(X, y)
+    found = spatial_patterns(csp, X)
+    flat = np.asarray(X).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
+    vectors = eigh(np.cov(flat))[1]
+    assert np.linalg.matrix_rank(found.spatial @ vectors) == N_CHANNELS
+
+
+def test_estimators_without_filters_say_so():
+    X, y, _ = mixed()
+    with pytest.raises(ValueError, match="holds no spatial filters"):
+        spatial_patterns(LinearDiscriminantAnalysis().fit(np.asarray(X).mean(axis=2), y), X)
+    net = NetworkClassifier("FBCNet", max_epochs=1, random_state=0, sfreq=100.0).fit(X, y)
+    with pytest.raises(ValueError, match="FBCNet does not start"):
+        spatial_patterns(net, X)
