@@ -84,9 +84,7 @@ evaluation = CrossTaskEvaluation(
 small = {"filter_length": 8, "pool_length": 24, "pool_stride": 5, "n_folds": 2, "pretrain_epochs": 40}
 memory = tempfile.mkdtemp()
 pipelines = {
-    "CT-adaptTL": CTAdaptTLClassifier(
-        pretrain_solver="adamw", adapt_epochs=50, memory=memory, random_state=0, **small
-    ),
+    "CT-adaptTL": CTAdaptTLClassifier(pretrain_solver="adamw", adapt_epochs=50, memory=memory, random_state=0, **small),
     "EA + CSP + LDA": make_pipeline(EuclideanAlignment(), CSP(n_components=6), LinearDiscriminantAnalysis()),
     "EA + TS + LR": make_pipeline(
         EuclideanAlignment(), Covariances("oas"), TangentSpace(), LogisticRegression(max_iter=1000)
@@ -106,7 +104,7 @@ for color, name in zip(("C0", "C1", "C2"), pipelines, strict=True):
         ax.plot(curves.columns, person, color=color, lw=0.7, alpha=0.5)
     ax.plot(curves.columns, curves.loc[name].mean(), "o-", color=color, lw=2.5, label=name)
 ax.axhline(0.5, color="0.6", ls=":", lw=1)
-ax.set(xlabel="labelled trials of imagery", ylabel="accuracy", xticks=curves.columns, title=f"{recordings}: from executed")
+ax.set(xlabel="labelled trials of imagery", ylabel="accuracy", xticks=curves.columns, title=recordings)
 ax.spines[["top", "right"]].set_visible(False)
 fig.legend(loc="outside lower center", ncols=3, frameon=False)
 print(curves.groupby("pipeline").mean().round(3))
