@@ -196,12 +196,22 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
 
 
 def train(
-    module, X, y, recipe, *, loss="cross_entropy", validation=None, device="auto", callbacks=(), verbose=0, **parts
+    module,
+    X,
+    y,
+    recipe,
+    *,
+    loss="cross_entropy",
+    validation=None,
+    device="auto",
+    callbacks=(),
+    verbose=0,
+    settle=True,
+    **parts,
 ):
     """Train a network; the only place where that happens.
 
-    Ctrl-C ends the training early and keeps the weights reached so far. Statistics of batch normalisation that so few
-    updates have left half-way are estimated anew (`skeeg.training.norms`). Run it within `seeded`.
+    Ctrl-C ends the training early and keeps the weights reached so far. Run it within `seeded`.
 
     Parameters
     ----------
@@ -223,6 +233,8 @@ def train(
         In addition to the recipe's own.
     verbose : int
         Whether to show a progress bar.
+    settle : bool
+        Estimate statistics of batch normalisation anew where few updates left them half-way (`skeeg.training.norms`).
     **parts
         ``trained`` and ``parameter_groups`` of `TrainingNet`.
 
@@ -249,7 +261,8 @@ def train(
     before = count_norm_updates(module)
     with guard(module, few):
         net.fit(trials)
-    settle_norms(net.module_, trials, recipe.batch_size, before)
+    if settle:
+        settle_norms(net.module_, trials, recipe.batch_size, before)
     net.module_.to("cpu").eval()
     return net
 

@@ -402,8 +402,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         return self.net_.history
 
     def _settings(self):
-        """Arguments of every training."""
-        return {"device": self.device, "verbose": self.verbose, "callbacks": self.skorch_callbacks or ()}
+        """Arguments of every training; what becomes of the norm's statistics is ``adapt_norm``'s affair."""
+        callbacks = self.skorch_callbacks or ()
+        return {"device": self.device, "verbose": self.verbose, "callbacks": callbacks, "settle": False}
 
     def _build(self, X, classes, start):
         """Build ``module_`` with one output a class, and load the weights it starts from."""

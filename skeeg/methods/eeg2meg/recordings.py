@@ -7,6 +7,10 @@ from ...array import make_domains, make_eeg
 from .sensors import build_info, describe
 
 
+class GeometryUnknownError(ValueError, AttributeError):
+    """There is no geometry: a bad call of a method, and an attribute that is not there."""
+
+
 class RecordingBridge:
     """`mne.io.Raw`, `mne.Epochs` and `mne.Evoked` in and out of an estimator of MEG."""
 
@@ -23,7 +27,7 @@ class RecordingBridge:
     def _first(self, kind):
         check_is_fitted(self)
         if not self.geometries_:
-            raise ValueError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
+            raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
         return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
 
     def fit_raw(self, raws, subjects=None):
