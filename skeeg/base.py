@@ -37,7 +37,7 @@ class EEGEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **y_checks):
+    def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input and read its identity.
 
         Parameters
@@ -50,8 +50,8 @@ class EEGEstimator(BaseEstimator):
             True in fit: remember channels, samples, names and rate. False elsewhere: compare with them.
         dtype : numpy dtype or tuple of them
             Accepted types; others are cast to the first.
-        **y_checks
-            ``multi_output`` and ``y_numeric`` of scikit-learn's check of y.
+        **checks
+            ``ensure_all_finite`` of scikit-learn's check of X, ``multi_output`` and ``y_numeric`` of its check of y.
 
         Returns
         -------
@@ -66,9 +66,9 @@ class EEGEstimator(BaseEstimator):
             checked = plain
         elif self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
-            checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X")
+            checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
         else:
-            checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **y_checks)
+            checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
         if data.ndim not in (2, 3):
             raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")

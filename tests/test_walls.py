@@ -12,7 +12,7 @@ import skeeg
 ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"array"}
 BASE = DATA | {"base", "storage"}
-STEPS = {"alignment", "covariance", "filtering", "montage", "screening", "signals", "spatial"}
+STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "screening", "signals", "spatial"}
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {

@@ -245,6 +245,14 @@ def _holds_estimators(estimator):
     return any(hasattr(value, "get_params") for value in estimator.get_params(deep=False).values())
 
 
+def _takes_nan(estimator):
+    """Whether NaN in the trials means something to an estimator, as to one that fills gaps."""
+    try:
+        return get_tags(estimator).input_tags.allow_nan
+    except (AttributeError, TypeError):  # no estimator of scikit-learn's: the check will tell
+        return False
+
+
 def _concerns(name, estimator):
     """Whether a check means something for this estimator."""
     kind = kind_of(estimator)
@@ -254,6 +262,7 @@ def _concerns(name, estimator):
         "check_three_classes": kind == "classifier",
         "check_one_class": kind == "classifier",
         "check_target_shapes": kind == "regressor",
+        "check_nan": not _takes_nan(estimator),
         "check_lengths_differ": kind != "transformer",
         "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
         "check_other_rate": speaks_eeg_array(estimator) and not getattr(estimator, "_any_rate", False),
