@@ -1,0 +1,556 @@
+"""Lost signal: what is lost, three plain ways to restore it, and how well a restoration does.
+
+The three ways are transformers in the manner of scikit-learn's imputers: NaN, or a mask, says what is lost, and all
+else comes back as it was, to the bit. They are what any cleverer restoration has to beat: the neighbours on the head at
+the same moment (`SplineInterpolation`), the same electrode before and after (`TimeInterpolation`), and what the
+electrodes have in common in the recordings of the fit (`LowRankCompletion`).
+"""
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .base import FLOATS, EEGTransformer
+from .montage import _sphere_centre, find_electrodes
+
+LOSSES = ("electrodes", "seconds", "patches")
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))  # delta to gamma, in hertz
+
+
+def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state=None):
+    """Draw what is lost of each trial.
+
+    Parameters
+    ----------
+    shape : tuple of int, (n_trials, n_channels, n_times)
+        Shape of the trials.
+    sfreq : float
+        Sampling rate in hertz.
+    loss : "electrodes" | "seconds" | "patches"
+        Whole electrodes; stretches of all electrodes; or stretches of single electrodes.
+    share : float
+        Share that is lost, between 0 and 1; at least one unit is lost and at least one stays.
+    seconds : float
+        Length of a stretch; what is left over at the end belongs to the last one.
+    random_state : int, RandomState or None
+        Seed of the draw.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal is lost; every trial loses equally much.
+
+    Examples
+    --------
+    >>> from skeeg.restoration import draw_mask
+    >>> mask = draw_mask((3, 8, 800), sfreq=200, loss="electrodes", share=0.25, random_state=0)
+    >>> mask.mean(), mask.all(axis=2).sum(axis=1).tolist()
+    (np.float64(0.25), [2, 2, 2])
+    """
+    n_trials, n_channels, n_times = shape
+    if loss not in LOSSES:
+        raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(LOSSES)}.")
+    if not 0 < share < 1:
+        raise ValueError(f"share: got {share}, expected a share between 0 and 1.")
+    length = max(int(round(seconds * sfreq)), 1)
+    n_stretches = max(n_times // length, 1)
+    n_units = {"electrodes": n_channels, "seconds": n_stretches, "patches": n_channels * n_stretches}[loss]
+    if n_units < 2:
+        raise ValueError(f"loss: trials of shape {tuple(shape)} have only one of the {loss}, so none of them can stay.")
+    n_lost = int(np.clip(round(share * n_units), 1, n_units - 1))
+    rng = check_random_state(random_state)
+    lost = np.array([rng.permutation(n_units) < n_lost for _ in range(n_trials)])
+    grid = {"electrodes": (n_channels, 1), "seconds": (1, n_stretches), "patches": (n_channels, n_stretches)}[loss]
+    units = np.broadcast_to(lost.reshape(n_trials, *grid), (n_trials, n_channels, n_stretches))
+    return units[:, :, np.minimum(np.arange(n_times) // length, n_stretches - 1)]
+
+
+def find_lost(X, mask=None):
+    """Tell which samples are lost: those that are NaN, and those under the mask.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    mask : array-like of bool, shape (n_trials, n_channels, n_times or n_stretches), or None
+        True where the signal is lost, for each sample or for each of equally long stretches.
+
+    Returns
+    -------
+    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal is lost.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import find_lost
+    >>> find_lost(np.array([[[1.0, np.nan, 3.0, 4.0]]]), mask=[[[False, True]]]).tolist()
+    [[[False, True, True, True]]]
+    """
+    data = np.asarray(X)
+    lost = np.isnan(data)
+    if mask is None:
+        return lost
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask: expected booleans, True where the signal is lost, got {mask.dtype}.")
+    n_times = data.shape[2]
+    if mask.ndim != 3 or mask.shape[:2] != data.shape[:2] or not mask.shape[2] or n_times % mask.shape[2]:
+        raise ValueError(
+            f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected one value for each sample or for "
+            "each of equally long stretches."
+        )
+    return lost | np.repeat(mask, n_times // mask.shape[2], axis=2)
+
+
+class Imputer(EEGTransformer):
+    """Base of the transformers that restore what is lost and leave the rest as it is.
+
+    A subclass gives ``_fill(data, lost)``: estimates of shape (n_trials, n_channels, n_times), of which only those
+    where `lost` is True are used. It gets zeros where the signal is lost, so it cannot know what was there.
+    """
+
+    _any_length = True
+
+    def __sklearn_tags__(self):
+        """Declare that NaN is welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
+        """Check the input as everywhere else, but for NaN."""
+        return super()._check_eeg(X, y, reset=reset, dtype=dtype, **({"ensure_all_finite": "allow-nan"} | checks))
+
+    def fit(self, X, y=None):
+        """Learn the montage, and what the way of restoring needs, from X.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials; NaN where the signal is lost.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+        """
+        self._prepare(self._check_eeg(X, reset=True))
+        return self
+
+    def transform(self, X, mask=None):
+        """Restore what is lost.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials; NaN where the signal is lost.
+        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_stretches), or None
+            True where the signal is lost, too; whatever stands there is not looked at.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Trials without NaN; samples that were not lost are the same to the bit.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        lost = find_lost(X, mask)
+        data = np.where(lost, 0, np.asarray(X)).astype(X.dtype, copy=False)
+        if lost.any():
+            data[lost] = self._fill(data, lost)[lost]
+        return X.like(data)
+
+    def _prepare(self, X):
+        """Nothing is learned but the montage."""
+
+
+class SplineInterpolation(Imputer):
+    r"""Restore electrodes from their neighbours at the same moment, by spherical splines.
+
+    Equal to mne's ``interpolate_bads`` where whole electrodes are lost; here each moment may have lost others.
+
+    Parameters
+    ----------
+    reg : float
+        Regularisation of the splines; mne's ``interpolate_bads`` has 1e-5.
+    ch_names : tuple of str or None
+        Electrodes of X, for trials that do not carry their names.
+
+    Attributes
+    ----------
+    stiffness_ : ndarray, shape (n_channels, n_channels)
+        Spline kernel between all pairs of electrodes.
+
+    Notes
+    -----
+    With the visible electrodes :math:`v` and the lost ones :math:`l` of a moment,
+    :math:`x_l = [G_{lv}\; 1] \, C^{+} [x_v; 0]`, :math:`C = [[G_{vv} + \lambda I, 1], [1^T, 0]]`,
+    :math:`G_{ij} = \sum_{n=1}^{50} \frac{2n+1}{4\pi n^4(n+1)^4} P_n(\cos\theta_{ij})` [1]_. Electrodes lie where the
+    10-5 system has them, around mne's fit of a sphere to all of them. Where nothing is visible at a moment, zero is
+    given: the best guess of a signal without offset.
+
+    References
+    ----------
+    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
+       Clinical Neurophysiology 72, 1989.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import SplineInterpolation
+    >>> X = np.ones((1, 4, 5))
+    >>> X[0, 1] = np.nan
+    >>> SplineInterpolation(ch_names=("Fz", "Cz", "Pz", "C3")).fit_transform(X)[0, 1].round(6).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, reg=1e-5, ch_names=None):
+        self.reg = reg
+        self.ch_names = ch_names
+
+    def _prepare(self, X):
+        names = X.ch_names
+        if names is None and X.shape[1] > 1:
+            raise ValueError(
+                "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass "
+                "SplineInterpolation(ch_names=...) or trials that carry their names."
+            )
+        self.stiffness_ = np.ones((1, 1)) if names is None else _spline_kernel(names)
+
+    def _fill(self, data, lost):
+        def weights(gone):
+            kernel = self.stiffness_[np.ix_(~gone, ~gone)] + self.reg * np.eye((~gone).sum())
+            system = np.block([[kernel, np.ones((len(kernel), 1))], [np.ones((1, len(kernel))), np.zeros((1, 1))]])
+            ends = np.column_stack([self.stiffness_[np.ix_(gone, ~gone)], np.ones(gone.sum())])
+            return (ends @ np.linalg.pinv(system))[:, :-1]
+
+        return _fill_moments(data, lost, weights)
+
+
+class TimeInterpolation(Imputer):
+    """Restore each electrode from itself: straight lines between the last sample before a gap and the first after it.
+
+    Notes
+    -----
+    Before the first and after the last visible sample of a trial their values are kept. Of an electrode that is lost
+    for a whole trial nothing is known: it becomes zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import TimeInterpolation
+    >>> TimeInterpolation().fit_transform(np.array([[[0.0, np.nan, np.nan, 3.0]]])).tolist()
+    [[[0.0, 1.0, 2.0, 3.0]]]
+    """
+
+    def _fill(self, data, lost):
+        filled, times = np.zeros_like(data), np.arange(data.shape[2])
+        for trial, channel in zip(*np.nonzero(lost.any(axis=2) & ~lost.all(axis=2)), strict=True):
+            kept = ~lost[trial, channel]
+            filled[trial, channel] = np.interp(times, times[kept], data[trial, channel, kept])
+        return filled
+
+
+class LowRankCompletion(Imputer):
+    r"""Restore electrodes from what they have in common with the others: probabilistic PCA, learned at fit.
+
+    Parameters
+    ----------
+    n_components : int or float
+        Number of principal components; a float below 1 takes as many as explain this share of the variance.
+    max_iter : int
+        Rounds of completing and learning again, where the trials of the fit have gaps themselves.
+    tol : float
+        Stop earlier, when a round changes the completed values by less than this share of their spread.
+
+    Attributes
+    ----------
+    mean_ : ndarray, shape (n_channels,)
+        Mean of each electrode.
+    components_ : ndarray, shape (n_components, n_channels)
+        Principal components.
+    explained_variance_ : ndarray, shape (n_components,)
+        Variance of each.
+    noise_variance_ : float
+        Mean variance of the components that are left out.
+    n_iter_ : int
+        Rounds done.
+
+    Notes
+    -----
+    With the loadings :math:`V`, variances :math:`\lambda` and noise :math:`\sigma^2` of probabilistic PCA [1]_, lost
+    electrodes get their expectation given those visible at the same moment,
+    :math:`x_l = \mu_l + V_l (V_v^T V_v + \sigma^2 (\Lambda - \sigma^2 I)^{-1})^{+} V_v^T (x_v - \mu_v)`. Without noise
+    this is exact wherever the visible electrodes determine the components. Where nothing is visible, the mean is given.
+
+    References
+    ----------
+    .. [1] Tipping and Bishop, Probabilistic principal component analysis, Journal of the Royal Statistical Society B
+       61, 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import LowRankCompletion
+    >>> source = np.random.default_rng(0).standard_normal(50)
+    >>> X = np.stack([source, 2 * source, -source])[None]
+    >>> step, gap = LowRankCompletion(n_components=1).fit(X), X.copy()
+    >>> gap[0, 1, 20:30] = np.nan
+    >>> np.allclose(step.transform(gap), X)
+    True
+    """
+
+    def __init__(self, n_components=0.95, max_iter=50, tol=1e-6):
+        self.n_components = n_components
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _prepare(self, X):
+        data = np.asarray(X, dtype=np.float64)
+        lost = np.isnan(data)
+        empty = lost.all(axis=(0, 2))
+        if empty.any():
+            names = [X.ch_names[i] if X.ch_names else str(i) for i in np.flatnonzero(empty)]
+            raise ValueError(f"X: electrode {', '.join(names)} is lost in all trials of fit, so nothing tells of it.")
+        data = np.where(lost, np.nanmean(data, axis=(0, 2), keepdims=True), data)
+        spread = max(float(data.std()), np.finfo(float).tiny)
+        for n_iter in range(1, self.max_iter + 1):
+            self.n_iter_ = n_iter
+            self._decompose(data)
+            if not lost.any():
+                break
+            completed = self._fill(data, lost)[lost]
+            change = np.sqrt(np.mean((completed - data[lost]) ** 2)) / spread
+            data[lost] = completed
+            if change < self.tol:
+                break
+
+    def _decompose(self, data):
+        """Components and noise of complete trials."""
+        n_channels = data.shape[1]
+        self.mean_ = data.mean(axis=(0, 2))
+        centred = data - self.mean_[:, None]
+        values, vectors = np.linalg.eigh(np.einsum("nct,ndt->cd", centred, centred) / (data.size / n_channels))
+        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+        number = self.n_components
+        if not (isinstance(number, int | np.integer) and 1 <= number <= n_channels) and not 0 < number < 1:
+            raise ValueError(
+                f"n_components: got {number!r}, expected 1 to {n_channels} (the number of electrodes) or a share "
+                "between 0 and 1."
+            )
+        if number < 1:
+            share = np.cumsum(values) / max(values.sum(), np.finfo(float).tiny)
+            number = min(int(np.searchsorted(share, number)) + 1, n_channels)
+        rest = values[number:]
+        self.noise_variance_ = float(rest.mean()) if len(rest) and rest.mean() > 1e-12 * values[0] else 0.0
+        kept = values[:number] > self.noise_variance_
+        self.components_ = vectors[:, :number].T[kept]
+        self.explained_variance_ = values[:number][kept]
+
+    def _fill(self, data, lost):
+        V, noise = self.components_.T, self.noise_variance_
+        prior = np.diag(noise / (self.explained_variance_ - noise))
+
+        def weights(gone):
+            return V[gone] @ np.linalg.pinv(V[~gone].T @ V[~gone] + prior, hermitian=True) @ V[~gone].T
+
+        return _fill_moments(data - self.mean_[:, None], lost, weights) + self.mean_[:, None]
+
+
+def _spline_kernel(ch_names):
+    """Perrin's kernel between all pairs of electrodes, as mne computes it."""
+    import mne
+
+    builtin = mne.channels.get_builtin_montages()
+    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    found = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names)]
+    places = [tuple(system.get_positions()["ch_pos"][name]) for name in found]
+    if len(set(places)) < len(places):
+        raise ValueError(f"ch_names: the same electrode under more than one name among {', '.join(ch_names)}.")
+    with mne.use_log_level("error"):
+        info = mne.create_info(found, 1.0, "eeg").set_montage(system)
+        points = np.array([channel["loc"][:3] for channel in info["chs"]]) - _sphere_centre(info, system)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    n = np.arange(1, 51)
+    factors = np.r_[0, (2 * n + 1) / (4 * np.pi * (n * (n + 1.0)) ** 4)]
+    return np.polynomial.legendre.legval(points @ points.T, factors)
+
+
+def _fill_moments(data, lost, weights):
+    """Restore lost electrodes as weighted sums of those visible at the same moment.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal is lost.
+    weights : callable
+        Gives the matrix (n_lost, n_visible) for a pattern of lost electrodes, shape (n_channels,).
+
+    Returns
+    -------
+    filled : ndarray, shape (n_trials, n_channels, n_times)
+        Estimates where the signal is lost, zeros elsewhere and where nothing is visible.
+    """
+    filled = np.zeros_like(data)
+    trials, times = np.nonzero(lost.any(axis=1) & ~lost.all(axis=1))
+    if not len(trials):
+        return filled
+    patterns = lost[trials, :, times]
+    _, first, which = np.unique(np.packbits(patterns, axis=1), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(which.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(which.ravel()))
+    for row, moments in zip(first, np.split(order, ends[:-1]), strict=True):
+        gone = patterns[row]
+        at = trials[moments][:, None], np.flatnonzero(gone), times[moments][:, None]
+        seen = data[trials[moments][:, None], np.flatnonzero(~gone), times[moments][:, None]]
+        filled[at] = seen @ weights(gone).T.astype(data.dtype)
+    return filled
+
+
+def normalised_error(X, restored, mask):
+    r"""Error of a restoration relative to what was lost.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+
+    Returns
+    -------
+    error : float
+        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the lost samples: 0 is perfect, 1 is what zeros get.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import normalised_error
+    >>> normalised_error(np.full((1, 1, 4), 2.0), np.ones((1, 1, 4)), np.ones((1, 1, 4), bool))
+    0.5
+    """
+    truth, found = (np.asarray(one, dtype=np.float64)[mask] for one in (X, restored))
+    return float(np.linalg.norm(found - truth) / max(np.linalg.norm(truth), np.finfo(float).tiny))
+
+
+def correlation(X, restored, mask):
+    """Correlation of a restoration with what was lost.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+
+    Returns
+    -------
+    correlation : float
+        Mean over trials and electrodes of Pearson's correlation over the lost samples; a constant counts as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import correlation
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 50))
+    >>> round(correlation(X, 0.1 * X + 3, np.ones(X.shape, bool)), 6)
+    1.0
+    """
+    mask = np.asarray(mask)
+    count = np.maximum(mask.sum(axis=2), 1)
+    a, b = (np.where(mask, np.asarray(one, dtype=np.float64), 0) for one in (X, restored))
+    a, b = (np.where(mask, one - (one.sum(axis=2) / count)[..., None], 0) for one in (a, b))
+    norms = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
+    sound = norms > 1e-12 * max(np.abs(a).max(), 1e-300) ** 2
+    values = np.divide((a * b).sum(axis=2), norms, out=np.zeros_like(norms), where=sound)
+    return float(values[mask.any(axis=2)].mean())
+
+
+def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
+    r"""Error in the power of each band.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost; only stretches that were lost as a whole count.
+    sfreq : float
+        Sampling rate in hertz.
+    bands : sequence of (float, float)
+        Edges in hertz; bands above half the sampling rate are left out.
+    seconds : float
+        Length of a stretch.
+
+    Returns
+    -------
+    errors : ndarray, shape (n_bands,)
+        :math:`\sum |\hat P - P| / \sum P` over the lost stretches: 0 is perfect, 1 is what zeros get.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import band_power_error
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 400))
+    >>> band_power_error(X, X / 2, np.ones(X.shape, bool), sfreq=200).round(6).tolist()
+    [0.75, 0.75, 0.75, 0.75, 0.75]
+    """
+    length = int(round(seconds * sfreq))
+    n_stretches = mask.shape[2] // length
+    if not n_stretches:
+        raise ValueError(f"seconds: trials of {mask.shape[2]} samples hold no stretch of {length} samples.")
+
+    def cut(values):
+        return np.asarray(values)[..., : n_stretches * length].reshape(*mask.shape[:2], n_stretches, length)
+
+    whole = cut(mask).all(axis=3)
+    frequencies = np.fft.rfftfreq(length, 1 / sfreq)
+    window = np.hanning(length)
+    truth, found = (
+        np.abs(np.fft.rfft((part - part.mean(axis=1, keepdims=True)) * window)) ** 2
+        for part in (np.asarray(cut(X)[whole], np.float64), np.asarray(cut(restored)[whole], np.float64))
+    )
+    errors = []
+    for low, high in bands:
+        rows = (frequencies >= low) & (frequencies < high)
+        if high <= sfreq / 2 and rows.any():
+            one, other = truth[:, rows].sum(axis=1), found[:, rows].sum(axis=1)
+            errors.append(np.abs(other - one).sum() / max(one.sum(), np.finfo(float).tiny))
+    return np.array(errors)
+
+
+def restoration_scores(X, restored, mask, sfreq):
+    """All three scores of a restoration.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+    sfreq : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    scores : dict of str to float
+        ``error``, ``correlation`` and ``band_power_error``, the last one as the mean over bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import restoration_scores
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 400))
+    >>> restoration_scores(X, 0 * X, np.ones(X.shape, bool), sfreq=200)
+    {'error': 1.0, 'correlation': 0.0, 'band_power_error': 1.0}
+    """
+    return {
+        "error": normalised_error(X, restored, mask),
+        "correlation": correlation(X, restored, mask),
+        "band_power_error": float(np.mean(band_power_error(X, restored, mask, sfreq))),
+    }
