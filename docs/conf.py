@@ -1,18 +1,63 @@
 """Sphinx configuration: builds without a network."""
 
+from pathlib import Path
+
 import skeeg
+
+HERE = Path(__file__).parent
 
 project = "skeeg"
 author = "The skeeg developers"
 copyright = "2026, the skeeg developers"
 release = version = skeeg.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "matplotlib.sphinxext.plot_directive",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "sg_execution_times.rst", "auto_examples/**.ipynb"]
+
+# Links to other projects need their inventories. None is fetched: put numpy.inv, sklearn.inv, mne.inv, ... into
+# docs/inventories, and the names found there become links.
+_SITES = {
+    "braindecode": "https://braindecode.org/stable/",
+    "mne": "https://mne.tools/stable/",
+    "moabb": "https://moabb.neurotechx.com/docs/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "pyriemann": "https://pyriemann.readthedocs.io/en/latest/",
+    "python": "https://docs.python.org/3/",
+    "sklearn": "https://scikit-learn.org/stable/",
+    "skorch": "https://skorch.readthedocs.io/en/stable/",
+}
+_INVENTORIES = {name: HERE / "inventories" / f"{name}.inv" for name in _SITES}
+intersphinx_mapping = {name: (_SITES[name], str(path)) for name, path in _INVENTORIES.items() if path.is_file()}
+
 html_theme = "furo"
 html_title = f"skeeg {version}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+
 # Each example is run, in about a minute; `-D plot_gallery=0` shows them without their pictures.
-sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples", "filename_pattern": "plot_"}
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "plot_",
+    "remove_config_comments": True,
+    "download_all_examples": False,
+}
+
+# The figures of the method pages are drawn by docs/figures when the site is built.
+plot_basedir = str(HERE / "figures")
+plot_formats = [("png", 130)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+plot_apply_rcparams = True
