@@ -1,6 +1,7 @@
 """Recordings to decode: simulated, published and your own, as MOABB datasets and as plain arrays.
 
-Every dataset goes into MOABB's paradigms and evaluations, and gives plain arrays by its method ``arrays``. Nothing is
+Every dataset gives plain arrays by its method ``arrays`` and, but for the corpora with a split of their own
+(`HMCSleep`, `SHUMotorImagery`, `SeedVEmotions`, `TUHEvents`), goes into MOABB's paradigms and evaluations. Nothing is
 read or downloaded before data are asked for.
 """
 
@@ -8,11 +9,15 @@ import importlib
 
 _PUBLIC = {
     "GraspImagery": "grasp",
+    "HMCSleep": "hmc_sleep",
     "LocalDataset": "local",
     "MotorSimulation": "simulation",
     "PhysionetMotor": "physionet",
+    "SHUMotorImagery": "shu_motor",
+    "SeedVEmotions": "seed_v",
     "SimulatedMotorExecution": "simulated",
     "SimulatedMotorImagery": "simulated",
+    "TUHEvents": "tuh_events",
     "Truth": "simulation",
     "load_arrays": "arrays",
 }

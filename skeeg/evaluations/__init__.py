@@ -13,8 +13,10 @@ _PUBLIC = {
     "FewshotEvaluation": "fewshot",
     "FewshotSplitter": "fewshot",
     "PooledTarget": "pooling",
+    "classification_scores": "corpora",
     "compare_with_paper": "downstream",
     "plot_fewshot": "fewshot",
+    "run_corpus": "corpora",
     "run_downstream": "downstream",
 }
 

@@ -1,0 +1,115 @@
+"""Scores on a corpus with a published split: fitted on its training people, scored on the whole of its test people.
+
+A corpus is anything with ``arrays(part)``, such as `skeeg.datasets.TUHEvents`. Scores are those of all test windows at
+once; averages of scores over batches, as Gram's were published, depend on the size and the order of the batches.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+from sklearn.base import clone
+
+__all__ = ["classification_scores", "run_corpus"]
+
+SEEDS = (0, 10, 20, 30, 40)  # of the published scores
+
+
+def classification_scores(y, probabilities, classes):
+    """Score predicted probabilities as the general EEG models are scored.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_windows,)
+        True classes.
+    probabilities : ndarray, shape (n_windows, n_classes)
+        Predicted probabilities.
+    classes : sequence, length n_classes
+        Class of each column.
+
+    Returns
+    -------
+    scores : dict of str to float
+        Accuracy and balanced accuracy; for two classes, of which the second one counts as positive, F1, precision,
+        recall and the areas under both curves; for more, Cohen's kappa and F1 weighted by class.
+
+    Examples
+    --------
+    >>> from skeeg.evaluations import classification_scores
+    >>> probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]
+    >>> scores = classification_scores(["a", "a", "b", "b"], probabilities, ["a", "b"])
+    >>> scores["accuracy"], scores["roc_auc"]
+    (0.75, 1.0)
+    """
+    y, probabilities, classes = np.asarray(y), np.asarray(probabilities, dtype=float), np.asarray(classes)
+    if probabilities.shape != (len(y), len(classes)):
+        raise ValueError(
+            f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
+        )
+    unknown = sorted(set(y.tolist()) - set(classes.tolist()))
+    if unknown:
+        raise ValueError(f"y: class {unknown[0]!r} is not among {', '.join(map(str, classes))}.")
+    predicted = classes[probabilities.argmax(axis=1)]
+    scores = {"accuracy": metrics.accuracy_score(y, predicted), "balanced_accuracy": _mean_recall(y, predicted)}
+    if len(classes) > 2:
+        scores["kappa"] = metrics.cohen_kappa_score(y, predicted, labels=classes)
+        scores["weighted_f1"] = metrics.f1_score(y, predicted, average="weighted", zero_division=0)
+    else:
+        yes, said = y == classes[1], predicted == classes[1]
+        scores["f1"] = metrics.f1_score(yes, said, zero_division=0)
+        scores["precision"] = metrics.precision_score(yes, said, zero_division=0)
+        scores["recall"] = metrics.recall_score(yes, said, zero_division=0)
+        both = 0 < yes.sum() < len(yes)
+        scores["roc_auc"] = metrics.roc_auc_score(yes, probabilities[:, 1]) if both else np.nan
+        scores["pr_auc"] = metrics.average_precision_score(yes, probabilities[:, 1]) if both else np.nan
+    return {name: float(value) for name, value in scores.items()}
+
+
+def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
+    """Fit pipelines on the training people of a corpus and score them on all windows of its test people.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Any classifiers with ``predict_proba``; every ``random_state`` in them that is None is set to the seed.
+    corpus : Corpus
+        Such as `skeeg.datasets.HMCSleep`.
+    seeds : sequence of int
+        Seeds; published are five.
+    parts : tuple of str
+        Parts to learn from. With ``("train", "valid")`` the estimator chooses its own validation among both, such as
+        ``validation="subject"`` of skeeg's networks; the test people are never seen before they are scored.
+
+    Returns
+    -------
+    results : DataFrame
+        One row for each pipeline and seed, with all scores.
+
+    Examples
+    --------
+    >>> from skeeg import baseline
+    >>> from skeeg.datasets import SHUMotorImagery
+    >>> from skeeg.evaluations import run_corpus
+    >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
+    """
+    read = [corpus.arrays(part) for part in parts]
+    X, y = (np.concatenate([one[i] for one in read]) for i in range(2))
+    X_test, y_test = corpus.arrays("test")
+    rows = []
+    for name, pipeline in pipelines.items():
+        for seed in seeds:
+            model = _with_seed(pipeline, seed).fit(X, y)
+            scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
+            rows.append({"pipeline": name, "seed": seed, "n_train": len(y), "n_test": len(y_test)} | scores)
+    return pd.DataFrame(rows)
+
+
+def _mean_recall(y, predicted):
+    """Mean over the classes of y of the share that is found."""
+    return np.mean([(predicted[y == one] == one).mean() for one in np.unique(y)])
+
+
+def _with_seed(pipeline, seed):
+    """Copy of a pipeline, every seed that it leaves open set."""
+    params = pipeline.get_params()
+    free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
+    return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))
