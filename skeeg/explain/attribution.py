@@ -162,7 +162,10 @@ class Attribution:
         return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
 
     def importance(self, axis="channel"):
-        """Mean size of the attribution, whatever its sign.
+        """Mean size of what each electrode, or each moment, adds to a prediction, whatever its sign.
+
+        What an electrode adds is the sum over its samples. The sizes of the single samples would not do: noise times a
+        small weight swings about zero from sample to sample, and its size would count though it adds nothing.
 
         Parameters
         ----------
@@ -172,12 +175,12 @@ class Attribution:
         Returns
         -------
         importance : ndarray, shape (n_channels,), (n_times,) or (n_channels, n_times)
-            Mean absolute values.
+            Mean over the trials of the absolute sums over the other axis.
         """
-        axes = {"channel": (0, 2), "time": (0, 1), "both": (0,)}
-        if axis not in axes:
-            raise ValueError(f"axis: got {axis!r}, expected one of {', '.join(map(repr, axes))}.")
-        return np.abs(self.values).mean(axis=axes[axis])
+        summed = {"channel": (2,), "time": (1,), "both": ()}
+        if axis not in summed:
+            raise ValueError(f"axis: got {axis!r}, expected one of {', '.join(map(repr, summed))}.")
+        return np.abs(self.values.sum(axis=summed[axis])).mean(axis=0)
 
     def to_shap(self):
         """Turn into a `shap.Explanation`, for shap's plots.

@@ -108,7 +108,7 @@ def _adapt(score, starts, ends, owner, values, limit, batch_size, max_evaluation
             errors = np.abs(rises - (f_highs - f_lows)[rows])
             done[rows] = kept = (errors <= allowed[rows]) | (spent > max_evaluations * len(starts))
             np.add.at(gradients, pairs[rows][kept], totals[kept])
-        spent += len(pairs) * len(_NODES)
+            spent += len(errors) * len(_NODES)
         rest = ~done
         if not rest.any():
             break
