@@ -12,7 +12,8 @@ from tqdm import tqdm
 class Trials(torch.utils.data.Dataset):
     """Trials and targets as two tensors.
 
-    A subclass that cuts its batches from elsewhere overrides ``__len__``, ``take``, ``to`` and ``device``.
+    A subclass that cuts its batches from elsewhere overrides ``__len__``, ``take``, ``to`` and ``device``; one whose
+    trials cannot all be in one batch, ``draw`` too.
 
     Parameters
     ----------
@@ -43,6 +44,30 @@ class Trials(torch.utils.data.Dataset):
         """Trials and targets at these indices, as one batch."""
         return self.X.index_select(0, index), self.y.index_select(0, index)
 
+    def draw(self, batch_size, shuffle=False):
+        """Draw the batches of one pass.
+
+        Parameters
+        ----------
+        batch_size : int
+            Trials a batch.
+        shuffle : bool
+            Another order at every pass. A last batch of one trial then joins the one before: batch normalisation
+            cannot train on a single trial.
+
+        Returns
+        -------
+        batches : list of Tensor of int64
+            What `take` is to be given.
+        """
+        n = len(self)
+        # drawn on the CPU, so that a seed means the same on every device
+        order = (torch.randperm(n) if shuffle else torch.arange(n)).to(self.device)
+        chunks = list(order.split(batch_size))
+        if shuffle and len(chunks) > 1 and len(chunks[-1]) == 1:
+            chunks[-2:] = [torch.cat(chunks[-2:])]
+        return chunks
+
     def to(self, device):
         """Copy the trials to another device."""
         return Trials(self.X.to(device), self.y.to(device))
@@ -58,8 +83,7 @@ class Batches:
     batch_size : int
         Trials a batch.
     shuffle : bool
-        Another order at every pass. A last batch of one trial then joins the one before: batch normalisation
-        cannot train on a single trial.
+        Another order at every pass.
     """
 
     def __init__(self, dataset, batch_size, shuffle=False):
@@ -67,13 +91,7 @@ class Batches:
 
     def __iter__(self):
         """Go once over all trials."""
-        n = len(self.dataset)
-        # drawn on the CPU, so that a seed means the same on every device
-        order = (torch.randperm(n) if self.shuffle else torch.arange(n)).to(self.dataset.device)
-        chunks = list(order.split(self.batch_size))
-        if self.shuffle and len(chunks) > 1 and len(chunks[-1]) == 1:
-            chunks[-2:] = [torch.cat(chunks[-2:])]
-        for chunk in chunks:
+        for chunk in self.dataset.draw(self.batch_size, self.shuffle):
             yield self.dataset.take(chunk)
 
 

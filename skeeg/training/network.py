@@ -183,12 +183,16 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if self.strategy == "probe":
             self._probe(data, targets)
             return
-        settings = {"device": self.device, "verbose": self.verbose, "callbacks": self.skorch_callbacks or ()}
+        settings = {"device": self.device, "verbose": self.verbose, "callbacks": self._callbacks()}
         with trainable_part(self.module_, self.strategy, self._head, self.lora_rank) as trained:
             self.net_ = train(
                 self.module_, data, targets, self._recipe(), loss=self._criterion(), validation=validation,
                 trained=trained, parameter_groups=self._parameter_groups(), **settings,
             )  # fmt: skip
+
+    def _callbacks(self):
+        """Give the callbacks of the training."""
+        return list(self.skorch_callbacks or ())
 
     def _parameter_groups(self):
         """Give a function from the module to the optimiser's groups, or None for one group."""

@@ -51,6 +51,10 @@ class Recipe:
     precision : {"float32", "bf16", "float64"}
         Arithmetic of the forward and backward pass. In ``"float64"`` a trial's result is the same, to twelve digits,
         in a batch of any size; in the others rounding differs with the batch, as kernels do.
+    lowest : float
+        Share of the highest learning rate that the cosine ends at.
+    by_step : bool
+        Move the learning rate at every update, not only at every epoch; the warm-up then rises from zero.
 
     Examples
     --------
@@ -70,6 +74,8 @@ class Recipe:
     patience: int | None = None
     min_delta: float = 0.0
     precision: str = "float32"
+    lowest: float = 0.0
+    by_step: bool = False
 
     def check(self):
         """Raise a ValueError that names the first setting that makes no sense."""
@@ -87,13 +93,13 @@ class Recipe:
         return self
 
     def rate(self, epoch):
-        """Share of the highest learning rate in this epoch, counted from 0."""
+        """Share of the highest learning rate in this epoch, counted from 0; with ``by_step`` between epochs too."""
         if epoch < self.warmup:
-            return (epoch + 1) / (self.warmup + 1)
+            return epoch / self.warmup if self.by_step else (epoch + 1) / (self.warmup + 1)
         if self.schedule is None:
             return 1.0
         span = max(self.max_epochs - self.warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
+        return self.lowest + (1 - self.lowest) * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
 
 
 @contextlib.contextmanager
@@ -135,7 +141,7 @@ def make_loss(loss):
     return LOSSES[loss]()
 
 
-def make_net(module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, **parts):
+def make_net(module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, n_steps=1, **parts):
     """Build the skorch net that follows a recipe.
 
     Parameters
@@ -154,6 +160,8 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
         In addition to the recipe's own.
     verbose : int
         Whether to show a progress bar.
+    n_steps : int
+        Updates an epoch, for a rate that moves ``by_step``.
     **parts
         ``trained`` and ``parameter_groups`` of `TrainingNet`.
 
@@ -162,7 +170,7 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
     net : TrainingNet
         Not initialised yet.
     """
-    own = [("schedule", LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=recipe.rate))]
+    own = [("schedule", _schedule(recipe, n_steps))]
     if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
         own.append(("valid_acc", ValidationAccuracy()))
     if validation is not None and recipe.patience is not None:
@@ -193,6 +201,15 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
         **parts,
     )
+
+
+def _schedule(recipe, n_steps):
+    """Make the callback that sets the learning rate."""
+    if recipe.by_step:
+        rate, every = (lambda step: recipe.rate(step / n_steps)), "batch"
+    else:
+        rate, every = recipe.rate, "epoch"
+    return LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=rate, step_every=every)
 
 
 def train(
@@ -254,10 +271,11 @@ def train(
     """
     held = None if validation is None else _as_trials(*validation)
     settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, **parts}
-    net = make_net(module, recipe.check(), make_loss(loss), validation=held, **settings)
-    module.eval()  # parts that are not trained stay so
     trials = _as_trials(X, y)
-    few, _ = trials.take(torch.arange(min(4, len(trials)), device=trials.device))
+    settings["n_steps"] = _count_steps(trials, recipe) if recipe.check().by_step else 1
+    net = make_net(module, recipe, make_loss(loss), validation=held, **settings)
+    module.eval()  # parts that are not trained stay so
+    few, _ = trials.take(trials.draw(4)[0])
     before = count_norm_updates(module)
     with guard(module, few):
         net.fit(trials)
@@ -265,6 +283,12 @@ def train(
         settle_norms(net.module_, trials, recipe.batch_size, before)
     net.module_.to("cpu").eval()
     return net
+
+
+def _count_steps(trials, recipe):
+    """Count the updates of an epoch; the random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        return len(trials.draw(recipe.batch_size, shuffle=True))
 
 
 def _as_trials(X, y=None):

@@ -4,36 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...training.pretraining import draw_mask
+
 UNLABELLED = -1
 """Class index of a trial without label."""
-
-
-def draw_mask(n_trials, n_tokens, ratio, generator=None):
-    """Hide some tokens of each trial, drawn anew for each.
-
-    Parameters
-    ----------
-    n_trials, n_tokens : int
-        Trials, and tokens of each.
-    ratio : float
-        Share to hide; of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped.
-    generator : torch.Generator or None
-        Source of the draw; None is torch's own.
-
-    Returns
-    -------
-    masked : Tensor of bool, shape (n_trials, n_tokens)
-        True where hidden.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet.objective import draw_mask
-    >>> draw_mask(2, 61, 0.5).sum(dim=1).tolist()
-    [31, 31]
-    """
-    kept = int(n_tokens * (1 - ratio))
-    order = torch.rand(n_trials, n_tokens, generator=generator).argsort(dim=1)
-    return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :kept], False)
 
 
 class MaskedModel(nn.Module):
@@ -104,6 +78,8 @@ class HybridLoss(nn.Module):
     >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
     4.0
     """
+
+    parts = ("rec_loss", "cls_loss", "acc")
 
     def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
         super().__init__()

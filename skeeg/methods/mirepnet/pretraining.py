@@ -1,16 +1,12 @@
 """Pre-training of MIRepNet: guess hidden tokens and tell classes apart, on as many people as there are."""
 
-import dataclasses
-
-import joblib
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import draw_seed
-from ...training import NetworkEstimator, split_validation, train
+from ...training import NetworkEstimator, split_validation
 from ...training.net import Trials
-from ...training.norms import settle_norms
+from ...training.pretraining import fingerprint, open_run, pretrain
 from ...training.recipe import make_net, resolve_device, seeded
 from .checkpoint import load_weights, save_weights
 from .estimator import SIZES
@@ -18,8 +14,6 @@ from .form import RATE, apply_alignment, at_rate, check_form, fit_alignment, on_
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
 from .recordings import list_recordings, pool_recordings, read_labels
-from .resume import KeepRun, Remaining, plain_rows, read_run
-from .watch import Watch
 
 
 class MIRepNetPretrainer(NetworkEstimator):
@@ -212,12 +206,11 @@ class MIRepNetPretrainer(NetworkEstimator):
         if not self.rec_weight and not len(pool.classes):
             raise ValueError("rec_weight: 0 leaves nothing to learn from trials without labels.")
         self.classes_, self.aligners_, self.screening_ = pool.classes, pool.aligners, pool.scores
-        key = self._fingerprint(pool)
-        earlier = read_run(self.run_file, key)
-        seed = draw_seed(self.random_state) if earlier is None or self.random_state is not None else earlier.seed
-        with seeded(seed):
+        key = fingerprint(self, (pool.data, pool.y, pool.subjects.tolist()))
+        run = open_run(self.run_file, key, self.random_state)
+        with seeded(run.seed):
             self._start_network(pool)
-            self._run(pool, key, seed, earlier)
+            self._run(pool, run)
         return self
 
     def save_checkpoint(self, path):
@@ -252,15 +245,6 @@ class MIRepNetPretrainer(NetworkEstimator):
         if self.decoder_layers < 1:
             raise ValueError(f"decoder_layers: got {self.decoder_layers}, expected 1 or more.")
 
-    def _fingerprint(self, pool):
-        """Tell runs on other trials or with other settings apart."""
-        if self.run_file is None:
-            return ""
-        free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state")
-        settings = {name: value for name, value in self.get_params().items() if name not in free}
-        seed = self.random_state if isinstance(self.random_state, int) else None
-        return joblib.hash((pool.data, pool.y, pool.subjects.tolist(), sorted(settings.items()), seed))
-
     def _start_network(self, pool):
         """Build the network for the pooled trials, and load the checkpoint into it."""
         self.network_spec_ = {
@@ -278,30 +262,20 @@ class MIRepNetPretrainer(NetworkEstimator):
         if self.checkpoint is not None:
             self.checkpoint_report_ = str(load_weights(self.module_, self.checkpoint))
 
-    def _run(self, pool, key, seed, earlier):
+    def _run(self, pool, run):
         """Train, or go on with an earlier training."""
         data = padded(pool.data.astype(self._numbers(), copy=False), self.network_spec_["n_times"])
-        rows, held = split_validation(pool.y, self.validation, self.validation_size, pool.subjects, seed)
-        validation = None if held is None else (data[held], pool.y[held])
-        callbacks = [*(self.skorch_callbacks or ()), Watch(None if held is None else pool.subjects[held])]
-        callbacks += [] if self.run_file is None else [KeepRun(self.run_file, key, seed, earlier)]
-        model, before = self._wrap(), [] if earlier is None else earlier.history
-        if earlier is not None:
-            model.load_state_dict(earlier.part("weights."))
-        recipe = dataclasses.asdict(self._recipe())
-        left = recipe["max_epochs"] - len(before)
-        training = (data, pool.y) if held is None else (data[rows], pool.y[rows])
-        if left <= 0:  # what `train` does after the last epoch is not in the file
-            torch.set_rng_state(earlier.tensors["random.cpu"])
-            settle_norms(model, Trials(*training), recipe["batch_size"], {})
-        else:
-            recipe = Remaining(**recipe | {"max_epochs": left}, done=len(before))
-            settings = {"device": self.device, "verbose": self.verbose, "callbacks": callbacks}
-            net = train(model, *training, recipe, loss=self._criterion(), validation=validation, **settings)
-            before = [*before, *plain_rows(net.history)]
-        self.module_ = model.network.eval()
-        self.history_, self.n_iter_ = before, max(len(before), 1)
-        self.throughput_ = float(np.median([row["trials_per_s"] for row in before]))
+        rows, held = split_validation(pool.y, self.validation, self.validation_size, pool.subjects, run.seed)
+        model, validation, subjects = self._wrap(), None, None
+        if held is not None:
+            validation, subjects = Trials(data[held], pool.y[held]), pool.subjects[held]
+        self.history_ = pretrain(
+            model, Trials(data[rows], pool.y[rows]), self._recipe(), self._criterion(), run,
+            validation=validation, subjects=subjects, device=self.device, verbose=self.verbose,
+            callbacks=self._callbacks(),
+        )  # fmt: skip
+        self.module_, self.n_iter_ = model.network.eval(), max(len(self.history_), 1)
+        self.throughput_ = float(np.median([row["trials_per_s"] for row in self.history_]))
         self.net_ = self._make_net()
         self.net_.history.extend(self.history_)
         if self.verbose:

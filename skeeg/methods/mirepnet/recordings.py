@@ -3,12 +3,13 @@
 import dataclasses
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 
-from ...array import is_epochs, make_domains
 from ...screening import screen_subjects
+from ...training.pretraining import list_recordings, name_people, read_labels
 from .form import at_rate, fit_alignment, on_template, padded
 from .objective import UNLABELLED
+
+__all__ = ["Pool", "list_recordings", "pool_recordings", "read_labels"]
 
 
 @dataclasses.dataclass
@@ -39,45 +40,6 @@ class Pool:
     scores: dict
 
 
-def list_recordings(X, y=None, subjects=None):
-    """Tell one recording from a list of them.
-
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, or list of such
-        Trials.
-    y : array-like, list with one entry (or None) a recording, or None
-        Labels.
-    subjects : array-like, list with one entry a recording, or None
-        Who it is; an entry names one person, or each trial's.
-
-    Returns
-    -------
-    recordings : list of tuple (X, y, subjects)
-        One for each recording.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.mirepnet.recordings import list_recordings
-    >>> len(list_recordings(np.zeros((4, 3, 9)))), len(list_recordings([np.zeros((4, 3, 9)), np.zeros((2, 5, 7))]))
-    (1, 2)
-    """
-    is_list = isinstance(X, list | tuple) and len(X) > 0
-    if y is None:
-        several = is_list and all(not is_epochs(one) and np.ndim(one) == 3 for one in X)
-    else:
-        several = is_list and isinstance(y, list | tuple) and all(one is None or np.ndim(one) == 1 for one in y)
-    if not several:
-        return [(X, y, subjects)]
-    ys = [None] * len(X) if y is None else list(y)
-    whose = [None] * len(X) if subjects is None else list(subjects)
-    for name, given in (("y", ys), ("subjects", whose)):
-        if len(given) != len(X):
-            raise ValueError(f"{name}: got {len(given)} entries for {len(X)} recordings in X.")
-    return list(zip(X, ys, whose, strict=True))
-
-
 def pool_recordings(recordings, estimator):
     """Bring recordings to the form of the network, each by itself, and together.
 
@@ -98,7 +60,7 @@ def pool_recordings(recordings, estimator):
     """
     parts, labels, people, aligners, scores = [], [], [], [], {}
     for number, (X, y, subjects) in enumerate(recordings):
-        names, whose = _name_people(X, subjects, number if len(recordings) > 1 else None)
+        names, whose = name_people(X, subjects, number if len(recordings) > 1 else None)
         X = at_rate(X, estimator.resample)
         if estimator.screen is not None:
             kept, found = _screen(X, y, names, estimator.screen, number)
@@ -114,17 +76,6 @@ def pool_recordings(recordings, estimator):
     data = _same_length(parts, estimator.n_times)
     y, classes = _unite(labels)
     return Pool(data, y, np.concatenate(people), classes, aligners, scores)
-
-
-def _name_people(X, subjects, number):
-    """Give the subject of each trial, unique over recordings, and what the alignment is to be told."""
-    own = X.domains["subject"] if X.domains is not None else subjects
-    prefix = "" if number is None else f"{number}/"
-    if own is None:
-        return np.full(len(X), prefix + "0", dtype=object), None
-    names = make_domains(len(X), subject=own)["subject"]
-    told = None if X.domains is not None else names
-    return np.array([f"{prefix}{name}" for name in names], dtype=object), told
 
 
 def _screen(X, y, names, threshold, number):
@@ -158,27 +109,3 @@ def _unite(labels):
 def _like(label, classes):
     """Write a label as the union does, where recordings name their classes by different types."""
     return str(label) if classes.dtype.kind == "U" else label
-
-
-def read_labels(y, n_trials):
-    """Labels of one recording, checked, or None.
-
-    Parameters
-    ----------
-    y : array-like, shape (n_trials,), or None
-        Labels.
-    n_trials : int
-        Trials of the recording.
-
-    Returns
-    -------
-    y : ndarray, shape (n_trials,), or None
-        Labels.
-    """
-    if y is None:
-        return None
-    check_classification_targets(y)
-    y = np.asarray(y)
-    if y.shape != (n_trials,):
-        raise ValueError(f"y: got shape {y.shape} for {n_trials} trials in X.")
-    return y

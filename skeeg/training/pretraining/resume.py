@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 
+import joblib
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from skorch.callbacks import Callback
 
-from ...training import Recipe
+from ...base import draw_seed
+from ..recipe import Recipe
 
 _HEADER = "skeeg run"
 
@@ -26,7 +28,7 @@ class Remaining(Recipe):
 
     Examples
     --------
-    >>> from skeeg.methods.mirepnet.resume import Remaining
+    >>> from skeeg.training.pretraining.resume import Remaining
     >>> from skeeg.training import Recipe
     >>> Remaining(max_epochs=6, done=4).rate(2) == Recipe(max_epochs=10).rate(6)
     True
@@ -78,6 +80,78 @@ class Run:
         torch.set_rng_state(self.tensors["random.cpu"])
         if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
             torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFile:
+    """Where the state of a run is kept, and what is there of it already.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        Its file; None keeps nothing.
+    key : str
+        Fingerprint of data and settings.
+    seed : int
+        Seed of the run.
+    earlier : Run or None
+        State that is there.
+    """
+
+    path: str | os.PathLike | None = None
+    key: str = ""
+    seed: int = 0
+    earlier: Run | None = None
+
+    @property
+    def history(self):
+        """Records of the epochs done before."""
+        return [] if self.earlier is None else list(self.earlier.history)
+
+
+def open_run(path, key, random_state):
+    """Look for a run that was kept, and tell the seed to go on with.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        Its file.
+    key : str
+        See `fingerprint`.
+    random_state : int, RandomState or None
+        Source of the seed; without it an earlier run keeps its own.
+
+    Returns
+    -------
+    run : RunFile
+        The file and what is in it.
+    """
+    earlier = read_run(path, key)
+    seed = draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+    return RunFile(path, key, seed, earlier)
+
+
+def fingerprint(estimator, data):
+    """Tell runs on other trials or with other settings apart.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameters count, but for those that do not change the result.
+    data : object
+        Anything that `joblib.hash` can read.
+
+    Returns
+    -------
+    key : str
+        Empty where no ``run_file`` is kept.
+    """
+    if estimator.run_file is None:
+        return ""
+    free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state")
+    settings = {name: value for name, value in estimator.get_params(deep=False).items() if name not in free}
+    seed = estimator.random_state if isinstance(estimator.random_state, int) else None
+    return joblib.hash((data, sorted(settings.items()), seed))
 
 
 def read_run(path, key):
