@@ -1,6 +1,7 @@
 """The command ``skeeg``: run a benchmark, list what can be run, write the report again."""
 
 import argparse
+import contextlib
 import re
 import shlex
 import sys
@@ -64,6 +65,7 @@ def _add_bench(commands):
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each repeats everything (0)")
     add("--jobs", type=int, metavar="N", help="folds at the same time (all cores, up to four; one where there is CUDA)")
+    add("--cluster", metavar="ADDRESS", help="Dask: local:N for N worker processes, or a scheduler as tcp://HOST:PORT")
     add("--device", metavar="NAME", help="device of the networks, as cpu or cuda (each pipeline's own)")
     add("--out", default="skeeg-results", metavar="FOLDER", help="where results and report go (skeeg-results)")
     add("--overwrite", action="store_true", help="compute again what is already there")
@@ -84,7 +86,7 @@ def bench_command(options):
     status : int
         Exit status.
     """
-    from .bench import catalogue, runner
+    from .bench import catalogue, dask_cluster, runner
 
     dataset = catalogue.get_dataset(options.dataset, options.runs_as_sessions)
     benchmark = runner.Benchmark(
@@ -100,7 +102,8 @@ def bench_command(options):
         out=options.out,
         command=options.command,
     )
-    outcome = benchmark.run(overwrite=options.overwrite, progress=not options.quiet)
+    with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
+        outcome = benchmark.run(overwrite=options.overwrite, progress=not options.quiet)
     print(_short_table(outcome.table))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
@@ -245,7 +248,7 @@ def main(arguments=None):
     options.command = shlex.join(["skeeg", *arguments])
     try:
         return options.action(options)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"skeeg: {error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:

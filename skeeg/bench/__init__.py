@@ -1,12 +1,13 @@
 """Compare pipelines on datasets with MOABB, and report who wins.
 
 `run` evaluates named pipelines with MOABB's evaluations and returns a table; `write_report` makes a web page and a
-Markdown table of what a folder holds. The command ``skeeg bench`` does both.
+Markdown table of what a folder holds; `dask_cluster` spreads a run over a cluster. The command ``skeeg bench`` does all
+three.
 """
 
 import importlib
 
-_PUBLIC = {"run": "runner", "write_report": "report"}
+_PUBLIC = {"dask_cluster": "cluster", "run": "runner", "write_report": "report"}
 
 __all__ = sorted(_PUBLIC)
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from ..array import as_eeg
 
+_LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other
+
 
 class _InPieces:
     """Mixed into one of MOABB's evaluations by `evaluation_class`."""
 
-    memory = None  # trials loaded last, shared by the evaluations of one run
+    run_key = None  # names the run, also on the workers of a cluster, where objects are copies
 
     def load(self, dataset, subjects, name, pipeline, process_pipeline):
         """Load the trials that `compute` will need, so that trouble with data is told from trouble with a pipeline.
@@ -79,20 +81,28 @@ class _InPieces:
 
     def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
         """Load trials once for all pipelines, with their identity where the paradigm has one filter."""
-        memory = {} if self.memory is None else self.memory
-        key = (id(dataset), tuple(subjects or dataset.subject_list))
-        if memory.get("key") != key:
-            memory.clear()
+        key = (self.run_key, dataset.code, tuple(subjects or dataset.subject_list))
+        if _LOADED.get("key") != key:
+            _LOADED.clear()
             if len(getattr(self.paradigm, "filters", [None])) > 1:
                 load = super()._load_data
                 loaded = load(dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects)
             else:
                 epochs, labels, metadata = self.paradigm.get_data(
-                    dataset, subjects=list(key[1]), return_epochs=True, cache_config=self.cache_config
+                    dataset, subjects=list(key[2]), return_epochs=True, cache_config=self.cache_config
                 )
                 loaded = as_eeg(epochs), labels, metadata
-            memory.update(key=key, loaded=loaded)
-        return memory["loaded"]
+            _LOADED.update(key=key, loaded=loaded)
+        return _LOADED["loaded"]
+
+
+@contextlib.contextmanager
+def trials_kept():
+    """Keep the trials loaded last while a run lasts, and no longer."""
+    try:
+        yield
+    finally:
+        _LOADED.clear()
 
 
 @functools.cache

@@ -1,18 +1,18 @@
 """Run a comparison: find what is missing, compute it piece by piece, keep what is done."""
 
-import contextlib
 import copy
 import signal
 import threading
 import time
-import traceback
+import uuid
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from .catalogue import EVALUATIONS, get_dataset, get_grid, get_paradigm, get_pipelines, nearest, resolve_evaluation
-from .evaluation import count_parameters, evaluation_class, set_seed_and_device
+from .evaluation import evaluation_class, set_seed_and_device, trials_kept
 from .folder import BenchFolder, set_aside
+from .pieces import Piece, compute_all, on_cluster, quiet
 from .provenance import call_text, digest, first_line, machine, one_line, versions
 
 DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM", "EEGNet")
@@ -112,18 +112,6 @@ class Outcome:
         return {name: f"{errors[0]} ({len(errors)} times)" for name, errors in messages.items()}
 
 
-@dataclass
-class Piece:
-    """One pipeline with one seed on one subject or a few."""
-
-    name: str
-    seed: int
-    subjects: list
-    pipeline: object
-    evaluation: object
-    grid: dict | None
-
-
 class Benchmark:
     """One comparison: dataset, evaluation, pipelines, seeds and the folder it is kept in.
 
@@ -142,7 +130,7 @@ class Benchmark:
         self.jobs, self.device, self.command = jobs, device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith("cross-subject")
-        self.memory = {}  # trials loaded last
+        self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
         self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
         self.process_pipeline = self.paradigm.make_process_pipelines(self.dataset)[0]
@@ -179,7 +167,7 @@ class Benchmark:
         from .report import write_report
 
         started = time.perf_counter()
-        with self.folder.locked(), _quiet():
+        with self.folder.locked(), quiet(), trials_kept():
             self._open(overwrite)
             pieces = self._missing()
             outcome = Outcome(entry=self._describe_run(pieces))
@@ -215,10 +203,11 @@ class Benchmark:
 
     def _open_evaluation(self, class_name, **options):
         """MOABB's evaluation; a results file that cannot be read is set aside first."""
+        jobs = 1 if on_cluster() else self.jobs  # there, pieces are spread instead of the folds of a piece
 
         def make():
             return evaluation_class(class_name)(
-                paradigm=self.paradigm, datasets=[self.dataset], n_jobs=self.jobs, hdf5_path=str(self.folder.path),
+                paradigm=self.paradigm, datasets=[self.dataset], n_jobs=jobs, hdf5_path=str(self.folder.path),
                 **options,
             )  # fmt: skip
 
@@ -230,7 +219,7 @@ class Benchmark:
         except Exception:  # a damaged HDF5 file raises OSError, KeyError, RuntimeError or ValueError
             set_aside(evaluation.results.filepath)
             evaluation = make()
-        evaluation.memory = self.memory
+        evaluation.run_key = self.run_key
         return evaluation
 
     def _suffix(self, name, seed, mode):
@@ -252,50 +241,52 @@ class Benchmark:
                 {key[0]: pipeline}, self.dataset, one, self.process_pipeline)]
             for key, (pipeline, evaluation) in self.units.items()
         }  # fmt: skip
-        size = _n_jobs(self.jobs) if self.across else 1  # across subjects, one subject is one fold
+        # Across subjects, one subject is one fold: here so many go together, on a cluster each goes alone.
+        size = _n_jobs(self.jobs) if self.across and not on_cluster() else 1
         return [
-            Piece(name, seed, wanted, pipeline, evaluation, self.grids.get(name))
+            Piece(name, seed, wanted, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
             for start in range(0, len(subjects), size)
             for (name, seed), (pipeline, evaluation) in self.units.items()
             if (wanted := [one for one in subjects[start : start + size] if one in missing[name, seed]])
         ]
 
     def _compute(self, pieces, outcome, stop, progress):
-        """Compute the pieces one after the other; each is in MOABB's file before the next begins."""
+        """Compute the pieces; each is in MOABB's file before the next is taken up."""
         from tqdm.auto import tqdm
 
         written = time.perf_counter()
-        with tqdm(pieces, disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
-            for piece in bar:
-                bar.set_description(f"{piece.name}, subject {', '.join(map(str, piece.subjects))}")
-                results = self._compute_piece(piece, outcome)
+        with tqdm(total=len(pieces), disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
+            for computed in compute_all(self._worth_computing(pieces, outcome.entry, bar)):
                 if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
                     raise KeyboardInterrupt
-                if results:
-                    piece.evaluation.store(results, piece.name, piece.pipeline, self.process_pipeline)
-                    outcome.entry["done"] += len(piece.subjects)
-                    if time.perf_counter() - written > _WRITE_EVERY:
-                        self._write(outcome)
-                        written = time.perf_counter()
+                self._take(computed, outcome)
+                bar.update()
+                if computed.rows and time.perf_counter() - written > _WRITE_EVERY:
+                    self._write(outcome)
+                    written = time.perf_counter()
 
-    def _compute_piece(self, piece, outcome):
-        """Rows of one piece; none, and a note, where its data cannot be read or its pipeline fails."""
-        if any(subject in self.unreadable for subject in piece.subjects):
-            return []
-        asked = self.dataset, piece.subjects, piece.name, piece.pipeline, self.process_pipeline
-        try:
-            X, y, _ = piece.evaluation.load(*asked)
-        except Exception as error:  # damaged files raise anything; the other subjects go on
-            outcome.failures.append(_failure(piece, error, name="The data"))
-            self.unreadable.update(self.dataset.subject_list if self.across else piece.subjects)
-            return []
-        try:
-            results = piece.evaluation.compute(*asked, piece.grid)
-        except Exception as error:  # whatever a pipeline raises, the others go on
-            outcome.failures.append(_failure(piece, error))
-            return []
-        self._describe_data(piece, X, y, outcome.entry)
-        return results
+    def _worth_computing(self, pieces, entry, bar):
+        """Pieces whose recordings are not known to be unreadable, one by one."""
+        for piece in pieces:
+            if any(subject in self.unreadable for subject in piece.subjects):
+                bar.update()
+                continue
+            bar.set_description(f"{piece.name}, subject {', '.join(map(str, piece.subjects))}")
+            piece.describe = "n_parameters" not in entry["pipelines"][piece.name]
+            yield piece
+
+    def _take(self, computed, outcome):
+        """Store the rows of a piece, or note why there are none."""
+        if computed.failure:
+            outcome.failures.append(computed.failure)
+        if computed.data_failed:
+            self.unreadable.update(self.dataset.subject_list if self.across else computed.subjects)
+        if computed.rows:
+            pipeline, evaluation = self.units[computed.name, computed.seed]
+            evaluation.store(computed.rows, computed.name, pipeline, self.process_pipeline)
+            outcome.entry |= computed.shape
+            outcome.entry["pipelines"][computed.name] |= computed.notes
+            outcome.entry["done"] += len(computed.subjects)
 
     def _describe_run(self, pieces):
         """Collect what the report says about this run."""
@@ -342,16 +333,6 @@ class Benchmark:
             if name in self.grids:
                 notes[name]["grid"] = {key: list(map(str, values)) for key, values in self.grids[name].items()}
         return notes
-
-    def _describe_data(self, piece, X, y, entry):
-        """Note the shape of the trials and the size of the network, once."""
-        entry |= {"n_channels": int(X.shape[1]), "n_times": int(X.shape[2]), "sfreq": getattr(X, "sfreq", None)}
-        notes = entry["pipelines"][piece.name]
-        if "n_parameters" not in notes:
-            try:
-                notes["n_parameters"] = count_parameters(piece.pipeline, X, y)
-            except Exception:  # the scores are there; a missing count must not take them down
-                notes["n_parameters"] = None
 
     def _write(self, outcome):
         """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
@@ -422,30 +403,6 @@ def _forget(results, pipelines, process_pipeline, dataset):
             group = file.get(get_pipeline_digest(process_pipeline, pipeline))
             if group is not None and dataset.code in group:
                 del group[dataset.code]
-
-
-def _failure(piece, error, name=None):
-    """Note the failure of a piece in types JSON knows."""
-    text = "".join(traceback.format_exception(error))
-    return {
-        "pipeline": name or piece.name,
-        "seed": piece.seed,
-        "subjects": [str(subject) for subject in piece.subjects],
-        "error": f"{type(error).__name__}: {error}",
-        "traceback": text[-4000:],
-    }
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep what MNE, MOABB and braindecode say about themselves out of the progress bar."""
-    import mne
-
-    with mne.use_log_level("ERROR"), warnings.catch_warnings():
-        for category in (FutureWarning, DeprecationWarning, RuntimeWarning):
-            warnings.filterwarnings("ignore", category=category)
-        warnings.filterwarnings("ignore", module=r"(moabb|mne|braindecode|skorch)\b")
-        yield
 
 
 class _Stop:

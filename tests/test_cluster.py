@@ -1,0 +1,86 @@
+import os
+import signal
+import sys
+
+import cloudpickle
+import pandas as pd
+import pytest
+from moabb.datasets.fake import FakeDataset
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+
+import skeeg.bench
+from skeeg import cli
+from skeeg.bench import dask_cluster
+from skeeg.bench.pieces import on_cluster
+from skeeg.spatial import CSP
+
+pytest.importorskip("dask.distributed")
+
+SCORE = ["pipeline", "subject", "session", "seed", "score"]
+
+
+class KilledOnce(TransformerMixin, BaseEstimator):
+    """Ends the process it is fitted in, the first time that this happens on a cluster."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def fit(self, X, y=None):
+        if on_worker() and not os.path.exists(self.flag):
+            open(self.flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def on_worker():
+    """Whether this process is a worker of Dask."""
+    from dask.distributed import get_worker
+
+    try:
+        return bool(get_worker())
+    except ValueError:
+        return False
+
+
+def compare(out, flag):
+    """Table of a small comparison of which chance decides a part."""
+    dataset = FakeDataset(
+        ["left_hand", "right_hand"], n_subjects=2, n_sessions=1, n_runs=1, seed=7, duration=44, n_events=20, sfreq=80
+    )
+    pipelines = {
+        "CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()),
+        "CSP+forest": make_pipeline(KilledOnce(flag), CSP(), RandomForestClassifier(n_estimators=5)),
+    }
+    return skeeg.bench.run(dataset, pipelines=pipelines, out=out, progress=False)
+
+
+def test_two_workers_one_of_them_killed_give_the_table_of_a_serial_run(tmp_path):
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+    flag = tmp_path / "killed"
+    try:
+        with dask_cluster("local:2") as client:
+            assert on_cluster() and len(client.scheduler_info()["workers"]) == 2
+            spread = compare(tmp_path / "spread", str(flag))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert flag.exists() and not on_cluster()
+    serial = compare(tmp_path / "serial", str(flag))
+    pd.testing.assert_frame_equal(spread[SCORE], serial[SCORE])
+
+
+@pytest.mark.parametrize("address", ["local", "local:0", "local:two"])
+def test_an_address_that_makes_no_sense_is_refused(address):
+    with pytest.raises(ValueError, match="expected 'local:N'"), dask_cluster(address):
+        pass
+
+
+def test_the_command_without_dask_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    status = cli.main(["bench", "--cluster", "local:2", "--subjects", "1", "--out", str(tmp_path)])
+    assert status == cli.WRONG and "pip install skeeg[cluster]" in capsys.readouterr().err
