@@ -59,8 +59,7 @@ def add_row(part, case, what, value, ms="", note=""):
     print(f"{part}: {case}, {what}: {value} {ms} {note}", flush=True)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Completeness and cost
+# --- Completeness and cost
 
 
 def small_networks():
@@ -181,11 +180,10 @@ def table(n_trials=2, n_background=3):
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Known truth
+# --- Known truth
 
 CAP = ("Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2", "C4", "C6",
        "CP3", "CP1", "CPz", "CP2", "CP4", "P1", "Pz", "P2", "POz")  # fmt: skip
@@ -251,8 +249,8 @@ def measure(estimator, X, y, X_new, y_new, telling):
     samples = np.abs(found.values).mean(axis=(0, 2))  # for comparison
     areas = [average_precision_score(telling, one) for one in (found.importance(), samples)]
     bands = {name: np.abs(one).mean() for name, one in found.per_band().items()}
-    late = found.importance("time")
-    shares = bands["7-13 Hz"] / sum(bands.values()), late[len(late) // 2 :].sum() / late.sum()
+    halves = found.bins(2).importance("time")
+    shares = bands["7-13 Hz"] / sum(bands.values()), halves[1] / halves.sum()
     return (np.mean(estimator.predict(X_new) == y_new), *areas, *shares)
 
 
@@ -287,8 +285,7 @@ def people(subjects=(1, 3)):
                     add_row("people", f"{name}, person {subject}", what, numbers)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# A recorded person
+# --- A recorded person
 
 SHALLOW = {"n_filters_time": 20, "n_filters_spat": 20, "filter_time_length": 13, "pool_time_length": 60,
            "pool_time_stride": 20}  # fmt: skip
@@ -296,7 +293,8 @@ CENTRAL = re.compile(r"(FC|C|CP)(\d|z)$")
 
 
 def fists_and_feet():
-    """Trials of both tasks, not filtered, so that the explanation has to go back through the filter."""
+    """Trials of both tasks as one run, not filtered, so that the explanation has to go back through the filter."""
+    from skeeg.array import make_domains
     from skeeg.datasets import PhysionetMotor, load_arrays
 
     parts = [
@@ -304,14 +302,7 @@ def fists_and_feet():
         for task in ("execution", "imagery")
     ]
     X = np.concatenate([X for X, _ in parts])
-    return X.like(np.asarray(X), domains=make_one_domain(len(X))), np.concatenate([y for _, y in parts])
-
-
-def make_one_domain(n_trials):
-    """Everything as one run, so that trials of the two tasks are aligned, and compared, together."""
-    from skeeg.array import make_domains
-
-    return make_domains(n_trials, "1")
+    return X.like(np.asarray(X), domains=make_domains(len(X), "1")), np.concatenate([y for _, y in parts])
 
 
 def explained_folds(X, y, align, labels=None, n_folds=3):
@@ -334,9 +325,8 @@ def explained_folds(X, y, align, labels=None, n_folds=3):
         found = attribute(pipeline, X[test], X[train], n_background=8, tolerance=1e-3, target=y[test])
         parts.append((test, found))
         worst = max(worst, found.error.max())
-    values = np.empty(X.shape)
-    for test, found in parts:
-        values[test] = found.values
+    values = np.concatenate([found.values for _, found in parts])
+    values = values[np.argsort(np.concatenate([test for test, _ in parts]))]
     return replace(found, values=values, data=np.asarray(X), target=y, domains=None), right.mean(), worst
 
 
@@ -370,10 +360,8 @@ def real():
             save(plot_topomap(maps, X.ch_names, unit="attribution, summed over time"), title, "topomap")
             shares = {way: ways[way] / ways[way].max() for way in ("samples", "importance")}
             save(plot_topomap(shares, X.ch_names, unit="mean size, of the largest"), title, "ways")
-            names = [X.ch_names[i] for i in central]
-            save(
-                plot_image({label: one[central] for label, one in found.by_class().items()}, names, 3.0), title, "image"
-            )
+            courses = {label: one[central] for label, one in found.by_class().items()}
+            save(plot_image(courses, [X.ch_names[i] for i in central], 3.0), title, "image")
 
 
 def save(figure, title, name):
@@ -382,8 +370,7 @@ def save(figure, title, name):
     figure.savefig(RESULTS / f"explain_{name}.png", dpi=110)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The page
+# --- The page
 
 
 def render():
@@ -448,9 +435,8 @@ def _page_truth():
     return [
         "", "## Known truth", "",
         f"Bursts of 10 Hz in the second half of a trial: by class at {len(TELLING)} of {len(CAP)} electrodes,",
-        "at random at the others. The whole pipeline is explained, Euclidean alignment included. `Attribution.importance` sums",
-        "over the samples of an electrode before it takes the size; taking the sizes of the samples instead lets noise",
-        "that adds nothing count (fifth column).", "",
+        "at random at the others. The whole pipeline is explained, alignment included. `importance` sums over the",
+        "samples of an electrode before it takes the size; taking sizes first lets noise count (fifth column).", "",
         *_grid(header, [[name, what.split()[0], *row["value"].split()] for (name, what), row in rows.items()]),
     ] if rows else []  # fmt: skip
 
@@ -483,7 +469,7 @@ def _page_real():
         "ShallowFBCSPNet behind average reference and 8-30 Hz; every trial is explained by a network that has not seen",
         "it (three folds), at the electrodes as recorded, unfiltered. Three ways to sum up: mean size of the samples;",
         "`importance`, mean size of the sum over a trial; size of the mean sum of each class, which is what the",
-        "topomap shows with its sign. Slow waves and blinks at the forehead meet the 8-30 Hz gradient of the network and",
+        "topomap shows with its sign. Slow waves and blinks at the forehead meet the network's 8-30 Hz gradient and",
         "cancel over a trial; only the first way counts them, the more so behind an alignment, whose matrix enlarges",
         "quiet directions.",
         "", *_grid(header, lines), "",
