@@ -43,6 +43,16 @@ _TINY_MIREPNET = {
     "resample": None,
 }
 
+_TINY_GRAM = {
+    "ch_names": ("Cz",),
+    "size": "tiny",
+    "n_layers": 1,
+    "drop_prob": 0.0,
+    "patch_length": 2,
+    "resample": None,
+    "scale": 1.0,
+}
+
 _TINY_BEIRA = {
     "n_branches": 8,
     "filter_length": 11,
@@ -87,6 +97,17 @@ _INSTANCES = {
         "device": "cpu",
         "random_state": 0,
     },
+    "GramClassifier": {**_TINY_GRAM, **_TINY_TRAINING, "n_filters": 16, "drop_path": 0.0, "layer_decay": 1.0},
+    "GramPretrainer": {
+        **_TINY_GRAM,
+        **_TINY_TRAINING,
+        "max_epochs": 1,
+        "n_filters": 4,
+        "decoder_dim": 4,
+        "decoder_layers": 1,
+        "n_codes": 8,
+    },
+    "GramTokenizer": {**_TINY_GRAM, **_TINY_TRAINING, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8},
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
     "EEGToMEG": {"model": "ridge", "max_epochs": 2, "device": "cpu", "random_state": 0},

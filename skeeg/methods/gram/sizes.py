@@ -83,11 +83,12 @@ class TokenizerSizes:
     patch_length: int = PATCH_LENGTH
     drop_prob: float = 0.1
     max_seconds: int = MAX_SECONDS
-    n_filters: int = dataclasses.field(default=8, init=False)
+
+    n_filters = 8  # with 200 samples a patch an embedding then is as long as a patch, which the decoder needs
 
     @property
     def dim(self):
-        """Size of an embedding; at 200 samples a patch it is that of a patch, as the decoder needs."""
+        """Size of an embedding."""
         return self.n_filters * math.ceil(self.patch_length / STRIDE)
 
 
@@ -114,11 +115,11 @@ def choose(table, size, changes=None):
     ----------
     table : dict
         `SIZES` or `TOKENIZER_SIZES`.
-    size : str, Sizes or TokenizerSizes
+    size : str, Sizes, TokenizerSizes or dict
         Name, or the sizes themselves.
     changes : dict or None
         Fields to change; those that are None stay. Without ``fused``, another number of blocks fuses six of them,
-        evenly spread, or all.
+        evenly spread, or all; heads that do not divide an embedding of another size become fewer.
 
     Returns
     -------
@@ -133,15 +134,24 @@ def choose(table, size, changes=None):
     """
     if isinstance(size, str) and size not in table:
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
-    sizes = table[size] if isinstance(size, str) else size
+    sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given = {name: value for name, value in (changes or {}).items() if value is not None}
     if given.get("n_layers", getattr(sizes, "n_layers", None)) != sizes.n_layers and hasattr(sizes, "fused"):
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
         given.setdefault("fused", tuple(spread))
     sizes = dataclasses.replace(sizes, **given)
+    if given:
+        dims = {"n_heads": sizes.dim, "decoder_heads": getattr(sizes, "decoder_dim", sizes.dim)}
+        fitting = {name: _fewer(dim, getattr(sizes, name)) for name, dim in dims.items() if name not in given}
+        sizes = dataclasses.replace(sizes, **fitting)
     _check(sizes)
     return sizes
+
+
+def _fewer(dim, heads):
+    """Largest number of heads, up to a number, that divides an embedding."""
+    return max(count for count in range(1, max(heads, 1) + 1) if dim % count == 0)
 
 
 def _check(sizes):

@@ -1,0 +1,319 @@
+"""Published weights of Gram: read without executing anything, loaded with a report, and written again."""
+
+import dataclasses
+import json
+import pathlib
+import pickle
+
+import torch
+from torch import nn
+
+from ...training import CheckpointReport
+from ...training.checkpoints import fetch, rename_keys
+from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
+from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
+from .tokenizer_network import GramTokenizerNetwork
+
+TOKENIZER = "vqgan."
+"""What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
+HEAD = "final_layer"
+_HEADER = "gram"
+_NESTS = ("model", "state_dict", "model_state_dict", "module")
+_OWN = {  # our names of what a published configuration calls otherwise
+    "n_filters": "out_chans", "n_layers": "n_layer", "n_heads": "n_head", "fused": "out_indices",
+    "layer_scale": "layer_scale_init_values", "decoder_dim": "decoder_n_embd", "decoder_layers": "decoder_n_layer",
+    "decoder_heads": "decoder_n_head", "drop_prob": "resid_pdrop", "drop_path": "drop_path_rate",
+}  # fmt: skip
+_TENSOR_MAKERS = {
+    ("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"),
+    ("torch", "Size"),
+}  # fmt: skip
+
+
+class _Inert(dict):
+    """What stands for every object of a pickle that is no tensor: it holds what was stored and does nothing."""
+
+    def __init__(self, *args):
+        super().__init__()
+
+    def __setstate__(self, state):
+        if isinstance(state, dict):
+            self.update(state)
+
+    def append(self, item):
+        """Swallow an item of what was a list."""
+
+    extend = append
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickler that makes tensors, and `_Inert` of everything else; it never imports what a file names."""
+
+    def find_class(self, module, name):
+        if (module, name) in _TENSOR_MAKERS:
+            return super().find_class(module, name)
+        return type(str(name), (_Inert,), {})
+
+
+class _TensorPickle:
+    """Stand-in for the module ``pickle``, as `torch.load` takes one."""
+
+    __name__ = "skeeg"
+    Unpickler, UnpicklingError = _TensorUnpickler, pickle.UnpicklingError
+
+    @staticmethod
+    def load(file, encoding="ASCII"):
+        """Read one object."""
+        return _TensorUnpickler(file, encoding=encoding).load()
+
+
+def read_weights(path):
+    """Tensors and configuration of a checkpoint; nothing in the file is executed.
+
+    Upstream's files hold an object of a configuration library beside the tensors; it is read as plain values.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``.safetensors`` file, upstream's ``.pth``, or ``"hub:owner/repository/file"``.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        On the CPU.
+    config : dict
+        What the file tells of the sizes; empty where it tells nothing.
+    """
+    path = pathlib.Path(fetch(path) if str(path).startswith("hub:") else path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+                return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118, no dict
+        found = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TensorPickle())
+    except Exception as error:  # each library has errors of its own for a broken file
+        raise ValueError(f"checkpoint: {path} could not be read as tensors: {error}") from error
+    config = found.get("cf", {}) if isinstance(found, dict) else {}
+    while isinstance(found, dict) and (nest := next((n for n in _NESTS if isinstance(found.get(n), dict)), None)):
+        found = found[nest]
+    state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)} if found else {}
+    if not state:
+        raise ValueError(f"checkpoint: {path} holds no tensors by name.")
+    return state, _plain(config)
+
+
+def load_weights(module, source, classes=None, wanted=None):
+    """Load a checkpoint of either stage into a network.
+
+    Parameters
+    ----------
+    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
+        Network, changed in place.
+    source : str, path-like or dict of str to Tensor
+        Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
+        tokenizer.
+    classes : sequence or None
+        Label of each output of the checkpoint; None leaves its last layer out.
+    wanted : sequence or None
+        Label of each output of the network; None stands for ``classes``.
+
+    Returns
+    -------
+    report : CheckpointReport
+        What was loaded. A checkpoint that lacks part of the network, or is of another size, is an error.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram import Gram
+    >>> from skeeg.methods.gram.checkpoint import load_weights
+    >>> settings = {"n_times": 400, "channels": (39, 41, 43), "size": "tiny"}
+    >>> print(load_weights(Gram(2, 3, **settings), Gram(4, 3, **settings).state_dict()))
+    91 tensors matched
+    """
+    state = source if isinstance(source, dict) else read_weights(source)[0]
+    state = rename_keys({name.removeprefix("module."): value for name, value in state.items()}, UPSTREAM_KEYS)
+    own = module.state_dict()
+    head = {name: state.pop(name) for name in (f"{HEAD}.weight", f"{HEAD}.bias") if name in state}
+    if isinstance(module, GramTokenizerNetwork) and any(name.startswith(TOKENIZER) for name in state):
+        state = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
+    body = {name for name in own if not name.startswith(f"{HEAD}.")}
+    if isinstance(module, Gram):  # the decoder and the tokenizer have nothing to do here
+        state = {name: value for name, value in state.items() if name in body}
+    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
+    report = CheckpointReport(
+        matched=tuple(fits),
+        missing=tuple(name for name in body if name not in state),
+        unexpected=tuple(name for name in state if name not in body),
+        reshaped=tuple(name for name in state if name in body and name not in fits),
+    )
+    if report.missing or report.reshaped:
+        raise ValueError(f"checkpoint: it is of another size or another kind than this network ({report}).")
+    if classes is not None:
+        fits |= _match_head(head, own, list(classes), wanted)
+    nn.Module.load_state_dict(module, own | fits)
+    return report
+
+
+def _match_head(head, own, classes, wanted):
+    """Last layer of the network with the rows of the checkpoint whose labels it has."""
+    names = (f"{HEAD}.weight", f"{HEAD}.bias")
+    n_outputs = len(head[names[1]]) if names[1] in head else 0
+    if len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    filled = {name: own[name].clone() for name in names}
+    for row, label in enumerate(classes if wanted is None else wanted):
+        if label in classes:
+            for name in names:
+                filled[name][row] = head[name][classes.index(label)].to(own[name].dtype)
+    return filled
+
+
+def read_tokenizer(source):
+    """Tokenizer of a checkpoint of either stage.
+
+    Parameters
+    ----------
+    source : str or path-like
+        Checkpoint.
+
+    Returns
+    -------
+    network : GramTokenizerNetwork
+        In evaluation mode.
+    """
+    state, config = read_weights(source)
+    inside = any(name.startswith(TOKENIZER) for name in state)
+    bare = {name[len(TOKENIZER) :]: v for name, v in state.items() if name.startswith(TOKENIZER)} if inside else state
+    if "quantize.embedding.weight" not in bare:
+        raise ValueError(f"checkpoint: {source} holds no tokenizer.")
+    sizes = choose(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(bare)
+    network = GramTokenizerNetwork(sizes)
+    load_weights(network, bare)
+    return network.eval()
+
+
+def read_pretrained(source):
+    """Masked autoencoder of a checkpoint of the second stage, its tokenizer inside.
+
+    Parameters
+    ----------
+    source : str or path-like
+        Checkpoint.
+
+    Returns
+    -------
+    network : GramPretrainingNetwork
+        In evaluation mode.
+    """
+    state, config = read_weights(source)
+    if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
+        raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
+    token = "learned" if "mask_token" in state else "class"
+    network = GramPretrainingNetwork(read_tokenizer(source), read_sizes(state, config), token)
+    load_weights(network, state)
+    return network.eval()
+
+
+def read_sizes(state, config):
+    """Sizes of a checkpoint of the second stage.
+
+    Parameters
+    ----------
+    state, config
+        As `read_weights` gives them.
+
+    Returns
+    -------
+    sizes : Sizes
+        What the file says, else the named size of as many filters and blocks.
+    """
+    if "sizes" in config:
+        return choose(SIZES, config["sizes"])
+    told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
+    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": _count(state, "blocks.")}
+    for name, sizes in SIZES.items():
+        if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
+            return choose(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
+    raise ValueError(f"checkpoint: it is of no published size ({found}), and says nothing of its own.")
+
+
+def _tokenizer_sizes(state):
+    """Sizes of a tokenizer whose file says nothing of them; heads are those published."""
+    n_codes, code_dim = state["quantize.embedding.weight"].shape
+    layers = {"n_layers": _count(state, "encoder.blocks."), "decoder_layers": _count(state, "decoder.blocks.")}
+    return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
+
+
+def _count(state, prefix):
+    """Count the blocks whose names begin so."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def published_state(module, tokenizer=None):
+    """State of a network by the published names.
+
+    Parameters
+    ----------
+    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
+        Network.
+    tokenizer : GramTokenizerNetwork or None
+        Tokenizer to put beside a `Gram`, as upstream's files of fine-tuned networks have it.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        On the CPU.
+    """
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
+    if tokenizer is not None:
+        state |= {f"{TOKENIZER}{name}": value for name, value in published_state(tokenizer).items()}
+    return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
+
+
+def save_weights(module, path, tokenizer=None):
+    """Write the weights of a network in the published layout, and its sizes.
+
+    Parameters
+    ----------
+    module, tokenizer
+        See `published_state`.
+    path : str or path-like
+        A ``.safetensors`` file, or a ``.pth`` file of plain values.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from skeeg.methods.gram import GramTokenizerNetwork
+    >>> from skeeg.methods.gram.checkpoint import read_tokenizer, save_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(GramTokenizerNetwork("tiny"), os.path.join(folder, "weights.pth"))
+    ...     read_tokenizer(os.path.join(folder, "weights.pth")).sizes.n_codes
+    512
+    """
+    inside = getattr(module, "vqgan", tokenizer)
+    config = {} if isinstance(module, GramTokenizerNetwork) else {"sizes": dataclasses.asdict(module.sizes)}
+    tokenizer = module if isinstance(module, GramTokenizerNetwork) else inside
+    if tokenizer is not None:
+        config["tokenizer"] = dataclasses.asdict(tokenizer.sizes)
+    beside = tokenizer if isinstance(module, Gram) else None
+    state = published_state(module, beside)
+    if str(path).endswith(".safetensors"):
+        from safetensors.torch import save_file
+
+        save_file(state, path, metadata={_HEADER: json.dumps(config)})
+    else:
+        torch.save({"model": state, "cf": config}, path)
+
+
+def _plain(config):
+    """Give a configuration as plain values, sizes as tuples where they must be."""
+    config = {str(name): value for name, value in config.items()} if isinstance(config, dict) else {}
+    for kind, cls in (("sizes", Sizes), ("tokenizer", TokenizerSizes)):
+        if isinstance(config.get(kind), dict):
+            known = {field.name for field in dataclasses.fields(cls)}
+            config[kind] = {name: value for name, value in config[kind].items() if name in known}
+    return config

@@ -1,0 +1,428 @@
+"""The first stage as a transformer: seconds of electrodes to base classes, and back."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from ...array import make_eeg
+from ...base import draw_seed
+from ...training.net import Batches
+from ...training.pretraining import RunFile, fingerprint, open_run
+from ...training.recipe import seeded
+from .checkpoint import load_weights, read_tokenizer, save_weights
+from .collection import channel_indices
+from .form import RATE, SCALE, window_length
+from .layers import to_patches, to_trials
+from .network import window_starts
+from .objective import TokenizerObjective, tokenizer_loss
+from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose
+from .stage import GramStage
+from .tokenizer_network import GramTokenizerNetwork
+
+
+class GramTokenizer(GramStage):
+    """Gram's tokenizer [1]_: each second of each electrode becomes one of a few thousand base classes.
+
+    An autoencoder over all patches of a window, of which only a code of 32 numbers, the nearest of a codebook, goes on
+    to the decoder. It learns the shape of patches, not their amplitude; the mean amplitude that each class had at fit is
+    kept beside. Recordings may differ in montage and length, at fit and after.
+
+    Parameters
+    ----------
+    size : {"tiny", "base", "medium", "large"}
+        ``"base"``, the only published size (of the others the second stage differs), or ``"tiny"``: two blocks instead
+        of twelve, 512 classes instead of 8196.
+    checkpoint : str or None
+        Weights to start from, of either stage; with ``max_epochs=0`` they stay as they are.
+    run_file : str or None
+        File to keep the state of the training in after every epoch. Where it is there already, from the same trials
+        and settings, the training goes on from it and ends with the weights, to the bit, that it would have had
+        without the interruption.
+    window : int or "auto"
+        Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all electrodes.
+    mixed : bool
+        Whether a pass goes to and fro between recordings of different shape; False visits one after the other, as the
+        published code does.
+    old_names : {"auto", "keep", "rename"}
+        What T3, T4, T5 and T6 mean, see `channel_indices`.
+    resample : float or None
+        Rate of the network in hertz, for trials whose own rate is known; None keeps it.
+    scale : float
+        Microvolts of one unit of the network.
+    max_epochs, batch_size : int
+        Passes, and windows an update. 0 passes only load the checkpoint.
+    learning_rate : float or None
+        Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 4e-5 for 1024 windows an update,
+        in proportion.
+    weight_decay, precision
+        See `skeeg.training.Recipe`.
+    warmup : float
+        Share of the passes in which the learning rate rises from zero; after it falls along a cosine.
+    lowest : float
+        Share of the learning rate that the cosine ends at.
+    clip : float or None
+        Largest norm of the gradient.
+    decay : float
+        How slowly the codebook follows, see `Quantizer`.
+    validation, validation_size
+        As in `skeeg.NetworkClassifier`; nothing is stopped or chosen by it.
+    n_codes, code_dim, n_layers, n_heads, decoder_layers, decoder_heads, drop_prob
+        Other sizes than those of ``size``, see `TokenizerSizes`; None keeps them.
+    patch_length : int
+        Samples of a patch.
+    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+        As in `skeeg.NetworkClassifier`.
+
+    Attributes
+    ----------
+    usage_ : ndarray of int, shape (n_codes,)
+        Patches of fit of each class.
+    code_scale_ : ndarray, shape (n_codes,)
+        Root mean square, in microvolts, of the patches of each class; of all patches where a class had none.
+    history_ : list of dict
+        One record an epoch: loss of the reconstruction and of the codebook, the same for validation people together and
+        each, windows a second.
+    throughput_ : float
+        Median of the patches a second.
+    module_, net_, n_iter_, checkpoint_report_
+        As in `skeeg.NetworkClassifier`.
+
+    References
+    ----------
+    .. [1] Li, Z., Zheng, W.-L., Lu, B.-L. (2025). Gram: a large-scale general EEG model for raw data classification and
+       restoration tasks. ICASSP.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import GramTokenizer, make_eeg
+    >>> X = make_eeg(np.random.default_rng(0).normal(size=(4, 3, 600)) * 20, ("C3", "Cz", "C4"), 200)
+    >>> tokenizer = GramTokenizer("tiny", max_epochs=1, random_state=0).fit(X)
+    >>> codes = tokenizer.transform(X)
+    >>> codes.shape, tokenizer.inverse_transform(codes).shape
+    ((4, 3, 3), (4, 3, 600))
+    """
+
+    def __init__(
+        self,
+        size="base",
+        checkpoint=None,
+        run_file=None,
+        window="auto",
+        mixed=True,
+        old_names="auto",
+        resample=RATE,
+        scale=SCALE,
+        max_epochs=100,
+        batch_size=128,
+        learning_rate=None,
+        weight_decay=5e-4,
+        warmup=0.1,
+        lowest=0.025,
+        clip=1.0,
+        decay=0.99,
+        precision="float32",
+        validation=None,
+        validation_size=0.2,
+        n_codes=None,
+        code_dim=None,
+        n_layers=None,
+        n_heads=None,
+        decoder_layers=None,
+        decoder_heads=None,
+        drop_prob=None,
+        patch_length=PATCH_LENGTH,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.size = size
+        self.checkpoint = checkpoint
+        self.run_file = run_file
+        self.window = window
+        self.mixed = mixed
+        self.old_names = old_names
+        self.resample = resample
+        self.scale = scale
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.lowest = lowest
+        self.clip = clip
+        self.decay = decay
+        self.precision = precision
+        self.validation = validation
+        self.validation_size = validation_size
+        self.n_codes = n_codes
+        self.code_dim = code_dim
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.decoder_layers = decoder_layers
+        self.decoder_heads = decoder_heads
+        self.drop_prob = drop_prob
+        self.patch_length = patch_length
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
+
+    def fit(self, X, y=None, subjects=None):
+        """Learn base classes.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), or list of such
+            Trials that know their electrodes' names; a list holds one recording an entry.
+        y : object
+            Ignored.
+        subjects : array-like, shape (n_trials,), list with one entry a recording, or None
+            Who it is, where trials carry no domains; None takes each recording for one person.
+
+        Returns
+        -------
+        self : GramTokenizer
+            Fitted.
+        """
+        self._check_stage()
+        pool = self._pool(X, subjects)
+        run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
+        self._fit_pool(pool, run)
+        return self
+
+    def partial_fit(self, X, y=None, subjects=None):
+        """Go once over more trials, at the whole learning rate.
+
+        Optimiser and codebook go on where the last call left them, but for the optimiser of a tokenizer that was
+        pickled.
+
+        Parameters
+        ----------
+        X, y, subjects
+            As in `fit`.
+
+        Returns
+        -------
+        self : GramTokenizer
+            Fitted.
+        """
+        first = not hasattr(self, "module_")
+        self._check_stage()
+        pool = self._pool(X, subjects, first)
+        seed = draw_seed(self.random_state) + (0 if first else self.n_iter_)
+        with seeded(seed):
+            if first:
+                self._start_network()
+                self._start_codebook(pool.trials)
+            carry = _CarryOn(getattr(self, "_optimizer", None))
+            recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup=0.0)
+            history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
+        self._optimizer = carry.state
+        self._note_usage(pool.trials, None if first else (self.usage_, self.code_scale_))
+        self._finish(pool, history if first else [*self.history_, *history])
+        return self
+
+    def transform(self, X):
+        """Give the base class of each second of each electrode.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials of any montage within the collection; samples beyond the last whole second are left out.
+
+        Returns
+        -------
+        codes : ndarray of int64, shape (n_trials, n_seconds, n_channels)
+            Rows of ``codebook_``.
+        """
+        check_is_fitted(self)
+        windows, starts, channels, n_patches = self._windows_of(X)
+        codes = self._by_batch(self.module_.encode, windows.flatten(0, 1), channels)
+        codes = codes.unflatten(0, (-1, len(starts))).numpy()
+        return _joined(codes, starts, n_patches)
+
+    def inverse_transform(self, codes, ch_names=None, scale=None):
+        """Signal of base classes.
+
+        Parameters
+        ----------
+        codes : array-like of int, shape (n_trials, n_seconds, n_channels)
+            Base classes.
+        ch_names : tuple of str or None
+            Electrodes; None takes those of fit.
+        scale : array-like that can be broadcast to ``codes``, or None
+            Root mean square of each patch in microvolts, which base classes do not hold; None takes for each the mean
+            that its class had at fit (``code_scale_``).
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_seconds * patch_length)
+            Microvolts, at the rate of the network.
+        """
+        check_is_fitted(self)
+        codes = self._check_codes(codes)
+        names = self._names_for(codes, ch_names)
+        channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
+        starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
+        cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
+        patches = self._by_batch(self.module_.decode, torch.from_numpy(cut), channels)
+        patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts, n_patches)
+        patches = patches / np.maximum(np.sqrt(np.square(patches).mean(axis=-1, keepdims=True)), 1e-12)
+        scale = self.code_scale_[codes] if scale is None else np.broadcast_to(np.asarray(scale, float), codes.shape)
+        data = to_trials(torch.from_numpy(patches * scale[..., None])).numpy()
+        return make_eeg(data.astype(self._numbers()), names, self.resample)
+
+    @property
+    def codebook_(self):
+        """Base classes, ndarray of shape (n_codes, code_dim)."""
+        check_is_fitted(self)
+        return self.module_.quantize.codebook.detach().cpu().numpy()
+
+    def save_checkpoint(self, path):
+        """Write the weights in the published layout.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.safetensors`` or ``.pth`` file.
+        """
+        check_is_fitted(self)
+        save_weights(self.module_, path)
+
+    # Steps of fit
+
+    def _fit_pool(self, pool, run):
+        """Train on a pool; `GramPretrainer` calls it with its own."""
+        with seeded(run.seed):
+            self._start_network()
+            if run.earlier is None:
+                self._start_codebook(pool.trials)
+            history = self._learn(pool, run, self._recipe()) if self.max_epochs else []
+        self._note_usage(pool.trials)
+        self._finish(pool, history)
+
+    def _sizes(self):
+        """Sizes by the parameters."""
+        names = (
+            "n_codes", "code_dim", "n_layers", "n_heads", "decoder_layers", "decoder_heads", "drop_prob",
+            "patch_length",
+        )  # fmt: skip
+        return choose(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names})
+
+    def _start_network(self):
+        """Build the network, and load the checkpoint into it."""
+        self.checkpoint_report_ = None
+        loaded = None if self.checkpoint is None else read_tokenizer(self.checkpoint)
+        sizes = self._sizes()
+        self.network_spec_ = {
+            "network": "GramTokenizerNetwork",
+            "parameters": {"size": dataclasses.asdict(sizes), "decay": self.decay},
+        }
+        self.module_ = self._build_network()
+        if loaded is not None:
+            self.checkpoint_report_ = str(load_weights(self.module_, loaded.state_dict()))
+            self.module_.quantize.embedding.initted.fill_(1)
+
+    def _start_codebook(self, trials):
+        """Place the codes by k-means on four windows' patches a code, or on all there are."""
+        network, found = self.module_, []
+        if network.quantize.started:
+            return
+        wanted = 4 * network.sizes.n_codes
+        with torch.no_grad():
+            for inputs, _ in Batches(trials, self.batch_size, shuffle=True):
+                found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))
+                if sum(map(len, found)) >= wanted:
+                    break
+        network.quantize.start(torch.cat(found))
+
+    def _note_usage(self, trials, before=None):
+        """Count the patches of each class and average their power, in addition to what was there before."""
+        n_codes = self.module_.sizes.n_codes
+        counts, power = np.zeros(n_codes, dtype=np.int64), np.zeros(n_codes)
+        if before is not None:
+            counts, power = before[0].copy(), before[0] * before[1] ** 2
+        for group, shared in zip(trials.groups, trials.shared, strict=True):
+            codes = self._by_batch(self.module_.encode, group["x"], shared["channels"]).flatten().numpy()
+            squares = to_patches(group["x"], self.patch_length).square().mean(dim=-1).flatten().double().numpy()
+            counts += np.bincount(codes, minlength=n_codes)
+            power += np.bincount(codes, squares * self.scale**2, minlength=n_codes)
+        overall = power.sum() / max(counts.sum(), 1)
+        self.usage_ = counts
+        self.code_scale_ = np.sqrt(np.where(counts > 0, power / np.maximum(counts, 1), overall))
+
+    def _check_codes(self, codes):
+        """Codes as integers within the codebook."""
+        codes = np.asarray(codes)
+        if codes.ndim != 3 or codes.dtype.kind not in "iu" or not codes.size:
+            raise ValueError(
+                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers (trials, seconds, electrodes)."
+            )
+        n_codes = self.module_.sizes.n_codes
+        if codes.min() < 0 or codes.max() >= n_codes:
+            raise ValueError(f"codes: got {codes.min()} to {codes.max()}, expected 0 to {n_codes - 1}.")
+        return codes.astype(np.int64)
+
+    def _names_for(self, codes, ch_names):
+        """Electrodes of codes."""
+        names = self.ch_names_in_ if ch_names is None else tuple(ch_names)
+        if len(names) != codes.shape[2]:
+            raise ValueError(f"ch_names: got {len(names)} names for codes of {codes.shape[2]} electrodes.")
+        return names
+
+    # What the base asks for
+
+    def _objective(self):
+        return TokenizerObjective(self.module_)
+
+    def _criterion(self):
+        return tokenizer_loss()
+
+    def _build_network(self):
+        spec = self.network_spec_["parameters"]
+        return GramTokenizerNetwork(choose(TOKENIZER_SIZES, spec["size"]), spec["decay"]).to(self._dtype()).eval()
+
+    def __getstate__(self):
+        """State without the optimiser."""
+        state = super().__getstate__()
+        state.pop("_optimizer", None)
+        return state
+
+    def __sklearn_tags__(self):
+        """Declare that codes have a type of their own."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+class _CarryOn(Callback):
+    """Hand the state of the optimiser from one training to the next."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def on_train_begin(self, net, **kwargs):
+        """Take the state up."""
+        if self.state is not None:
+            net.optimizer_.load_state_dict(self.state)
+
+    def on_train_end(self, net, **kwargs):
+        """Keep the state."""
+        self.state = net.optimizer_.state_dict()
+
+
+def _joined(windows, starts, n_patches):
+    """Windows (n_trials, n_windows, length, ...) in one row; where they overlap the earlier one counts."""
+    whole = np.empty((windows.shape[0], n_patches, *windows.shape[3:]), dtype=windows.dtype)
+    for i in reversed(range(len(starts))):
+        whole[:, starts[i] : starts[i] + windows.shape[2]] = windows[:, i]
+    return whole
