@@ -1,10 +1,12 @@
 """Sphinx configuration: builds without a network."""
 
+import sys
 from pathlib import Path
 
 import skeeg
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 project = "skeeg"
 author = "The skeeg developers"
@@ -50,6 +52,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
+    "image_scrapers": ("matplotlib", "gallery.scrape"),
     "remove_config_comments": True,
     "download_all_examples": False,
 }
@@ -61,3 +64,17 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_rcparams = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 plot_apply_rcparams = True
+
+
+def _without_hub(app, what, name, obj, options, lines):
+    """Leave out what braindecode adds to the docstring of every network: badges, and how to use a hub."""
+    lines[:] = [line for line in lines if not line.lstrip().startswith(":bdg-")]
+    for i, line in enumerate(lines):
+        if "Hugging Face Hub integration" in line:
+            del lines[i:]
+            break
+
+
+def setup(app):
+    """Connect before numpydoc, which reads the sections."""
+    app.connect("autodoc-process-docstring", _without_hub, priority=400)

@@ -20,14 +20,9 @@ from skeeg.testing import check_eeg_estimator
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = sorted((DOCS / "guide").glob("*.rst"))
-PROSE = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted(DOCS.glob("*.rst")),
-    *GUIDE,
-    *sorted(DOCS.glob("methods/*.rst")),
-]
-RUNNABLE = [ROOT / "README.md", *GUIDE]
+PAGES = [*sorted(DOCS.glob("*.rst")), *GUIDE, *sorted(DOCS.glob("methods/*.rst"))]
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+RUNNABLE = [ROOT / "README.md", DOCS / "index.rst", *GUIDE]
 MOST_UNRUN = 4
 
 _MARK = re.compile(r"^\s*(?:\.\. no-run: (?P<rst>.+)|<!-- no-run: (?P<md>.+) -->)$")
@@ -88,6 +83,13 @@ def test_code_runs(page, tmp_path, monkeypatch):
         if language == "python" and reason is None:
             exec(compile("\n" * start + code, page, "exec"), namespace)
     plt.close("all")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_that_is_not_run_is_python_at_least(page):
+    for language, code, start, _ in blocks(page):
+        if language == "python":
+            compile("\n" * start + code, page, "exec")
 
 
 def test_few_blocks_are_not_run_and_each_says_why():
@@ -183,7 +185,7 @@ def resolve(name):
     return None
 
 
-@pytest.mark.parametrize("page", [page for page in PROSE if page.suffix == ".rst"], ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_names_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r":(?:class|func|mod|obj|meth|data):`~?(skeeg[\w.]*)`", text):

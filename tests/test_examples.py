@@ -1,0 +1,122 @@
+"""Every example runs, made smaller, and what its story says comes out."""
+
+import os
+import pathlib
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+sys.path.append(str(ROOT / "docs"))
+
+from gallery import loose_figures  # noqa: E402, the gallery finds skeeg's own figures by it
+
+
+@dataclass
+class Story:
+    """What is changed in an example so that it takes seconds, and the numbers that its story claims."""
+
+    holds: callable
+    smaller: dict = field(default_factory=dict)
+    arguments: tuple = ()
+
+
+def few_shot_holds(names):
+    assert names["gain"]["CSP+LDA"] > 0.05  # other people help where one's own trials are few
+    assert names["mean_accuracy"](names["helped"]).loc["TS+LR"].min() > 0.65
+
+
+def cross_task_holds(names):
+    curves = names["curves"]
+    assert set(curves.index.get_level_values("pipeline")) == set(names["pipelines"])
+    assert curves.loc["EA + TS + LR"].to_numpy().mean() > 0.6
+    assert curves.notna().all().all()
+
+
+def virtual_meg_holds(names):
+    X, Y, minimum_norm = names["X"], names["Y"], names["r"]
+    ridge = names["virtual"].score_per_type(X, Y)
+    assert ridge["mag"] > 0.6 > minimum_norm["mag"]
+    gain = names["network"].score(X, Y) - names["virtual"].score(X, Y)
+    assert abs(gain) < 0.03  # Gaussian sources leave nothing for a network to learn
+
+
+def eeg_to_bold_holds(names):
+    assert names["ridge"].score(*names["test"]) > 0.2
+    assert 0 < names["null"].p_value <= 1
+    assert names["beira"].predict(names["test"][0])[0].shape == names["test"][1][0].shape
+    assert set(names["figures"]) == {"traces", "scores", "branches", "topographies", "rhythms"}
+
+
+STORIES = {
+    "plot_few_shot.py": Story(
+        few_shot_holds,
+        {"n_subjects=5": "n_subjects=3", "n_trials=60": "n_trials=40", "(3, 6, 12, 24)": "(3, 24)",
+         "max_epochs=20": "max_epochs=1"},
+    ),
+    "plot_cross_task_transfer.py": Story(
+        cross_task_holds,
+        {'"n_subjects": 3': '"n_subjects": 2', "(0, 10, 20, 40)": "(0, 20)", "adapt_epochs=50": "adapt_epochs=3",
+         '"n_trials": 40': '"n_trials": 24', '"pretrain_epochs": 40': '"pretrain_epochs": 2'},
+    ),
+    "plot_virtual_meg.py": Story(
+        virtual_meg_holds, {"range(4)": "range(2)", "n_trials=40": "n_trials=25", "max_epochs=3": "max_epochs=1"}
+    ),
+    "plot_eeg_to_bold.py": Story(
+        eeg_to_bold_holds,
+        {"duration=1200": "duration=600", "cut = 450": "cut = 220", "window=4096": "window=2048",
+         "windows_per_epoch=48": "windows_per_epoch=8", "max_epochs=16": "max_epochs=2", "n_restarts=2": "n_restarts=1",
+         "n=500": "n=50"},
+    ),
+}  # fmt: skip
+
+
+def run_example(name, story, folder, monkeypatch):
+    """Run an example made smaller; give its names."""
+    import matplotlib.pyplot as plt
+
+    path = EXAMPLES / name
+    source = path.read_text(encoding="utf-8")
+    for old, new in story.smaller.items():
+        assert old in source, f"{name} has no {old!r} any more: say in STORIES what makes it small"
+        source = source.replace(old, new)
+    plt.switch_backend("Agg")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [str(path), *story.arguments])
+    names = {"__name__": "__main__", "__file__": str(path)}
+    exec(compile(source, path, "exec"), names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_the_story_holds(name, tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    story = STORIES[name]
+    try:
+        names = run_example(name, story, tmp_path, monkeypatch)
+        assert plt.get_fignums() or any(loose_figures(names))
+    finally:
+        plt.close("all")
+    story.holds(names)
+
+
+def test_ds000117_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    run_example("plot_ds000117.py", Story(None), tmp_path, monkeypatch)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ds000117_on_the_recordings(tmp_path, monkeypatch, capsys):
+    folder = pathlib.Path(os.environ.get("SKEEG_DATA", "")) / "ds000117"
+    if not (os.environ.get("SKEEG_DATA") and folder.is_dir()):
+        pytest.skip("needs OpenNeuro ds000117 (tens of gigabytes) under $SKEEG_DATA")
+    run_example("plot_ds000117.py", Story(None, {}, ("--folder", str(folder))), tmp_path, monkeypatch)
+    assert "shuffled pairs" in capsys.readouterr().out
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("plot_*.py")} == {*STORIES, "plot_ds000117.py"}
