@@ -169,6 +169,43 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
     return basis @ gmean(inside, metric=metric, sample_weight=weights) @ basis.T
 
 
+def filter_patterns(covariance, filters, apart=True):
+    r"""Patterns of linear filters [1]_, from the covariance of what they are applied to.
+
+    .. math:: A = \Sigma_x W (W^T \Sigma_x W)^{-1}, \quad \text{or} \quad A = \Sigma_x W
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (..., n_features, n_features)
+        Covariance :math:`\Sigma_x`; one for all filters, or one for each set of filters.
+    filters : ndarray, shape (..., n_filters, n_features)
+        One filter a row.
+    apart : bool
+        Divide by the covariance of the outputs, so that what two filters hear in common is shared out between them.
+        False gives each filter's own covariance with the data.
+
+    Returns
+    -------
+    patterns : ndarray, shape (..., n_filters, n_features)
+        One pattern a row.
+
+    References
+    ----------
+    .. [1] Haufe, S., et al. (2014). On the interpretation of weight vectors of linear models in multivariate
+       neuroimaging. NeuroImage, 87, 96-110. https://doi.org/10.1016/j.neuroimage.2013.10.067
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import filter_patterns
+    >>> filter_patterns(np.array([[2.0, 1.0], [1.0, 1.0]]), np.array([[1.0, -1.0]])).tolist()
+    [[1.0, 0.0]]
+    """
+    filters = np.asarray(filters, dtype=np.float64)
+    joint = filters @ covariance
+    return np.linalg.pinv(joint @ np.swapaxes(filters, -1, -2), hermitian=True) @ joint if apart else joint
+
+
 def _raise_to_floor(covariances, floor):
     """Make each matrix positive definite, on its own scale or, if it has none, on that of all."""
     values = np.linalg.eigvalsh(covariances)

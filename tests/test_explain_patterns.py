@@ -6,10 +6,21 @@ from scipy.linalg import eigh
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
 
-from skeeg import CSP, AverageReference, BandPass, EuclideanAlignment, NetworkClassifier, baseline, make_eeg
+from skeeg import (
+    CSP,
+    AverageReference,
+    BandPass,
+    EEGToMEG,
+    EuclideanAlignment,
+    NetworkClassifier,
+    baseline,
+    make_eeg,
+)
+from skeeg.array import make_domains
 from skeeg.explain import haufe_patterns, spatial_patterns
 from skeeg.explain.patterns import first_kernels
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+from skeeg.methods.eeg2meg import SensorUNet
 from skeeg.methods.mirepnet import MIRepNet
 from skeeg.networks import build_network
 
@@ -77,6 +88,7 @@ NETWORKS = {
     "Deep4Net": lambda: build_network("Deep4Net", n_chans=5, n_times=500, n_outputs=2),
     "EEGConformer": lambda: build_network("EEGConformer", n_chans=5, n_times=200, n_outputs=2),
     "CTAdaptTLNet": lambda: CTAdaptTLNet(n_outputs=2, n_chans=5, n_times=200, n_hidden=4),
+    "UNet": lambda: SensorUNet(5, 3, 4, 4),
     "MIRepNet": lambda: MIRepNet(n_outputs=2, n_chans=5, n_times=200, embed_dim=8, n_layers=1, n_heads=2),
 }
 
@@ -88,19 +100,22 @@ def test_first_kernels_are_those_of_the_network(name):
     kernels = torch.from_numpy(first_kernels(module, 5).copy())
     heard = {}
     place = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)][1]
+    place = module.e11 if name == "UNet" else place
     holder = next((one for one in module.modules() if type(one).__name__ == "CombinedConv"), place)
     if hasattr(module, "merge"):
         module.merge = False
     if hasattr(module, "embedding"):
         module.embedding.merge = False
     holder.register_forward_hook(lambda layer, given, out: heard.update(out=out.flatten(2)))
-    x, other = torch.randn(2, 1, 5, module.n_times, dtype=torch.float64)
+    x, other = torch.randn(2, 1, 5, getattr(module, "n_times", 60), dtype=torch.float64)
     with torch.no_grad():
         module(x)
         first = heard["out"]
         module(other)
         ours = torch.nn.functional.conv1d(x - other, kernels)
     theirs = first - heard["out"]
+    if name == "UNet":  # pads its input
+        theirs = theirs[..., 1:-1]
     if name == "EEGNet":  # pads its input, and a batch norm stands between the two
         start = (theirs.shape[2] - ours.shape[2]) // 2
         theirs = theirs[..., start : start + ours.shape[2]]
@@ -116,6 +131,38 @@ def test_network_patterns_find_the_source():
     found = spatial_patterns(net, X)
     assert found.spatial.shape == (4, N_CHANNELS) and found.temporal.shape == (4, 25)
     assert max(alike(one, place) for one in found.spatial) > 0.9
+
+
+def test_patterns_by_covariance_are_those_by_regression_also_where_every_person_is_aligned_apart():
+    X, y, _ = mixed()
+    X = X.like(
+        np.asarray(X) * np.repeat([1, 30], 20)[:, None, None], domains=make_domains(40, np.repeat(["a", "b"], 20))
+    )
+    pipeline = make_pipeline(EuclideanAlignment(), CSP(n_components=3), LinearDiscriminantAnalysis()).fit(X, y)
+    found = spatial_patterns(pipeline, X)
+    heard = np.asarray(X).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
+    aligned = np.asarray(pipeline[0].transform(X)).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
+    outputs = pipeline[1].filters_[:3] @ aligned
+    heard, outputs = heard - heard.mean(axis=1, keepdims=True), outputs - outputs.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.spatial, np.linalg.lstsq(outputs.T, heard.T, rcond=None)[0], rtol=1e-6)
+    np.testing.assert_allclose(found.strength, outputs.var(axis=1, ddof=1), rtol=1e-6)
+
+
+def test_u_net_patterns_are_in_the_units_of_the_eeg():
+    X, _, _ = mixed(n_trials=12, n_times=60)
+    X = X.like(np.asarray(X) * np.array([1, 10, 1, 1, 1])[:, None])
+    meg = EEGToMEG("unet", n_filters=2, lstm_hidden=2, max_epochs=1, random_state=0, device="cpu")
+    meg.fit(X, np.asarray(X)[:, :2] * 1e-13)
+    found = spatial_patterns(meg, X)
+    assert found.spatial.shape == (2, N_CHANNELS) and found.temporal.shape == (2, 3)
+    kernel = first_kernels(meg.module_, N_CHANNELS)[0] / meg.eeg_scale_[:, None]
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(X), 3, axis=2)
+    output = np.einsum("nctk,ck->nt", windows, kernel)
+    lagged = np.einsum("nt,nctk->ck", output - output.mean(), windows) / np.square(output - output.mean()).sum()
+    left, size, right = np.linalg.svd(lagged)
+    np.testing.assert_allclose(
+        found.spatial[0][:, None] * found.temporal[0], size[0] * np.outer(left[:, 0], right[0]), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_covariance_of_input_and_filter_output_is_generalised_eigenvector():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..covariance import filter_patterns
 from .operators import LinearMap, linear_map
 from .outputs import read_trials, split_pipeline
 
@@ -75,8 +76,7 @@ def haufe_patterns(data, filters):
     """
     data = np.asarray(data, dtype=np.float64)
     centred = data - data.mean(axis=0)
-    outputs = centred @ np.asarray(filters, dtype=np.float64).T
-    return np.linalg.pinv(outputs.T @ outputs) @ (outputs.T @ centred)
+    return filter_patterns(centred.T @ centred / len(centred), filters)
 
 
 def spatial_patterns(estimator, X):
@@ -87,7 +87,7 @@ def spatial_patterns(estimator, X):
     estimator : estimator or Pipeline
         One that holds `CSP` (skeeg's or MNE's), a tangent space with a linear classifier behind it, or a network that
         starts with a temporal and a spatial convolution (EEGNet, ShallowFBCSPNet, Deep4Net, EEGConformer, CTAdaptTLNet,
-        MIRepNet, ...).
+        MIRepNet, ...), or with one over both (the U-Net of `EEGToMEG`).
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials as they enter it.
 
@@ -141,10 +141,12 @@ def _heard(X, step):
 
 def _spatial(X, step, filters, names):
     heard, arriving = _heard(X, step)
-    outputs = np.einsum("fc,nct->fnt", filters, arriving).reshape(len(filters), -1)
-    flat = heard.transpose(1, 0, 2).reshape(X.shape[1], -1)
-    outputs, flat = outputs - outputs.mean(axis=1, keepdims=True), flat - flat.mean(axis=1, keepdims=True)
-    return Patterns(np.linalg.pinv(outputs @ outputs.T) @ (outputs @ flat.T), None, outputs.var(axis=1), names)
+    # What arrives may have come through a matrix of its own in every trial, so it stands beside what was recorded.
+    both = np.concatenate([heard, arriving], axis=1).transpose(1, 0, 2)
+    covariance = np.cov(both.reshape(len(both), -1))
+    beside = np.concatenate([np.zeros((len(filters), X.shape[1])), filters], axis=1)
+    strength = np.diag(beside @ covariance @ beside.T)
+    return Patterns(filter_patterns(covariance, beside)[:, : X.shape[1]], None, strength, names)
 
 
 def _tangent(estimator, X, steps, place, names):
@@ -178,7 +180,10 @@ def _tangent(estimator, X, steps, place, names):
 
 
 def _network(final, X, trials, step, names):
-    if hasattr(final, "_prepare"):
+    if hasattr(final, "eeg_scale_"):  # it takes the means away, too, which patterns do not feel
+        scale = LinearMap(np.diag(1 / final.eeg_scale_)[None], np.zeros(len(X), dtype=np.intp), None)
+        step = step.then(scale)
+    elif hasattr(final, "_prepare"):
         checked = linear_map(lambda Z: final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32)), trials,
                              type(final).__name__)[0]  # fmt: skip
         step = step.then(checked)
@@ -203,7 +208,7 @@ def _network(final, X, trials, step, names):
 
 
 def first_kernels(module, n_channels):
-    """Kernels over electrodes and time of a network that starts with a temporal and a spatial convolution.
+    """Kernels over electrodes and time of a network that starts with convolutions over both, at once or in turn.
 
     Parameters
     ----------
@@ -215,7 +220,7 @@ def first_kernels(module, n_channels):
     Returns
     -------
     kernels : ndarray, shape (n_filters, n_channels, n_lags)
-        The two convolutions as one.
+        The first convolution, or the first two as one.
 
     Examples
     --------
@@ -227,6 +232,9 @@ def first_kernels(module, n_channels):
     import torch
 
     convolutions = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
+    first = convolutions[0] if convolutions else None
+    if first is not None and first.in_channels == 1 and first.kernel_size[0] == n_channels > 1:
+        return first.weight.detach().double()[:, 0].numpy()
     for time, space in zip(convolutions[:-1], convolutions[1:], strict=True):
         covers = n_channels in space.kernel_size and min(space.kernel_size) == 1 and n_channels > 1
         if time.in_channels == 1 and min(time.kernel_size) == 1 and max(time.kernel_size) > 1 and covers:

@@ -4,11 +4,14 @@ Branch m filters the data with h and projects them on w. Its weights are no pict
 away from interference. For the data y = h * x that the branch hears, with covariance R, the spatial pattern is
 ``g = R w``; for the signal z = w' x that it filters, with spectrum S, the frequency pattern is ``S(f) |H(f)|``. Both
 follow from the cross-spectrum of the recording, which is estimated once for all branches:
-``R = sum_f |H(f)|^2 S_x(f)`` and ``S(f) = w' S_x(f) w``.
+``R = sum_f |H(f)|^2 S_x(f)`` and ``S(f) = w' S_x(f) w``. ``R w`` itself is `skeeg.covariance.filter_patterns`, by
+which `skeeg.explain.spatial_patterns` reads all other weights.
 """
 
 import numpy as np
 from scipy import signal
+
+from ...covariance import filter_patterns
 
 
 def cross_spectrum(recordings, sfreq, n_fft):
@@ -156,7 +159,7 @@ def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     gain, w = gain.reshape(-1, len(freqs)), np.reshape(spatial_filters, (-1, density.shape[1])).astype(np.float64)
     real = density.real  # w is real, so the imaginary part, which is antisymmetric, plays no role in w' S w
     covariance = (gain**2 @ real.reshape(len(freqs), -1)).reshape(len(w), *real.shape[1:])
-    spatial = np.einsum("mij,mj->mi", covariance, w)
+    spatial = filter_patterns(covariance, w[:, None], apart=False)[:, 0]
     spectrum = np.einsum("fmj,mj->mf", w @ real, w)
     return spatial.reshape(*shape, -1), (spectrum * gain).reshape(*shape, -1)
 
@@ -219,7 +222,8 @@ def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
     for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
         heard = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
         left = len(h) // 2
-        patterns.append(np.atleast_2d(np.cov(heard[:, left : left + eeg.shape[1]])) @ w)
+        covariance = np.atleast_2d(np.cov(heard[:, left : left + eeg.shape[1]]))
+        patterns.append(filter_patterns(covariance, w[None], apart=False)[0])
     return np.stack(patterns)
 
 
