@@ -384,6 +384,35 @@ class AverageReference(_TrialStep):
         return X.like(data - data.mean(axis=1, keepdims=True))
 
 
+def at_rate(X, rate):
+    """Bring trials to a rate; those whose own is not known are left as they are.
+
+    Parameters
+    ----------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials.
+    rate : float or None
+        Wanted rate in hertz.
+
+    Returns
+    -------
+    X : EEGArray, shape (n_trials, n_channels, n_times_out)
+        Trials.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.array import make_eeg
+    >>> from skeeg.filtering import at_rate
+    >>> X = np.zeros((2, 3, 100))
+    >>> at_rate(make_eeg(X, sfreq=100), 50).shape, at_rate(make_eeg(X), 50).shape
+    ((2, 3, 50), (2, 3, 100))
+    """
+    if rate is None or X.sfreq is None or X.sfreq == rate:
+        return X
+    return Resample(rate).fit(X).transform(X)
+
+
 def _sampling_rate(estimator, X):
     """Rate of the trials; it must be known and not contradict the constructor's."""
     name = type(estimator).__name__

@@ -13,6 +13,7 @@ _PUBLIC = {
     "LocalDataset": "local",
     "MotorSimulation": "simulation",
     "PhysionetMotor": "physionet",
+    "RecordingStore": "store",
     "SHUMotorImagery": "shu_motor",
     "SeedVEmotions": "seed_v",
     "SimulatedMotorExecution": "simulated",

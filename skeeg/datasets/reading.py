@@ -34,7 +34,7 @@ def read_recording(file, bids_root=None):
     except Exception as error:  # whatever a reader trips over, the user needs to know in which file
         raise ValueError(f"{file}: cannot be read: {error}") from error
     is_cut = isinstance(found, mne.BaseEpochs)
-    raw, span = (_join(found), (found.tmin, found.tmax)) if is_cut else (found, None)
+    raw, span = (join_epochs(found), (found.tmin, found.tmax)) if is_cut else (found, None)
     triggers = mne.pick_types(raw.info, meg=False, stim=True)
     if len(triggers):
         if not class_names(raw):
@@ -96,8 +96,19 @@ def _read(file, bids_root):
         return mne.io.read_epochs_eeglab(file, verbose="error")  # MNE's reader of raw .set refuses epochs
 
 
-def _join(epochs):
-    """One continuous recording of epochs, with a short bridge between two of them that no filter crosses."""
+def join_epochs(epochs):
+    """One continuous recording of epochs, with a short bridge between two of them that no filter crosses.
+
+    Parameters
+    ----------
+    epochs : mne.Epochs
+        Epochs.
+
+    Returns
+    -------
+    raw : mne.io.RawArray
+        Volts; the epochs' events are annotations, and so is what lies between epochs (``BAD_ACQ_SKIP``).
+    """
     import mne
 
     data, rate = epochs.get_data(copy=True), epochs.info["sfreq"]

@@ -129,7 +129,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         spec = self.network_spec_
         try:
             module = self._build_network()
-            with torch.inference_mode():
+            with torch.no_grad():  # not inference_mode: what a network keeps from a call is used in training later
                 module(torch.randn(2, spec["n_chans"], spec["n_times"]).to(self._dtype()))
         except Exception as error:  # every network has errors of its own for trials that are too short
             cls = self._network_class(spec["network"])

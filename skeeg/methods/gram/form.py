@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ...filtering import AverageReference, BandPass, Notch, Resample
+from ...filtering import AverageReference, BandPass, Notch, Resample, at_rate
 from .collection import channel_indices
 from .network import window_starts
 from .sizes import MAX_SECONDS
@@ -53,26 +53,6 @@ def gram_preprocessing(band=(0.1, 75.0), notch=50.0, reference="average", sfreq_
     steps += [] if band is None else [("bandpass", BandPass(*band))]
     steps += [] if notch is None else [("notch", Notch(notch))]
     return Pipeline(steps)
-
-
-def at_rate(X, rate):
-    """Trials at a rate; those whose own is not known are left as they are.
-
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials.
-    rate : float or None
-        Wanted rate in hertz.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_channels, n_times_out)
-        Trials.
-    """
-    if rate is None or X.sfreq is None or X.sfreq == rate:
-        return X
-    return Resample(rate).fit(X).transform(X)
 
 
 def electrodes_of(X, old_names="auto"):

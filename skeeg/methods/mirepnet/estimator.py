@@ -6,9 +6,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...base import BaseEEGClassifier
+from ...filtering import at_rate
 from ...training import NetworkEstimator
 from .checkpoint import load_weights, save_weights
-from .form import RATE, apply_alignment, at_rate, check_form, fit_alignment, on_template, padded
+from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 
 SIZES = (

@@ -60,26 +60,6 @@ def check_form(estimator):
         raise ValueError(f"resample: got {estimator.resample}, expected a rate above 0 Hz or None.")
 
 
-def at_rate(X, rate):
-    """Trials at a rate; those whose own is not known are left as they are.
-
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials.
-    rate : float or None
-        Wanted rate in hertz.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_channels, n_times_out)
-        Trials.
-    """
-    if rate is None or X.sfreq is None or X.sfreq == rate:
-        return X
-    return Resample(rate).fit(X).transform(X)
-
-
 def fit_alignment(X, align, domain="subject", subjects=None, target=None):
     """Estimate the references of everybody in X and align each trial by its own person's.
 

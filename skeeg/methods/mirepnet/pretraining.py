@@ -4,13 +4,14 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from ...filtering import at_rate
 from ...training import NetworkEstimator, split_validation
 from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain
 from ...training.recipe import make_net, resolve_device, seeded
 from .checkpoint import load_weights, save_weights
 from .estimator import SIZES
-from .form import RATE, apply_alignment, at_rate, check_form, fit_alignment, on_template, padded
+from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
 from .recordings import list_recordings, pool_recordings, read_labels

@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from ...filtering import at_rate
 from ...screening import screen_subjects
 from ...training.pretraining import list_recordings, name_people, read_labels
-from .form import at_rate, fit_alignment, on_template, padded
+from .form import fit_alignment, on_template, padded
 from .objective import UNLABELLED
 
 __all__ = ["Pool", "list_recordings", "pool_recordings", "read_labels"]
