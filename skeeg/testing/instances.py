@@ -107,6 +107,7 @@ _INSTANCES = {
         "decoder_layers": 1,
         "n_codes": 8,
     },
+    "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
     "GramTokenizer": {**_TINY_GRAM, **_TINY_TRAINING, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8},
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
@@ -116,7 +117,8 @@ _INSTANCES = {
 }
 
 # Parameters that are estimators, small ones too.
-_INNER = {"BOLDAligner": {"regressor": "BEIRARegressor"}}
+_INNER = {"BOLDAligner": {"regressor": "BEIRARegressor"}, "GramRestorer": {"pretrainer": "GramPretrainer"}}
+_CHANGES = {"GramRestorer": {"pretrainer__max_epochs": 0}}  # it is the restoration that is checked
 
 
 def public_estimators():
@@ -162,4 +164,4 @@ def instance(Estimator):  # noqa: N803, a class
     settings = dict(_INSTANCES.get(Estimator.__name__, {}))
     for name, inner in _INNER.get(Estimator.__name__, {}).items():
         settings[name] = instance(getattr(importlib.import_module("skeeg"), inner))
-    return Estimator(**settings)
+    return Estimator(**settings).set_params(**_CHANGES.get(Estimator.__name__, {}))
