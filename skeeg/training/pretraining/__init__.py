@@ -10,12 +10,14 @@ from .loop import pretrain
 from .masking import draw_mask
 from .recordings import list_recordings, name_people, read_labels
 from .resume import RunFile, fingerprint, open_run
+from .stored import StoredTensor
 from .watch import PartsLoss, Watch
 
 __all__ = [
     "GroupedTrials",
     "PartsLoss",
     "RunFile",
+    "StoredTensor",
     "Watch",
     "draw_mask",
     "fingerprint",

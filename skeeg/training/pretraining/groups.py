@@ -12,7 +12,7 @@ class GroupedTrials(Trials):
 
     Parameters
     ----------
-    groups : list of dict of str to Tensor, shape (n_trials, ...)
+    groups : list of dict of str to Tensor or StoredTensor, shape (n_trials, ...)
         Inputs of the network by name, for each group.
     shared : list of dict of str to Tensor
         Inputs that all trials of a group have in common; they are handed out with a batch axis.
@@ -92,6 +92,6 @@ class GroupedTrials(Trials):
         for start, size, group, common in zip(self.starts, self.sizes, self.groups, self.shared, strict=True):
             rows = index[(index >= start) & (index < start + size)] - start
             if len(rows):
-                groups.append({name: value.index_select(0, rows) for name, value in group.items()})
+                groups.append({name: value[rows] for name, value in group.items()})
                 shared.append(common)
         return GroupedTrials(groups, shared, self.mixed)
