@@ -1,6 +1,7 @@
 """Restoration of lost signal by Gram, in the manner of scikit-learn's imputers."""
 
 import numpy as np
+from scipy.optimize import nnls
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -38,10 +39,10 @@ class GramRestorer(Imputer):
         Electrodes that the result shall have; those that X does not hold are made anew. None keeps those of X.
     amplitude : {"power", "least_squares"}
         The networks know shapes only. ``"power"``: an electrode's restored seconds vary as much as its visible ones, so
-        that its spectrum keeps its size. ``"least_squares"``: less, by the one factor (``gain_``) that makes the
-        squared error on the trials of fit least, half of whose patches are hidden for that; the surer the guesses,
-        the nearer to one. An electrode without a visible second takes the mean amplitude of the others, nearer ones
-        first.
+        that its spectrum keeps its size. ``"least_squares"``: less, by the factors (``gain_``) of shape and level that
+        make the squared error on the trials of fit least, half of whose patches are hidden for that; the surer the
+        guesses, the nearer to one. An electrode without a visible second takes the mean amplitude of the others, nearer
+        ones first.
     ch_names, sfreq
         Electrodes and sampling rate of X, for trials that do not carry them.
     batch_size : int
@@ -55,12 +56,12 @@ class GramRestorer(Imputer):
     ----------
     pretrainer_ : GramPretrainer
         What holds both stages.
-    gain_ : float
-        Factor of the amplitude.
+    gain_ : ndarray, shape (2,)
+        Factors of the shapes and of the levels they stand on.
 
     Notes
     -----
-    With the shape :math:`\hat s` of a hidden second, :math:`\hat x = g\,\sigma (\hat s - \bar s) + m`, where
+    With the shape :math:`\hat s` of a hidden second, :math:`\hat x = g_1 \sigma (\hat s - \bar s) + g_2 m`, where
     :math:`\sigma^2` is the power of the electrode's visible seconds over that of their own reconstructions, both
     without their means, and :math:`m` lies on the line between the means of the visible seconds before and after; it is
     zero for electrodes of which nothing is visible. A second is hidden from the networks as a whole, however little of
@@ -188,7 +189,7 @@ class GramRestorer(Imputer):
         X = _complete(X)
         seed = draw_seed(self.random_state)
         self.pretrainer_ = self._find_pretrainer(X, seed)
-        self.gain_ = 1.0
+        self.gain_ = np.ones(2)
         if self.amplitude == "least_squares":
             self.gain_ = self._calibrate(X[:: -(-len(X) // _N_CALIBRATION)], seed)
 
@@ -209,24 +210,23 @@ class GramRestorer(Imputer):
         return fitted.fit(X)
 
     def _calibrate(self, X, seed):
-        """Factor of the amplitude that makes the squared error least where half of the patches are hidden."""
+        """Factors of shape and level that make the squared error least where half of the patches are hidden."""
         pretrainer = self.pretrainer_
         rate = self._rate(X.sfreq)
         length = max(int(round(pretrainer.patch_length * rate)), 1)
         if X.shape[1] * (X.shape[2] // length) < 2:  # nothing can be hidden and something be seen
-            return 1.0
+            return np.ones(2)
         lost = draw_mask(X.shape, 1.0, "patches", 0.5, seconds=length, random_state=seed)
         data = np.where(lost, 0, np.asarray(X)).astype(X.dtype, copy=False)
-        waves, offsets = self._estimate(data, lost, X.ch_names, X.sfreq)
-        wanted, waves = (np.asarray(X) - offsets)[lost].astype(np.float64), waves[lost].astype(np.float64)
-        return float(np.clip(wanted @ waves / max(waves @ waves, np.finfo(float).tiny), 0.0, 1.0))
+        parts = [part[lost] for part in self._estimate(data, lost, X.ch_names, X.sfreq)]
+        return nnls(np.stack(parts, axis=1).astype(np.float64), np.asarray(X)[lost].astype(np.float64))[0].clip(max=1.0)
 
     # Steps of transform
 
     def _fill(self, data, lost, ch_names, sfreq):
         """Estimates of what is lost; elsewhere they mean nothing."""
         waves, offsets = self._estimate(data, lost, ch_names, sfreq)
-        return self.gain_ * waves + offsets
+        return (self.gain_[0] * waves + self.gain_[1] * offsets).astype(data.dtype, copy=False)
 
     def _estimate(self, data, lost, ch_names, sfreq):
         """Waves and levels of the trials that have lost something; zeros for the others."""
