@@ -8,6 +8,10 @@ import skeeg
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import gallery  # noqa: E402, it lies beside this file
+
+gallery.watch()
+
 project = "skeeg"
 author = "The skeeg developers"
 copyright = "2026, the skeeg developers"

@@ -1,28 +1,41 @@
 """Pictures for the gallery: skeeg's plots give figures that pyplot does not know of."""
 
+import functools
+
 from matplotlib.figure import Figure
 
+made = []
+"""Figures made since the last block of an example."""
 
-def loose_figures(names):
-    """Find the figures among the names of an example, in lists and dictionaries too.
+
+def noting(init, figures):
+    """Let a constructor note what it makes.
 
     Parameters
     ----------
-    names : dict
-        Global names of the example.
+    init : callable
+        ``Figure.__init__``.
+    figures : list
+        Where each new figure is noted.
 
-    Yields
-    ------
-    figure : matplotlib.figure.Figure
-        Each of them once; those of pyplot are left out.
+    Returns
+    -------
+    init : callable
+        To take its place.
     """
-    seen = set()
-    for value in list(names.values()):
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-        for part in parts:
-            if isinstance(part, Figure) and not hasattr(part, "number") and id(part) not in seen:
-                seen.add(id(part))
-                yield part
+
+    @functools.wraps(init)
+    def noted(figure, *args, **options):
+        init(figure, *args, **options)
+        figures.append(figure)
+
+    return noted
+
+
+def watch():
+    """Note all figures from now on."""
+    if not hasattr(Figure.__init__, "__wrapped__"):
+        Figure.__init__ = noting(Figure.__init__, made)
 
 
 def scrape(block, block_vars, gallery_conf):
@@ -40,14 +53,15 @@ def scrape(block, block_vars, gallery_conf):
     Returns
     -------
     rst : str
-        What shows the images.
+        What shows the images; those of pyplot are left to sphinx-gallery.
     """
     from sphinx_gallery.scrapers import figure_rst
 
-    paths = []
-    for figure in loose_figures(block_vars["example_globals"]):
-        if not getattr(figure, "in_gallery", False):
-            figure.in_gallery = True
-            paths.append(next(block_vars["image_path_iterator"]))
-            figure.savefig(paths[-1], dpi=100)
-    return figure_rst(paths, gallery_conf["src_dir"])
+    shown = []
+    for figure in made:
+        if figure.canvas.manager is None:
+            path = next(block_vars["image_path_iterator"])
+            figure.savefig(path, dpi=100)
+            shown.append(figure_rst([path], gallery_conf["src_dir"]))
+    made.clear()
+    return "\n".join(shown)

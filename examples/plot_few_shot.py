@@ -2,9 +2,9 @@
 How few trials of a new person are enough?
 ==========================================
 
-Somebody sits down with a new cap. After five trials of each hand, after ten, after thirty: what can be decoded, and is
-it worth having recordings of other people? The question is an ordinary MOABB evaluation, here on simulated people; the
-same lines run on any dataset of MOABB, or on a folder of your own (`skeeg.datasets.LocalDataset`).
+Somebody sits down with a new cap. After three trials of each hand, after six, after two dozen: what can be decoded, and
+is it worth having recordings of other people? The question is an ordinary MOABB evaluation, here on simulated people;
+the same lines run on any dataset of MOABB, or on a folder of your own (`skeeg.datasets.LocalDataset`).
 """
 
 import tempfile
@@ -47,7 +47,7 @@ small = {
 network = NetworkClassifier(
     "ShallowFBCSPNet", network_params=small, max_epochs=20, batch_size=16, random_state=0, device="cpu"
 )
-decoders = {"CSP+LDA": baseline("CSP+LDA"), "TS+LR": baseline("TS+LR"), "ShallowConv": network}
+decoders = {"CSP+LDA": baseline("CSP+LDA"), "TS+LR": baseline("TS+LR"), "small network": network}
 pipelines = {name: make_pipeline(EuclideanAlignment(), decoder) for name, decoder in decoders.items()}
 
 ###############################################################################
@@ -68,9 +68,9 @@ helped = FewshotEvaluation(paradigm, dataset, others=True, **protocol).process(l
 
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
 for ax, (title, results) in zip(axes, {"alone": alone, "with other people": helped}.items(), strict=True):
-    plot_fewshot(results, ax)
-    ax.set_title(title)
-axes[1].set_ylabel("")
+    plot_fewshot(results.sort_values("pipeline"), ax)  # in this order both sides have the same colours
+    ax.set(title=title, ylabel="")
+axes[0].set_ylabel("accuracy")
 axes[1].get_legend().remove()
 
 

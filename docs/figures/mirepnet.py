@@ -13,10 +13,9 @@ from skeeg.networks import channel_info
 RESULTS = pathlib.Path("../../benchmarks/results/mirepnet_simulated.csv")
 RECORDED = ("F3", "F4", "C3", "Cz", "C4", "P3", "P4")
 
-figure = plt.figure(figsize=(7.5, 5.6), layout="constrained")
-grid = figure.add_gridspec(2, 3, height_ratios=(1, 2.2))
+figure = plt.figure(figsize=(7.5, 4.6))
 flow(
-    figure.add_subplot(grid[0, :]),
+    figure.add_axes((0, 0.68, 1, 0.32)),
     [
         ("any headset", "whitened person\nby person", "C0"),
         ("45 electrodes", "inverse distances", "C0"),
@@ -30,13 +29,13 @@ step = ChannelTemplate("mirepnet45", "inverse_distance", ch_names=RECORDED)
 step.fit(np.random.default_rng(0).standard_normal((2, len(RECORDED), 50)))
 places = np.array([channel["loc"][:2] for channel in channel_info(TEMPLATES["mirepnet45"])])
 here = np.array([channel["loc"][:2] for channel in channel_info(RECORDED)])
-ax = figure.add_subplot(grid[1, 0], aspect="equal")
+ax = figure.add_axes((0, 0.02, 0.35, 0.56), aspect="equal")
 ax.scatter(*places.T, c=step.matrix_[:, RECORDED.index("C3")], cmap="Blues", s=55, edgecolors="0.7", vmin=-0.1)
 ax.scatter(*here.T, s=110, facecolors="none", edgecolors="C3", linewidths=1.4)
 ax.set_title("share of C3 in each\n(circles: recorded)", fontsize=9)
 ax.axis("off")
 
-ax = figure.add_subplot(grid[1, 1])
+ax = figure.add_axes((0.4, 0.11, 0.2, 0.48))
 hidden = np.random.default_rng(3).permutation(20) < 10
 times = np.linspace(0, 1.2, 1001)
 wave = np.sin(2 * np.pi * 10 * times) * (0.4 + np.exp(-(((times - 0.6) / 0.3) ** 2)))
@@ -48,7 +47,7 @@ for i, is_hidden in enumerate(hidden):
 ax.set(xlabel="seconds", yticks=[], title="half of the tokens are hidden")
 ax.title.set_fontsize(9)
 
-ax = figure.add_subplot(grid[1, 2])
+ax = figure.add_axes((0.8, 0.11, 0.19, 0.48))
 scores = {}
 with RESULTS.open() as file:
     for row in csv.DictReader(file):
