@@ -67,9 +67,9 @@ plot_image(found, n_bins=25)
 ###############################################################################
 # Is it true of the network?
 # --------------------------
-# Taking away first what was said to matter must make the probability fall sooner than taking away anything.
+# Taking away first the electrodes that were said to matter must make the probability fall sooner than taking away any.
 
-plot_curves(deletion_insertion(pipeline, found, X[train]))
+plot_curves(deletion_insertion(pipeline, found, X[train], n_steps=11, by="channel"))
 
 ###############################################################################
 # Patterns of the first layer

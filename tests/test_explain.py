@@ -234,6 +234,12 @@ def test_deletion_falls_and_insertion_rises_faster_than_chance(decoded):
     found = attribute(decoded["shallow"], X[:8], X[8:18], target=y[:8], tolerance=1e-3)
     areas = deletion_insertion(decoded["shallow"], found, X[8:18], n_steps=8).areas
     assert areas["deletion"] < areas["random"] < areas["insertion"]
+    curves = deletion_insertion(decoded["shallow"], found, X[8:18], n_steps=5, by="channel")
+    np.testing.assert_allclose(curves.share, [0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert curves.areas["deletion"] < curves.areas["random"] < curves.areas["insertion"]
+    np.testing.assert_allclose(curves.deletion[[0, -1]], curves.insertion[[-1, 0]])
+    with pytest.raises(ValueError, match="by: got 'trial'"):
+        deletion_insertion(decoded["shallow"], found, by="trial")
 
 
 def test_random_layers_change_the_attribution_and_leave_the_estimator(decoded):

@@ -43,7 +43,9 @@ class Curves:
         return {name: float(np.trapezoid(getattr(self, name), self.share)) for name in names}
 
 
-def deletion_insertion(estimator, attribution, background=None, n_steps=10, output="probability", random_state=0):
+def deletion_insertion(
+    estimator, attribution, background=None, n_steps=10, output="probability", random_state=0, by="sample"
+):
     """Test an attribution by deletion and insertion [1]_.
 
     Samples are replaced by those of the mean background trial, in the order of their attribution.
@@ -62,6 +64,9 @@ def deletion_insertion(estimator, attribution, background=None, n_steps=10, outp
         See `attribute`.
     random_state : int
         Of the random order.
+    by : {"sample", "channel"}
+        What is replaced at a time. Single samples cut jumps into a signal with slow waves, which no network has seen
+        before; whole electrodes do not.
 
     Returns
     -------
@@ -83,21 +88,25 @@ def deletion_insertion(estimator, attribution, background=None, n_steps=10, outp
     >>> deletion_insertion(clf, attribute(clf, X[:2], X[2:6]), n_steps=4).share.tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
+    if by not in ("sample", "channel"):
+        raise ValueError(f"by: got {by!r}, expected 'sample' or 'channel'.")
     X = read_trials(estimator, attribution.data)
     X = X.like(np.asarray(X), ch_names=attribution.ch_names, sfreq=attribution.sfreq, domains=attribution.domains)
     background, chosen = choose_background(X, background, len(X) if background is None else len(background))
     explained = Explained(estimator, X, output)
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
-    cuts = np.linspace(0, shape[0] * shape[1], n_steps + 1).round().astype(int)
+    size = 1 if by == "sample" else shape[1]  # samples that are replaced together
+    cuts = size * np.linspace(0, shape[0] * shape[1] // size, n_steps + 1).round().astype(int)
     columns = choose_targets(explained.outputs(explained.map.index, X), explained.classes, attribution.target)
     curves = np.zeros((3, n_steps + 1))
     for i, trial in enumerate(np.asarray(X)):
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
-        order = np.argsort(-attribution.values[i].ravel(), kind="stable")
+        order = np.argsort(-attribution.values[i].reshape(-1, size).sum(axis=1), kind="stable")
+        orders = [(part[:, None] * size + np.arange(size)).ravel() for part in (order, rng.permutation(len(order)))]
         plans = (
-            (trial.ravel(), empty, order),
-            (empty, trial.ravel(), order),
-            (trial.ravel(), empty, rng.permutation(len(order))),
+            (trial.ravel(), empty, orders[0]),
+            (empty, trial.ravel(), orders[0]),
+            (trial.ravel(), empty, orders[1]),
         )
         for curve, (before, after, turn) in zip(curves, plans, strict=True):
             states = np.repeat(before[None], n_steps + 1, axis=0)
