@@ -65,8 +65,8 @@ def deletion_insertion(
     random_state : int
         Of the random order.
     by : {"sample", "channel"}
-        What is replaced at a time. Single samples cut jumps into a signal with slow waves, which no network has seen
-        before; whole electrodes do not.
+        What is replaced at a time. Either makes trials that no network has seen: jumps in slow waves, or electrodes
+        that no longer share what neighbours share, which an alignment enlarges. Flat, equal curves are a sign of it.
 
     Returns
     -------
