@@ -67,7 +67,7 @@ plot_image(found, n_bins=25)
 ###############################################################################
 # Is it true of the network?
 # --------------------------
-# Taking away first the electrodes that were said to matter should make the probability fall sooner than taking away any.
+# Taking away first the electrodes that were said to matter should make the probability fall sooner than taking any.
 # Here the test says nothing, and that is worth knowing: one electrode less breaks what all electrodes share, alignment
 # enlarges the break, and the network gives one answer to everything, whatever the order.
 
