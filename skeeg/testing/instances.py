@@ -43,15 +43,24 @@ _TINY_MIREPNET = {
     "resample": None,
 }
 
+# A patch of one sample, for checks with as few as two; at 8 Hz the kit's own trials make one window.
 _TINY_GRAM = {
     "ch_names": ("Cz",),
     "size": "tiny",
     "n_layers": 1,
+    "n_heads": 1,
     "drop_prob": 0.0,
-    "patch_length": 2,
-    "resample": None,
+    "patch_length": 1,
+    "resample": 8.0,
     "scale": 1.0,
+    "warmup": 0.0,
+    "batch_size": 32,
+    "learning_rate": 0.03,
+    "precision": "float64",
+    "device": "cpu",
+    "random_state": 0,
 }
+_TINY_STAGE = {**_TINY_GRAM, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8}
 
 _TINY_BEIRA = {
     "n_branches": 8,
@@ -97,18 +106,19 @@ _INSTANCES = {
         "device": "cpu",
         "random_state": 0,
     },
-    "GramClassifier": {**_TINY_GRAM, **_TINY_TRAINING, "n_filters": 16, "drop_path": 0.0, "layer_decay": 1.0},
-    "GramPretrainer": {
+    "GramClassifier": {
         **_TINY_GRAM,
-        **_TINY_TRAINING,
-        "max_epochs": 1,
-        "n_filters": 4,
-        "decoder_dim": 4,
-        "decoder_layers": 1,
-        "n_codes": 8,
+        "max_epochs": 8,
+        "n_filters": 16,
+        "n_heads": 4,
+        "drop_path": 0.0,
+        "layer_decay": 1.0,
+        "label_smoothing": 0.0,
+        "weight_decay": 0.0,
+        "clip": None,
     },
-    "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
-    "GramTokenizer": {**_TINY_GRAM, **_TINY_TRAINING, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8},
+    "GramPretrainer": {**_TINY_STAGE, "n_filters": 8, "decoder_dim": 4, "tokenizer_epochs": 0},
+    "GramTokenizer": _TINY_STAGE,
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
     "EEGToMEG": {"model": "ridge", "max_epochs": 2, "device": "cpu", "random_state": 0},

@@ -17,6 +17,7 @@ from .tokenizer_network import GramTokenizerNetwork
 TOKENIZER = "vqgan."
 """What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
 HEAD = "final_layer"
+_PRETRAINING_ONLY = (TOKENIZER, "decoder_", "mimic_head.", "mask_token")
 _HEADER = "gram"
 _NESTS = ("model", "state_dict", "model_state_dict", "module")
 _OWN = {  # our names of what a published configuration calls otherwise
@@ -124,7 +125,7 @@ def load_weights(module, source, classes=None, wanted=None):
     Returns
     -------
     report : CheckpointReport
-        What was loaded. A checkpoint that lacks part of the network, or is of another size, is an error.
+        What was loaded. A checkpoint that lacks part of the network, has more, or is of another size is an error.
 
     Examples
     --------
@@ -141,8 +142,8 @@ def load_weights(module, source, classes=None, wanted=None):
     if isinstance(module, GramTokenizerNetwork) and any(name.startswith(TOKENIZER) for name in state):
         state = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
     body = {name for name in own if not name.startswith(f"{HEAD}.")}
-    if isinstance(module, Gram):  # the decoder and the tokenizer have nothing to do here
-        state = {name: value for name, value in state.items() if name in body}
+    if isinstance(module, Gram):
+        state = {name: value for name, value in state.items() if not name.startswith(_PRETRAINING_ONLY)}
     fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
     report = CheckpointReport(
         matched=tuple(fits),
@@ -150,7 +151,7 @@ def load_weights(module, source, classes=None, wanted=None):
         unexpected=tuple(name for name in state if name not in body),
         reshaped=tuple(name for name in state if name in body and name not in fits),
     )
-    if report.missing or report.reshaped:
+    if report.missing or report.reshaped or report.unexpected:
         raise ValueError(f"checkpoint: it is of another size or another kind than this network ({report}).")
     if classes is not None:
         fits |= _match_head(head, own, list(classes), wanted)

@@ -58,8 +58,11 @@ class _Encoder(nn.Module):
         tokens : Tensor, shape (batch, 1 + n_patches, dim)
             Normalised.
         """
-        tokens = self.tconv(patches)
-        tokens = tokens + places.to(tokens.dtype)
+        if patches.shape[1]:
+            tokens = self.tconv(patches)
+            tokens = tokens + places.to(tokens.dtype)
+        else:  # nothing is visible
+            tokens = places.to(self.norm.weight.dtype)
         x = torch.cat([self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
         weights, fused, last = self.layer_weights(), 0.0, len(self.sizes.fused) - 1
         for depth, block in enumerate(self.blocks):
@@ -252,8 +255,8 @@ class GramPretrainingNetwork(_Encoder):
         logits = self.decoder_pred(decoded)
         wanted = codes.flatten(1).gather(1, at)
         entropy = F.cross_entropy(_single(logits).flatten(0, 1), wanted.flatten(), reduction="none").view(at.shape)
-        found = (logits.argmax(dim=-1) == wanted).to(mimic.dtype)
-        return torch.stack([entropy.mean(dim=1).to(mimic.dtype), mimic, found.mean(dim=1)], dim=1)
+        found, n_hidden = (logits.argmax(dim=-1) == wanted).to(mimic.dtype), max(at.shape[1], 1)
+        return torch.stack([entropy.sum(dim=1).to(mimic.dtype) / n_hidden, mimic, found.sum(dim=1) / n_hidden], dim=1)
 
     def forward(self, x, hidden, channels):
         """Losses and scores of a batch.
@@ -315,8 +318,8 @@ class GramPretrainingNetwork(_Encoder):
         """
         return _window_features(self, x, channels)
 
-    @torch.no_grad()
     def _targets(self, x, channels):
+        """Tell the base classes of the patches, without gradient: nothing of the tokenizer wants one."""
         with torch.autocast(x.device.type, enabled=False):
             if self.vqgan.training:  # as published: with dropout, and the codebook moves
                 z = self.vqgan.vectors(x, channels)

@@ -83,7 +83,7 @@ class MaskedObjective(nn.Module):
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
-    """Draw patches to hide; where there are two or more, one at least stays and one at least goes.
+    """Draw patches to hide; one at least stays, and of two or more one at least goes.
 
     Parameters
     ----------
@@ -101,9 +101,8 @@ def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
     """
     n_patches = n_seconds * n_chans
     generator = None if anew else torch.Generator().manual_seed(0)
-    if n_patches > 1:
-        ratio = min(max(ratio, 1 / n_patches), (n_patches - 1) / n_patches)
-    masked = draw_mask(n_trials, n_patches, ratio, generator)
+    kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
+    masked = draw_mask(n_trials, n_patches, 1 - (kept + 0.5) / n_patches, generator)
     return masked.view(n_trials, n_seconds, n_chans)
 
 

@@ -213,6 +213,8 @@ class GramPretrainer(GramStage):
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
         with seeded(run.seed):
             self._start_network(self._find_tokenizer(pool, run))
+            if run.earlier is not None:  # the kept tokenizer gives the targets
+                self._objective().load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
         self._finish(pool, history)
         return self

@@ -1,45 +1,15 @@
 """The codebook: nearest base class of a patch, learned as running means, started by k-means.
 
-All that ranks of a distributed training exchange about it goes through `sum_over_ranks` and `from_first_rank`.
+Processes that train together add up what they count, and take what is drawn from the first of them.
 """
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from ...training.pretraining import ranks
+
 _ROWS = 4096  # patches compared with the codebook at a time
-
-
-def sum_over_ranks(*tensors):
-    """Add tensors up over the ranks of a distributed training; alone they stay as they are.
-
-    Parameters
-    ----------
-    *tensors : Tensor
-        Changed in place.
-    """
-    if dist.is_available() and dist.is_initialized():
-        for tensor in tensors:
-            dist.all_reduce(tensor)
-
-
-def from_first_rank(tensor):
-    """Give every rank the tensor of the first.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        Changed in place.
-
-    Returns
-    -------
-    tensor : Tensor
-        The same object.
-    """
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast(tensor, 0)
-    return tensor
 
 
 @torch.no_grad()
@@ -88,15 +58,22 @@ def cosine_kmeans(z, n_codes, n_iterations=10):
     >>> cosine_kmeans(z, 2).shape
     torch.Size([2, 2])
     """
-    order = torch.randperm(len(z)).to(z.device)[:n_codes]
-    start = z[order]
-    if len(start) < n_codes:  # too few vectors: more of them, slightly off
-        again = z[torch.randint(len(z), (n_codes - len(start),)).to(z.device)]
-        start = torch.cat([start, again + 0.1 * torch.randn(again.shape).to(again)])
-    codebook = from_first_rank(F.normalize(start, dim=1).contiguous())
+    start = _some_of(z, n_codes) if ranks.is_first() else z.new_zeros(n_codes, z.shape[1])
+    ranks.add_up(start)
+    codebook = F.normalize(start, dim=1)
     for _ in range(n_iterations):
         codebook, _ = _moved(codebook, z)
     return codebook
+
+
+def _some_of(z, n):
+    """Take n of the vectors; where they are too few, some of them twice and slightly off."""
+    some = z[torch.randperm(len(z)).to(z.device)[:n]]
+    again = n - len(some)
+    if not again:
+        return some
+    more = z[torch.randint(len(z), (again,)).to(z.device)]
+    return torch.cat([some, more + 0.1 * torch.randn(more.shape).to(more)])
 
 
 def _moved(codebook, z, codes=None):
@@ -106,7 +83,7 @@ def _moved(codebook, z, codes=None):
     sums = torch.zeros_like(codebook)
     counts.index_add_(0, codes, torch.ones_like(codes, dtype=z.dtype))
     sums.index_add_(0, codes, z)
-    sum_over_ranks(counts, sums)
+    ranks.add_up(counts, sums)
     return torch.where(counts[:, None] > 0, F.normalize(sums, dim=1), codebook), counts
 
 
@@ -193,7 +170,7 @@ class Quantizer(nn.Module):
         self.embedding.initted.fill_(1)
 
     def forward(self, z):
-        """Replace vectors by codes; in training, move the codes.
+        """Replace vectors by codes; in training, where gradients are kept, move the codes.
 
         Parameters
         ----------
@@ -211,11 +188,12 @@ class Quantizer(nn.Module):
         """
         z = F.normalize(z, dim=-1)
         flat = z.detach().flatten(0, 1)
-        if self.training and not self.started:
+        learns = self.training and torch.is_grad_enabled()  # not in a mere look at what training will do
+        if learns and not self.started:
             self.start(flat)
         codes = nearest_codes(flat, self.codebook.to(z.dtype))
         quantised = F.embedding(codes, self.codebook.to(z.dtype)).view(z.shape)
-        if self.training:
+        if learns:
             self._follow(flat, codes)
         commitment = (z - quantised).square().mean(dim=(1, 2))
         loss = commitment + commitment.detach()

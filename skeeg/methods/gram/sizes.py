@@ -54,6 +54,10 @@ class Sizes:
     drop_path: float = 0.1
     max_seconds: int = MAX_SECONDS
 
+    def __post_init__(self):
+        """Take a list for a tuple, as files have it."""
+        object.__setattr__(self, "fused", tuple(self.fused))
+
     @property
     def dim(self):
         """Size of an embedding."""

@@ -27,8 +27,8 @@ class GramTokenizer(GramStage):
     """Gram's tokenizer [1]_: each second of each electrode becomes one of a few thousand base classes.
 
     An autoencoder over all patches of a window, of which only a code of 32 numbers, the nearest of a codebook, goes on
-    to the decoder. It learns the shape of patches, not their amplitude; the mean amplitude that each class had at fit is
-    kept beside. Recordings may differ in montage and length, at fit and after.
+    to the decoder. It learns the shape of patches, not their amplitude; the mean amplitude that each class had at fit
+    is kept beside. Recordings may differ in montage and length, at fit and after.
 
     Parameters
     ----------
