@@ -59,10 +59,25 @@ def explain_holds(names):
     assert names["seen"][most] > np.median(names["seen"])  # what matters most sees the source
 
 
+def restoration_holds(names):
+    test, ways, shapes = names["test"], names["ways"], names["test"].shape
+    mask = names["draw_mask"](shapes, test.sfreq, "electrodes", 0.25, random_state=0)
+    errors = {name: names["normalised_error"](test, way.transform(test, mask=mask), mask) for name, way in ways.items()}
+    assert errors["splines"] < 0.7 and errors["splines"] < errors["Gram"]  # neighbours know a lost electrode best
+    kept = ~np.isnan(names["gaps"])
+    assert all(np.array_equal(one[kept[0]], names["gaps"][0][kept[0]]) for one in names["restored"].values())
+
+
 STORIES = {
+    "plot_restoration.py": Story(
+        restoration_holds,
+        {"n_trials=40": "n_trials=16", "X[:60]": "X[:24]", "X[60:]": "X[24:]", "(0.1, 0.25, 0.5, 0.75)": "(0.25, 0.75)",
+         "max_epochs=10, tokenizer_epochs=5": "max_epochs=1, tokenizer_epochs=1"},
+    ),
     "plot_explain.py": Story(
         explain_holds,
-        {"n_background=10": "n_background=4", "[:20]": "[:4]", "tolerance=1e-4": "tolerance=1e-3"},
+        {"n_background=10": "n_background=4", "[:20]": "[:4]", "tolerance=1e-4": "tolerance=1e-3",
+         "n_runs=4": "n_runs=2", "slice(0, 120), slice(120, 160)": "slice(0, 60), slice(60, 80)"},
     ),
     "plot_few_shot.py": Story(
         few_shot_holds,
