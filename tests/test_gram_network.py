@@ -230,6 +230,8 @@ def test_attention_is_the_plain_formula():
     q, k, v = (part(x).view(2, 9, 4, 4).transpose(1, 2) for part in (attention.query, attention.key, attention.value))
     plain = attention.proj(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).reshape(2, 9, 16))
     torch.testing.assert_close(attention(x), plain)
+    attention.drop.p = 1e-9  # of training with dropout the formula is another
+    torch.testing.assert_close(attention.train()(x), plain)
 
 
 @settings(max_examples=15, deadline=None)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...networks.dropout import Dropout
 from .sizes import STRIDE
 
 
@@ -83,7 +84,9 @@ class PatchConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention through torch's fused kernel, its four layers named as published.
+    """Multi-head attention, its four layers named as published.
+
+    It goes through torch's fused kernel but for training with dropout on a CPU, where the plain formula is sooner.
 
     Parameters
     ----------
@@ -95,9 +98,9 @@ class Attention(nn.Module):
 
     def __init__(self, dim, n_heads, drop_prob):
         super().__init__()
-        self.n_heads, self.drop_prob = n_heads, drop_prob
+        self.n_heads = n_heads
         self.key, self.query, self.value, self.proj = (nn.Linear(dim, dim) for _ in range(4))
-        self.drop = nn.Dropout(drop_prob)
+        self.drop = Dropout(drop_prob)
 
     def forward(self, x):
         """Let every token look at every other.
@@ -115,7 +118,10 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop_prob if self.training else 0.0)
+        if self.training and self.drop.p and x.device.type == "cpu":
+            attended = self.drop((q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
         return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
@@ -133,7 +139,7 @@ class FeedForward(nn.Module):
     def __init__(self, dim, drop_prob):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.drop = nn.Dropout(drop_prob)
+        self.drop = Dropout(drop_prob)
 
     def forward(self, x):
         """Change each token by itself.

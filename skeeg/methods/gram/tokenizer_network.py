@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...networks.dropout import Dropout
 from .collection import COLLECTION
 from .layers import PatchConv, blocks, initialise, table, to_patches, token
 from .quantizer import Quantizer
@@ -52,7 +53,7 @@ class _Tower(nn.Module):
         self.tconv = PatchConv(sizes.n_filters)
         self.blocks = blocks(n_layers, dim, n_heads, sizes.drop_prob)
         self.ln_f = nn.LayerNorm(dim)
-        self.drop = nn.Dropout(sizes.drop_prob)
+        self.drop = Dropout(sizes.drop_prob)
 
     def placed(self, tokens, n_seconds, channels):
         """Tokens (batch, n_patches, dim) with the codes of their time and place, through the blocks."""
