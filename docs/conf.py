@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from sphinx.util.nodes import make_refnode
+
 import skeeg
 
 HERE = Path(__file__).parent
@@ -79,6 +81,20 @@ def _without_hub(app, what, name, obj, options, lines):
             break
 
 
+def _by_last_name(app, env, node, contnode):
+    """Find what a docstring calls by its last name alone, as `MIRepNet`, where only one thing has that name."""
+    if node.get("refdomain") != "py":
+        return None
+    last = "." + node["reftarget"]
+    objects = env.domains["py"].objects.items()
+    found = [(name, entry) for name, entry in objects if name.endswith(last) and not entry.aliased]
+    if len(found) != 1:
+        return None
+    name, entry = found[0]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+
+
 def setup(app):
-    """Connect before numpydoc, which reads the sections."""
+    """Connect the two; the first before numpydoc, which reads the sections."""
     app.connect("autodoc-process-docstring", _without_hub, priority=400)
+    app.connect("missing-reference", _by_last_name)

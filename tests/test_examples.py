@@ -76,8 +76,7 @@ STORIES = {
     ),
     "plot_explain.py": Story(
         explain_holds,
-        {"n_background=10": "n_background=4", "[:20]": "[:4]", "tolerance=1e-4": "tolerance=1e-3",
-         "n_runs=4": "n_runs=2", "slice(0, 120), slice(120, 160)": "slice(0, 60), slice(60, 80)"},
+        {"n_background=10": "n_background=4", "[:20]": "[:4]", "tolerance=1e-4": "tolerance=1e-3"},
     ),
     "plot_few_shot.py": Story(
         few_shot_holds,
