@@ -118,6 +118,7 @@ _INSTANCES = {
         "clip": None,
     },
     "GramPretrainer": {**_TINY_STAGE, "n_filters": 8, "decoder_dim": 4, "tokenizer_epochs": 0},
+    "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
     "GramTokenizer": _TINY_STAGE,
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
