@@ -133,7 +133,7 @@ def load_weights(module, source, classes=None, wanted=None):
     >>> from skeeg.methods.gram.checkpoint import load_weights
     >>> settings = {"n_times": 400, "channels": (39, 41, 43), "size": "tiny"}
     >>> print(load_weights(Gram(2, 3, **settings), Gram(4, 3, **settings).state_dict()))
-    91 tensors matched
+    96 tensors matched
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
     state = rename_keys({name.removeprefix("module."): value for name, value in state.items()}, UPSTREAM_KEYS)
