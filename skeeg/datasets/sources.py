@@ -78,7 +78,7 @@ def find_sources(source, subject="", session="", run="", unit="V"):
 
 
 def _of_path(path, place, unit):
-    """Recordings of a folder, or one file."""
+    """List the recordings of a folder, or one file."""
     if path.is_dir():
         root = path if (path / "dataset_description.json").is_file() else None
         for found in find_places(path):
@@ -92,7 +92,7 @@ def _of_path(path, place, unit):
 
 
 def _of_dataset(dataset):
-    """Recordings of a MOABB dataset; those of one subject are read together, as MOABB does."""
+    """List the recordings of a MOABB dataset, which reads those of one subject together."""
     for subject in dataset.subject_list:
         loaded = _Once(dataset, subject)
         for session, runs in loaded.layout().items():

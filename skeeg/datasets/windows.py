@@ -88,6 +88,11 @@ class StoredGroup:
         """Count the windows."""
         return self.shape[0]
 
+    @property
+    def identity(self):
+        """What tells these windows from others, as far as the store knows: recordings, length and step."""
+        return [recording.key for recording in self.recordings], self.shape, self.step
+
     def take(self, rows):
         """Read some windows.
 

@@ -196,8 +196,9 @@ class GramPretrainer(GramStage):
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), or list of such
-            Trials that know their electrodes' names; a list holds one recording an entry.
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), list of such, or StoredWindows
+            Trials that know their electrodes' names; a list holds one recording an entry. Windows of
+            a `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
         y : object
             Ignored.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None

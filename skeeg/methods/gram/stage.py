@@ -1,16 +1,20 @@
 """What the trainers of both stages share: recordings as groups of windows, the recipe, the run."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import torch
 from skorch.callbacks import GradientNormClipping
 
+from ...array import make_eeg
+from ...datasets.windows import StoredWindows
 from ...training import NetworkEstimator, Recipe, split_validation
-from ...training.pretraining import GroupedTrials, list_recordings, name_people, pretrain
+from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain
 from ...training.recipe import make_net, resolve_device
 from .decay import decay_groups
 from .form import cut_windows, electrodes_of, whole_patches, window_length
+from .sizes import MAX_SECONDS
 
 
 @dataclasses.dataclass
@@ -30,7 +34,7 @@ class Pool:
 
     def content(self):
         """Give what tells this pool from others, for a fingerprint."""
-        arrays = [value.numpy() for group in self.trials.groups for value in group.values()]
+        arrays = [_content(value) for group in self.trials.groups for value in group.values()]
         common = [value.numpy() for shared in self.trials.shared for value in shared.values()]
         return arrays, common, self.subjects.tolist()
 
@@ -58,7 +62,7 @@ class GramStage(NetworkEstimator):
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, or list of such
+        X : anything `as_eeg` accepts, list of such, or StoredWindows
             Trials.
         subjects : array-like, list with one entry a recording, or None
             Who it is.
@@ -70,6 +74,8 @@ class GramStage(NetworkEstimator):
         pool : Pool
             Windows.
         """
+        if isinstance(X, StoredWindows):
+            return self._stored_pool(X, first)
         recordings, parts = list_recordings(X, None, subjects), {}
         for number, (trials, _, whose) in enumerate(recordings):
             trials = self._check_eeg(trials, reset=first and not number, dtype=np.float32)
@@ -87,6 +93,25 @@ class GramStage(NetworkEstimator):
         shared = [{"channels": torch.tensor(key[:-1])} for key in parts]
         whose = np.concatenate([name for _, names in parts.values() for name in names])
         return Pool(GroupedTrials(groups, shared, self.mixed), whose)
+
+    def _stored_pool(self, stored, first):
+        """Windows that stay on the disk; one of each kind is looked at."""
+        groups, shared = [], []
+        for number, group in enumerate(stored):
+            one = make_eeg(group.take([0]), group.ch_names, group.sfreq)
+            one = self._check_eeg(one, reset=first and not number, dtype=np.float32)
+            n_patches, rest = divmod(group.shape[2], self.patch_length)
+            if rest or not 1 <= n_patches <= MAX_SECONDS or self.resample not in (None, group.sfreq):
+                raise ValueError(
+                    f"X: windows of {group.shape[2]} samples at {group.sfreq:g} Hz; as they stay on the disk, they must "
+                    f"have the network's rate of {self.resample} Hz (add recordings to the store with "
+                    f"prepare=gram_preprocessing()) and 1 to {MAX_SECONDS} times {self.patch_length} samples."
+                )
+            read = functools.partial(_read_units, group, self.scale, self._numbers())
+            windows = StoredTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
+            groups.append({"x": windows})
+            shared.append({"channels": torch.from_numpy(electrodes_of(one, self.old_names))})
+        return Pool(GroupedTrials(groups, shared, self.mixed), np.concatenate([group.subjects for group in stored]))
 
     def _learn(self, pool, run, recipe, callbacks=()):
         """Train the objective around ``module_`` on a pool, or go on with it.
@@ -184,3 +209,13 @@ class GramStage(NetworkEstimator):
                 return torch.cat([function(batch.to(device), channels).cpu() for batch in data.split(self.batch_size)])
         finally:
             module.to("cpu")
+
+
+def _read_units(group, scale, dtype, rows):
+    """Windows of a store in the units of the network."""
+    return group.take(rows).astype(dtype) * dtype(1 / scale)
+
+
+def _content(values):
+    """Give what tells windows from others: themselves, or what the store knows of them."""
+    return values.identity if isinstance(values, StoredTensor) else values.numpy()

@@ -181,8 +181,9 @@ class GramTokenizer(GramStage):
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), or list of such
-            Trials that know their electrodes' names; a list holds one recording an entry.
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), list of such, or StoredWindows
+            Trials that know their electrodes' names; a list holds one recording an entry. Windows of
+            a `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
         y : object
             Ignored.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
@@ -352,13 +353,19 @@ class GramTokenizer(GramStage):
         if before is not None:
             counts, power = before[0].copy(), before[0] * before[1] ** 2
         for group, shared in zip(trials.groups, trials.shared, strict=True):
-            codes = self._by_batch(self.module_.encode, group["x"], shared["channels"]).flatten().numpy()
-            squares = to_patches(group["x"], self.patch_length).square().mean(dim=-1).flatten().double().numpy()
+            found = self._by_batch(self._codes_and_squares, group["x"], shared["channels"]).numpy()
+            codes, squares = found[:, 0].astype(np.int64), found[:, 1]
             counts += np.bincount(codes, minlength=n_codes)
             power += np.bincount(codes, squares * self.scale**2, minlength=n_codes)
         overall = power.sum() / max(counts.sum(), 1)
         self.usage_ = counts
         self.code_scale_ = np.sqrt(np.where(counts > 0, power / np.maximum(counts, 1), overall))
+
+    def _codes_and_squares(self, x, channels):
+        """Class and mean square of each patch of some windows, shape (n_patches, 2), in double precision."""
+        codes = self.module_.encode(x, channels).flatten()
+        squares = to_patches(x, self.patch_length).square().mean(dim=-1).flatten()
+        return torch.stack([codes.double(), squares.double()], dim=1)
 
     def _check_codes(self, codes):
         """Codes as integers within the codebook."""
