@@ -103,7 +103,7 @@ class GramStage(NetworkEstimator):
             n_patches, rest = divmod(group.shape[2], self.patch_length)
             if rest or not 1 <= n_patches <= MAX_SECONDS or self.resample not in (None, group.sfreq):
                 raise ValueError(
-                    f"X: windows of {group.shape[2]} samples at {group.sfreq:g} Hz; as they stay on the disk, they must "
+                    f"X: windows of {group.shape[2]} samples at {group.sfreq:g} Hz; staying on the disk, they must "
                     f"have the network's rate of {self.resample} Hz (add recordings to the store with "
                     f"prepare=gram_preprocessing()) and 1 to {MAX_SECONDS} times {self.patch_length} samples."
                 )
