@@ -109,13 +109,20 @@ class TrainingNet(NeuralNet):
         Gives the optimiser's parameter groups for a module; None puts all trainable parameters into one.
     precision : {"float32", "bf16", "float64"}
         Arithmetic of the forward and backward pass; for ``"float64"`` the module and the trials must be so already.
+    accumulate : int
+        Pieces that a training batch is computed in, one after the other; the iterator gives it whole.
     """
 
-    def __init__(self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", **kwargs):
+    batches = Batches
+
+    def __init__(
+        self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1, **kwargs
+    ):
         super().__init__(module, criterion, *args, **kwargs)
         self.trained = trained
         self.parameter_groups = parameter_groups
         self.precision = precision
+        self.accumulate = accumulate
 
     @property
     def _default_callbacks(self):
@@ -164,10 +171,71 @@ class TrainingNet(NeuralNet):
         with self._autocast():
             return super().infer(x, **fit_params)
 
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Loss in full precision, whatever the network computed in."""
+    def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
+        """Loss in full precision, whatever the network computed in; ``counts`` is for criteria that take them."""
         y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) and self.precision == "bf16" else y_pred
-        return self.criterion_(y_pred, y_true.to(self.device))
+        return self.criterion_(y_pred, y_true.to(self.device), *(() if counts is None else (counts,)))
+
+    def train_step_single(self, batch, **fit_params):
+        """Gradient of the loss of one batch, piece by piece where it is to be computed so."""
+        if self.accumulate == 1:
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        losses, outputs, n_trials = [], [], len(batch[1])
+        for X, y, _ in self.pieces(*batch, self.count_pieces(n_trials)):
+            y_pred = self.infer(X, **fit_params)
+            loss = self.get_loss(y_pred, y, X=X, training=True) * (len(y) / n_trials)
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(without_gradient(y_pred))
+        return {"loss": sum(losses), "y_pred": joined(outputs)}
+
+    def count_pieces(self, n_trials):
+        """Tell in how many pieces of ``batch_size`` trials a batch is to be computed."""
+        return min(self.accumulate, -(-n_trials // self.batch_size))
+
+    def pieces(self, X, y, n_pieces):
+        """Cut a batch into pieces.
+
+        Parameters
+        ----------
+        X : Tensor or dict of str to Tensor, shape (batch, ...)
+            Inputs.
+        y : Tensor, shape (batch, ...)
+            Targets.
+        n_pieces : int
+            Pieces.
+
+        Returns
+        -------
+        pieces : list of tuple (X, y, start)
+            Inputs, targets, and the row of the batch they begin at.
+        """
+        if n_pieces == 1:
+            return [(X, y, 0)]
+        cut = {name: value.tensor_split(n_pieces) for name, value in X.items()} if isinstance(X, dict) else None
+        inputs = X.tensor_split(n_pieces) if cut is None else [
+            {name: values[i] for name, values in cut.items()} for i in range(n_pieces)
+        ]  # fmt: skip
+        targets = y.tensor_split(n_pieces)
+        starts = [sum(map(len, targets[:i])) for i in range(n_pieces)]
+        return list(zip(inputs, targets, starts, strict=True))
+
+
+def without_gradient(outputs):
+    """Give outputs of a network (a tensor, or a tuple of tensors and None) without their gradients."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.detach()
+    return tuple(None if one is None else one.detach() for one in outputs)
+
+
+def joined(outputs):
+    """Join the outputs of pieces of a batch."""
+    if len(outputs) == 1:
+        return outputs[0]
+    if isinstance(outputs[0], torch.Tensor):
+        return torch.cat(outputs)
+    return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 
 class ValidationAccuracy(Callback):

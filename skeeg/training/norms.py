@@ -33,7 +33,7 @@ def count_norm_updates(module):
 
 
 @torch.no_grad()
-def settle_norms(module, trials, batch_size, before):
+def settle_norms(module, trials, batch_size, before, batches=Batches):
     r"""Estimate running means and variances anew where training moved them too few times.
 
     After :math:`n` updates a running statistic with momentum :math:`m` still holds :math:`(1 - m)^n` of the zeros and
@@ -51,6 +51,8 @@ def settle_norms(module, trials, batch_size, before):
         Trials a batch.
     before : dict of str to int
         What `count_norm_updates` gave before the training; layers that saw no update since are left alone.
+    batches : class
+        `Batches` or one derived from it.
 
     Examples
     --------
@@ -76,7 +78,7 @@ def settle_norms(module, trials, batch_size, before):
         layer.momentum = None  # the plain mean over batches
         layer.train()
     device = slow[0].running_mean.device
-    for X, _ in Batches(trials, batch_size, shuffle=True):
+    for X, _ in batches(trials, batch_size, shuffle=True):
         module(X.to(device))
     for layer, (momentum, count) in zip(slow, kept, strict=True):
         layer.momentum = momentum

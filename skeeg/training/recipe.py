@@ -10,7 +10,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 
 from ..networks import guard
-from .net import Batches, ProgressBar, TrainingNet, Trials, ValidationAccuracy
+from .net import ProgressBar, TrainingNet, Trials, ValidationAccuracy
 from .norms import count_norm_updates, settle_norms
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -55,6 +55,10 @@ class Recipe:
         Share of the highest learning rate that the cosine ends at.
     by_step : bool
         Move the learning rate at every update, not only at every epoch; the warm-up then rises from zero.
+    accumulate : int
+        Batches an update. It is the update of one batch with as many trials more, in the memory of a small one, except
+        that a batch normalisation sees the small ones, and, outside of pre-training, that they weigh by their trials
+        even where the loss weighs trials otherwise.
 
     Examples
     --------
@@ -76,6 +80,12 @@ class Recipe:
     precision: str = "float32"
     lowest: float = 0.0
     by_step: bool = False
+    accumulate: int = 1
+
+    @property
+    def update_size(self):
+        """Trials an update."""
+        return self.batch_size * self.accumulate
 
     def check(self):
         """Raise a ValueError that names the first setting that makes no sense."""
@@ -87,7 +97,9 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 options = ", ".join(repr(one) for one in sorted(allowed, key=str))
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
-        for name, lowest in (("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0)):
+        for name, lowest in (
+            ("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("accumulate", 1),
+        ):  # fmt: skip
             if not getattr(self, name) >= lowest:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}.")
         return self
@@ -101,6 +113,10 @@ class Recipe:
         span = max(self.max_epochs - self.warmup, 1)
         return self.lowest + (1 - self.lowest) * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
 
+    def rate_at(self, step, n_steps):
+        """Share of the highest learning rate at an update, counted from 0, of which an epoch has ``n_steps``."""
+        return self.rate(step / n_steps)
+
 
 @contextlib.contextmanager
 def seeded(seed):
@@ -111,7 +127,9 @@ def seeded(seed):
     seed : int
         Seed of the block.
     """
-    with torch.random.fork_rng():
+    launched = torch.distributed.is_available() and torch.distributed.is_initialized()
+    own = [torch.cuda.current_device()] if launched and _has_cuda() else []  # the other GPUs are other processes'
+    with torch.random.fork_rng(devices=own if launched else None):
         torch.manual_seed(seed)
         yield
 
@@ -141,7 +159,19 @@ def make_loss(loss):
     return LOSSES[loss]()
 
 
-def make_net(module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, n_steps=1, **parts):
+def make_net(
+    module,
+    recipe,
+    criterion,
+    *,
+    validation=None,
+    device="cpu",
+    callbacks=(),
+    verbose=0,
+    n_steps=1,
+    kind=TrainingNet,
+    **parts,
+):
     """Build the skorch net that follows a recipe.
 
     Parameters
@@ -162,6 +192,8 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
         Whether to show a progress bar.
     n_steps : int
         Updates an epoch, for a rate that moves ``by_step``.
+    kind : class
+        `TrainingNet` or one derived from it.
     **parts
         ``trained`` and ``parameter_groups`` of `TrainingNet`.
 
@@ -183,21 +215,23 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
     optimizer = {"weight_decay": recipe.weight_decay}
     if recipe.solver == "sgd":
         optimizer["momentum"] = recipe.momentum
-    return TrainingNet(
+    return kind(
         module,
         criterion,
         optimizer=SOLVERS[recipe.solver],
         lr=recipe.learning_rate,
         max_epochs=recipe.max_epochs,
         batch_size=recipe.batch_size,
-        iterator_train=Batches,
+        iterator_train=kind.batches,
         iterator_train__shuffle=True,
-        iterator_valid=Batches,
+        iterator_train__batch_size=recipe.update_size,
+        iterator_valid=kind.batches,
         train_split=None if validation is None else predefined_split(validation),
         callbacks=[*own, *callbacks],
         device=device,
         verbose=0,
         precision=recipe.precision,
+        accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
         **parts,
     )
@@ -206,7 +240,7 @@ def make_net(module, recipe, criterion, *, validation=None, device="cpu", callba
 def _schedule(recipe, n_steps):
     """Make the callback that sets the learning rate."""
     if recipe.by_step:
-        rate, every = (lambda step: recipe.rate(step / n_steps)), "batch"
+        rate, every = (lambda step: recipe.rate_at(step, n_steps)), "batch"
     else:
         rate, every = recipe.rate, "epoch"
     return LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=rate, step_every=every)
@@ -224,6 +258,7 @@ def train(
     callbacks=(),
     verbose=0,
     settle=True,
+    kind=TrainingNet,
     **parts,
 ):
     """Train a network; the only place where that happens.
@@ -252,6 +287,8 @@ def train(
         Whether to show a progress bar.
     settle : bool
         Estimate statistics of batch normalisation anew where few updates left them half-way (`skeeg.training.norms`).
+    kind : class
+        `TrainingNet` or one derived from it.
     **parts
         ``trained`` and ``parameter_groups`` of `TrainingNet`.
 
@@ -270,7 +307,7 @@ def train(
     3
     """
     held = None if validation is None else _as_trials(*validation)
-    settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, **parts}
+    settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, "kind": kind, **parts}
     trials = _as_trials(X, y)
     settings["n_steps"] = _count_steps(trials, recipe) if recipe.check().by_step else 1
     net = make_net(module, recipe, make_loss(loss), validation=held, **settings)
@@ -280,7 +317,7 @@ def train(
     with guard(module, few):
         net.fit(trials)
     if settle:
-        settle_norms(net.module_, trials, recipe.batch_size, before)
+        settle_norms(net.module_, trials, recipe.update_size, before, kind.batches)
     net.module_.to("cpu").eval()
     return net
 
@@ -288,7 +325,7 @@ def train(
 def _count_steps(trials, recipe):
     """Count the updates of an epoch; the random state is left alone."""
     with torch.random.fork_rng(devices=[]):
-        return len(trials.draw(recipe.batch_size, shuffle=True))
+        return len(trials.draw(recipe.update_size, shuffle=True))
 
 
 def _as_trials(X, y=None):

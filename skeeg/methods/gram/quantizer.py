@@ -189,12 +189,13 @@ class Quantizer(nn.Module):
         z = F.normalize(z, dim=-1)
         flat = z.detach().flatten(0, 1)
         learns = self.training and torch.is_grad_enabled()  # not in a mere look at what training will do
+        wanted = flat[:0] if ranks.is_idle() else flat
         if learns and not self.started:
-            self.start(flat)
+            self.start(wanted)
         codes = nearest_codes(flat, self.codebook.to(z.dtype))
         quantised = F.embedding(codes, self.codebook.to(z.dtype)).view(z.shape)
         if learns:
-            self._follow(flat, codes)
+            self._follow(wanted, codes[: len(wanted)])
         commitment = (z - quantised).square().mean(dim=(1, 2))
         loss = commitment + commitment.detach()
         return z + (quantised - z).detach(), codes.view(z.shape[:2]), loss

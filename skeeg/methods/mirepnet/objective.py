@@ -85,7 +85,11 @@ class HybridLoss(nn.Module):
         super().__init__()
         self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
 
-    def forward(self, outputs, y):
+    def counts(self, y):
+        """Count the trials and those with a label, as `skeeg.training.pretraining.SharedNet` asks for it."""
+        return torch.stack([torch.ones_like(y).sum(), (y != UNLABELLED).sum()])
+
+    def forward(self, outputs, y, counts=None):
         """Mean loss of a batch.
 
         Parameters
@@ -94,21 +98,26 @@ class HybridLoss(nn.Module):
             What `MaskedModel` gives.
         y : Tensor of int, shape (batch,)
             Class indices; -1 where there is no label.
+        counts : Tensor of int, shape (2,), or None
+            What `counts` gives for the batch that these trials are some of.
 
         Returns
         -------
         loss : Tensor, shape ()
-            The sum of both terms.
+            The sum of both terms; of a batch that is computed in parts, the part of these trials.
         """
         logits, tokens, guessed, masked = outputs
         loss = logits.new_zeros(())
         if guessed is not None and self.rec_weight:
-            error, counts = self._errors(tokens, guessed, masked)
-            loss = loss + self.rec_weight * (error * counts).sum() / counts.sum()
+            error, counted = self._errors(tokens, guessed, masked)
+            if counts is None:
+                mean = (error * counted).sum() / counted.sum()
+            else:  # of every trial as many tokens count
+                mean = ((error * counted).sum(dim=1) / counted.sum(dim=1)).sum() / counts[0]
+            loss = loss + self.rec_weight * mean
         if self.cls_weight:
-            n_labelled = (
-                (y != UNLABELLED).sum().clamp(min=1)
-            )  # nothing is read back from a GPU, which would wait for it
+            # nothing is read back from a GPU, which would wait for it
+            n_labelled = ((y != UNLABELLED).sum() if counts is None else counts[1]).clamp(min=1)
             entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
             loss = loss + self.cls_weight * entropy / n_labelled
         return loss

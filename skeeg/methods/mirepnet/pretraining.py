@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...filtering import at_rate
 from ...training import NetworkEstimator, split_validation
 from ...training.net import Trials
-from ...training.pretraining import fingerprint, open_run, pretrain
+from ...training.pretraining import fingerprint, open_run, pretrain, ranks
 from ...training.recipe import make_net, resolve_device, seeded
 from .checkpoint import load_weights, save_weights
 from .estimator import SIZES
@@ -52,7 +52,9 @@ class MIRepNetPretrainer(NetworkEstimator):
     run_file : str or None
         File to keep the state of the training in after every epoch. Where it is there already, from the same trials
         and settings, the training goes on from it and ends with the weights, to the bit, that it would have had
-        without the interruption.
+        without the interruption. It may go on with more or fewer processes, see Notes.
+    accumulate : int
+        Batches an update, for a GPU that cannot hold a larger batch; see `skeeg.training.Recipe`.
     max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, precision
         See `skeeg.training.Recipe`; the defaults are the published ones where these are known.
     validation, validation_size
@@ -78,6 +80,16 @@ class MIRepNetPretrainer(NetworkEstimator):
         References of the people of each recording.
     module_, net_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`.
+
+    Notes
+    -----
+    A script that fits this, started by ``torchrun --nproc_per_node=N`` or ``accelerate launch``, trains on N GPUs or in
+    N processes. Each process fits the same trials and takes its part of every update, ``N * batch_size * accumulate``
+    trials. While that product stays the same, so does the loss of every update, to rounding, and a run that is broken
+    off goes on along the same curve with another number of processes. These differ: dropout, which every process draws
+    for itself, and the statistics of batch normalisation, which are those of ``N * batch_size`` trials. Another product
+    is another training from there on: as many epochs, but of more or fewer updates. The first process writes
+    ``run_file`` and prints; in the end all have the same network and ``history_``.
 
     References
     ----------
@@ -119,6 +131,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         run_file=None,
         max_epochs=100,
         batch_size=64,
+        accumulate=1,
         learning_rate=1e-3,
         weight_decay=0.0,
         solver="adam",
@@ -159,6 +172,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.run_file = run_file
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.solver = solver
@@ -279,7 +293,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.throughput_ = float(np.median([row["trials_per_s"] for row in self.history_]))
         self.net_ = self._make_net()
         self.net_.history.extend(self.history_)
-        if self.verbose:
+        if self.verbose and ranks.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
 
     def _wrap(self):

@@ -1,15 +1,17 @@
 """The loop that every pre-training runs in: recordings of any kind, batches by shape, runs that go on where they stood.
 
-What ranks of a distributed training would have to agree on happens in four places: the order of the batches
-(`Trials.draw` and `GroupedTrials.draw`), the gradient step (`TrainingNet`), the state that is written
-(`KeepRun.on_epoch_end`) and, where a network keeps statistics of its own, its own functions for them.
+Processes that train together (`ranks`) agree on the order of the batches (`SharedBatches`), on what is drawn for each
+trial (`draw_mask`), on the gradient (`SharedNet`), on batch normalisations (`synced_norms`), on the state that is kept
+(`KeepRun`) and, where a network has statistics of its own, by functions of its own.
 """
 
+from . import ranks
 from .groups import GroupedTrials
 from .loop import pretrain
 from .masking import draw_mask
 from .recordings import list_recordings, name_people, read_labels
 from .resume import RunFile, fingerprint, open_run
+from .shared import SharedBatches, SharedNet
 from .stored import StoredTensor
 from .watch import PartsLoss, Watch
 
@@ -17,6 +19,8 @@ __all__ = [
     "GroupedTrials",
     "PartsLoss",
     "RunFile",
+    "SharedBatches",
+    "SharedNet",
     "StoredTensor",
     "Watch",
     "draw_mask",
@@ -25,5 +29,6 @@ __all__ = [
     "name_people",
     "open_run",
     "pretrain",
+    "ranks",
     "read_labels",
 ]

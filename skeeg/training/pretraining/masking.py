@@ -2,6 +2,8 @@
 
 import torch
 
+from . import ranks
+
 
 def draw_mask(n_trials, n_tokens, ratio, generator=None):
     """Hide some tokens of each trial, drawn anew for each.
@@ -13,7 +15,7 @@ def draw_mask(n_trials, n_tokens, ratio, generator=None):
     ratio : float
         Share to hide; of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped.
     generator : torch.Generator or None
-        Source of the draw; None is torch's own.
+        Source of the draw; None is torch's own, or what processes that train together have in common.
 
     Returns
     -------
@@ -27,5 +29,5 @@ def draw_mask(n_trials, n_tokens, ratio, generator=None):
     [31, 31]
     """
     kept = int(n_tokens * (1 - ratio))
-    order = torch.rand(n_trials, n_tokens, generator=generator).argsort(dim=1)
+    order = ranks.draw_rows(n_trials, lambda n: torch.rand(n, n_tokens, generator=generator)).argsort(dim=1)
     return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :kept], False)

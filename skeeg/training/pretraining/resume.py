@@ -13,6 +13,7 @@ from skorch.callbacks import Callback
 
 from ...base import draw_seed
 from ..recipe import Recipe
+from . import ranks
 
 _HEADER = "skeeg run"
 
@@ -38,8 +39,16 @@ class Remaining(Recipe):
 
     def rate(self, epoch):
         """Share of the highest learning rate in this epoch, counted from the first that is left."""
+        return self._whole().rate(epoch + self.done)
+
+    def rate_at(self, step, n_steps):
+        """Share of the highest learning rate at an update, counted from the first that is left."""
+        return self._whole().rate_at(step + self.done * n_steps, n_steps)  # to the bit what it would have been
+
+    def _whole(self):
+        """Give the recipe that this is the rest of."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        return Recipe(**settings | {"max_epochs": self.max_epochs + self.done}).rate(epoch + self.done)
+        return Recipe(**settings | {"max_epochs": self.max_epochs + self.done})
 
 
 @dataclasses.dataclass
@@ -77,7 +86,7 @@ class Run:
             index, _, what = name.partition(".")
             state.setdefault(int(index), {})[what] = value
         net.optimizer_.load_state_dict({"state": state, "param_groups": self.groups})
-        torch.set_rng_state(self.tensors["random.cpu"])
+        ranks.set_random_state(self.tensors["random.cpu"])
         if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
             torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
 
@@ -112,6 +121,8 @@ class RunFile:
 def open_run(path, key, random_state):
     """Look for a run that was kept, and tell the seed to go on with.
 
+    Of processes that train together the first one looks, and all get what it found.
+
     Parameters
     ----------
     path : str, path-like or None
@@ -126,6 +137,11 @@ def open_run(path, key, random_state):
     run : RunFile
         The file and what is in it.
     """
+    ranks.start()
+    return ranks.of_first(lambda: _open(path, key, random_state))
+
+
+def _open(path, key, random_state):
     earlier = read_run(path, key)
     seed = draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
     return RunFile(path, key, seed, earlier)
@@ -137,7 +153,8 @@ def fingerprint(estimator, data):
     Parameters
     ----------
     estimator : estimator
-        Its parameters count, but for those that do not change the result.
+        Its parameters count, but for those that do not change the result, and those of the size of a batch: a run may
+        go on where there is more or less memory, or with more or fewer processes.
     data : object
         Anything that `joblib.hash` can read.
 
@@ -148,7 +165,7 @@ def fingerprint(estimator, data):
     """
     if estimator.run_file is None:
         return ""
-    free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state")
+    free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state", "batch_size", "accumulate")
     settings = {name: value for name, value in estimator.get_params(deep=False).items() if name not in free}
     seed = estimator.random_state if isinstance(estimator.random_state, int) else None
     return joblib.hash((data, sorted(settings.items()), seed))
@@ -186,7 +203,7 @@ def read_run(path, key):
 
 
 class KeepRun(Callback):
-    """Keep the state of a run after every epoch, and start from a kept one.
+    """Keep the state of a run after every epoch, and start from a kept one; of several processes the first one writes.
 
     Parameters
     ----------
@@ -208,11 +225,16 @@ class KeepRun(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state."""
+        if ranks.is_first():
+            self._write(net)
+        ranks.barrier()  # nobody is an epoch ahead of what is kept
+
+    def _write(self, net):
         tensors = {f"weights.{name}": value for name, value in net.module_.state_dict().items()}
         optimizer = net.optimizer_.state_dict()
         for index, state in optimizer["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
+        tensors["random.cpu"] = ranks.random_state()
         if torch.device(net.device).type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
         rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]

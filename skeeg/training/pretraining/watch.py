@@ -7,6 +7,9 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
+from ..net import without_gradient
+from . import ranks
+
 
 class PartsLoss(nn.Module):
     """Weighted sum of losses that the network itself computes for each trial.
@@ -30,7 +33,11 @@ class PartsLoss(nn.Module):
         super().__init__()
         self.parts, self.weights = tuple(parts), tuple(weights)
 
-    def forward(self, outputs, y):
+    def counts(self, y):
+        """Count the trials, as `skeeg.training.pretraining.SharedNet` asks for it."""
+        return torch.tensor([len(y)], device=y.device)
+
+    def forward(self, outputs, y, counts=None):
         """Mean over the trials of the weighted sum.
 
         Parameters
@@ -39,13 +46,16 @@ class PartsLoss(nn.Module):
             Losses of each trial.
         y : object
             Ignored.
+        counts : Tensor of int, shape (1,), or None
+            Trials of the mean, where these are some of them.
 
         Returns
         -------
         loss : Tensor, shape ()
             Loss.
         """
-        return (outputs.mean(dim=0) * outputs.new_tensor(self.weights)).sum()
+        means = outputs.mean(dim=0) if counts is None else outputs.sum(dim=0) / counts[0]
+        return (means * outputs.new_tensor(self.weights)).sum()
 
     def per_trial(self, outputs, y):
         """Losses of each trial, as they are."""
@@ -74,8 +84,8 @@ class Watch(Callback):
 
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
         """Note one batch."""
-        y_pred = _detached(y_pred)
-        y = batch[1].to(y_pred[0].device)
+        y_pred = without_gradient(y_pred)
+        y = batch[1].to((y_pred if isinstance(y_pred, torch.Tensor) else y_pred[0]).device)
         self.parts[training].append(net.criterion_.per_trial(y_pred, y))
         if training:
             self.n_trained += len(y)
@@ -84,8 +94,9 @@ class Watch(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Write the means into the history."""
         names = net.criterion_.parts
-        self.parts = {training: torch.cat(parts).cpu().numpy() for training, parts in self.parts.items() if parts}
-        net.history.record("trials_per_s", self.n_trained / max(self.trained - self.start, 1e-9))
+        self.parts = {training: self._table(parts) for training, parts in self.parts.items() if parts}
+        found = ranks.gather((self.n_trained, max(self.trained - self.start, 1e-9)))
+        net.history.record("trials_per_s", sum(n for n, _ in found) / max(seconds for _, seconds in found))
         for training, name in ((True, "train"), (False, "valid")):
             if training in self.parts:
                 for part, values in zip(names, self.parts[training].T, strict=True):
@@ -93,6 +104,13 @@ class Watch(Callback):
                         net.history.record(f"{name}_{part}", float(np.nanmean(values)))
         if False in self.parts and self.subjects is not None:
             net.history.record("valid_by_subject", self._by_subject(names, self.parts[False]))
+
+    def _table(self, parts):
+        """Parts of the loss of each trial, those of all processes, in the order of the batches."""
+        if ranks.size() > 1:
+            everybody = ranks.gather([part.cpu() for part in parts])
+            parts = [part for batch in zip(*everybody, strict=True) for part in batch]
+        return torch.cat(parts).cpu().numpy()
 
     def _by_subject(self, names, table):
         """Mean of each part over the trials of each subject."""
@@ -102,10 +120,3 @@ class Watch(Callback):
             kept = [i for i in range(len(names)) if not np.isnan(rows[:, i]).all()]
             found[str(subject)] = {names[i]: float(np.nanmean(rows[:, i])) for i in kept}
         return found
-
-
-def _detached(outputs):
-    """Give outputs without their gradients."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.detach()
-    return [None if one is None else one.detach() for one in outputs]
