@@ -38,8 +38,7 @@ SHARES = (0.1, 0.25, 0.5, 0.75)
 WINDOW = {"eegmmidb": 4.0, "grasp": 16.0}  # seconds of which 64 and 15 electrodes make about 256 patches, as published
 N_WINDOWS = 60  # test windows of a fold at most
 PEOPLE = ((2, 3), (4, 5), (6, 7))
-WARM = {"max_epochs": 1, "batch_size": 2, "learning_rate": 1e-3}  # passes of the tokenizer without its codebook
-TOKENIZER = {"size": "tiny", "max_epochs": 4, "batch_size": 2}
+TOKENIZER = {"size": "tiny", "max_epochs": 4, "batch_size": 2, "warm_epochs": 1}
 PRETRAINING = {"size": "tiny", "max_epochs": 18, "batch_size": 4}
 N_TRAINING = 300  # windows to learn from at most
 FINETUNING = {"size": "tiny", "batch_size": 16}
@@ -144,36 +143,6 @@ def split_of(data, fold, X):
 # Models
 
 
-def warm_tokenizer(X, file, max_epochs, batch_size, learning_rate):
-    """Train a tokenizer without its codebook for a while, then place the codes, and write it down.
-
-    At the start all vectors have nearly one direction. With so few updates as here, codes placed there stay together:
-    in a trial of 160 updates on ``eegmmidb``, 33 of 512 were used in the end; with this pass before, about 350.
-    """
-    import torch
-    from torch.nn.functional import cosine_similarity, normalize
-
-    from skeeg.methods.gram.checkpoint import save_weights
-    from skeeg.methods.gram.network import GramTokenizerNetwork
-
-    torch.manual_seed(0)
-    network, channels = GramTokenizerNetwork("tiny"), indices_of(X)
-    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=5e-4)
-    data = torch_of(X)
-    for _ in range(max_epochs):
-        for rows in torch.randperm(len(data)).split(batch_size):
-            z = normalize(network.train().vectors(data[rows], channels), dim=-1)
-            made = network._decode(z, data.shape[2] // 200, channels)
-            optimiser.zero_grad()
-            (1 - cosine_similarity(network.patches(data[rows]), made, dim=-1).mean()).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-    with torch.no_grad():
-        some = torch.cat([network.eval().vectors(one[None], channels)[0] for one in data[:: max(len(data) // 20, 1)]])
-        network.quantize.start(some)
-    save_weights(network, file)
-
-
 def pretrain(data, fold, folder, epochs=None):
     """Pre-train both stages on the windows of a fold, once; gives the file of the weights."""
     from skeeg import GramPretrainer, GramTokenizer
@@ -181,11 +150,8 @@ def pretrain(data, fold, folder, epochs=None):
     file = folder / f"gram-{data}-{fold}.safetensors"
     if not file.is_file():
         start, X = time.perf_counter(), windows_of(data, fold)[0]
-        warm = folder / f"warm-{data}-{fold}.safetensors"
         short = {} if epochs is None else {"max_epochs": epochs}
-        if not warm.is_file():
-            warm_tokenizer(X, warm, **WARM | short)
-        tokenizer = GramTokenizer(checkpoint=str(warm), random_state=0, device="cpu", verbose=1, **TOKENIZER | short)
+        tokenizer = GramTokenizer(random_state=0, device="cpu", verbose=1, **TOKENIZER | short)
         pretrainer = GramPretrainer(
             tokenizer, run_file=str(file.with_suffix(".run")), random_state=0, device="cpu", verbose=1,
             **PRETRAINING | short,
@@ -320,7 +286,7 @@ def report(restored, decoded):
     packages = ("torch", "braindecode", "skorch", "mne", "scikit-learn", "numpy", "pyriemann")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     text = ["# Gram: restoration and decoding", "", "Written by `python benchmarks/gram.py`; " + versions + ".", ""]
-    text += [f"Pre-training, on one CPU core: at most {N_TRAINING} windows; tokenizer without codebook {WARM}, with it"]
+    text += [f"Pre-training, on one CPU core: at most {N_TRAINING} windows; tokenizer"]
     text += [
         f"{TOKENIZER}; masked autoencoder {PRETRAINING}. Fine-tuning: {FINETUNING}, passes: {FINETUNING_EPOCHS}.",
         "",

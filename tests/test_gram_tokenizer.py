@@ -283,3 +283,16 @@ def test_codes_do_not_depend_on_the_others(seed):
     net, x = GramTokenizerNetwork(sizes).double().eval(), torch.randn(5, 3, 48, dtype=torch.float64)
     order = np.random.default_rng(seed).permutation(5)[:3]
     assert torch.equal(net.encode(x[order], [1, 2, 3]), net.encode(x, [1, 2, 3])[order])
+
+
+def test_codes_placed_after_a_while_are_used_and_those_placed_at_once_stay_together():
+    rng, t = np.random.default_rng(0), np.arange(400) / 20
+    waves = np.sin(2 * np.pi * (rng.uniform(1, 8, (60, 3, 1)) * t + rng.uniform(0, 1, (60, 3, 1))))
+    X = make_eeg(20 * waves, ("C3", "Cz", "C4"), 20.0)
+    settings = {
+        "size": "tiny", "n_layers": 1, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "n_codes": 64,
+        "patch_length": 20, "resample": 20.0, "window": 5, "batch_size": 8, "max_epochs": 2, "random_state": 0,
+        "device": "cpu",
+    }  # fmt: skip
+    used = {epochs: (GramTokenizer(**settings, warm_epochs=epochs).fit(X).usage_ > 0).sum() for epochs in (0, 8)}
+    assert used[0] < 48 < 60 <= used[8], used

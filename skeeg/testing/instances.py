@@ -119,7 +119,7 @@ _INSTANCES = {
     },
     "GramPretrainer": {**_TINY_STAGE, "n_filters": 8, "decoder_dim": 4, "tokenizer_epochs": 0},
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
-    "GramTokenizer": _TINY_STAGE,
+    "GramTokenizer": {**_TINY_STAGE, "warm_epochs": 0},
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
     "EEGToMEG": {"model": "ridge", "max_epochs": 2, "device": "cpu", "random_state": 0},

@@ -67,6 +67,11 @@ class GramTokenizer(GramStage):
         Largest norm of the gradient.
     decay : float
         How slowly the codebook follows, see `Quantizer`.
+    warm_epochs : int or None
+        Passes before the codes are placed, in which the decoder gets the vectors themselves, at the highest learning
+        rate; an interrupted training begins them anew. At the start all vectors have nearly one direction, and codes
+        placed there stay together unless updates are many: of 512, some ten are used in the end. None takes a tenth of
+        ``max_epochs``, at least 1, for ``"tiny"``, and 0 else, as published.
     validation, validation_size
         As in `skeeg.NetworkClassifier`; nothing is stopped or chosen by it.
     n_codes, code_dim, n_layers, n_heads, decoder_layers, decoder_heads, drop_prob
@@ -124,6 +129,7 @@ class GramTokenizer(GramStage):
         lowest=0.025,
         clip=1.0,
         decay=0.99,
+        warm_epochs=None,
         precision="float32",
         validation=None,
         validation_size=0.2,
@@ -158,6 +164,7 @@ class GramTokenizer(GramStage):
         self.lowest = lowest
         self.clip = clip
         self.decay = decay
+        self.warm_epochs = warm_epochs
         self.precision = precision
         self.validation = validation
         self.validation_size = validation_size
@@ -223,7 +230,8 @@ class GramTokenizer(GramStage):
         with seeded(seed):
             if first:
                 self._start_network()
-                self._start_codebook(pool.trials)
+                if not self.module_.quantize.started:
+                    self._start_codebook(pool.trials)
             carry = _CarryOn(getattr(self, "_optimizer", None))
             recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup=0.0)
             history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
@@ -305,11 +313,18 @@ class GramTokenizer(GramStage):
         """Train on a pool; `GramPretrainer` calls it with its own."""
         with seeded(run.seed):
             self._start_network()
-            if run.earlier is None:
+            if run.earlier is None and not self.module_.quantize.started:
+                self._warm_up(pool, run.seed)
                 self._start_codebook(pool.trials)
             history = self._learn(pool, run, self._recipe()) if self.max_epochs else []
         self._note_usage(pool.trials)
         self._finish(pool, history)
+
+    def _check_stage(self):
+        """Refuse settings that mean nothing, by name."""
+        super()._check_stage()
+        if self.warm_epochs is not None and self.warm_epochs < 0:
+            raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
 
     def _sizes(self):
         """Sizes by the parameters."""
@@ -333,11 +348,23 @@ class GramTokenizer(GramStage):
             self.checkpoint_report_ = str(load_weights(self.module_, loaded.state_dict()))
             self.module_.quantize.embedding.initted.fill_(1)
 
+    def _warm_up(self, pool, seed):
+        """Train without the codebook."""
+        epochs = self.warm_epochs
+        if epochs is None:
+            epochs = max(1, round(self.max_epochs / 10)) if self.size == "tiny" and self.max_epochs else 0
+        if not epochs:
+            return
+        self.module_.without_codes = True
+        try:
+            recipe = dataclasses.replace(self._recipe(), max_epochs=epochs, schedule=None, warmup=0.0)
+            self._learn(pool, RunFile(seed=seed), recipe)
+        finally:
+            self.module_.without_codes = False
+
     def _start_codebook(self, trials):
         """Place the codes by k-means on four windows' patches a code, or on all there are."""
         network, found = self.module_, []
-        if network.quantize.started:
-            return
         wanted = 4 * network.sizes.n_codes
         with torch.no_grad():
             for inputs, _ in Batches(trials, self.batch_size, shuffle=True):

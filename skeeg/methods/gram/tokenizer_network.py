@@ -107,6 +107,7 @@ class GramTokenizerNetwork(nn.Module):
         self.encoder = _Tower(self.sizes, self.sizes.n_layers, self.sizes.n_heads)
         self.decoder = _Tower(self.sizes, self.sizes.decoder_layers, self.sizes.decoder_heads, code_dim)
         self.quantize = Quantizer(self.sizes.n_codes, code_dim, decay)
+        self.without_codes = False  # True: the decoder gets the vectors themselves
         self.encode_task_layer = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, code_dim))
         self.decode_task_layer = nn.Identity() if dim == length else nn.Linear(dim, length)
         initialise(self)
@@ -210,8 +211,11 @@ class GramTokenizerNetwork(nn.Module):
         """
         channels = as_channels(channels, x.device)
         z = self.vectors(x, channels)
-        with torch.autocast(x.device.type, enabled=False):
-            quantised, _, distance = self.quantize(z)
+        if self.without_codes:
+            quantised, distance = F.normalize(z, dim=-1), z.new_zeros(len(z))
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                quantised, _, distance = self.quantize(z)
         patches = self.patches(x)
         found = self._decode(quantised, patches.shape[1], channels)
         cosine = F.cosine_similarity(patches.to(z.dtype), found.to(z.dtype), dim=-1)
