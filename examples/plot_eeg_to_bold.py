@@ -75,8 +75,8 @@ if arguments.cwl:
 else:
     regressor = BEIRARegressor(
         n_branches=3, channels=(16, 32, 32, 32), decoder_reduce=2, rectifier="abs", normalize="whiten",
-        window=4096, windows_per_epoch=48, batch_size=8, max_epochs=16, learning_rate=3e-3, drop_prob=0.05,
-        loss=(0.5, 0.5, 0.0), n_restarts=2, prune=True, region_names=names, random_state=0,
+        window=4096, windows_per_epoch=48, batch_size=8, accumulate=1, max_epochs=16, learning_rate=3e-3,
+        drop_prob=0.05, loss=(0.5, 0.5, 0.0), n_restarts=2, prune=True, region_names=names, random_state=0,
     )  # fmt: skip
 beira = BOLDAligner(regressor, **aligner).fit(*train)
 

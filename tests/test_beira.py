@@ -190,7 +190,9 @@ def test_mirror_repeats_short_signals():
 def test_training_lowers_the_loss_and_keeps_the_best_weights():
     simulated = simulate_bold(duration=120, n_distractors=0, artefacts=False, bold_noise=0.1, random_state=0)
     settings = TINY | {"max_epochs": 8, "windows_per_epoch": 32, "drop_prob": 0.0}
-    regressor = BEIRARegressor(**settings, window=512, learning_rate=3e-3, validation_gap=1.0, patience=3, batch_size=4)
+    regressor = BEIRARegressor(
+        **settings, window=512, learning_rate=3e-3, validation_gap=1.0, patience=3, batch_size=4, accumulate=1
+    )
     regressor.fit(simulated.eeg, simulated.bold)
     losses = [row["train_loss"] for row in regressor.history_]
     assert min(losses[1:]) < 0.9 * losses[0]
