@@ -5,7 +5,6 @@ import functools
 
 import torch
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import ranks
@@ -65,6 +64,8 @@ class SyncedNorm(_BatchNorm):
     def _normalised(self, x):
         if x.is_cuda:
             return nn.SyncBatchNorm.forward(self, x)
+        from torch.distributed.nn.functional import all_reduce  # not every build of torch has it
+
         axes, shape = [0, *range(2, x.ndim)], [-1] + [1] * (x.ndim - 2)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         n_here = wide.new_tensor([x.numel() // x.shape[1]])
