@@ -326,8 +326,8 @@ def memory_table():
     lines = [
         "## Memory", "",
         "20 minutes, 64 electrodes, 8 regions, published sizes, windows of 2048 samples: two updates of 16 windows, "
-        "validation, patterns, prediction of the whole recording and score. Peak resident size of the process so far, with Python, "
-        "torch and the recording. EEG of 1000 Hz goes through `BOLDAligner`.", "",
+        "validation, patterns, prediction of the whole recording and score. Peak resident size of the process so far, "
+        "with Python, torch and the recording. EEG of 1000 Hz goes through `BOLDAligner`.", "",
         "| rate of the EEG, Hz | windows at a time | before fit, MB | after fit, MB | after predict and score, MB |",
         "|---|---|---|---|---|",
     ]  # fmt: skip
