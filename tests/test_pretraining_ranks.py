@@ -1,5 +1,6 @@
 """Two processes that pre-train together; this file is also the script that they run."""
 
+import gc
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import torch
 from skorch.callbacks import Callback
 from test_mirepnet import make_task
 from test_mirepnet_pretraining import make_people, make_pretrainer
+from torch.nn.parallel import DistributedDataParallel
 
 from skeeg import GramPretrainer, GramTokenizer, make_eeg
 from skeeg.training import Recipe, train
@@ -118,6 +120,7 @@ def work(folder):
     own.mkdir()
     pretrainer, notes["mirepnet"] = fit_mirepnet(BATCH)
     notes["history"] = pretrainer.history_
+    notes["left"] = sum(isinstance(one, DistributedDataParallel) for one in gc.get_objects())
     np.savez(own / "mirepnet.npz", **tensors_of(pretrainer))
     pieces, _ = fit_mirepnet(BATCH // 2, accumulate=2, drop_prob=0.3, precision="bf16")
     np.savez(own / "pieces.npz", **tensors_of(pieces))
@@ -191,6 +194,10 @@ def test_both_processes_end_with_the_same(two, name):
 
 def test_batch_normalisation_sees_all_trials(two):
     assert notes_of(two)["norms"] < 1e-5
+
+
+def test_nothing_exchanges_gradients_after_the_training(two):
+    assert notes_of(two)["left"] == 0
 
 
 def test_both_processes_have_one_codebook(two):
