@@ -118,9 +118,11 @@ def work(folder):
     torch.set_num_threads(1)
     own, notes = folder / str(ranks.rank()), {"norms": compare_norms()}
     own.mkdir()
+    gc.disable()
     pretrainer, notes["mirepnet"] = fit_mirepnet(BATCH)
+    notes["left"] = sum(issubclass(type(one), DistributedDataParallel) for one in gc.get_objects())
+    gc.enable()
     notes["history"] = pretrainer.history_
-    notes["left"] = sum(isinstance(one, DistributedDataParallel) for one in gc.get_objects())
     np.savez(own / "mirepnet.npz", **tensors_of(pretrainer))
     pieces, _ = fit_mirepnet(BATCH // 2, accumulate=2, drop_prob=0.3, precision="bf16")
     np.savez(own / "pieces.npz", **tensors_of(pieces))
