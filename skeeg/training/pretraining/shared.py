@@ -89,7 +89,7 @@ class SharedNet(TrainingNet):
         """Let the network alone: as long as torch's wrapper lives, it exchanges gradients at any backward pass."""
         super().on_train_end(net, X=X, y=y, **kwargs)
         vars(self)["_step"] = None
-        gc.collect()  # it is part of a cycle
+        gc.collect()  # it may be part of a cycle
 
     def train_step_single(self, batch, **fit_params):
         """Gradient of the whole update, from this process's part of it, piece by piece."""
