@@ -21,7 +21,7 @@ from skeeg.baselines import (
     baseline,
     baseline_names,
 )
-from skeeg.bench import runner
+from skeeg.bench import pieces
 from skeeg.bench.catalogue import PIPELINE_FOLDER, pipeline_files
 from skeeg.networks import BASELINE_NETWORKS
 
@@ -159,7 +159,7 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", baseline_names())
 def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "count_parameters", lambda *trials: None)  # it fits once more
+    monkeypatch.setattr(pieces, "count_parameters", lambda *trials: None)  # it fits once more
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
         dataset = FakeDataset(
             ["left_hand", "right_hand"], n_subjects=2, n_sessions=1 + (evaluation == "cross-session"), n_runs=1, seed=3,

@@ -353,13 +353,12 @@ def test_recordings_that_differ_are_refused():
         make_clf().pretrain(X[:1], y)
 
 
-@pytest.mark.parametrize("mode", ["adaptive", "specific"])
-def test_every_promise(mode):
+def test_every_promise_without_pretraining():  # the default mode is checked with all public estimators
     params = {
         "n_filters": 8, "filter_length": 3, "pool_length": 1, "pool_stride": 1, "n_hidden": 16, "n_folds": 1,
         "max_epochs": 15, "pretrain_learning_rate": 1e-2, "scratch_learning_rate": 1e-2, "batch_size": 16,
     }  # fmt: skip
     unlabelled = [mode.value for mode in CrossSubjectMode if not mode.calibration_labeled] + ["train_trialwise_epochs"]
     reason = "what is specific to a person needs labelled trials of that person"
-    expected = {f"check_moabb_cross_subject_{name}": reason for name in unlabelled} if mode == "specific" else None
-    check_eeg_estimator(make_clf(**{**params, "mode": mode}), expected_failed_checks=expected)
+    expected = {f"check_moabb_cross_subject_{name}": reason for name in unlabelled}
+    check_eeg_estimator(make_clf(**params, mode="specific"), expected_failed_checks=expected)

@@ -74,6 +74,7 @@ _TINY_BEIRA = {
     "windows_per_epoch": 64,
     "max_epochs": 8,
     "batch_size": 64,
+    "accumulate": 1,
     "learning_rate": 0.02,
     "validation": None,
     "patience": None,

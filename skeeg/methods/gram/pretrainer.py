@@ -20,8 +20,8 @@ _ARCHITECTURE = (
     "patch_length",
 )  # fmt: skip
 _OF_THE_TOKENIZER = (
-    "size", "window", "mixed", "old_names", "resample", "scale", "batch_size", "precision", "patch_length", "n_codes",
-    "validation", "validation_size", "ch_names", "sfreq", "device", "verbose",
+    "size", "window", "mixed", "old_names", "resample", "scale", "batch_size", "accumulate", "precision",
+    "patch_length", "n_codes", "validation", "validation_size", "ch_names", "sfreq", "device", "verbose",
 )  # fmt: skip
 
 
@@ -61,7 +61,9 @@ class GramPretrainer(GramStage):
     learning_rate : float or None
         Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 4e-4 for 1024 windows an update,
         in proportion.
-    max_epochs, batch_size, weight_decay, warmup, lowest, clip, precision, validation, validation_size, window, mixed
+    max_epochs, batch_size, accumulate, weight_decay, warmup, lowest, clip, precision
+        As in `GramTokenizer`.
+    validation, validation_size, window, mixed
         As in `GramTokenizer`.
     old_names, resample, scale, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `GramTokenizer`.
@@ -123,6 +125,7 @@ class GramPretrainer(GramStage):
         scale=SCALE,
         max_epochs=50,
         batch_size=128,
+        accumulate=1,
         learning_rate=None,
         weight_decay=0.05,
         warmup=0.1,
@@ -166,6 +169,7 @@ class GramPretrainer(GramStage):
         self.scale = scale
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup

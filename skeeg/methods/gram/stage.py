@@ -10,7 +10,7 @@ from skorch.callbacks import GradientNormClipping
 from ...array import make_eeg
 from ...datasets.windows import StoredWindows
 from ...training import NetworkEstimator, Recipe, split_validation
-from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain
+from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain, ranks
 from ...training.recipe import make_net, resolve_device
 from .decay import decay_groups
 from .form import cut_windows, electrodes_of, whole_patches, window_length
@@ -145,7 +145,7 @@ class GramStage(NetworkEstimator):
         self.throughput_ = float(np.median(speeds) * per_window) if speeds else float("nan")
         self.net_ = self._make_net()
         self.net_.history.extend(self.history_)
-        if self.verbose and history:
+        if self.verbose and history and ranks.is_first():
             name, device = type(self).__name__, resolve_device(self.device)
             print(f"{name}: {self.throughput_:.0f} patches/s on {device}")
 
@@ -153,11 +153,15 @@ class GramStage(NetworkEstimator):
         """Give the published course: warm-up and cosine by the update."""
         rate = self.learning_rate
         if rate is None:
-            rate = 1e-3 if self.size == "tiny" else self._published_rate * self.batch_size / 1024
+            rate = (
+                1e-3
+                if self.size == "tiny"
+                else self._published_rate * ranks.update_size(self.batch_size, self.accumulate) / 1024
+            )
         return Recipe(
             max_epochs=max(self.max_epochs, 1), batch_size=self.batch_size, learning_rate=rate, by_step=True,
             weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,
-            precision=self.precision,
+            precision=self.precision, accumulate=self.accumulate,
         )  # fmt: skip
 
     def _callbacks(self):

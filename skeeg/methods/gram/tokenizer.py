@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from ...array import make_eeg
 from ...base import draw_seed
 from ...training.net import Batches
-from ...training.pretraining import RunFile, fingerprint, open_run
+from ...training.pretraining import RunFile, fingerprint, open_run, ranks
 from ...training.recipe import seeded
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .collection import channel_indices
@@ -53,7 +53,9 @@ class GramTokenizer(GramStage):
     scale : float
         Microvolts of one unit of the network.
     max_epochs, batch_size : int
-        Passes, and windows an update. 0 passes only load the checkpoint.
+        Passes, and windows a batch. 0 passes only load the checkpoint.
+    accumulate : int
+        Batches an update, see `skeeg.training.Recipe`.
     learning_rate : float or None
         Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 4e-5 for 1024 windows an update,
         in proportion.
@@ -123,6 +125,7 @@ class GramTokenizer(GramStage):
         scale=SCALE,
         max_epochs=100,
         batch_size=128,
+        accumulate=1,
         learning_rate=None,
         weight_decay=5e-4,
         warmup=0.1,
@@ -158,6 +161,7 @@ class GramTokenizer(GramStage):
         self.scale = scale
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
@@ -226,7 +230,7 @@ class GramTokenizer(GramStage):
         first = not hasattr(self, "module_")
         self._check_stage()
         pool = self._pool(X, subjects, first)
-        seed = draw_seed(self.random_state) + (0 if first else self.n_iter_)
+        seed = ranks.of_first(lambda: draw_seed(self.random_state)) + (0 if first else self.n_iter_)
         with seeded(seed):
             if first:
                 self._start_network()
@@ -367,7 +371,7 @@ class GramTokenizer(GramStage):
         network, found = self.module_, []
         wanted = 4 * network.sizes.n_codes
         with torch.no_grad():
-            for inputs, _ in Batches(trials, self.batch_size, shuffle=True):
+            for inputs, _ in Batches(trials, ranks.update_size(self.batch_size, self.accumulate), shuffle=True):
                 found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))
                 if sum(map(len, found)) >= wanted:
                     break
