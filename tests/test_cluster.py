@@ -1,6 +1,8 @@
+import itertools
 import os
 import signal
 import sys
+import time
 
 import cloudpickle
 import pandas as pd
@@ -72,6 +74,22 @@ def test_two_workers_one_of_them_killed_give_the_table_of_a_serial_run(tmp_path)
     assert flag.exists() and not on_cluster()
     serial = compare(tmp_path / "serial", str(flag))
     pd.testing.assert_frame_equal(spread[SCORE], serial[SCORE])
+
+
+def test_where_workers_declare_gpus_each_piece_takes_one():
+    from dask.distributed import LocalCluster
+    from joblib import Parallel, delayed
+
+    def span():
+        start = time.monotonic()
+        time.sleep(0.1)
+        return start, time.monotonic()
+
+    threads = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    for resources, alone in (({"GPU": 1}, True), (None, False)):
+        with LocalCluster(**threads, resources=resources) as workers, dask_cluster(workers.scheduler_address):
+            spans = sorted(Parallel(batch_size=1)(delayed(span)() for _ in range(4)))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)) == alone
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two"])
