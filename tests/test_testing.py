@@ -485,9 +485,13 @@ PARTS = {
     "BandPowerRegressor",
     "BandPowerRidge",
     "FilterBankCSP",
+    "Imputer",
+    "LowRankCompletion",
     "PadToMultiple",
     "RankOneRidge",
     "Recording",
+    "SplineInterpolation",
+    "TimeInterpolation",
     "TrialCovariances",
 }
 
