@@ -7,6 +7,7 @@ import time
 import cloudpickle
 import pandas as pd
 import pytest
+from joblib import effective_n_jobs
 from moabb.datasets.fake import FakeDataset
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -15,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 import skeeg.bench
 from skeeg import cli
-from skeeg.bench import dask_cluster
+from skeeg.bench import dask_cluster, pieces
 from skeeg.bench.pieces import on_cluster
 from skeeg.spatial import CSP
 
@@ -90,6 +91,16 @@ def test_where_workers_declare_gpus_each_piece_takes_one():
         with LocalCluster(**threads, resources=resources) as workers, dask_cluster(workers.scheduler_address):
             spans = sorted(Parallel(batch_size=1)(delayed(span)() for _ in range(4)))
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)) == alone
+
+
+def test_the_folds_of_a_piece_stay_in_its_worker():
+    from dask.distributed import LocalCluster
+
+    threads = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    with LocalCluster(**threads) as workers, dask_cluster(workers.scheduler_address):
+        assert on_cluster() and effective_n_jobs(1) == 2  # whatever is asked for, joblib takes the whole cluster
+        with pieces._within_this_worker():
+            assert not on_cluster() and effective_n_jobs(1) == 1
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two"])

@@ -57,7 +57,7 @@ def compute(piece):
     """
     asked = piece.dataset, piece.subjects, piece.name, piece.pipeline, piece.process_pipeline
     computed = Computed(piece.name, piece.seed, piece.subjects)
-    with quiet():
+    with quiet(), _within_this_worker():
         try:
             X, y, _ = piece.evaluation.load(*asked)
         except Exception as error:  # damaged files raise anything; the other subjects go on
@@ -113,6 +113,17 @@ def on_cluster():
     from joblib.parallel import get_active_backend
 
     return type(get_active_backend()[0]).__name__ == "DaskDistributedBackend"
+
+
+def _within_this_worker():
+    """Keep the folds of a piece in the worker that computes it.
+
+    Joblib's loops inside a task of Dask go to the cluster again, whatever their ``n_jobs``; the folds would then run in
+    threads beside those of other pieces and share one random state with them.
+    """
+    from joblib import parallel_config
+
+    return parallel_config("sequential") if on_cluster() else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
