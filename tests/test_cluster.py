@@ -2,12 +2,12 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import time
 
 import cloudpickle
 import pandas as pd
 import pytest
-from joblib import effective_n_jobs
 from moabb.datasets.fake import FakeDataset
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -95,12 +95,17 @@ def test_where_workers_declare_gpus_each_piece_takes_one():
 
 def test_the_folds_of_a_piece_stay_in_its_worker():
     from dask.distributed import LocalCluster
+    from joblib import Parallel, delayed
+
+    def where(name):
+        slow = delayed(lambda: (time.sleep(0.1), name())[1])
+        return set(Parallel(n_jobs=1, batch_size=1)(slow() for _ in range(4)))
 
     threads = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with LocalCluster(**threads) as workers, dask_cluster(workers.scheduler_address):
-        assert on_cluster() and effective_n_jobs(1) == 2  # whatever is asked for, joblib takes the whole cluster
+        assert len(where(threading.get_ident)) == 2  # whatever is asked for, joblib takes the whole cluster
         with pieces._within_this_worker():
-            assert not on_cluster() and effective_n_jobs(1) == 1
+            assert where(threading.get_ident) == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two"])
