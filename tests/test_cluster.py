@@ -19,6 +19,7 @@ from skeeg import cli
 from skeeg.bench import dask_cluster, pieces
 from skeeg.bench.pieces import on_cluster
 from skeeg.spatial import CSP
+from skeeg.training import NetworkClassifier
 
 pytest.importorskip("dask.distributed")
 
@@ -59,6 +60,7 @@ def compare(out, flag):
     pipelines = {
         "CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()),
         "CSP+forest": make_pipeline(KilledOnce(flag), CSP(), RandomForestClassifier(n_estimators=5)),
+        "EEGNet": NetworkClassifier("EEGNet", sfreq=80, max_epochs=1),
     }
     return skeeg.bench.run(dataset, pipelines=pipelines, out=out, progress=False)
 
@@ -69,6 +71,7 @@ def test_two_workers_one_of_them_killed_give_the_table_of_a_serial_run(tmp_path)
     try:
         with dask_cluster("local:2") as client:
             assert on_cluster() and len(client.scheduler_info()["workers"]) == 2
+            assert client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_") == dict.fromkeys(client.scheduler_info()["workers"])
             spread = compare(tmp_path / "spread", str(flag))
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
