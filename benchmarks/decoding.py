@@ -166,19 +166,21 @@ def main():
     table = out / "decoding.csv"
     scores = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=COLUMNS)
     done = set(zip(scores.protocol, scores.pipeline, scores.subject, scores.seed, strict=True))
-    for name in args.pipelines:
-        wanted = [
-            (protocol, name, subject, seed)
-            for protocol in args.protocols
-            for subject in SUBJECTS
-            for seed in (args.seeds if name in NETWORKS else [0])
-        ]
-        results = Parallel(n_jobs=args.jobs)(delayed(score)(*one) for one in wanted if one not in done)
-        rows = pd.DataFrame([row for rows in results for row in rows], columns=COLUMNS)
+    wanted = [
+        (protocol, name, subject, seed)
+        for name in args.pipelines
+        for protocol in args.protocols
+        for subject in SUBJECTS
+        for seed in (args.seeds if name in NETWORKS else [0])
+    ]
+    # forked, not loky: workers of loky do not have this script's functions
+    parallel = Parallel(n_jobs=args.jobs, backend="multiprocessing", return_as="generator")
+    for rows in parallel(delayed(score)(*one) for one in wanted if one not in done):
+        rows = pd.DataFrame(rows, columns=COLUMNS)
         scores = pd.concat([scores, rows]) if len(scores) else rows
         scores.to_csv(table, index=False)
         (out / "decoding.md").write_text(report(scores))
-        print(name, "done", flush=True)
+        print(*rows.iloc[0, :5], flush=True)
     print(report(scores))
 
 
