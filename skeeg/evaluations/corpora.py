@@ -7,7 +7,8 @@ once; averages of scores over batches, as Gram's were published, depend on the s
 import numpy as np
 import pandas as pd
 from sklearn import metrics
-from sklearn.base import clone
+
+from .seeding import with_seed
 
 __all__ = ["classification_scores", "run_corpus"]
 
@@ -97,7 +98,7 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
     rows = []
     for name, pipeline in pipelines.items():
         for seed in seeds:
-            model = _with_seed(pipeline, seed).fit(X, y)
+            model = with_seed(pipeline, seed).fit(X, y)
             scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
             rows.append({"pipeline": name, "seed": seed, "n_train": len(y), "n_test": len(y_test)} | scores)
     return pd.DataFrame(rows)
@@ -106,10 +107,3 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
 def _mean_recall(y, predicted):
     """Mean over the classes of y of the share that is found."""
     return np.mean([(predicted[y == one] == one).mean() for one in np.unique(y)])
-
-
-def _with_seed(pipeline, seed):
-    """Copy of a pipeline, every seed that it leaves open set."""
-    params = pipeline.get_params()
-    free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
-    return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))

@@ -11,13 +11,13 @@ Three parts, each of use alone:
 
 import mne
 import numpy as np
+import pandas as pd
 from moabb.datasets.base import BaseDataset
 from moabb.datasets.preprocessing import SetRawAnnotations
-from moabb.evaluations.base import BaseEvaluation
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
-from .pooling import PooledTarget, takes_target
+from .base import ProtocolEvaluation
 
 __all__ = ["CrossTaskDataset", "CrossTaskEvaluation", "CrossTaskSplitter"]
 
@@ -240,7 +240,7 @@ class CrossTaskSplitter(BaseCrossValidator):
         return (people & ~is_target) | (~is_own & is_target & self.others_target)
 
 
-class CrossTaskEvaluation(BaseEvaluation):
+class CrossTaskEvaluation(ProtocolEvaluation):
     """MOABB evaluation: fit on one task, adapt on k trials of another, score the rest of it.
 
     Pipelines that ask for ``y_target_labeled`` (class-level metadata requests, as `CTAdaptTLClassifier` has them)
@@ -322,40 +322,6 @@ class CrossTaskEvaluation(BaseEvaluation):
             },
         )
 
-    def _create_splitter(self):
-        """Build the splitter of the protocol."""
-        return CrossTaskSplitter(**self.cv_kwargs, random_state=self.random_state)
-
-    def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
-        """Run all pipelines on all datasets.
-
-        Parameters
-        ----------
-        pipelines : dict of str to estimator
-            Any scikit-learn pipelines.
-        param_grid : dict or None
-            Grids to search, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
-        postprocess_pipeline : Pipeline or None
-            Fixed processing after the paradigm's.
-
-        Returns
-        -------
-        results : DataFrame
-            One row for each dataset, subject, session, pipeline, draw and k.
-        """
-        wrapped = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
-        return super().process(wrapped, param_grid, postprocess_pipeline)
-
-    def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
-        """Evaluate on one dataset; MOABB calls it."""
-        yield from self._evaluate_parallel_dataset(
-            dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline
-        )
-
-    def is_valid(self, dataset):
-        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
-        return True
-
 
 def _mark_trials(raw, dataset, event_id):
     """Copy of a recording whose only events are annotations at the first sample of each trial."""
@@ -370,10 +336,7 @@ def _mark_trials(raw, dataset, event_id):
 
 def _interleave(order, y):
     """Reorder trials so that the n-th of every class come before the next ones."""
-    rank = np.empty(len(y), dtype=int)
-    for label in np.unique(y):
-        rank[y == label] = np.arange((y == label).sum())
-    return order[np.argsort(rank, kind="stable")]
+    return order[np.argsort(pd.Series(y).groupby(y).cumcount(), kind="stable")]
 
 
 def _check_room(subject, train, own, sizes):

@@ -8,10 +8,10 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-from moabb.evaluations.base import BaseEvaluation
-from sklearn.base import clone
 from sklearn.model_selection import BaseCrossValidator, train_test_split
 
+from .base import ProtocolEvaluation
+from .seeding import with_seed
 from .trials import NamedTrials
 
 __all__ = ["DOWNSTREAM", "PUBLISHED", "DownstreamEvaluation", "compare_with_paper", "run_downstream"]
@@ -144,7 +144,7 @@ class DownstreamSplitter(BaseCrossValidator):
         return {"split_seed": self.random_state}
 
 
-class DownstreamEvaluation(NamedTrials, BaseEvaluation):
+class DownstreamEvaluation(NamedTrials, ProtocolEvaluation):
     """MOABB evaluation: 30 % of one session of each subject to learn from, the rest to score; one seed.
 
     Parameters
@@ -203,20 +203,6 @@ class DownstreamEvaluation(NamedTrials, BaseEvaluation):
             cv_kwargs={"session": session},
         )
 
-    def _create_splitter(self):
-        """Build the splitter of the protocol."""
-        return DownstreamSplitter(**self.cv_kwargs, random_state=self.random_state)
-
-    def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
-        """Evaluate on one dataset; MOABB calls it."""
-        yield from self._evaluate_parallel_dataset(
-            dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline
-        )
-
-    def is_valid(self, dataset):
-        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
-        return True
-
 
 def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0), hdf5_path=None, n_jobs=1):
     """Run pipelines by the protocol of the paper.
@@ -256,7 +242,7 @@ def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0
             scorer="accuracy",
         )  # fmt: skip
         for seed in seeds:
-            seeded = {label: _with_seed(pipeline, seed) for label, pipeline in pipelines.items()}
+            seeded = {label: with_seed(pipeline, seed) for label, pipeline in pipelines.items()}
             evaluation = DownstreamEvaluation(
                 paradigm, [dataset], session, seed, n_jobs, hdf5_path=hdf5_path, suffix=name
             )
@@ -315,10 +301,3 @@ def _list_tasks(tasks):
         name: (getattr(datasets, task.dataset)(), task.session, task.events, task.tmax)
         for name, task in ((name, DOWNSTREAM[name]) for name in names)
     }
-
-
-def _with_seed(pipeline, seed):
-    """Copy of a pipeline, every seed that it leaves open set."""
-    params = pipeline.get_params()
-    free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
-    return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))

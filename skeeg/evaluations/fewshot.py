@@ -1,11 +1,11 @@
 """How few labelled trials of a person are enough: accuracy against their number, as an ordinary MOABB evaluation."""
 
 import numpy as np
-from moabb.evaluations.base import BaseEvaluation
+import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
-from .pooling import PooledTarget, takes_target
+from .base import ProtocolEvaluation
 from .trials import NamedTrials
 
 __all__ = ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"]
@@ -65,12 +65,13 @@ class FewshotSplitter(BaseCrossValidator):
         sizes, y = self._check_sizes(), np.asarray(y)
         rng = check_random_state(self.random_state)
         subjects = metadata["subject"].to_numpy()
-        for (subject, session), rows in _sessions(metadata):
+        for (subject, session), part in _sessions(metadata):
+            rows = part.index.to_numpy()
             if self.others and len(set(subjects)) < 2:
                 raise ValueError(f"others: there is nobody but subject {subject} to learn from.")
             for draw in range(self.n_draws or 1):
                 order = rows if self.n_draws is None else rng.permutation(rows)
-                rank = _rank_in_class(y[order])
+                rank = pd.Series(y[order]).groupby(y[order]).cumcount().to_numpy()
                 test = np.sort(order[rank >= max(sizes)])
                 _check_room(subject, session, y[rows], y[test], sizes)
                 for size in sizes:
@@ -95,7 +96,7 @@ class FewshotSplitter(BaseCrossValidator):
         n_splits : int
             Sessions of all subjects, times draws, times numbers of trials.
         """
-        return len(list(_sessions(metadata))) * (self.n_draws or 1) * len(self._check_sizes())
+        return _sessions(metadata).ngroups * (self.n_draws or 1) * len(self._check_sizes())
 
     def get_metadata(self):
         """Tell which number of trials and which draw the last split was."""
@@ -109,7 +110,7 @@ class FewshotSplitter(BaseCrossValidator):
         return sizes
 
 
-class FewshotEvaluation(NamedTrials, BaseEvaluation):
+class FewshotEvaluation(NamedTrials, ProtocolEvaluation):
     """MOABB evaluation: learn from the first few trials of each class of a session, score the rest of it.
 
     Trials reach the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns
@@ -179,41 +180,6 @@ class FewshotEvaluation(NamedTrials, BaseEvaluation):
             cv_kwargs={"n_per_class": tuple(np.atleast_1d(n_per_class).tolist()), "n_draws": n_draws, "others": others},
         )
 
-    def _create_splitter(self):
-        """Build the splitter of the protocol."""
-        return FewshotSplitter(**self.cv_kwargs, random_state=self.random_state)
-
-    def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
-        """Run all pipelines on all datasets.
-
-        Parameters
-        ----------
-        pipelines : dict of str to estimator
-            Any scikit-learn pipelines.
-        param_grid : dict or None
-            Grids to search, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
-        postprocess_pipeline : Pipeline or None
-            Fixed processing after the paradigm's.
-
-        Returns
-        -------
-        results : DataFrame
-            One row for each dataset, subject, session, pipeline, draw and number of trials.
-        """
-        if self.cv_kwargs["others"]:
-            pipelines = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
-        return super().process(pipelines, param_grid, postprocess_pipeline)
-
-    def evaluate(self, dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline=None):
-        """Evaluate on one dataset; MOABB calls it."""
-        yield from self._evaluate_parallel_dataset(
-            dataset, pipelines, param_grid, process_pipeline, postprocess_pipeline
-        )
-
-    def is_valid(self, dataset):
-        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
-        return True
-
 
 def plot_fewshot(results, ax=None):
     """Draw the score against the number of labelled trials of each class.
@@ -258,20 +224,8 @@ def plot_fewshot(results, ax=None):
 
 
 def _sessions(metadata):
-    """Give the trials of each session of each subject, in order."""
-    keys = list(zip(metadata["subject"], metadata["session"], strict=True))
-    places = {}
-    for row, key in enumerate(keys):
-        places.setdefault(key, []).append(row)
-    return ((key, np.array(rows)) for key, rows in places.items())
-
-
-def _rank_in_class(y):
-    """Count, for each trial, the earlier ones of its class."""
-    rank = np.empty(len(y), dtype=int)
-    for label in np.unique(y):
-        rank[y == label] = np.arange((y == label).sum())
-    return rank
+    """Group the trials by session of each subject, in order."""
+    return metadata.reset_index(drop=True).groupby(["subject", "session"], sort=False)
 
 
 def _check_room(subject, session, y, tested, sizes):
