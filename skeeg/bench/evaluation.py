@@ -13,12 +13,13 @@ import shutil
 
 import numpy as np
 
-from ..array import as_eeg
+from ..evaluations.seeding import with_seed
+from ..evaluations.trials import NamedTrials
 
 _LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other
 
 
-class _InPieces:
+class _InPieces(NamedTrials):
     """Mixed into one of MOABB's evaluations by `evaluation_class`."""
 
     run_key = None  # names the run, also on the workers of a cluster, where objects are copies
@@ -80,18 +81,11 @@ class _InPieces:
             self.results.add({name: results}, pipelines={name: pipeline}, process_pipeline=process_pipeline)
 
     def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
-        """Load trials once for all pipelines, with their identity where the paradigm has one filter."""
+        """Load trials once for all pipelines."""
         key = (self.run_key, dataset.code, tuple(subjects or dataset.subject_list))
         if _LOADED.get("key") != key:
             _LOADED.clear()
-            if len(getattr(self.paradigm, "filters", [None])) > 1:
-                load = super()._load_data
-                loaded = load(dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects)
-            else:
-                epochs, labels, metadata = self.paradigm.get_data(
-                    dataset, subjects=list(key[2]), return_epochs=True, cache_config=self.cache_config
-                )
-                loaded = as_eeg(epochs), labels, metadata
+            loaded = super()._load_data(dataset, run_pipes, process_pipeline, postprocess_pipeline, list(key[2]))
             _LOADED.update(key=key, loaded=loaded)
         return _LOADED["loaded"]
 
@@ -122,7 +116,7 @@ def evaluation_class(name):
     Examples
     --------
     >>> from skeeg.bench.evaluation import evaluation_class
-    >>> evaluation_class("CrossSessionEvaluation").__mro__[2].__module__
+    >>> evaluation_class("CrossSessionEvaluation").__mro__[3].__module__
     'moabb.evaluations.evaluations'
     """
     from moabb import evaluations
@@ -170,16 +164,11 @@ def set_seed_and_device(pipeline, seed, device):
     >>> set_seed_and_device(LogisticRegression(), 3, None).random_state
     3
     """
-    from sklearn.base import clone
-
-    changes = {}
-    for key, value in pipeline.get_params().items():
-        parameter = key.rsplit("__", 1)[-1]
-        if parameter == "random_state" and value is None:
-            changes[key] = int(seed)
-        elif parameter == "device" and device is not None:
-            changes[key] = device
-    return clone(pipeline).set_params(**changes)
+    pipeline = with_seed(pipeline, seed)
+    if device is not None:
+        places = [name for name in pipeline.get_params() if name.rsplit("__", 1)[-1] == "device"]
+        pipeline.set_params(**dict.fromkeys(places, device))
+    return pipeline
 
 
 def count_parameters(pipeline, X, y):
