@@ -1,0 +1,149 @@
+"""How well a restoration does."""
+
+import numpy as np
+
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))  # delta to gamma, in hertz
+
+
+def normalised_error(X, restored, mask):
+    r"""Error of a restoration relative to what was lost.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+
+    Returns
+    -------
+    error : float
+        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the lost samples: 0 is perfect, 1 is what zeros get.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import normalised_error
+    >>> normalised_error(np.full((1, 1, 4), 2.0), np.ones((1, 1, 4)), np.ones((1, 1, 4), bool))
+    0.5
+    """
+    truth, found = (np.asarray(one, dtype=np.float64)[mask] for one in (X, restored))
+    return float(np.linalg.norm(found - truth) / max(np.linalg.norm(truth), np.finfo(float).tiny))
+
+
+def correlation(X, restored, mask):
+    """Correlation of a restoration with what was lost.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+
+    Returns
+    -------
+    correlation : float
+        Mean over trials and electrodes of Pearson's correlation over the lost samples; a constant counts as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import correlation
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 50))
+    >>> round(correlation(X, 0.1 * X + 3, np.ones(X.shape, bool)), 6)
+    1.0
+    """
+    mask = np.asarray(mask)
+    count = np.maximum(mask.sum(axis=2), 1)
+    a, b = (np.where(mask, np.asarray(one, dtype=np.float64), 0) for one in (X, restored))
+    a, b = (np.where(mask, one - (one.sum(axis=2) / count)[..., None], 0) for one in (a, b))
+    norms = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
+    sound = norms > 1e-12 * max(np.abs(a).max(), 1e-300) ** 2
+    values = np.divide((a * b).sum(axis=2), norms, out=np.zeros_like(norms), where=sound)
+    return float(values[mask.any(axis=2)].mean())
+
+
+def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
+    r"""Error in the power of each band.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost; only stretches that were lost as a whole count.
+    sfreq : float
+        Sampling rate in hertz.
+    bands : sequence of (float, float)
+        Edges in hertz; bands above half the sampling rate are left out.
+    seconds : float
+        Length of a stretch.
+
+    Returns
+    -------
+    errors : ndarray, shape (n_bands,)
+        :math:`\sum |\hat P - P| / \sum P` over the lost stretches: 0 is perfect, 1 is what zeros get.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import band_power_error
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 400))
+    >>> band_power_error(X, X / 2, np.ones(X.shape, bool), sfreq=200).round(6).tolist()
+    [0.75, 0.75, 0.75, 0.75, 0.75]
+    """
+    length = int(round(seconds * sfreq))
+    n_stretches = mask.shape[2] // length
+    if not n_stretches:
+        raise ValueError(f"seconds: trials of {mask.shape[2]} samples hold no stretch of {length} samples.")
+
+    def cut(values):
+        return np.asarray(values)[..., : n_stretches * length].reshape(*mask.shape[:2], n_stretches, length)
+
+    whole = cut(mask).all(axis=3)
+    frequencies = np.fft.rfftfreq(length, 1 / sfreq)
+    window = np.hanning(length)
+    truth, found = (
+        np.abs(np.fft.rfft((part - part.mean(axis=1, keepdims=True)) * window)) ** 2
+        for part in (np.asarray(cut(X)[whole], np.float64), np.asarray(cut(restored)[whole], np.float64))
+    )
+    errors = []
+    for low, high in bands:
+        rows = (frequencies >= low) & (frequencies < high)
+        if high <= sfreq / 2 and rows.any():
+            one, other = truth[:, rows].sum(axis=1), found[:, rows].sum(axis=1)
+            errors.append(np.abs(other - one).sum() / max(one.sum(), np.finfo(float).tiny))
+    return np.array(errors)
+
+
+def restoration_scores(X, restored, mask, sfreq):
+    """All three scores of a restoration.
+
+    Parameters
+    ----------
+    X, restored : ndarray, shape (n_trials, n_channels, n_times)
+        The truth and the restoration.
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True where the signal was lost.
+    sfreq : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    scores : dict of str to float
+        ``error``, ``correlation`` and ``band_power_error``, the last one as the mean over bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import restoration_scores
+    >>> X = np.random.default_rng(0).standard_normal((2, 3, 400))
+    >>> restoration_scores(X, 0 * X, np.ones(X.shape, bool), sfreq=200)
+    {'error': 1.0, 'correlation': 0.0, 'band_power_error': 1.0}
+    """
+    return {
+        "error": normalised_error(X, restored, mask),
+        "correlation": correlation(X, restored, mask),
+        "band_power_error": float(np.mean(band_power_error(X, restored, mask, sfreq))),
+    }
