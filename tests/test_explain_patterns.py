@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.linalg import eigh
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skeeg import (
     CSP,
@@ -44,9 +45,8 @@ def alike(a, b):
 def test_patterns_of_filters_are_the_columns_of_the_mixing():
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(4, 4))
-    sources = np.linalg.qr(rng.normal(size=(500, 4)) - 0)[0]
-    sources -= sources.mean(axis=0)
-    sources = np.linalg.qr(sources)[0]
+    sources = rng.normal(size=(500, 4))
+    sources = np.linalg.qr(sources - sources.mean(axis=0))[0]
     filters = np.linalg.inv(mixing)
     np.testing.assert_allclose(haufe_patterns(sources @ mixing.T, filters), mixing.T, atol=1e-10)
 
@@ -165,13 +165,23 @@ def test_u_net_patterns_are_in_the_units_of_the_eeg():
     )
 
 
-def test_covariance_of_input_and_filter_output_is_generalised_eigenvector():
+def test_filters_are_found_inside_searches_and_inner_pipelines():
     X, y, _ = mixed()
-    csp = CSP(n_components=5).fit(X, y)
-    found = spatial_patterns(csp, X)
-    flat = np.asarray(X).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
-    vectors = eigh(np.cov(flat))[1]
-    assert np.linalg.matrix_rank(found.spatial @ vectors) == N_CHANNELS
+    plain = make_pipeline(AverageReference(), CSP(n_components=2), LinearDiscriminantAnalysis()).fit(X, y)
+    wanted = spatial_patterns(plain, X).spatial
+    inner = make_pipeline(make_pipeline(*plain[:-1]), LinearDiscriminantAnalysis()).fit(X, y)
+    search = GridSearchCV(plain, {"csp__n_components": [2]}, cv=2).fit(X, y)
+    for estimator in (inner, search):
+        np.testing.assert_allclose(spatial_patterns(estimator, X).spatial, wanted)
+
+
+def test_a_step_between_tangent_space_and_classifier_is_refused():
+    pytest.importorskip("pyriemann")
+    X, y, _ = mixed()
+    *before, last = (step for _, step in baseline("TS+LR").steps)
+    scaled = make_pipeline(*before, StandardScaler(), last).fit(X, y)
+    with pytest.raises(ValueError, match=r"standardscaler \(StandardScaler\) stands between"):
+        spatial_patterns(scaled, X)
 
 
 def test_estimators_without_filters_say_so():

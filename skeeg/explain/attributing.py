@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .attribution import Attribution
-from .outputs import Explained, choose_background, choose_targets, read_trials
+from .outputs import OUTPUTS, Explained, choose_background, choose_targets, read_trials
 from .paths import integrate
 
+_ON_ERROR = ("raise", "warn", "ignore")
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
 _PAIRS = 128  # lines whose gradients are held together
 
@@ -102,18 +103,18 @@ def attribute(
     >>> found.values.shape, bool(found.error.max() < 1e-5)
     ((2, 3, 128), True)
     """
-    for name, value, allowed in (("method", method, METHODS), ("on_error", on_error, ("raise", "warn", "ignore"))):
+    choices = {"method": (method, METHODS), "output": (output, OUTPUTS), "on_error": (on_error, _ON_ERROR)}
+    for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-    if bands is not None and not method.endswith("ted_gradients"):
+    if bands is not None and method not in ("expected_gradients", "integrated_gradients"):
         raise ValueError(f'bands: needs "expected_gradients" or "integrated_gradients", got method={method!r}.')
     X = read_trials(estimator, X)
     silent = background is None and method == "integrated_gradients"
     background, chosen = choose_background(X, 0 * X[:1] if silent else background, n_background)
     if method == "integrated_gradients":
-        background = background.like(np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen]),
-                                     domains=X.domains) if not silent else background  # fmt: skip
-        chosen = [np.zeros(1, dtype=int)] * len(X) if silent else [np.array([i]) for i in range(len(X))]
+        means = np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen])
+        background, chosen = background.like(means, domains=X.domains), [np.array([i]) for i in range(len(X))]
     if method == "occlusion":
         from .occlusion import occlude
 
@@ -190,7 +191,7 @@ def _by_paths(case, bands, method, tolerance, batch_size, max_evaluations):
         def score(z, points, columns=columns):
             return case.explained.score(z)[np.arange(len(z)), columns[points]]
 
-        paths = integrate(
+        gradients, spent = integrate(
             score,
             step.apply(starts, which),
             step.apply(ends, which),
@@ -199,8 +200,8 @@ def _by_paths(case, bands, method, tolerance, batch_size, max_evaluations):
             batch_size,
             max_evaluations,
         )
-        count += paths.n_evaluations
-        back = step.adjoint(paths.gradients, which)
+        count += spent
+        back = step.adjoint(gradients, which)
         for place, i in enumerate(rows):
             mine = owner == place
             change, slope = ends[mine] - starts[mine], back[mine]

@@ -128,15 +128,12 @@ class Attribution:
         n_times = self.values.shape[2]
         if not 1 <= n_bins <= n_times:
             raise ValueError(f"n_bins: got {n_bins}, expected 1 to {n_times}, the samples of a trial.")
-        edges = np.arange(n_bins) * n_times // n_bins
-        lengths = np.diff([*edges, n_times])
-        bands = self.band_values and {name: np.add.reduceat(v, edges, axis=2) for name, v in self.band_values.items()}
         return replace(
             self,
-            values=np.add.reduceat(self.values, edges, axis=2),
-            data=np.add.reduceat(self.data, edges, axis=2) / lengths,
+            values=binned(self.values, n_bins),
+            data=binned(self.data, n_bins) / binned(np.ones(n_times), n_bins),
             sfreq=None if self.sfreq is None else self.sfreq * n_bins / n_times,
-            band_values=bands,
+            band_values=self.band_values and {name: binned(one, n_bins) for name, one in self.band_values.items()},
         )
 
     def per_channel(self):
@@ -217,3 +214,30 @@ class Attribution:
         if labels.shape != (len(self.values),):
             raise ValueError(f"y: got shape {labels.shape} for {len(self.values)} trials.")
         return labels
+
+
+def binned(values, n_bins):
+    """Sum over bins of time.
+
+    Parameters
+    ----------
+    values : array-like, shape (..., n_times)
+        Maps.
+    n_bins : int
+        Bins; fewer where there are not so many samples.
+
+    Returns
+    -------
+    sums : ndarray, shape (..., n_bins)
+        Sums.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain.attribution import binned
+    >>> binned(np.ones((1, 6)), 3).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    n_times = np.shape(values)[-1]
+    n_bins = min(n_bins, n_times)
+    return np.add.reduceat(np.asarray(values, dtype=float), np.arange(n_bins) * n_times // n_bins, axis=-1)

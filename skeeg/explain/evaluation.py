@@ -156,12 +156,10 @@ def cascading_randomisation(estimator, X, background=None, random_state=0, setti
     """
     import torch
 
-    settings = dict(settings or {})
-    settings.setdefault("target", attribute(estimator, X, background, **settings).target)
+    found = attribute(estimator, X, background, **(settings or {}))
+    settings, first = (settings or {}) | {"target": found.target}, found.importance("both").ravel()
     twin = copy.deepcopy(estimator)
-    final = split_pipeline(twin)[1]
-    module = final.module_
-    first = attribute(estimator, X, background, **settings).importance("both").ravel()
+    module = split_pipeline(twin)[1].module_
     layers, similarity = [""], [1.0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)

@@ -15,7 +15,7 @@ OUTPUTS = ("margin", "logit", "log_probability", "probability")
 
 
 class Score(nn.Module):
-    """One number a trial: the explained output of a network.
+    """Explained outputs of a network, one for each class or target.
 
     Parameters
     ----------
@@ -63,8 +63,6 @@ class Explained:
         Trials to explain.
     output : str
         See `Score`.
-    tolerance : float
-        For `skeeg.explain.operators.linear_map`.
 
     Attributes
     ----------
@@ -85,7 +83,7 @@ class Explained:
     (1, 2)
     """
 
-    def __init__(self, estimator, X, output="margin", tolerance=1e-6):
+    def __init__(self, estimator, X, output="margin"):
         steps, final = split_pipeline(estimator)
         module = final if isinstance(final, nn.Module) else getattr(final, "module_", None)
         if module is None:
@@ -95,15 +93,12 @@ class Explained:
             )
         self.classes = getattr(final, "classes_", None)
         self.map = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
+        for name, step in steps:
+            found, Y = linear_map(step.transform, X, name)
+            self.map, X = self.map.then(found), as_eeg(Y)
         if hasattr(final, "_prepare"):
-            steps = [
-                *steps,
-                (type(final).__name__, lambda Z: final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))),
-            ]
-        for name, transform in steps:
-            single = name == type(final).__name__  # networks take single precision
-            step, Y = linear_map(transform, X, name, 10 * tolerance if single else tolerance)
-            self.map, X = self.map.then(step), as_eeg(Y)
+            found, X = input_map(final, X)
+            self.map = self.map.then(found)
         module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
         self.score = Score(module, output)
         self._check_dtype(X)
@@ -145,8 +140,32 @@ class Explained:
         return np.stack(found)
 
 
+def input_map(final, X):
+    """Find what a fitted estimator does to trials before its network sees them, such as scaling.
+
+    Parameters
+    ----------
+    final : estimator
+        One of skeeg's, around a network.
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials.
+
+    Returns
+    -------
+    step : LinearMap
+        As matrices.
+    Y : ndarray, shape (n_trials, n_channels_out, n_times_out)
+        What the network sees.
+    """
+
+    def transform(Z):
+        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
+
+    return linear_map(transform, X, type(final).__name__, tolerance=1e-5)  # networks take single precision
+
+
 def split_pipeline(estimator):
-    """Split a pipeline into its steps, as pairs of a name and a function, and its last estimator.
+    """Split a fitted pipeline into its steps and its last estimator.
 
     Parameters
     ----------
@@ -155,8 +174,8 @@ def split_pipeline(estimator):
 
     Returns
     -------
-    steps : list of (str, callable)
-        What trials go through first.
+    steps : list of (str, transformer)
+        What trials go through first, under a name for people to read.
     final : estimator or nn.Module
         What predicts.
 
@@ -168,25 +187,23 @@ def split_pipeline(estimator):
     >>> [name for name, _ in split_pipeline(make_pipeline(AverageReference(), NetworkClassifier()))[0]]
     ['averagereference (AverageReference)']
     """
-    steps = []
-    while hasattr(estimator, "steps"):
-        for name, step in estimator.steps[:-1]:
-            if step is not None and step != "passthrough":
-                steps += _steps_of(name, step)
-        estimator = estimator.steps[-1][1]
+    if hasattr(estimator, "steps"):
+        *first, (_, last) = estimator.steps
+        more, final = split_pipeline(last)
+        return [*_flattened(first), *more], final
     for inner in ("best_estimator_", "estimator_"):
         if hasattr(estimator, inner) and not hasattr(estimator, "module_"):
-            more, estimator = split_pipeline(getattr(estimator, inner))
-            return steps + more, estimator
-    return steps, estimator
+            return split_pipeline(getattr(estimator, inner))
+    return [], estimator
 
 
-def _steps_of(name, step):
-    if hasattr(step, "steps"):
-        return [
-            one for inner, part in step.steps if part not in (None, "passthrough") for one in _steps_of(inner, part)
-        ]
-    return [(f"{name} ({type(step).__name__})", step.transform)]
+def _flattened(steps):
+    """Give the steps, and those of pipelines among them, one after the other."""
+    for name, step in steps:
+        if hasattr(step, "steps"):
+            yield from _flattened(step.steps)
+        elif step not in (None, "passthrough"):
+            yield f"{name} ({type(step).__name__})", step
 
 
 def choose_targets(outputs, classes, target):

@@ -5,33 +5,11 @@ known. The integral of its derivative over the stretch must be their difference,
 held against the truth, stretch by stretch, and only those are halved that miss it. Everything is in float64.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
-
-
-@dataclass
-class Paths:
-    """What came of the integration.
-
-    Attributes
-    ----------
-    gradients : ndarray, shape (n_pairs, n_channels, n_times)
-        Mean gradient along each line.
-    starts, ends : ndarray, shape (n_pairs,)
-        Values of the function at the two ends.
-    n_evaluations : int
-        Gradients that were computed.
-    """
-
-    gradients: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    n_evaluations: int
 
 
 def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluations=4000):
@@ -56,15 +34,17 @@ def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluati
 
     Returns
     -------
-    paths : Paths
-        Mean gradients and values.
+    gradients : ndarray, shape (n_pairs, n_channels, n_times)
+        Mean gradient along each line.
+    n_evaluations : int
+        Gradients that were computed.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skeeg.explain.paths import integrate
     >>> ends = np.ones((1, 1, 2))
-    >>> integrate(lambda x, owner: (x**3).sum((1, 2)), 0 * ends, ends, np.zeros(1, int), 1e-6).gradients
+    >>> integrate(lambda x, owner: (x**3).sum((1, 2)), 0 * ends, ends, np.zeros(1, int), 1e-6)[0]
     array([[[1., 1.]]])
     """
     counts = np.bincount(owner)
@@ -89,7 +69,7 @@ def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluati
         todo, factor = np.flatnonzero(errors[owner] > tolerance), factor / 8
         if not len(todo) or spent > max_evaluations * len(starts):
             break
-    return Paths(gradients, *values, spent)
+    return gradients, spent
 
 
 def _adapt(score, starts, ends, owner, values, limit, batch_size, max_evaluations):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..covariance import filter_patterns
 from .operators import LinearMap, linear_map
-from .outputs import read_trials, split_pipeline
+from .outputs import input_map, read_trials, split_pipeline
 
 
 @dataclass(frozen=True)
@@ -107,29 +107,23 @@ def spatial_patterns(estimator, X):
     np.int64(1)
     """
     X = read_trials(estimator, X)
-    names, steps = X.ch_names, _fitted_steps(estimator)
+    names, (steps, final) = X.ch_names, split_pipeline(estimator)
     step = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
     trials = X
-    for place, (name, one) in enumerate(steps):
+    for place, (name, one) in enumerate([*steps, (type(final).__name__, final)]):
         if hasattr(one, "filters_") and np.ndim(one.filters_) == 2:
             filters = one.filters_[: getattr(one, "n_components", None)]
             return _spatial(np.asarray(X), step, filters, names)
-        if hasattr(one, "reference_") and place + 1 < len(steps):
-            return _tangent(estimator, X, steps, place, names)
+        if hasattr(one, "reference_") and place < len(steps):
+            if place + 1 < len(steps):
+                raise ValueError(f"estimator: {steps[-1][0]} stands between the tangent space and the classifier.")
+            return _tangent([step for _, step in steps], final, X, names)
         if hasattr(one, "module_"):
             return _network(one, X, trials, step, names)
-        if place + 1 < len(steps) and not type(one).__name__.endswith("Covariances"):
-            found, trials = linear_map(one.transform, trials, f"{name} ({type(one).__name__})")
+        if place < len(steps) and not type(one).__name__.endswith("Covariances"):
+            found, trials = linear_map(one.transform, trials, name)
             step = step.then(found)
-    raise ValueError(f"estimator: {type(steps[-1][1]).__name__} holds no spatial filters that are known here.")
-
-
-def _fitted_steps(estimator):
-    found = []
-    while hasattr(estimator, "steps"):
-        found += [one for one in estimator.steps[:-1] if one[1] not in (None, "passthrough")]
-        estimator = estimator.steps[-1][1]
-    return [*found, (type(estimator).__name__, split_pipeline(estimator)[1])]
+    raise ValueError(f"estimator: {type(final).__name__} holds no spatial filters that are known here.")
 
 
 def _heard(X, step):
@@ -149,7 +143,7 @@ def _spatial(X, step, filters, names):
     return Patterns(filter_patterns(covariance, beside)[:, : X.shape[1]], None, strength, names)
 
 
-def _tangent(estimator, X, steps, place, names):
+def _tangent(steps, classifier, X, names):
     r"""Patterns of a linear classifier on the tangent space: sources whose power follows its output [2]_.
 
     The pattern :math:`a` of the classifier in the tangent space is a point :math:`C^{1/2} \exp(a) C^{1/2}` among the
@@ -161,9 +155,9 @@ def _tangent(estimator, X, steps, place, names):
     from scipy.linalg import eigh, expm
 
     features = X
-    for _, one in steps[: place + 1]:
+    for one in steps:
         features = one.transform(features)
-    reference, classifier = np.asarray(steps[place][1].reference_), steps[-1][1]
+    reference = np.asarray(steps[-1].reference_)
     if not hasattr(classifier, "coef_"):
         raise ValueError(f"estimator: {type(classifier).__name__} is not linear (it has no coef_).")
     change = haufe_patterns(features, np.atleast_2d(classifier.coef_)[-1:])[0]
@@ -184,9 +178,7 @@ def _network(final, X, trials, step, names):
         scale = LinearMap(np.diag(1 / final.eeg_scale_)[None], np.zeros(len(X), dtype=np.intp), None)
         step = step.then(scale)
     elif hasattr(final, "_prepare"):
-        checked = linear_map(lambda Z: final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32)), trials,
-                             type(final).__name__)[0]  # fmt: skip
-        step = step.then(checked)
+        step = step.then(input_map(final, trials)[0])
     heard, arriving = _heard(np.asarray(X), step)
     kernels = first_kernels(final.module_, arriving.shape[1])
     spatial, temporal, strength = [], [], []

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..datasets.head import mne_montage
 from .attributing import attribute
-from .attribution import Attribution
+from .attribution import Attribution, binned
 
 _RED_BLUE = "RdBu_r"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
@@ -240,33 +241,6 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
     return figure
 
 
-def binned(one, n_bins):
-    """Sum a map over bins of time.
-
-    Parameters
-    ----------
-    one : ndarray, shape (n_channels, n_times)
-        Map.
-    n_bins : int
-        Bins; fewer where there are not so many samples.
-
-    Returns
-    -------
-    map : ndarray, shape (n_channels, n_bins)
-        Sums.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.explain.plots import binned
-    >>> binned(np.ones((1, 6)), 3).tolist()
-    [[2.0, 2.0, 2.0]]
-    """
-    one = np.asarray(one, dtype=float)
-    n_bins = min(n_bins, one.shape[1])
-    return np.add.reduceat(one, np.arange(n_bins) * one.shape[1] // n_bins, axis=1)
-
-
 def _draw_images(figure, axes, rows, ch_names, seconds, unit):
     """Images on one scale, electrodes down the left side."""
     limit = np.nanmax([np.abs(one).max() for row in rows for _, one in row if np.isfinite(one).any()], initial=0) or 1.0
@@ -304,8 +278,7 @@ def _placed(ch_names):
     """Information for MNE on the electrodes that have a standard place, and their positions in the list."""
     import mne
 
-    builtin = mne.channels.get_builtin_montages()
-    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    system = mne_montage("standard_1005")
     known = {name.upper(): name for name in system.ch_names}
     kept = [i for i, name in enumerate(ch_names) if str(name).upper() in known]
     if len(kept) < 3:

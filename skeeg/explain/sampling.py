@@ -112,7 +112,7 @@ def _run(module, trials, background, method, n_samples, batch_size, seed):
         if method == "gradient_shap":
             module = copy.deepcopy(module).float()  # it draws in single precision, whatever it is given
             explainer = shap.GradientExplainer(module, background.float(), batch_size=batch_size)
-            found = explainer.shap_values(trials.float(), nsamples=n_samples, rseed=seed % 2**31)
+            found = explainer.shap_values(trials.float(), nsamples=n_samples, rseed=seed)
         else:
             found = shap.DeepExplainer(module, background).shap_values(trials, check_additivity=False)
     return np.asarray(found).reshape(trials.shape)
