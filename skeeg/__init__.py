@@ -20,7 +20,7 @@ _PUBLIC = {
     "BEIRARegressor": "methods.beira",
     "BlockedSplit": "methods.beira",
     "BOLDAligner": "methods.beira",
-    "Calibration": "alignment",
+    "Calibration": "calibration",
     "ChannelTemplate": "montage",
     "CSP": "spatial",
     "CTAdaptTLClassifier": "methods.ct_adapttl",

@@ -11,72 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer
+from .calibration import Calibration
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "calibration", "source", "running")
-
-
-class Calibration:
-    """Target trials for `fit`, in a wrapping that scikit-learn's searches leave whole.
-
-    ``GridSearchCV`` and ``cross_validate`` slice every fit parameter that has as many entries as X, so calibration
-    trials would be cut whenever they happen to be as many as the training trials. This container has no length, shape
-    or index, and is handed on as it is.
-
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target.
-
-    Attributes
-    ----------
-    X : as given
-        The trials.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.alignment import Calibration
-    >>> Calibration(np.zeros((8, 3, 100)))
-    Calibration(<8 trials>)
-    """
-
-    def __init__(self, X):
-        self.X = X
-
-    def __repr__(self):
-        """Say how many trials are inside."""
-        return f"Calibration(<{len(self.X)} trials>)"
-
-    @staticmethod
-    def unwrap(trials, name, n_training):
-        """Take target trials out of their wrapping; warn where a search may have cut them.
-
-        Parameters
-        ----------
-        trials : Calibration, anything `as_eeg` accepts, or None
-            What `fit` was given.
-        name : str
-            Name of the argument, for the warning.
-        n_training : int
-            Number of training trials at this fit.
-
-        Returns
-        -------
-        trials : as wrapped, or None
-            The trials.
-        """
-        if isinstance(trials, Calibration):
-            return trials.X
-        if trials is not None and len(trials) == n_training:
-            warnings.warn(
-                f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
-                f"scikit-learn cuts such an argument as it cuts X. Pass {name}=skeeg.alignment.Calibration(trials) to "
-                "keep it whole.",
-                UserWarning,
-                stacklevel=5,
-            )
-        return trials
 
 
 class _Alignment(EEGTransformer):

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.alignment import Calibration, EuclideanAlignment, RiemannianAlignment
+from skeeg import Calibration, EuclideanAlignment, RiemannianAlignment
 from skeeg.array import make_domains, make_eeg
 from skeeg.base import EEGTransformer
 from skeeg.spatial import CSP

@@ -13,7 +13,7 @@ from moabb.paradigms import LeftRightImagery
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from skeeg.alignment import Calibration
+from skeeg import Calibration
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
 from skeeg.testing import check_eeg_estimator

@@ -10,7 +10,7 @@ import pytest
 import skeeg
 
 ROOT = pathlib.Path(skeeg.__file__).parent
-DATA = {"array"}
+DATA = {"array", "calibration"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "screening", "signals", "spatial"}
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
@@ -18,6 +18,7 @@ BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods",
 MAY_IMPORT = {
     "_torchaudio": set(),
     "array": set(),
+    "calibration": set(),
     "base": BASE,
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }
-QUICK = {"array", "base", "storage", *STEPS}
+QUICK = {"array", "base", "calibration", "storage", *STEPS}
 HEAVY = {"torch", "mne", "moabb", "braindecode", "skorch", "pyriemann", "shap"}
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import Calibration
 from ...base import BaseEEGClassifier, draw_seed
+from ...calibration import Calibration
 from ...training import NetworkEstimator, split_validation, train
 from ...training.recipe import seeded
 from .adaptation import check_layers, keep_share, layer_rates, only_trainable, reestimate_norm

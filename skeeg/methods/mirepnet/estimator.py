@@ -4,8 +4,8 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import Calibration
 from ...base import BaseEEGClassifier
+from ...calibration import Calibration
 from ...filtering import at_rate
 from ...training import NetworkEstimator
 from .checkpoint import load_weights, save_weights
