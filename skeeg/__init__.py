@@ -3,8 +3,7 @@
 Everything public is reachable from here and is imported only when it is asked for, so ``import skeeg`` is quick.
 """
 
-import importlib
-
+from ._lazy import attach
 from ._torchaudio import check_torchaudio
 
 __version__ = "0.1.0"
@@ -48,18 +47,4 @@ _PUBLIC = {
     "WaveletBands": "methods.eeg2meg",
 }
 
-__all__ = sorted([*_PUBLIC, "__version__"])
-
-
-def __getattr__(name):
-    """Import a public name, or a room of the package, the first time it is used."""
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    """List the public names."""
-    return sorted([*globals(), *_PUBLIC])
+__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

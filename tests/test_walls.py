@@ -10,19 +10,20 @@ import pytest
 import skeeg
 
 ROOT = pathlib.Path(skeeg.__file__).parent
-DATA = {"array", "calibration"}
+DATA = {"_lazy", "array", "calibration"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "screening", "signals", "spatial"}
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
     "_torchaudio": set(),
+    "_lazy": set(),
     "array": set(),
     "calibration": set(),
     "base": BASE,
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
-    "networks": set(),
+    "networks": {"_lazy"},
     "training": BASE | {"networks"},
     "datasets": BASE,
     "explain": BELOW_METHODS,

@@ -5,17 +5,8 @@ Markdown table of what a folder holds; `dask_cluster` spreads a run over a clust
 three.
 """
 
-import importlib
+from .._lazy import attach
 
 _PUBLIC = {"dask_cluster": "cluster", "run": "runner", "write_report": "report"}
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name):
-    """Import a public name the first time it is used."""
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

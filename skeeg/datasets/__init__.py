@@ -5,7 +5,7 @@ Every dataset gives plain arrays by its method ``arrays`` and, but for the corpo
 read or downloaded before data are asked for.
 """
 
-import importlib
+from .._lazy import attach
 
 _PUBLIC = {
     "GraspImagery": "grasp",
@@ -23,18 +23,4 @@ _PUBLIC = {
     "load_arrays": "arrays",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name):
-    """Import a dataset the first time it is used: MOABB takes seconds to import."""
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    """List the public names."""
-    return sorted([*globals(), *_PUBLIC])
+__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -3,7 +3,7 @@
 Names are imported when they are asked for, so that `PooledTarget` can be used without loading MOABB.
 """
 
-import importlib
+from .._lazy import attach
 
 _PUBLIC = {
     "CrossTaskDataset": "crosstask",
@@ -20,18 +20,4 @@ _PUBLIC = {
     "run_downstream": "downstream",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name):
-    """Import a public name the first time it is used."""
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    """List the public names."""
-    return sorted({*globals(), *_PUBLIC})
+__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -4,7 +4,7 @@ This room is torch only and knows nothing of scikit-learn. Names are imported wh
 kernel can be used without loading braindecode.
 """
 
-import importlib
+from .._lazy import attach
 
 _PUBLIC = {
     "ADFCNN": "adfcnn",
@@ -26,18 +26,4 @@ _PUBLIC = {
     "signal_kwargs": "registry",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name):
-    """Import a public name the first time it is used."""
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    """List the public names."""
-    return sorted({*globals(), *_PUBLIC})
+__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
