@@ -78,6 +78,18 @@ def test_what_is_there_is_not_read_again_and_a_changed_file_is(store, tmp_path, 
     assert store.add(file, progress=False) == 1 and len(store) == 3
 
 
+def test_objects_without_a_name_are_told_apart_by_their_data(store):
+    assert store.add([raw_of(seed=1), raw_of(seed=2)], progress=False) == 2
+    assert store.add([raw_of(seed=2), raw_of(seed=3)], progress=False) == 1 and len(store) == 3
+
+
+def test_marks_of_missing_data_are_no_trials(store):
+    marks = mne.Annotations([1, 2, 3, 4, 5], 0.5, ["left", "BAD_", "EDGE boundary", "boundary", "New Segment/"])
+    store.add(raw_of().set_annotations(marks), progress=False)
+    assert store.trials((0.0, 1.0))[1][0].tolist() == ["left"]
+    assert store.trials((0.0, 1.0), ["boundary"])[1][0].tolist() == ["boundary"]
+
+
 def test_every_recording_is_prepared_whole(store):
     store.add(raw_of(), prepare=make_pipeline(Resample(50.0)), progress=False)
     (one,) = store.recordings

@@ -59,6 +59,18 @@ class SkeegDataset(BaseDataset):
         """Files of one subject."""
         return []
 
+    def _mark_trials(self, raw, meaning, wanted, file):
+        """Leave only the trials among a recording's annotations, by the name of their class."""
+        import mne
+
+        told = [one for one in raw.annotations if one["description"] in meaning]
+        labels = [meaning[one["description"]] for one in told]
+        missing = sorted(set(wanted) - set(labels))
+        if missing:
+            raise ValueError(f"{file}: no trial of {', '.join(missing)} among its annotations.")
+        onsets, origin = [one["onset"] for one in told], raw.annotations.orig_time
+        return raw.set_annotations(mne.Annotations(onsets, self.interval[1], labels, orig_time=origin))
+
 
 def code_with(name, options, defaults):
     """Name for a dataset in MOABB's results, which are kept by this name alone.

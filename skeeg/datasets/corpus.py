@@ -1,7 +1,6 @@
 """Corpora of recordings cut into windows, with the split by people that results are published for."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
@@ -200,7 +199,7 @@ def cut(data, starts, n_times):
     return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times)
 
 
-def open_recording(file, reader, **options):
+def open_recording(file, reader):
     """Open a recording with one of MNE's readers; an error names the file.
 
     Parameters
@@ -209,8 +208,6 @@ def open_recording(file, reader, **options):
         Recording.
     reader : str
         Name of a function of `mne.io`.
-    **options
-        Handed to it.
 
     Returns
     -------
@@ -219,10 +216,8 @@ def open_recording(file, reader, **options):
     """
     import mne
 
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: there is no such file.")
     try:
-        return getattr(mne.io, reader)(file, verbose="error", **options)
+        return getattr(mne.io, reader)(file, verbose="error")
     except Exception as error:  # whatever a reader trips over, the user needs to know in which file
         raise ValueError(f"{file}: cannot be read: {error}") from error
 

@@ -64,12 +64,8 @@ class GraspImagery(SkeegDataset):
     ):
         if task not in _TASKS:
             raise ValueError(f"task: got {task!r}, expected one of {', '.join(_TASKS)}.")
-        self.folder, self.task, self.notch, self.runs_as_sessions = (
-            data_folder(folder, "ds003810"),
-            task,
-            notch,
-            runs_as_sessions,
-        )
+        self.folder, self.task, self.notch = data_folder(folder, "ds003810"), task, notch
+        self.runs_as_sessions = runs_as_sessions
         if folder is not None and not self.folder.is_dir():
             raise FileNotFoundError(f"folder: there is no folder {self.folder}.")
         shape = {"notch": None if notch is None else list(notch), "runs_as_sessions": runs_as_sessions}
@@ -116,16 +112,7 @@ class GraspImagery(SkeegDataset):
             raw.apply_function(lambda values: values * 1e-6, picks="all", verbose="error")
         raw.rename_channels({old: new for old, new in _NEW_NAMES.items() if old in raw.ch_names})
         raw.set_montage(mne_montage("standard_1005"), verbose="error")
-        found = [
-            (event["onset"], _CLASSES[event["description"]])
-            for event in raw.annotations
-            if event["description"] in _CLASSES
-        ]
-        missing = sorted(set(self.event_id) - {name for _, name in found})
-        if missing:
-            raise ValueError(f"{file}: no trial of {', '.join(missing)} among its annotations.")
-        onsets, labels = zip(*found, strict=True)
-        raw.set_annotations(mne.Annotations(onsets, self.interval[1], labels, orig_time=raw.annotations.orig_time))
+        self._mark_trials(raw, _CLASSES, self.event_id, file)
         if self.notch:
             raw.notch_filter(self.notch, verbose="error")
         return raw

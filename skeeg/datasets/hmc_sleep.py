@@ -51,7 +51,7 @@ class HMCSleep(Corpus):
 
     def _read(self, file):
         epochs = _read_stages(file)
-        data = prepare(open_recording(file, "read_raw_edf", infer_types=False), file, self.recipe, _electrode)
+        data = prepare(open_recording(file, "read_raw_edf"), file, self.recipe, _electrode)
         rate, n_times = self.recipe.sfreq, int(_WINDOW * self.recipe.sfreq)
         starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _WINDOW)]
         labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _WINDOW)]

@@ -63,12 +63,8 @@ class PhysionetMotor(SkeegDataset):
         unknown = [name for name in classes if name not in _EVENTS]
         if unknown or len(set(classes)) < 2 or set(classes) <= {"rest"}:
             raise ValueError(f"classes: got {classes!r}, expected two or more of {', '.join(_EVENTS)}.")
-        self.folder, self.task, self.classes, self.runs_as_sessions = (
-            _find(folder),
-            task,
-            tuple(classes),
-            runs_as_sessions,
-        )
+        self.folder, self.task, self.classes = _find(folder), task, tuple(classes)
+        self.runs_as_sessions = runs_as_sessions
         self._runs = {run: pair for runs, pair in _RUNS[task].items() if set(pair) & set(classes) for run in runs}
         shape = {"classes": sorted(classes), "runs_as_sessions": runs_as_sessions}
         super().__init__(
@@ -122,18 +118,7 @@ class PhysionetMotor(SkeegDataset):
         mne.datasets.eegbci.standardize(raw)
         raw.set_montage(mne_montage("standard_1005"), verbose="error")
         meaning = {"T0": "rest", "T1": pair[0], "T2": pair[1]}
-        found = [
-            (event["onset"], meaning[event["description"]])
-            for event in raw.annotations
-            if event["description"] in meaning
-        ]
-        missing = sorted({*pair, "rest"} & set(self.classes) - {name for _, name in found})
-        if missing:
-            raise ValueError(f"{file}: no trial of {', '.join(missing)} among its annotations.")
-        onsets, labels = zip(*found, strict=True)
-        return raw.set_annotations(
-            mne.Annotations(onsets, self.interval[1], labels, orig_time=raw.annotations.orig_time)
-        )
+        return self._mark_trials(raw, meaning, set(meaning.values()) & set(self.classes), file)
 
 
 def _find(folder):

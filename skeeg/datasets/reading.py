@@ -56,7 +56,29 @@ def class_names(raw):
     names : list of str
         Sorted, without those that mark bad or missing data.
     """
-    return sorted({str(name) for name in raw.annotations.description if not name.lower().startswith(_NO_CLASS)})
+    return sorted({str(name) for name in raw.annotations.description if is_class(name)})
+
+
+def is_class(name):
+    """Whether an annotation can be a class, and does not mark bad or missing data.
+
+    Parameters
+    ----------
+    name : str
+        Description of the annotation.
+
+    Returns
+    -------
+    is_class : bool
+        Whether it can.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.reading import is_class
+    >>> is_class("left"), is_class("BAD_ACQ_SKIP"), is_class("New Segment/")
+    (True, False, False)
+    """
+    return not name.lower().startswith(_NO_CLASS)
 
 
 def check_microvolts(raw, file):

@@ -23,7 +23,7 @@ class Source:
     read : callable
         Gives the recording as `mne.io.Raw`, in volts, its trials as annotations.
     stamp : str
-        What tells another version of the recording apart, as size and date of a file do.
+        What tells another version of the recording apart: size and date of a file, or a checksum of the data.
     """
 
     origin: str
@@ -68,8 +68,7 @@ def find_sources(source, subject="", session="", run="", unit="V"):
     elif hasattr(source, "subject_list"):
         yield from _of_dataset(source)
     elif hasattr(source, "annotations") or is_epochs(source):
-        name = str((getattr(source, "filenames", None) or [""])[0] or type(source).__name__)
-        yield Source(name, *place, lambda: join_epochs(source) if is_epochs(source) else source.copy().load_data())
+        yield _of_object(source, place)
     else:
         raise TypeError(
             f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
@@ -91,30 +90,19 @@ def _of_path(path, place, unit):
         raise FileNotFoundError(f"source: there is no file or folder {path} (recordings are {', '.join(SUFFIXES)}).")
 
 
+def _of_object(source, place):
+    """One MNE object; those that came from no file are told apart by their data."""
+    raw = join_epochs(source) if is_epochs(source) else source.copy().load_data(verbose="error")
+    name = str((getattr(source, "filenames", None) or [""])[0] or type(source).__name__)
+    return Source(name, *place, lambda: raw, hashlib.sha256(raw.get_data().tobytes()).hexdigest())
+
+
 def _of_dataset(dataset):
-    """List the recordings of a MOABB dataset, which reads those of one subject together."""
+    """List the recordings of a MOABB dataset, which reads a subject to know its sessions and runs."""
     for subject in dataset.subject_list:
-        loaded = _Once(dataset, subject)
-        for session, runs in loaded.layout().items():
-            for run in runs:
-                yield Source(dataset.code, f"{dataset.code}/{subject}", session, run, loaded.reader(session, run))
-
-
-class _Once:
-    """One subject of a MOABB dataset, read when its first recording is asked for."""
-
-    def __init__(self, dataset, subject):
-        self.dataset, self.subject, self.found = dataset, subject, None
-
-    def layout(self):
-        """Sessions and runs; MOABB knows them once the subject was read."""
-        if self.found is None:
-            self.found = self.dataset.get_data([self.subject])[self.subject]
-        return {session: list(runs) for session, runs in self.found.items()}
-
-    def reader(self, session, run):
-        """Give what reads one run."""
-        return lambda: self.layout() and self.found[session][run]
+        for session, runs in dataset.get_data([subject])[subject].items():
+            for run, raw in runs.items():
+                yield Source(dataset.code, f"{dataset.code}/{subject}", session, run, lambda raw=raw: raw)
 
 
 def _reader(file, root, unit):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ..array import make_domains, make_eeg
+from .reading import is_class
 from .sources import find_sources
 
 _OPEN_FILES = 64  # kept open while windows are drawn
 _BLOCK = 2**22  # bytes read at once for a checksum
-_UNITS = "uV"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class RecordingStore:
         return self.__dict__ | {"_files": OrderedDict()}
 
     def add(self, source, prepare=None, subject="", session="", run="", unit="V", progress=True):
-        """Add recordings; those that are there already are not read again.
+        """Add recordings; those that are there already are not written again, and their files not read.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class RecordingStore:
         interval : tuple of float
             Seconds around an event from which to which a trial lasts.
         classes : sequence of str or None
-            Events to take; None takes all but those that mark bad data.
+            Events to take; None takes all but those that mark bad or missing data.
 
         Returns
         -------
@@ -201,7 +201,8 @@ class RecordingStore:
         """
         X, y = [], []
         for recording in self.recordings:
-            rows = [i for i, name in enumerate(recording.events) if _is_wanted(name, classes)]
+            names = enumerate(recording.events)
+            rows = [i for i, name in names if (is_class(name) if classes is None else name in classes)]
             first = np.rint((recording.onsets[rows] + interval[0]) * recording.sfreq).astype(int)
             n_times = round((interval[1] - interval[0]) * recording.sfreq)
             inside = (first >= 0) & (first + n_times <= recording.n_times)
@@ -261,7 +262,7 @@ class RecordingStore:
             with h5py.File(unfinished, "w") as file:
                 file["eeg"] = data
                 file["eeg"].attrs.update(
-                    ch_names=list(X.ch_names), sfreq=float(X.sfreq), unit=_UNITS, subject=source.subject,
+                    ch_names=list(X.ch_names), sfreq=float(X.sfreq), unit="uV", subject=source.subject,
                     session=source.session, run=source.run, origin=source.origin,
                     sha256=hashlib.sha256(data.tobytes()).hexdigest(),
                 )  # fmt: skip
@@ -313,8 +314,3 @@ def _microvolts(raw, source, prepare):
     whose = make_domains(1, source.subject, source.session, source.run)
     X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], whose)
     return (X if prepare is None else prepare.fit_transform(X)), raw
-
-
-def _is_wanted(name, classes):
-    """Whether an event is a trial."""
-    return name in classes if classes is not None else not name.lower().startswith(("bad", "edge"))

@@ -56,7 +56,7 @@ class TUHEvents(Corpus):
         return {"train": train, "valid": valid, "test": [one for one in subjects if one.startswith("eval/")]}
 
     def _read(self, file):
-        raw = open_recording(file, "read_raw_edf", infer_types=False)
+        raw = open_recording(file, "read_raw_edf")
         data = prepare(raw, file, self.recipe, _electrode)
         events = _read_events(file.with_suffix(".rec"))
         rate, n_times = self.recipe.sfreq, int(2 * _AROUND * self.recipe.sfreq)
