@@ -210,6 +210,8 @@ def test_low_rank_refuses_what_it_cannot_learn():
     X = trials()
     with pytest.raises(ValueError, match="n_components: got 13"):
         LowRankCompletion(n_components=13).fit(X)
+    with pytest.raises(ValueError, match="max_iter: got 0"):
+        LowRankCompletion(max_iter=0).fit(X)
     X[:, 4] = np.nan
     with pytest.raises(ValueError, match="electrode Cz is lost in all trials"):
         LowRankCompletion().fit(X)
@@ -251,3 +253,12 @@ def test_bands_above_half_the_rate_are_left_out():
     assert len(band_power_error(X, X, np.ones(X.shape, bool), 50.0)) == 3
     with pytest.raises(ValueError, match="no stretch"):
         band_power_error(X, X, np.ones(X.shape, bool), 500.0)
+
+
+def test_where_nothing_was_lost_there_is_no_score():
+    X = trials()
+    mask = np.zeros(X.shape, bool)
+    assert np.isnan(list(restoration_scores(X, X, mask, 200.0).values())).all()
+    mask[:, 0, 50:90] = True  # too short for a spectrum
+    scores = restoration_scores(X, X, mask, 200.0)
+    assert scores["error"] == 0 and np.isnan(scores["band_power_error"])

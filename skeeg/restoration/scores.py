@@ -18,7 +18,8 @@ def normalised_error(X, restored, mask):
     Returns
     -------
     error : float
-        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the lost samples: 0 is perfect, 1 is what zeros get.
+        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the lost samples: 0 is perfect, 1 is what zeros get; NaN
+        where nothing was lost.
 
     Examples
     --------
@@ -28,6 +29,8 @@ def normalised_error(X, restored, mask):
     0.5
     """
     truth, found = (np.asarray(one, dtype=np.float64)[mask] for one in (X, restored))
+    if not truth.size:
+        return float("nan")
     return float(np.linalg.norm(found - truth) / max(np.linalg.norm(truth), np.finfo(float).tiny))
 
 
@@ -44,7 +47,8 @@ def correlation(X, restored, mask):
     Returns
     -------
     correlation : float
-        Mean over trials and electrodes of Pearson's correlation over the lost samples; a constant counts as zero.
+        Mean over trials and electrodes of Pearson's correlation over the lost samples; a constant counts as zero. NaN
+        where nothing was lost.
 
     Examples
     --------
@@ -61,7 +65,7 @@ def correlation(X, restored, mask):
     norms = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
     sound = norms > 1e-12 * max(np.abs(a).max(), 1e-300) ** 2
     values = np.divide((a * b).sum(axis=2), norms, out=np.zeros_like(norms), where=sound)
-    return float(values[mask.any(axis=2)].mean())
+    return float(values[mask.any(axis=2)].mean()) if mask.any() else float("nan")
 
 
 def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
@@ -83,7 +87,8 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     Returns
     -------
     errors : ndarray, shape (n_bands,)
-        :math:`\sum |\hat P - P| / \sum P` over the lost stretches: 0 is perfect, 1 is what zeros get.
+        :math:`\sum |\hat P - P| / \sum P` over the lost stretches: 0 is perfect, 1 is what zeros get; NaN where no
+        stretch was lost as a whole.
 
     Examples
     --------
@@ -113,7 +118,8 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
         rows = (frequencies >= low) & (frequencies < high)
         if high <= sfreq / 2 and rows.any():
             one, other = truth[:, rows].sum(axis=1), found[:, rows].sum(axis=1)
-            errors.append(np.abs(other - one).sum() / max(one.sum(), np.finfo(float).tiny))
+            error = np.abs(other - one).sum() / max(one.sum(), np.finfo(float).tiny)
+            errors.append(error if len(one) else np.nan)  # sums of nothing would look perfect
     return np.array(errors)
 
 

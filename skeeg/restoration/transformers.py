@@ -214,6 +214,8 @@ class LowRankCompletion(Imputer):
         self.tol = tol
 
     def _prepare(self, X):
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter: got {self.max_iter}, expected 1 or more.")
         data = np.asarray(X, dtype=np.float64)
         lost = np.isnan(data)
         empty = lost.all(axis=(0, 2))
