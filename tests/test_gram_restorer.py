@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skeeg import GramPretrainer, GramRestorer, make_eeg
-from skeeg.methods.gram import GramPretrainingNetwork, GramTokenizerNetwork
+from skeeg.methods.gram import GramPretrainingNetwork, GramTokenizerNetwork, channel_indices
 from skeeg.methods.gram.restoring import (
     cut_patches,
     hide_patches,
@@ -128,8 +128,9 @@ def test_lost_electrodes_take_the_amplitude_of_their_neighbours():
 
 
 def test_nearness_knows_places_and_does_without_them():
-    near = near_electrodes(("FZ", "F1", "OZ", "F7-T7"))
+    near = near_electrodes(channel_indices(["Fz..", "EEG F1-REF", "OZ", "F7-T7", "CFC1"]))
     assert near[0, 1] > 5 * near[0, 2]
+    assert near[4, 0] > 2 * near[4, 2]
     assert near[3, 0] == near[3, 2]
     assert np.isfinite(near).all()
 
@@ -139,7 +140,7 @@ def test_trials_without_anything_visible_in_a_window_keep_what_was_interpolated(
     lost = np.zeros(X.shape, bool)
     lost[:, :, :2800] = True
     at = {"rate": 1.0, "scale": 100.0, "batch_size": 4, "device": CPU}
-    waves, offsets = restore_trials(network, X, lost, ("C3", "C4"), np.array([39, 43]), **at)
+    waves, offsets = restore_trials(network, X, lost, np.array([39, 43]), **at)
     assert np.allclose(offsets[:, :, :2800], X[:, :, :2800])
     assert (waves[:, :, :2800] == 0).all()
     assert (waves[:, :, 2800:] != 0).any()
@@ -222,6 +223,13 @@ def test_bad_channels_of_raw_and_epochs_are_restored(restorer):
         mask[:, 3] = True
         wanted = np.asarray(restorer.transform(part, mask=mask))[:, 3] * 1e-6
         assert np.allclose(after[..., 3, :], wanted.reshape(after[..., 3, :].shape), rtol=1e-4, atol=1e-9)
+
+
+def test_gaps_of_good_channels_stay_and_spoil_no_bad_one(restorer):
+    raw = mne.io.RawArray(np.asarray(trials())[0] * 1e-6, mne.create_info(list(NAMES), 200.0, "eeg"), verbose="error")
+    raw.info["bads"] = ["Cz"]
+    raw._data[2, 130] = np.nan
+    assert np.argwhere(np.isnan(restorer.restore(raw).get_data())).tolist() == [[2, 130]]
 
 
 def test_recordings_without_bad_channels_come_back(restorer):

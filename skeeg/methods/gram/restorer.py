@@ -134,7 +134,7 @@ class GramRestorer(Imputer):
         if self.electrodes is not None:
             data, lost, names, picks = self._add_electrodes(X, data, lost)
         if lost.any():
-            data[lost] = self._fill(data, lost, names, X.sfreq)[lost]
+            data[lost] = self._guess(data, lost, names, X.sfreq)[lost]
         if self.electrodes is None:
             return X.like(data)
         return X.like(np.ascontiguousarray(data[:, picks]), ch_names=self.electrodes)
@@ -168,9 +168,10 @@ class GramRestorer(Imputer):
         values = inst.data if isinstance(inst, mne.Evoked) else inst._data
         trials = values if values.ndim == 3 else values[None]
         X = make_eeg(trials[:, picks] * 1e6, names, inst.info["sfreq"])
-        mask = np.zeros(X.shape, dtype=bool)
-        mask[:, [names.index(name) for name in bads]] = True
-        estimates = self._fill(np.where(mask, 0, np.asarray(self._check_eeg(X, reset=False))), mask, names, X.sfreq)
+        X = self._check_eeg(X, reset=False)
+        lost = np.isnan(np.asarray(X))
+        lost[:, [names.index(name) for name in bads]] = True
+        estimates = self._guess(np.where(lost, 0, np.asarray(X)), lost, names, X.sfreq)
         for name in bads:
             trials[:, inst.ch_names.index(name)] = estimates[:, names.index(name)] * 1e-6
         inst.info["bads"] = [name for name in inst.info["bads"] if name not in bads]
@@ -223,7 +224,7 @@ class GramRestorer(Imputer):
 
     # Steps of transform
 
-    def _fill(self, data, lost, ch_names, sfreq):
+    def _guess(self, data, lost, ch_names, sfreq):
         """Estimates of what is lost; elsewhere they mean nothing."""
         waves, offsets = self._estimate(data, lost, ch_names, sfreq)
         return (self.gain_[0] * waves + self.gain_[1] * offsets).astype(data.dtype, copy=False)
@@ -242,7 +243,7 @@ class GramRestorer(Imputer):
         module.to(device)
         try:
             parts[:, rows] = restore_trials(
-                module, filled, lost[rows], ch_names, channels, rate=self._rate(sfreq), scale=pretrainer.scale,
+                module, filled, lost[rows], channels, rate=self._rate(sfreq), scale=pretrainer.scale,
                 batch_size=self.batch_size, device=device, window=pretrainer.window,
             )  # fmt: skip
         finally:

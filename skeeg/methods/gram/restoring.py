@@ -3,13 +3,19 @@
 Everything here sees zeros, or what is interpolated from visible samples, where the signal is lost.
 """
 
-from functools import lru_cache
+import functools
 
 import numpy as np
 import torch
 
+from ...montage import _canonical
+from ...networks import channel_info
 from ...signals import resample_trials
+from .collection import COLLECTION
 from .form import window_length
+
+HEAD_RADIUS = 0.099
+"""Mean distance of the electrodes of the 10-5 system from their origin, in metres."""
 
 
 def cut_patches(n_times, length):
@@ -198,14 +204,13 @@ def scale_shapes(shapes, patches, hidden, nearness):
     return waves * scale[:, None, :, None], offsets
 
 
-@lru_cache(maxsize=64)
-def near_electrodes(ch_names):
+def near_electrodes(channels):
     """Tell how much each electrode says of the amplitude at each other.
 
     Parameters
     ----------
-    ch_names : tuple of str
-        Electrodes.
+    channels : sequence of int, length n_channels
+        Positions of the electrodes in the collection.
 
     Returns
     -------
@@ -215,24 +220,22 @@ def near_electrodes(ch_names):
     Examples
     --------
     >>> from skeeg.methods.gram.restoring import near_electrodes
-    >>> near = near_electrodes(("Cz", "C1", "O1"))
+    >>> near = near_electrodes([41, 40, 80])  # Cz, C1 and O1
     >>> bool(near[0, 1] > near[0, 2])
     True
     """
-    import mne
-
-    builtin = mne.channels.get_builtin_montages()
-    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
-    places = {name.upper(): place for name, place in system.get_positions()["ch_pos"].items()}
-    other = {"CB1": "I1", "CB2": "I2", "O9": "I1", "O10": "I2"}
-    names = [name.upper() for name in ch_names]
-    points = np.array([places.get(other.get(name, name), np.full(3, np.nan)) for name in names])
-    radius = np.linalg.norm(np.array(list(places.values())), axis=1).mean()
-    distance = np.linalg.norm(points[:, None] - points[None], axis=2) / radius
+    distance = _distances()[np.ix_(channels, channels)]
     return 1 / (np.where(np.isnan(distance), 2.0, distance) ** 2 + 0.01)
 
 
-def restore_trials(network, data, lost, ch_names, channels, *, rate, scale, batch_size, device, window="auto"):
+@functools.cache
+def _distances():
+    """Distances within the collection in head radii; NaN from and to derivations."""
+    points = np.array([info["loc"][:3] for info in channel_info([_canonical(name) for name in COLLECTION])])
+    return np.linalg.norm(points[:, None] - points[None], axis=2) / HEAD_RADIUS
+
+
+def restore_trials(network, data, lost, channels, *, rate, scale, batch_size, device, window="auto"):
     """Restore what is lost of trials.
 
     Parameters
@@ -243,10 +246,8 @@ def restore_trials(network, data, lost, ch_names, channels, *, rate, scale, batc
         Microvolts; where the signal is lost, whatever visible samples make of it (lines between them).
     lost : ndarray of bool, shape (n_trials, n_channels, n_times)
         True where the signal is lost.
-    ch_names : tuple of str
-        Electrodes.
     channels : ndarray of int, shape (n_channels,)
-        Their positions in the collection.
+        Positions of the electrodes in the collection.
     rate : float
         Sampling rate of `data` over that of the networks.
     scale : float
@@ -272,7 +273,7 @@ def restore_trials(network, data, lost, ch_names, channels, *, rate, scale, batc
     patches = slow[:, :, samples].transpose(0, 2, 1, 3) / scale
     hidden = hide_patches(lost, starts, length, n_times)
     shapes = reconstruct(network, patches, hidden, channels, batch_size, device, window)
-    waves, offsets = scale_shapes(shapes, patches, hidden, near_electrodes(tuple(ch_names)))
+    waves, offsets = scale_shapes(shapes, patches, hidden, near_electrodes(channels))
     blind = ~shapes.any(axis=(2, 3))[:, :, None, None]
     parts = np.where(blind, 0, waves), np.where(blind, patches, offsets[..., None])
     restored = np.empty((2, *slow.shape), dtype=data.dtype)
