@@ -102,20 +102,20 @@ BUILD = """
     from skeeg.datasets import RecordingStore, SimulatedMotorImagery
     from skeeg.datasets import store
     def stop(*args, **kwargs):
-        if len(RecordingStore(sys.argv[1])) == 3:
+        if len(RecordingStore(sys.argv[1])) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
     replace = store.os.replace
     store.os.replace = lambda *places: (stop(), replace(*places))
-    RecordingStore(sys.argv[1]).add(SimulatedMotorImagery(n_subjects=3, n_sessions=2, n_runs=1, n_trials=4))
+    RecordingStore(sys.argv[1]).add(SimulatedMotorImagery(n_subjects=2, n_sessions=2, n_runs=1, n_trials=4))
 """
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stood(store, tmp_path):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(BUILD), str(store.folder)], capture_output=True)
     assert done.returncode == -signal.SIGKILL
-    assert len(RecordingStore(store.folder)) == 3 and list(store.folder.glob("*.part"))
-    dataset = SimulatedMotorImagery(n_subjects=3, **SIZE)
-    assert store.add(dataset, progress=False) == 3 and len(store) == 6 and not store.verify(progress=False)
+    assert len(RecordingStore(store.folder)) == 2 and list(store.folder.glob("*.part"))
+    dataset = SimulatedMotorImagery(n_subjects=2, **SIZE)
+    assert store.add(dataset, progress=False) == 2 and len(store) == 4 and not store.verify(progress=False)
     whole = RecordingStore(tmp_path / "whole")
     whole.add(dataset, progress=False)
     for one, other in zip(store.recordings, whole.recordings, strict=True):
