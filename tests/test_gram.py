@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.model_selection import cross_val_score
 from test_gram_pretraining import make_pretrainer
-from test_gram_tokenizer import NAMES, make_trials
+from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
@@ -89,6 +89,10 @@ def test_checkpoints_of_another_size(tmp_path):
         make_clf(checkpoint=path, n_layers=3).fit(*make_task())
     with pytest.raises(FileNotFoundError, match="checkpoint: there is no file"):
         make_clf(checkpoint="nowhere.pth").fit(*make_task())
+    first = str(tmp_path / "tokenizer.safetensors")
+    make_tokenizer(max_epochs=0).fit(make_trials()).save_checkpoint(first)
+    with pytest.raises(ValueError, match="checkpoint: it is not one of the second stage"):
+        make_clf(checkpoint=first).fit(*make_task())
     clf = make_clf(checkpoint=path, max_epochs=1).fit(*make_task())
     clf.save_checkpoint(tmp_path / "tuned.pth")
     again = make_clf(checkpoint=str(tmp_path / "tuned.pth"), strategy="probe").fit(*make_task())

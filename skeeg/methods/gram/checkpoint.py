@@ -16,7 +16,7 @@ from .tokenizer_network import GramTokenizerNetwork
 
 TOKENIZER = "vqgan."
 """What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
-HEAD = "final_layer"
+HEAD = "final_layer."
 _PRETRAINING_ONLY = (TOKENIZER, "decoder_", "mimic_head.", "mask_token")
 _HEADER = "gram"
 _NESTS = ("model", "state_dict", "model_state_dict", "module")
@@ -101,14 +101,15 @@ def read_weights(path):
     config = found.get("cf", {}) if isinstance(found, dict) else {}
     while isinstance(found, dict) and (nest := next((n for n in _NESTS if isinstance(found.get(n), dict)), None)):
         found = found[nest]
-    state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)} if found else {}
+    state = found.items() if isinstance(found, dict) else ()
+    state = {name.removeprefix("module."): value for name, value in state if isinstance(value, torch.Tensor)}
     if not state:
         raise ValueError(f"checkpoint: {path} holds no tensors by name.")
     return state, _plain(config)
 
 
-def load_weights(module, source, classes=None, wanted=None):
-    """Load a checkpoint of either stage into a network.
+def load_weights(module, source):
+    """Load a checkpoint of either stage into a network; a last layer is left as it is.
 
     Parameters
     ----------
@@ -117,10 +118,6 @@ def load_weights(module, source, classes=None, wanted=None):
     source : str, path-like or dict of str to Tensor
         Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
         tokenizer.
-    classes : sequence or None
-        Label of each output of the checkpoint; None leaves its last layer out.
-    wanted : sequence or None
-        Label of each output of the network; None stands for ``classes``.
 
     Returns
     -------
@@ -136,14 +133,13 @@ def load_weights(module, source, classes=None, wanted=None):
     96 tensors matched
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
-    state = rename_keys({name.removeprefix("module."): value for name, value in state.items()}, UPSTREAM_KEYS)
+    state = rename_keys(state, UPSTREAM_KEYS)
     own = module.state_dict()
-    head = {name: state.pop(name) for name in (f"{HEAD}.weight", f"{HEAD}.bias") if name in state}
-    if isinstance(module, GramTokenizerNetwork) and any(name.startswith(TOKENIZER) for name in state):
-        state = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
-    body = {name for name in own if not name.startswith(f"{HEAD}.")}
-    if isinstance(module, Gram):
-        state = {name: value for name, value in state.items() if not name.startswith(_PRETRAINING_ONLY)}
+    if isinstance(module, GramTokenizerNetwork):
+        state = _tokenizer_of(state)
+    left_out = (HEAD, *_PRETRAINING_ONLY) if isinstance(module, Gram) else (HEAD,)
+    state = {name: value for name, value in state.items() if not name.startswith(left_out)}
+    body = {name for name in own if not name.startswith(HEAD)}
     fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
     report = CheckpointReport(
         matched=tuple(fits),
@@ -153,24 +149,14 @@ def load_weights(module, source, classes=None, wanted=None):
     )
     if report.missing or report.reshaped or report.unexpected:
         raise ValueError(f"checkpoint: it is of another size or another kind than this network ({report}).")
-    if classes is not None:
-        fits |= _match_head(head, own, list(classes), wanted)
     nn.Module.load_state_dict(module, own | fits)
     return report
 
 
-def _match_head(head, own, classes, wanted):
-    """Last layer of the network with the rows of the checkpoint whose labels it has."""
-    names = (f"{HEAD}.weight", f"{HEAD}.bias")
-    n_outputs = len(head[names[1]]) if names[1] in head else 0
-    if len(classes) != n_outputs:
-        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
-    filled = {name: own[name].clone() for name in names}
-    for row, label in enumerate(classes if wanted is None else wanted):
-        if label in classes:
-            for name in names:
-                filled[name][row] = head[name][classes.index(label)].to(own[name].dtype)
-    return filled
+def _tokenizer_of(state):
+    """Tensors of the tokenizer, those of a checkpoint of the second stage by the names that the first has."""
+    inside = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
+    return inside or state
 
 
 def read_tokenizer(source):
@@ -186,14 +172,17 @@ def read_tokenizer(source):
     network : GramTokenizerNetwork
         In evaluation mode.
     """
-    state, config = read_weights(source)
-    inside = any(name.startswith(TOKENIZER) for name in state)
-    bare = {name[len(TOKENIZER) :]: v for name, v in state.items() if name.startswith(TOKENIZER)} if inside else state
-    if "quantize.embedding.weight" not in bare:
+    return _make_tokenizer(*read_weights(source), source)
+
+
+def _make_tokenizer(state, config, source):
+    """Tokenizer of what was read."""
+    state = _tokenizer_of(state)
+    if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
-    sizes = choose(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(bare)
+    sizes = choose(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
     network = GramTokenizerNetwork(sizes)
-    load_weights(network, bare)
+    load_weights(network, state)
     return network.eval()
 
 
@@ -214,7 +203,7 @@ def read_pretrained(source):
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     token = "learned" if "mask_token" in state else "class"
-    network = GramPretrainingNetwork(read_tokenizer(source), read_sizes(state, config), token)
+    network = GramPretrainingNetwork(_make_tokenizer(state, config, source), read_sizes(state, config), token)
     load_weights(network, state)
     return network.eval()
 
@@ -232,6 +221,8 @@ def read_sizes(state, config):
     sizes : Sizes
         What the file says, else the named size of as many filters and blocks.
     """
+    if "tconv.conv1.bias" not in state:
+        raise ValueError("checkpoint: it is not one of the second stage, with an encoder.")
     if "sizes" in config:
         return choose(SIZES, config["sizes"])
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
