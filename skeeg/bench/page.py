@@ -29,7 +29,7 @@ def page(sections):
         The page.
     """
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    body = "\n".join(f'<section class="run">{_section(section, i)}</section>' for i, section in enumerate(sections))
+    body = "\n".join(f'<section class="run">{_section(section)}</section>' for section in sections)
     title = escape(_title(sections[0]["entry"]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -38,10 +38,10 @@ def page(sections):
     )
 
 
-def _section(section, index):
+def _section(section):
     """One comparison."""
-    entry, level = section["entry"], "h1"
-    parts = [f"<{level}>{escape(_title(entry))}</{level}>", f'<p class="soft">{escape(_setting(entry, section))}</p>']
+    entry = section["entry"]
+    parts = [f"<h1>{escape(_title(entry))}</h1>", f'<p class="soft">{escape(_setting(entry))}</p>']
     if "summary" in section:
         parts += [_lead(section), _notices(entry), _scores(section), _subjects(section), _pairs(section)]
     else:
@@ -56,7 +56,7 @@ def _title(entry):
     return f"{entry['name']}, {words}"
 
 
-def _setting(entry, section):
+def _setting(entry):
     """One line on data and protocol."""
     classes = " / ".join(one.replace("_", " ") for one in entry["classes"])
     n_subjects, n_sessions = len(entry["subjects"]), entry.get("n_sessions", 1)
@@ -146,7 +146,7 @@ def _scores(section):
         )
     line = f" The dashed line is chance, {chance:.3g}." if chance is not None else ""
     return (
-        f'<h2>Scores</h2><table class="scores"><thead><tr><th>Pipeline</th><th class="strip">{_ticks(low, high)}</th>'
+        f'<h2>Scores</h2><table class="scores"><thead><tr><th>Pipeline</th><th class="strip">{_labels(low, high)}</th>'
         f'<th class="number">Mean ± SD</th><th class="number">Range</th><th class="number">Fit, s</th>'
         f'<th class="number">Parameters</th></tr></thead><tbody>{rows}</tbody></table>'
         f'<p class="soft">{score} of each subject (dots; a subject keeps its height from row to row), its mean (bar) '
@@ -184,11 +184,15 @@ def _at(value, low, high):
 
 
 def _ticks(low, high):
-    """Labels of the score axis."""
+    """Scores that are marked on the axis."""
     step = 0.1 if high - low <= 0.62 else 0.2
-    ticks = [low + step * i for i in range(int((high - low) / step + 1.001))]
+    return [low + step * i for i in range(int((high - low) / step + 1.001))]
+
+
+def _labels(low, high):
+    """Labels of the score axis."""
     labels = "".join(
-        f'<text x="{_at(tick, low, high)}" y="12" text-anchor="middle">{tick:.1f}</text>' for tick in ticks
+        f'<text x="{_at(tick, low, high)}" y="12" text-anchor="middle">{tick:.1f}</text>' for tick in _ticks(low, high)
     )
     return f'<svg height="16" role="presentation">{labels}</svg>'
 
@@ -196,11 +200,10 @@ def _ticks(low, high):
 def _strip(scores, one, axis):
     """Every subject of one pipeline on the score axis; x in percent, so that it fits any screen."""
     low, high, chance = axis
-    step = 0.1 if high - low <= 0.62 else 0.2
     middle = _STRIP_HEIGHT / 2
     parts = [
         f'<line x1="{x}" x2="{x}" y1="0" y2="{_STRIP_HEIGHT}" stroke="#e9edf1"/>'
-        for x in (_at(low + step * i, low, high) for i in range(int((high - low) / step + 1.001)))
+        for x in (_at(tick, low, high) for tick in _ticks(low, high))
     ]
     if chance is not None:
         x = _at(chance, low, high)

@@ -198,7 +198,7 @@ class Benchmark:
                     raise ValueError(f"pipelines: {kept[place]} and {name} are the same; leave one out.")
                 kept[place] = name
                 if overwrite:
-                    _forget(evaluation.results, {name: pipeline}, self.process_pipeline, self.dataset)
+                    _forget(*place, self.dataset)
                 self.units[name, seed] = pipeline, evaluation
 
     def _open_evaluation(self, class_name, **options):
@@ -235,6 +235,8 @@ class Benchmark:
 
     def _missing(self):
         """Pieces to be computed, those that need the same trials next to each other."""
+        from joblib import effective_n_jobs
+
         subjects = self.dataset.subject_list
         missing = {
             key: [one for one in subjects if evaluation.results.not_yet_computed(
@@ -242,7 +244,7 @@ class Benchmark:
             for key, (pipeline, evaluation) in self.units.items()
         }  # fmt: skip
         # Across subjects, one subject is one fold: here so many go together, on a cluster each goes alone.
-        size = _n_jobs(self.jobs) if self.across and not on_cluster() else 1
+        size = effective_n_jobs(self.jobs) if self.across and not on_cluster() else 1
         return [
             Piece(name, seed, wanted, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
             for start in range(0, len(subjects), size)
@@ -298,7 +300,7 @@ class Benchmark:
         before = self.folder.runs().get(self.key, {})
         total = len(self.units) * len(subjects)
         reused = total - sum(len(piece.subjects) for piece in pieces)
-        old = before.get("versions", {})
+        now, old = versions(), before.get("versions", {})
         return {key: before[key] for key in ("n_channels", "n_times", "sfreq") if key in before} | {
             "dataset": self.dataset.code,
             "name": type(self.dataset).__name__,
@@ -315,8 +317,8 @@ class Benchmark:
             "pipelines": before.get("pipelines", {}) | self._describe_pipelines(before.get("pipelines", {})),
             "date": datetime.now().isoformat(" ", timespec="minutes"),
             "command": self.command,
-            "versions": versions(),
-            "older_versions": {k: v for k, v in old.items() if reused and versions().get(k) != v},
+            "versions": now,
+            "older_versions": {name: one for name, one in old.items() if reused and now.get(name) != one},
             "machine": machine(),
             "planned": total,
             "done": reused,
@@ -386,23 +388,13 @@ def _choose_subjects(dataset, subjects):
     return chosen
 
 
-def _n_jobs(jobs):
-    """Count the workers joblib would use."""
-    from joblib import effective_n_jobs
-
-    return effective_n_jobs(jobs)
-
-
-def _forget(results, pipelines, process_pipeline, dataset):
-    """Take the rows of these pipelines on this dataset out of MOABB's results file."""
+def _forget(file, key, dataset):
+    """Take the rows of one pipeline, known by its digest, on one dataset out of MOABB's results file."""
     import h5py
-    from moabb.analysis.results import get_pipeline_digest
 
-    with h5py.File(results.filepath, "r+") as file:
-        for pipeline in pipelines.values():
-            group = file.get(get_pipeline_digest(process_pipeline, pipeline))
-            if group is not None and dataset.code in group:
-                del group[dataset.code]
+    with h5py.File(file, "r+") as results:
+        if key in results and dataset.code in results[key]:
+            del results[key][dataset.code]
 
 
 class _Stop:
