@@ -20,13 +20,13 @@ import argparse
 import datetime
 import functools
 import importlib.metadata
+import multiprocessing
 import os
 import pathlib
 import warnings
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30)}
 NETWORK_BAND = (4, 38)
@@ -118,10 +118,11 @@ def trials_of(protocol, band):
     return X, y, subjects, np.repeat(["imagery", "execution"], [len(imagined[1]), len(executed[1])])
 
 
-def score(protocol, name, subject, seed):
-    """Accuracy of one pipeline on one person, arm by arm."""
+def score(wanted):
+    """Accuracy of one pipeline on one person, arm by arm; wanted are protocol, pipeline, subject and seed."""
     import torch
 
+    protocol, name, subject, seed = wanted
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found = {}
@@ -173,14 +174,14 @@ def main():
         for subject in SUBJECTS
         for seed in (args.seeds if name in NETWORKS else [0])
     ]
-    # forked, not loky: workers of loky do not have this script's functions
-    parallel = Parallel(n_jobs=args.jobs, backend="multiprocessing", return_as="generator")
-    for rows in parallel(delayed(score)(*one) for one in wanted if one not in done):
-        rows = pd.DataFrame(rows, columns=COLUMNS)
-        scores = pd.concat([scores, rows]) if len(scores) else rows
-        scores.to_csv(table, index=False)
-        (out / "decoding.md").write_text(report(scores))
-        print(*rows.iloc[0, :5], flush=True)
+    # forked, not joblib's: its workers do not have this script's functions
+    with multiprocessing.get_context("fork").Pool(args.jobs) as pool:
+        for rows in pool.imap(score, [one for one in wanted if one not in done]):
+            rows = pd.DataFrame(rows, columns=COLUMNS)
+            scores = pd.concat([scores, rows]) if len(scores) else rows
+            scores.to_csv(table, index=False)
+            (out / "decoding.md").write_text(report(scores))
+            print(*rows.iloc[0, :5], flush=True)
     print(report(scores))
 
 
