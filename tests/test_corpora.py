@@ -300,6 +300,13 @@ def test_scores_refuse_what_does_not_fit():
         classification_scores([0, 1], [[1.0, 0.0]], [0, 1])
     with pytest.raises(ValueError, match="y: class 2"):
         classification_scores([0, 2], [[1.0, 0.0]] * 2, [0, 1])
+    with pytest.raises(ValueError, match="classes: expected two or more, got 0"):
+        classification_scores([0, 0], [[1.0]] * 2, [0])
+
+
+def test_balanced_accuracy_is_over_the_classes_that_are_there():
+    scores = classification_scores([0, 0, 1, 1], np.eye(3)[[0, 0, 1, 2]], [0, 1, 2])
+    assert scores["balanced_accuracy"] == 0.75
 
 
 def test_a_corpus_is_run_with_every_seed(shu):
@@ -310,6 +317,8 @@ def test_a_corpus_is_run_with_every_seed(shu):
         def predict_proba(self, X):
             return super().predict_proba(np.zeros((len(X), 1)))
 
+    both = run_corpus({"prior": Flat(strategy="prior")}, SHUMotorImagery(shu), seeds=(0,), parts=("train", "valid"))
+    assert both["n_train"].tolist() == [24]
     results = run_corpus({"prior": Flat(strategy="prior")}, SHUMotorImagery(shu), seeds=(0, 10))
     assert results[["seed", "n_train", "n_test"]].to_numpy().tolist() == [[0, 18, 6], [10, 18, 6]]
     assert results["accuracy"].tolist() == pytest.approx([2 / 3] * 2)

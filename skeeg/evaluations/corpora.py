@@ -46,6 +46,8 @@ def classification_scores(y, probabilities, classes):
         raise ValueError(
             f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
         )
+    if len(classes) < 2:
+        raise ValueError(f"classes: expected two or more, got {', '.join(map(str, classes))}.")
     unknown = sorted(set(y.tolist()) - set(classes.tolist()))
     if unknown:
         raise ValueError(f"y: class {unknown[0]!r} is not among {', '.join(map(str, classes))}.")
@@ -97,7 +99,8 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
     >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
     """
     read = [corpus.arrays(part) for part in parts]
-    X, y = (np.concatenate([one[i] for one in read]) for i in range(2))
+    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
+    del read  # the parts would stay in memory beside what they were joined to
     X_test, y_test = corpus.arrays("test")
     rows = []
     for name, pipeline in pipelines.items():
