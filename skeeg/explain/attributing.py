@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
-from sklearn.utils import check_random_state
 
+from ..base import draw_seed
 from .attribution import Attribution
 from .outputs import OUTPUTS, Explained, choose_background, choose_targets, read_trials
 from .paths import integrate
@@ -124,8 +124,7 @@ def attribute(
     if method.endswith("shap"):
         from .sampling import by_shap
 
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-        values, count = by_shap(case, method, n_samples, batch_size, seed)
+        values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
         found = case.report(values, None, method, count)
     else:
         found = _by_paths(case, bands, method, tolerance, batch_size, max_evaluations)
