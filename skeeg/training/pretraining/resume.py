@@ -9,6 +9,7 @@ import joblib
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from ...base import draw_seed
@@ -165,10 +166,20 @@ def fingerprint(estimator, data):
     """
     if estimator.run_file is None:
         return ""
+    seed = estimator.random_state if isinstance(estimator.random_state, int) else None
+    return joblib.hash((data, _settings(estimator), seed))
+
+
+def _settings(estimator):
+    """Parameters that count; of those that are estimators theirs, and their weights, as the rest holds times."""
     free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state", "batch_size", "accumulate")
     settings = {name: value for name, value in estimator.get_params(deep=False).items() if name not in free}
-    seed = estimator.random_state if isinstance(estimator.random_state, int) else None
-    return joblib.hash((data, sorted(settings.items()), seed))
+    for name, value in settings.items():
+        if isinstance(value, BaseEstimator):
+            module = getattr(value, "module_", None)
+            weights = {} if module is None else {key: one.numpy() for key, one in module.state_dict().items()}
+            settings[name] = (type(value).__name__, _settings(value), weights)
+    return sorted(settings.items())
 
 
 def read_run(path, key):
@@ -186,7 +197,11 @@ def read_run(path, key):
     run : Run or None
         The run.
     """
-    if path is None or not pathlib.Path(path).is_file():
+    if path is None:
+        return None
+    if not pathlib.Path(path).parent.is_dir():
+        raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
+    if not pathlib.Path(path).is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
