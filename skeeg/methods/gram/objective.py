@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ...training.pretraining import PartsLoss, draw_mask
+from ...training.pretraining import PartsLoss, hide_all_but
 from .layers import to_patches
 
 
@@ -102,8 +102,7 @@ def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
     n_patches = n_seconds * n_chans
     generator = None if anew else torch.Generator().manual_seed(0)
     kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
-    masked = draw_mask(n_trials, n_patches, 1 - (kept + 0.5) / n_patches, generator)
-    return masked.view(n_trials, n_seconds, n_chans)
+    return hide_all_but(kept, n_trials, n_patches, generator).view(n_trials, n_seconds, n_chans)
 
 
 def tokenizer_loss():

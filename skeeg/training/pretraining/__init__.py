@@ -8,7 +8,7 @@ trial (`draw_mask`), on the gradient (`SharedNet`), on batch normalisations (`sy
 from . import ranks
 from .groups import GroupedTrials
 from .loop import pretrain
-from .masking import draw_mask
+from .masking import draw_mask, hide_all_but
 from .recordings import list_recordings, name_people, read_labels
 from .resume import RunFile, fingerprint, open_run
 from .shared import SharedBatches, SharedNet
@@ -25,6 +25,7 @@ __all__ = [
     "Watch",
     "draw_mask",
     "fingerprint",
+    "hide_all_but",
     "list_recordings",
     "name_people",
     "open_run",

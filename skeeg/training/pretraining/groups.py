@@ -1,5 +1,7 @@
 """Trials of several shapes, each batch of one shape, the batches mixed within a pass."""
 
+import bisect
+
 import torch
 
 from ..net import Trials
@@ -50,7 +52,7 @@ class GroupedTrials(Trials):
 
     def take(self, index):
         """Give the inputs of the trials at these indices, all of one group, and a target for each that says nothing."""
-        number = max(i for i, start in enumerate(self.starts) if start <= int(index[0]))
+        number = bisect.bisect_right(self.starts, int(index[0])) - 1
         rows = (index - self.starts[number]).to(self.device)
         inputs = {name: value.index_select(0, rows) for name, value in self.groups[number].items()}
         inputs |= {name: value.expand(len(rows), *value.shape) for name, value in self.shared[number].items()}
