@@ -12,7 +12,7 @@ from skeeg.methods.gram.checkpoint import load_weights, published_state, read_we
 from skeeg.methods.gram.objective import MaskedObjective, draw_hidden
 from skeeg.training import Recipe
 from skeeg.training.net import Batches
-from skeeg.training.pretraining import GroupedTrials
+from skeeg.training.pretraining import GroupedTrials, fingerprint
 from skeeg.training.recipe import seeded
 
 SMALL = {
@@ -123,6 +123,8 @@ def test_validation_by_subject():
         assert len(row["valid_by_subject"]) == 2
         mean = np.mean([one["cls_loss"] for one in row["valid_by_subject"].values()])
         assert mean == pytest.approx(row["valid_cls_loss"], rel=1e-5)
+    held, held_before = (rows[-1]["valid_by_subject"] for rows in (pretrainer.history_, pretrainer.tokenizer_history_))
+    assert set(held) == set(held_before)  # the tokenizer has not learned from them either
 
 
 def test_broken_off_and_resumed_is_never_broken_off(tmp_path):
@@ -159,6 +161,14 @@ def test_weights_come_back(tmp_path):
         make_pretrainer(checkpoint=path, tokenizer=path).fit(X)
     pickled = pickle.loads(pickle.dumps(pretrainer))
     np.testing.assert_array_equal(pickled.transform(X), pretrainer.transform(X))
+
+
+def test_a_tokenizer_fitted_again_is_the_same_run():
+    keys = [
+        fingerprint(make_pretrainer(run_file="run", tokenizer=make_tokenizer(**params).fit(make_trials())), 0)
+        for params in ({"max_epochs": 1}, {"max_epochs": 1}, {"max_epochs": 1, "random_state": 1})
+    ]
+    assert keys[0] == keys[1] != keys[2]  # times do not count, weights do
 
 
 class Config(dict):
@@ -203,8 +213,14 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
         ({"hidden_token": "none"}, "hidden_token: got 'none'"),
         ({"size": "small"}, "size: got 'small'"),
         ({"n_heads": 3}, "n_heads: an embedding of 16"),
+        ({"n_filters": 0}, "n_filters: got 0"),
+        ({"drop_path": 1.0}, "drop_path: got 1.0"),
+        ({"tokenizer_epochs": -1}, "max_epochs: got -1"),
+        ({"tokenizer": 3}, "tokenizer: got int"),
+        ({"tokenizer": make_tokenizer(scale=1.0)}, "tokenizer: its scale is 1.0, the pretrainer's 100.0"),
+        ({"run_file": "nowhere/run"}, "run_file: there is no folder nowhere"),
     ],
 )
 def test_settings_that_are_refused(params, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=match):
         make_pretrainer(**params).fit(make_trials())

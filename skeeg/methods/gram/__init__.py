@@ -6,6 +6,7 @@ from .estimator import GramClassifier
 from .form import gram_preprocessing
 from .network import Gram, GramPretrainingNetwork, GramTokenizerNetwork
 from .pretrainer import GramPretrainer
+from .restorer import GramRestorer
 from .tokenizer import GramTokenizer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "GramClassifier",
     "GramPretrainer",
     "GramPretrainingNetwork",
+    "GramRestorer",
     "GramTokenizer",
     "GramTokenizerNetwork",
     "channel_indices",

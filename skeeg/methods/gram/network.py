@@ -246,7 +246,7 @@ class GramPretrainingNetwork(_Encoder):
         losses : Tensor, shape (batch, 3)
             Cross-entropy of the hidden base classes, squared error of the visible spectra, share found.
         """
-        if codes is None or self.tokenizer_trains:
+        if codes is None:
             codes = self._targets(x, channels)
         tokens, seen = self.visible(x, hidden, channels)
         mimic = self._mimic(tokens, seen)

@@ -1,13 +1,14 @@
 """The second stage: guess hidden seconds from visible ones, on as many recordings as there are."""
 
 import dataclasses
+import os
 
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ...training.pretraining import GroupedTrials, fingerprint, open_run
 from ...training.recipe import seeded
-from .checkpoint import load_weights, read_pretrained, read_tokenizer, save_weights
+from .checkpoint import load_weights, read_tokenizer, save_weights
 from .form import RATE, SCALE
 from .network import GramPretrainingNetwork, GramTokenizerNetwork
 from .objective import MaskedObjective, masked_loss
@@ -35,10 +36,10 @@ class GramPretrainer(GramStage):
 
     Parameters
     ----------
-    tokenizer : GramTokenizer, str or None
-        What gives the base classes: a tokenizer (fitted, or to be fitted on the same recordings), a checkpoint of
-        either stage, or None for a tokenizer of the same size, fitted on the same recordings for
-        ``tokenizer_epochs``.
+    tokenizer : GramTokenizer, str, path-like or None
+        What gives the base classes: a tokenizer for the same rate, unit and patches (fitted, or to be fitted on the
+        same recordings), a checkpoint of either stage, or None for a tokenizer of the same size, fitted on the same
+        recordings for ``tokenizer_epochs``.
     size : {"tiny", "base", "medium", "large"}
         Sizes of the networks; ``"tiny"`` trains on a laptop.
     checkpoint : str or None
@@ -271,6 +272,14 @@ class GramPretrainer(GramStage):
             raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
+        if isinstance(self.tokenizer, GramTokenizer):
+            for name in ("resample", "scale", "patch_length"):
+                its, own = getattr(self.tokenizer, name), getattr(self, name)
+                if its != own:
+                    raise ValueError(f"tokenizer: its {name} is {its}, the pretrainer's {own}; give both the same.")
+        elif not isinstance(self.tokenizer, str | os.PathLike | None):
+            kind = type(self.tokenizer).__name__
+            raise TypeError(f"tokenizer: got {kind}, expected a GramTokenizer, a file, or None.")
         choose(SIZES, self.size)
 
     def _find_tokenizer(self, pool, run):
@@ -283,23 +292,28 @@ class GramPretrainer(GramStage):
         """
         self.tokenizer_history_ = []
         if self.checkpoint is not None:
-            return read_pretrained(self.checkpoint).vqgan
-        if isinstance(self.tokenizer, str):
+            return read_tokenizer(self.checkpoint)
+        if isinstance(self.tokenizer, str | os.PathLike):
             return read_tokenizer(self.tokenizer)
         fitted = self.tokenizer
         if fitted is None or not fitted.__sklearn_is_fitted__():
             fitted = self._new_tokenizer() if fitted is None else clone(fitted)
             if run.earlier is None:
-                path = None if self.run_file is None else f"{self.run_file}.tokenizer"
-                key = "" if path is None else f"{run.key} tokenizer"
-                own = open_run(path, key, run.seed)
-                fitted._fit_pool(pool, own)
-                self.tokenizer_history_ = fitted.history_
+                self._fit_tokenizer(fitted, pool, run)
             else:  # its weights are in the run
                 fitted._start_network()
         network = GramTokenizerNetwork(fitted.module_.sizes, fitted.decay)
         network.load_state_dict(fitted.module_.state_dict())
         return network
+
+    def _fit_tokenizer(self, tokenizer, pool, run):
+        """Fit the tokenizer on the same people: those that are held out here are held out there."""
+        tokenizer._check_stage()
+        path = None if self.run_file is None else f"{self.run_file}.tokenizer"
+        own = open_run(path, f"{run.key} tokenizer", run.seed)
+        with seeded(own.seed):
+            tokenizer._fit_pool(pool, dataclasses.replace(own, seed=own.earlier.seed if own.earlier else run.seed))
+        self.tokenizer_history_ = tokenizer.history_
 
     def _new_tokenizer(self):
         """Tokenizer of the same size and settings, not fitted."""

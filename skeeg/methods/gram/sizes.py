@@ -140,7 +140,7 @@ def choose(table, size, changes=None):
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given = {name: value for name, value in (changes or {}).items() if value is not None}
-    if given.get("n_layers", getattr(sizes, "n_layers", None)) != sizes.n_layers and hasattr(sizes, "fused"):
+    if given.get("n_layers", sizes.n_layers) != sizes.n_layers and hasattr(sizes, "fused"):
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
         given.setdefault("fused", tuple(spread))
@@ -160,6 +160,14 @@ def _fewer(dim, heads):
 
 def _check(sizes):
     """Raise a ValueError for sizes that do not go together."""
+    for name, lowest in (("patch_length", 1), ("n_layers", 1), ("decoder_layers", 0), ("n_codes", 1), ("code_dim", 1)):
+        if getattr(sizes, name, lowest) < lowest:
+            raise ValueError(f"{name}: got {getattr(sizes, name)}, expected {lowest} or more.")
+    if sizes.n_filters < 4 or sizes.n_filters % 4:
+        raise ValueError(f"n_filters: got {sizes.n_filters}, expected a multiple of the 4 groups of the normalisation.")
+    for name in ("drop_prob", "drop_path"):
+        if not 0 <= getattr(sizes, name, 0) < 1:
+            raise ValueError(f"{name}: got {getattr(sizes, name)}, expected 0 or more and less than 1.")
     decoder_dim = getattr(sizes, "decoder_dim", sizes.dim)
     for dim, heads, name in (
         (sizes.dim, sizes.n_heads, "n_heads"),
@@ -167,10 +175,6 @@ def _check(sizes):
     ):
         if heads < 1 or dim % heads:
             raise ValueError(f"{name}: an embedding of {dim} cannot be split into {heads} heads of equal size.")
-    if sizes.n_filters % 4:
-        raise ValueError(f"n_filters: got {sizes.n_filters}, expected a multiple of the 4 groups of the normalisation.")
-    if sizes.patch_length < 1 or sizes.n_layers < 1 or sizes.decoder_layers < 0:
-        raise ValueError("patch_length, n_layers: expected 1 or more.")
     fused = getattr(sizes, "fused", (sizes.n_layers - 1,))
     if not fused or list(fused) != sorted(set(fused)) or fused[-1] != sizes.n_layers - 1 or fused[0] < 0:
         raise ValueError(f"fused: got {fused}, expected rising blocks that end with the last, {sizes.n_layers - 1}.")

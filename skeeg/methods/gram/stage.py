@@ -39,8 +39,8 @@ class Pool:
         return arrays, common, self.subjects.tolist()
 
     @property
-    def n_patches(self):
-        """Patches of all windows."""
+    def n_samples(self):
+        """Samples of all windows and electrodes."""
         return sum(group["x"].numel() for group in self.trials.groups)
 
 
@@ -141,7 +141,7 @@ class GramStage(NetworkEstimator):
         """Fill the fitted attributes of a training."""
         self.history_, self.n_iter_ = history, max(len(history), 1)
         speeds = [row["trials_per_s"] for row in history]
-        per_window = pool.n_patches / self.patch_length / len(pool.trials)
+        per_window = pool.n_samples / self.patch_length / len(pool.trials)
         self.throughput_ = float(np.median(speeds) * per_window) if speeds else float("nan")
         self.net_ = self._make_net()
         self.net_.history.extend(self.history_)
@@ -153,11 +153,8 @@ class GramStage(NetworkEstimator):
         """Give the published course: warm-up and cosine by the update."""
         rate = self.learning_rate
         if rate is None:
-            rate = (
-                1e-3
-                if self.size == "tiny"
-                else self._published_rate * ranks.update_size(self.batch_size, self.accumulate) / 1024
-            )
+            published = self._published_rate * ranks.update_size(self.batch_size, self.accumulate) / 1024
+            rate = 1e-3 if self.size == "tiny" else published
         return Recipe(
             max_epochs=max(self.max_epochs, 1), batch_size=self.batch_size, learning_rate=rate, by_step=True,
             weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,

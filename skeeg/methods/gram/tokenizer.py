@@ -208,7 +208,8 @@ class GramTokenizer(GramStage):
         self._check_stage()
         pool = self._pool(X, subjects)
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
-        self._fit_pool(pool, run)
+        with seeded(run.seed):
+            self._fit_pool(pool, run)
         return self
 
     def partial_fit(self, X, y=None, subjects=None):
@@ -314,13 +315,13 @@ class GramTokenizer(GramStage):
     # Steps of fit
 
     def _fit_pool(self, pool, run):
-        """Train on a pool; `GramPretrainer` calls it with its own."""
-        with seeded(run.seed):
-            self._start_network()
-            if run.earlier is None and not self.module_.quantize.started:
-                self._warm_up(pool, run.seed)
-                self._start_codebook(pool.trials)
-            history = self._learn(pool, run, self._recipe()) if self.max_epochs else []
+        """Train on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
+        self._optimizer = None
+        self._start_network()
+        if run.earlier is None and not self.module_.quantize.started:
+            self._warm_up(pool, run.seed)
+            self._start_codebook(pool.trials)
+        history = self._learn(pool, run, self._recipe()) if self.max_epochs else []
         self._note_usage(pool.trials)
         self._finish(pool, history)
 
@@ -329,6 +330,8 @@ class GramTokenizer(GramStage):
         super()._check_stage()
         if self.warm_epochs is not None and self.warm_epochs < 0:
             raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay: got {self.decay}, expected 0 to 1.")
 
     def _sizes(self):
         """Sizes by the parameters."""
