@@ -117,7 +117,7 @@ def test_targets_found_once_are_those_of_every_batch():
 
 def test_validation_by_subject():
     X = make_trials(16)
-    pretrainer = make_pretrainer(validation="subject", validation_size=0.5)
+    pretrainer = make_pretrainer(validation="subject", validation_size=0.5, random_state=4)
     pretrainer.fit(X, subjects=np.repeat(list("abcd"), 4))
     for row in pretrainer.history_:
         assert len(row["valid_by_subject"]) == 2
