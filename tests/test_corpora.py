@@ -298,6 +298,8 @@ def test_scores_of_many_classes_are_those_of_all_windows():
 def test_scores_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="probabilities: got shape"):
         classification_scores([0, 1], [[1.0, 0.0]], [0, 1])
+    with pytest.raises(ValueError, match="probabilities: they hold NaN"):
+        classification_scores([0, 1], [[1.0, 0.0], [np.nan, 1.0]], [0, 1])
     with pytest.raises(ValueError, match="y: class 2"):
         classification_scores([0, 2], [[1.0, 0.0]] * 2, [0, 1])
     with pytest.raises(ValueError, match="classes: expected two or more, got 0"):

@@ -92,6 +92,7 @@ def test_draws_differ_and_are_reproducible():
         ({"n_target": (-1,)}, "n_target: expected"),
         ({"n_target": ()}, "n_target: expected"),
         ({"source": "mine"}, "source: got 'mine'"),
+        ({"n_target": (2,), "n_draws": 0}, "n_draws: got 0"),
         ({"target": "dreaming"}, "target: no session ends with 'dreaming'"),
     ],
 )

@@ -224,6 +224,10 @@ def test_wrong_arguments_are_named(decoded):
         ({"output": "votes"}, "output: got 'votes'"),
         ({"target": 7}, r"target: unknown \[7\]"),
         ({"background": X[:, :3]}, "background: trials of shape"),
+        ({"background": X[:0]}, "background: expected one trial or more"),
+        ({"background": np.nan * X}, "background: expected .* without NaN"),
+        ({"n_background": 0}, "n_background: got 0"),
+        ({"method": "occlusion", "n_windows": 0}, "n_windows: got 0"),
         ({"bands": ((4, 9), (8, 12))}, "overlap"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -65,6 +65,7 @@ def test_draws_differ_and_are_reproducible():
         ({"n_per_class": (0,)}, "n_per_class: expected"),
         ({"n_per_class": ()}, "n_per_class: expected"),
         ({"n_per_class": (3, 3)}, "n_per_class: expected"),
+        ({"n_draws": -1}, "n_draws: got -1"),
         ({"n_per_class": (16,)}, "n_per_class: session 0 of subject 1 has 15 of l, 15 of r"),
         ({"n_per_class": (15,)}, "n_per_class: session 0 of subject 1 has 15 of l"),
     ],

@@ -78,7 +78,7 @@ class StoredGroup:
     def __init__(self, store, recordings, seconds, stride):
         self.store, self.recordings = store, recordings
         self.ch_names, self.sfreq = recordings[0].ch_names, recordings[0].sfreq
-        n_times, self.step = round(seconds * self.sfreq), max(1, round(stride * self.sfreq))
+        n_times, self.step = (max(1, round(length * self.sfreq)) for length in (seconds, stride))
         counts = [max(0, (one.n_times - n_times) // self.step + 1) for one in recordings]
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         self.shape = (int(self.starts[-1]), len(self.ch_names), n_times)

@@ -46,6 +46,8 @@ def classification_scores(y, probabilities, classes):
         raise ValueError(
             f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
         )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities: they hold NaN or infinity.")
     if len(classes) < 2:
         raise ValueError(f"classes: expected two or more, got {', '.join(map(str, classes))}.")
     unknown = sorted(set(y.tolist()) - set(classes.tolist()))

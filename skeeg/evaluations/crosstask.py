@@ -222,6 +222,8 @@ class CrossTaskSplitter(BaseCrossValidator):
             raise ValueError(f"n_target: expected different numbers of trials, 0 or more, got {self.n_target!r}.")
         if self.source not in _SOURCES:
             raise ValueError(f"source: got {self.source!r}, expected one of {', '.join(map(repr, _SOURCES))}.")
+        if self.n_draws is not None and self.n_draws < 1:
+            raise ValueError(f"n_draws: got {self.n_draws}, expected 1 or more, or None.")
         return sizes
 
     def _find_target(self, metadata):

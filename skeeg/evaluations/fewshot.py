@@ -107,6 +107,8 @@ class FewshotSplitter(BaseCrossValidator):
         sizes = [int(size) for size in np.atleast_1d(self.n_per_class)]
         if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
             raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {self.n_per_class!r}.")
+        if self.n_draws is not None and self.n_draws < 1:
+            raise ValueError(f"n_draws: got {self.n_draws}, expected 1 or more, or None.")
         return sizes
 
 

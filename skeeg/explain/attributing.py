@@ -107,6 +107,10 @@ def attribute(
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
+    sizes = {"n_background": n_background, "n_windows": n_windows, "n_samples": n_samples, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected 1 or more.")
     if bands is not None and method not in ("expected_gradients", "integrated_gradients"):
         raise ValueError(f'bands: needs "expected_gradients" or "integrated_gradients", got method={method!r}.')
     X = read_trials(estimator, X)

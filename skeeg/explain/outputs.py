@@ -275,6 +275,8 @@ def choose_background(X, background, n_background):
         raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
     if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
         raise ValueError("background: another montage than the trials to explain.")
+    if not len(background) or not np.isfinite(background).all():
+        raise ValueError("background: expected one trial or more, without NaN and infinity.")
     everyone, chosen = np.arange(len(background)), []
     known = X.domains is not None and background.domains is not None
     for record in X.domains.tolist() if known else [None] * len(X):
