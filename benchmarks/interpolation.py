@@ -17,6 +17,7 @@ import mne
 import numpy as np
 
 from skeeg.array import make_eeg
+from skeeg.electrodes import standard_montage
 from skeeg.montage import ChannelTemplate, template_names
 
 MOTOR22 = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
@@ -35,8 +36,7 @@ def alternate(repeats, **sides):
 
 def mne_side(ch_names, template):
     """Info and target montage for mne's way."""
-    builtin = mne.channels.get_builtin_montages()
-    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    system = standard_montage()
     places = system.get_positions()
     target = mne.channels.make_dig_montage(
         {name: places["ch_pos"][name] for name in template_names(template)},

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
+from .electrodes import standard_montage
 
 TEMPLATES = {
     # 45 electrodes, five rows of nine, from front to back: MIRepNet (Liu et al. 2026).
@@ -310,9 +311,7 @@ def _spline_rows(ch_names, reg, origin):
     """Maker of matrix rows: what mne's ``interpolate_to`` makes of the identity."""
     import mne
 
-    # The 10-5 positions got another name in mne 1.13; asking for the old one warns there.
-    builtin = mne.channels.get_builtin_montages()
-    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    system = standard_montage()
     hint = " Pick the channels that lie on the head first."
     recorded = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names, hint=hint)]
     info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)

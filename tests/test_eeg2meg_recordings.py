@@ -6,6 +6,7 @@ import pytest
 
 import skeeg
 from skeeg import EEGToMEG
+from skeeg.electrodes import standard_montage
 from skeeg.methods.eeg2meg import MEGSimulation, retype_wakeman_henson
 from skeeg.methods.eeg2meg.geometry import PositionCodes, read_geometry
 from skeeg.methods.eeg2meg.physics import harmonic_encoder, harmonics, head_sphere, leadfields, minimum_norm, multipoles
@@ -171,7 +172,7 @@ def test_harmonics_of_two_caps_agree_on_a_smooth_map():
     def cap(names):
         return describe(MEGSimulation(ch_names=names).info(), "eeg")
 
-    dense = cap(tuple(mne.channels.make_standard_montage("standard_1020").ch_names[3:80]))
+    dense = cap(tuple(standard_montage("standard_1020").ch_names[3:80]))
     sparse = cap(SIMULATION.ch_names)
 
     def smooth(sensors):

@@ -10,16 +10,12 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg.array import make_domains, make_eeg
+from skeeg.electrodes import standard_montage
 from skeeg.montage import _FLAT, TEMPLATES, ChannelTemplate, _interpolation_matrix, find_electrodes, template_names
 
 MOTOR22 = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
 ALEX16 = "FPZ F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8".split()
 BIOSEMI64 = mne.channels.make_standard_montage("biosemi64").ch_names
-
-
-def system_1005():
-    new = "colin27_1005" in mne.channels.get_builtin_montages()
-    return mne.channels.make_standard_montage("colin27_1005" if new else "standard_1005")
 
 
 def trials(ch_names, n_trials=3, n_times=50, seed=0, **identity):
@@ -29,13 +25,13 @@ def trials(ch_names, n_trials=3, n_times=50, seed=0, **identity):
 
 def by_mne(X, template, **options):
     """What mne makes of the same trials."""
-    places = system_1005().get_positions()
+    places = standard_montage().get_positions()
     target = mne.channels.make_dig_montage(
         {name: places["ch_pos"][name] for name in template_names(template)},
         *(places[mark] for mark in ("nasion", "lpa", "rpa")),
         coord_frame=places["coord_frame"],
     )
-    info = mne.create_info(list(X.ch_names), 100.0, "eeg").set_montage(system_1005(), match_case=False)
+    info = mne.create_info(list(X.ch_names), 100.0, "eeg").set_montage(standard_montage(), match_case=False)
     epochs = mne.EpochsArray(np.asarray(X, dtype=float), info, verbose="error")
     with mne.use_log_level("error"):
         return epochs.interpolate_to(target, method="spline", **options).get_data()
@@ -163,7 +159,7 @@ def test_splines_serve_montages_too_small_for_mne(ch_names):
 
 
 def test_splines_recover_a_smooth_field():
-    places = system_1005().get_positions()["ch_pos"]
+    places = standard_montage().get_positions()["ch_pos"]
     field = np.random.default_rng(0).standard_normal((4, 3))  # four time points of a field linear in space
 
     def at(names):

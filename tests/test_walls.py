@@ -10,7 +10,7 @@ import pytest
 import skeeg
 
 ROOT = pathlib.Path(skeeg.__file__).parent
-DATA = {"_lazy", "array", "calibration"}
+DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "screening", "signals", "spatial"}
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
@@ -19,11 +19,12 @@ MAY_IMPORT = {
     "_torchaudio": set(),
     "_lazy": set(),
     "array": set(),
+    "electrodes": set(),
     "calibration": set(),
     "base": BASE,
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
-    "networks": {"_lazy"},
+    "networks": {"_lazy", "electrodes"},
     "training": BASE | {"networks"},
     "datasets": BASE,
     "explain": BELOW_METHODS,
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }
-QUICK = {"array", "base", "calibration", "storage", *STEPS}
+QUICK = {"array", "base", "calibration", "electrodes", "storage", *STEPS}
 HEAVY = {"torch", "mne", "moabb", "braindecode", "skorch", "pyriemann", "shap"}
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from ..electrodes import standard_montage
 from .base import SkeegDataset, arrange, code_with, data_folder
-from .head import mne_montage
 
 _TASKS = {"imagery": (1, 2, 3, 4), "execution": (0,)}
 _PUBLISHED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
@@ -111,7 +111,7 @@ class GraspImagery(SkeegDataset):
         if np.median(np.abs(raw.get_data(verbose="error"))) > 1e-3:  # no head makes a millivolt all the time
             raw.apply_function(lambda values: values * 1e-6, picks="all", verbose="error")
         raw.rename_channels({old: new for old, new in _NEW_NAMES.items() if old in raw.ch_names})
-        raw.set_montage(mne_montage("standard_1005"), verbose="error")
+        raw.set_montage(standard_montage(), verbose="error")
         self._mark_trials(raw, _CLASSES, self.event_id, file)
         if self.notch:
             raw.notch_filter(self.notch, verbose="error")

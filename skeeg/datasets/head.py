@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..electrodes import standard_montage
+
 RADIUS = 0.095
 """Radius of the head in metres."""
 
@@ -34,7 +36,7 @@ def montage_directions(montage="standard_1005"):
     """
     import mne
 
-    digitised = mne_montage(montage)
+    digitised = standard_montage(montage)
     info = mne.create_info(digitised.ch_names, 100.0, "eeg", verbose="error")
     info.set_montage(digitised, verbose="error")
     _, centre, _ = mne.bem.fit_sphere_to_headshape(info, dig_kinds="eeg", units="m", verbose="error")
@@ -42,35 +44,6 @@ def montage_directions(montage="standard_1005"):
     places /= np.linalg.norm(places, axis=1, keepdims=True)
     places.setflags(write=False)
     return dict(zip(digitised.ch_names, places, strict=True))
-
-
-def mne_montage(montage):
-    """Get one of MNE's montages by name.
-
-    Parameters
-    ----------
-    montage : str
-        A name of `mne.channels.get_builtin_montages`; the "standard" ones under their old names too, which MNE 1.13
-        renamed after the head they were measured on.
-
-    Returns
-    -------
-    montage : mne.channels.DigMontage
-        Names and places of the electrodes.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.head import mne_montage
-    >>> "C3" in mne_montage("standard_1005").ch_names
-    True
-    """
-    import mne
-
-    known = mne.channels.get_builtin_montages()
-    name = next((one for one in (montage, montage.replace("standard_", "colin27_")) if one in known), None)
-    if name is None:
-        raise ValueError(f"montage: MNE has no montage {montage!r}; it has {', '.join(known)}.")
-    return mne.channels.make_standard_montage(name)
 
 
 def electrode_directions(ch_names, montage="standard_1005"):

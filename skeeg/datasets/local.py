@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..electrodes import standard_montage
 from .base import SkeegDataset, code_with
-from .head import mne_montage
 from .places import find_places, sort_places
 from .reading import UNITS, check_microvolts, class_names, read_recording
 
@@ -142,7 +142,7 @@ class LocalDataset(SkeegDataset):
             raw.apply_function(lambda values: values * UNITS[self.unit], picks="all", verbose="error")
         check_microvolts(raw, file)
         if raw.get_montage() is None:
-            raw.set_montage(mne_montage("standard_1005"), match_case=False, on_missing="ignore", verbose="error")
+            raw.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
         return self._name_classes(raw)
 
     def _check_events(self, raw, file):

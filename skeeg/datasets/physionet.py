@@ -2,8 +2,8 @@
 
 import re
 
+from ..electrodes import standard_montage
 from .base import SkeegDataset, arrange, code_with, data_folder
-from .head import mne_montage
 
 # Runs by task and by what their annotations T1 and T2 mean.
 _RUNS = {
@@ -116,7 +116,7 @@ class PhysionetMotor(SkeegDataset):
             raise FileNotFoundError(f"{file}: there is no such file.")
         raw = mne.io.read_raw_edf(file, preload=True, verbose="error")
         mne.datasets.eegbci.standardize(raw)
-        raw.set_montage(mne_montage("standard_1005"), verbose="error")
+        raw.set_montage(standard_montage(), verbose="error")
         meaning = {"T0": "rest", "T1": pair[0], "T2": pair[1]}
         return self._mark_trials(raw, meaning, set(meaning.values()) & set(self.classes), file)
 

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
+from ..electrodes import standard_montage
 from .base import SkeegDataset, code_with
-from .head import mne_montage
 from .simulation import CAP_22, CLASSES, TRIAL_SECONDS, MotorSimulation
 
 VERSION = 1
@@ -155,7 +155,7 @@ class SimulatedMotorImagery(SkeegDataset):
         with info._unlock():
             info["line_freq"] = self.simulation.line_freq or None
         raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
-        raw.set_montage(mne_montage(self.simulation.montage), match_case=False, verbose="error")
+        raw.set_montage(standard_montage(self.simulation.montage), match_case=False, verbose="error")
         return raw.set_annotations(mne.Annotations(onsets, TRIAL_SECONDS, labels))
 
 

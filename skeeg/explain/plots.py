@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..datasets.head import mne_montage
+from ..electrodes import standard_montage
 from .attributing import attribute
 from .attribution import Attribution, binned
 
@@ -278,7 +278,7 @@ def _placed(ch_names):
     """Information for MNE on the electrodes that have a standard place, and their positions in the list."""
     import mne
 
-    system = mne_montage("standard_1005")
+    system = standard_montage()
     known = {name.upper(): name for name in system.ch_names}
     kept = [i for i, name in enumerate(ch_names) if str(name).upper() in known]
     if len(kept) < 3:

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from skeeg.electrodes import standard_montage
+
 __all__ = [
     "build_network",
     "channel_info",
@@ -179,9 +181,7 @@ def _standard_channels() -> dict[str, dict]:
     """Describe all electrodes of MNE's largest standard montage, by name in lower case."""
     import mne
 
-    # The montage is called colin27_1005 from MNE 1.13 on.
-    known = mne.channels.get_builtin_montages()
-    montage = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in known else "standard_1005")
+    montage = standard_montage()
     info = mne.create_info(montage.ch_names, 1.0, "eeg", verbose="error")
     info.set_montage(montage, verbose="error")
     return {channel["ch_name"].lower(): channel for channel in info["chs"]}

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import FLOATS, EEGTransformer
+from ..electrodes import standard_montage
 from ..montage import _sphere_centre, find_electrodes
 from .masks import find_lost
 
@@ -271,8 +272,7 @@ def _spline_kernel(ch_names):
     """Perrin's kernel between all pairs of electrodes, as mne computes it."""
     import mne
 
-    builtin = mne.channels.get_builtin_montages()
-    system = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in builtin else "standard_1005")
+    system = standard_montage()
     found = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names)]
     places = [tuple(system.get_positions()["ch_pos"][name]) for name in found]
     if len(set(places)) < len(places):

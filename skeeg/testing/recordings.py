@@ -1,7 +1,6 @@
 """Small simulated recordings that the checks feed to an estimator, and how its outputs are compared."""
 
 import dataclasses
-import functools
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
@@ -9,6 +8,7 @@ from sklearn.utils import check_random_state
 
 from ..array import make_eeg
 from ..base import EEGEstimator
+from ..electrodes import standard_montage
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
@@ -85,14 +85,7 @@ class Recording:
         X = self.trials() if X is None else X
         info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
         epochs = mne.EpochsArray(np.asarray(X, dtype=np.float64) * 1e-6, info, verbose="error")
-        return epochs.set_montage(_montage(), on_missing="ignore", verbose="error")
-
-
-@functools.cache
-def _montage():
-    import mne
-
-    return mne.channels.make_standard_montage("standard_1005")
+        return epochs.set_montage(standard_montage(), on_missing="ignore", verbose="error")
 
 
 def kind_of(estimator):

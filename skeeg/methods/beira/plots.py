@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ...electrodes import standard_montage
 from .evaluation import region_correlations
 
 _SIDES = ("Left", "Right")
@@ -285,7 +286,7 @@ def _positions(beira):
         raise ValueError("info: the EEG had no electrode names at fit, so positions are needed to draw a head.")
     info = mne.create_info(list(beira.ch_names_in_), 100.0, "eeg")
     try:
-        return info.set_montage("standard_1005", match_case=False)
+        return info.set_montage(standard_montage(), match_case=False)
     except ValueError as error:
         raise ValueError(f"info: not all electrodes are in standard_1005, give their positions. {error}") from error
 

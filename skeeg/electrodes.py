@@ -1,0 +1,30 @@
+"""Where electrodes sit, by name, as MNE knows it."""
+
+
+def standard_montage(name="standard_1005"):
+    """Get one of MNE's montages by name.
+
+    Parameters
+    ----------
+    name : str
+        A name of `mne.channels.get_builtin_montages`; the "standard" ones under their old names too, which MNE 1.13
+        renamed after the head they were measured on.
+
+    Returns
+    -------
+    montage : mne.channels.DigMontage
+        Names and places of the electrodes.
+
+    Examples
+    --------
+    >>> from skeeg.electrodes import standard_montage
+    >>> "C3" in standard_montage().ch_names
+    True
+    """
+    import mne
+
+    known = mne.channels.get_builtin_montages()
+    found = next((one for one in (name.replace("standard_", "colin27_"), name) if one in known), None)
+    if found is None:
+        raise ValueError(f"montage: MNE has no montage {name!r}; it has {', '.join(known)}.")
+    return mne.channels.make_standard_montage(found)
