@@ -145,6 +145,9 @@ def measure_attention(args, bf16):
             }  # fmt: skip
 
 
+PARTS = {"stages": measure_stages, "attention": measure_attention}
+
+
 def main():
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -154,13 +157,15 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0)
     args = parser.parse_args()
+    if set(args.parts) - set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     is_gpu = args.device.startswith("cuda")
     name = torch.cuda.get_device_name() if is_gpu else "cpu, one thread"
     rows = []
     for bf16 in (False, True) if is_gpu else (False,):
-        for part in args.parts or ("stages", "attention"):
-            for row in (measure_stages if part == "stages" else measure_attention)(args, bf16):
+        for part in args.parts or PARTS:
+            for row in PARTS[part](args, bf16):
                 rows.append({"device": name, "size": args.size, "batch": args.batch, "bf16": bf16, **row})
                 print({key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
