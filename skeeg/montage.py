@@ -241,9 +241,9 @@ def find_electrodes(names, known, argument="ch_names", hint=""):
     >>> find_electrodes(["fc5.", "EEG T3-REF", "cz"], ["Cz", "T7", "FC5"])
     [2, 1, 0]
     """
-    places = {_canonical(name): i for i, name in enumerate(known)}
+    places = {canonical_name(name): i for i, name in enumerate(known)}
     places |= {_upper(name): i for i, name in enumerate(known)}  # the name itself before another one of the same place
-    found = [places.get(_upper(name), places.get(_canonical(name))) for name in names]
+    found = [places.get(_upper(name), places.get(canonical_name(name))) for name in names]
     missing = [name for name, place in zip(names, found, strict=True) if place is None]
     if missing:
         told = []
@@ -263,15 +263,32 @@ def _upper(name):
     return name
 
 
-def _canonical(name):
-    """One name for each place."""
+def canonical_name(name):
+    """Give the one name of a place on the head.
+
+    Parameters
+    ----------
+    name : str
+        Name of an electrode, in any case; with padding dots, prefix or reference.
+
+    Returns
+    -------
+    canonical : str
+        In capitals, the newer of two names.
+
+    Examples
+    --------
+    >>> from skeeg.montage import canonical_name
+    >>> canonical_name("EEG t3-REF")
+    'T7'
+    """
     return _ALIASES.get(_upper(name), _upper(name))
 
 
 @lru_cache(maxsize=128)
 def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
     """Interpolation matrix, shape (n_template, n_channels); read-only because it is shared."""
-    places = [_canonical(name) for name in ch_names]
+    places = [canonical_name(name) for name in ch_names]
     twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"ch_names: {', '.join(twice)} are the same electrode under more than one name.")
@@ -327,7 +344,7 @@ def _spline_rows(ch_names, reg, origin):
         )
         with mne.use_log_level("warning"):
             evoked = mne.EvokedArray(np.eye(len(recorded)), info)
-            centre = _sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
+            centre = sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
             made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
         if reg == 0:  # splines pass through what was recorded; mne's do so up to its pseudo-inverse, about 5e-10
             places_in = np.array([places["ch_pos"][name] for name in recorded])
@@ -340,8 +357,21 @@ def _spline_rows(ch_names, reg, origin):
     return rows
 
 
-def _sphere_centre(info, system):
-    """Centre of the head as mne fits it to the recorded electrodes, or to all of the system where they are too few."""
+def sphere_centre(info, system):
+    """Find the centre of the head as mne fits it to the recorded electrodes, or to all where they are too few.
+
+    Parameters
+    ----------
+    info : mne.Info
+        The recorded electrodes, with their places.
+    system : mne.channels.DigMontage
+        All electrodes.
+
+    Returns
+    -------
+    centre : ndarray, shape (3,)
+        Metres.
+    """
     from mne import create_info
     from mne.bem import fit_sphere_to_headshape
 

@@ -5,7 +5,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import FLOATS, EEGTransformer
 from ..electrodes import standard_montage
-from ..montage import _sphere_centre, find_electrodes
+from ..montage import find_electrodes, sphere_centre
 from .masks import find_lost
 
 
@@ -279,7 +279,7 @@ def _spline_kernel(ch_names):
         raise ValueError(f"ch_names: the same electrode under more than one name among {', '.join(ch_names)}.")
     with mne.use_log_level("error"):
         info = mne.create_info(found, 1.0, "eeg").set_montage(system)
-        points = np.array([channel["loc"][:3] for channel in info["chs"]]) - _sphere_centre(info, system)
+        points = np.array([channel["loc"][:3] for channel in info["chs"]]) - sphere_centre(info, system)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     n = np.arange(1, 51)
     factors = np.r_[0, (2 * n + 1) / (4 * np.pi * (n * (n + 1.0)) ** 4)]

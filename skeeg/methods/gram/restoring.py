@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import torch
 
-from ...montage import _canonical
+from ...montage import canonical_name
 from ...networks import channel_info
 from ...signals import resample_trials
 from .collection import COLLECTION
@@ -231,7 +231,7 @@ def near_electrodes(channels):
 @functools.cache
 def _distances():
     """Distances within the collection in head radii; NaN from and to derivations."""
-    points = np.array([info["loc"][:3] for info in channel_info([_canonical(name) for name in COLLECTION])])
+    points = np.array([info["loc"][:3] for info in channel_info([canonical_name(name) for name in COLLECTION])])
     return np.linalg.norm(points[:, None] - points[None], axis=2) / HEAD_RADIUS
 
 
