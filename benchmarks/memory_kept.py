@@ -1,0 +1,68 @@
+"""What it is worth that the command ``skeeg`` keeps freed memory: ``python benchmarks/memory_kept.py``.
+
+An update of a network (batch of 64 trials, 22 electrodes, 1001 samples, one thread) in processes that keep freed memory
+and in processes that do not, in turns; medians of processor seconds, and the peak of resident memory. EEGNet and
+ShallowFBCSPNet have fast forms with small intermediates, EEGNeX and TCFormer have their own large ones.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+
+NETWORKS = ("EEGNet", "ShallowFBCSPNet", "EEGNeX", "TCFormer")
+
+
+def measure(name, keep):
+    """Processor seconds of an update, and peak resident gigabytes, in this process."""
+    from skeeg.cli import keep_memory
+
+    if keep:
+        keep_memory()
+    import torch
+    from kernels import build, pairs, update
+
+    from skeeg.networks import accelerate
+
+    torch.set_num_threads(1)
+    module = accelerate(build(name, 22, 1001))
+    x, y = torch.randn(64, 22, 1001), torch.randint(0, 4, (64,))
+    rows = pairs([update(module, torch.optim.Adam(module.parameters(), 1e-4), x, y)], 4, most=15.0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return statistics.median(row[0] for row in rows), peak
+
+
+def in_process(name, keep):
+    """Measure in a process of its own."""
+    call = [sys.executable, "-W", "ignore", __file__, "--one", name, *(["--keep"] if keep else [])]
+    return json.loads(subprocess.run(call, capture_output=True, check=True).stdout)
+
+
+def main():
+    """Print a line for each network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.keep)))
+        return
+    for name in NETWORKS:
+        pairs = [(in_process(name, False), in_process(name, True)) for _ in range(3)]
+        ratio = statistics.median(given[0] / kept[0] for given, kept in pairs)
+        (before, peak), (after, peak_kept) = pairs[0]
+        print(
+            f"{name:16} given back {1e3 * before:6.0f} ms, {peak:.2f} GB;",
+            f"kept {1e3 * after:6.0f} ms, {peak_kept:.2f} GB; {ratio:.2f} times",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
