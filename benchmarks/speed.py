@@ -24,7 +24,10 @@ import time
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("SPEED.md")
-PARTS = ("limits", "alignment", "csp", "filtering", "interpolation", "kernels", "training", "cuda")
+PARTS = (
+    "limits", "alignment", "csp", "filtering", "interpolation", "kernels", "registry", "training", "memory_kept",
+    "declined", "cuda",
+)  # fmt: skip
 PACKAGES = ("skeeg", "torch", "braindecode", "skorch", "mne", "pyriemann", "moabb", "numpy")
 
 
@@ -93,10 +96,11 @@ def cuda():
 def run_part(part):
     """Text that a part prints."""
     shown = Tee()
-    arguments, sys.argv = sys.argv, [part]  # the parts read their own options
+    script, *options = {"registry": ("kernels", "--all")}.get(part, (part,))
+    arguments, sys.argv = sys.argv, [script, *options]  # the parts read their own options
     try:
         with contextlib.redirect_stdout(shown):
-            {"limits": limits, "cuda": cuda}.get(part, lambda: importlib.import_module(part).main())()
+            {"limits": limits, "cuda": cuda}.get(script, lambda: importlib.import_module(script).main())()
     finally:
         sys.argv = arguments
     return shown.getvalue().strip()
