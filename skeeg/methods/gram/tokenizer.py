@@ -316,7 +316,7 @@ class GramTokenizer(GramStage):
 
     def _fit_pool(self, pool, run):
         """Train on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
-        self._optimizer = None
+        vars(self).pop("_optimizer", None)  # of an earlier `partial_fit`
         self._start_network()
         if run.earlier is None and not self.module_.quantize.started:
             self._warm_up(pool, run.seed)
