@@ -63,7 +63,7 @@ _TINY_GRAM = {
 _TINY_STAGE = {**_TINY_GRAM, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8}
 
 _TINY_BEIRA = {
-    "n_branches": 8,
+    "n_branches": 2,
     "filter_length": 11,
     "envelope_length": 11,
     "channels": (16, 16),
@@ -71,8 +71,8 @@ _TINY_BEIRA = {
     "strides": (2,),
     "decoder_reduce": 1,
     "drop_prob": 0.0,
-    "windows_per_epoch": 64,
-    "max_epochs": 8,
+    "windows_per_epoch": 32,
+    "max_epochs": 5,
     "batch_size": 64,
     "accumulate": 1,
     "learning_rate": 0.02,
