@@ -54,7 +54,7 @@ def main():
         print(json.dumps(measure(options.one, options.keep)))
         return
     for name in NETWORKS:
-        pairs = [(in_process(name, False), in_process(name, True)) for _ in range(3)]
+        pairs = [(in_process(name, False), in_process(name, True)) for _ in range(2)]
         ratio = statistics.median(given[0] / kept[0] for given, kept in pairs)
         (before, peak), (after, peak_kept) = pairs[0]
         print(
