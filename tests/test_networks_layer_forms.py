@@ -11,6 +11,7 @@ CONVOLUTIONS = {
     "spans the width": (nn.Conv2d(1, 5, (4, 16)), (2, 1, 30, 16), True),
     "spans height and width": (nn.Conv2d(3, 5, (1, 31)), (2, 3, 1, 31), True),
     "spans the height, each plane by itself": (nn.Conv2d(3, 6, (7, 1), groups=3, bias=False), (2, 3, 7, 20), True),
+    "spans the height of several planes": (nn.Conv2d(3, 5, (7, 1)), (2, 3, 7, 20), True),
     "spans the width, each plane by itself": (nn.Conv2d(3, 6, (1, 7), groups=3), (2, 3, 20, 7), True),
     "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), True),
     "long down the height": (nn.Conv2d(3, 3, (17, 1), groups=3, padding="same"), (2, 3, 40, 2), True),

@@ -94,6 +94,8 @@ def _along(layer: nn.Conv2d, x: Tensor, axis: int) -> Tensor | None:
     n_planes, n_out = layer.in_channels, layer.out_channels
     if layer.groups == n_planes > 1 and length == x.shape[axis] and padding == (0, 0):
         return _span_planes(layer.weight.flatten(1).view(n_planes, -1, length), x, axis)
+    if layer.groups == 1 < n_planes and axis == 2 and length == x.shape[2] and padding == (0, 0):
+        return (layer.weight.flatten(1) @ x.flatten(1, 2)).unsqueeze(2)  # one product over all planes and electrodes
     if torch.is_autocast_enabled("cpu") or in_transform() or x.dtype != layer.weight.dtype:
         return None
     if x.shape[axis] + sum(padding) < length:
