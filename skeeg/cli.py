@@ -237,7 +237,7 @@ def keep_memory():
     """Let freed memory stay with this process and those it starts, where the C library is glibc.
 
     By default glibc returns every large block to the system when it is freed, so that each update of a network asks
-    for its activations anew: networks without fast forms train at about half of their speed. Whoever has set
+    for its activations anew: networks with large ones train at about half of their speed. Whoever has set
     ``MALLOC_MMAP_MAX_`` has decided already.
     """
     if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_MAX_" in os.environ:
