@@ -4,8 +4,6 @@ The filters are those of `mne.decoding.CSP`; the covariances they come from take
 the fit many times faster.
 """
 
-import warnings
-
 import numpy as np
 from scipy.linalg import eigh
 from sklearn import config_context
@@ -14,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import mean_covariances, trusted
+from .diagonalisation import joint_diagonaliser
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
 
@@ -64,7 +63,7 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     r"""Spatial filters that tell classes apart by variance.
 
     For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate
-    joint diagonaliser of all classes (Pham's algorithm, by pyRiemann). Where the covariances are singular, the filters
+    joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
     lie in the directions that hold signal, and are fewer than the channels.
 
     Parameters
@@ -332,12 +331,7 @@ def _alternate(eigenvalues):
 
 def _joint_diagonaliser(covariances, weights):
     """Find vectors, one a column, that nearly diagonalise all matrices and give their mean unit variance."""
-    from pyriemann.geometry.ajd import ajd_pham
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Convergence not reached")  # stops where MNE stops, on purpose
-        rows, _ = ajd_pham(covariances, eps=1e-6, n_iter_max=15)
-    vectors = rows.T
+    vectors = joint_diagonaliser(covariances, tol=1e-6, max_sweeps=15).T  # stops where MNE stops
     mean = np.average(covariances, axis=0, weights=weights)
     return vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))
 
