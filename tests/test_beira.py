@@ -42,6 +42,16 @@ def test_predictions_are_as_long_as_the_recording(network, n_times):
     assert regressor.predict(X[..., :n_times]).shape == (1, 2, n_times)
 
 
+@pytest.mark.parametrize("sizes", [((3,), (8,)), ((4, 3), (3, 5)), ((7, 2), (4, 4))])
+def test_long_recordings_are_predicted_piece_by_piece_with_what_is_around(sizes, monkeypatch):
+    X, Y = data(1, 3001)
+    settings = TINY | {"channels": (8,) * (len(sizes[0]) + 1), "kernel_sizes": sizes[0], "strides": sizes[1]}
+    regressor = BEIRARegressor(**settings, precision="float64", window=256, validation=None).fit(X, Y)
+    whole = regressor.predict(X)
+    monkeypatch.setattr("skeeg.methods.beira.estimator._SAMPLES_AT_ONCE", 100)
+    np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
+
+
 def test_recordings_of_any_length_go_in_as_a_list():
     X, Y = data(3)
     recordings = [X[0], X[1][:, :1500], X[2][:, :1700]]

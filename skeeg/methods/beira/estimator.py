@@ -464,8 +464,19 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             if self._is_signal:
                 return np.stack([self._slide(recording) for recording in data])
             return torch.cat(self._batches(mirror(data, self._padded(n_times)), _call)).numpy()
-        outputs = torch.cat(self._batches(mirror(data, self._padded(n_times)), _call)).numpy()
-        return outputs[..., :n_times] if self._is_signal else outputs[..., n_times - 1]
+        outputs = self._run_pieces(data)
+        return outputs if self._is_signal else outputs[..., n_times - 1]
+
+    def _run_pieces(self, data):
+        """Network outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
+        n_times, outputs = data.shape[2], []
+        step, margin = self._padded(_SAMPLES_AT_ONCE), self._padded(self.module_.reach)
+        for start in range(0, n_times, step):
+            first = max(start - margin, 0)
+            piece = data[:, :, first : start + step + margin]
+            output = torch.cat(self._batches(mirror(piece, self._padded(piece.shape[2])), _call))
+            outputs.append(output[:, :, start - first : start - first + min(step, n_times - start)])
+        return torch.cat(outputs, dim=2).numpy()
 
     def _slide(self, recording):
         """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""

@@ -146,6 +146,34 @@ class _EncoderDecoder(nn.Module):
         return interpolate(self.conv1x1_one(x.mT), scale)
 
 
+def reach(front_taps, kernel_sizes, strides):
+    """Bound how far from a sample the input may lie that its output depends on.
+
+    Parameters
+    ----------
+    front_taps : tuple of int
+        Lengths of the filters of the front end.
+    kernel_sizes, strides : tuple of int
+        Of the encoder, and in reverse of the decoder.
+
+    Returns
+    -------
+    n_samples : int
+        Samples to either side, at most.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira.network import reach
+    >>> reach((51, 51), (5, 5, 3), (8, 8, 4))
+    2126
+    """
+    scales = [math.prod(strides[:i]) for i in range(len(strides) + 1)]
+    steps = list(zip(kernel_sizes, scales[:-1], scales[1:], strict=True))
+    encoder = sum(kernel * fine + coarse for kernel, fine, coarse in steps)  # the kernel, then the maximum
+    decoder = sum((kernel + 1) * coarse for kernel, _, coarse in steps)  # the kernel, then the neighbour
+    return sum(front_taps) + 3 + encoder + decoder
+
+
 def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
     """Refuse an encoder whose parts do not match."""
     for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
@@ -243,6 +271,7 @@ class BEIRA(EEGModuleMixin, nn.Module):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
+        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         check_n_times(n_times, self.decimation)
         self.models = nn.ModuleList(
             _EncoderDecoder().build(self.n_chans, 1, front, sizes, activation, drop_prob) for _ in range(self.n_outputs)
@@ -332,6 +361,7 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
+        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         check_n_times(n_times, self.decimation)
         self.build(self.n_chans, self.n_outputs, front, sizes, activation, drop_prob)
 
