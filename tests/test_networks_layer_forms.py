@@ -17,6 +17,8 @@ CONVOLUTIONS = {
     "long down the height": (nn.Conv2d(3, 3, (17, 1), groups=3, padding="same"), (2, 3, 40, 2), True),
     "long from one plane": (nn.Conv2d(1, 4, (1, 50), padding=(0, 25)), (2, 1, 3, 80), True),
     "long between planes": (nn.Conv2d(4, 4, (1, 64), padding="same"), (8, 4, 5, 100), True),
+    "long, each plane by itself, of one short trial": (nn.Conv2d(3, 3, (1, 17), groups=3), (1, 3, 1, 40), False),
+    "long from one plane, of one short trial": (nn.Conv2d(1, 4, (1, 50)), (1, 1, 3, 80), False),
     "short between planes": (nn.Conv2d(4, 4, (1, 3)), (2, 4, 5, 40), False),
     "short from one plane": (nn.Conv2d(1, 4, (1, 5)), (2, 1, 5, 40), False),
     "strided": (nn.Conv2d(1, 4, (1, 50), stride=(1, 2)), (2, 1, 3, 80), False),

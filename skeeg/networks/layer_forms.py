@@ -102,9 +102,12 @@ def _along(layer: nn.Conv2d, x: Tensor, axis: int) -> Tensor | None:
         return None
     if axis == 2:
         x = x.transpose(2, 3)
-    if layer.groups == n_planes == n_out and n_planes > 1 and length >= 16 and x.shape[3] >= length:
+    # Of one trial torch's kernels are quick, and the forms have fixed costs of about a tenth of a millisecond.
+    n_rows, n_products = x.shape[0] * x.shape[2], x.numel() * n_out // layer.groups * length
+    deep = layer.groups == n_planes == n_out and n_planes > 1 and length >= 16 and x.shape[3] >= length
+    if deep and (n_rows > 1 or n_products > 2**18):
         y = depthwise_conv(x, layer.weight.flatten(1), padding)
-    elif layer.groups == 1 and n_planes == 1 and n_out <= 16 and length >= 48:
+    elif layer.groups == n_planes == 1 and n_out <= 16 and length >= 48 and (len(x) > 1 or n_products > 5e6):
         y = filter_bank(x[:, 0], layer.weight.flatten(1), padding)
     elif layer.groups == 1 and n_planes > 1 and _fourier_pays(x, n_out, length):
         y = fourier_conv(x, layer.weight.flatten(2), padding)
