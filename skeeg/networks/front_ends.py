@@ -117,8 +117,8 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
 def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tensor | None:
     """Output of a run, or None where its layers must run one by one."""
     time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
-    if not _applies(layers, run, x) or (kernels == "auto" and not _pays(run, layers, x)):
-        return None
+    if x.ndim != 4 or (kernels == "auto" and not _pays(run, layers, x)) or not _applies(layers, run, x):
+        return None  # asked in the order of what an answer costs: one online trial takes a millisecond in all
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     padding = margins(time, run.time_axis)
     y = front_end(x, (time.weight, time.bias), norm, (space.weight, space.bias), run.depthwise, padding)
@@ -176,7 +176,7 @@ def front_end(
 
 def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
     """Whether the fast form gives what the layers give, for this input and in this state."""
-    if x.ndim != 4 or x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
+    if x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
         return False
     if x.shape[run.time_axis] + sum(margins(layers[0], run.time_axis)) < max(layers[0].kernel_size):
         return False

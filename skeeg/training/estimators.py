@@ -176,7 +176,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        return torch.softmax(torch.from_numpy(self._forward(X)).double(), dim=1).numpy()
+        return torch.softmax(torch.from_numpy(self._forward(X)), dim=1, dtype=torch.float64).numpy()
 
 
 class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
