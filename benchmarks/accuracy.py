@@ -20,7 +20,7 @@ from real_recordings import find_folder, folds
 from skeeg import NetworkClassifier
 from skeeg.datasets import GraspImagery
 
-NETWORKS = ("EEGNet", "ShallowFBCSPNet", "EEGConformer")
+NETWORKS = ("EEGNet", "ShallowFBCSPNet")
 SEEDS = (0, 1, 2)
 
 
