@@ -271,11 +271,11 @@ class BEIRA(EEGModuleMixin, nn.Module):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
-        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         check_n_times(n_times, self.decimation)
         self.models = nn.ModuleList(
             _EncoderDecoder().build(self.n_chans, 1, front, sizes, activation, drop_prob) for _ in range(self.n_outputs)
         )
+        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         self.mapping = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}  # one bare network
 
     @property
@@ -361,9 +361,9 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
-        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         check_n_times(n_times, self.decimation)
         self.build(self.n_chans, self.n_outputs, front, sizes, activation, drop_prob)
+        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
 
     @property
     def final_layer(self):
