@@ -10,6 +10,7 @@ from flow import flow
 RESULTS = pathlib.Path("../../benchmarks/results/ct_adapttl/simulated.csv")
 SHOWN = {
     "CT-adaptTL, adaptive": ("C3", "-"),
+    "CT-adaptTL, adaptive, last layer": ("C3", "-."),
     "CT-adaptTL, independent": ("C3", "--"),
     "CT-adaptTL, specific": ("C3", ":"),
     "TS+LR, both": ("C0", "-"),
