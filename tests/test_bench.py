@@ -304,6 +304,19 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path):
     pd.testing.assert_frame_equal(again[SCORE], run(tmp_path / "fresh", {"Good": LogVariance()})[SCORE])
 
 
+def test_a_result_stored_as_the_run_is_stopped_counts_as_done(tmp_path, monkeypatch):
+    within = evaluation.evaluation_class("WithinSessionEvaluation")
+    store = within.store
+
+    def stopped(self, *args):
+        store(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(within, "store", stopped)
+    outcome = benchmark(tmp_path, {"LogVar": LogVariance()})
+    assert outcome.interrupted and outcome.entry["done"] == len(outcome.table) == 1 < outcome.entry["planned"]
+
+
 def test_a_fit_that_swallows_the_interrupt_is_not_recorded(tmp_path):
     outcome = benchmark(tmp_path, {"Swallows": LogVariance(trouble="swallow")})
     assert outcome.interrupted and len(outcome.table) == 0

@@ -288,7 +288,6 @@ class Benchmark:
             evaluation.store(computed.rows, computed.name, pipeline, self.process_pipeline)
             outcome.entry |= computed.shape
             outcome.entry["pipelines"][computed.name] |= computed.notes
-            outcome.entry["done"] += len(computed.subjects)
 
     def _describe_run(self, pieces):
         """Collect what the report says about this run."""
@@ -321,7 +320,6 @@ class Benchmark:
             "older_versions": {name: one for name, one in old.items() if reused and now.get(name) != one},
             "machine": machine(),
             "planned": total,
-            "done": reused,
             "reused": reused,
         }
 
@@ -345,7 +343,9 @@ class Benchmark:
         if len(old):
             old = old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))]
         frames = [frame for frame in (old, outcome.table) if len(frame)]
-        outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted}
+        # Counted from what is stored: a run can be stopped between storing a piece and noting it.
+        done = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
+        outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted, "done": done}
         self.folder.write(self.key, outcome.entry, pd.concat(frames, ignore_index=True) if frames else outcome.table)
 
     def _table(self):
