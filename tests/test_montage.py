@@ -217,6 +217,26 @@ def test_trials_without_names_have_the_channels_of_fit():
         step.transform(np.asarray(X)[:, :5])
 
 
+@pytest.mark.parametrize("template", ["ct_adapttl20", ("Cz", "Oz")])  # interpolated; copied, with most left out
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_recordings_go_through_a_few_trials_at_a_time(template, dtype, monkeypatch):
+    ch_names = (*MOTOR22, "Oz") if isinstance(template, tuple) else MOTOR22
+    X = trials(ch_names, n_trials=7).astype(dtype)
+    step = ChannelTemplate(template).fit(X)
+    whole = step.transform(X)
+    monkeypatch.setattr("skeeg.montage._CHUNK_BYTES", 3 * X[0].nbytes)
+    in_parts = step.transform(X)
+    assert whole.dtype == dtype
+    assert_array_equal(in_parts, whole)
+    for place in ((6, 0, 3), (0, 5, 0)):  # in the last part, in an electrode that may not be used
+        spoilt = X.copy()
+        spoilt[place] = np.nan
+        with pytest.raises(ValueError, match="contains NaN"):
+            step.transform(spoilt)
+    huge = X * dtype(np.finfo(dtype).max / 1e3)  # the squares overflow, the values do not
+    assert np.isfinite(step.transform(huge)).all()
+
+
 def test_identity_is_kept():
     X = trials(MOTOR22, n_trials=4, sfreq=250, domains=make_domains(4, subject=[1, 1, 2, 2]))
     before = np.array(X)
