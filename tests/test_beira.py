@@ -149,6 +149,25 @@ def test_the_best_of_several_starts_is_kept():
     assert kept == pytest.approx(regressor.restart_losses_.min())
 
 
+def test_restarts_can_be_averaged(tmp_path):
+    X, Y = data(1, 3000)
+    settings = TINY | {"max_epochs": 2, "validation_gap": 1.0, "window": 256, "n_restarts": 3, "prune": True}
+    regressor = BEIRARegressor(**settings, average=True).fit(X, Y)
+    best = BEIRARegressor(**settings).fit(X, Y)
+    np.testing.assert_array_equal(regressor.spatial_patterns_, best.spatial_patterns_)
+    np.testing.assert_array_equal(regressor.restart_losses_, best.restart_losses_)
+    singles = [best.predict(X)]
+    for state in regressor.averaged_:
+        torch.nn.Module.load_state_dict(best.module_, {name: torch.from_numpy(one) for name, one in state.items()})
+        singles.append(best.predict(X))
+    assert len(singles) == 3 and min(np.abs(singles[0] - one).max() for one in singles[1:]) > 1e-3
+    predicted = regressor.predict(X)
+    np.testing.assert_allclose(predicted, np.mean(singles, axis=0), atol=1e-6)
+    regressor.save(tmp_path / "beira.safetensors")
+    for other in (pickle.loads(pickle.dumps(regressor)), BEIRARegressor.load(tmp_path / "beira.safetensors")):
+        np.testing.assert_array_equal(other.predict(X), predicted)
+
+
 def test_branches_that_do_not_help_are_silenced():
     X, Y = data(1, 3000, n_regions=1)
     settings = TINY | {"validation_gap": 1.0, "window": 256, "n_branches": 4}

@@ -85,6 +85,9 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     n_restarts : int
         Trainings from other starting weights, of which that of least validation loss is kept; some may never leave a
         constant output.
+    average : bool
+        Predict the mean of all restarts instead of the best alone, which follows BOLD closer and takes as many times
+        longer. Filters, patterns and importance are the best one's.
     prune : bool
         Silence branches after training where the validation loss does not rise by it, see
         `skeeg.methods.beira.pruning.prune_branches`. Their importance is then zero.
@@ -104,6 +107,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         How far the output moves, in standard deviations of the target, when a branch is held at its mean.
     restart_losses_ : ndarray, shape (n_restarts,)
         Validation loss of each training.
+    averaged_ : list of dict of str to ndarray
+        Weights of the networks whose predictions are averaged with that of ``module_``.
     eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
         What the EEG is centred on and divided by.
     eeg_whitener_ : ndarray, shape (n_channels, n_channels), or None
@@ -176,6 +181,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         verbose=0,
         skorch_callbacks=None,
         n_restarts=1,
+        average=False,
         prune=False,
     ):
         self.network = network
@@ -214,6 +220,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
         self.n_restarts = n_restarts
+        self.average = average
         self.prune = prune
 
     def fit(self, X, y):
@@ -241,9 +248,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._learn_statistics(training)
             training, held = self._tensors(training), self._tensors(held)
             data, watched = self._cut(training, held)
-            self._train_best(eeg[0], data, watched)
-            if self.prune:
-                prune_branches(self.module_, self._criterion(), self._examples(training), watched)
+            kept = self._train_several(eeg[0], data, watched)
+            for module in kept if self.prune else ():
+                prune_branches(module, self._criterion(), self._examples(training), watched)
+            self.averaged_ = [{k: v.cpu().numpy() for k, v in one.state_dict().items()} for one in kept[1:]]
             self._read_weights(training)
         return self
 
@@ -262,7 +270,11 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             of (n_regions, n_times) for a list of recordings.
         """
         check_is_fitted(self)
-        outputs = [self._run(self._standardise(array)) for array in self._read(X, reset=False)]
+        networks = [self.module_, *map(self._rebuild, self.averaged_)]
+        outputs = []
+        for array in self._read(X, reset=False):
+            data = self._standardise(array)
+            outputs.append(sum(self._run(module, data) for module in networks) / len(networks))
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
         return self._give_back([output * scale + mean for output in outputs], X)
@@ -282,7 +294,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         """
         check_is_fitted(self)
         data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
-        parts = self._batches(data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
+        parts = self._batches(self.module_, data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
         return torch.cat(parts).float().numpy()
 
     def _network_class(self, name):
@@ -402,8 +414,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         spec = dict(self.network_spec_)
         return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).to(self._dtype()).eval()
 
-    def _train_best(self, X, data, watched):
-        """Train from several starts and keep the network of least validation loss."""
+    def _train_several(self, X, data, watched):
+        """Train from several starts; gives the networks that are kept, that of least validation loss first."""
         check_choices(self.n_restarts, self.prune, self.network, watched)
         fitted, losses = [], []
         for _ in range(self.n_restarts):
@@ -411,9 +423,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._train_on(data, watched)
             fitted.append((self.module_, self.net_, self.history_))
             losses.append(self._watched_loss())
-        self.module_, self.net_, self.history_ = fitted[int(np.argmin(losses))]
-        self.restart_losses_ = np.array(losses)
+        self.restart_losses_, order = np.array(losses), np.argsort(losses, kind="stable")
+        self.module_, self.net_, self.history_ = fitted[order[0]]
         self.n_iter_ = max(len(self.history_), 1)
+        return [fitted[i][0] for i in (order if self.average else order[:1])]
 
     def _watched_loss(self):
         """Tell the validation loss of the weights that were kept."""
@@ -457,28 +470,35 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         windows = self._windows(training, self.n_window_, None)
         return windows.take(torch.linspace(0, len(windows) - 1, min(len(windows), _N_EXAMPLES)).long())[0]
 
-    def _run(self, data):
+    def _rebuild(self, state):
+        """Network of these weights."""
+        with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
+            module = self._build_network()
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+        return module
+
+    def _run(self, module, data):
         """Network outputs for EEG (n_trials, n_channels, n_times): signals as long as the EEG, or last values."""
         n_times = data.shape[2]
         if self.network == "lstm":
             if self._is_signal:
-                return np.stack([self._slide(recording) for recording in data])
-            return torch.cat(self._batches(mirror(data, self._padded(n_times)), _call)).numpy()
-        outputs = self._run_pieces(data)
+                return np.stack([self._slide(module, recording) for recording in data])
+            return torch.cat(self._batches(module, mirror(data, self._padded(n_times)), _call)).numpy()
+        outputs = self._run_pieces(module, data)
         return outputs if self._is_signal else outputs[..., n_times - 1]
 
-    def _run_pieces(self, data):
+    def _run_pieces(self, module, data):
         """Network outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
         n_times, outputs = data.shape[2], []
-        step, margin = self._padded(_SAMPLES_AT_ONCE), self._padded(self.module_.reach)
+        step, margin = self._padded(_SAMPLES_AT_ONCE), self._padded(module.reach)
         for start in range(0, n_times, step):
             first = max(start - margin, 0)
             piece = data[:, :, first : start + step + margin]
-            output = torch.cat(self._batches(mirror(piece, self._padded(piece.shape[2])), _call))
+            output = torch.cat(self._batches(module, mirror(piece, self._padded(piece.shape[2])), _call))
             outputs.append(output[:, :, start - first : start - first + min(step, n_times - start)])
         return torch.cat(outputs, dim=2).numpy()
 
-    def _slide(self, recording):
+    def _slide(self, module, recording):
         """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""
         n_times = recording.shape[1]
         past = mirror(recording[:, : self.n_window_].flip(1), self.n_window_).flip(1)  # what comes before the start
@@ -487,17 +507,17 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         outputs = []
         for chunk in np.array_split(ends, max(1, len(ends) * self.n_window_ // _SAMPLES_AT_ONCE)):
             windows = torch.stack([signal[:, end : end + self.n_window_] for end in chunk])
-            outputs += self._batches(mirror(windows, self._padded(self.n_window_)), _call, len(windows))
+            outputs += self._batches(module, mirror(windows, self._padded(self.n_window_)), _call, len(windows))
         outputs = torch.cat(outputs).numpy()
         return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
 
-    def _batches(self, data, function, size=None):
-        """Apply a function of the network and of a batch to all trials, in batches.
+    def _batches(self, module, data, function, size=None):
+        """Apply a function of a network and of a batch to all trials, in batches.
 
         On a CPU trials go one by one: larger batches are no faster, and rounding would depend on their company.
         """
         device = resolve_device(self.device)
-        module = self.module_.to(device)
+        module = module.to(device)
         try:
             with torch.inference_mode():
                 if size is None:
