@@ -24,7 +24,8 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     Returns
     -------
     rows : ndarray of float64, shape (n, n)
-        B, one vector a row: :math:`B C_k B^\top` is nearly diagonal for each matrix :math:`C_k`.
+        B, one vector a row: :math:`B C_k B^\top` is nearly diagonal for each matrix :math:`C_k`. Not finite where a
+        matrix is singular.
 
     References
     ----------
@@ -46,11 +47,12 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     rows, diagonals = np.eye(n), _antidiagonals(n)
     for _ in range(max_sweeps):
         decrease = 0.0
-        for pairs in diagonals:
-            mixing, gain = _mix(matrices, *pairs)
-            matrices = mixing @ matrices @ mixing.T
-            rows = mixing @ rows
-            decrease += gain
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for pairs in diagonals:
+                mixing, gain = _mix(matrices, *pairs)
+                matrices = mixing @ matrices @ mixing.T
+                rows = mixing @ rows
+                decrease += gain
         if decrease < n * (n - 1) * tol:
             break
     return rows

@@ -98,7 +98,7 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
         best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
         return _filters(vectors[:, best], basis), eigenvalues[best]
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
-    weights /= weights.sum()
+    weights = weights / weights.sum()
     vectors = _joint_diagonaliser(inside, weights)
     best = np.argsort(_mutual_information(inside, vectors, weights))[::-1]
     return _filters(vectors[:, best], basis), None
@@ -231,9 +231,17 @@ class CSP(EEGTransformer):
         if self.reg:
             covariances = _shrink(covariances, self.reg)
         if self.norm_trace:
-            covariances /= np.trace(covariances, axis1=1, axis2=2)[:, None, None]
+            traces = np.trace(covariances, axis1=1, axis2=2)
+            if not traces.all():
+                raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
+            covariances /= traces[:, None, None]
         weights = counts if self.cov_est == "epoch" else None
         self.filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
+        if not np.isfinite(self.filters_).all():
+            raise ValueError(
+                "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
+                "alone, or fewer samples than electrodes), so nothing diagonalises all covariances; set reg."
+            )
         square = self.filters_.shape[0] == self.filters_.shape[1]
         self.patterns_ = np.linalg.inv(self.filters_.T) if square else np.linalg.pinv(self.filters_.T)
         if self.transform_into == "average_power" and self.log is False:

@@ -1,5 +1,7 @@
 """CSP: equal to MNE's, invariant where it should be, and clear about what it cannot do."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -182,6 +184,41 @@ def test_save_and_load(tmp_path):
 def test_bad_parameters_are_named(parameters, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         CSP(**parameters).fit(*classes())
+
+
+def singular_in_one_class(kind):
+    X, y = np.random.default_rng(0).standard_normal((20, 6, 50)), np.repeat([0, 1, 2, 3], 5)
+    if kind == "flat electrode":
+        X[:5, 2] = 0
+    elif kind == "average reference":
+        X[:5] -= X[:5].mean(axis=1, keepdims=True)
+    else:
+        X, y = X[:4, :, :1], np.arange(4)
+    return X, y
+
+
+@pytest.mark.parametrize("kind", ["flat electrode", "average reference", "one sample"])
+def test_classes_that_have_no_joint_filters_are_told(kind):
+    X, y = singular_in_one_class(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="nothing diagonalises all covariances; set reg"):
+            CSP().fit(X, y)
+    assert np.isfinite(CSP(reg=0.1).fit(X, y).transform(X)).all()
+
+
+def test_a_flat_class_has_no_trace():
+    X, y = np.random.default_rng(0).standard_normal((6, 3, 20)), np.array(["a", "b", "c"] * 2)
+    X[y == "b"] = 0
+    with pytest.raises(ValueError, match="all trials of class 'b' are flat"):
+        CSP(norm_trace=True).fit(X, y)
+
+
+def test_weights_of_the_caller_are_left_alone():
+    covariances = np.array([np.diag([3.0, 1.0]), np.diag([1.0, 2.0]), np.eye(2)])
+    weights = np.array([1.0, 2.0, 3.0])
+    csp_filters(covariances, class_weights=weights)
+    assert weights.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_bad_input_is_named():
