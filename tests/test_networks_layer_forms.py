@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from skeeg.networks import accelerate
 from skeeg.networks.layer_forms import average_pool, convolve, has_average_form, has_convolution_form, margins
 
 # A layer, the shape of its input, and whether its fast form is to be used.
@@ -91,3 +92,36 @@ def test_margins_are_torchs():
     assert margins(nn.Conv2d(1, 1, (1, 8), padding="same"), 3) == (3, 4)
     assert margins(nn.Conv2d(1, 1, (1, 8), padding="valid"), 3) == (0, 0)
     assert margins(nn.Conv2d(1, 1, (3, 8), padding=(1, 4)), 2) == (1, 1)
+
+
+REFUSED = {
+    "empty batch": (nn.Conv2d(4, 4, (1, 64), padding="same"), (0, 4, 5, 100)),
+    "no samples": (nn.Conv2d(3, 5, (7, 1)), (2, 3, 7, 0)),
+    "no electrodes": (nn.Conv2d(3, 5, (1, 8)), (2, 3, 0, 20)),
+    "too many planes": (nn.Conv2d(1, 4, (1, 50)), (2, 3, 3, 80)),
+    "too few planes": (nn.Conv2d(3, 6, (7, 1), groups=3), (2, 1, 7, 20)),
+    "dilated beyond the input": (nn.Conv2d(1, 2, (1, 8), dilation=(1, 2)), (2, 1, 1, 8)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_torch_refuses_or_has_nothing_to_compute_of_is_left_to_it(name):
+    layer, shape = REFUSED[name]
+    assert convolve(layer, torch.randn(shape)) is None
+
+
+def test_a_network_takes_an_empty_batch():
+    front = nn.Sequential(nn.Conv2d(1, 8, (1, 64)), nn.BatchNorm2d(8), nn.Conv2d(8, 16, (22, 1), groups=8)).eval()
+    assert accelerate(copy.deepcopy(front))(torch.randn(0, 1, 22, 200)).shape == front(torch.randn(0, 1, 22, 200)).shape
+    for x in (torch.randn(4, 2, 22, 200), torch.randn(4, 1, 0, 200)):
+        with pytest.raises(RuntimeError):
+            accelerate(copy.deepcopy(front))(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 5, (7, 1)), nn.Conv2d(3, 6, (7, 1), groups=3)], ids=["all", "each"])
+def test_mixed_precision_gives_the_type_of_torch(layer):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = torch.randn(2, 3, 7, 20)
+        y = convolve(layer, x)
+        assert y.dtype == layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(y, layer(x), atol=0.02, rtol=0.02)

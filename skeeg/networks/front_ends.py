@@ -117,7 +117,9 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
 def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tensor | None:
     """Output of a run, or None where its layers must run one by one."""
     time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
-    if x.ndim != 4 or (kernels == "auto" and not _pays(run, layers, x)) or not _applies(layers, run, x):
+    if x.ndim != 4 or not x.numel():
+        return None
+    if (kernels == "auto" and not _pays(run, layers, x)) or not _applies(layers, run, x):
         return None  # asked in the order of what an answer costs: one online trial takes a millisecond in all
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     padding = margins(time, run.time_axis)

@@ -68,11 +68,12 @@ def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     Tensor or None
         What the layer gives.
     """
-    if x.device.type != "cpu" or x.ndim != 4:
-        return None
+    if x.device.type != "cpu" or x.ndim != 4 or x.shape[1] != layer.in_channels or not x.numel():
+        return None  # what torch refuses, it shall refuse itself
     if (
         layer.groups == 1
         and layer.kernel_size == tuple(x.shape[2:])
+        and layer.dilation == (1, 1)
         and margins(layer, 2) == margins(layer, 3) == (0, 0)
     ):
         return F.linear(x.flatten(1), layer.weight.flatten(1), layer.bias)[:, :, None, None]
@@ -84,7 +85,7 @@ def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
         across = 5 - axis
         if layer.kernel_size[across - 2] == 1 and margins(layer, across) == (0, 0):
             y = _along(layer, x, axis)
-            return y if y is None or layer.bias is None else y + layer.bias[:, None, None]
+            return y if y is None or layer.bias is None else y + layer.bias.to(y.dtype)[:, None, None]
     return None
 
 
