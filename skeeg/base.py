@@ -78,13 +78,15 @@ class EEGEstimator(BaseEstimator):
         self._remember(data) if reset else self._compare(data)
         return (data, *rest) if rest else data
 
-    def _is_sound(self, X, dtype, finite):
+    def _is_sound(self, X, dtype, must_be_finite):
         """Whether an array needs no further check; the full ones take a tenth of the time of one online prediction."""
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
         if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or X.shape[1] != self.n_features_in_:
             return False
-        if X.size == 0 or not finite:
-            return X.size > 0
+        if X.size == 0:
+            return False
+        if not must_be_finite:
+            return True
         with np.errstate(over="ignore", invalid="ignore"):  # a sum that overflows sends X to the full checks
             return math.isfinite(np.add.reduce(X, axis=None))
 

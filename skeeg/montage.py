@@ -180,7 +180,7 @@ class ChannelTemplate(EEGTransformer):
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
         matrix = self.matrix_ if seen else self._matrix_for(X.ch_names)
         data, finite = _apply(matrix, np.asarray(X))
-        if not finite:
+        if not finite:  # or too large to be squared: the full check tells NaN, infinity and such values apart
             self._check_eeg(given, reset=False)
         return X.like(data, ch_names=self.ch_names_out_)
 
