@@ -7,6 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from skorch.callbacks import Callback
 
 from skeeg.array import make_eeg
 from skeeg.filtering import AverageReference
@@ -157,8 +158,8 @@ def test_restarts_can_be_averaged(tmp_path):
     np.testing.assert_array_equal(regressor.spatial_patterns_, best.spatial_patterns_)
     np.testing.assert_array_equal(regressor.restart_losses_, best.restart_losses_)
     singles = [best.predict(X)]
-    for state in regressor.averaged_:
-        torch.nn.Module.load_state_dict(best.module_, {name: torch.from_numpy(one) for name, one in state.items()})
+    for module in regressor.averaged_:
+        best.module_ = module
         singles.append(best.predict(X))
     assert len(singles) == 3 and min(np.abs(singles[0] - one).max() for one in singles[1:]) > 1e-3
     predicted = regressor.predict(X)
@@ -166,6 +167,45 @@ def test_restarts_can_be_averaged(tmp_path):
     regressor.save(tmp_path / "beira.safetensors")
     for other in (pickle.loads(pickle.dumps(regressor)), BEIRARegressor.load(tmp_path / "beira.safetensors")):
         np.testing.assert_array_equal(other.predict(X), predicted)
+
+
+class InSecondTraining(Callback):
+    """Do something before each update of the second of several trainings."""
+
+    def __init__(self, do):
+        self.do, self.n_trainings = do, 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_trainings += 1
+
+    def on_batch_begin(self, net, **kwargs):
+        if self.n_trainings == 2:
+            self.do(net)
+
+
+def diverge(net):
+    with torch.no_grad():
+        next(net.module_.parameters()).fill_(np.nan)
+
+
+def press_ctrl_c(net):
+    raise KeyboardInterrupt
+
+
+def test_a_restart_that_diverged_has_no_part_in_the_mean():
+    X, Y = data(1, 2000)
+    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "average": True}
+    regressor = BEIRARegressor(**settings, skorch_callbacks=[InSecondTraining(diverge)]).fit(X, Y)
+    assert np.isinf(regressor.restart_losses_).tolist() == [False, True, False] and len(regressor.averaged_) == 1
+    assert np.isfinite(regressor.predict(X)).all()
+
+
+def test_ctrl_c_ends_all_restarts():
+    X, Y = data(1, 2000)
+    settings, key = TINY | {"validation_gap": 1.0, "window": 256}, InSecondTraining(press_ctrl_c)
+    regressor = BEIRARegressor(**settings, n_restarts=4, average=True, skorch_callbacks=[key]).fit(X, Y)
+    assert key.n_trainings == 2 and np.isinf(regressor.restart_losses_).tolist() == [False, True]
+    np.testing.assert_array_equal(regressor.predict(X), BEIRARegressor(**settings).fit(X, Y).predict(X))
 
 
 def test_branches_that_do_not_help_are_silenced():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from skorch.callbacks import Callback
 
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
@@ -61,6 +62,35 @@ def test_the_best_fold_is_kept():
     assert found.losses[1] == min(row["valid_loss"] for row in found.histories[1])
     own = built[found.best].state_dict()
     assert all((own[name] == value).all() for name, value in found.state.items())
+
+
+class CtrlC(Callback):
+    """Stop the second training in its second epoch."""
+
+    n_trainings = 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_trainings += 1
+
+    def on_batch_begin(self, net, **kwargs):
+        if self.n_trainings == 2 and len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_all_folds_and_nothing_half_done_is_kept(tmp_path):
+    data = np.random.default_rng(0).normal(size=(len(Y), 2, 99)).astype(np.float32)
+    key = CtrlC()
+
+    def compute():
+        return train_folds(
+            lambda: CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3), data, Y,
+            split_folds(Y, PEOPLE, 3, "subject", 0), Recipe(max_epochs=4), device="cpu", callbacks=[key],
+        )  # fmt: skip
+
+    found = remember(tmp_path, ("what",), compute)
+    assert key.n_trainings == 2 and not found.complete and not list(tmp_path.iterdir())
+    assert np.isfinite(found.losses).all() and len(found.histories[0]) == 4
+    assert remember(tmp_path, ("what",), compute).complete and len(list(tmp_path.iterdir())) == 1
 
 
 def test_remember_asks_once(tmp_path):

@@ -233,6 +233,13 @@ def test_ctrl_c_keeps_what_was_learnt_so_far():
     assert_equal_weights(weights(clf), weights(classifier(max_epochs=2, schedule=None).fit(X, y)))
 
 
+def test_ctrl_c_is_told_from_an_early_stop():
+    X, y = data()
+    early = {"validation": "trial", "patience": 1, "learning_rate": 0.0, "max_epochs": 20}
+    for changes, interrupted in (({}, False), (early, False), ({"skorch_callbacks": [Impatient()]}, True)):
+        assert classifier(**changes).fit(X, y).net_.interrupted_ == interrupted
+
+
 def test_callbacks_handed_in_are_called_and_left_alone():
     seen = []
     spies = [Spy(seen), ("named", Spy(seen))]

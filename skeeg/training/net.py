@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, PassthroughScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring
 from tqdm import tqdm
 
 
@@ -131,6 +131,16 @@ class TrainingNet(NeuralNet):
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
         ]
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train; ``interrupted_`` tells afterwards whether Ctrl-C ended it. To skorch an early stop is one, too."""
+        self.interrupted_ = False
+        try:
+            return super().fit_loop(X, y, epochs, **fit_params)
+        except KeyboardInterrupt:
+            stops = [one for _, one in self.callbacks_ if isinstance(one, EarlyStopping)]
+            self.interrupted_ = all(one.misses_ < one.patience for one in stops)
+            raise
 
     def get_dataset(self, X, y=None):
         """Tensors of the trials, on the training device where they fit."""

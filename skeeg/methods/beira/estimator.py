@@ -87,7 +87,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         constant output.
     average : bool
         Predict the mean of all restarts instead of the best alone, which follows BOLD closer and takes as many times
-        longer. Filters, patterns and importance are the best one's.
+        longer. Restarts that diverged are left out. Filters, patterns, importance, ``module_`` and what `transform`
+        gives are the best one's.
     prune : bool
         Silence branches after training where the validation loss does not rise by it, see
         `skeeg.methods.beira.pruning.prune_branches`. Their importance is then zero.
@@ -107,8 +108,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         How far the output moves, in standard deviations of the target, when a branch is held at its mean.
     restart_losses_ : ndarray, shape (n_restarts,)
         Validation loss of each training.
-    averaged_ : list of dict of str to ndarray
-        Weights of the networks whose predictions are averaged with that of ``module_``.
+    averaged_ : list of torch.nn.Module
+        Networks whose predictions are averaged with that of ``module_``.
     eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
         What the EEG is centred on and divided by.
     eeg_whitener_ : ndarray, shape (n_channels, n_channels), or None
@@ -251,7 +252,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             kept = self._train_several(eeg[0], data, watched)
             for module in kept if self.prune else ():
                 prune_branches(module, self._criterion(), self._examples(training), watched)
-            self.averaged_ = [{k: v.cpu().numpy() for k, v in one.state_dict().items()} for one in kept[1:]]
+            self.averaged_ = kept[1:]
             self._read_weights(training)
         return self
 
@@ -270,11 +271,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             of (n_regions, n_times) for a list of recordings.
         """
         check_is_fitted(self)
-        networks = [self.module_, *map(self._rebuild, self.averaged_)]
-        outputs = []
+        networks, outputs = [self.module_, *self.averaged_], []
         for array in self._read(X, reset=False):
             data = self._standardise(array)
-            outputs.append(sum(self._run(module, data) for module in networks) / len(networks))
+            outputs.append(sum(self._outputs(module, data) for module in networks) / len(networks))
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
         return self._give_back([output * scale + mean for output in outputs], X)
@@ -296,6 +296,38 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
         parts = self._batches(self.module_, data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
         return torch.cat(parts).float().numpy()
+
+    def compile_inference(self):
+        """Leave everything as it is: no layer of these networks can be folded into another.
+
+        Returns
+        -------
+        self : BEIRARegressor
+            Unchanged.
+        """
+        check_is_fitted(self)
+        return self
+
+    def __getstate__(self):
+        """Tensors in place of the networks."""
+        state = super().__getstate__()
+        if "averaged_" in state:
+            tensors = [module.state_dict().items() for module in state["averaged_"]]
+            state["averaged_"] = [{name: value.numpy() for name, value in one} for one in tensors]
+        return state
+
+    def __setstate__(self, state):
+        """Build the networks again from their tensors."""
+        super().__setstate__(state)
+        if "averaged_" in state:
+            self.averaged_ = [self._rebuild(tensors) for tensors in state["averaged_"]]
+
+    def _rebuild(self, tensors):
+        """Network of these weights."""
+        with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
+            module = self._build_network()
+        module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in tensors.items()})
+        return module
 
     def _network_class(self, name):
         if name not in NETWORKS:
@@ -423,10 +455,12 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._train_on(data, watched)
             fitted.append((self.module_, self.net_, self.history_))
             losses.append(self._watched_loss())
+            if self.net_.interrupted_:
+                break
         self.restart_losses_, order = np.array(losses), np.argsort(losses, kind="stable")
         self.module_, self.net_, self.history_ = fitted[order[0]]
         self.n_iter_ = max(len(self.history_), 1)
-        return [fitted[i][0] for i in (order if self.average else order[:1])]
+        return [fitted[i][0] for i in order if i == order[0] or (self.average and np.isfinite(losses[i]))]
 
     def _watched_loss(self):
         """Tell the validation loss of the weights that were kept."""
@@ -470,14 +504,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         windows = self._windows(training, self.n_window_, None)
         return windows.take(torch.linspace(0, len(windows) - 1, min(len(windows), _N_EXAMPLES)).long())[0]
 
-    def _rebuild(self, state):
-        """Network of these weights."""
-        with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
-            module = self._build_network()
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-        return module
-
-    def _run(self, module, data):
+    def _outputs(self, module, data):
         """Network outputs for EEG (n_trials, n_channels, n_times): signals as long as the EEG, or last values."""
         n_times = data.shape[2]
         if self.network == "lstm":

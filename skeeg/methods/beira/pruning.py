@@ -1,5 +1,7 @@
 """Silencing the branches of a trained network that have learnt nothing that holds on other data."""
 
+from numbers import Integral
+
 import torch
 
 from .patterns import branch_importance
@@ -58,8 +60,8 @@ def prune_branches(module, criterion, examples, watched):
 
 def check_choices(n_restarts, prune, network, watched):
     """Refuse to choose where there is nothing to choose by."""
-    if n_restarts < 1:
-        raise ValueError(f"n_restarts: got {n_restarts}, expected at least 1.")
+    if not isinstance(n_restarts, Integral) or n_restarts < 1:
+        raise ValueError(f"n_restarts: got {n_restarts!r}, expected a whole number, at least 1.")
     if watched is None and (n_restarts > 1 or prune):
         raise ValueError("validation: n_restarts and prune choose by the validation loss, but validation is None.")
     if prune and network == "lstm":

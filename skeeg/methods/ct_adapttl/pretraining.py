@@ -30,12 +30,15 @@ class Folds:
         One record an epoch, for each fold.
     state : dict of str to Tensor
         Weights of the best fold.
+    complete : bool
+        False where Ctrl-C ended it early.
     """
 
     best: int
     losses: np.ndarray
     histories: list
     state: dict
+    complete: bool = True
 
 
 def split_folds(y, subjects, n_folds, validation, seed):
@@ -88,7 +91,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
 
 
 def train_folds(build, data, y, folds, recipe, **settings):
-    """Train one network a fold; keep the one with the lowest validation loss.
+    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with what there is.
 
     Parameters
     ----------
@@ -118,12 +121,14 @@ def train_folds(build, data, y, folds, recipe, **settings):
         histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
         if best is None or losses[-1] < losses[best[0]]:
             best = (len(losses) - 1, net.module_)
+        if net.interrupted_:
+            break
     state = {name: value.detach().clone() for name, value in best[1].state_dict().items()}
-    return Folds(best[0], np.array(losses), histories, state)
+    return Folds(best[0], np.array(losses), histories, state, complete=not net.interrupted_)
 
 
 def remember(folder, what, compute):
-    """Take what was computed earlier from the same, or compute it and keep it.
+    """Take what was computed earlier from the same, or compute it and, unless Ctrl-C ended it, keep it.
 
     Parameters
     ----------
@@ -145,6 +150,8 @@ def remember(folder, what, compute):
     if file.is_file():
         return _read(file)
     found = compute()
+    if not found.complete:
+        return found
     file.parent.mkdir(parents=True, exist_ok=True)
     header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
     unfinished = file.with_suffix(f".{os.getpid()}")  # jobs side by side never see half a file
