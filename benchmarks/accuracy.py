@@ -1,8 +1,8 @@
-"""Whether the fast forms change what is decoded: accuracy on recorded data with a network's own layers and with them.
+"""Whether the fast forms, and bfloat16, change what is decoded: accuracy on recorded data with them and without.
 
-OpenNeuro ds003810, grasp imagery of subjects 2 and 3, one run left out, 4 to 38 Hz. Every seed is trained twice, with
-the same batches and starting weights; rounding differs, and grows over the updates. The difference between the two is
-set beside the spread that another seed makes. Nothing is tuned here: every parameter is fixed in this file.
+OpenNeuro ds003810, grasp imagery of subjects 2 and 3, one run left out, 4 to 38 Hz. Every seed is trained in each way
+with the same batches and starting weights; rounding differs, and grows over the updates. The difference from a network's
+own layers is set beside the spread that another seed makes. Nothing is tuned here: every parameter is fixed in this file.
 
 Run: ``python benchmarks/accuracy.py``. The recordings are looked for in ``$SKEEG_DATA/ds003810``.
 """
@@ -22,11 +22,12 @@ from skeeg.datasets import GraspImagery
 
 NETWORKS = ("EEGNet", "ShallowFBCSPNet")
 SEEDS = (0, 1, 2)
+WAYS = {"own layers": {"kernels": "plain"}, "fast forms": {}, "bfloat16": {"precision": "bf16"}}
 
 
-def accuracy(network, kernels, seed, X, y):
+def accuracy(network, way, seed, X, y):
     """Mean accuracy over runs and subjects."""
-    clf = NetworkClassifier(network, kernels=kernels, max_epochs=30, random_state=seed, device="cpu")
+    clf = NetworkClassifier(network, **way, max_epochs=30, random_state=seed, device="cpu")
     splits = folds("leave one run out", X)
     return np.mean([clf.fit(X[train], y[train]).score(X[test], y[test]) for _, train, test in splits])
 
@@ -42,13 +43,14 @@ def main():
     torch.set_num_threads(1)
     X, y = GraspImagery(folder, subjects=(2, 3)).arrays(fmin=4, fmax=38, tmin=0.5, tmax=4.0, resample=128)
     for network in NETWORKS:
-        plain, fast = ([accuracy(network, k, seed, X, y) for seed in SEEDS] for k in ("plain", "auto"))
-        print(
-            f"{network:16} own layers {np.mean(plain):.3f}, fast forms {np.mean(fast):.3f}; of each seed "
-            f"{', '.join(f'{b - a:+.3f}' for a, b in zip(plain, fast, strict=True))}; another seed moves own layers by "
-            f"{np.std(plain, ddof=1):.3f} (standard deviation)",
-            flush=True,
-        )
+        own = None
+        for name, way in WAYS.items():
+            found = np.array([accuracy(network, way, seed, X, y) for seed in SEEDS])
+            if own is None:
+                own, told = found, f"another seed moves it by {np.std(found, ddof=1):.3f} (standard deviation)"
+            else:
+                told = f"of each seed {', '.join(f'{gap:+.3f}' for gap in found - own)}"
+            print(f"{network:16} {name:10} {found.mean():.3f}, {told}", flush=True)
 
 
 if __name__ == "__main__":
