@@ -1,8 +1,9 @@
 """Whether the fast forms, and bfloat16, change what is decoded: accuracy on recorded data with them and without.
 
 OpenNeuro ds003810, grasp imagery of subjects 2 and 3, one run left out, 4 to 38 Hz. Every seed is trained in each way
-with the same batches and starting weights; rounding differs, and grows over the updates. The difference from a network's
-own layers is set beside the spread that another seed makes. Nothing is tuned here: every parameter is fixed in this file.
+with the same batches and starting weights; rounding differs, and grows over the updates. The difference from the own
+layers of a network is set beside the spread that another seed makes. Nothing is tuned here: every parameter is fixed in
+this file.
 
 Run: ``python benchmarks/accuracy.py``. The recordings are looked for in ``$SKEEG_DATA/ds003810``.
 """
