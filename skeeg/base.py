@@ -62,8 +62,10 @@ class EEGEstimator(BaseEstimator):
             X = as_eeg(X)
         identity = X if isinstance(X, EEGArray) else None
         plain = X.view(np.ndarray) if identity is not None else X
-        if not reset and self._is_sound(plain, dtype, checks.get("ensure_all_finite", True)):
-            checked = plain
+        sound = self._is_sound(plain, dtype, reset, checks.get("ensure_all_finite", True))
+        if sound and (_is_none(y) or _are_labels(y, plain)):
+            checked = plain if _is_none(y) else (plain, y)
+            self.n_features_in_ = plain.shape[1]
         elif self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
@@ -78,12 +80,12 @@ class EEGEstimator(BaseEstimator):
         self._remember(data) if reset else self._compare(data)
         return (data, *rest) if rest else data
 
-    def _is_sound(self, X, dtype, must_be_finite):
+    def _is_sound(self, X, dtype, reset, must_be_finite):
         """Whether an array needs no further check; the full ones take a tenth of the time of one online prediction."""
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
-        if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or X.shape[1] != self.n_features_in_:
+        if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or X.size == 0:
             return False
-        if X.size == 0:
+        if hasattr(self, "feature_names_in_") if reset else X.shape[1] != self.n_features_in_:
             return False
         if not must_be_finite:
             return True
@@ -242,6 +244,16 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
     def _shape_like_targets(self, outputs):
         """Give predictions (n_trials, n_outputs) the shape the targets had at fit."""
         return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
+
+
+def _is_none(y):
+    """Whether no targets were given to be checked."""
+    return isinstance(y, str) and y == "no_validation"
+
+
+def _are_labels(y, X):
+    """Whether targets are whole numbers or strings, one for each trial, which need no further check either."""
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU" and len(y) == len(X)
 
 
 def draw_seed(random_state):
