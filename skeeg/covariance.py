@@ -7,7 +7,6 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 import numpy as np
 
 _CHUNK_VALUES = 2**17  # one MiB of float64: stays in the cache between the cast, the product and the mean
-_BLOCK_TRIALS = 32  # trials whose matrices are summed in one go
 
 
 def trial_covariances(X, center=True, ddof=1):
@@ -76,11 +75,12 @@ def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
     n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
     n_trials, n_channels, n_times = X.shape
     sums = np.zeros((n_groups, n_channels**2))
-    products = np.empty((min(n_trials, _BLOCK_TRIALS), n_channels, n_channels))
-    for start in range(0, n_trials, _BLOCK_TRIALS):
-        block = X[start : start + _BLOCK_TRIALS]
+    size = min(n_trials, max(1, _CHUNK_VALUES // n_channels**2))  # trials whose matrices are summed in one go
+    products = np.empty((size, n_channels, n_channels))
+    for start in range(0, n_trials, size):
+        block = X[start : start + size]
         _multiply(block, center, products[: len(block)])
-        member = groups[start : start + _BLOCK_TRIALS] == np.arange(n_groups)[:, None]
+        member = groups[start : start + size] == np.arange(n_groups)[:, None]
         sums += member.astype(np.float64) @ products[: len(block)].reshape(len(block), -1)
     counts = np.bincount(groups, minlength=n_groups)
     sums /= (np.maximum(counts, 1) * _divisor(n_times, ddof))[:, None]
