@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
 
 from skeeg.array import make_eeg
+from skeeg.explain import attribute
 from skeeg.filtering import AverageReference
 from skeeg.methods.beira import BEIRARegressor, BlockedSplit, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum, filtered_covariance_pattern
@@ -219,6 +220,14 @@ def test_branches_that_do_not_help_are_silenced():
     held = X[..., 2550:], Y[..., 2550:]
     errors = [np.mean((one.predict(held[0]) - held[1]) ** 2) for one in (regressor, plain)]
     assert errors[0] < errors[1] + 0.02  # the validation weighs samples where its windows overlap twice
+
+
+def test_attributions_are_refused_by_name():
+    X, Y = data(1, 1000)
+    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    assert regressor.compile_inference() is regressor
+    with pytest.raises(TypeError, match="predicts signals; what drives them is in spatial_patterns_"):
+        attribute(regressor, X)
 
 
 def test_many_trials_are_held_out_whole_and_long_recordings_by_their_end():

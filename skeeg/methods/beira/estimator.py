@@ -329,6 +329,13 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in tensors.items()})
         return module
 
+    def _prepare(self, X, fit=False):
+        """Refuse to be taken for a network with one output a trial, whose trials `skeeg.explain` wants prepared."""
+        raise TypeError(
+            f"estimator: {type(self).__name__} predicts signals; what drives them is in spatial_patterns_, "
+            "frequency_patterns_ and branch_importance_."
+        )
+
     def _network_class(self, name):
         if name not in NETWORKS:
             raise ValueError(f"network: got {name!r}, expected one of {', '.join(map(repr, NETWORKS))}.")
