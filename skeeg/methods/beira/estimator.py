@@ -14,6 +14,7 @@ from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
 from .patterns import branch_importance, branch_patterns, cross_spectrum, moments, whitener
+from .prediction import Prediction, padded
 from .pruning import check_choices, prune_branches
 from .recordings import RecordingRegressor
 from .windows import Windows, divide_time, divide_trials, mirror
@@ -26,7 +27,6 @@ _WINDOW = 2048  # samples of a published training window
 _LSTM_STEP = 32  # samples that the many-to-one network pools
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
-_SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
 
 
 class BEIRARegressor(NetworkEstimator, RecordingRegressor):
@@ -271,10 +271,11 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             of (n_regions, n_times) for a list of recordings.
         """
         check_is_fitted(self)
-        networks, outputs = [self.module_, *self.averaged_], []
+        networks, outputs = [self._predict_by(module) for module in (self.module_, *self.averaged_)], []
         for array in self._read(X, reset=False):
             data = self._standardise(array)
-            outputs.append(sum(self._outputs(module, data) for module in networks) / len(networks))
+            each = (one.signals(data) if self._is_signal else one.last_values(data) for one in networks)
+            outputs.append(sum(each) / len(networks))
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
         return self._give_back([output * scale + mean for output in outputs], X)
@@ -294,8 +295,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         """
         check_is_fitted(self)
         data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
-        parts = self._batches(self.module_, data, lambda module, batch: module.envelopes(batch).flatten(1, 2))
-        return torch.cat(parts).float().numpy()
+        network = self._predict_by(self.module_)
+        return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
     def compile_inference(self):
         """Leave everything as it is: no layer of these networks can be folded into another.
@@ -354,7 +355,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         return _LSTM_STEP if self.network == "lstm" else math.prod(self.strides)
 
     def _padded(self, n_times):
-        return -(-n_times // self._decimation) * self._decimation
+        return padded(n_times, self._decimation)
+
+    def _predict_by(self, module):
+        return Prediction(module, self._decimation, self.n_window_, resolve_device(self.device))
 
     def _divide(self, pairs):
         """Training part and held-out part of pairs (EEG, targets), each (n_trials, ...)."""
@@ -510,56 +514,3 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             return eeg[torch.linspace(0, len(eeg) - 1, min(len(eeg), _N_EXAMPLES)).long()]
         windows = self._windows(training, self.n_window_, None)
         return windows.take(torch.linspace(0, len(windows) - 1, min(len(windows), _N_EXAMPLES)).long())[0]
-
-    def _outputs(self, module, data):
-        """Network outputs for EEG (n_trials, n_channels, n_times): signals as long as the EEG, or last values."""
-        n_times = data.shape[2]
-        if self.network == "lstm":
-            if self._is_signal:
-                return np.stack([self._slide(module, recording) for recording in data])
-            return torch.cat(self._batches(module, mirror(data, self._padded(n_times)), _call)).numpy()
-        outputs = self._run_pieces(module, data)
-        return outputs if self._is_signal else outputs[..., n_times - 1]
-
-    def _run_pieces(self, module, data):
-        """Network outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
-        n_times, outputs = data.shape[2], []
-        step, margin = self._padded(_SAMPLES_AT_ONCE), self._padded(module.reach)
-        for start in range(0, n_times, step):
-            first = max(start - margin, 0)
-            piece = data[:, :, first : start + step + margin]
-            output = torch.cat(self._batches(module, mirror(piece, self._padded(piece.shape[2])), _call))
-            outputs.append(output[:, :, start - first : start - first + min(step, n_times - start)])
-        return torch.cat(outputs, dim=2).numpy()
-
-    def _slide(self, module, recording):
-        """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""
-        n_times = recording.shape[1]
-        past = mirror(recording[:, : self.n_window_].flip(1), self.n_window_).flip(1)  # what comes before the start
-        signal = torch.cat([past[:, 1:], recording], dim=1)
-        ends = np.unique(np.append(np.arange(0, n_times, _LSTM_STEP // 2), n_times - 1))
-        outputs = []
-        for chunk in np.array_split(ends, max(1, len(ends) * self.n_window_ // _SAMPLES_AT_ONCE)):
-            windows = torch.stack([signal[:, end : end + self.n_window_] for end in chunk])
-            outputs += self._batches(module, mirror(windows, self._padded(self.n_window_)), _call, len(windows))
-        outputs = torch.cat(outputs).numpy()
-        return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
-
-    def _batches(self, module, data, function, size=None):
-        """Apply a function of a network and of a batch to all trials, in batches.
-
-        On a CPU trials go one by one: larger batches are no faster, and rounding would depend on their company.
-        """
-        device = resolve_device(self.device)
-        module = module.to(device)
-        try:
-            with torch.inference_mode():
-                if size is None:
-                    size = 1 if device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
-                return [function(module, batch.to(device)).to(self._dtype()).cpu() for batch in data.split(size)]
-        finally:
-            module.to("cpu")
-
-
-def _call(module, batch):
-    return module(batch)
