@@ -5,7 +5,8 @@ with the same batches and starting weights; rounding differs, and grows over the
 layers of a network is set beside the spread that another seed makes. Nothing is tuned here: every parameter is fixed in
 this file.
 
-Run: ``python benchmarks/accuracy.py``. The recordings are looked for in ``$SKEEG_DATA/ds003810``.
+Run: ``python benchmarks/accuracy.py``; with ``--ways "fast forms" bfloat16`` for the arithmetic, which takes long where
+the processor has no instructions for it. The recordings are looked for in ``$SKEEG_DATA/ds003810``.
 """
 
 import os
@@ -37,20 +38,27 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", help="folder of ds003810")
-    folder = parser.parse_args().folder or find_folder()
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--ways", nargs="+", default=["own layers", "fast forms"], choices=WAYS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--subjects", nargs="+", type=int, default=(2, 3))
+    arguments = parser.parse_args()
+    folder = arguments.folder or find_folder()
     if folder is None:
         print("ds003810 is not here: set SKEEG_DATA to the folder that holds it, or give --folder.")
         return
     torch.set_num_threads(1)
-    X, y = GraspImagery(folder, subjects=(2, 3)).arrays(fmin=4, fmax=38, tmin=0.5, tmax=4.0, resample=128)
-    for network in NETWORKS:
-        own = None
-        for name, way in WAYS.items():
-            found = np.array([accuracy(network, way, seed, X, y) for seed in SEEDS])
-            if own is None:
-                own, told = found, f"another seed moves it by {np.std(found, ddof=1):.3f} (standard deviation)"
+    data = GraspImagery(folder, subjects=arguments.subjects)
+    X, y = data.arrays(fmin=4, fmax=38, tmin=0.5, tmax=4.0, resample=128)
+    for network in arguments.networks:
+        first = None
+        for name in arguments.ways:
+            found = np.array([accuracy(network, WAYS[name], seed, X, y) for seed in arguments.seeds])
+            told = f"standard deviation over seeds {np.std(found):.3f}"
+            if first is None:
+                first = found
             else:
-                told = f"of each seed {', '.join(f'{gap:+.3f}' for gap in found - own)}"
+                told += f", from the first of each seed {', '.join(f'{gap:+.3f}' for gap in found - first)}"
             print(f"{network:16} {name:10} {found.mean():.3f}, {told}", flush=True)
 
 

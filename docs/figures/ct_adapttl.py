@@ -1,4 +1,4 @@
-"""CT-adaptTL: the three phases, and what was measured on ten simulated people."""
+"""CT-adaptTL: the three phases, and what was measured on sixty simulated people."""
 
 import csv
 import pathlib
@@ -7,10 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from flow import flow
 
-RESULTS = pathlib.Path("../../benchmarks/results/ct_adapttl/simulated.csv")
+RESULTS = pathlib.Path("../../benchmarks/results/ct_adapttl/strangers.csv")
 SHOWN = {
     "CT-adaptTL, adaptive": ("C3", "-"),
-    "CT-adaptTL, adaptive, last layer": ("C3", "-."),
+    "CT-adaptTL, adaptive, half way": ("C3", "-."),
     "CT-adaptTL, independent": ("C3", "--"),
     "CT-adaptTL, specific": ("C3", ":"),
     "TS+LR, both": ("C0", "-"),
@@ -36,5 +36,5 @@ for name, (color, line) in SHOWN.items():
     counts = sorted(scores[name])
     bottom.plot(counts, [np.mean(scores[name][k]) for k in counts], line, marker="o", color=color, label=name)
 bottom.axhline(0.5, color="0.6", ls=":", lw=1)
-bottom.set(xlabel="labelled trials of imagery", ylabel="accuracy, mean of ten people", xticks=(10, 20, 40))
+bottom.set(xlabel="labelled trials of imagery", ylabel="accuracy, mean of sixty people", xticks=(10, 20, 40))
 figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
