@@ -65,7 +65,8 @@ class EEGEstimator(BaseEstimator):
         sound = self._is_sound(plain, dtype, reset, checks.get("ensure_all_finite", True))
         if sound and (_is_none(y) or _are_labels(y, plain)):
             checked = plain if _is_none(y) else (plain, y)
-            self.n_features_in_ = plain.shape[1]
+            if reset:
+                self.n_features_in_ = plain.shape[1]
         elif self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)

@@ -292,8 +292,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         state = super().__getstate__().copy()
         state.pop("_folded", None)
         if "module_" in state:
-            tensors = state.pop("module_").state_dict()
-            state["network_state_"] = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+            state["network_state_"] = tensors_of(state.pop("module_"))
             state.pop("net_", None)
         return state
 
@@ -304,11 +303,29 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         super().__setstate__(state)
         if tensors is not None:
             with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
-                self.module_ = self._build_network()
-                module_state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
-                torch.nn.Module.load_state_dict(self.module_, module_state)
+                self.module_ = self._rebuild(tensors)
                 self.net_ = self._make_net()
             self.net_.history.extend(self.history_)
+
+    def _rebuild(self, tensors):
+        """Network of these weights."""
+        module = self._build_network()
+        state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
+        torch.nn.Module.load_state_dict(module, state)
+        return module
+
+
+def tensors_of(module):
+    """Weights of a network as arrays, for pickles and files.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.network import tensors_of
+    >>> {name: value.shape for name, value in tensors_of(torch.nn.Linear(3, 2)).items()}
+    {'weight': (2, 3), 'bias': (2,)}
+    """
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
 def _without_position(ch_names):

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...base import draw_seed
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
+from ...training.network import tensors_of
 from ...training.recipe import resolve_device, seeded
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
@@ -313,22 +314,15 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         """Tensors in place of the networks."""
         state = super().__getstate__()
         if "averaged_" in state:
-            tensors = [module.state_dict().items() for module in state["averaged_"]]
-            state["averaged_"] = [{name: value.numpy() for name, value in one} for one in tensors]
+            state["averaged_"] = [tensors_of(module) for module in state["averaged_"]]
         return state
 
     def __setstate__(self, state):
         """Build the networks again from their tensors."""
         super().__setstate__(state)
         if "averaged_" in state:
-            self.averaged_ = [self._rebuild(tensors) for tensors in state["averaged_"]]
-
-    def _rebuild(self, tensors):
-        """Network of these weights."""
-        with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
-            module = self._build_network()
-        module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in tensors.items()})
-        return module
+            with seeded(0):
+                self.averaged_ = [self._rebuild(tensors) for tensors in state["averaged_"]]
 
     def _prepare(self, X, fit=False):
         """Refuse to be taken for a network with one output a trial, whose trials `skeeg.explain` wants prepared."""
