@@ -49,7 +49,8 @@ def class_covariances(X, y, cov_est="concat"):
     >>> classes.tolist(), covariances.ravel().tolist()
     (['a', 'b'], [1.1111111111111112, 1.25])
     """
-    classes, groups = np.unique(y, return_inverse=True)
+    classes = np.unique(y)
+    groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
     counts = np.bincount(groups)
     covariances = mean_covariances(X, groups, len(classes), center=False, ddof=cov_est == "epoch")
     if cov_est == "concat":
@@ -89,18 +90,18 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     [0.75, 0.5]
     """
     covariances = np.asarray(covariances, dtype=np.float64)
-    basis = _signal_directions(covariances)
-    inside = covariances if basis is None else basis.T @ covariances @ basis
     if len(covariances) == 2:
-        eigenvalues, vectors = _generalised_eigh(inside[0], inside[0] + inside[1])
+        eigenvalues, vectors = _two_classes(covariances)
         distance = np.abs(eigenvalues - 0.5)
         best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
-        return _filters(vectors[:, best], basis), eigenvalues[best]
+        return vectors[:, best].T, eigenvalues[best]
+    basis = _signal_directions(covariances)
+    inside = covariances if basis is None else basis.T @ covariances @ basis
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights = weights / weights.sum()
     vectors = _joint_diagonaliser(inside, weights)
     best = np.argsort(_mutual_information(inside, vectors, weights))[::-1]
-    return _filters(vectors[:, best], basis), None
+    return (vectors if basis is None else basis @ vectors)[:, best].T, None
 
 
 class CSP(EEGTransformer):
@@ -305,12 +306,20 @@ class CSP(EEGTransformer):
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
 
 
-def _generalised_eigh(A, B):
-    """Eigenvalues and vectors of A against B, as `scipy.linalg.eigh` gives them, which takes three times as long."""
-    values, vectors, info = dsygvd(A, B, uplo="L")
+def _two_classes(covariances):
+    """Eigenvalues and vectors, one a column, of the first class against both, in the directions that hold signal."""
+    total = covariances[0] + covariances[1]
+    values, vectors, info = dsygvd(covariances[0], total, uplo="L")  # a third of the time of scipy.linalg.eigh
+    # W W^T is the inverse of the total, so its eigenvalues lie between 1 / trace(W W^T) and its trace: where even these
+    # are no further apart than a rank allows, signal fills all directions, and there is no need to look for them.
+    if not info and np.vdot(vectors, vectors) * np.trace(total) * _RANK_FLOOR < 1:
+        return values, vectors
+    basis = _signal_directions(covariances)
+    if basis is not None:
+        values, vectors, info = dsygvd(basis.T @ covariances[0] @ basis, basis.T @ total @ basis, uplo="L")
     if info:
         raise np.linalg.LinAlgError(f"the eigenvalue problem of the two classes has no solution (dsygvd gives {info}).")
-    return values, vectors
+    return values, vectors if basis is None else basis @ vectors
 
 
 def _signal_directions(covariances):
@@ -320,11 +329,6 @@ def _signal_directions(covariances):
     if not alive.any():
         raise ValueError("X: all channels are flat, there is no variance to tell the classes apart by.")
     return None if alive.all() else np.linalg.eigh(mean)[1][:, alive]
-
-
-def _filters(vectors, basis):
-    """Turn vectors, one a column, into filters, one a row, over all channels."""
-    return (vectors if basis is None else basis @ vectors).T
 
 
 def _shrink(covariances, amount):

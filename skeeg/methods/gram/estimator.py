@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
@@ -208,7 +207,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        return softmax(self._forward(X).astype(np.float64), axis=1)
+        return self._probabilities(X)
 
     @property
     def layer_weights_(self):

@@ -1,7 +1,6 @@
 """The MIRepNet classifier: few labelled trials of a person, any headset, a pre-trained network."""
 
 import numpy as np
-from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import BaseEEGClassifier
@@ -205,7 +204,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         probabilities : ndarray, shape (n_trials, n_classes)
             Columns in the order of ``classes_``.
         """
-        return softmax(self._forward(X).astype(np.float64), axis=1)
+        return self._probabilities(X)
 
     def update(self, X):
         """Move the reference on by these trials, for the predictions to come; with ``align="running"``.
