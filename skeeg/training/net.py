@@ -8,6 +8,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring
 from tqdm import tqdm
 
+from .ahead import batches_to_gpu
+
 
 class Trials(torch.utils.data.Dataset):
     """Trials and targets as two tensors.
@@ -84,15 +86,33 @@ class Batches:
         Trials a batch.
     shuffle : bool
         Another order at every pass.
+    device : str
+        Where they are needed: to a GPU that the trials do not fit on, each goes while the one before is in use.
     """
 
-    def __init__(self, dataset, batch_size, shuffle=False):
-        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+    def __init__(self, dataset, batch_size, shuffle=False, device="cpu"):
+        self.dataset, self.batch_size, self.shuffle, self.device = dataset, batch_size, shuffle, device
 
     def __iter__(self):
         """Go once over all trials."""
-        for chunk in self.dataset.draw(self.batch_size, self.shuffle):
-            yield self.dataset.take(chunk)
+        yield from self.take(self.dataset.draw(self.batch_size, self.shuffle))
+
+    def take(self, chunks):
+        """Give the batches of the trials at these indices.
+
+        Parameters
+        ----------
+        chunks : iterable of Tensor of int64
+            Indices of each batch.
+
+        Returns
+        -------
+        batches : iterable of tuple (X, y)
+            Inputs and targets.
+        """
+        if torch.device(self.device).type != "cuda" or self.dataset.device.type == "cuda":
+            return map(self.dataset.take, chunks)
+        return batches_to_gpu(self.dataset.take, chunks, self.device)
 
 
 class TrainingNet(NeuralNet):

@@ -58,12 +58,11 @@ class SharedBatches(Batches):
         """Go once over all trials."""
         with ranks.together():
             chunks = self.dataset.draw(self.batch_size, self.shuffle)
-        for chunk in chunks:
-            rows = ranks.part(len(chunk))
-            own = chunk[rows]
-            X, y = self.dataset.take(own if len(own) else chunk[:1])
+        parts = [ranks.part(len(chunk)) for chunk in chunks]
+        own = [chunk[rows] if len(chunk[rows]) else chunk[:1] for chunk, rows in zip(chunks, parts, strict=True)]
+        for (X, y), chunk, rows in zip(self.take(own), chunks, parts, strict=True):
             with ranks.computing(rows, len(chunk)):
-                yield Part(X, y[: len(own)], rows, len(chunk))
+                yield Part(X, y[: len(chunk[rows])], rows, len(chunk))
 
 
 class SharedNet(TrainingNet):
