@@ -222,6 +222,18 @@ def test_branches_that_do_not_help_are_silenced():
     assert errors[0] < errors[1] + 0.02  # the validation weighs samples where its windows overlap twice
 
 
+@pytest.mark.parametrize("network", ["independent", "shared", "lstm"])
+def test_smoothing_may_start_as_an_average(network):
+    X, Y = data(1, 1000)
+    settings = TINY | {"network": network, "learning_rate": 0.0, "window": 256, "validation": None}
+    regressor, plain = (BEIRARegressor(**settings, smoothing_start=start).fit(X, Y) for start in ("average", "random"))
+    with torch.no_grad():
+        for layer in plain.module_.smoothing_layers():  # the rest of it started alike
+            layer.weight.zero_(), layer.weight[:, :, 5].fill_(1), layer.bias.zero_()
+    mean = plain.transform(X)[..., 495:506].mean(axis=-1)
+    np.testing.assert_allclose(regressor.transform(X)[..., 500], mean, rtol=1e-4)
+
+
 def test_attributions_are_refused_by_name():
     X, Y = data(1, 1000)
     regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
@@ -366,6 +378,7 @@ def test_envelopes_are_the_transform():
         ({}, {"n_restarts": 0}, "n_restarts: got 0"),
         ({}, {"n_restarts": 2, "validation": None}, "n_restarts and prune choose by the validation loss"),
         ({}, {"prune": True, "network": "lstm"}, "prune: the network 'lstm'"),
+        ({}, {"smoothing_start": "zero"}, "smoothing_start: got 'zero'"),
     ],
 )
 def test_bad_input_is_named(changes, parameters, message):

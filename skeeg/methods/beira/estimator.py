@@ -11,6 +11,7 @@ from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
 from ...training.recipe import resolve_device, seeded
+from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
@@ -93,6 +94,9 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     prune : bool
         Silence branches after training where the validation loss does not rise by it, see
         `skeeg.methods.beira.pruning.prune_branches`. Their importance is then zero.
+    smoothing_start : {"random", "average"}
+        What the filters that smooth the envelopes start from: random weights, as published, or moving averages, from
+        which each branch starts with the amplitude of what it hears. On simulated recordings that follows BOLD closer.
 
     Attributes
     ----------
@@ -185,6 +189,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         n_restarts=1,
         average=False,
         prune=False,
+        smoothing_start="random",
     ):
         self.network = network
         self.n_branches = n_branches
@@ -224,6 +229,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.n_restarts = n_restarts
         self.average = average
         self.prune = prune
+        self.smoothing_start = smoothing_start
 
     def fit(self, X, y):
         """Train on windows drawn from recordings, or on trials with one value each.
@@ -442,6 +448,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             "n_outputs": self.n_regions_,
         }
         self.module_ = self._build_network()
+        if self.smoothing_start not in ("random", "average"):
+            raise ValueError(f"smoothing_start: got {self.smoothing_start!r}, expected 'random' or 'average'.")
+        if self.smoothing_start == "average":
+            start_as_averages(self.module_.smoothing_layers())
         self.checkpoint_report_ = None
         if self.checkpoint is not None:
             self.checkpoint_report_ = str(load_checkpoint(self.module_, self.checkpoint, keep_head=True))

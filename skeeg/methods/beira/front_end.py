@@ -46,6 +46,31 @@ class FrontEnd(nn.Module):
         return self.low_pass(x)
 
 
+def start_as_averages(layers):
+    """Make smoothing filters moving averages, without an offset.
+
+    A random filter may cancel most of an envelope. From an average, each branch starts with the amplitude of what it
+    hears.
+
+    Parameters
+    ----------
+    layers : sequence of torch.nn.Conv1d
+        Depth-wise filters; changed in place.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.front_end import start_as_averages
+    >>> layer = torch.nn.Conv1d(2, 2, 4, groups=2)
+    >>> start_as_averages([layer])
+    >>> layer.weight.unique().tolist(), layer.bias.tolist()
+    ([0.25], [0.0, 0.0])
+    """
+    for layer in layers:
+        nn.init.constant_(layer.weight, 1 / layer.kernel_size[0])
+        nn.init.zeros_(layer.bias)
+
+
 def front_weights(fronts):
     """Spatial and temporal filters of several front ends.
 

@@ -104,6 +104,10 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
         """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
         return self.unmixing_layer.weight.detach()[None, ..., 0], self.detector[0].weight.detach()[None, :, 0]
 
+    def smoothing_layers(self):
+        """List the layer that smooths the envelopes."""
+        return [self.detector[3]]
+
     def decode(self, envelopes):
         """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
         x = F.max_pool1d(envelopes[:, 0], self.decimation)

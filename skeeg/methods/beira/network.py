@@ -295,6 +295,10 @@ class BEIRA(EEGModuleMixin, nn.Module):
         """Spatial and temporal filters, (n_regions, n_branches, n_chans) and (n_regions, n_branches, filter_length)."""
         return front_weights(self.front_ends())
 
+    def smoothing_layers(self):
+        """List the layers that smooth the envelopes, one for each region."""
+        return [front.low_pass for front in self.front_ends()]
+
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
         return torch.cat([model.run_decoder(envelopes[:, region]) for region, model in enumerate(self.models)], dim=1)
@@ -381,6 +385,10 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
     def front_weights(self):
         """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
         return front_weights(self.front_ends())
+
+    def smoothing_layers(self):
+        """List the one layer that smooths the envelopes."""
+        return [front.low_pass for front in self.front_ends()]
 
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
