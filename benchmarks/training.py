@@ -1,9 +1,10 @@
 """Cost of the estimator around the network: fit against a bare PyTorch loop, predict against the bare module.
 
-Both sides do the same updates of the same network on the same trials and are alternated in one process; medians, of the
-ratios too, are printed. What a fit costs once is in it: checks, building, and the pass that settles the statistics of
-batch norms that have seen too few updates (EEGNet's take 459, more than 25 epochs give here; by default it is 100).
-Run with one thread: ``OMP_NUM_THREADS=1 python benchmarks/training.py``.
+Both sides do the same updates of the same network on the same trials in one process, the two fits in turn epoch by
+epoch: from one fit to the next a processor's speed wanders by more than they differ. Medians, of the ratios too, are
+printed, and of the fits' the least and the largest. What a fit costs once is in it: checks, building, and the pass that
+settles the statistics of batch norms that have seen too few updates (EEGNet's take 459, more than 25 epochs give here;
+by default it is 100). Run with one thread: ``OMP_NUM_THREADS=1 python benchmarks/training.py``.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import warnings
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 
 from skeeg import NetworkClassifier
 from skeeg.networks import build_network
@@ -34,8 +36,8 @@ class Tiny(torch.nn.Module):
         return self.final_layer(self.pool(x)[:, :, 0])
 
 
-def bare_fit(module, X, y, epochs, batch_size):
-    """Train as one would by hand."""
+def bare_epochs(module, X, y, epochs, batch_size):
+    """Train as one would by hand, stopping after each epoch."""
     X, y = torch.from_numpy(X), torch.from_numpy(y)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0)
     criterion = torch.nn.CrossEntropyLoss()
@@ -45,7 +47,32 @@ def bare_fit(module, X, y, epochs, batch_size):
             optimizer.zero_grad()
             criterion(module(X.index_select(0, index)), y.index_select(0, index)).backward()
             optimizer.step()
-    module.eval()
+        yield
+
+
+class InTurn(Callback):
+    """After each epoch of a fit, one epoch of a bare loop; ``seconds`` is what the latter took."""
+
+    def __init__(self, epochs):
+        self.epochs, self.seconds = epochs, 0.0
+
+    def on_epoch_end(self, net, **kwargs):
+        """Run the other side."""
+        start = time.perf_counter()
+        next(self.epochs)
+        self.seconds += time.perf_counter() - start
+
+
+def time_fits(clf, build, X, y):
+    """Seconds of a fit, and their ratio to those of the bare loop."""
+    start = time.perf_counter()
+    epochs = bare_epochs(build(), X, y, clf.max_epochs, 64)
+    built = time.perf_counter() - start
+    turn = InTurn(epochs)
+    start = time.perf_counter()
+    clf.set_params(skorch_callbacks=[turn]).fit(X, y)
+    seconds = time.perf_counter() - start - turn.seconds
+    return seconds, seconds / (built + turn.seconds)
 
 
 def alternate(first, second, repeats):
@@ -70,24 +97,26 @@ def compare(network, n, n_chans, n_times=1001, epochs=5, repeats=3, kernels="pla
     def build():
         return build_network(source, n_chans=n_chans, n_times=n_times, n_outputs=2)
 
-    fit, fit_ratio = alternate(lambda: clf.fit(X, y), lambda: bare_fit(build(), X, y, epochs, 64), repeats)
+    fits = [time_fits(clf, build, X, y) for _ in range(repeats)]
+    fit, fit_ratio = (statistics.median(values) for values in zip(*fits, strict=True))
+    least, largest = (limit(ratio for _, ratio in fits) for limit in (min, max))
     module, one = build().eval(), torch.from_numpy(X[:1])
-    module.load_state_dict(clf.fit(X, y).module_.state_dict())
+    module.load_state_dict(clf.module_.state_dict())
 
     def bare_predict():
         with torch.inference_mode():
             module(one)
 
     predict, ratio = alternate(lambda: clf.predict_proba(X[:1]), bare_predict, 100 * repeats)
-    cells = [network, kernels, f"{n} x {n_chans} x {n_times}", str(epochs), f"{fit:.2f}", f"{fit_ratio:.3f}"]
-    cells += [f"{1e3 * predict:.2f}", f"{ratio:.3f}"]
+    cells = [network, kernels, f"{n} x {n_chans} x {n_times}", str(epochs), f"{fit:.2f}"]
+    cells += [f"{fit_ratio:.3f} ({least:.3f} to {largest:.3f})", f"{1e3 * predict:.2f}", f"{ratio:.3f}"]
     print("|", " | ".join(cells), "|", flush=True)
 
 
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--networks", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
     arguments = parser.parse_args()
     repeats = arguments.repeats

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cut_windows", "depthwise_conv", "fast_length", "filter_bank", "filter_one_trial", "filter_windows", "lagged_covariance"]
+__all__ = [
+    "cut_windows",
+    "depthwise_conv",
+    "fast_length",
+    "filter_bank",
+    "filter_one_trial",
+    "filter_windows",
+    "lagged_covariance",
+]
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:

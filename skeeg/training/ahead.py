@@ -60,10 +60,12 @@ def batches_to_gpu(take, chunks, device):
     """
     stream = torch.cuda.Stream(device)
 
+    def copy(one):
+        return one.pin_memory().to(device, non_blocking=True)
+
     def send(chunk):
         with torch.cuda.stream(stream):
-            batch = tuple(_each(part, lambda one: one.pin_memory().to(device, non_blocking=True)) for part in take(chunk))
-            return batch, stream.record_event()
+            return tuple(_each(part, copy) for part in take(chunk)), stream.record_event()
 
     for batch, arrived in ahead(send, chunks):
         current = torch.cuda.current_stream(device)
