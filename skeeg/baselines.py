@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
+from .covariance import shrunk_covariances
 from .filtering import FilterBank, Resample
 from .spatial import CSP
 
@@ -307,12 +308,13 @@ class FilterBankCSP(FilterBank):
 
 
 class TrialCovariances(EEGTransformer):
-    """Covariance of each trial, estimated by pyRiemann, from anything that holds EEG.
+    """Covariance of each trial, as pyRiemann estimates it, from anything that holds EEG.
 
     Parameters
     ----------
     estimator : str
-        Estimator of `pyriemann.estimation.Covariances`, as ``"oas"``, ``"lwf"`` or ``"scm"``.
+        Estimator of `pyriemann.estimation.Covariances`, as ``"oas"``, ``"lwf"`` or ``"scm"``. The first, which is also
+        the usual one, is computed for all trials at once.
 
     Examples
     --------
@@ -362,4 +364,5 @@ class TrialCovariances(EEGTransformer):
 
         check_is_fitted(self)
         X = np.asarray(self._check_eeg(X, reset=False))
-        return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)
+        covariances = shrunk_covariances(X) if self.estimator == "oas" else Covariances(self.estimator).transform(X)
+        return covariances.astype(X.dtype, copy=False)

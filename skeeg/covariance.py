@@ -87,6 +87,50 @@ def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
     return sums.reshape(n_groups, n_channels, n_channels)
 
 
+def shrunk_covariances(X):
+    r"""Covariance of each trial, shrunk towards the identity by the oracle approximation [1]_.
+
+    .. math:: (1 - \rho) C_i + \rho \frac{\mathrm{tr}\, C_i}{n} I, \qquad
+              \rho = \min\left(1, \frac{a + m^2}{(T + 1)(a - m^2 / n)}\right)
+
+    with :math:`a` the mean of the squared entries of :math:`C_i`, of n channels and divided by T, and :math:`m` the mean
+    of its diagonal. The matrices are those of pyRiemann's ``"oas"``, all trials at once.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+
+    Returns
+    -------
+    covariances : ndarray of float64, shape (n_trials, n_channels, n_channels)
+        Symmetric matrices.
+
+    References
+    ----------
+    .. [1] Chen, Y., Wiesel, A., Eldar, Y. C., & Hero, A. O. (2010). Shrinkage algorithms for MMSE covariance
+       estimation. IEEE Transactions on Signal Processing, 58(10), 5016-5029. https://doi.org/10.1109/TSP.2010.2053029
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.covariance import OAS
+    >>> from skeeg.covariance import shrunk_covariances
+    >>> X = np.random.default_rng(0).standard_normal((5, 3, 50))
+    >>> np.allclose(shrunk_covariances(X)[2], OAS().fit(X[2].T).covariance_)
+    True
+    """
+    covariances = trial_covariances(X, ddof=0)
+    n_channels, n_times = np.shape(X)[1:]
+    variance = np.trace(covariances, axis1=1, axis2=2) / n_channels
+    power = np.mean(covariances**2, axis=(1, 2))
+    apart = (n_times + 1) * (power - variance**2 / n_channels)
+    amount = np.ones(len(covariances))
+    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity already
+    amount = np.minimum(amount, 1.0)[:, None, None]
+    return (1 - amount) * covariances + amount * variance[:, None, None] * np.eye(n_channels)
+
+
 def inverse_sqrt(matrices, floor=1e-10):
     r"""Inverse square root of covariance matrices that may be singular.
 

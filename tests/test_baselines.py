@@ -202,7 +202,9 @@ def test_covariances_are_those_of_pyriemann():
     from pyriemann.estimation import Covariances
 
     X = np.random.default_rng(0).standard_normal((5, 3, 100))
-    np.testing.assert_allclose(TrialCovariances("lwf").fit_transform(X), Covariances("lwf").transform(X))
+    for estimator in ("lwf", "oas"):
+        np.testing.assert_allclose(TrialCovariances(estimator).fit_transform(X), Covariances(estimator).transform(X))
+    assert TrialCovariances().fit_transform(X.astype(np.float32)).dtype == np.float32
 
 
 def test_filter_bank_csp_is_csp_on_each_band(trials):

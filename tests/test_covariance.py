@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.covariance import OAS
 
 from skeeg import covariance
-from skeeg.covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
+from skeeg.covariance import inverse_sqrt, mean_covariances, metric_mean, shrunk_covariances, trial_covariances
 
 
 def random_spd(n, size=4, seed=0):
@@ -30,6 +31,21 @@ def test_equals_numpy_whatever_the_chunks(values, center, dtype, monkeypatch):
     np.testing.assert_allclose(means[2], expected[groups == 2].mean(axis=0), rtol=1e-12)
     assert not means[[1, 3]].any()
     np.testing.assert_allclose(mean_covariances(X, center=center)[0], expected.mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 100), (4, 1, 50), (4, 8, 5), (4, 8, 2), (4, 3, 1), (1, 22, 750)])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e4])
+def test_shrunk_covariances_are_those_of_scikit_learn(shape, scale):
+    rng = np.random.default_rng(0)
+    X = scale * (rng.standard_normal((shape[1], shape[1])) @ rng.standard_normal(shape) + 3)
+    X[0, 0] = 2 * scale  # a flat channel
+    wanted = np.stack([OAS().fit(trial.T).covariance_ for trial in X])
+    np.testing.assert_allclose(shrunk_covariances(X), wanted, rtol=1e-8, atol=1e-10 * scale**2)
+
+
+def test_shrinkage_of_a_multiple_of_the_identity_leaves_it():
+    X = np.array([[[2.0, -2, 2, -2], [2, 2, -2, -2]]])
+    np.testing.assert_allclose(shrunk_covariances(X), [[[4, 0], [0, 4]]])
 
 
 def test_large_offset_costs_no_precision():
