@@ -46,7 +46,7 @@ SETTINGS = {
     "n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "normalize": "whiten",
     "window": 4096, "windows_per_epoch": 64, "batch_size": 8, "accumulate": 1, "max_epochs": 20, "learning_rate": 3e-3,
     "patience": 30, "drop_prob": 0.05, "loss": (0.5, 0.5, 0.0), "n_restarts": 6, "average": True,
-    "prune": True,
+    "prune": True, "smoothing_start": "average",
 }  # fmt: skip
 MINUTES, RATE, DELAY = 25, 100, 5.0
 N_SHUFFLES = 8  # one says little: BOLD is slow, and by chance follows the EEG of another time
