@@ -93,8 +93,8 @@ def shrunk_covariances(X):
     .. math:: (1 - \rho) C_i + \rho \frac{\mathrm{tr}\, C_i}{n} I, \qquad
               \rho = \min\left(1, \frac{a + m^2}{(T + 1)(a - m^2 / n)}\right)
 
-    with :math:`a` the mean of the squared entries of :math:`C_i`, of n channels and divided by T, and :math:`m` the mean
-    of its diagonal. The matrices are those of pyRiemann's ``"oas"``, all trials at once.
+    with :math:`a` the mean of the squared entries of :math:`C_i`, of n channels and divided by T, and :math:`m` the
+    mean of its diagonal. The matrices are those of pyRiemann's ``"oas"``, all trials at once.
 
     Parameters
     ----------
