@@ -25,8 +25,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).with_name("SPEED.md")
 PARTS = (
-    "limits", "alignment", "csp", "filtering", "interpolation", "kernels", "registry", "training", "accuracy",
-    "memory_kept", "declined", "cuda",
+    "limits", "alignment", "csp", "filtering", "interpolation", "kernels", "registry", "training", "evaluation",
+    "accuracy", "memory_kept", "declined", "cuda",
 )  # fmt: skip
 PACKAGES = ("skeeg", "torch", "braindecode", "skorch", "mne", "pyriemann", "moabb", "numpy")
 
