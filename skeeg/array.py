@@ -41,10 +41,7 @@ class EEGArray(np.ndarray):
     (('C3', 'C4'), 'ndarray')
     """
 
-    ch_names = sfreq = domains = None
-
-    def __array_finalize__(self, obj):
-        """Start without an identity: a view of another order or shape would carry the wrong one."""
+    ch_names = sfreq = domains = None  # a view starts so: of another order or shape, the identity would be wrong
 
     def like(self, data, **changes):
         """Give `data` this array's identity, with the named parts replaced.

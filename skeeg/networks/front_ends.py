@@ -35,6 +35,10 @@ class Run:
         Whether a batch norm stands between the two convolutions.
     depthwise : bool
         Whether the spatial convolution treats each plane by itself.
+    length : int
+        Samples of a temporal kernel.
+    n_planes, n_out : int
+        Temporal kernels, and outputs of the spatial convolution.
     """
 
     start: int
@@ -42,6 +46,9 @@ class Run:
     time_axis: int
     normed: bool
     depthwise: bool
+    length: int
+    n_planes: int
+    n_out: int
 
 
 def find_runs(sequence: nn.Sequential) -> tuple[Run, ...]:
@@ -74,7 +81,8 @@ def _run_at(layers: list[nn.Module], start: int) -> Run | None:
         return None
     if not (depthwise or space.groups == 1) or margins(space, 2) != (0, 0) or margins(space, 3) != (0, 0):
         return None
-    return Run(start, end + 1, time_axis, normed, depthwise)
+    length, n_planes = max(time.kernel_size), time.out_channels
+    return Run(start, end + 1, time_axis, normed, depthwise, length, n_planes, space.out_channels)
 
 
 def _is_conv(layer: nn.Module) -> bool:
@@ -105,8 +113,10 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
     for run in runs:
         for layer in layers[position : run.start]:
             x = layer(x)
-        position = run.start
-        y = _compute(layers[run.start : run.stop], run, x, kernels) if _run_at(layers, run.start) == run else None
+        position, y = run.start, None
+        # Asked in the order of what an answer costs: one online trial takes a millisecond in all.
+        if x.ndim == 4 and x.numel() and (kernels == "fast" or _pays(run, layers[run.start + 1], x)):
+            y = _compute(layers[run.start : run.stop], run, x) if _run_at(layers, run.start) == run else None
         if y is not None:
             x, position = y, run.stop
     for layer in layers[position:]:
@@ -114,13 +124,11 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
     return x
 
 
-def _compute(layers: list[nn.Module], run: Run, x: Tensor, kernels: str) -> Tensor | None:
+def _compute(layers: list[nn.Module], run: Run, x: Tensor) -> Tensor | None:
     """Output of a run, or None where its layers must run one by one."""
-    time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
-    if x.ndim != 4 or not x.numel():
+    if not _applies(layers, run, x):
         return None
-    if (kernels == "auto" and not _pays(run, layers, x)) or not _applies(layers, run, x):
-        return None  # asked in the order of what an answer costs: one online trial takes a millisecond in all
+    time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
     x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     padding = margins(time, run.time_axis)
     y = front_end(x, (time.weight, time.bias), norm, (space.weight, space.bias), run.depthwise, padding)
@@ -218,28 +226,26 @@ def _hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
-def _pays(run: Run, layers: list[nn.Module], x: Tensor) -> bool:
-    """Whether a run is sooner done together, by what both ways cost on one CPU core."""
+def _pays(run: Run, second: nn.Module, x: Tensor) -> bool:
+    """Whether a run, of which this is the second layer, is sooner done together, by what both ways cost on one core."""
     if x.device.type != "cpu":
         return False
     if not run.depthwise:
         return True
-    time, space = layers[0], layers[-1]
-    length, n_planes, n_out = max(time.kernel_size), time.out_channels, space.out_channels
     n_values = x.numel()
-    n_mixed = n_values // x.shape[5 - run.time_axis] * n_out
+    n_mixed = n_values // x.shape[5 - run.time_axis] * run.n_out
     # Nanoseconds: a fixed cost, and costs of each sample before and after the spatial filters, by length of kernel.
-    if run.normed and _batch_statistics(layers[1]):
-        together = 3.2e6 + n_mixed * (12 + 0.24 * length) + 8 * n_values
-        apart = n_values * n_planes * (11 + 0.27 * length)
+    if run.normed and _batch_statistics(second):
+        together = 3.2e6 + n_mixed * (12 + 0.24 * run.length) + 8 * n_values
+        apart = n_values * run.n_planes * (11 + 0.27 * run.length)
     else:
-        together = 0.5e6 + n_mixed * (4 + 0.065 * length) + 3 * n_values
-        apart = n_values * n_planes * (4.5 + 0.14 * length)
+        together = 0.5e6 + n_mixed * (4 + 0.065 * run.length) + 3 * n_values
+        apart = n_values * run.n_planes * (4.5 + 0.14 * run.length)
     return apart > 1.15 * together
 
 
-def _batch_statistics(norm: nn.BatchNorm2d) -> bool:
-    return norm.training or norm.running_mean is None
+def _batch_statistics(norm: nn.Module) -> bool:
+    return norm.training or getattr(norm, "running_mean", None) is None
 
 
 def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]):

@@ -227,7 +227,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
         data = torch.from_numpy(self._prepare(self._check_eeg(X, reset=False, dtype=np.float32)))
-        outputs = self._run(data, resolve_device(self.device)).to(self._dtype()).cpu()
+        outputs = self._run(data, resolve_device(self.device)).to("cpu", self._dtype())
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 
     def _probabilities(self, X):
