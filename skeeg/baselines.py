@@ -360,9 +360,10 @@ class TrialCovariances(EEGTransformer):
         covariances : ndarray, shape (n_trials, n_channels, n_channels)
             One matrix for each trial.
         """
-        from pyriemann.estimation import Covariances
-
         check_is_fitted(self)
         X = np.asarray(self._check_eeg(X, reset=False))
-        covariances = shrunk_covariances(X) if self.estimator == "oas" else Covariances(self.estimator).transform(X)
-        return covariances.astype(X.dtype, copy=False)
+        if self.estimator == "oas":
+            return shrunk_covariances(X).astype(X.dtype, copy=False)
+        from pyriemann.estimation import Covariances
+
+        return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)

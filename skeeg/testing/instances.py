@@ -78,7 +78,6 @@ _TINY_BEIRA = {
     "learning_rate": 0.02,
     "validation": None,
     "patience": None,
-    "precision": "float64",
     "device": "cpu",
     "random_state": 0,
 }

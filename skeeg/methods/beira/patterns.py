@@ -287,18 +287,15 @@ def branch_importance(module, windows):
     """
     import torch
 
-    from .windows import trials_at_once
-
     squares = 0.0
     with torch.inference_mode():
-        for some in windows.split(trials_at_once(windows.shape[2])):
-            envelopes = module.envelopes(some)
+        for window in windows.split(1):
+            envelopes = module.envelopes(window)
             full, moved = module.decode(envelopes), []
             for branch in range(envelopes.shape[2]):
                 held = envelopes.clone()
                 held[:, :, branch] = held[:, :, branch].mean(-1, keepdim=True)
-                distance = (module.decode(held) - full).double().square().reshape(*full.shape[:2], -1).mean(-1)
-                moved.append(distance.sum(0))
+                moved.append((module.decode(held) - full).double().square().reshape(full.shape[1], -1).mean(-1))
             squares = squares + torch.stack(moved, dim=-1)
     return (squares / len(windows)).sqrt().numpy()
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from .many_to_one import BEIRAManyToOne
-from .windows import SAMPLES_AT_ONCE, mirror, trials_at_once
+from .windows import mirror
 
+_SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
 _SLIDE_STEP = 16  # samples between two values of the many-to-one network, which pools twice as many
 
 
@@ -90,6 +91,8 @@ class Prediction:
     def apply(self, function, data, size=None):
         """Apply a function of the network and of a batch to all trials.
 
+        On a CPU trials go one by one: larger batches are no faster, and rounding would depend on their company.
+
         Parameters
         ----------
         function : callable
@@ -105,7 +108,8 @@ class Prediction:
             Of all trials, on the CPU.
         """
         module = self.module.to(self.device)
-        size = trials_at_once(data.shape[2], self.device) if size is None else size
+        if size is None:
+            size = 1 if self.device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
         try:
             with torch.inference_mode():
                 return torch.cat([function(module, batch.to(self.device)).cpu() for batch in data.split(size)])
@@ -119,7 +123,7 @@ class Prediction:
     def _run_pieces(self, data):
         """Give outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
         n_times, outputs = data.shape[2], []
-        step, margin = padded(SAMPLES_AT_ONCE, self.multiple), padded(self.module.reach, self.multiple)
+        step, margin = padded(_SAMPLES_AT_ONCE, self.multiple), padded(self.module.reach, self.multiple)
         for start in range(0, n_times, step):
             first = max(start - margin, 0)
             output = self._run(data[:, :, first : start + step + margin])
@@ -133,7 +137,7 @@ class Prediction:
         signal = torch.cat([past[:, 1:], recording], dim=1)
         ends = np.unique(np.append(np.arange(0, n_times, _SLIDE_STEP), n_times - 1))
         outputs = []
-        for chunk in np.array_split(ends, max(1, len(ends) * self.window // SAMPLES_AT_ONCE)):
+        for chunk in np.array_split(ends, max(1, len(ends) * self.window // _SAMPLES_AT_ONCE)):
             windows = torch.stack([signal[:, end : end + self.window] for end in chunk])
             outputs.append(self._run(windows, len(windows)))
         outputs = torch.cat(outputs).numpy()

@@ -4,8 +4,6 @@ import torch
 
 from ...training.net import Trials
 
-SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
-
 
 class Windows(Trials):
     """Windows of recordings and of their targets; a window is a view until a batch is made of it.
@@ -111,20 +109,6 @@ def mirror(x, n_times):
         return x
     index = torch.arange(n_times) % (2 * n)
     return x[..., torch.where(index < n, index, 2 * n - 1 - index)]
-
-
-def trials_at_once(n_times, device="cpu"):
-    """Choose how many trials go through a network together: as many as hold a given number of samples.
-
-    On a CPU that is one window as it was published, beyond which larger batches are no faster.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira.windows import trials_at_once
-    >>> trials_at_once(100), trials_at_once(4096), trials_at_once(4096, "cuda")
-    (20, 1, 8)
-    """
-    return max(1, (2**11 if device == "cpu" else SAMPLES_AT_ONCE) // n_times)
 
 
 def divide_time(recordings, size, gap):

@@ -59,10 +59,11 @@ class SharedBatches(Batches):
         with ranks.together():
             chunks = self.dataset.draw(self.batch_size, self.shuffle)
         parts = [ranks.part(len(chunk)) for chunk in chunks]
-        own = [chunk[rows] if len(chunk[rows]) else chunk[:1] for chunk, rows in zip(chunks, parts, strict=True)]
-        for (X, y), chunk, rows in zip(self.take(own), chunks, parts, strict=True):
+        own = [chunk[rows] for chunk, rows in zip(chunks, parts, strict=True)]
+        batches = self.take([few if len(few) else chunk[:1] for few, chunk in zip(own, chunks, strict=True)])
+        for (X, y), few, chunk, rows in zip(batches, own, chunks, parts, strict=True):
             with ranks.computing(rows, len(chunk)):
-                yield Part(X, y[: len(chunk[rows])], rows, len(chunk))
+                yield Part(X, y[: len(few)], rows, len(chunk))
 
 
 class SharedNet(TrainingNet):
