@@ -30,6 +30,7 @@ def test_rewritten_convolutions_give_the_same_numbers(width, planes, geometry):
         ((2, 1, 30, 16), (5, 1, 4, 16), {"padding": 1}),
         ((2, 1, 30, 31), (5, 1, 4, 31), {"padding": "same"}),
         ((2, 2, 30, 16), (4, 1, 4, 16), {"groups": 2}),
+        ((2, 4, 1, 16), (4, 4, 1, 16), {}),
     ],
 )
 def test_other_convolutions_are_left_alone(x, weight, geometry):
@@ -49,6 +50,19 @@ class Counter(torch.overrides.TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         self.seen.append(func)
         return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("planes", [1, 3, 4, 16])
+@pytest.mark.parametrize("width", [15, 31])
+def test_gradients_of_dense_kernels_are_right(planes, width):
+    x, weight = torch.randn(8, planes, 1, width), torch.randn(5, planes, 1, width)
+    grads = []
+    for dtype in (torch.float32, torch.float64):
+        parameter = weight.to(dtype, copy=True).requires_grad_()
+        with exact_convolutions():
+            F.conv2d(x.to(dtype), parameter).square().sum().backward()
+        grads.append(parameter.grad.double())
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-3)
 
 
 def test_the_guard_sees_layers_functions_and_keywords_alike():
@@ -101,5 +115,5 @@ def test_guarding_is_chosen_by_a_look_ahead_that_leaves_no_trace():
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "SCCNet"])
 def test_accelerated_networks_need_no_guard(name):
     module, x = build_network(name, n_chans=16, n_times=500, n_outputs=2, sfreq=100.0), torch.randn(2, 16, 500)
-    assert isinstance(guard(module, x), exact_convolutions) == (name != "SCCNet")
+    assert isinstance(guard(module, x), exact_convolutions) == (name in ("ShallowFBCSPNet", "Deep4Net"))
     assert not isinstance(guard(accelerate(module), x), exact_convolutions)

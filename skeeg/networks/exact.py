@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["conv2d_as_conv1d", "exact_convolutions", "guard"]
+_MOST_PLANES = 3  # of the inputs whose gradients are wrong
 
 
 class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context manager, named like torch's own
     """Compute convolutions that span the whole width of their input as one-dimensional ones.
 
-    Inside the context every ``conv2d`` on the CPU whose kernel is as wide as its input becomes a ``conv1d`` over the
-    columns as input channels: the same numbers, right weight gradients at 14 to 19 columns, and less time. It holds for
-    any module, a user's own too, and changes neither its parameters nor its state dict. Only the forward pass needs
-    to run inside.
+    Inside the context a ``conv2d`` on the CPU whose kernel is as wide as its input becomes a ``conv1d`` over columns as
+    input channels: the same numbers, right weight gradients at 14 to 19 columns, and less time. It holds for any
+    module, a user's own too, and changes neither its parameters nor its state dict. Only the forward pass needs to
+    run inside.
 
     Examples
     --------
@@ -121,7 +122,8 @@ def conv2d_as_conv1d(
     Returns
     -------
     Tensor, shape (batch, filters, height', 1), or None
-        None where the kernel does not span the width, or where PyTorch's own form is right and as quick.
+        None where the kernel does not span the width, or where PyTorch's own form is right and as quick, as it is where
+        the kernel spans the height too and there are more than three planes: the last layer of an EEGNet.
 
     Examples
     --------
@@ -140,6 +142,8 @@ def conv2d_as_conv1d(
         padding = 0
     padding = _pair(padding)
     if padding[1] != 0 or dilation[1] != 1:
+        return None
+    if weight.shape[2] == input.shape[2] and weight.shape[1] > _MOST_PLANES:
         return None
     y = F.conv1d(
         input.transpose(2, 3).flatten(1, 2),
