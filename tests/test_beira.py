@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
@@ -196,7 +197,8 @@ def press_ctrl_c(net):
 def test_a_restart_that_diverged_has_no_part_in_the_mean():
     X, Y = data(1, 2000)
     settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "average": True}
-    regressor = BEIRARegressor(**settings, skorch_callbacks=[InSecondTraining(diverge)]).fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match="learning_rate: the training diverged"):
+        regressor = BEIRARegressor(**settings, skorch_callbacks=[InSecondTraining(diverge)]).fit(X, Y)
     assert np.isinf(regressor.restart_losses_).tolist() == [False, True, False] and len(regressor.averaged_) == 1
     assert np.isfinite(regressor.predict(X)).all()
 

@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import math
+import warnings
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 
@@ -321,6 +323,9 @@ def train(
     if settle:
         settle_norms(net.module_, trials, recipe.update_size, before, kind.batches)
     net.module_.to("cpu").eval()
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in net.module_.parameters()):
+        message = "learning_rate: the training diverged, its weights are not finite; a smaller rate may help."
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
     return net
 
 

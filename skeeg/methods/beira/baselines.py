@@ -9,10 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .features import BANDS, band_powers, with_lags
 from .recordings import RecordingRegressor
+from .ridge import GAP, choose_alpha, ridge_path
 
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-_ALPHAS = tuple(10.0**power for power in range(7))
-_GAP = 10.0  # seconds between the blocks that the penalty is chosen on
 
 
 class BandPowerRegressor(RecordingRegressor):
@@ -154,24 +153,15 @@ class BandPowerRidge(BandPowerRegressor):
         self.sfreq = sfreq
 
     def _fit_linear(self, features, targets):
-        self.alpha_ = self._choose_alpha(features, targets) if self.alpha == "cv" else float(self.alpha)
-        coef = _ridge_path(features, targets, features, [self.alpha_], coef=True)[0]
+        if self.alpha == "cv":
+            self.alpha_ = choose_alpha(features, targets, round(GAP / self.step))
+        else:
+            self.alpha_ = float(self.alpha)
+        coef = ridge_path(features, targets, [self.alpha_])[0]
         self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
 
     def _predict_linear(self, features):
         return features @ self.coef_.reshape(len(self.coef_), -1).T
-
-    def _choose_alpha(self, features, targets):
-        """Penalty of least squared error over five blocks of time."""
-        n_rows, gap = len(features), round(_GAP / self.step)
-        if n_rows < 5 * (gap + 2):
-            return _ALPHAS[len(_ALPHAS) // 2]
-        errors = np.zeros(len(_ALPHAS))
-        for test in np.array_split(np.arange(n_rows), 5):
-            train = np.r_[0 : max(test[0] - gap, 0), min(test[-1] + 1 + gap, n_rows) : n_rows]
-            predicted = _ridge_path(features[train], targets[train], features[test], _ALPHAS)
-            errors += [np.sum((one - targets[test]) ** 2) for one in predicted]
-        return _ALPHAS[int(errors.argmin())]
 
 
 class BandPowerPLS(BandPowerRegressor):
@@ -325,15 +315,6 @@ def _ridge(features, target, alpha):
 
 def _cosine_distance(a, b):
     return 1 - abs(a @ b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
-
-
-def _ridge_path(features, targets, new, alphas, coef=False):
-    """Ridge predictions for `new`, or weights, for each penalty; there are fewer rows than features as a rule."""
-    kernel = features @ features.T
-    values, vectors = np.linalg.eigh(kernel)
-    projected = vectors.T @ targets
-    duals = [vectors @ (projected / (np.maximum(values, 0) + alpha)[:, None]) for alpha in alphas]
-    return [features.T @ dual if coef else new @ (features.T @ dual) for dual in duals]
 
 
 def _interpolate(grid, samples, steps):

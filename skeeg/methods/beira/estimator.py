@@ -18,6 +18,7 @@ from .network import BEIRA, SharedBEIRA
 from .patterns import branch_importance, branch_patterns, cross_spectrum, moments, whitener
 from .prediction import Prediction, padded
 from .pruning import check_choices, prune_branches
+from .readout import READOUTS, LaggedReadout
 from .recordings import RecordingRegressor
 from .windows import Windows, divide_time, divide_trials, mirror
 
@@ -97,6 +98,10 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     smoothing_start : {"random", "average"}
         What the filters that smooth the envelopes start from: random weights, as published, or moving averages, from
         which each branch starts with the amplitude of what it hears. On simulated recordings that follows BOLD closer.
+    readout : {"decoder", "lagged", "both"}
+        What makes BOLD of the envelopes: the network's encoder and decoder, as published; a ridge regression on the
+        envelopes at lags of seconds, fitted after the training (`skeeg.methods.beira.readout.LaggedReadout`); or the
+        mean of the two, which on simulated recordings follows BOLD closer than either.
 
     Attributes
     ----------
@@ -115,6 +120,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         Validation loss of each training.
     averaged_ : list of torch.nn.Module
         Networks whose predictions are averaged with that of ``module_``.
+    readouts_ : list of LaggedReadout
+        Regressions on the envelopes of ``module_`` and of each of ``averaged_``; none with ``readout="decoder"``.
     eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
         What the EEG is centred on and divided by.
     eeg_whitener_ : ndarray, shape (n_channels, n_channels), or None
@@ -190,6 +197,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         average=False,
         prune=False,
         smoothing_start="random",
+        readout="decoder",
     ):
         self.network = network
         self.n_branches = n_branches
@@ -230,6 +238,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.average = average
         self.prune = prune
         self.smoothing_start = smoothing_start
+        self.readout = readout
 
     def fit(self, X, y):
         """Train on windows drawn from recordings, or on trials with one value each.
@@ -251,6 +260,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         for array in eeg:
             self._refuse_flat(array)
         make_loss(self.loss)  # says what is wrong with it before anything is computed
+        self._check_readout()
         with seeded(draw_seed(self.random_state)):
             training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)])
             self._learn_statistics(training)
@@ -260,6 +270,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             for module in kept if self.prune else ():
                 prune_branches(module, self._criterion(), self._examples(training), watched)
             self.averaged_ = kept[1:]
+            lagged = kept if self.readout != "decoder" else ()
+            self.readouts_ = [self._fit_readout(module, training + held) for module in lagged]
             self._read_weights(training)
         return self
 
@@ -278,14 +290,18 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             of (n_regions, n_times) for a list of recordings.
         """
         check_is_fitted(self)
-        networks, outputs = [self._predict_by(module) for module in (self.module_, *self.averaged_)], []
-        for array in self._read(X, reset=False):
-            data = self._standardise(array)
-            each = (one.signals(data) if self._is_signal else one.last_values(data) for one in networks)
-            outputs.append(sum(each) / len(networks))
+        outputs = [self._outputs(self._standardise(array)) for array in self._read(X, reset=False)]
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
         return self._give_back([output * scale + mean for output in outputs], X)
+
+    def _outputs(self, data):
+        """Standardised BOLD: the mean over networks and their readouts."""
+        networks, each = [self._predict_by(module) for module in (self.module_, *self.averaged_)], []
+        if self.readout != "lagged":
+            each += [one.signals(data) if self._is_signal else one.last_values(data) for one in networks]
+        each += [readout.predict(one.envelopes(data)) for one, readout in zip(networks, self.readouts_, strict=False)]
+        return sum(each) / len(each)
 
     def transform(self, X):
         """Envelopes of the branches: what the interpretable front end gives.
@@ -321,6 +337,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         state = super().__getstate__()
         if "averaged_" in state:
             state["averaged_"] = [tensors_of(module) for module in state["averaged_"]]
+            state["readouts_"] = [vars(readout) for readout in state["readouts_"]]
         return state
 
     def __setstate__(self, state):
@@ -329,6 +346,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         if "averaged_" in state:
             with seeded(0):
                 self.averaged_ = [self._rebuild(tensors) for tensors in state["averaged_"]]
+            self.readouts_ = [LaggedReadout(**fields) for fields in state["readouts_"]]
 
     def _prepare(self, X, fit=False):
         """Refuse to be taken for a network with one output a trial, whose trials `skeeg.explain` wants prepared."""
@@ -476,6 +494,19 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.module_, self.net_, self.history_ = fitted[order[0]]
         self.n_iter_ = max(len(self.history_), 1)
         return [fitted[i][0] for i in order if i == order[0] or (self.average and np.isfinite(losses[i]))]
+
+    def _check_readout(self):
+        """Refuse a readout that cannot be fitted to these targets."""
+        if self.readout not in READOUTS:
+            raise ValueError(f"readout: got {self.readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
+        if self.readout != "decoder" and not self._is_signal:
+            raise ValueError(f"readout: {self.readout!r} needs BOLD as signals, got one value for each trial.")
+
+    def _fit_readout(self, module, pairs):
+        """Regression on the envelopes of a trained network."""
+        network = self._predict_by(module)
+        envelopes = [network.envelopes(eeg) for eeg, _ in pairs]
+        return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], self._rate())
 
     def _watched_loss(self):
         """Tell the validation loss of the weights that were kept."""

@@ -24,6 +24,14 @@ def padded(n_times, multiple):
     return -(-n_times // multiple) * multiple
 
 
+def _call(module, batch):
+    return module(batch)
+
+
+def _envelopes(module, batch):
+    return module.envelopes(batch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """A network with what it takes to run it.
@@ -69,7 +77,7 @@ class Prediction:
         """
         if isinstance(self.module, BEIRAManyToOne):
             return np.stack([self._slide(recording) for recording in data])
-        return self._run_pieces(data)
+        return self._run_pieces(data, self.module.reach)
 
     def last_values(self, data):
         """Give outputs at the last sample of each trial.
@@ -86,7 +94,23 @@ class Prediction:
         """
         if isinstance(self.module, BEIRAManyToOne):
             return self._run(data).numpy()
-        return self._run_pieces(data)[..., -1]
+        return self._run_pieces(data, self.module.reach)[..., -1]
+
+    def envelopes(self, data):
+        """Give the envelopes of the branches, as long as the EEG.
+
+        Parameters
+        ----------
+        data : Tensor, shape (n_trials, n_channels, n_times)
+            Standardised EEG.
+
+        Returns
+        -------
+        envelopes : ndarray, shape (n_trials, n_fronts, n_branches, n_times)
+            One front end for each region, or one for all.
+        """
+        taps = self.module.front_weights()[1].shape[-1] + self.module.smoothing_layers()[0].kernel_size[0]
+        return self._run_pieces(data, taps, _envelopes)
 
     def apply(self, function, data, size=None):
         """Apply a function of the network and of a batch to all trials.
@@ -116,19 +140,19 @@ class Prediction:
         finally:
             module.to("cpu")
 
-    def _run(self, data, size=None):
+    def _run(self, data, size=None, function=_call):
         """Give outputs of the network as they come, for trials of any length."""
-        return self.apply(_call, mirror(data, padded(data.shape[2], self.multiple)), size)
+        return self.apply(function, mirror(data, padded(data.shape[2], self.multiple)), size)
 
-    def _run_pieces(self, data):
+    def _run_pieces(self, data, reach, function=_call):
         """Give outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
         n_times, outputs = data.shape[2], []
-        step, margin = padded(_SAMPLES_AT_ONCE, self.multiple), padded(self.module.reach, self.multiple)
+        step, margin = padded(_SAMPLES_AT_ONCE, self.multiple), padded(reach, self.multiple)
         for start in range(0, n_times, step):
             first = max(start - margin, 0)
-            output = self._run(data[:, :, first : start + step + margin])
-            outputs.append(output[:, :, start - first : start - first + min(step, n_times - start)])
-        return torch.cat(outputs, dim=2).numpy()
+            output = self._run(data[:, :, first : start + step + margin], function=function)
+            outputs.append(output[..., start - first : start - first + min(step, n_times - start)])
+        return torch.cat(outputs, dim=-1).numpy()
 
     def _slide(self, recording):
         """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""
@@ -142,7 +166,3 @@ class Prediction:
             outputs.append(self._run(windows, len(windows)))
         outputs = torch.cat(outputs).numpy()
         return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
-
-
-def _call(module, batch):
-    return module(batch)

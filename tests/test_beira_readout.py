@@ -1,0 +1,122 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from skeeg.methods.beira import BEIRARegressor, canonical_hrf
+from skeeg.methods.beira.bold import convolve
+from skeeg.methods.beira.readout import LaggedReadout, lagged, step_means
+from skeeg.methods.beira.ridge import choose_alpha, ridge_path
+
+TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "max_epochs": 1, "random_state": 0,
+        "filter_length": 11, "envelope_length": 11, "windows_per_epoch": 16, "window": 256,
+        "validation_gap": 1.0}  # fmt: skip
+RATE = 10
+
+
+def slow(n_signals, seconds, seed=0):
+    """Signals that wander, shape (1, n_signals, n_times)."""
+    steps = np.random.default_rng(seed).normal(size=(n_signals, seconds))
+    grid = np.arange(seconds * RATE) / RATE
+    return np.stack([np.interp(grid, np.arange(seconds) + 0.5, one) for one in steps])[None]
+
+
+def data(n_times=2000, n_regions=2):
+    random = np.random.default_rng(0)
+    return random.normal(size=(2, 4, n_times)), random.normal(size=(2, n_regions, n_times))
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
+def test_weights_are_those_of_scikit_learn(shape):
+    random = np.random.default_rng(0)
+    features, targets = random.normal(size=shape), random.normal(size=(shape[0], 2))
+    for alpha, weights in zip((0.5, 30.0), ridge_path(features, targets, (0.5, 30.0)), strict=True):
+        expected = Ridge(alpha, fit_intercept=False).fit(features, targets).coef_.T
+        np.testing.assert_allclose(weights, expected, atol=1e-10)
+
+
+def test_noise_is_penalised_and_signal_is_not():
+    features = np.random.default_rng(0).normal(size=(300, 60))
+    signal, noise = features[:, :1], np.random.default_rng(1).normal(size=(300, 1))
+    assert choose_alpha(features, signal, gap=5) == 1.0
+    assert choose_alpha(features, noise, gap=5) >= 1e4
+
+
+def test_a_haemodynamic_response_is_learnt():
+    envelopes = slow(3, 1500)[:, None]
+    response = canonical_hrf(RATE)
+    bold = convolve(2.0 * envelopes[:, :, 1] - envelopes[:, :, 2], response) + 7.0
+    cut = 1200 * RATE
+    readout = LaggedReadout.fit([envelopes[..., :cut]], [bold[..., :cut]], RATE)
+    predicted, measured = readout.predict(envelopes[..., cut:])[0, 0, 30 * RATE :], bold[0, 0, cut + 30 * RATE :]
+    assert np.corrcoef(predicted, measured)[0, 1] > 0.99
+    assert abs(predicted.mean() - measured.mean()) < 0.05
+    first, second, third = readout.weights[0].T
+    assert np.abs(first).max() < 0.05 * second.max()
+    assert np.corrcoef(second, third)[0, 1] < -0.95  # the same response, the other sign
+    assert abs(int(second.argmax()) - 6 - 5) <= 1  # lags begin at -6 s; the response has its maximum at 5 s
+
+
+def test_artefacts_do_not_carry_a_prediction_away():
+    envelopes = slow(2, 600)[:, None]
+    readout = LaggedReadout.fit([envelopes], [envelopes[:, :, 0]], RATE)
+    touched = envelopes.copy()
+    touched[..., 3000:3020] += 1e4
+    assert np.abs(readout.predict(touched)).max() < 2 * np.abs(envelopes).max()
+
+
+def test_trials_and_regions_keep_to_themselves():
+    envelopes = np.concatenate([slow(4, 300, seed).reshape(1, 2, 2, -1) for seed in (1, 2)])
+    bold = np.stack([envelopes[:, 0, 1], -envelopes[:, 1, 0]], axis=1)
+    readout = LaggedReadout.fit([envelopes], [bold], RATE)
+    predicted = readout.predict(envelopes)
+    for region in range(2):
+        assert np.corrcoef(predicted[:, region].ravel(), bold[:, region].ravel())[0, 1] > 0.95
+    np.testing.assert_array_equal(readout.predict(envelopes[1:]), predicted[1:])
+    one_by_one = LaggedReadout.fit([envelopes[:1], envelopes[1:]], [bold[:1], bold[1:]], RATE)
+    np.testing.assert_allclose(one_by_one.predict(envelopes), predicted, atol=1e-9)
+
+
+def test_steps_and_lags():
+    np.testing.assert_allclose(step_means(np.arange(7.0)[None], 3), [[1.0, 4.0, 6.0]])
+    features = lagged(np.arange(40.0)[None, None])
+    assert features.shape == (1, 40, 32, 1)
+    np.testing.assert_array_equal(features[0, 30, :, 0], 30 - np.arange(-6, 26))
+    assert features[0, 0, -1, 0] == 0.0 and features[0, 39, 0, 0] == 39.0
+
+
+@pytest.mark.parametrize("network", ["independent", "shared", "lstm"])
+def test_both_is_the_mean_of_decoder_and_lagged(network, tmp_path):
+    X, Y = data()
+    settings = TINY | {"network": network, "n_restarts": 2, "average": True}
+    fitted = {name: BEIRARegressor(**settings, readout=name).fit(X, Y) for name in ("decoder", "lagged", "both")}
+    decoder, alone, both = (one.predict(X) for one in fitted.values())
+    assert np.abs(decoder - alone).max() > 1e-2
+    np.testing.assert_allclose(both, (decoder + alone) / 2, atol=1e-6)
+    fitted["both"].save(tmp_path / "beira.safetensors")
+    loaded = BEIRARegressor.load(tmp_path / "beira.safetensors")
+    for other in (pickle.loads(pickle.dumps(fitted["both"])), copy.deepcopy(fitted["both"]), loaded):
+        np.testing.assert_array_equal(other.predict(X), both)
+
+
+@pytest.mark.parametrize("network", ["independent", "lstm"])
+def test_long_recordings_are_read_out_piece_by_piece(network, monkeypatch):
+    X, Y = data(3001)
+    settings = TINY | {"network": network, "precision": "float64", "readout": "lagged"}
+    regressor = BEIRARegressor(**settings).fit(X, Y)
+    whole = regressor.predict(X)
+    assert whole.shape == Y.shape
+    monkeypatch.setattr("skeeg.methods.beira.prediction._SAMPLES_AT_ONCE", 100)
+    np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
+
+
+def test_what_is_asked_for_is_named():
+    X, Y = data()
+    with pytest.raises(ValueError, match="readout: got 'linear', expected one of 'decoder', 'lagged', 'both'"):
+        BEIRARegressor(**TINY, readout="linear").fit(X, Y)
+    with pytest.raises(ValueError, match="readout: 'both' needs BOLD as signals"):
+        BEIRARegressor(**TINY, readout="both").fit(X, Y[:, :, 0])
+    with pytest.raises(ValueError, match="learning_rate: .* diverged"):
+        LaggedReadout.fit([np.full((1, 1, 2, 500), np.nan)], [np.zeros((1, 1, 500))], RATE)
