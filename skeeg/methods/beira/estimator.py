@@ -15,18 +15,17 @@ from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
-from .patterns import branch_importance, branch_patterns, cross_spectrum, moments, whitener
+from .patterns import branch_importance, branch_patterns, cross_spectrum
 from .prediction import Prediction, padded
 from .pruning import check_choices, prune_branches
-from .readout import READOUTS, LaggedReadout
+from .readout import LaggedReadout, check_readout, fit_readout
 from .recordings import RecordingRegressor
-from .windows import Windows, divide_time, divide_trials, mirror
+from .standards import moments, standards
+from .windows import Windows, choose_window, divide_time, divide_trials, mirror
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
 _CONVOLUTIONAL = ("channels", "kernel_sizes", "strides", "decoder_reduce", "rectifier", "unmixing_norm_affine")
 _FRONT = ("n_branches", "filter_length", "envelope_length", "drop_prob")
-NORMALISATIONS = ("global", "channel", "whiten")
-_WINDOW = 2048  # samples of a published training window
 _LSTM_STEP = 32  # samples that the many-to-one network pools
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
@@ -58,7 +57,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         See `skeeg.methods.beira.losses.make_loss`.
     normalize : {"global", "channel", "whiten"}
         Divide the EEG by one standard deviation, as published; standardise each channel; or also make the channels
-        uncorrelated (`skeeg.methods.beira.patterns.whitener`), which lets weak rhythms be learnt beside strong
+        uncorrelated (`skeeg.methods.beira.standards.whitener`), which lets weak rhythms be learnt beside strong
         artefacts. Filters and patterns are given for the EEG as it came in all three.
     max_epochs, batch_size, accumulate, learning_rate, weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`. Updates of 16 windows, as published, computed 4 at a time, which takes a third of
@@ -260,7 +259,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         for array in eeg:
             self._refuse_flat(array)
         make_loss(self.loss)  # says what is wrong with it before anything is computed
-        self._check_readout()
+        check_readout(self.readout, self._is_signal)
         with seeded(draw_seed(self.random_state)):
             training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)])
             self._learn_statistics(training)
@@ -270,8 +269,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             for module in kept if self.prune else ():
                 prune_branches(module, self._criterion(), self._examples(training), watched)
             self.averaged_ = kept[1:]
-            lagged = kept if self.readout != "decoder" else ()
-            self.readouts_ = [self._fit_readout(module, training + held) for module in lagged]
+            read = map(self._predict_by, kept if self.readout != "decoder" else ())
+            self.readouts_ = [fit_readout(network, training + held, self._rate()) for network in read]
             self._read_weights(training)
         return self
 
@@ -396,17 +395,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _learn_statistics(self, training):
         """Mean and scale of EEG and targets, of the training part only."""
-        if self.normalize not in NORMALISATIONS:
-            options = ", ".join(map(repr, NORMALISATIONS))
-            raise ValueError(f"normalize: got {self.normalize!r}, expected one of {options}.")
-        mean, scale = moments([eeg for eeg, _ in training])
-        if self.normalize == "global":
-            level = np.sqrt(np.mean(scale**2) + np.var(mean))  # spread over all channels and times
-            mean, scale = np.zeros_like(mean), np.full_like(scale, level)
-        self.eeg_mean_, self.eeg_scale_ = mean, np.where(scale > 0, scale, 1.0)
-        self.eeg_whitener_ = None
-        if self.normalize == "whiten":
-            self.eeg_whitener_ = whitener([eeg for eeg, _ in training], mean)
+        eeg = [eeg for eeg, _ in training]
+        self.eeg_mean_, self.eeg_scale_, self.eeg_whitener_ = standards(eeg, self.normalize)
         mean, scale = moments([target for _, target in training])
         self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
 
@@ -433,7 +423,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             pad = self._padded(self.n_window_)
             data, *watched = [Trials(mirror(eeg, pad), target) for eeg, target in (*training, *held)]
             return data, watched[0] if watched else None
-        self.n_window_ = self._choose_window(min(eeg.shape[2] for eeg, _ in training))
+        self.n_window_ = choose_window(self.window, min(eeg.shape[2] for eeg, _ in training), self._decimation)
         watched = None
         if held:
             shortest = min(self.n_window_, *(eeg.shape[2] for eeg, _ in held))
@@ -443,18 +433,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     def _windows(self, pairs, window, n_windows):
         eeg, bold = ([one for pair in pairs for one in pair[part]] for part in (0, 1))
         return Windows(eeg, bold, window, n_windows, self._padded(window), self.network == "lstm")
-
-    def _choose_window(self, shortest):
-        """Length of a training window, given the shortest stretch to train on."""
-        if self.window != "auto":
-            if not 1 <= self.window <= shortest:
-                raise ValueError(
-                    f"window: got {self.window} samples, expected 1 to {shortest}, the shortest recording or part of "
-                    "one that is left to train on."
-                )
-            return int(self.window)
-        window = min(_WINDOW, shortest)
-        return max(window // self._decimation * self._decimation, min(window, self._decimation))
 
     def _start(self, X):
         """Build the network and load the checkpoint into it."""
@@ -494,19 +472,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.module_, self.net_, self.history_ = fitted[order[0]]
         self.n_iter_ = max(len(self.history_), 1)
         return [fitted[i][0] for i in order if i == order[0] or (self.average and np.isfinite(losses[i]))]
-
-    def _check_readout(self):
-        """Refuse a readout that cannot be fitted to these targets."""
-        if self.readout not in READOUTS:
-            raise ValueError(f"readout: got {self.readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
-        if self.readout != "decoder" and not self._is_signal:
-            raise ValueError(f"readout: {self.readout!r} needs BOLD as signals, got one value for each trial.")
-
-    def _fit_readout(self, module, pairs):
-        """Regression on the envelopes of a trained network."""
-        network = self._predict_by(module)
-        envelopes = [network.envelopes(eeg) for eeg, _ in pairs]
-        return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], self._rate())
 
     def _watched_loss(self):
         """Tell the validation loss of the weights that were kept."""

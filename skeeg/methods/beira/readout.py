@@ -7,7 +7,7 @@ import numpy as np
 from .features import with_lags
 from .ridge import GAP, choose_alpha, ridge_path
 
-READOUTS = ("decoder", "lagged", "both")
+_READOUTS = ("decoder", "lagged", "both")
 _LAGS = tuple(range(-6, 26))  # seconds by which an envelope precedes its target, which may have been advanced by six
 _STEP = 1.0  # seconds
 _OUTLYING = 0.02  # share of the values on either side that are held at the limit: artefacts are large
@@ -103,6 +103,35 @@ class LaggedReadout:
             steps = np.tensordot(lagged(means[:, min(region, n_fronts - 1)]), weights, 2) + offset
             bold[:, region] = [np.interp(grid, middles, trial) for trial in steps]
         return bold
+
+
+def fit_readout(network, pairs, rate):
+    """Fit a readout to what a trained network hears.
+
+    Parameters
+    ----------
+    network : Prediction
+        Trained network.
+    pairs : list of (Tensor, Tensor)
+        Standardised EEG (n_trials, n_channels, n_times) and BOLD (n_trials, n_regions, n_times) of each recording.
+    rate : float
+        Sampling rate in hertz.
+
+    Returns
+    -------
+    readout : LaggedReadout
+        Fitted.
+    """
+    envelopes = [network.envelopes(eeg) for eeg, _ in pairs]
+    return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], rate)
+
+
+def check_readout(readout, is_signal):
+    """Refuse a readout that is unknown, or that cannot be fitted to one value a trial."""
+    if readout not in _READOUTS:
+        raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, _READOUTS))}.")
+    if readout != "decoder" and not is_signal:
+        raise ValueError(f"readout: {readout!r} needs BOLD as signals, got one value for each trial.")
 
 
 def step_means(signals, step):

@@ -4,6 +4,8 @@ import torch
 
 from ...training.net import Trials
 
+_WINDOW = 2048  # samples of a published training window
+
 
 class Windows(Trials):
     """Windows of recordings and of their targets; a window is a view until a batch is made of it.
@@ -80,6 +82,40 @@ class Windows(Trials):
         """Copy the recordings to another device."""
         eeg, bold = ([one.to(device) for one in many] for many in (self.eeg, self.bold))
         return Windows(eeg, bold, self.window, self.n_windows, self.n_padded, self.last_only)
+
+
+def choose_window(window, shortest, multiple):
+    """Length of a training window.
+
+    Parameters
+    ----------
+    window : "auto" or int
+        What was asked for; "auto" takes the published length where there is as much.
+    shortest : int
+        Samples of the shortest stretch to train on.
+    multiple : int
+        What "auto" rounds down to.
+
+    Returns
+    -------
+    n_samples : int
+        Length.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira.windows import choose_window
+    >>> choose_window("auto", 5000, 256), choose_window("auto", 1000, 256), choose_window(300, 1000, 256)
+    (2048, 768, 300)
+    """
+    if window == "auto":
+        longest = min(_WINDOW, shortest)
+        return max(longest // multiple * multiple, min(longest, multiple))
+    if not 1 <= window <= shortest:
+        raise ValueError(
+            f"window: got {window} samples, expected 1 to {shortest}, the shortest recording or part of one that is "
+            "left to train on."
+        )
+    return int(window)
 
 
 def mirror(x, n_times):
