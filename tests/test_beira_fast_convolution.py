@@ -1,9 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from skeeg.methods.beira import BEIRA
-from skeeg.methods.beira.fast_convolution import Toom, transforms
+from skeeg.methods.beira.fast_convolution import Toom, convolve, transforms
 from skeeg.methods.beira.layers import gelu_max
 
 
@@ -17,6 +19,32 @@ def test_fast_convolution_equals_plain_convolution_with_its_gradients(n_taps, n_
     slope = torch.randn(plain.shape, dtype=torch.float64)
     expected = torch.autograd.grad(plain, (x, weight), slope)
     torch.testing.assert_close(torch.autograd.grad(Toom.apply(x, weight), (x, weight), slope), expected)
+
+
+@pytest.mark.parametrize("n_taps", range(2, 8))
+@pytest.mark.parametrize("n_times", [9, 40, 61])
+def test_long_signals_go_stretch_by_stretch(n_taps, n_times, monkeypatch):
+    x, weight = torch.randn(2, n_times, 3, dtype=torch.float64), torch.randn(4, 3, n_taps, dtype=torch.float64)
+    whole = convolve(x, weight)
+    monkeypatch.setattr("skeeg.methods.beira.fast_convolution._STRETCH", 3)
+    torch.testing.assert_close(convolve(x, weight), whole, rtol=0, atol=1e-12)
+
+
+def test_kept_buffers_carry_nothing_over_and_serve_prediction_and_training():
+    x, weight = torch.randn(1, 70, 3), torch.randn(4, 3, 5)
+    with torch.inference_mode():
+        expected = convolve(x, weight)
+        first = expected.clone()
+        convolve(torch.full((1, 90, 3), torch.nan), weight)
+    assert torch.equal(expected, first)
+    parameter = weight.clone().requires_grad_()
+    y = Toom.apply(x, parameter)
+    assert torch.equal(y, first)
+    y.sum().backward()
+    assert torch.isfinite(parameter.grad).all()
+    with ThreadPoolExecutor(4) as pool:
+        for one in pool.map(lambda i: convolve(x * 2**i, weight) / 2**i, range(50)):
+            assert torch.equal(one, first)
 
 
 @pytest.mark.parametrize("n_taps", [4, 5])

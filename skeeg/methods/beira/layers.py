@@ -94,7 +94,7 @@ def time_major_conv1d(x, weight):
         return _convolve(x, weight)
     n_out, n_in, n_taps = weight.shape
     if fast_convolution.is_worth_it(n_in, n_out, n_taps, x.shape[1]):
-        return fast_convolution.Toom.apply(x, weight)
+        return (fast_convolution.Toom.apply if torch.is_grad_enabled() else fast_convolution.convolve)(x, weight)
     return _TimeMajorConv.apply(x, weight) if torch.is_grad_enabled() else _convolve(x, weight)
 
 
