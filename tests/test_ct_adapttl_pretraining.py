@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skeeg.array import make_domains, make_eeg
@@ -62,6 +64,30 @@ def test_the_best_fold_is_kept():
     assert found.losses[1] == min(row["valid_loss"] for row in found.histories[1])
     own = built[found.best].state_dict()
     assert all((own[name] == value).all() for name, value in found.state.items())
+
+
+class Diverge(Callback):
+    """Spoil the first training."""
+
+    n_trainings = 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_trainings += 1
+        if self.n_trainings == 1:
+            torch.nn.init.constant_(next(net.module_.parameters()), torch.nan)
+
+
+def test_a_fold_that_diverged_is_not_kept():
+    data = np.random.default_rng(0).normal(size=(len(Y), 2, 99)).astype(np.float32)
+    folds = split_folds(Y, PEOPLE, 3, "subject", 0)
+    with pytest.warns(ConvergenceWarning, match="the training diverged"):
+        found = train_folds(
+            lambda: CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3), data, Y, folds, Recipe(max_epochs=2),
+            device="cpu", callbacks=[Diverge()],
+        )  # fmt: skip
+    assert np.isnan(found.losses).tolist() == [True, False, False]
+    assert found.best == np.nanargmin(found.losses)
+    assert all(np.isfinite(value).all() for value in found.state.values())
 
 
 class CtrlC(Callback):

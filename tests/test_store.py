@@ -88,6 +88,8 @@ def test_marks_of_missing_data_are_no_trials(store):
     store.add(raw_of().set_annotations(marks), progress=False)
     assert store.trials((0.0, 1.0))[1][0].tolist() == ["left"]
     assert store.trials((0.0, 1.0), ["boundary"])[1][0].tolist() == ["boundary"]
+    with pytest.raises(ValueError, match="classes: got 'left', expected a sequence of names"):
+        store.trials((0.0, 1.0), "left")
 
 
 def test_every_recording_is_prepared_whole(store):

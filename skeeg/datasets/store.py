@@ -199,6 +199,8 @@ class RecordingStore:
         y : list of ndarray of str, shape (n_trials,)
             Event of each trial.
         """
+        if isinstance(classes, str):  # in which any part of it would be found
+            raise ValueError(f"classes: got {classes!r}, expected a sequence of names, such as [{classes!r}].")
         X, y = [], []
         for recording in self.recordings:
             names = enumerate(recording.events)

@@ -113,14 +113,14 @@ def train_folds(build, data, y, folds, recipe, **settings):
     folds : Folds
         What came of it.
     """
-    losses, histories, best = [], [], None
+    losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:
         watched = None if held is None else (data[held], y[held])
         net = train(build(), data[training], y[training], recipe, validation=watched, **settings)
         losses.append(min((row["valid_loss"] for row in net.history if "valid_loss" in row), default=np.nan))
         histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
-        if best is None or losses[-1] < losses[best[0]]:
-            best = (len(losses) - 1, net.module_)
+        if best is None or losses[-1] < least:
+            best, least = (len(losses) - 1, net.module_), np.fmin(losses[-1], np.inf)  # one that diverged has no loss
         if net.interrupted_:
             break
     state = {name: value.detach().clone() for name, value in best[1].state_dict().items()}
