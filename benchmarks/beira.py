@@ -41,7 +41,7 @@ from skeeg.methods.beira.patterns import (
 )
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-CASES = ((1, 2048, 7), (16, 2048, 3))
+CASES = ((1, 2048, 15), (4, 2048, 7), (16, 2048, 3))  # windows, samples, repeats; a regressor takes 4 at a time
 SETTINGS = {
     "n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "normalize": "whiten",
     "window": 4096, "windows_per_epoch": 64, "batch_size": 8, "accumulate": 1, "max_epochs": 20, "learning_rate": 3e-3,
