@@ -190,15 +190,26 @@ def diverge(net):
         next(net.module_.parameters()).fill_(np.nan)
 
 
+class LateInSecondTraining(InSecondTraining):
+    """The same, in its last epoch only."""
+
+    def on_batch_begin(self, net, **kwargs):
+        if len(net.history) == net.max_epochs:
+            super().on_batch_begin(net, **kwargs)
+
+
 def press_ctrl_c(net):
     raise KeyboardInterrupt
 
 
-def test_a_restart_that_diverged_has_no_part_in_the_mean():
+@pytest.mark.parametrize("readout", ["decoder", "both"])
+@pytest.mark.parametrize("when", [InSecondTraining, LateInSecondTraining])
+def test_a_restart_that_diverged_has_no_part_in_the_mean(when, readout):
     X, Y = data(1, 2000)
-    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "average": True}
+    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "average": True, "readout": readout}
+    settings |= {"max_epochs": 2, "patience": None}
     with pytest.warns(ConvergenceWarning, match="learning_rate: the training diverged"):
-        regressor = BEIRARegressor(**settings, skorch_callbacks=[InSecondTraining(diverge)]).fit(X, Y)
+        regressor = BEIRARegressor(**settings, skorch_callbacks=[when(diverge)]).fit(X, Y)
     assert np.isinf(regressor.restart_losses_).tolist() == [False, True, False] and len(regressor.averaged_) == 1
     assert np.isfinite(regressor.predict(X)).all()
 

@@ -47,6 +47,28 @@ def test_kept_buffers_carry_nothing_over_and_serve_prediction_and_training():
             assert torch.equal(one, first)
 
 
+class Convolution(torch.nn.Module):
+    """One layer."""
+
+    def __init__(self, n_taps):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 3, n_taps))
+
+    def forward(self, x):
+        return convolve(x, self.weight)
+
+
+def test_tracing_leaves_no_tensors_of_its_own_behind():
+    module, x = Convolution(6), torch.randn(1, 500, 3)  # six taps and float64 are used nowhere else
+    module, x = module.double(), x.double()
+    with torch.no_grad():
+        exported = torch.export.export(module, (x,), strict=False)
+        plain = F.conv1d(F.pad(x.mT, (2, 3)), module.weight).mT
+        torch.testing.assert_close(module(x), plain)
+        torch.testing.assert_close(exported.module()(x), plain)
+        torch.testing.assert_close(torch.compile(module, backend="aot_eager")(x), plain)
+
+
 @pytest.mark.parametrize("n_taps", [4, 5])
 def test_fast_convolution_rounds_like_plain_convolution_in_float32(n_taps):
     torch.manual_seed(0)

@@ -95,6 +95,8 @@ def test_both_is_the_mean_of_decoder_and_lagged(network, tmp_path):
     decoder, alone, both = (one.predict(X) for one in fitted.values())
     assert np.abs(decoder - alone).max() > 1e-2
     np.testing.assert_allclose(both, (decoder + alone) / 2, atol=1e-6)
+    fitted["both"].set_params(readout="lagged")  # tells of the next fit, not of this one
+    np.testing.assert_array_equal(fitted["both"].predict(X), both)
     fitted["both"].save(tmp_path / "beira.safetensors")
     loaded = BEIRARegressor.load(tmp_path / "beira.safetensors")
     for other in (pickle.loads(pickle.dumps(fitted["both"])), copy.deepcopy(fitted["both"]), loaded):

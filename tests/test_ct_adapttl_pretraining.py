@@ -67,23 +67,27 @@ def test_the_best_fold_is_kept():
 
 
 class Diverge(Callback):
-    """Spoil the first training."""
+    """Spoil the first training from an epoch on."""
 
-    n_trainings = 0
+    def __init__(self, epoch):
+        self.epoch, self.n_trainings = epoch, 0
 
     def on_train_begin(self, net, **kwargs):
         self.n_trainings += 1
-        if self.n_trainings == 1:
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.n_trainings == 1 and len(net.history) == self.epoch:
             torch.nn.init.constant_(next(net.module_.parameters()), torch.nan)
 
 
-def test_a_fold_that_diverged_is_not_kept():
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_fold_that_diverged_is_not_kept(epoch):
     data = np.random.default_rng(0).normal(size=(len(Y), 2, 99)).astype(np.float32)
     folds = split_folds(Y, PEOPLE, 3, "subject", 0)
     with pytest.warns(ConvergenceWarning, match="the training diverged"):
         found = train_folds(
             lambda: CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3), data, Y, folds, Recipe(max_epochs=2),
-            device="cpu", callbacks=[Diverge()],
+            device="cpu", callbacks=[Diverge(epoch)],
         )  # fmt: skip
     assert np.isnan(found.losses).tolist() == [True, False, False]
     assert found.best == np.nanargmin(found.losses)

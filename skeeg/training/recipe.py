@@ -299,7 +299,7 @@ def train(
     Returns
     -------
     net : TrainingNet
-        Fitted skorch net.
+        Fitted skorch net; ``diverged_`` tells whether a weight that was trained is not finite.
 
     Examples
     --------
@@ -323,7 +323,9 @@ def train(
     if settle:
         settle_norms(net.module_, trials, recipe.update_size, before, kind.batches)
     net.module_.to("cpu").eval()
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in net.module_.parameters()):
+    trained = [parameter for parameter in net.module_.parameters() if parameter.requires_grad]
+    net.diverged_ = not all(bool(torch.isfinite(parameter).all()) for parameter in trained)
+    if net.diverged_:
         message = "learning_rate: the training diverged, its weights are not finite; a smaller rate may help."
         warnings.warn(message, ConvergenceWarning, stacklevel=2)
     return net

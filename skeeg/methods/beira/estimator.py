@@ -100,7 +100,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     readout : {"decoder", "lagged", "both"}
         What makes BOLD of the envelopes: the network's encoder and decoder, as published; a ridge regression on the
         envelopes at lags of seconds, fitted after the training (`skeeg.methods.beira.readout.LaggedReadout`); or the
-        mean of the two, which on simulated recordings follows BOLD closer than either.
+        mean of the two, which on simulated recordings follows BOLD closer than either. The regression is fitted to
+        the held-out part too. Which start is kept, pruning and the importance of branches go by the decoder.
 
     Attributes
     ----------
@@ -114,11 +115,13 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     freqs_ : ndarray, shape (n_freqs,)
         Hertz.
     branch_importance_ : ndarray, shape (n_regions, n_branches)
-        How far the output moves, in standard deviations of the target, when a branch is held at its mean.
+        How far the decoder's output moves, in standard deviations of the target, when a branch is held at its mean.
     restart_losses_ : ndarray, shape (n_restarts,)
         Validation loss of each training.
     averaged_ : list of torch.nn.Module
         Networks whose predictions are averaged with that of ``module_``.
+    readout_ : str
+        ``readout`` at fit.
     readouts_ : list of LaggedReadout
         Regressions on the envelopes of ``module_`` and of each of ``averaged_``; none with ``readout="decoder"``.
     eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
@@ -135,7 +138,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     Notes
     -----
     The target at a sample belongs to the EEG around that sample: the haemodynamic delay is the business of
-    `BOLDAligner`, which holds this regressor. All statistics come from the part of the data that is trained on.
+    `BOLDAligner`, which holds this regressor. Means and scales come from the part of the data that is trained on.
 
     References
     ----------
@@ -268,9 +271,9 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             kept = self._train_several(eeg[0], data, watched)
             for module in kept if self.prune else ():
                 prune_branches(module, self._criterion(), self._examples(training), watched)
-            self.averaged_ = kept[1:]
             read = map(self._predict_by, kept if self.readout != "decoder" else ())
-            self.readouts_ = [fit_readout(network, training + held, self._rate()) for network in read]
+            readouts = [fit_readout(network, training + held, self._rate()) for network in read]
+            self.averaged_, self.readouts_, self.readout_ = kept[1:], readouts, self.readout
             self._read_weights(training)
         return self
 
@@ -297,7 +300,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     def _outputs(self, data):
         """Standardised BOLD: the mean over networks and their readouts."""
         networks, each = [self._predict_by(module) for module in (self.module_, *self.averaged_)], []
-        if self.readout != "lagged":
+        if self.readout_ != "lagged":
             each += [one.signals(data) if self._is_signal else one.last_values(data) for one in networks]
         each += [readout.predict(one.envelopes(data)) for one, readout in zip(networks, self.readouts_, strict=False)]
         return sum(each) / len(each)
@@ -475,6 +478,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _watched_loss(self):
         """Tell the validation loss of the weights that were kept."""
+        if self.net_.diverged_:
+            return np.inf
         losses = [row["valid_loss"] for row in self.history_ if np.isfinite(row.get("valid_loss", np.nan))]
         return float(losses[-1] if self.patience is None else min(losses)) if losses else np.inf
 

@@ -17,6 +17,7 @@ import functools
 import math
 import threading
 
+import numpy as np
 import torch
 
 N_POINTS = 8
@@ -39,7 +40,6 @@ def is_worth_it(n_in, n_out, n_taps, n_times):
     return n_taps in (4, 5) and n_in * n_out >= _LEAST_WORK and n_times >= _LEAST_TIMES
 
 
-@functools.lru_cache
 def transforms(n_taps, dtype=torch.float32):
     """Matrices of the algorithm.
 
@@ -68,15 +68,21 @@ def transforms(n_taps, dtype=torch.float32):
     >>> torch.allclose(A @ ((G @ g) * (B @ d)), d.unfold(0, 3, 1) @ g)
     True
     """
+    return tuple(torch.from_numpy(matrix).to(dtype) for matrix in _transforms(n_taps))
+
+
+@functools.lru_cache
+def _transforms(n_taps):
+    """Matrices in float64, as arrays: a tensor that is made while a network is traced is none afterwards."""
 
     def powers(n):
         rows = [[point**i for i in range(n)] for point in _POINTS]
-        return torch.tensor([*rows, [0.0] * (n - 1) + [1.0]], dtype=torch.float64)
+        return np.array([*rows, [0.0] * (n - 1) + [1.0]])
 
-    window = torch.linalg.inv(powers(N_POINTS)).T
-    scale = window.abs().amax(1, keepdim=True)  # evens out the sizes, which keeps rounding small
+    window = np.linalg.inv(powers(N_POINTS)).T
+    scale = np.abs(window).max(axis=1, keepdims=True)  # evens out the sizes, which keeps rounding small
     output, kernel = powers(N_POINTS + 1 - n_taps).T, powers(n_taps) * scale
-    return tuple(matrix.to(dtype).contiguous() for matrix in (output, kernel, window / scale))
+    return tuple(np.ascontiguousarray(matrix) for matrix in (output, kernel, window / scale))
 
 
 class Toom(torch.autograd.Function):
@@ -146,9 +152,9 @@ def _spread_kernel(weight):
 
 def _buffer(name, like, *shape):
     """Memory for values of a type, with whatever is in it; only one of a name may be in use in a thread."""
-    size, key = math.prod(shape), (name, like.dtype)
-    if size > _MOST_KEPT:
-        return like.new_empty(shape)
+    size, key = math.prod(shape), f"{name} {like.dtype}"
+    if size > _MOST_KEPT or type(like) is not torch.Tensor or torch.compiler.is_compiling():
+        return like.new_empty(shape)  # what is made while a network is traced is no memory
     if len(vars(_kept).get(key, ())) < size:
         with torch.inference_mode(False):  # what is made in that mode could not be written to in training
             vars(_kept)[key] = torch.empty(size, dtype=like.dtype)

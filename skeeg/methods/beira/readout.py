@@ -54,7 +54,7 @@ class LaggedReadout:
 
         Parameters
         ----------
-        envelopes : list of ndarray, shape (n_trials, n_fronts, n_branches, n_times)
+        envelopes : iterable of ndarray, shape (n_trials, n_fronts, n_branches, n_times)
             Of each recording; one front end, or one for each region.
         targets : list of ndarray, shape (n_trials, n_regions, n_times)
             BOLD.
@@ -100,8 +100,8 @@ class LaggedReadout:
         grid, middles = np.arange(n_times), _middles(n_times, self.step)
         bold = np.empty((len(means), len(self.weights), n_times))
         for region, (weights, offset) in enumerate(zip(self.weights, self.offsets, strict=True)):
-            steps = np.tensordot(lagged(means[:, min(region, n_fronts - 1)]), weights, 2) + offset
-            bold[:, region] = [np.interp(grid, middles, trial) for trial in steps]
+            trials = lagged(means[:, min(region, n_fronts - 1)])
+            bold[:, region] = [np.interp(grid, middles, np.tensordot(one, weights, 2) + offset) for one in trials]
         return bold
 
 
@@ -122,7 +122,7 @@ def fit_readout(network, pairs, rate):
     readout : LaggedReadout
         Fitted.
     """
-    envelopes = [network.envelopes(eeg) for eeg, _ in pairs]
+    envelopes = (network.envelopes(eeg) for eeg, _ in pairs)  # one at a time: they may be many times the recording
     return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], rate)
 
 

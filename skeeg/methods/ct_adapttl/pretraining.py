@@ -117,10 +117,11 @@ def train_folds(build, data, y, folds, recipe, **settings):
     for training, held in folds:
         watched = None if held is None else (data[held], y[held])
         net = train(build(), data[training], y[training], recipe, validation=watched, **settings)
-        losses.append(min((row["valid_loss"] for row in net.history if "valid_loss" in row), default=np.nan))
+        watched = [row["valid_loss"] for row in net.history if "valid_loss" in row]
+        losses.append(np.nan if net.diverged_ else min(watched, default=np.nan))
         histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
         if best is None or losses[-1] < least:
-            best, least = (len(losses) - 1, net.module_), np.fmin(losses[-1], np.inf)  # one that diverged has no loss
+            best, least = (len(losses) - 1, net.module_), np.fmin(losses[-1], np.inf)
         if net.interrupted_:
             break
     state = {name: value.detach().clone() for name, value in best[1].state_dict().items()}
