@@ -65,7 +65,8 @@ else:
 # ----------
 # Ridge regression on the power in five bands is the baseline. For BEIRA, a recording this short wants a small network,
 # whitened electrodes, a loss that holds the correlation, and several starts: at times training stays at a constant
-# output, which the validation loss tells. On the real recordings the published sizes are used.
+# output, which the validation loss tells. The mean of the starts is predicted, each read by its decoder and by ridge
+# regression on what its branches hear. On the real recordings the published sizes and decoder are used.
 
 ridge = BOLDAligner(BandPowerRidge(), **aligner).fit(*train)
 if arguments.cwl:
@@ -76,7 +77,8 @@ else:
     regressor = BEIRARegressor(
         n_branches=3, channels=(16, 32, 32, 32), decoder_reduce=2, rectifier="abs", normalize="whiten",
         window=4096, windows_per_epoch=48, batch_size=8, accumulate=1, max_epochs=16, learning_rate=3e-3,
-        drop_prob=0.05, loss=(0.5, 0.5, 0.0), n_restarts=2, prune=True, region_names=names, random_state=0,
+        drop_prob=0.05, loss=(0.5, 0.5, 0.0), n_restarts=2, average=True, prune=True, readout="both",
+        region_names=names, random_state=0,
     )  # fmt: skip
 beira = BOLDAligner(regressor, **aligner).fit(*train)
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from skeeg.methods.beira import BEIRA
 from skeeg.methods.beira.fast_convolution import Toom, convolve, transforms
-from skeeg.methods.beira.layers import gelu_max
+from skeeg.methods.beira.layers import gelu_max, norm_gelu
 
 
 @pytest.mark.parametrize("n_taps", range(2, 8))
@@ -89,6 +89,20 @@ def test_the_largest_value_after_gelu_needs_two_values_before(size):
     n_steps = 50 // size
     plain = F.gelu(x)[:, : n_steps * size].unflatten(1, (n_steps, size)).amax(2)
     torch.testing.assert_close(gelu_max(x, size), plain, rtol=0, atol=1e-6)
+
+
+def test_normalisation_and_gelu_in_one_have_the_same_gradients():
+    x, norm = torch.randn(2, 30, 5, dtype=torch.float64, requires_grad=True), torch.nn.LayerNorm(5).double()
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    slope, inputs = torch.randn(2, 30, 5, dtype=torch.float64), (x, norm.weight, norm.bias)
+    results = [norm_gelu(x, norm), F.gelu(norm(x))]
+    assert torch.equal(*results)
+    gradients = [torch.autograd.grad(y, inputs, slope) for y in results]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = norm_gelu(x.bfloat16(), norm.float())
+    y.float().sum().backward()
+    assert torch.isfinite(norm.weight.grad).all()
 
 
 def test_regions_of_the_published_size_together_equal_separate_networks():

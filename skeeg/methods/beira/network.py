@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
-from .layers import cheap_dropout, gelu_max, same_padding, time_major_conv1d
+from .layers import cheap_dropout, gelu_max, norm_gelu, same_padding, time_major_conv1d
 
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.
@@ -56,10 +56,10 @@ class ConvBlock(nn.Module):
 
     def forward_time_major(self, x):
         """Map (batch, times, n_in) to (batch, times // stride, n_out), the same numbers."""
-        x = self.norm(time_major_conv1d(x, self.conv1d.weight))
-        if self.stride > 1 and not self.training and isinstance(self.activation, nn.GELU):
-            return gelu_max(x, self.stride)
-        x = self.activation(x)
+        x, is_gelu = time_major_conv1d(x, self.conv1d.weight), isinstance(self.activation, nn.GELU)
+        if self.stride > 1 and not self.training and is_gelu:
+            return gelu_max(self.norm(x), self.stride)
+        x = norm_gelu(x, self.norm) if is_gelu else self.activation(self.norm(x))
         x = cheap_dropout(x, self.drop_prob, self.training)
         if self.stride == 1:
             return x
