@@ -8,6 +8,7 @@ costs 16 random bits a value.
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from . import fast_convolution
 
@@ -162,28 +163,9 @@ def norm_gelu(x, norm):
     >>> torch.equal(norm_gelu(x, norm), torch.nn.functional.gelu(norm(x)))
     True
     """
-    if not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    if not torch.is_grad_enabled():  # where its bookkeeping is for nothing
         return F.gelu(norm(x))
-    return _NormGelu.apply(x, norm.weight, norm.bias, norm.eps)
-
-
-class _NormGelu(torch.autograd.Function):
-    """`norm_gelu` with its gradient."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, eps):
-        ctx.save_for_backward(x, weight, bias)
-        ctx.eps = eps
-        return F.gelu(F.layer_norm(x, weight.shape, weight, bias, eps))
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        inputs = [one.detach().requires_grad_() for one in ctx.saved_tensors]
-        with torch.enable_grad():
-            x, weight, bias = inputs
-            y = F.gelu(F.layer_norm(x, weight.shape, weight, bias, ctx.eps))
-        return *torch.autograd.grad(y, inputs, grad), None
+    return checkpoint(lambda x: F.gelu(norm(x)), x, use_reentrant=False, preserve_rng_state=False)
 
 
 def gelu_max(x, size):
