@@ -6,7 +6,7 @@ import torch
 from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.blocks import Attention, Dropout
+from skeeg.methods.mirepnet.blocks import Attention
 from skeeg.methods.mirepnet.checkpoint import HEAD, UNUSED, load_weights, published_state, save_weights
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
@@ -92,25 +92,6 @@ def test_attention_is_scaled_by_the_embedding():
         found = attention(torch.tensor(x))
     for place, wanted in ATTENDED:
         np.testing.assert_allclose(found[place], wanted, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_dropout_drops_its_share_anywhere(p, dtype):
-    torch.manual_seed(0)
-    x = torch.randn(300, 1001, dtype=dtype, requires_grad=True)
-    y = Dropout(p)(x)
-    dropped = y == 0
-    spread = (p * (1 - p)) ** 0.5
-    for axis, n in ((None, x.numel()), (0, 300), (1, 1001)):
-        share = dropped.double().mean() if axis is None else dropped.double().mean(dim=axis)
-        assert (share - p).abs().max() < 5.5 * spread / n**0.5
-    torch.testing.assert_close(y, torch.where(dropped, 0.0, x / (1 - p)))
-    y.sum().backward()
-    torch.testing.assert_close(x.grad, torch.where(dropped, 0.0, torch.full_like(x, 1 / (1 - p))))
-    neighbours = (dropped[:, :-1] & dropped[:, 1:]).double().mean() - p**2
-    assert neighbours.abs() < 0.005  # several of them share a random word
-    assert torch.equal(Dropout(p).eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
 
 
 def test_attention_with_dropout_is_right_on_average():

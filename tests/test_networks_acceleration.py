@@ -61,6 +61,26 @@ def test_twenty_steps_of_adam(name, off, n_chans):
     assert losses[1] == pytest.approx(losses[0], rel=2e-5)
 
 
+@pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "EEGConformer", "CTNet", "MSVTNet"])
+def test_dropout_on_the_same_seed_trains_the_same(name):
+    torch.manual_seed(0)
+    plain = build_network(name, n_chans=3, n_times=500, n_outputs=2)
+    fast = accelerate(copy.deepcopy(plain))
+    x, y = torch.randn(16, 3, 500), torch.arange(16) % 2
+    losses = []
+    for module in (plain, fast):
+        torch.manual_seed(1)
+        solver, row = torch.optim.SGD(module.parameters(), 1e-3), []
+        for _ in range(3):
+            solver.zero_grad()
+            loss = nn.functional.cross_entropy(module(x), y)
+            loss.backward()
+            solver.step()
+            row.append(float(loss.detach()))
+        losses.append([*row, float(torch.rand(()))])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "EEGConformer", "ADFCNN"])
 def test_what_stays_and_what_comes_back(name):
     module = build_network(name, n_chans=4, n_times=500, n_outputs=2).eval()

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from skeeg.networks.attention import attend_by_heads, has_attention_form
 from skeeg.networks.convolutions import merged_conv
+from skeeg.networks.dropout import drop, has_dropout_form
 from skeeg.networks.front_ends import find_runs, run_sequential
 from skeeg.networks.layer_forms import (
     average_pool,
@@ -126,6 +128,10 @@ def _form_of(layer: nn.Module) -> str | None:
         return "convolution"
     if has_average_form(layer):
         return "average"
+    if has_dropout_form(layer):
+        return "dropout"
+    if has_attention_form(layer):
+        return "attention"
     return "rearrangement" if has_rearrangement_form(layer) else None
 
 
@@ -167,6 +173,18 @@ def _rearrangement_forward(self, x: Tensor) -> Tensor:
     return self._skeeg_plain.forward(self, x) if y is None else y
 
 
+def _dropout_forward(self, x: Tensor) -> Tensor:
+    """Fast form of a ``Dropout``, where it pays."""
+    y = drop(self, x)
+    return nn.Dropout.forward(self, x) if y is None else y
+
+
+def _attention_forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Fast form of braindecode's ``MultiHeadAttention``."""
+    y = attend_by_heads(self, x, mask)
+    return self._skeeg_plain.forward(self, x, mask) if y is None else y
+
+
 def _own_forward(self, *inputs):
     """Fast form that a module brings itself, as a method ``skeeg_fast_forward``."""
     return self.skeeg_fast_forward(*inputs)
@@ -178,6 +196,8 @@ _FORWARDS: dict[str, Callable] = {
     "sequential": _sequential_forward,
     "convolution": _convolution_forward,
     "average": _average_forward,
+    "dropout": _dropout_forward,
+    "attention": _attention_forward,
     "rearrangement": _rearrangement_forward,
 }
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.convolutions import merged_conv
-from skeeg.networks.layer_forms import in_transform, is_plain_conv, margins
+from skeeg.networks.layer_forms import in_transform, is_plain_conv, margins, watched
 from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
 
 __all__ = ["find_runs", "front_end", "run_sequential", "usable"]
@@ -212,18 +212,13 @@ def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, 
     bool
         True where the fast form gives what the layers give.
     """
-    if any(_hooked(layer) for layer in layers) or torch.nn.modules.module._has_any_global_hook() or in_transform():
+    if watched(*layers) or in_transform():
         return False
     if x.dtype not in (torch.float32, torch.float64) or any(p.dtype != x.dtype for p in layers[0].parameters()):
         return False
     if torch.is_autocast_enabled(x.device.type):
         return linear
     return not (norm is not None and _batch_statistics(norm) and x.requires_grad and torch.is_grad_enabled())
-
-
-def _hooked(layer: nn.Module) -> bool:
-    """Whether somebody listens to a layer: explanations and summaries do."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _pays(run: Run, second: nn.Module, x: Tensor) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "is_plain_conv",
     "margins",
     "rearrange",
+    "watched",
 ]
 
 
@@ -42,6 +43,16 @@ def margins(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
 def in_transform() -> bool:
     """Whether a transform of ``torch.func`` is at work, which cannot see into the backward passes written here."""
     return torch._C._are_functorch_transforms_active()
+
+
+def watched(*layers: nn.Module) -> bool:
+    """Whether somebody listens to one of these layers, as summaries do, so that each must run by itself."""
+    if torch.nn.modules.module._has_any_global_hook():
+        return True
+    return any(
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+        for layer in layers
+    )
 
 
 def is_plain_conv(layer: nn.Module) -> bool:
