@@ -140,6 +140,7 @@ def test_repeating_changes_the_choice_only():
         accelerate(module, "quick")
 
 
+@pytest.mark.filterwarnings("error:Dynamo")
 def test_compiles():
     module = accelerate(build_network("EEGNet", n_chans=4, n_times=300, n_outputs=2).eval(), "fast")
     x = torch.randn(2, 4, 300)

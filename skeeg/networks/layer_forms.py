@@ -200,7 +200,8 @@ def rearrange(layer: nn.Module, x: Tensor) -> Tensor | None:
     Returns
     -------
     Tensor or None
-        What the layer gives, as a view; None where x does not fit the pattern.
+        What the layer gives, as a view; None where x does not fit the pattern, and under ``torch.compile``, which finds
+        out only once.
 
     Examples
     --------
@@ -209,6 +210,8 @@ def rearrange(layer: nn.Module, x: Tensor) -> Tensor | None:
     >>> rearrange(Rearrange("batch chans times 1 -> batch 1 chans times"), torch.zeros(2, 3, 5, 1)).shape
     torch.Size([2, 1, 3, 5])
     """
+    if torch.compiler.is_compiling():
+        return None
     order, dropped, places = _moves(layer.pattern)
     if x.ndim != len(order) or any(x.shape[axis] != 1 for axis in dropped):
         return None  # what einops refuses, it shall refuse itself
