@@ -70,6 +70,21 @@ def test_adaptation_learns_what_differs(pretrained):
         np.testing.assert_array_equal(value, pretrained.pretrained_[name])
 
 
+@pytest.mark.parametrize("adapt_norm", ["train", "target"])
+def test_double_precision_predicts_each_trial_alike_in_any_company(adapt_norm):
+    X, y = make_task(2, seed=8)
+    clf = make_clf(precision="float64", adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
+    assert {value.dtype for value in clf.module_.state_dict().values()} == {torch.float64, torch.int64}
+    together = clf.predict_proba(X[0])
+    order = np.random.default_rng(0).permutation(len(X[0]))
+    np.testing.assert_allclose(clf.predict_proba(X[0][order]), together[order], rtol=1e-12)
+    np.testing.assert_allclose(np.vstack([clf.predict_proba(trial[None]) for trial in X[0]]), together, rtol=1e-11)
+    half = make_clf(adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
+    np.testing.assert_allclose(half.predict_proba(X[0]), together, atol=1e-3)
+    with pytest.raises(ValueError, match="precision: got 'half'"):
+        make_clf(precision="half").fit(X[0], y[0])
+
+
 def test_independent_does_not_learn_from_labels(pretrained):
     X, y = make_task(1, seed=7)
     fits = [copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], labels) for labels in (y[0], y[0][::-1])]

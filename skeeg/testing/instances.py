@@ -98,6 +98,7 @@ _INSTANCES = {
         "pretrain_learning_rate": 0.05,
         "pretrain_batch_size": 256,
         "pretrain_solver": "adamw",
+        "precision": "float64",
         "n_filters": 4,
         "filter_length": 1,
         "pool_length": 1,

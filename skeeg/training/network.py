@@ -155,13 +155,17 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _prepare(self, X, fit=False):
         """Trials as the network takes them: of its type, scaled, long enough."""
-        data = np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
+        data = self._in_precision(X)
         if fit:
             self.scale_ = self._learn_scale(data)
         if self.scale_ != 1.0:
             data = data * data.dtype.type(1.0 / self.scale_)
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
+
+    def _in_precision(self, X):
+        """Trials as a plain array of the type that the network computes in."""
+        return np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
 
     def _learn_scale(self, data):
         """One number that the trials are divided by."""

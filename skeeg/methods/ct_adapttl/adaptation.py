@@ -115,7 +115,7 @@ def reestimate_norm(module, data):
     ----------
     module : CTAdaptTLNet
         Network, changed in place.
-    data : ndarray of float32, shape (n_trials, n_channels, n_times)
+    data : ndarray, shape (n_trials, n_channels, n_times)
         Trials of the target.
 
     References

@@ -91,6 +91,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         Trials an update in fine-tuning and in ``mode="specific"``.
     weight_decay : float
         Of pre-training and of ``mode="specific"``; fine-tuning has none.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic of every phase, see `skeeg.training.Recipe`.
     n_filters, filter_length, pool_length, pool_stride, n_hidden, drop_prob
         See `CTAdaptTLNet`; lengths in samples, published for 500 Hz.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
@@ -174,6 +176,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         scratch_learning_rate=1e-4,
         batch_size=40,
         weight_decay=5e-4,
+        precision="float32",
         n_filters=40,
         filter_length=25,
         pool_length=75,
@@ -214,6 +217,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.scratch_learning_rate = scratch_learning_rate
         self.batch_size = batch_size
         self.weight_decay = weight_decay
+        self.precision = precision
         self.n_filters = n_filters
         self.filter_length = filter_length
         self.pool_length = pool_length
@@ -329,7 +333,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _learn_source(self, X, y, subjects, start, classes, seed):
         """Pre-train on the source; give the weights of the best fold."""
-        data, self.whitener_ = scale_by_subject(X, subjects, self.scale)
+        data, self.whitener_ = scale_by_subject(self._in_precision(X), subjects, self.scale)
 
         def build():
             self._build(X, classes, start)
@@ -349,7 +353,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self._build(X, self.classes_, start)
         history = data = None
         if person is not None:
-            data, self.whitener_ = scale_by_subject(person.X, person.subjects, self.scale)
+            data, self.whitener_ = scale_by_subject(self._in_precision(person.X), person.subjects, self.scale)
             data = self._pad(data)
         if self.mode == "specific":
             history = self._train_phase("scratch", data, person, seed)
@@ -498,12 +502,12 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         return phase_recipe(self, phase)
 
     def _prepare(self, X, fit=False):
-        """Trials as the network takes them: float32, scaled by the person's reference, long enough."""
-        data = np.asarray(X, dtype=np.float32)
+        """Trials as the network takes them: of its type, scaled by the person's reference, long enough."""
+        data = self._in_precision(X)
         whitener = self.whitener_
         if whitener is not None and self.on_unseen == "own" and len(data) >= _FEWEST:
             whitener = whitener_of(data, self.scale)
-        return self._pad(data if whitener is None else whitener.astype(np.float32) @ data)
+        return self._pad(data if whitener is None else whitener.astype(data.dtype) @ data)
 
     def _pad(self, data):
         missing = self.network_spec_["n_times"] - data.shape[2]

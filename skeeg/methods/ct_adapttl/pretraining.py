@@ -97,7 +97,7 @@ def train_folds(build, data, y, folds, recipe, **settings):
     ----------
     build : callable
         Gives a network to start from.
-    data : ndarray of float32, shape (n_trials, n_channels, n_times)
+    data : ndarray, shape (n_trials, n_channels, n_times)
         Source trials.
     y : ndarray of int, shape (n_trials,)
         Class indices.

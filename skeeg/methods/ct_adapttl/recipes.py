@@ -50,4 +50,5 @@ def phase_recipe(estimator, phase):
     }[phase]
     if estimator.max_epochs is not None:
         own["max_epochs"] = min(estimator.max_epochs, own["max_epochs"])
-    return Recipe(schedule=None, patience=estimator.patience, min_delta=estimator.min_delta, **own).check()
+    shared = {name: getattr(estimator, name) for name in ("patience", "min_delta", "precision")}
+    return Recipe(schedule=None, **shared, **own).check()

@@ -16,7 +16,7 @@ def scale_by_subject(X, subjects, scale):
 
     Parameters
     ----------
-    X : ndarray of float32, shape (n_trials, n_channels, n_times)
+    X : ndarray of float32 or float64, shape (n_trials, n_channels, n_times)
         Trials.
     subjects : array-like, shape (n_trials,), or None
         Subject of each trial; None takes all for one subject.
@@ -25,8 +25,8 @@ def scale_by_subject(X, subjects, scale):
 
     Returns
     -------
-    X : ndarray of float32, shape (n_trials, n_channels, n_times)
-        Scaled trials.
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Scaled trials, of the same type.
     whitener : ndarray, shape (n_channels, n_channels), or None
         What scales trials of somebody else: by the mean of the subjects' references.
 
@@ -40,17 +40,16 @@ def scale_by_subject(X, subjects, scale):
     --------
     >>> import numpy as np
     >>> from skeeg.methods.ct_adapttl.scaling import scale_by_subject
-    >>> X = np.random.default_rng(0).normal(size=(10, 2, 500)).astype("float32")
+    >>> X = np.random.default_rng(0).normal(size=(10, 2, 500))
     >>> scaled, _ = scale_by_subject(X * np.repeat([1, 40], 5)[:, None, None], np.repeat(["a", "b"], 5), "ea")
     >>> scaled[:5].std().round(1), scaled[5:].std().round(1)
-    (np.float32(1.0), np.float32(1.0))
+    (np.float64(1.0), np.float64(1.0))
     """
-    X = np.asarray(X, dtype=np.float32)
     if scale is None:
         return X, None
     names, groups = np.unique(np.zeros(len(X)) if subjects is None else subjects, return_inverse=True)
     references = _references(X, groups, len(names), scale)
-    whiteners = inverse_sqrt(references).astype(np.float32)
+    whiteners = inverse_sqrt(references).astype(X.dtype)
     scaled = np.empty_like(X)
     for group, whitener in enumerate(whiteners):
         scaled[groups == group] = whitener @ X[groups == group]

@@ -39,7 +39,7 @@ class Person:
 
     Attributes
     ----------
-    X : ndarray of float32, shape (n_trials, n_channels, n_times)
+    X : ndarray, shape (n_trials, n_channels, n_times)
         All trials, the labelled ones first.
     y : ndarray of int, shape (n_labeled,), or None
         Class indices of the labelled ones.
