@@ -74,7 +74,7 @@ def update(module, solver, x, y):
 
 
 def takes_no_form(modules, x, y):
-    """Whether two modules compute by the same layers: equal to the bit, without dropout, whose fast form is too."""
+    """Whether both modules compute by the same layers: numbers equal to the bit, as dropout's are in either form."""
     found = []
     if any(type(layer) is nn.Dropout and layer.p > 0 for layer in modules[0].modules()):
         return False

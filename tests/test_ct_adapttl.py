@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from skeeg import Calibration
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
+from skeeg.methods.ct_adapttl.recipes import phase_recipe
 from skeeg.testing import check_eeg_estimator
 
 DATA = pathlib.Path(os.environ.get("SKEEG_DATA", "../shared/data")) / "checkpoints" / "ct_adapttl_gist"
@@ -25,6 +26,7 @@ SMALL = {
     "random_state": 0, "device": "cpu",
 }  # fmt: skip
 CHANNELS, TIMES = 4, 128
+PHASES = ("pretrain", "adapt", "scratch")
 
 
 def make_task(n_subjects, n_trials=24, gain=1.0, seed=0, mixing=0.3, channel=0):
@@ -77,10 +79,14 @@ def test_double_precision_predicts_each_trial_alike_in_any_company(adapt_norm):
     assert {value.dtype for value in clf.module_.state_dict().values()} == {torch.float64, torch.int64}
     together = clf.predict_proba(X[0])
     order = np.random.default_rng(0).permutation(len(X[0]))
-    np.testing.assert_allclose(clf.predict_proba(X[0][order]), together[order], rtol=1e-12)
-    np.testing.assert_allclose(np.vstack([clf.predict_proba(trial[None]) for trial in X[0]]), together, rtol=1e-11)
-    half = make_clf(adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
-    np.testing.assert_allclose(half.predict_proba(X[0]), together, atol=1e-3)
+    np.testing.assert_allclose(clf.predict_proba(X[0][order]), together[order], rtol=1e-13)
+    np.testing.assert_allclose(np.vstack([clf.predict_proba(trial[None]) for trial in X[0]]), together, rtol=1e-13)
+    whitened = torch.from_numpy(clf.whitener_ @ X[0].astype(float))
+    with torch.no_grad():
+        np.testing.assert_allclose(clf.module_(whitened).softmax(1), together, rtol=1e-13)
+    single = make_clf(adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
+    np.testing.assert_allclose(single.predict_proba(X[0]), together, atol=1e-3)
+    assert {phase_recipe(make_clf(precision="bf16"), phase).precision for phase in PHASES} == {"bf16"}
     with pytest.raises(ValueError, match="precision: got 'half'"):
         make_clf(precision="half").fit(X[0], y[0])
 

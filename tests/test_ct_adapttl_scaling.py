@@ -12,10 +12,13 @@ def make_trials(n=12, n_channels=3, seed=0):
     return np.random.default_rng(seed).normal(size=(n, n_channels, 80)).astype("float32")
 
 
-def test_ea_is_that_of_euclidean_alignment():
-    X, subjects = make_trials(), np.repeat(["a", "b", "c"], 4)
+@pytest.mark.parametrize("dtype, error", [("float32", 1e-5), ("float64", 1e-12)])
+def test_ea_is_that_of_euclidean_alignment(dtype, error):
+    X, subjects = make_trials().astype(dtype), np.repeat(["a", "b", "c"], 4)
     expected = EuclideanAlignment().fit_transform(make_eeg(X), subjects=subjects)
-    np.testing.assert_allclose(scale_by_subject(X, subjects, "ea")[0], expected, atol=1e-5)
+    scaled, _ = scale_by_subject(X, subjects, "ea")
+    np.testing.assert_allclose(scaled, expected, atol=error)
+    assert scaled.dtype == dtype
 
 
 @settings(max_examples=20, deadline=None)

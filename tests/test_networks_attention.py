@@ -70,6 +70,16 @@ def test_braindecodes_layer(training):
     for a, b in zip(after, before, strict=True):
         torch.testing.assert_close(a, b)
     assert list(layer.state_dict()) == names and isinstance(layer, MultiHeadAttention)
+    assert layer._skeeg_form == "attention"
+
+
+def test_an_export_takes_any_batch():
+    layer, x = accelerate(MultiHeadAttention(8, 2, 0.5)), torch.randn(16, 70, 8)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    for module in (layer.train(), layer.eval()):
+        exported = torch.export.export(module, (x,), dynamic_shapes=({0: batch},), strict=False).module()
+        assert exported(torch.randn(20, 70, 8)).shape == (20, 70, 8)
+    torch.testing.assert_close(exported(x[:5]), layer(x[:5]))
 
 
 def test_masks_other_shapes_and_listeners_get_braindecodes_own():
@@ -98,5 +108,8 @@ def test_transforms_and_lower_precision_go_to_torch(monkeypatch):
     attend(q, q, q, 0.5)
     assert used == [True]
     attend(q.bfloat16(), q.bfloat16(), q.bfloat16(), 0.5)
+    attend(q[:, :, :5], q, q, 0.5)
     torch.func.vmap(lambda part: attend(part, part, part, 0.5), randomness="different")(q)
     assert used == [True]
+    attend(q.bfloat16(), q.bfloat16(), q.bfloat16(), 0.5, keep=keep_by_16_bits)
+    assert used == [True, True]

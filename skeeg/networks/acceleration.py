@@ -31,7 +31,7 @@ def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
 
     Layers that compute the same numbers sooner, and with right gradients where PyTorch's are wrong (see
     :func:`skeeg.networks.exact_convolutions`), take over the forward pass. Parameters, buffers, state dict, training
-    dynamics and ``isinstance`` stay as they are.
+    dynamics, what dropout drops and ``isinstance`` stay as they are; for ``torch.jit.script`` take the forms out again.
 
     Parameters
     ----------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.dropout import drop_values, keep_as_torch, pays
-from skeeg.networks.layer_forms import watched
+from skeeg.networks.layer_forms import followed, watched
 
 __all__ = ["attend", "attend_by_heads", "has_attention_form"]
 
@@ -26,7 +27,7 @@ def attend(
     .. math:: \mathrm{dropout}\left(\mathrm{softmax}(s\, q k^\top)\right) v
 
     With dropout torch has no fused kernel on a CPU, and its formula spends much time on drawing what is kept and on
-    looking for rows that a mask has emptied, of which there are none here.
+    looking for rows that a mask has emptied, of which finite scores have none.
 
     Parameters
     ----------
@@ -59,10 +60,18 @@ def attend(
     >>> torch.allclose(y, torch.nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5), atol=1e-5)
     True
     """
-    if not pays(query, query.shape[:-1].numel() * key.shape[-2], drop_prob):
+    if not _applies(query, key, drop_prob, keep):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_prob, scale=scale)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return drop_values((query * scale @ key.mT).softmax(-1), drop_prob, keep) @ value
+
+
+def _applies(query: Tensor, key: Tensor, drop_prob: float, keep: Callable) -> bool:
+    if not drop_prob or followed(query):
+        return False
+    if keep is keep_as_torch and query.dtype not in (torch.float32, torch.float64):
+        return False  # there torch computes in float32 between
+    return pays(query, query.shape[:-1].numel() * key.shape[-2], drop_prob)
 
 
 def has_attention_form(layer: nn.Module) -> bool:

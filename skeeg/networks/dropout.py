@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from skeeg.networks.layer_forms import in_transform
+from skeeg.networks.layer_forms import followed
 
 __all__ = ["Dropout", "drop", "drop_values", "has_dropout_form", "keep_as_torch", "keep_by_16_bits", "pays"]
 
@@ -89,7 +89,7 @@ def keep_by_16_bits(x: Tensor, drop_prob: float) -> Tensor:
     >>> keep_by_16_bits(torch.zeros(2, 3), 0.5).shape
     torch.Size([2, 3])
     """
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform from -2**15 to 2**15 - 1
     return bits >= round(drop_prob * 2**16) - 2**15
 
@@ -128,7 +128,7 @@ def keep_as_torch(x: Tensor, drop_prob: float) -> Tensor:
 def _compare_words(kept: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
     """Fill, in order of memory, with whether the lowest 53 of 64 random bits, as a fraction, are below the share."""
     least, flat = math.ceil(share * 2**53), kept.as_strided((kept.numel(),), (1,))
-    words = torch.empty(min(len(flat), _WORDS), dtype=torch.int64)
+    words = flat.new_empty(min(len(flat), _WORDS), dtype=torch.int64)
     for part in flat.split(_WORDS):
         drawn = words[: len(part)].random_(-(2**63), None, generator=generator)
         torch.lt(drawn.bitwise_and_(2**53 - 1), least, out=part)
@@ -140,21 +140,20 @@ def _torch_compares_words() -> bool:
     """Whether ``bernoulli_`` draws like :func:`_compare_words` here; on Intel's processors it asks Intel's library."""
     found = []
     for fill in (_compare_words, Tensor.bernoulli_):
-        generator = torch.Generator().manual_seed(0)
-        found.append((fill(torch.empty(1000, dtype=torch.bool), 0.3, generator=generator), generator.get_state()))
+        generator = torch.Generator("cpu").manual_seed(0)
+        kept = torch.empty(1000, dtype=torch.bool, device="cpu")
+        found.append((fill(kept, 0.3, generator=generator), generator.get_state()))
     return all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def pays(x: Tensor, n_values: int, drop_prob: float) -> bool:
-    """Whether dropping so many values made of x may be, and is worth to be, done here instead of by torch."""
-    if x.device.type != "cpu" or not 0 < drop_prob < 1 or n_values < _FEW:
-        return False
-    return x.dtype in (torch.float32, torch.float64) and not (in_transform() or torch.compiler.is_compiling())
+    """Whether so many values made of x, which nobody follows (`followed`), are sooner dropped here than by torch."""
+    return x.device.type == "cpu" and 0 < drop_prob < 1 and n_values >= _FEW
 
 
 def has_dropout_form(layer: nn.Module) -> bool:
     """Whether a layer is torch's dropout of single values."""
-    return type(layer) is nn.Dropout and not layer.inplace
+    return type(layer) is nn.Dropout
 
 
 def drop(layer: nn.Dropout, x: Tensor) -> Tensor | None:
@@ -172,6 +171,6 @@ def drop(layer: nn.Dropout, x: Tensor) -> Tensor | None:
     Tensor or None
         What the layer gives, from the same random state.
     """
-    if not layer.training or not pays(x, x.numel(), layer.p):
+    if not layer.training or layer.inplace or followed(x) or not pays(x, x.numel(), layer.p):
         return None
     return drop_values(x, layer.p, keep_as_torch)

@@ -19,6 +19,7 @@ from skeeg.networks.toeplitz import depthwise_conv, filter_bank, filter_one_tria
 __all__ = [
     "average_pool",
     "convolve",
+    "followed",
     "has_average_form",
     "has_convolution_form",
     "has_rearrangement_form",
@@ -43,6 +44,17 @@ def margins(conv: nn.Conv2d, axis: int) -> tuple[int, int]:
 def in_transform() -> bool:
     """Whether a transform of ``torch.func`` is at work, which cannot see into the backward passes written here."""
     return torch._C._are_functorch_transforms_active()
+
+
+def followed(x: Tensor) -> bool:
+    """Whether somebody follows what happens to x, for whom sizes and values are not settled yet.
+
+    Compilers, tracers and transforms do, and tensors of types of their own.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or in_transform():
+        return True
+    plain = type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided
+    return not plain or torch._C._len_torch_dispatch_stack() > 0
 
 
 def watched(*layers: nn.Module) -> bool:

@@ -53,7 +53,7 @@ class Attention(nn.Module):
             Tokens.
         """
         q, k, v = (part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in self._parts())
-        attended = attend(q, k, v, self.drop.p if self.training else 0.0, x.shape[-1] ** -0.5, keep_by_16_bits)
+        attended = attend(q, k, v, self.drop.p if self.training else 0.0, x.shape[-1] ** -0.5, keep=keep_by_16_bits)
         return self.projection(attended.transpose(1, 2).flatten(2))
 
     def _parts(self):
