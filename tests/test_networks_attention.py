@@ -7,7 +7,6 @@ from torch import nn
 from skeeg.networks import accelerate
 from skeeg.networks import attention as room
 from skeeg.networks.attention import attend, attend_by_heads, has_attention_form
-from skeeg.networks.dropout import keep_by_16_bits
 
 
 def gradients(function, inputs, seed=0):
@@ -20,26 +19,23 @@ def gradients(function, inputs, seed=0):
 
 
 @pytest.mark.parametrize("drop_prob", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("scale", [None, 0.1])
-@pytest.mark.parametrize("shape", [(4, 5, 31, 29, 4, 6), (1, 1, 90, 80, 16, 3), (1, 2, 3, 4, 5, 6)])
-def test_equals_torch_from_the_same_random_state(shape, scale, drop_prob):
+@pytest.mark.parametrize("shape", [(8, 5, 41, 37, 4, 6), (1, 1, 240, 230, 16, 3), (1, 2, 3, 4, 5, 6)])
+def test_equals_torch_from_the_same_random_state(shape, drop_prob):
     batch, heads, n, m, d, e = shape
     torch.manual_seed(1)
     inputs = [
         torch.randn(batch, rows, heads, columns, dtype=torch.float64).transpose(1, 2).requires_grad_()
         for rows, columns in ((n, d), (m, d), (m, e))
     ]
-    ours = gradients(lambda q, k, v: attend(q, k, v, drop_prob, scale), inputs)
-    torchs = gradients(
-        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=drop_prob, scale=scale), inputs
-    )
-    for a, b in zip(ours, torchs, strict=True):
+    ours = gradients(lambda q, k, v: attend(q, k, v, drop_prob), inputs)
+    plain = gradients(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=drop_prob), inputs)
+    for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_steep_scores_in_float32():
     torch.manual_seed(0)
-    q = 30 * torch.randn(2, 4, 40, 8)
+    q = 30 * torch.randn(2, 4, 90, 8)
     q.requires_grad_()
     ours = gradients(lambda x: attend(x, x, x, 0.3), [q])
     plain = gradients(lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3), [q])
@@ -47,21 +43,11 @@ def test_steep_scores_in_float32():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
-def test_dropout_is_right_on_average_and_on_weights():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 4, 40, 8) for _ in range(3))
-    plain = F.scaled_dot_product_attention(q, k, v)
-    found = torch.stack([attend(q, k, v, 0.3, None, keep_by_16_bits) for _ in range(400)])
-    assert (found.mean(0) - plain).abs().max() < 6 * (found.std(0) / 20).max()
-    weights = attend(q, k, torch.eye(40).expand(1, 4, 40, 40), 0.3, None, keep_by_16_bits)
-    assert (weights == 0).double().mean() == pytest.approx(0.3, abs=0.03)
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_braindecodes_layer(training):
     torch.manual_seed(0)
     layer = MultiHeadAttention(40, 10, 0.5).double().train(training)
-    x = torch.randn(3, 30, 40, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(6, 30, 40, dtype=torch.float64, requires_grad=True)
     inputs = [x, *layer.parameters()]
     before = gradients(lambda *_: layer(x), inputs)
     names = list(layer.state_dict())
@@ -104,12 +90,10 @@ def test_masks_other_shapes_and_listeners_get_braindecodes_own():
 def test_transforms_and_lower_precision_go_to_torch(monkeypatch):
     used = []
     monkeypatch.setattr(room, "drop_values", lambda x, *_: used.append(True) or x)
-    q = torch.randn(2, 4, 50, 8)
+    q = torch.randn(2, 4, 90, 8)
     attend(q, q, q, 0.5)
     assert used == [True]
     attend(q.bfloat16(), q.bfloat16(), q.bfloat16(), 0.5)
     attend(q[:, :, :5], q, q, 0.5)
     torch.func.vmap(lambda part: attend(part, part, part, 0.5), randomness="different")(q)
     assert used == [True]
-    attend(q.bfloat16(), q.bfloat16(), q.bfloat16(), 0.5, keep=keep_by_16_bits)
-    assert used == [True, True]

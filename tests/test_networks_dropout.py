@@ -32,9 +32,9 @@ LAYOUTS = {
     "contiguous": torch.ones(90, 1001),
     "of a few blocks to the value": torch.ones(3 * 2**16),
     "transposed": torch.ones(40, 30, 50).permute(2, 0, 1),
-    "with gaps": torch.ones(70, 400)[:, ::3],
-    "expanded": torch.ones(1, 300).expand(50, 300),
-    "double": torch.ones(90, 100, dtype=torch.float64),
+    "with gaps": torch.ones(400, 400)[:, ::3],
+    "expanded": torch.ones(1, 300).expand(200, 300),
+    "double": torch.ones(600, 100, dtype=torch.float64),
 }
 
 
@@ -53,7 +53,7 @@ def test_an_accelerated_layer_drops_the_very_values_that_torch_drops(layout, p):
 
 
 def test_its_gradients_are_those_of_torch():
-    x = torch.randn(100, 100, requires_grad=True)
+    x = torch.randn(300, 300, requires_grad=True)
     found = []
     for layer in (nn.Dropout(0.3), accelerate(nn.Dropout(0.3))):
         torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_where_torch_draws_otherwise_it_is_asked(monkeypatch):
 
 
 def test_what_is_left_to_torch():
-    x = torch.ones(100, 100)
+    x = torch.ones(300, 300)
     layer = nn.Dropout(0.5)
     assert has_dropout_form(layer)
     assert not any(has_dropout_form(other) for other in (nn.Dropout1d(), nn.Dropout2d(), Dropout(0.5)))
@@ -82,7 +82,7 @@ def test_what_is_left_to_torch():
     assert drop(layer, x.to("meta")) is None and drop(layer, x.to_sparse()) is None
     assert all(drop(nn.Dropout(p), x) is None for p in (0.0, 1.0)) and drop(nn.Dropout(0.5).eval(), x) is None
     seen = []
-    torch.func.vmap(lambda part: seen.append(drop(layer, part)) or part)(torch.ones(2, 100, 100))
+    torch.func.vmap(lambda part: seen.append(drop(layer, part)) or part)(torch.ones(2, 300, 300))
     assert seen == [None]
 
 
@@ -103,7 +103,7 @@ def test_the_bound_is_that_of_the_fraction(monkeypatch, share):
 
 
 def test_whoever_follows_it_sees_torchs_own():
-    layer, x = accelerate(nn.Dropout(0.5)), torch.ones(100, 100)
+    layer, x = accelerate(nn.Dropout(0.5)), torch.ones(300, 300)
     graphs = []
 
     def backend(graph, _):
@@ -120,6 +120,6 @@ def test_whoever_follows_it_sees_torchs_own():
     graphs.append(exported.graph_module.code)
     assert not any("random" in code for code in graphs)
     assert all("dropout" in code or "bernoulli" in code for code in graphs)
-    assert exported.module()(torch.ones(400, 100)).shape == (400, 100)
+    assert exported.module()(torch.ones(400, 300)).shape == (400, 300)
     with torch.device("meta"):  # what is made meanwhile without a word is made elsewhere
         assert 0.4 < (layer(x) == 0).double().mean() < 0.6 and 0.4 < (Dropout(0.5)(x) == 0).double().mean() < 0.6

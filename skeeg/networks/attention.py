@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.dropout import drop_values, keep_as_torch, pays
-from skeeg.networks.layer_forms import followed, watched
+from skeeg.networks.layer_forms import watched
 
 __all__ = ["attend", "attend_by_heads", "has_attention_form"]
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    drop_prob: float = 0.0,
-    scale: float | None = None,
-    keep: Callable[[Tensor, float], Tensor] = keep_as_torch,
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, drop_prob: float = 0.0) -> Tensor:
     r"""Attention, as :func:`torch.nn.functional.scaled_dot_product_attention`, sooner where it drops on a CPU.
 
-    .. math:: \mathrm{dropout}\left(\mathrm{softmax}(s\, q k^\top)\right) v
+    .. math:: \mathrm{dropout}\left(\mathrm{softmax}(d^{-1/2} \, q k^\top)\right) v
 
     With dropout torch has no fused kernel on a CPU, and its formula spends much time on drawing what is kept and on
     looking for rows that a mask has emptied, of which finite scores have none.
@@ -39,11 +31,6 @@ def attend(
         Values.
     drop_prob : float
         Share of the weights that is dropped.
-    scale : float or None
-        Factor :math:`s` of the scores; None: :math:`d^{-1/2}`.
-    keep : callable
-        Draws what is kept of a tensor, by the share dropped: :func:`skeeg.networks.dropout.keep_as_torch` or
-        :func:`skeeg.networks.dropout.keep_by_16_bits`.
 
     Returns
     -------
@@ -60,18 +47,10 @@ def attend(
     >>> torch.allclose(y, torch.nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5), atol=1e-5)
     True
     """
-    if not _applies(query, key, drop_prob, keep):
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_prob, scale=scale)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return drop_values((query * scale @ key.mT).softmax(-1), drop_prob, keep) @ value
-
-
-def _applies(query: Tensor, key: Tensor, drop_prob: float, keep: Callable) -> bool:
-    if not drop_prob or followed(query):
-        return False
-    if keep is keep_as_torch and query.dtype not in (torch.float32, torch.float64):
-        return False  # there torch computes in float32 between
-    return pays(query, query.shape[:-1].numel() * key.shape[-2], drop_prob)
+    if not pays(query, math.prod(query.shape[:-1]) * key.shape[-2], drop_prob):
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=drop_prob)
+    weights = (query * query.shape[-1] ** -0.5 @ key.mT).softmax(-1)
+    return drop_values(weights, drop_prob, keep_as_torch) @ value
 
 
 def has_attention_form(layer: nn.Module) -> bool:

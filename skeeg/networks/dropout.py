@@ -14,7 +14,7 @@ from skeeg.networks.layer_forms import followed
 __all__ = ["Dropout", "drop", "drop_values", "has_dropout_form", "keep_as_torch", "keep_by_16_bits", "pays"]
 
 _WORDS = 2**16  # drawn at a time: they stay in the processor's cache until they are compared
-_FEW = 2**12  # values, below which torch's own is as quick
+_FEW = 50_000  # values, below which torch's own is as quick: within a network a call finds the cache cold
 
 
 class Dropout(nn.Dropout):
@@ -147,8 +147,13 @@ def _torch_compares_words() -> bool:
 
 
 def pays(x: Tensor, n_values: int, drop_prob: float) -> bool:
-    """Whether so many values made of x, which nobody follows (`followed`), are sooner dropped here than by torch."""
-    return x.device.type == "cpu" and 0 < drop_prob < 1 and n_values >= _FEW
+    """Whether so many values made of x may be dropped here, and sooner than by torch."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # sizes are not settled then
+        return False
+    if n_values < _FEW or not 0 < drop_prob < 1 or x.device.type != "cpu":
+        return False
+    # Torch widens shorter numbers within its formula of attention.
+    return x.dtype in (torch.float32, torch.float64) and not followed(x)
 
 
 def has_dropout_form(layer: nn.Module) -> bool:
@@ -171,6 +176,6 @@ def drop(layer: nn.Dropout, x: Tensor) -> Tensor | None:
     Tensor or None
         What the layer gives, from the same random state.
     """
-    if not layer.training or layer.inplace or followed(x) or not pays(x, x.numel(), layer.p):
+    if not layer.training or not pays(x, x.numel(), layer.p) or layer.inplace:
         return None
     return drop_values(x, layer.p, keep_as_torch)

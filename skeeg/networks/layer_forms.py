@@ -47,14 +47,10 @@ def in_transform() -> bool:
 
 
 def followed(x: Tensor) -> bool:
-    """Whether somebody follows what happens to x, for whom sizes and values are not settled yet.
-
-    Compilers, tracers and transforms do, and tensors of types of their own.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or in_transform():
+    """Whether somebody follows what happens to x: a transform, a mode, or x by being no plain tensor."""
+    if in_transform() or torch._C._len_torch_dispatch_stack() > 0:
         return True
-    plain = type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided
-    return not plain or torch._C._len_torch_dispatch_stack() > 0
+    return type(x) not in (Tensor, nn.Parameter) or x.layout is not torch.strided
 
 
 def watched(*layers: nn.Module) -> bool:

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...networks.attention import attend
-from ...networks.dropout import Dropout, keep_by_16_bits
+from ...networks.dropout import Dropout
 from .sizes import STRIDE
 
 
@@ -119,7 +118,10 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        attended = attend(q, k, v, self.drop.p if self.training else 0.0, keep=keep_by_16_bits)
+        if self.training and self.drop.p and x.device.type == "cpu":
+            attended = self.drop((q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
         return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 

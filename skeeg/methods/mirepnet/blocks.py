@@ -1,9 +1,9 @@
 """Transformer blocks in the layout of the published state dict."""
 
+import torch.nn.functional as F
 from torch import nn
 
-from ...networks.attention import attend
-from ...networks.dropout import Dropout, keep_by_16_bits
+from ...networks.dropout import Dropout
 
 
 class Attention(nn.Module):
@@ -52,8 +52,13 @@ class Attention(nn.Module):
         attended : Tensor, shape (batch, n_tokens, embed_dim)
             Tokens.
         """
+        scale = x.shape[-1] ** -0.5
         q, k, v = (part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in self._parts())
-        attended = attend(q, k, v, self.drop.p if self.training else 0.0, x.shape[-1] ** -0.5, keep=keep_by_16_bits)
+        if self.training and self.drop.p and x.device.type == "cpu":  # there torch does the same, with its own dropout
+            attended = self.drop((q @ k.transpose(2, 3) * scale).softmax(dim=-1)) @ v
+        else:
+            drop_prob = self.drop.p if self.training else 0.0
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_prob, scale=scale)
         return self.projection(attended.transpose(1, 2).flatten(2))
 
     def _parts(self):
