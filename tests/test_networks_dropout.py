@@ -65,11 +65,11 @@ def test_where_torch_draws_otherwise_it_is_asked(monkeypatch):
     asked = []
     monkeypatch.setattr(room, "_torch_compares_words", lambda: False)
     monkeypatch.setattr(room, "_compare_words", lambda *_: asked.append(True))
-    x = torch.zeros(100, 100)
-    torch.manual_seed(0)
-    kept = keep_as_torch(x, 0.3)
-    torch.manual_seed(0)
-    assert torch.equal(kept.float(), torch.empty(100, 100).bernoulli_(0.7)) and not asked
+    for x in (torch.zeros(100, 100), torch.zeros(40, 30, 50, dtype=torch.float64).permute(2, 0, 1)):
+        torch.manual_seed(0)
+        kept = keep_as_torch(x, 0.3)
+        torch.manual_seed(0)
+        assert torch.equal(kept.to(x.dtype), torch.empty_like(x).bernoulli_(0.7)) and not asked
 
 
 def test_what_is_left_to_torch():
@@ -86,12 +86,12 @@ def test_what_is_left_to_torch():
     assert seen == [None]
 
 
-def test_here_the_words_are_drawn():
+def test_the_words_are_drawn_but_where_intels_library_is():
     try:
         intel = "GenuineIntel" in open("/proc/cpuinfo").read()
     except OSError:
         pytest.skip("cannot tell whose processor this is")
-    assert room._torch_compares_words() != intel
+    assert intel or room._torch_compares_words()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 1 / 3, 0.5, 0.7])

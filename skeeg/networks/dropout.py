@@ -121,8 +121,9 @@ def keep_as_torch(x: Tensor, drop_prob: float) -> Tensor:
     >>> torch.equal(kept.float(), torch.empty(20, 500).bernoulli_(0.7))
     True
     """
-    kept = torch.empty_like(x, dtype=torch.bool)
-    return _compare_words(kept, 1 - drop_prob) if _torch_compares_words() else kept.bernoulli_(1 - drop_prob)
+    if _torch_compares_words():
+        return _compare_words(torch.empty_like(x, dtype=torch.bool), 1 - drop_prob)
+    return torch.empty_like(x).bernoulli_(1 - drop_prob).bool()  # other draws may depend on the type
 
 
 def _compare_words(kept: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
@@ -137,12 +138,12 @@ def _compare_words(kept: Tensor, share: float, generator: torch.Generator | None
 
 @functools.cache
 def _torch_compares_words() -> bool:
-    """Whether ``bernoulli_`` draws like :func:`_compare_words` here; on Intel's processors it asks Intel's library."""
+    """Whether ``bernoulli_`` draws like :func:`_compare_words` here; on Intel's processors it asks their library."""
     found = []
-    for fill in (_compare_words, Tensor.bernoulli_):
+    for fill, dtype in ((_compare_words, torch.bool), (Tensor.bernoulli_, torch.float32)):
         generator = torch.Generator("cpu").manual_seed(0)
-        kept = torch.empty(1000, dtype=torch.bool, device="cpu")
-        found.append((fill(kept, 0.3, generator=generator), generator.get_state()))
+        kept = fill(torch.empty(1000, dtype=dtype, device="cpu"), 0.3, generator=generator)
+        found.append((kept.bool(), generator.get_state()))
     return all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
