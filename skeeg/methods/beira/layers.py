@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ...networks.dropout import keep_by_16_bits
 from . import fast_convolution
 
 
@@ -229,6 +230,4 @@ def cheap_dropout(x, p, training=True):
         return x
     if x.device.type != "cpu" or p >= 1:
         return F.dropout(x, p)
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
-    return x * keep * (1 / (1 - p))
+    return x * keep_by_16_bits(x, p) * (1 / (1 - p))  # for the gradient a byte a value is kept
