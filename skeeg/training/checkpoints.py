@@ -1,12 +1,26 @@
 """Published weights: read without executing anything, loaded with a report of what fitted."""
 
 import dataclasses
+import io
+import json
+import math
+import os
 import pathlib
+import pickle
+import pickletools
+import zipfile
 
 import torch
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
+_HEADER = "skeeg weights"
+_STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+_EMPTY = torch.empty(0, dtype=torch.uint8)
 _PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
 
@@ -41,41 +55,194 @@ class CheckpointReport:
         return "; ".join(lines)
 
 
-def read_state_dict(path):
-    """Tensors of a ``.safetensors``, ``.pt`` or ``.pth`` file; a pickle that is more than tensors is refused.
+def read_weights(path):
+    """Tensors of a file and what it says of them: the one reader of weights of strangers; nothing in it is executed.
 
     Parameters
     ----------
     path : str or path-like
-        Checkpoint, or a file of the Hugging Face hub as ``"hub:owner/repository/file"``.
+        A ``.safetensors`` file, one of `torch.save`, or a file of the Hugging Face hub as
+        ``"hub:owner/repository/file"``.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        On the CPU, all of them finite.
+    description : dict
+        What stands beside the tensors, such as the sizes of the network; objects other than plain values are left out.
+    """
+    path = resolve(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+        state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_safetensors(path)
+        for name, value in state.items():
+            if not torch.isfinite(value).all():
+                raise ValueError(f"the tensor {name} is not finite")
+    except Exception as error:  # every format has errors of its own
+        told = f"{error}" if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {told}.") from error
+    return state, description
+
+
+def resolve(reference):
+    """Local file of a reference; the only place that knows what a checkpoint may be called.
+
+    Parameters
+    ----------
+    reference : str or path-like
+        File, or ``"hub:owner/repository/file"``.
+
+    Returns
+    -------
+    path : Path
+        A file that is there.
+    """
+    path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
+    if path.is_dir():
+        raise ValueError(f"checkpoint: {path} is a folder, expected a file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
+    return path
+
+
+def read_state_dict(path):
+    """Tensors of a file, see `read_weights`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Checkpoint.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU.
     """
-    path = pathlib.Path(fetch(path) if str(path).startswith(_HUB) else path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    return read_weights(path)[0]
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"checkpoint: {path} is not a safetensors file: {error}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler's own error types are private
-        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {error}") from error
-    while isinstance(state, dict) and (
-        nest := next((name for name in _NESTS if isinstance(state.get(name), dict)), None)
+
+def _read_safetensors(path):
+    """Tensors of a ``.safetensors`` file and the description in its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        description = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+        return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118, the file is no dict
+
+
+def _read_pickled(path):
+    """Tensors of a file of `torch.save`, out of the dicts that training scripts put around them, and what is beside."""
+    found, seen = _read_archive(path), []
+    description = found if isinstance(found, dict) else {}
+    while isinstance(found, dict) and (
+        nest := next((name for name in _NESTS if isinstance(found.get(name), dict)), None)
     ):
-        state = state[nest]
-    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"checkpoint: {path} holds no tensors by name.")
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+        seen.append(found)
+        found = found[nest]
+        if any(found is one for one in seen):
+            raise ValueError(f"its {nest!r} contains itself")
+    found = found if isinstance(found, dict) else {}
+    state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise ValueError("it holds no tensors by name")
+    if objects := [name for name, value in found.items() if isinstance(value, _Plain | type)]:
+        raise ValueError(f"{objects[0]!r} is no tensor")
+    if odd := [name for name in state if not isinstance(name, str)]:
+        raise ValueError(f"the names of its tensors must be strings, got {odd[0]!r}")
+    if all(name.startswith("module.") for name in state):  # as torch's DataParallel writes them
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state, {name: value for name, value in description.items() if value is not found}
+
+
+class _Plain(dict):
+    """What stands for an object of a pickle that is neither tensor nor plain value: items only, no behaviour."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, *args):
+        super().__init__()
+
+    def __setstate__(self, state):
+        """Leave out what was stored beside the items."""
+
+    def append(self, item):
+        """Leave out an item of what was a list or a set."""
+
+    add = extend = append
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickler of tensors, dicts, lists, tuples, numbers and strings; it imports and calls nothing that a file names.
+
+    A pickle acts only through what `find_class` hands out: here a type of tensor, `tuple`, a function that makes a
+    tensor of numbers that were read already, or a `_Plain`. Functions and `_Plain` are new for each name, so a file
+    cannot change what the next one gets. Numbers come from ``numbers(key, n_bytes)``, which holds no more than the
+    file does.
+    """
+
+    def __init__(self, content, numbers):
+        _check_opcodes(content)
+        super().__init__(io.BytesIO(content), encoding="latin1")
+        self._numbers = numbers
+
+    def find_class(self, module, name):
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch", "Size"):
+            return tuple
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda flat, offset, shape, strides, *_: _lay_out(flat, offset, shape, strides)
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch._utils" and name.startswith("_rebuild_"):
+            raise ValueError(f"tensors of an unusual type ({name})")
+        return type("Plain", (_Plain,), {})
+
+    def persistent_load(self, pid):
+        kind, dtype, key, _, count = pid[:5]
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str) or any(pid[5:]):
+            raise ValueError(f"an unusual storage {pid!r:.80}")
+        return self._numbers(key, count * dtype.itemsize).view(dtype)
+
+
+def _check_opcodes(content):
+    """Refuse a pickle that reserves memory for more than it holds."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name and int(argument) > len(content):
+            raise ValueError("a memory index beyond the end")
+
+
+def _lay_out(flat, offset, shape, strides):
+    """Tensor over numbers that were read; never larger than they are."""
+    if math.prod(shape) > len(flat) or min((offset, *shape, *strides)) < 0:
+        raise ValueError(f"a tensor of shape {tuple(shape)} over {len(flat)} numbers")
+    return flat.as_strided(tuple(shape), tuple(strides), offset).contiguous()
+
+
+def _read_archive(path):
+    """Content of a file of `torch.save`; one of TorchScript, which holds code, is refused before anything is read."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") or "/code/" in f"/{name}" for name in names):
+            raise ValueError("it is a TorchScript archive, which holds code; save the state dict in its place")
+        (main,) = (name for name in names if name.split("/", 1)[1:] == ["data.pkl"])
+        folder = main.removesuffix("data.pkl")
+        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+            raise ValueError("its numbers are not little-endian")
+        known, room = {}, os.path.getsize(path)
+
+        def numbers(key, n_bytes):
+            nonlocal room
+            if key not in known:
+                record = archive.getinfo(f"{folder}data/{key}")
+                room -= record.file_size
+                if record.file_size != n_bytes or room < 0 or record.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"storage {key} of {n_bytes} bytes, where the file has {record.file_size}")
+                known[key] = torch.frombuffer(bytearray(archive.read(record)), dtype=torch.uint8) if n_bytes else _EMPTY
+            return known[key]
+
+        return _TensorUnpickler(archive.read(main), numbers).load()
 
 
 def fetch(reference):

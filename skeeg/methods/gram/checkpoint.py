@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import pathlib
-import pickle
 
 import torch
 from torch import nn
 
-from ...training import CheckpointReport
-from ...training.checkpoints import fetch, rename_keys
+from ...training import CheckpointReport, checkpoints
+from ...training.checkpoints import rename_keys
 from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
 from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
 from .tokenizer_network import GramTokenizerNetwork
@@ -18,54 +16,11 @@ TOKENIZER = "vqgan."
 """What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
 HEAD = "final_layer."
 _PRETRAINING_ONLY = (TOKENIZER, "decoder_", "mimic_head.", "mask_token")
-_HEADER = "gram"
-_NESTS = ("model", "state_dict", "model_state_dict", "module")
 _OWN = {  # our names of what a published configuration calls otherwise
     "n_filters": "out_chans", "n_layers": "n_layer", "n_heads": "n_head", "fused": "out_indices",
     "layer_scale": "layer_scale_init_values", "decoder_dim": "decoder_n_embd", "decoder_layers": "decoder_n_layer",
     "decoder_heads": "decoder_n_head", "drop_prob": "resid_pdrop", "drop_path": "drop_path_rate",
 }  # fmt: skip
-_TENSOR_MAKERS = {
-    ("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-}  # fmt: skip
-
-
-class _Inert(dict):
-    """What stands for every object of a pickle that is no tensor: it holds what was stored and does nothing."""
-
-    def __init__(self, *args):
-        super().__init__()
-
-    def __setstate__(self, state):
-        if isinstance(state, dict):
-            self.update(state)
-
-    def append(self, item):
-        """Swallow an item of what was a list."""
-
-    extend = append
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Unpickler that makes tensors, and `_Inert` of everything else; it never imports what a file names."""
-
-    def find_class(self, module, name):
-        if (module, name) in _TENSOR_MAKERS:
-            return super().find_class(module, name)
-        return type(str(name), (_Inert,), {})
-
-
-class _TensorPickle:
-    """Stand-in for the module ``pickle``, as `torch.load` takes one."""
-
-    __name__ = "skeeg"
-    Unpickler, UnpicklingError = _TensorUnpickler, pickle.UnpicklingError
-
-    @staticmethod
-    def load(file, encoding="ASCII"):
-        """Read one object."""
-        return _TensorUnpickler(file, encoding=encoding).load()
 
 
 def read_weights(path):
@@ -85,27 +40,8 @@ def read_weights(path):
     config : dict
         What the file tells of the sizes; empty where it tells nothing.
     """
-    path = pathlib.Path(fetch(path) if str(path).startswith("hub:") else path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118, no dict
-        found = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TensorPickle())
-    except Exception as error:  # each library has errors of its own for a broken file
-        raise ValueError(f"checkpoint: {path} could not be read as tensors: {error}") from error
-    config = found.get("cf", {}) if isinstance(found, dict) else {}
-    while isinstance(found, dict) and (nest := next((n for n in _NESTS if isinstance(found.get(n), dict)), None)):
-        found = found[nest]
-    state = found.items() if isinstance(found, dict) else ()
-    state = {name.removeprefix("module."): value for name, value in state if isinstance(value, torch.Tensor)}
-    if not state:
-        raise ValueError(f"checkpoint: {path} holds no tensors by name.")
-    return state, _plain(config)
+    state, description = checkpoints.read_weights(path)
+    return state, _plain(description.get("cf", description))
 
 
 def load_weights(module, source):
@@ -296,7 +232,7 @@ def save_weights(module, path, tokenizer=None):
     if str(path).endswith(".safetensors"):
         from safetensors.torch import save_file
 
-        save_file(state, path, metadata={_HEADER: json.dumps(config)})
+        save_file(state, path, metadata={checkpoints._HEADER: json.dumps(config)})
     else:
         torch.save({"model": state, "cf": config}, path)
 
