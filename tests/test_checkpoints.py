@@ -2,11 +2,21 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import skeeg
-from skeeg import GramClassifier, GramPretrainer, GramRestorer, GramTokenizer, make_eeg
+from skeeg import (
+    BEIRARegressor,
+    CTAdaptTLClassifier,
+    GramClassifier,
+    GramPretrainer,
+    GramRestorer,
+    GramTokenizer,
+    make_eeg,
+)
 from skeeg.training.checkpoints import read_weights
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
@@ -56,3 +66,16 @@ def test_objects_of_a_file_are_neither_imported_nor_called(tmp_path):
     torch.save({"a": torch.ones(2), "b": torch.zeros(3, 2).T}, tmp_path / "plain.pt")
     state, _ = read_weights(tmp_path / "plain.pt")
     assert state["a"].tolist() == [1, 1] and state["b"].shape == (2, 3)
+
+
+def test_no_estimator_starts_from_part_of_a_checkpoint(tmp_path):
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(8, 3, 200)), np.repeat(["a", "b"], 4)
+    small = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "window": 160, "max_epochs": 1}
+    beira = BEIRARegressor(**small).fit(X, random.normal(size=(8, 2, 200)))
+    save_file(beira.module_.state_dict(), tmp_path / "beira.safetensors")
+    path = str(tmp_path / "beira.safetensors")
+    with pytest.raises(ValueError, match="does not fit SharedBEIRA .*unexpected"):
+        BEIRARegressor(**small, network="shared", checkpoint=path).fit(X, random.normal(size=(8, 2, 200)))
+    with pytest.raises(ValueError, match="does not fit CTAdaptTLNet .*missing: temporal.weight"):
+        CTAdaptTLClassifier(checkpoint=path).fit(X, y)

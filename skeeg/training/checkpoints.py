@@ -285,41 +285,74 @@ def has_published_weights(network):
     return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
-def load_checkpoint(module, source, *, head="final_layer", keep_head=False):
-    """Load what fits of a checkpoint into a network.
+def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None):
+    """Load a checkpoint into a network: all of it but the last layer, or nothing.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Network; its class may have a ``mapping`` from the checkpoint's names to its own.
+        Network, changed in place. It may have a ``mapping`` from the checkpoint's names to its own, and tell how
+        published files differ by design: ``ignorable_parts`` that a file may have beyond the network, and
+        ``dispensable_parts`` that it may lack.
     source : str, path-like or dict of str to Tensor
         Checkpoint.
     head : str
         Name of the last layer.
     keep_head : bool
-        Whether to load the last layer too; its classes are seldom one's own.
+        Whether to load the last layer as it is; its classes are seldom one's own.
+    classes : sequence or None
+        Label of each output of the checkpoint, whose last layer is then loaded label by label.
+    wanted : sequence or None
+        Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
 
     Returns
     -------
     report : CheckpointReport
-        What was loaded and what was not. Nothing loaded at all is an error.
+        What was loaded, and the last layer where it was not. A checkpoint that lacks anything else, has anything else,
+        or is of another size is an error that lists it.
     """
     state = source if isinstance(source, dict) else read_state_dict(source)
-    state = rename_keys(state, getattr(module, "mapping", None) or {})
-    own = module.state_dict()
-    if not keep_head:
-        state = {name: value for name, value in state.items() if not _inside(name, head)}
-    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    state, own = rename_keys(state, getattr(module, "mapping", None) or {}), module.state_dict()
+    last = {} if keep_head else {name: state.pop(name) for name in list(state) if _inside(name, head)}
+    body = {name for name in own if keep_head or not _inside(name, head)}
+    state = {name: value for name, value in state.items() if name in own or not _part_of(name, module, "ignorable")}
+    absent = body - state.keys()
+    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
     report = CheckpointReport(
         matched=tuple(fits),
-        missing=tuple(name for name in own if name not in state),
-        unexpected=tuple(name for name in state if name not in own),
-        reshaped=tuple(name for name in state if name in own and name not in fits),
+        missing=tuple(name for name in own if name in absent and not _part_of(name, module, "dispensable")),
+        unexpected=tuple(name for name in state if name not in body),
+        reshaped=tuple(name for name in state if name in body and name not in fits),
     )
-    if not fits:
-        raise ValueError(f"checkpoint: no tensor fits {type(module).__name__} ({report}).")
+    if report.missing or report.unexpected or report.reshaped:
+        shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
+        raise ValueError(f"checkpoint: it does not fit {type(module).__name__} ({'; '.join([str(report), *shapes])}).")
+    if classes is not None:
+        fits |= _match_head(last, own, head, classes, classes if wanted is None else wanted)
     torch.nn.Module.load_state_dict(module, own | fits)  # past a class's own renaming: names are ours by now
-    return report
+    missing = tuple(name for name in own if _inside(name, head) and name not in fits)
+    return dataclasses.replace(report, matched=tuple(fits), missing=missing)
+
+
+def _part_of(name, module, kind):
+    """Whether a tensor belongs to the parts of a kind that a network declares."""
+    return any(_inside(name, part) for part in getattr(module, f"{kind}_parts", ()))
+
+
+def _match_head(last, own, head, classes, wanted):
+    """Last layer of the network with the rows of the checkpoint whose labels it has."""
+    n_outputs = len(last.get(f"{head}.bias", ()))
+    if len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    filled = {name: own[name].clone() for name in own if _inside(name, head)}
+    odd = [name for name in filled if name not in last or last[name].shape[1:] != filled[name].shape[1:]]
+    if odd:
+        raise ValueError(f"checkpoint: its last layer does not fit that of the network ({', '.join(odd)}).")
+    rows = [(i, list(classes).index(label)) for i, label in enumerate(wanted) if label in list(classes)]
+    for name, value in filled.items():
+        for to, row in rows:
+            value[to] = last[name][row]
+    return filled
 
 
 def rename_keys(state, mapping):

@@ -68,6 +68,7 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
             sfreq=sfreq,
         )
         self.decimation = downsampling
+        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
         check_n_times(n_times, downsampling)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)

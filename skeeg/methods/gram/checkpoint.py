@@ -4,9 +4,8 @@ import dataclasses
 import json
 
 import torch
-from torch import nn
 
-from ...training import CheckpointReport, checkpoints
+from ...training import checkpoints, load_checkpoint
 from ...training.checkpoints import rename_keys
 from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
 from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
@@ -14,8 +13,6 @@ from .tokenizer_network import GramTokenizerNetwork
 
 TOKENIZER = "vqgan."
 """What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
-HEAD = "final_layer."
-_PRETRAINING_ONLY = (TOKENIZER, "decoder_", "mimic_head.", "mask_token")
 _OWN = {  # our names of what a published configuration calls otherwise
     "n_filters": "out_chans", "n_layers": "n_layer", "n_heads": "n_head", "fused": "out_indices",
     "layer_scale": "layer_scale_init_values", "decoder_dim": "decoder_n_embd", "decoder_layers": "decoder_n_layer",
@@ -66,27 +63,10 @@ def load_weights(module, source):
     >>> from skeeg.methods.gram.checkpoint import load_weights
     >>> settings = {"n_times": 400, "channels": (39, 41, 43), "size": "tiny"}
     >>> print(load_weights(Gram(2, 3, **settings), Gram(4, 3, **settings).state_dict()))
-    96 tensors matched
+    96 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
-    state = rename_keys(state, UPSTREAM_KEYS)
-    own = module.state_dict()
-    if isinstance(module, GramTokenizerNetwork):
-        state = _tokenizer_of(state)
-    left_out = (HEAD, *_PRETRAINING_ONLY) if isinstance(module, Gram) else (HEAD,)
-    state = {name: value for name, value in state.items() if not name.startswith(left_out)}
-    body = {name for name in own if not name.startswith(HEAD)}
-    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
-    report = CheckpointReport(
-        matched=tuple(fits),
-        missing=tuple(name for name in body if name not in state),
-        unexpected=tuple(name for name in state if name not in body),
-        reshaped=tuple(name for name in state if name in body and name not in fits),
-    )
-    if report.missing or report.reshaped or report.unexpected:
-        raise ValueError(f"checkpoint: it is of another size or another kind than this network ({report}).")
-    nn.Module.load_state_dict(module, own | fits)
-    return report
+    return load_checkpoint(module, _tokenizer_of(state) if isinstance(module, GramTokenizerNetwork) else state)
 
 
 def _tokenizer_of(state):

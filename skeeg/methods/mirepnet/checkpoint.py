@@ -1,17 +1,10 @@
 """Published weights of MIRepNet in each of their layouts: read, loaded with a report, and written again."""
 
 import torch
-from torch import nn
 
-from ...training import CheckpointReport, read_state_dict
+from ...training import load_checkpoint
 from ...training.checkpoints import rename_keys
 from .network import UPSTREAM_KEYS
-
-HEAD = "final_layer"
-PRETRAINING_ONLY = ("mask_token", "decoder.")
-"""Parts of the published state dict that fine-tuning has no use for."""
-UNUSED = "embedding.chan_embed.weight"
-"""A tensor that is published but enters no computation."""
 
 
 def load_weights(module, source, classes=None, wanted=None):
@@ -45,43 +38,9 @@ def load_weights(module, source, classes=None, wanted=None):
     >>> tiny = {"n_chans": 3, "n_times": 200, "embed_dim": 8, "n_layers": 1}
     >>> published = MIRepNet(3, decoder_layers=2, **tiny).state_dict()
     >>> print(load_weights(MIRepNet(2, **tiny), published))
-    28 tensors matched
+    28 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
-    state = rename_keys(source if isinstance(source, dict) else read_state_dict(source), UPSTREAM_KEYS)
-    own = module.state_dict()
-    head = {name: state.pop(name) for name in (f"{HEAD}.weight", f"{HEAD}.bias") if name in state}
-    if not hasattr(module, "decoder"):
-        state = {name: value for name, value in state.items() if not name.startswith(PRETRAINING_ONLY)}
-    body = {name for name in own if not name.startswith(f"{HEAD}.")}
-    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
-    report = CheckpointReport(
-        matched=tuple(fits),
-        missing=tuple(name for name in body if name not in state and name != UNUSED),
-        unexpected=tuple(name for name in state if name not in body),
-        reshaped=tuple(name for name in state if name in body and name not in fits),
-    )
-    if report.missing or report.reshaped:
-        raise ValueError(
-            f"checkpoint: does not fit this network, whose sizes, layers and electrodes must be its own ({report})."
-        )
-    if classes is not None:
-        fits |= _match_head(head, own, classes, wanted)
-    nn.Module.load_state_dict(module, own | fits)
-    return report
-
-
-def _match_head(head, own, classes, wanted):
-    """Last layer of the network with the rows of the checkpoint whose labels it has."""
-    weight, bias = (f"{HEAD}.{part}" for part in ("weight", "bias"))
-    n_outputs = len(head[bias]) if bias in head else 0
-    if len(classes) != n_outputs:
-        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
-    classes, filled = list(classes), {name: own[name].clone() for name in (weight, bias)}
-    for row, label in enumerate(wanted if wanted is not None else classes):
-        if label in classes:
-            for name in (weight, bias):
-                filled[name][row] = head[name][classes.index(label)].to(own[name].dtype)
-    return filled
+    return load_checkpoint(module, source, classes=classes, wanted=wanted)
 
 
 def published_state(module):
@@ -122,7 +81,7 @@ def save_weights(module, path, metadata=None):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights(net, os.path.join(folder, "weights.pth"))
     ...     print(load_weights(net, os.path.join(folder, "weights.pth")))
-    61 tensors matched
+    61 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     if str(path).endswith(".safetensors"):
         from safetensors.torch import save_file

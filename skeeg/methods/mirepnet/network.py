@@ -189,6 +189,8 @@ class MIRepNet(EEGModuleMixin, nn.Module):
         if embed_dim % n_heads:
             raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
         self.mapping = dict(UPSTREAM_KEYS)
+        self.ignorable_parts = () if decoder_layers else ("mask_token", "decoder")
+        self.dispensable_parts = ("embedding.chan_embed",)  # braindecode's file has no tensor that is never used
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
