@@ -1,10 +1,13 @@
 """Weights of strangers: nothing is executed, nothing is loaded in part, nothing fills the memory."""
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file as numpy_save
 from safetensors.torch import save_file
 
 import skeeg
@@ -15,6 +18,7 @@ from skeeg import (
     GramPretrainer,
     GramRestorer,
     GramTokenizer,
+    NetworkClassifier,
     make_eeg,
 )
 from skeeg.training.checkpoints import read_weights
@@ -79,3 +83,80 @@ def test_no_estimator_starts_from_part_of_a_checkpoint(tmp_path):
         BEIRARegressor(**small, network="shared", checkpoint=path).fit(X, random.normal(size=(8, 2, 200)))
     with pytest.raises(ValueError, match="does not fit CTAdaptTLNet .*missing: temporal.weight"):
         CTAdaptTLClassifier(checkpoint=path).fit(X, y)
+
+
+# Saved estimators
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    X, y = np.random.default_rng(0).normal(size=(8, 3, 128)), np.repeat(["left", "right"], 4)
+    path = tmp_path_factory.mktemp("saved") / "clf.skeeg"
+    NetworkClassifier("EEGNet", max_epochs=1, random_state=0).fit(X, y).save(path)
+    return path
+
+
+def changed(path, to, change, edit_tensors=None):
+    """Copy of a saved estimator whose JSON or tensors were changed."""
+    with safe_open(path, framework="numpy") as file:
+        document = json.loads(file.metadata()["skeeg"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(document)
+    (edit_tensors or (lambda tensors: None))(tensors)
+    numpy_save(tensors, to, metadata={"skeeg": json.dumps(document)})
+    return to
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_chans", 60_000_000),
+        ("n_outputs", 10**12),
+        ("n_times", 60_000_000),
+        ("F1", 10**9),
+        ("F1", 10**5),
+        ("D", 10**6),
+    ],
+)
+def test_sizes_are_compared_before_anything_is_built(saved, tmp_path, name, value):
+    def change(document):
+        pairs = document["fitted"]["network_spec_"]["dict"]
+        if name in dict(pairs):
+            next(pair for pair in pairs if pair[0] == name)[1] = value
+        else:
+            next(pair for pair in pairs if pair[0] == "parameters")[1] = {"dict": [[name, value]]}
+
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="bad.skeeg does not hold a fitted estimator"):
+        skeeg.load(changed(saved, tmp_path / "bad.skeeg", change))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda document: document["fitted"].pop("classes_"), "classes_ is missing"),
+        (lambda document: document["fitted"]["classes_"].update(dtype="<U500000000"), "strings of type <U500000000"),
+        (lambda document: document["fitted"].update(classes_={}), "not enough values"),
+        (lambda document: document.pop("fitted"), "KeyError: 'fitted'"),
+    ],
+)
+def test_a_damaged_estimator_is_refused_with_its_cause(saved, tmp_path, change, told):
+    with pytest.raises(ValueError, match=f"bad.skeeg does not hold a fitted estimator.*{told}"):
+        skeeg.load(changed(saved, tmp_path / "bad.skeeg", change))
+
+
+def test_nested_json_directories_and_weights_that_are_not_finite(saved, tmp_path):
+    deep = '{"skeeg": ' + json.dumps("[" * 100_000 + "]" * 100_000) + "}"
+    numpy_save({"a": np.zeros(1)}, tmp_path / "deep", metadata=json.loads(deep))
+    with pytest.raises(ValueError, match="deep does not hold a fitted estimator .*RecursionError"):
+        skeeg.load(tmp_path / "deep")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        skeeg.load(tmp_path)
+
+    def spoil(tensors):
+        tensors[next(name for name in tensors if name.endswith("final_layer.conv_classifier.weight"))][:] = np.nan
+
+    with pytest.raises(ValueError, match=r"network_state_.*weight is not finite"):
+        skeeg.load(changed(saved, tmp_path / "nan", lambda document: None, spoil))

@@ -11,6 +11,10 @@ import pickletools
 import zipfile
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..storage import cause_of, read_tensors
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
@@ -20,6 +24,8 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
+_LARGEST = 2**20  # a size that no file need account for
+_SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 _EMPTY = torch.empty(0, dtype=torch.uint8)
 _PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
@@ -75,14 +81,17 @@ def read_weights(path):
     try:
         with open(path, "rb") as file:
             start = file.read(4)
-        state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_safetensors(path)
+        if start == b"PK\x03\x04":
+            state, description = _read_pickled(path)
+        else:
+            state, metadata = read_tensors(path, "pt")
+            description = json.loads(metadata.get(_HEADER, "{}"))
         for name, value in state.items():
             if not torch.isfinite(value).all():
                 raise ValueError(f"the tensor {name} is not finite")
+        return state, description
     except Exception as error:  # every format has errors of its own
-        told = f"{error}" if type(error) is ValueError else f"{type(error).__name__}: {error}"
-        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {told}.") from error
-    return state, description
+        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {cause_of(error)}.") from error
 
 
 def resolve(reference):
@@ -100,7 +109,7 @@ def resolve(reference):
     """
     path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
     if path.is_dir():
-        raise ValueError(f"checkpoint: {path} is a folder, expected a file.")
+        raise ValueError(f"checkpoint: {path} is a directory, expected a file.")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {path}.")
     return path
@@ -120,15 +129,6 @@ def read_state_dict(path):
         On the CPU.
     """
     return read_weights(path)[0]
-
-
-def _read_safetensors(path):
-    """Tensors of a ``.safetensors`` file and the description in its header."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        description = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118, the file is no dict
 
 
 def _read_pickled(path):
@@ -353,6 +353,83 @@ def _match_head(last, own, head, classes, wanted):
         for to, row in rows:
             value[to] = last[name][row]
     return filled
+
+
+def build_within(build, description, tensors):
+    """Build the network that a file describes, unless it would be larger than the file's own tensors.
+
+    Sizes are looked at before anything is made of them, and every operation of the constructor before it reserves
+    memory: first on torch's meta device, which has shapes only.
+
+    Parameters
+    ----------
+    build : callable
+        Gives the network.
+    description : dict
+        Arguments that it is built from, nested in any way.
+    tensors : dict of str to ndarray or Tensor
+        Weights that it will be given.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        Network.
+    """
+    count = sum(math.prod(value.shape) for value in tensors.values())
+    for name, number in _numbers(description):
+        if abs(number) > max(count, _LARGEST):
+            raise ValueError(f"{name}: {number} is more than {len(tensors)} tensors of {count} numbers account for.")
+    with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):
+        return build()
+
+
+def _numbers(value, name=""):
+    """Integers of nested values, with the names they are found under."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one, name)
+    elif isinstance(value, int | float):
+        yield name, value
+
+
+class _Limited(TorchDispatchMode):
+    """Refuse operations whose result is larger than ``most`` bytes, and more than ``calls`` of them."""
+
+    def __init__(self, most, calls):
+        super().__init__()
+        self.most, self.calls = most, calls
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, self.calls = kwargs or {}, self.calls - 1
+        if self.calls < 0 or _result_bytes(func, args, kwargs) > self.most:
+            raise ValueError(
+                f"sizes: the network takes more than {self.most} bytes, which its tensors do not account for."
+            )
+        return func(*args, **kwargs)
+
+
+def _result_bytes(func, args, kwargs):
+    """Bytes that an operation would reserve; 0 for one that cannot be large."""
+    leaves = tree_leaves((args, kwargs))
+    tensors = [one for one in leaves if isinstance(one, torch.Tensor)]
+    numbers = math.prod(max(abs(one), 1) for one in leaves if type(one) is int)
+    if func._schema.is_mutable and "resize" not in func._schema.name:
+        return 0
+    if not tensors and args and isinstance(args[0], list | tuple):
+        return 8 * math.prod(args[0])
+    if max(numbers, sum(one.numel() for one in tensors)) < _SMALL:
+        return 0
+    if any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs = {**kwargs, "device": "meta"}
+    try:
+        args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to("meta"), (args, kwargs))
+        made = tree_leaves(func(*args, **kwargs))
+    except Exception:  # it needs the numbers, or has no such form
+        return 0
+    return max((one.nbytes for one in made if isinstance(one, torch.Tensor)), default=0)
 
 
 def rename_keys(state, mapping):

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, fold, get_network, minimum_times, required_signals
-from .checkpoints import has_published_weights, load_checkpoint
+from .checkpoints import build_within, has_published_weights, load_checkpoint
 from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
 from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
 from .validation import split_validation
@@ -317,7 +317,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _rebuild(self, tensors):
         """Network of these weights."""
-        module = self._build_network()
+        module = build_within(self._build_network, self.network_spec_, tensors)
         state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
         torch.nn.Module.load_state_dict(module, state)
         return module

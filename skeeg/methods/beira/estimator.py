@@ -158,6 +158,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     ((2, 3, 3000), (3, 2, 8))
     """
 
+    _may_be_infinite = ("restart_losses_",)
+
     def __init__(
         self,
         network="independent",

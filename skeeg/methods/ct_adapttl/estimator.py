@@ -147,6 +147,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         "y_target_labeled": True,
     }
 
+    _may_be_infinite = ("fold_losses_",)
+
     def __init__(
         self,
         mode="adaptive",
