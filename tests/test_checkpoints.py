@@ -21,7 +21,8 @@ from skeeg import (
     NetworkClassifier,
     make_eeg,
 )
-from skeeg.training.checkpoints import read_weights
+from skeeg.training.checkpoints import read_weights, write_weights
+from skeeg.training.pretraining.resume import read_run
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
 
@@ -160,3 +161,36 @@ def test_nested_json_directories_and_weights_that_are_not_finite(saved, tmp_path
 
     with pytest.raises(ValueError, match=r"network_state_.*weight is not finite"):
         skeeg.load(changed(saved, tmp_path / "nan", lambda document: None, spoil))
+
+
+# Runs
+
+
+def test_a_damaged_run_is_refused(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    tensors = {f"weights.{name}": value for name, value in net.state_dict().items()}
+    tensors |= {f"optimizer.{i}.{name}": one for i, found in state["state"].items() for name, one in found.items()}
+    header = {"key": "key", "seed": 0, "history": [], "groups": state["param_groups"]}
+    path = tmp_path / "run"
+    write_weights(path, tensors, header)
+    assert read_run(path, "key").groups[0]["lr"] == state["param_groups"][0]["lr"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    with pytest.raises(ValueError, match="run_file: .*run could not be read .*checksum"):
+        read_run(path, "key")
+    path.write_bytes(whole.replace(b'\\"seed\\": 0', b'\\"seed\\": 1'))
+    with pytest.raises(ValueError, match="run_file: .*run could not be read .*checksum"):
+        read_run(path, "key")
+    path.write_bytes(whole)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: value for name, value in tensors.items() if "optimizer" not in name}, path, metadata)
+    with pytest.raises(ValueError, match="run_file: .*run could not be read .*checksum"):
+        read_run(path, "key")
+    write_weights(path, tensors | {"weights.bias": torch.tensor([0.0, np.nan])}, header)
+    with pytest.raises(ValueError, match="run_file: .*the tensor weights.bias is not finite"):
+        read_run(path, "key")

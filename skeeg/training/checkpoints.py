@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import pickletools
 import zipfile
+import zlib
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,7 +19,7 @@ from ..storage import cause_of, read_tensors
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
-_HEADER = "skeeg weights"
+_HEADER, _CHECKSUM = "skeeg weights", "checksum"
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -61,46 +62,98 @@ class CheckpointReport:
         return "; ".join(lines)
 
 
-def read_weights(path):
+def write_weights(path, tensors, description):
+    """Write tensors and what they belong to; a file that is there is replaced in one step.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``.safetensors`` file.
+    tensors : dict of str to Tensor
+        Weights.
+    description : dict
+        Plain values, such as the sizes of the network, its electrodes, its rate, its classes.
+
+    Examples
+    --------
+    >>> import os, tempfile, torch
+    >>> from skeeg.training.checkpoints import read_weights, write_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.safetensors")
+    ...     write_weights(path, {"layer.weight": torch.ones(2, 3)}, {"n_chans": 3})
+    ...     read_weights(path)[1]
+    {'n_chans': 3}
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    text = json.dumps(description, default=lambda value: value.item())
+    unfinished = f"{path}.{os.getpid()}"  # processes side by side never see half a file
+    save_file(tensors, unfinished, metadata={_HEADER: text, _CHECKSUM: _checksum(tensors, text)})
+    os.replace(unfinished, path)
+
+
+def _checksum(tensors, text):
+    """Checksum over a description, and the names and numbers of tensors."""
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+    return str(found)
+
+
+def read_weights(path, argument="checkpoint"):
     """Tensors of a file and what it says of them: the one reader of weights of strangers; nothing in it is executed.
 
     Parameters
     ----------
     path : str or path-like
-        A ``.safetensors`` file, one of `torch.save`, or a file of the Hugging Face hub as
-        ``"hub:owner/repository/file"``.
+        A file of `write_weights`, another ``.safetensors`` file, one of `torch.save`, or a file of the Hugging Face hub
+        as ``"hub:owner/repository/file"``.
+    argument : str
+        Name of the argument that the path was given by, for errors.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU, all of them finite.
     description : dict
-        What stands beside the tensors, such as the sizes of the network; objects other than plain values are left out.
+        What stands beside the tensors; objects other than plain values are left out.
     """
-    path = resolve(path)
+    path = resolve(path, argument)
     try:
         with open(path, "rb") as file:
             start = file.read(4)
-        if start == b"PK\x03\x04":
-            state, description = _read_pickled(path)
-        else:
-            state, metadata = read_tensors(path, "pt")
-            description = json.loads(metadata.get(_HEADER, "{}"))
+        state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
         for name, value in state.items():
             if not torch.isfinite(value).all():
                 raise ValueError(f"the tensor {name} is not finite")
         return state, description
     except Exception as error:  # every format has errors of its own
-        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {cause_of(error)}.") from error
+        raise ValueError(f"{argument}: {path} could not be read as plain tensors: {cause_of(error)}.") from error
 
 
-def resolve(reference):
+def _read_described(path):
+    """Tensors of a safetensors file and their description; empty where it has none."""
+    state, metadata = read_tensors(path, "pt")
+    if _HEADER not in metadata:
+        return state, {}
+    if metadata.get(_CHECKSUM) != _checksum(state, metadata[_HEADER]):
+        raise ValueError("it is damaged, its checksum is another")
+    description = json.loads(metadata[_HEADER])
+    if not isinstance(description, dict):
+        raise ValueError("its description is no dict")
+    return state, description
+
+
+def resolve(reference, argument="checkpoint"):
     """Local file of a reference; the only place that knows what a checkpoint may be called.
 
     Parameters
     ----------
     reference : str or path-like
         File, or ``"hub:owner/repository/file"``.
+    argument : str
+        Name of the argument, for errors.
 
     Returns
     -------
@@ -109,9 +162,9 @@ def resolve(reference):
     """
     path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
     if path.is_dir():
-        raise ValueError(f"checkpoint: {path} is a directory, expected a file.")
+        raise ValueError(f"{argument}: {path} is a directory, expected a file.")
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
+        raise FileNotFoundError(f"{argument}: there is no file {path}.")
     return path
 
 

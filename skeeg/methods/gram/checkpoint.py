@@ -1,7 +1,6 @@
 """Published weights of Gram: read without executing anything, loaded with a report, and written again."""
 
 import dataclasses
-import json
 
 import torch
 
@@ -210,9 +209,7 @@ def save_weights(module, path, tokenizer=None):
     beside = tokenizer if isinstance(module, Gram) else None
     state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
-        from safetensors.torch import save_file
-
-        save_file(state, path, metadata={checkpoints._HEADER: json.dumps(config)})
+        checkpoints.write_weights(path, state, config)
     else:
         torch.save({"model": state, "cf": config}, path)
 
