@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from skeeg import (
     NetworkClassifier,
     make_eeg,
 )
-from skeeg.training.checkpoints import read_weights, write_weights
+from skeeg.testing import hostile_checkpoints
+from skeeg.testing.hostile import EXECUTED
+from skeeg.training.checkpoints import load_checkpoint, read_weights, write_weights
 from skeeg.training.pretraining.resume import read_run
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
@@ -57,6 +60,19 @@ def test_a_torchscript_archive_is_refused_and_not_executed(tmp_path):
         with pytest.raises(ValueError, match="script.pth .*TorchScript"):
             entry(checkpoint=str(tmp_path / "script.pth"), size="tiny").fit(X, y)
     assert not (tmp_path / "executed").exists()
+
+
+def test_every_hostile_file_is_refused_by_name(tmp_path):
+    for name, path in hostile_checkpoints(tmp_path).items():
+        file = re.escape(pathlib.Path(path).name)
+        network = torch.nn.Linear(2, 2)
+        with pytest.raises(ValueError, match=f"checkpoint: .*({file}|does not fit Linear)"):
+            load_checkpoint(network, path)
+            pytest.fail(f"{name} was loaded")
+        with pytest.raises(ValueError, match=f"path: .*{file}"):
+            skeeg.load(path)
+            pytest.fail(f"{name} was loaded")
+    assert not (tmp_path / EXECUTED).exists()
 
 
 def test_no_file_is_unpickled_by_torch_anywhere():

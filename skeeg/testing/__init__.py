@@ -1,10 +1,12 @@
 """A test kit for EEG estimators, skeeg's and anybody's.
 
 `check_eeg_estimator` runs every check in one call, `eeg_checks` lists them for pytest, `instance` builds small
-instances of skeeg's own estimators and `public_estimators` lists these.
+instances of skeeg's own estimators, `public_estimators` lists these, and `hostile_checkpoints` writes files that no
+reader may trust.
 """
 
 from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
+from .hostile import hostile_checkpoints
 from .instances import instance, public_estimators
 from .recordings import Recording
 
@@ -14,6 +16,7 @@ __all__ = [
     "Recording",
     "check_eeg_estimator",
     "eeg_checks",
+    "hostile_checkpoints",
     "instance",
     "public_estimators",
 ]

@@ -25,6 +25,7 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
+_DEEPEST = 8  # dicts around a state dict
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 _EMPTY = torch.empty(0, dtype=torch.uint8)
@@ -125,6 +126,8 @@ def read_weights(path, argument="checkpoint"):
             start = file.read(4)
         state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
         for name, value in state.items():
+            if value.dtype not in (*_STORAGES.values(), torch.complex64, torch.complex128):
+                raise ValueError(f"the tensor {name} is of the type {value.dtype}, which no network here has")
             if not torch.isfinite(value).all():
                 raise ValueError(f"the tensor {name} is not finite")
         return state, description
@@ -186,15 +189,14 @@ def read_state_dict(path):
 
 def _read_pickled(path):
     """Tensors of a file of `torch.save`, out of the dicts that training scripts put around them, and what is beside."""
-    found, seen = _read_archive(path), []
+    found, depth = _read_archive(path), 0
     description = found if isinstance(found, dict) else {}
     while isinstance(found, dict) and (
         nest := next((name for name in _NESTS if isinstance(found.get(name), dict)), None)
     ):
-        seen.append(found)
-        found = found[nest]
-        if any(found is one for one in seen):
-            raise ValueError(f"its {nest!r} contains itself")
+        found, depth = found[nest], depth + 1
+        if depth > _DEEPEST:
+            raise ValueError(f"its {nest!r} contains itself, or a dict within a dict without end")
     found = found if isinstance(found, dict) else {}
     state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
     if not state:
