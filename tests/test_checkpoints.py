@@ -19,9 +19,12 @@ from skeeg import (
     GramPretrainer,
     GramRestorer,
     GramTokenizer,
+    MIRepNetClassifier,
+    MIRepNetPretrainer,
     NetworkClassifier,
     make_eeg,
 )
+from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
 from skeeg.training.checkpoints import load_checkpoint, read_weights, write_weights
@@ -210,3 +213,29 @@ def test_a_damaged_run_is_refused(tmp_path):
     write_weights(path, tensors | {"weights.bias": torch.tensor([0.0, np.nan])}, header)
     with pytest.raises(ValueError, match="run_file: .*the tensor weights.bias is not finite"):
         read_run(path, "key")
+
+
+# Sizes
+
+
+def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
+    X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 250), ["a", "b"] * 4
+    sizes = {"embed_dim": 12, "n_layers": 1, "n_heads": 3, "n_filters_time": 4, "n_filters": 6, "pool_length": 50}
+    fast = {"max_epochs": 1, "template": None, "device": "cpu"}
+    pretrainer = MIRepNetPretrainer(**sizes, **fast, decoder_layers=1).fit(X, y)
+    pretrainer.save_checkpoint(tmp_path / "own.safetensors")
+    path = str(tmp_path / "own.safetensors")
+    fitted = MIRepNetClassifier(checkpoint=path, **fast).fit(X, y)
+    assert {name: fitted.network_spec_["parameters"][name] for name in sizes} == sizes
+    again = MIRepNetPretrainer(checkpoint=path, **fast).fit(X, y)
+    assert again.network_spec_["parameters"] == pretrainer.network_spec_["parameters"]
+    for name, value in {"embed_dim": 24, "n_layers": 2, "n_heads": 2, "pool_length": 75}.items():
+        with pytest.raises(ValueError, match=f"{name}: got {value}, the checkpoint has {sizes[name]}"):
+            MIRepNetClassifier(checkpoint=path, **fast, **{name: value}).fit(X, y)
+    description = read_weights(path)[1]
+    assert description["sfreq"] == 250 and description["classes"] == ["a", "b"]
+    torch.save(published_state(pretrainer.module_), tmp_path / "published.pth")
+    with pytest.raises(ValueError, match="n_heads: embed_dim=12 cannot be split into 8"):  # no shape tells the heads
+        MIRepNetClassifier(checkpoint=str(tmp_path / "published.pth"), **fast).fit(X, y)
+    told = {"checkpoint": str(tmp_path / "published.pth"), "n_heads": 3, "pool_length": 50}
+    assert MIRepNetClassifier(**told, **fast).fit(X, y).checkpoint_report_.startswith("28 tensors matched")

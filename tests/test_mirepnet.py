@@ -80,7 +80,7 @@ def test_pretrained_head_is_never_kept_silently(checkpoint):
     assert asked.score(*make_task(40, seed=5)) > 0.8  # without any training here
     with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels"):
         make_clf(**frozen, checkpoint_classes=("a", "b", "c")).fit(X, y)
-    with pytest.raises(ValueError, match="checkpoint: it does not fit MIRepNet"):
+    with pytest.raises(ValueError, match="n_layers: got 2, the checkpoint has 1"):
         make_clf(checkpoint=checkpoint, n_layers=2).fit(X, y)
 
 

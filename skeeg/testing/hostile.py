@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from ..training.checkpoints import write_weights
+from ..training.checkpoints import _checksum, write_weights
 
 EXECUTED = "executed"
 """Name, within the folder, of what appears where a file was executed."""
@@ -156,7 +156,9 @@ def _tensors(description=None, **tensors):
 
 
 def _header(text):
-    return lambda path, fuse: save_file({"weight": torch.ones(2)}, path, metadata={"skeeg weights": text})
+    tensors = {"weight": torch.ones(2)}
+    metadata = {"skeeg weights": text, "checksum": _checksum(tensors, text)}
+    return lambda path, fuse: save_file(tensors, path, metadata=metadata)
 
 
 _TENSORS = {
@@ -166,7 +168,7 @@ _TENSORS = {
     "a description of great sizes": _tensors({"network": "MIRepNet", "parameters": {"embed_dim": 10**12}}),
     "a description that is none": _header("[1, 2]"),
     "a description without end": _header("[" * 100_000),
-    "a wrong checksum": _header("{}"),
+    "no checksum": lambda path, fuse: save_file({"weight": torch.ones(2)}, path, metadata={"skeeg weights": "{}"}),
 }
 
 

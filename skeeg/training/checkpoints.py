@@ -11,6 +11,7 @@ import pickletools
 import zipfile
 import zlib
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -94,6 +95,28 @@ def write_weights(path, tensors, description):
     os.replace(unfinished, path)
 
 
+def describe(estimator, montage=None):
+    """Tell what a file of weights should say of the network that they belong to.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Fitted.
+    montage : str, tuple of str or None
+        Electrodes of the network, by the name of a template or one by one; None takes those of fit.
+
+    Returns
+    -------
+    description : dict
+        Network, the arguments it is built from, electrodes, rate, and the label of each output.
+    """
+    spec = estimator.network_spec_
+    montage = getattr(estimator, "ch_names_in_", None) if montage is None else montage
+    classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
+    return {"network": spec["network"], "parameters": spec["parameters"], "montage": montage,
+            "sfreq": spec.get("sfreq"), "classes": classes}  # fmt: skip
+
+
 def _checksum(tensors, text):
     """Checksum over a description, and the names and numbers of tensors."""
     found = zlib.crc32(text.encode())
@@ -130,6 +153,7 @@ def read_weights(path, argument="checkpoint"):
                 raise ValueError(f"the tensor {name} is of the type {value.dtype}, which no network here has")
             if not torch.isfinite(value).all():
                 raise ValueError(f"the tensor {name} is not finite")
+        check_sizes(description.get("parameters"), state)
         return state, description
     except Exception as error:  # every format has errors of its own
         raise ValueError(f"{argument}: {path} could not be read as plain tensors: {cause_of(error)}.") from error
@@ -381,7 +405,9 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     )
     if report.missing or report.unexpected or report.reshaped:
         shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
-        raise ValueError(f"checkpoint: it does not fit {type(module).__name__} ({'; '.join([str(report), *shapes])}).")
+        what = "it" if isinstance(source, dict) else source
+        told = "; ".join([str(report), *shapes])
+        raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({told}).")
     if classes is not None:
         fits |= _match_head(last, own, head, classes, classes if wanted is None else wanted)
     torch.nn.Module.load_state_dict(module, own | fits)  # past a class's own renaming: names are ours by now
@@ -430,12 +456,54 @@ def build_within(build, description, tensors):
     module : torch.nn.Module
         Network.
     """
+    count = check_sizes(description, tensors)
+    with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):
+        return build()
+
+
+def check_sizes(description, tensors):
+    """Refuse sizes that a file's tensors cannot account for; give how many numbers these have."""
     count = sum(math.prod(value.shape) for value in tensors.values())
     for name, number in _numbers(description):
         if abs(number) > max(count, _LARGEST):
             raise ValueError(f"{name}: {number} is more than {len(tensors)} tensors of {count} numbers account for.")
-    with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):
-        return build()
+    return count
+
+
+def settle_sizes(given, found, preset):
+    """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
+
+    Parameters
+    ----------
+    given : dict
+        Sizes by the user; those that are None are open.
+    found : dict
+        Sizes of the checkpoint, as far as it tells them; empty without one.
+    preset : dict
+        Sizes for what is open and not found.
+
+    Returns
+    -------
+    sizes : dict
+        Those of ``preset``. One that was given and contradicts the checkpoint is an error.
+
+    Examples
+    --------
+    >>> from skeeg.training.checkpoints import settle_sizes
+    >>> settle_sizes({"embed_dim": None, "n_heads": 4}, {"embed_dim": 64}, {"embed_dim": 256, "n_heads": 8})
+    {'embed_dim': 64, 'n_heads': 4}
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    for name in given.keys() & found.keys():
+        if given[name] != found[name]:
+            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; None takes that.")
+    return {name: (found | given).get(name, value) for name, value in preset.items()}
+
+
+def count_blocks(state, prefix):
+    """Count the blocks of a network: the numbers that follow a prefix in the names of its tensors."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def _numbers(value, name=""):

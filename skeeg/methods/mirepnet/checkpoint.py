@@ -2,9 +2,50 @@
 
 import torch
 
+from ...storage import cause_of
 from ...training import load_checkpoint
-from ...training.checkpoints import rename_keys
+from ...training.checkpoints import count_blocks, read_weights, rename_keys, settle_sizes, write_weights
 from .network import UPSTREAM_KEYS
+
+PUBLISHED = {
+    "embed_dim": 256, "n_layers": 6, "n_heads": 8, "n_filters_time": 64, "n_filters": 128, "filter_length": 25,
+    "pool_length": 75, "pool_stride": 15,
+}  # fmt: skip
+"""Published sizes; the heads and the pools cannot be read from shapes."""
+
+
+def read_start(checkpoint, given):
+    """Weights to start from, and the sizes of the network that takes them.
+
+    Parameters
+    ----------
+    checkpoint : str, path-like or None
+        Checkpoint.
+    given : dict
+        Sizes by the user, None where open; without ``decoder_layers`` there is no decoder.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        By the names of `MIRepNet`; empty without a checkpoint.
+    sizes : dict
+        Arguments of `MIRepNet`.
+    """
+    preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
+    if checkpoint is None:
+        return {}, settle_sizes(given, {}, preset)
+    state, description = read_weights(checkpoint)
+    state, told = rename_keys(state, UPSTREAM_KEYS), description.get("parameters", {})
+    found = {name: told[name] for name in ("n_heads", "pool_length", "pool_stride") if name in told}
+    try:
+        found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
+        found["embed_dim"], found["n_filters"], _, _ = state["embedding.projection.weight"].shape
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"checkpoint: {checkpoint} holds no MIRepNet ({cause_of(error)}).") from error
+    found["n_layers"] = count_blocks(state, "transformer.")
+    if decoder_layers := count_blocks(state, "decoder.transformer."):
+        found["decoder_layers"] = decoder_layers
+    return state, settle_sizes(given, found, preset)
 
 
 def load_weights(module, source, classes=None, wanted=None):
@@ -60,7 +101,7 @@ def published_state(module):
     return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
 
 
-def save_weights(module, path, metadata=None):
+def save_weights(module, path, description=None):
     """Write the weights of a network in the published layout.
 
     Parameters
@@ -69,8 +110,8 @@ def save_weights(module, path, metadata=None):
         Network.
     path : str or path-like
         A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
-    metadata : dict of str to str or None
-        Text to keep in a ``.safetensors`` file.
+    description : dict or None
+        What to keep beside them in a ``.safetensors`` file, as `skeeg.training.checkpoints.write_weights` does.
 
     Examples
     --------
@@ -84,8 +125,6 @@ def save_weights(module, path, metadata=None):
     61 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     if str(path).endswith(".safetensors"):
-        from safetensors.torch import save_file
-
-        save_file(published_state(module), path, metadata=metadata)
+        write_weights(path, published_state(module), description or {})
     else:
         torch.save(published_state(module), path)
