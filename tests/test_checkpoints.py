@@ -1,5 +1,6 @@
 """Weights of strangers: nothing is executed, nothing is loaded in part, nothing fills the memory."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -24,6 +25,9 @@ from skeeg import (
     NetworkClassifier,
     make_eeg,
 )
+from skeeg.methods.gram import Gram
+from skeeg.methods.gram.checkpoint import published_state as published_gram
+from skeeg.methods.gram.sizes import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
@@ -239,3 +243,30 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
         MIRepNetClassifier(checkpoint=str(tmp_path / "published.pth"), **fast).fit(X, y)
     told = {"checkpoint": str(tmp_path / "published.pth"), "n_heads": 3, "pool_length": 50}
     assert MIRepNetClassifier(**told, **fast).fit(X, y).checkpoint_report_.startswith("28 tensors matched")
+
+
+def test_gram_takes_its_sizes_from_the_file(tmp_path):
+    X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 64)), ("C3", "Cz", "C4"), 200), ["a", "b"] * 4
+    sizes = {"n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1}
+    fast = {"patch_length": 16, "max_epochs": 0, "device": "cpu"}
+    pretrainer = GramPretrainer(size="tiny", **sizes, n_codes=16, tokenizer_epochs=1, **fast).fit(X)
+    for name in ("own.safetensors", "own.pth"):
+        path = str(tmp_path / name)
+        pretrainer.save_checkpoint(path)
+        clf = GramClassifier(checkpoint=path, **{**fast, "max_epochs": 1}).fit(X, y)
+        assert clf.module_.sizes.n_heads == 4 and clf._rate() == 1e-3
+        assert GramPretrainer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.sizes
+        assert GramTokenizer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.vqgan.sizes
+        for asked in ({"n_heads": 2}, {"size": "base"}):
+            with pytest.raises(ValueError, match=r"n_\w+: got \d.*, the checkpoint has"):
+                GramClassifier(checkpoint=path, **fast, **asked).fit(X, y)
+
+
+def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
+    X, y = make_eeg(np.random.default_rng(0).normal(size=(4, 2, 200)), ("C3", "C4"), 200), ["a", "b"] * 2
+    state = published_gram(Gram(2, 2, n_times=200, channels=(1, 2), size="tiny"))
+    for change in ({"n_layers": 10**9}, {"n_layers": 10**5, "fused": [99_999]}, {"decoder_dim": 10**12}):
+        parameters = {"sizes": {**dataclasses.asdict(SIZES["tiny"]), **change}}
+        write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "parameters": parameters})
+        with pytest.raises(ValueError, match="account for|mean nothing"):
+            GramClassifier(checkpoint=str(tmp_path / "great.safetensors")).fit(X, y)

@@ -37,7 +37,9 @@ def read_weights(path):
         What the file tells of the sizes; empty where it tells nothing.
     """
     state, description = checkpoints.read_weights(path)
-    return state, _plain(description.get("cf", description))
+    config = _plain(description.get("cf", description.get("parameters")))
+    checkpoints.check_sizes(config, state)
+    return state, config
 
 
 def load_weights(module, source):
@@ -95,8 +97,8 @@ def _make_tokenizer(state, config, source):
     state = _tokenizer_of(state)
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
-    sizes = choose(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
-    network = GramTokenizerNetwork(sizes)
+    sizes = _told(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
+    network = checkpoints.build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
     load_weights(network, state)
     return network.eval()
 
@@ -118,7 +120,8 @@ def read_pretrained(source):
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     token = "learned" if "mask_token" in state else "class"
-    network = GramPretrainingNetwork(_make_tokenizer(state, config, source), read_sizes(state, config), token)
+    tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config)
+    network = checkpoints.build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
     load_weights(network, state)
     return network.eval()
 
@@ -139,25 +142,29 @@ def read_sizes(state, config):
     if "tconv.conv1.bias" not in state:
         raise ValueError("checkpoint: it is not one of the second stage, with an encoder.")
     if "sizes" in config:
-        return choose(SIZES, config["sizes"])
+        return _told(SIZES, config["sizes"])
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
-    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": _count(state, "blocks.")}
+    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": checkpoints.count_blocks(state, "blocks.")}
     for name, sizes in SIZES.items():
         if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
-            return choose(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
+            return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
     raise ValueError(f"checkpoint: it is of no published size ({found}), and says nothing of its own.")
 
 
 def _tokenizer_sizes(state):
     """Sizes of a tokenizer whose file says nothing of them; heads are those published."""
     n_codes, code_dim = state["quantize.embedding.weight"].shape
-    layers = {"n_layers": _count(state, "encoder.blocks."), "decoder_layers": _count(state, "decoder.blocks.")}
+    parts = {"n_layers": "encoder.blocks.", "decoder_layers": "decoder.blocks."}
+    layers = {name: checkpoints.count_blocks(state, prefix) for name, prefix in parts.items()}
     return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
 
 
-def _count(state, prefix):
-    """Count the blocks whose names begin so."""
-    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+def _told(table, size, changes=None):
+    """Sizes as a file tells them, where they mean anything."""
+    try:
+        return choose(table, size, changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: its sizes mean nothing ({error})") from error
 
 
 def published_state(module, tokenizer=None):
@@ -209,7 +216,7 @@ def save_weights(module, path, tokenizer=None):
     beside = tokenizer if isinstance(module, Gram) else None
     state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
-        checkpoints.write_weights(path, state, config)
+        checkpoints.write_weights(path, state, {"network": type(module).__name__, "parameters": config})
     else:
         torch.save({"model": state, "cf": config}, path)
 
