@@ -60,14 +60,14 @@ class _OneFilter(_TrialStep):
     """What `BandPass` and `Notch` share: one filter, designed by `_design` for the rate of the data."""
 
     def _prepare(self, X, y):
-        self.filter_, self.n_edge_ = self._design(_sampling_rate(self, X))
-        _warn_if_short(self, [self.filter_], X.shape[2])
+        self.coefficients_, self.n_edge_ = self._design(_sampling_rate(self, X))
+        _warn_if_short(self, [self.coefficients_], X.shape[2])
 
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
-            _warn_if_short(self, [self.filter_], X.shape[2])
+            _warn_if_short(self, [self.coefficients_], X.shape[2])
         causal = not getattr(self, "phase", "zero").startswith("zero")
-        return X.like(filter_trials(np.asarray(X), [self.filter_], [self.n_edge_], causal)[:, 0])
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], causal)[:, 0])
 
 
 class BandPass(_OneFilter):
@@ -95,7 +95,7 @@ class BandPass(_OneFilter):
 
     Attributes
     ----------
-    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
         Kernel of the "fir" filter, or second-order sections of the "iir" filter.
     n_edge_ : int
         Samples by which each end of a trial is continued ("iir" only; 0 for "fir", which needs what its taps reach).
@@ -173,7 +173,7 @@ class Notch(_OneFilter):
 
     Attributes
     ----------
-    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
         Kernel of the "fir" filter, or second-order sections of the "iir" filter.
     n_edge_ : int
         Samples by which each end of a trial is continued ("iir" only).
@@ -233,8 +233,8 @@ class FilterBank(_TrialStep):
 
     Attributes
     ----------
-    filters_ : tuple of ndarray, length n_bands
-        Coefficients of each band, as `BandPass.filter_`.
+    coefficients_ : tuple of ndarray, length n_bands
+        Coefficients of each band, as `BandPass.coefficients_`.
     n_edges_ : tuple of int, length n_bands
         As `BandPass.n_edge_`, for each band.
     estimators_ : list, length n_bands, or None
@@ -293,46 +293,47 @@ class FilterBank(_TrialStep):
         for l_freq, h_freq in _as_bands(self.bands):
             _check_band(l_freq, h_freq, sfreq, "bands")
             designs.append(_design(sfreq, l_freq, h_freq, self.method, "zero", self.order))
-        self.filters_, self.n_edges_ = map(tuple, zip(*designs, strict=True))
-        _warn_if_short(self, self.filters_, X.shape[2])
+        self.coefficients_, self.n_edges_ = map(tuple, zip(*designs, strict=True))
+        _warn_if_short(self, self.coefficients_, X.shape[2])
         self.estimators_ = None
         if self.estimator is not None:
             self.estimators_ = [clone(self.estimator).fit(band, y) for band in self._each_band(X)]
 
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
-            _warn_if_short(self, self.filters_, X.shape[2])
+            _warn_if_short(self, self.coefficients_, X.shape[2])
         if self.estimators_ is not None:
             pairs = zip(self.estimators_, self._each_band(X), strict=True)
             return np.concatenate([estimator.transform(band) for estimator, band in pairs], axis=1)
-        data = filter_trials(np.asarray(X), self.filters_, self.n_edges_)
+        data = filter_trials(np.asarray(X), self.coefficients_, self.n_edges_)
         bands = [f"{l_freq:g}-{h_freq:g} Hz" for l_freq, h_freq in _as_bands(self.bands)]
         names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
 
     def _each_band(self, X):
         """Trials in one band after the other: all bands at once would take n_bands times the memory."""
-        for coefficients, n_edge in zip(self.filters_, self.n_edges_, strict=True):
+        for coefficients, n_edge in zip(self.coefficients_, self.n_edges_, strict=True):
             yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
 
 
 class Resample(_TrialStep):
-    r"""Change the sampling rate in the Fourier domain, equal to `mne.filter.resample`.
+    r"""Change the sampling rate in the Fourier domain, in the manner of `mne.filter.resample`.
 
     Parameters
     ----------
     sfreq_out : float
         Wanted sampling rate in hertz.
     npad : int
-        Samples by which each end of a trial is continued before the transform.
+        Samples by which each end of a trial is continued before the transform, at least.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
     Notes
     -----
-    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples. Frequencies above
-    the new Nyquist rate are cut off, so no low-pass filter is needed before. As in mne, time is off by up to half a new
-    sample where ``npad * sfreq_out / sfreq`` is no whole number; another `npad` mends that.
+    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples, the k-th of them at
+    the time :math:`k / f_{out}` after the first old one. Frequencies above the new Nyquist rate are cut off, so no
+    low-pass filter is needed before. Results equal mne's where ``npad * sfreq_out / sfreq`` and the number of new
+    samples are whole; elsewhere mne's are up to half a new sample late or early, because it rounds both.
 
     Examples
     --------

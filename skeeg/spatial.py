@@ -134,7 +134,7 @@ class CSP(EEGTransformer):
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels.
-    filters_ : ndarray, shape (n_filters, n_channels)
+    spatial_filters_ : ndarray, shape (n_filters, n_channels)
         All filters, one a row; the first `n_components` are used.
     patterns_ : ndarray, shape (n_filters, n_channels)
         What each filter's source looks like at the electrodes: the rows are the columns of the filters' inverse.
@@ -236,14 +236,14 @@ class CSP(EEGTransformer):
                 raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
             covariances /= traces[:, None, None]
         weights = counts if self.cov_est == "epoch" else None
-        self.filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
-        if not np.isfinite(self.filters_).all():
+        self.spatial_filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
+        if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
                 "alone, or fewer samples than electrodes), so nothing diagonalises all covariances; set reg."
             )
-        square = self.filters_.shape[0] == self.filters_.shape[1]
-        self.patterns_ = np.linalg.inv(self.filters_.T) if square else np.linalg.pinv(self.filters_.T)
+        square = self.spatial_filters_.shape[0] == self.spatial_filters_.shape[1]
+        self.patterns_ = np.linalg.inv(self.spatial_filters_.T) if square else np.linalg.pinv(self.spatial_filters_.T)
         if self.transform_into == "average_power" and self.log is False:
             power = self._power(X)
             self.mean_, self.std_ = power.mean(axis=0), power.std(axis=0)
@@ -265,7 +265,7 @@ class CSP(EEGTransformer):
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         if self.transform_into == "csp_space":
-            filters = self.filters_[: self.n_components].astype(X.dtype)
+            filters = self.spatial_filters_[: self.n_components].astype(X.dtype)
             names = [f"CSP{i}" for i in range(len(filters))]
             return X.like(np.matmul(filters, np.asarray(X)), ch_names=names)
         power = self._power(X)
@@ -278,7 +278,7 @@ class CSP(EEGTransformer):
 
     def _power(self, X):
         """Mean power behind each filter used, in float64, a few trials at a time."""
-        X, filters = np.asarray(X), self.filters_[: self.n_components]
+        X, filters = np.asarray(X), self.spatial_filters_[: self.n_components]
         power = np.empty((len(X), len(filters)))
         size = max(1, 2**17 // (X.shape[1] * X.shape[2]))
         for start in range(0, len(X), size):
