@@ -4,8 +4,11 @@ The filters are those of `mne.decoding.CSP`; the covariances they come from take
 the fit many times faster.
 """
 
+from numbers import Integral, Real
+
 import numpy as np
 from scipy.linalg.lapack import dsygvd
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -172,6 +175,15 @@ class CSP(EEGTransformer):
     """
 
     _any_length = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "reg": [Interval(Real, 0, 1, closed="both"), None],
+        "log": ["boolean", None],
+        "cov_est": [StrOptions({"concat", "epoch"})],
+        "transform_into": [StrOptions({"average_power", "csp_space"})],
+        "norm_trace": ["boolean"],
+        "component_order": [StrOptions({"mutual_info", "alternate"})],
+    }
 
     def __init__(
         self,
@@ -212,7 +224,8 @@ class CSP(EEGTransformer):
         self : CSP
             Fitted.
         """
-        self._check_parameters()
+        if self.transform_into == "csp_space" and self.log is not None:
+            raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         given = X, y
         # To look for what is not finite would take a fifth of the fit; it shows in the covariances.
         X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
@@ -286,24 +299,6 @@ class CSP(EEGTransformer):
             sources = filters @ np.asarray(X[rows], dtype=np.float64)
             power[rows] = np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
         return power
-
-    def _check_parameters(self):
-        """Refuse parameters that mean nothing, by name."""
-        choices = {
-            "cov_est": ("concat", "epoch"),
-            "transform_into": ("average_power", "csp_space"),
-            "component_order": ("mutual_info", "alternate"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-        if self.n_components < 1:
-            raise ValueError(f"n_components: got {self.n_components!r}, expected at least 1.")
-        if self.reg is not None and not 0 <= self.reg <= 1:
-            raise ValueError(f"reg: got {self.reg!r}, expected None or a number from 0 to 1.")
-        if self.transform_into == "csp_space" and self.log is not None:
-            raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
 
 
 def _two_classes(covariances):

@@ -175,6 +175,7 @@ def test_save_and_load(tmp_path):
     [
         ({"n_components": 0}, "n_components"),
         ({"reg": 2}, "reg"),
+        ({"log": "yes"}, "log"),
         ({"cov_est": "oas"}, "cov_est"),
         ({"transform_into": "power"}, "transform_into"),
         ({"component_order": "first"}, "component_order"),
@@ -182,7 +183,7 @@ def test_save_and_load(tmp_path):
     ],
 )
 def test_bad_parameters_are_named(parameters, name):
-    with pytest.raises(ValueError, match=f"^{name}"):
+    with pytest.raises(ValueError, match=f"^{name}|The '{name}' parameter of CSP"):
         CSP(**parameters).fit(*classes())
 
 
