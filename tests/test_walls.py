@@ -19,7 +19,7 @@ BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods",
 MAY_IMPORT = {
     "_torchaudio": set(),
     "_lazy": set(),
-    "array": set(),
+    "array": {"electrodes"},
     "electrodes": set(),
     "calibration": set(),
     "base": BASE,
