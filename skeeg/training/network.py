@@ -9,8 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, fold, get_network, minimum_times, required_signals
+from ..networks.seeding import seeded
 from .checkpoints import has_published_weights, load_checkpoint
-from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
+from .recipe import Recipe, make_loss, make_net, resolve_device, train
 from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
 from .validation import split_validation
 

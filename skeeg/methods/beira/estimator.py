@@ -7,10 +7,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
-from ...training.recipe import resolve_device, seeded
+from ...training.recipe import resolve_device
 from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne

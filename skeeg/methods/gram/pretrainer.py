@@ -6,8 +6,8 @@ import os
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from ...networks.seeding import seeded
 from ...training.pretraining import GroupedTrials, fingerprint, open_run
-from ...training.recipe import seeded
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .form import RATE, SCALE
 from .network import GramPretrainingNetwork, GramTokenizerNetwork

@@ -9,9 +9,9 @@ from skorch.callbacks import Callback
 
 from ...array import make_eeg
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training.net import Batches
 from ...training.pretraining import RunFile, fingerprint, open_run, ranks
-from ...training.recipe import seeded
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .collection import channel_indices
 from .form import RATE, SCALE, window_length
