@@ -324,17 +324,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         network = self._predict_by(self.module_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
-    def compile_inference(self):
-        """Leave everything as it is: no layer of these networks can be folded into another.
-
-        Returns
-        -------
-        self : BEIRARegressor
-            Unchanged.
-        """
-        check_is_fitted(self)
-        return self
-
     def __getstate__(self):
         """Tensors in place of the networks."""
         state = super().__getstate__()
