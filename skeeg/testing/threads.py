@@ -17,7 +17,7 @@ def check_threads(estimator, recording):
     wanted = outputs(fresh(estimator).fit(X, y), X)
     for fitted in _at_once([lambda: fresh(estimator).fit(X, y)] * 2):
         assert_same_outputs(outputs(fitted, X), wanted, "fits in two threads")
-    predict_in_threads(fitted, _recordings(estimator, recording), 10)
+    predict_in_threads(fitted, recordings_for(estimator, recording), 10)
 
 
 def check_predict_changes_nothing(estimator, recording):
@@ -25,7 +25,7 @@ def check_predict_changes_nothing(estimator, recording):
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     before = pickle.dumps(fitted)
-    for trials in _recordings(estimator, recording):
+    for trials in recordings_for(estimator, recording):
         outputs(fitted, trials)
     if pickle.dumps(fitted) != before:
         raise AssertionError("a prediction changes the estimator.")
@@ -40,7 +40,7 @@ def check_compiled(estimator, recording):
         raise AssertionError("compile_inference does not return self.")
     assert_same_outputs(outputs(fitted, X), wanted, "after compile_inference", rtol=1e-4)
     assert_same_outputs(outputs(pickle.loads(pickle.dumps(fitted)), X), wanted, "a pickle after compile_inference")
-    predict_in_threads(fitted, _recordings(estimator, recording), 10)
+    predict_in_threads(fitted, recordings_for(estimator, recording), 10)
     assert_same_outputs(outputs(fitted.fit(X, y), X), wanted, "another fit after compile_inference")
 
 
@@ -103,7 +103,7 @@ def _at_once(tasks):
     return results
 
 
-def _recordings(estimator, recording):
+def recordings_for(estimator, recording):
     """Trials to predict: other ones, one alone, and another montage and length where the estimator takes them."""
     X, _ = data_for(estimator, recording)
     other, _ = data_for(estimator, recording, seed=1)
