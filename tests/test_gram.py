@@ -7,9 +7,11 @@ from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
+from skeeg.explain.outputs import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
 from skeeg.methods.gram.decay import decay_groups, decays, layer_rate, layered_groups
 from skeeg.methods.gram.form import cut_windows, window_length
+from skeeg.networks import fold
 from skeeg.training.averaging import WeightAverage
 
 SMALL = {
@@ -57,6 +59,18 @@ def test_other_electrodes_length_and_rate_than_at_fit():
     clf.predict(X)
     np.testing.assert_array_equal(clf.predict_proba(make_task()[0]), before)  # back to the electrodes of fit
     assert clf.transform(X).shape == (5, 16)
+
+
+def test_another_montage_is_an_input_of_the_network_folded_too():
+    clf, (X, _) = make_clf(max_epochs=1).fit(*make_task()), make_task(5, NAMES[::-1])
+    wanted, own = clf.predict_proba(X), clf.module_.channels
+    (channels,) = clf._inputs(X)
+    folded = fold(clf.module_)(torch.tensor(clf._prepare(X)), channels)
+    np.testing.assert_allclose(folded.softmax(dim=1), wanted, rtol=1e-4)
+    assert clf.module_.channels == own and clf._inputs(make_task()[0]) == ()
+    np.testing.assert_allclose(
+        Explained(clf, X, "probability").outputs(np.zeros(5, int), X), wanted, rtol=1e-3
+    )  # and explained with its own electrodes
 
 
 def test_long_trials_are_windowed():

@@ -10,10 +10,10 @@ from skeeg import GramPretrainer
 from skeeg.methods.gram import Gram, GramPretrainingNetwork, read_pretrained, read_tokenizer
 from skeeg.methods.gram.checkpoint import load_weights, published_state, read_weights, save_weights
 from skeeg.methods.gram.objective import MaskedObjective, draw_hidden
+from skeeg.networks.seeding import seeded
 from skeeg.training import Recipe
 from skeeg.training.net import Batches
 from skeeg.training.pretraining import GroupedTrials, fingerprint
-from skeeg.training.recipe import seeded
 
 SMALL = {
     "size": "tiny", "n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1, "n_codes": 16,

@@ -13,9 +13,10 @@ from torch import nn
 from skeeg import NetworkClassifier, NetworkRegressor
 from skeeg.array import make_domains, make_eeg
 from skeeg.networks import accelerate, build_network
+from skeeg.networks.seeding import seeded
 from skeeg.training import Recipe, TrainingNet, split_validation, train
 from skeeg.training.net import Batches, Trials
-from skeeg.training.recipe import make_loss, resolve_device, seeded
+from skeeg.training.recipe import make_loss, resolve_device
 
 EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
 

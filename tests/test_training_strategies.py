@@ -13,7 +13,8 @@ from torch import nn
 from skeeg import NetworkClassifier, NetworkRegressor
 from skeeg.training import CheckpointReport, load_checkpoint, read_state_dict
 from skeeg.training.checkpoints import has_published_weights, rename_keys
-from skeeg.training.strategies import LowRank, add_lora, fit_probe, head_features, trainable_part
+from skeeg.training.inference import head_features
+from skeeg.training.strategies import LowRank, add_lora, fit_probe, trainable_part
 
 EEGNET = {"F1": 4, "D": 2, "kernel_length": 8}
 

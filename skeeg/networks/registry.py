@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from skeeg.electrodes import standard_montage
+from skeeg.networks.seeding import seeded
 
 __all__ = [
     "build_network",
@@ -425,8 +426,7 @@ def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
 
 def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters) -> Exception | None:
     """Error that a network raises at a length, or None where it works."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), _quiet():
-        torch.manual_seed(0)
+    with seeded(0), torch.no_grad(), _quiet():
         try:
             module = build_network(
                 cls,

@@ -1,8 +1,10 @@
 """Estimators around any network of the registry, or of the user's own."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
+from ..networks import fold
 from .network import NetworkEstimator
 
 
@@ -65,6 +67,31 @@ class _AnyNetwork(NetworkEstimator):
 
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
+
+    def compile_inference(self):
+        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
+
+        Batch norms are taken into the convolutions and linear neighbours merged (`skeeg.networks.fold`); outputs agree
+        to rounding. A copy, a pickle and another fit start from the network as it was trained.
+
+        Returns
+        -------
+        self : NetworkClassifier or NetworkRegressor
+            Predicts by the folded network.
+        """
+        check_is_fitted(self)
+        self._folded = self.module_, fold(self.module_)
+        return self
+
+    def _inference_network(self):
+        origin, folded = getattr(self, "_folded", (None, None))
+        return folded if origin is self.module_ else self.module_  # another fit made another network
+
+    def __getstate__(self):
+        """State without the folded network."""
+        state = super().__getstate__()
+        state.pop("_folded", None)
+        return state
 
 
 class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):

@@ -8,10 +8,12 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, flat_channels
-from ..networks import accelerate, build_network, fold, get_network, minimum_times, required_signals
+from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
+from ..networks.seeding import seeded
 from .checkpoints import build_within, has_published_weights, load_checkpoint
-from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
-from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
+from .inference import head_features, run_batches
+from .recipe import Recipe, make_loss, make_net, resolve_device, train
+from .strategies import check_strategy, fit_probe, replace_head, trainable_part
 from .validation import split_validation
 
 
@@ -163,6 +165,10 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
 
+    def _inputs(self, X):
+        """Give what the network takes beside the prepared trials, as tensors."""
+        return ()
+
     def _in_precision(self, X):
         """Trials as a plain array of the type that the network computes in."""
         return np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
@@ -230,42 +236,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
-        data = torch.from_numpy(self._prepare(self._check_eeg(X, reset=False, dtype=np.float32)))
-        outputs = self._run(data, resolve_device(self.device)).to("cpu", self._dtype())
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        settings = self.batch_size, resolve_device(self.device), self._inputs(X)
+        outputs = run_batches(self._inference_network(), self._prepare(X), *settings).to(self._dtype())
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 
     def _probabilities(self, X):
         """Probability of each class, float64 (n_trials, n_classes), where the outputs are logits."""
         return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
-    def _run(self, data, device):
-        """Compute the outputs of ``module_``, batch by batch; one batch is not cut and joined."""
-        origin, folded = getattr(self, "_folded", (None, None))
-        module = folded if origin is self.module_ else self.module_  # another fit made another network
-        module = module if device == "cpu" else module.to(device)
-        try:
-            with torch.inference_mode():
-                if len(data) <= self.batch_size:
-                    return module(data.to(device))
-                return torch.cat([module(batch.to(device)) for batch in data.split(self.batch_size)])
-        finally:
-            if device != "cpu":
-                module.to("cpu")
-
-    def compile_inference(self):
-        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
-
-        Batch norms are taken into the convolutions and linear neighbours merged (`skeeg.networks.fold`); outputs agree
-        to rounding. A copy, a pickle and another fit start from the network as it was trained.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Predicts by the folded network.
-        """
-        check_is_fitted(self)
-        self._folded = self.module_, fold(self.module_)
-        return self
+    def _inference_network(self):
+        """Network that predicts; predicting changes nothing of it."""
+        return self.module_
 
     def transform(self, X):
         """Features of each trial: what the network hands to its last layer.
@@ -281,9 +263,9 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             Flattened features.
         """
         check_is_fitted(self)
-        data = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
-        features = head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
-        return features.astype(np.float32, copy=False)
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        settings = self.batch_size, self._head, resolve_device(self.device), self._inputs(X)
+        return head_features(self.module_, self._prepare(X), *settings).astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""
@@ -298,7 +280,6 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def __getstate__(self):
         """Tensors in place of the module and the net."""
         state = super().__getstate__().copy()
-        state.pop("_folded", None)
         if "module_" in state:
             state["network_state_"] = tensors_of(state.pop("module_"))
             state.pop("net_", None)

@@ -1,6 +1,5 @@
 """How a network is trained: a recipe of plain values, and the one function that follows it."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -118,22 +117,6 @@ class Recipe:
     def rate_at(self, step, n_steps):
         """Share of the highest learning rate at an update, counted from 0, of which an epoch has ``n_steps``."""
         return self.rate(step / n_steps)
-
-
-@contextlib.contextmanager
-def seeded(seed):
-    """Run a block under its own torch seed and leave the global random state as it was.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the block.
-    """
-    launched = torch.distributed.is_available() and torch.distributed.is_initialized()
-    own = [torch.cuda.current_device()] if launched and _has_cuda() else []  # the other GPUs are other processes'
-    with torch.random.fork_rng(devices=own if launched else None):
-        torch.manual_seed(seed)
-        yield
 
 
 def resolve_device(device):

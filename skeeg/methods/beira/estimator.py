@@ -7,10 +7,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
-from ...training.recipe import resolve_device, seeded
+from ...training.recipe import resolve_device
 from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
@@ -324,17 +325,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         data = self._standardise(self._check_eeg(X, reset=False, dtype=np.float32))
         network = self._predict_by(self.module_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
-
-    def compile_inference(self):
-        """Leave everything as it is: no layer of these networks can be folded into another.
-
-        Returns
-        -------
-        self : BEIRARegressor
-            Unchanged.
-        """
-        check_is_fitted(self)
-        return self
 
     def __getstate__(self):
         """Tensors in place of the networks."""

@@ -6,8 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...base import BaseEEGClassifier, draw_seed
 from ...calibration import Calibration
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator, split_validation, train
-from ...training.recipe import seeded
 from .adaptation import check_layers, keep_share, layer_rates, only_trainable, reestimate_norm
 from .network import CTAdaptTLNet
 from .pretraining import pool_sources, remember, split_folds, train_folds

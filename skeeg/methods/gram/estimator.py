@@ -282,8 +282,10 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         self.checkpoint_report_ = str(load_weights(self.module_, state)) if state else None
 
     def _prepare(self, X, fit=False):
-        """Trials as the network takes them; it is told their electrodes, which may be others than those of fit."""
-        own = self.network_spec_["parameters"]["channels"]
-        other = not fit and X.ch_names is not None and X.ch_names != self.ch_names_in_
-        self.module_.channels = tuple(electrodes_of(X, self.old_names).tolist()) if other else own
+        """Trials as the network takes them."""
         return whole_patches(X, self, np.float64 if self._dtype() == torch.float64 else np.float32)
+
+    def _inputs(self, X):
+        """Positions of the electrodes, which may be others than those of fit."""
+        own = X.ch_names is None or X.ch_names == self.ch_names_in_
+        return () if own else (torch.from_numpy(electrodes_of(X, self.old_names)),)

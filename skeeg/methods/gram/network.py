@@ -351,7 +351,8 @@ class Gram(EEGModuleMixin, _Encoder):
     n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         The six signal parameters of every braindecode network.
     channels : tuple of int or None
-        Positions of the electrodes in the collection; None finds them by the names in ``chs_info``.
+        Positions of the electrodes in the collection, where the forward pass is given no others; None finds them by
+        the names in ``chs_info``.
     size : str or Sizes
         Name in `SIZES`, or the sizes.
 
@@ -394,35 +395,38 @@ class Gram(EEGModuleMixin, _Encoder):
         self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
-    def forward(self, x):
+    def forward(self, x, channels=None):
         """Score the classes of each trial.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
             Trials, in units of 0.1 mV at 200 Hz.
+        channels : sequence of int or Tensor, shape (n_chans,), or None
+            Positions of the electrodes in the collection, which may be others, and more or fewer, than those that the
+            network was built for; None takes those.
 
         Returns
         -------
         logits : Tensor, shape (batch, n_outputs)
             Class scores.
         """
-        return self.final_layer(self.features(x))
+        return self.final_layer(self.features(x, channels))
 
-    def features(self, x):
+    def features(self, x, channels=None):
         """Fused class token, averaged over the windows of a trial.
 
         Parameters
         ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
+        x, channels
+            As in `forward`.
 
         Returns
         -------
         features : Tensor, shape (batch, dim)
             What is classified.
         """
-        return _window_features(self, x, self.channels)
+        return _window_features(self, x, self.channels if channels is None else channels)
 
     def reset_head(self, n_outputs):
         """Replace the last layer for another number of classes.

@@ -6,9 +6,9 @@ import os
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from ...networks.seeding import seeded
 from ...training.checkpoints import build_within
 from ...training.pretraining import GroupedTrials, fingerprint, open_run
-from ...training.recipe import seeded
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
 from .form import RATE, SCALE
 from .network import GramPretrainingNetwork, GramTokenizerNetwork
@@ -241,7 +241,7 @@ class GramPretrainer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels, _ = self._windows_of(X)
-        features = self._by_batch(self.module_.features, windows.flatten(0, 1), channels)
+        features = self._by_batch(GramPretrainingNetwork.features, windows.flatten(0, 1), channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
 
     @property
@@ -349,7 +349,7 @@ class GramPretrainer(GramStage):
             return pool
         groups = []
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
-            codes = self._by_batch(lambda x, at: self.module_.vqgan.encode(x, at), group["x"], shared["channels"])
+            codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
         return Pool(GroupedTrials(groups, pool.trials.shared, self.mixed), pool.subjects)
 

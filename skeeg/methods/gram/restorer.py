@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...array import make_eeg
 from ...base import draw_seed
 from ...restoration import Imputer, TimeInterpolation, draw_mask, find_lost
+from ...training.inference import on_device
 from ...training.recipe import resolve_device
 from .collection import COLLECTION, channel_indices
 from .form import electrodes_of
@@ -240,15 +241,11 @@ class GramRestorer(Imputer):
         parts = np.zeros((2, *data.shape), dtype=data.dtype)
         rows = np.flatnonzero(lost.any(axis=(1, 2)))
         filled = np.where(lost[rows], TimeInterpolation()._fill(data[rows], lost[rows]), data[rows])
-        device, module = resolve_device(self.device), pretrainer.module_
-        module.to(device)
-        try:
-            parts[:, rows] = restore_trials(
-                module, filled, lost[rows], channels, rate=self._rate(sfreq), scale=pretrainer.scale,
-                batch_size=self.batch_size, device=device, window=pretrainer.window,
-            )  # fmt: skip
-        finally:
-            module.to("cpu")
+        device = resolve_device(self.device)
+        parts[:, rows] = restore_trials(
+            on_device(pretrainer.module_, device), filled, lost[rows], channels, rate=self._rate(sfreq),
+            scale=pretrainer.scale, batch_size=self.batch_size, device=device, window=pretrainer.window,
+        )  # fmt: skip
         return parts
 
     def _rate(self, sfreq):

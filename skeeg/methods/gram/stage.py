@@ -10,6 +10,7 @@ from skorch.callbacks import GradientNormClipping
 from ...array import make_eeg
 from ...datasets.windows import StoredWindows
 from ...training import NetworkEstimator, Recipe, split_validation
+from ...training.inference import run_batches
 from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain, ranks
 from ...training.recipe import make_net, resolve_device
 from .decay import decay_groups
@@ -202,14 +203,9 @@ class GramStage(NetworkEstimator):
         return torch.from_numpy(windows), starts, channels, n_patches
 
     def _by_batch(self, function, data, channels):
-        """Results of a function of (batch, channels), batch by batch, on the device."""
-        device, module = resolve_device(self.device), self.module_
-        module.to(device)
-        try:
-            with torch.inference_mode():
-                return torch.cat([function(batch.to(device), channels).cpu() for batch in data.split(self.batch_size)])
-        finally:
-            module.to("cpu")
+        """Results of a function of (network, batch, channels), batch by batch, on the device."""
+        inputs = (torch.as_tensor(channels),)
+        return run_batches(self.module_, data, self.batch_size, resolve_device(self.device), inputs, function)
 
 
 def _read_units(group, scale, dtype, rows):

@@ -9,9 +9,9 @@ from skorch.callbacks import Callback
 
 from ...array import make_eeg
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training.net import Batches
 from ...training.pretraining import RunFile, fingerprint, open_run, ranks
-from ...training.recipe import seeded
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .collection import channel_indices
 from .form import RATE, SCALE, window_length
@@ -260,7 +260,7 @@ class GramTokenizer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels, n_patches = self._windows_of(X)
-        codes = self._by_batch(self.module_.encode, windows.flatten(0, 1), channels)
+        codes = self._by_batch(GramTokenizerNetwork.encode, windows.flatten(0, 1), channels)
         codes = codes.unflatten(0, (-1, len(starts))).numpy()
         return _joined(codes, starts, n_patches)
 
@@ -288,7 +288,7 @@ class GramTokenizer(GramStage):
         channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
-        patches = self._by_batch(self.module_.decode, torch.from_numpy(cut), channels)
+        patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)
         patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts, n_patches)
         patches = patches / np.maximum(np.sqrt(np.square(patches).mean(axis=-1, keepdims=True)), 1e-12)
         scale = self.code_scale_[codes] if scale is None else np.broadcast_to(np.asarray(scale, float), codes.shape)
@@ -395,9 +395,9 @@ class GramTokenizer(GramStage):
         self.usage_ = counts
         self.code_scale_ = np.sqrt(np.where(counts > 0, power / np.maximum(counts, 1), overall))
 
-    def _codes_and_squares(self, x, channels):
+    def _codes_and_squares(self, network, x, channels):
         """Class and mean square of each patch of some windows, shape (n_patches, 2), in double precision."""
-        codes = self.module_.encode(x, channels).flatten()
+        codes = network.encode(x, channels).flatten()
         squares = to_patches(x, self.patch_length).square().mean(dim=-1).flatten()
         return torch.stack([codes.double(), squares.double()], dim=1)
 

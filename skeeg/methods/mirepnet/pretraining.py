@@ -5,11 +5,12 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator, split_validation
 from ...training.checkpoints import describe
 from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
-from ...training.recipe import make_net, resolve_device, seeded
+from ...training.recipe import make_net, resolve_device
 from .checkpoint import PUBLISHED, load_weights, read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
