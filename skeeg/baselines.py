@@ -63,7 +63,7 @@ def baseline_recipe(name):
     return None if name in CLASSICAL else baseline(name)[-1]._recipe()
 
 
-def baseline(name, *, align=None, recipe="default", sfreq=None, ch_names=None, checkpoint=None, random_state=None):
+def baseline(name, *, align=None, recipe="imagery", sfreq=None, ch_names=None, checkpoint=None, random_state=None):
     """Give a reference pipeline by its name.
 
     Parameters
@@ -74,8 +74,9 @@ def baseline(name, *, align=None, recipe="default", sfreq=None, ch_names=None, c
         Whether to start with Euclidean alignment of each subject. None aligns for the networks that are trained
         from scratch, as their comparison does.
     recipe : str or dict
-        How a network is trained, see `NetworkClassifier`: ``"default"``, or ``"mirepnet-fork"``, the 10 epochs of
-        batches of 8 that some published comparisons use, which are too few for most networks to learn.
+        How a network is trained, see `NetworkClassifier`: ``"imagery"``, ``"default"`` for other paradigms, or
+        ``"mirepnet-fork"``, 10 epochs of batches of 8, which are too few for most networks to learn. Networks with
+        published weights have a recipe of their own.
     sfreq : float or None
         Sampling rate in hertz of trials that do not carry theirs. None takes them to be at 250 Hz where the pipeline
         needs to know.
@@ -150,6 +151,7 @@ def _network(name, recipe, checkpoint, random_state):
     if entry.multiple > 1:
         steps.append(PadToMultiple(entry.multiple))
     settings = {"network": entry.network, "network_params": dict(entry.parameters) or None}
+    recipe = "pretrained" if recipe == "imagery" and name in PRETRAINED else recipe
     return [*steps, NetworkClassifier(**settings, recipe=recipe, checkpoint=checkpoint, random_state=random_state)]
 
 

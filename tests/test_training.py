@@ -182,6 +182,28 @@ def test_a_recipe_is_a_preset_and_what_the_user_changes():
         NetworkClassifier(Net, recipe={"weigth_decay": 1}).fit(*data())
 
 
+def test_trials_are_shifted_in_training_only():
+    X, y = data(16)
+    X += np.arange(16)[:, None, None]
+    shown = []
+
+    class Keep(skorch.callbacks.Callback):
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            shown.append((training, batch[0].clone()))
+
+    clf = classifier(time_shift=0.5, validation="block", skorch_callbacks=[Keep()])
+    clf.fit(X, y)
+    plain = {round(float(row.mean()), 3): row for row in X}  # a shift keeps the mean
+    for training, batch in shown:
+        for trial in batch.numpy():
+            own = plain[round(float(trial.mean()), 3)]
+            lags = [lag for lag in range(32) if np.array_equal(np.roll(own, -lag, axis=-1), trial)]
+            assert len(lags) == 1 and (training or lags == [0])
+    moved = [not any(np.array_equal(trial, own) for own in X) for on, batch in shown if on for trial in batch.numpy()]
+    assert np.mean(moved) > 0.8
+    assert get_recipe("imagery", "EEGNet") == get_recipe({"time_shift": 0.5}, "EEGNet")
+
+
 def test_classes_weigh_alike_whatever_their_share():
     loss = make_loss("cross_entropy", torch.tensor([0, 0, 0, 1]))
     torch.testing.assert_close(loss.weight, torch.tensor([4 / 6, 2.0]))

@@ -93,9 +93,9 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         Weights to start from: a file (``.safetensors``, ``.pt``, ``.pth``) or ``"hub:owner/repository/file"``; the last
         layer of the file is not used.
     recipe : str or dict
-        How to train: ``"default"``, which suits the family of the network, another name in `skeeg.training.PRESETS`,
-        or a dict of what differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of
-        `skeeg.training.Recipe`.
+        How to train: ``"default"``, which suits the family of the network; ``"imagery"``, the same with random shifts
+        of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
+        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
     max_epochs, batch_size, learning_rate, patience
         Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
     loss : str, torch.nn.Module or None

@@ -16,6 +16,7 @@ from skorch.helper import predefined_split
 from ..networks import guard
 from .net import ProgressBar, TrainingNet, Trials, ValidationAccuracy
 from .norms import count_norm_updates, settle_norms
+from .shifting import TimeShift
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -77,6 +78,9 @@ class Recipe:
     scale : {"std", "trial", None} or float
         What the trials of `NetworkClassifier` are divided by: their standard deviation at fit, each trial by its own
         root mean square over channels and samples, nothing, or a number of microvolts.
+    time_shift : float
+        Largest random shift in time of a training trial, to either side, as a share of it (`TimeShift`). For rhythms,
+        as in motor imagery; it destroys responses that are locked to a stimulus.
     validation_size : float
         Share of the subjects or trials that a validation holds out.
     refit : bool
@@ -113,6 +117,7 @@ class Recipe:
     min_trials: int = 1
     class_weight: str | None = None
     scale: str | float | None = "std"
+    time_shift: float = 0.0
     validation_size: float = 0.2
     refit: bool = False
     lora_rank: int = 4
@@ -135,7 +140,7 @@ class Recipe:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
         for name, lowest in (
             ("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("accumulate", 1),
-            ("min_epochs", 1), ("n_updates", 1),
+            ("min_epochs", 1), ("n_updates", 1), ("time_shift", 0),
         ):  # fmt: skip
             if getattr(self, name) is not None and not getattr(self, name) >= lowest:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}.")
@@ -179,7 +184,9 @@ PRESETS = {
     "pretrained": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-4, weight_decay=1e-6, solver="adam"),
     "mirepnet-fork": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-3, weight_decay=1e-6, solver="adam"),
 }
-"""Recipes by name. ``"default"`` is that of the network's family, which `default_recipe` tells."""
+"""Recipes by name. ``"default"`` is that of the network's family, which `default_recipe` tells; ``"imagery"`` is
+the same with random shifts in time."""
+_IMAGERY = {"time_shift": 0.5}
 _FAMILIES = {
     "EEGNet": "compact",
     "EEGConformer": "attention",
@@ -221,9 +228,10 @@ def get_recipe(recipe="default", network="", **changes):
     Parameters
     ----------
     recipe : str, dict or Recipe
-        ``"default"``, a name in `PRESETS`, or settings of `Recipe` by name, of which ``"name"`` is what they change.
+        ``"default"``, ``"imagery"``, a name in `PRESETS`, or settings of `Recipe` by name, of which ``"name"`` is what
+        they change.
     network : str or class
-        What is trained; ``"default"`` depends on it.
+        What is trained; ``"default"`` and ``"imagery"`` depend on it.
     **changes
         Settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's ``n_updates``.
 
@@ -248,9 +256,11 @@ def get_recipe(recipe="default", network="", **changes):
         unknown = [one for one in settings if one not in Recipe.__dataclass_fields__]
         if unknown:
             raise _unknown("setting", unknown[0], Recipe.__dataclass_fields__)
-        name = default_recipe(network) if name == "default" else name
+        if name in ("default", "imagery"):
+            settings = (_IMAGERY if name == "imagery" else {}) | settings
+            name = default_recipe(network)
         if name not in PRESETS:
-            raise _unknown("name", name, ["default", *PRESETS])
+            raise _unknown("name", name, ["default", "imagery", *PRESETS])
         if "max_epochs" in settings:
             settings.setdefault("n_updates", None)
         chosen = dataclasses.replace(PRESETS[name], **settings)
@@ -355,6 +365,8 @@ def make_net(
         Not initialised yet.
     """
     own = [("schedule", _schedule(recipe, n_steps))]
+    if recipe.time_shift:
+        own.append(("time_shift", TimeShift(recipe.time_shift)))
     if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
         own.append(("valid_acc", ValidationAccuracy()))
     if validation is not None and recipe.patience is not None:
