@@ -91,7 +91,7 @@ def test_probe_changes_the_last_layer_only(start):
 @pytest.mark.parametrize("rank", [1, 2])
 def test_lora_changes_matrices_by_a_low_rank_and_the_last_layer(start, rank):
     before, path = start
-    clf = classifier(strategy="lora", lora_rank=rank, checkpoint=path).fit(*data())
+    clf = classifier(strategy="lora", recipe={"lora_rank": rank}, checkpoint=path).fit(*data())
     after = clf.module_.state_dict()
     assert after.keys() == before.keys()
     assert {"conv.bias", "norm.weight", "norm.bias"} & changed(clf, before) == set()

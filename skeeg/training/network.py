@@ -160,7 +160,10 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         data = self._in_precision(X)
         if fit:
             self.scale_ = self._learn_scale(data)
-        if self.scale_ != 1.0:
+        if self.scale_ == "trial":
+            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
+            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(data.dtype)
+        elif self.scale_ != 1.0:
             data = data * data.dtype.type(1.0 / self.scale_)
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
@@ -174,15 +177,17 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         return np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
 
     def _learn_scale(self, data):
-        """One number that the trials are divided by."""
+        """One number that the trials are divided by, or ``"trial"``."""
         scale = getattr(self, "scale", None)
         if scale is None:
             return 1.0
+        if scale == "trial":
+            return scale
         if scale == "std":
             return float(data.std(dtype=np.float64)) or 1.0
         if isinstance(scale, int | float) and scale > 0:
             return float(scale)
-        raise ValueError(f"scale: got {scale!r}, expected 'std', None or a positive number.")
+        raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
 
     def _train(self, data, targets, rows, held):
         """Train ``module_`` by the strategy; fills ``net_``."""
@@ -211,7 +216,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _probe(self, data, targets):
         """Fit a linear layer on the frozen features, in closed form."""
         device = resolve_device(self.device)
-        layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
+        layer = fit_probe(head_features(self.module_, data, self.batch_size or 64, self._head, device), targets)
         self.network_spec_["probe_features"] = layer.in_features
         replace_head(self.module_, layer.to(self._dtype()), self._head)
         self.module_.eval()
@@ -264,7 +269,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        settings = self.batch_size, self._head, resolve_device(self.device), self._inputs(X)
+        settings = self.batch_size or 64, self._head, resolve_device(self.device), self._inputs(X)
         return head_features(self.module_, self._prepare(X), *settings).astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):
