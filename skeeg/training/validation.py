@@ -11,8 +11,9 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     ----------
     y : ndarray, shape (n_trials,) or (n_trials, n_outputs)
         Class indices (integers: the split keeps their shares) or targets.
-    validation : {None, "trial", "subject"}
-        None trains on everything. ``"subject"`` never validates on a subject it trains on; ``"trial"`` draws trials.
+    validation : {None, "trial", "subject"} or tuple
+        None trains on everything. ``"subject"`` never validates on a subject it trains on; ``"trial"`` draws trials; a
+        tuple names the subjects to validate on.
     size : float
         Share of the subjects or trials to hold out.
     subjects : ndarray, shape (n_trials,), or None
@@ -38,8 +39,13 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     y = np.asarray(y)
     if validation is None:
         return np.arange(len(y)), None
+    if isinstance(validation, tuple):
+        held = np.isin(np.asarray(_check_subjects(subjects)).astype(str), [str(name) for name in validation])
+        if held.all() or not held.any():
+            raise ValueError(f"validation: of the subjects {validation!r} either none has trials, or no other has.")
+        return np.flatnonzero(~held), np.flatnonzero(held)
     if validation not in ("trial", "subject"):
-        raise ValueError(f"validation: got {validation!r}, expected None, 'trial' or 'subject'.")
+        raise ValueError(f"validation: got {validation!r}, expected None, 'trial', 'subject' or a tuple of subjects.")
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     if validation == "subject":
