@@ -449,6 +449,15 @@ def test_trials_are_held_out_in_the_proportions_of_the_classes():
         split_validation(y, "subject", 0.2, np.zeros(40))
 
 
+def test_validation_subjects_can_be_named():
+    y, subjects = np.arange(6) % 2, np.array(["a", "b", "c"] * 2)
+    training, held = split_validation(y, ("b",), 0.2, subjects)
+    assert training.tolist() == [0, 2, 3, 5] and held.tolist() == [1, 4]
+    for names in (("d",), ("a", "b", "c")):
+        with pytest.raises(ValueError, match="either none has trials, or no other has"):
+            split_validation(y, names, 0.2, subjects)
+
+
 # Estimators
 
 

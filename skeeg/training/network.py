@@ -242,7 +242,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        settings = self.batch_size, resolve_device(self.device), self._inputs(X)
+        settings = self.batch_size or 64, resolve_device(self.device), self._inputs(X)
         outputs = run_batches(self._inference_network(), self._prepare(X), *settings).to(self._dtype())
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 

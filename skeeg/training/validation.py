@@ -11,9 +11,10 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     ----------
     y : ndarray, shape (n_trials,) or (n_trials, n_outputs)
         Class indices (integers: the split keeps their shares) or targets.
-    validation : {None, "trial", "block", "subject"}
+    validation : {None, "trial", "block", "subject"} or tuple
         None trains on everything. ``"trial"`` draws trials, ``"block"`` takes the last of each class, recorded apart
-        from the others, and ``"subject"`` never validates on a subject it trains on.
+        from the others, ``"subject"`` never validates on a subject it trains on, and a tuple names the subjects to
+        validate on.
     size : float
         Share of the subjects or trials to hold out.
     subjects : ndarray, shape (n_trials,), or None
@@ -39,8 +40,15 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     y = np.asarray(y)
     if validation is None:
         return np.arange(len(y)), None
+    if isinstance(validation, tuple):
+        held = np.isin(np.asarray(_check_subjects(subjects)).astype(str), [str(name) for name in validation])
+        if held.all() or not held.any():
+            raise ValueError(f"validation: of the subjects {validation!r} either none has trials, or no other has.")
+        return np.flatnonzero(~held), np.flatnonzero(held)
     if validation not in ("trial", "block", "subject"):
-        raise ValueError(f"validation: got {validation!r}, expected None, 'trial', 'block' or 'subject'.")
+        raise ValueError(
+            f"validation: got {validation!r}, expected None, 'trial', 'block', 'subject' or a tuple of subjects."
+        )
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     if validation == "subject":
