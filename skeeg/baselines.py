@@ -1,4 +1,4 @@
-"""The reference pipelines by name: four classical ones, and thirteen networks of a motor-imagery comparison.
+"""The reference pipelines by name: five classical ones, and thirteen networks of a motor-imagery comparison.
 
 `baseline` gives an unfitted pipeline; `baseline_names` says which there are. The small steps that the pipelines need
 and no library has are here too.
@@ -14,10 +14,11 @@ from .base import EEGTransformer
 from .covariance import shrunk_covariances
 from .filtering import FilterBank, Resample
 from .spatial import CSP
+from .tangentspace import FilterBankTangentSpace
 
 DEFAULT_RATE = 250.0
 """Sampling rate in hertz that trials are taken to have where a pipeline needs one and nobody says it."""
-CLASSICAL = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM")
+CLASSICAL = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM")
 PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
 SPECIALISTS = ("ShallowConv", "DeepConv", "EEGNet", "IFNet", "ADFCNN", "Conformer", "FBCNet", "EDPNet")
 VARIANTS = ("EEGNet-4,2",)  # what the comparison calls EEGNet
@@ -36,7 +37,7 @@ def baseline_names():
     --------
     >>> from skeeg.baselines import baseline_names
     >>> baseline_names()[:3], len(baseline_names())
-    (('CSP+LDA', 'FBCSP+LDA', 'TS+LR'), 18)
+    (('CSP+LDA', 'FBCSP+LDA', 'TS+LR'), 19)
     """
     return CLASSICAL + SPECIALISTS + VARIANTS + PRETRAINED
 
@@ -130,6 +131,8 @@ def _classical(name):
         return [CSP(n_components=10), LinearDiscriminantAnalysis()]
     if name == "FBCSP+LDA":
         return [FilterBankCSP(), SelectKBest(k=10), LinearDiscriminantAnalysis()]
+    if name == "FBTS+LR":
+        return [FilterBankTangentSpace(), LogisticRegression(C=0.1, max_iter=1000)]
     if name == "TS+LR":
         from pyriemann.tangentspace import TangentSpace
 

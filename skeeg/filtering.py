@@ -340,10 +340,26 @@ class FilterBank(_TrialStep):
         names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
 
+    def band(self, X, index):
+        """Filter trials to one band.
+
+        Parameters
+        ----------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Trials.
+        index : int
+            Which of `bands`.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Filtered trials, under the names of the channels.
+        """
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
+
     def _each_band(self, X):
-        """Trials in one band after the other: all bands at once would take n_bands times the memory."""
-        for coefficients, n_edge in zip(self.coefficients_, self.n_edges_, strict=True):
-            yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
+        """Give the trials in one band after the other: all at once would take n_bands times the memory."""
+        return (self.band(X, index) for index in range(len(self.coefficients_)))
 
 
 class Resample(_TrialStep):

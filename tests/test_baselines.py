@@ -58,7 +58,7 @@ def trials():
 
 
 def test_the_names_are_those_of_the_comparison():
-    assert len(baseline_names()) == 18
+    assert len(baseline_names()) == 19
     assert set(baseline_names()) - set(CLASSICAL) == set(BASELINE_NETWORKS)
 
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "montage", "restoration", "screening", "signals",
-         "spatial"}  # fmt: skip
+         "spatial", "tangentspace"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {

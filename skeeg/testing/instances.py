@@ -87,6 +87,7 @@ _INSTANCES = {
     "Notch": {"sfreq": 128.0},
     "Resample": {"sfreq_out": 64.0, "sfreq": 128.0},
     "FilterBank": {"bands": ((4, 8), (8, 12)), "sfreq": 128.0},
+    "FilterBankTangentSpace": {"bands": ((4, 8), (8, 12)), "sfreq": 128.0},
     "ChannelTemplate": {"ch_names": ("Cz",)},
     "Harmonise": {"sfreq_out": 64.0, "ch_names": ("Cz",), "sfreq": 128.0},
     "BEIRARegressor": _TINY_BEIRA,
