@@ -26,6 +26,7 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
+_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
 _DEEPEST = 8  # dicts around a state dict
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
@@ -470,7 +471,31 @@ def check_sizes(description, tensors):
     return count
 
 
-def settle_sizes(given, found, preset):
+def read_sizes(cls, state, description):
+    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description of a file of our own.
+
+    Parameters
+    ----------
+    cls : class
+        Network; its ``sizes_of(state)`` tells the arguments that shapes show.
+    state, description
+        As `read_weights` gives them.
+
+    Returns
+    -------
+    sizes : dict
+        Arguments of the network, as many as the file tells.
+    """
+    own = description.get("network") == cls.__name__
+    told = {k: v for k, v in description.get("parameters", {}).items() if own and k not in _NO_SIZES}
+    try:
+        found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"checkpoint: it holds no {cls.__name__} ({cause_of(error)}).") from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in (told | found).items()}
+
+
+def settle_sizes(given, found, preset=None):
     """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
 
     Parameters
@@ -479,13 +504,13 @@ def settle_sizes(given, found, preset):
         Sizes by the user; those that are None are open.
     found : dict
         Sizes of the checkpoint, as far as it tells them; empty without one.
-    preset : dict
-        Sizes for what is open and not found.
+    preset : dict or None
+        Sizes for what is open and not found, of all arguments that the network has; None takes what there is.
 
     Returns
     -------
     sizes : dict
-        Those of ``preset``. One that was given and contradicts the checkpoint is an error.
+        One that was given and contradicts the checkpoint is an error that names both.
 
     Examples
     --------
@@ -494,11 +519,12 @@ def settle_sizes(given, found, preset):
     {'embed_dim': 64, 'n_heads': 4}
     """
     given = {name: value for name, value in given.items() if value is not None}
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     for name in given.keys() & found.keys():
-        if given[name] != found[name]:
-            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; None takes that.")
-    return {name: (found | given).get(name, value) for name, value in preset.items()}
+        wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        if wanted != found[name]:
+            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
+    known = {**found, **given} if preset is None else preset
+    return {name: (found | given).get(name, value) for name, value in known.items()}
 
 
 def count_blocks(state, prefix):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
+from .checkpoints import read_sizes, read_weights, settle_sizes
 from .network import NetworkEstimator
 
 
@@ -63,6 +64,13 @@ class _AnyNetwork(NetworkEstimator):
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
 
+    def _network_parameters(self):
+        """Arguments of the network: those given, and those that its checkpoint tells."""
+        given = dict(self.network_params or {})
+        if self.checkpoint is None:
+            return given
+        return settle_sizes(given, read_sizes(self._network_class(self.network), *read_weights(self.checkpoint)))
+
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
 
@@ -75,7 +83,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
-        Arguments of the network's constructor, such as ``{"F1": 4}``.
+        Arguments of the network's constructor, such as ``{"F1": 4}``; those that the checkpoint tells may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.
