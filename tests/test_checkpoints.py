@@ -108,7 +108,7 @@ def test_no_estimator_starts_from_part_of_a_checkpoint(tmp_path):
     path = str(tmp_path / "beira.safetensors")
     with pytest.raises(ValueError, match="does not fit SharedBEIRA .*unexpected"):
         BEIRARegressor(**small, network="shared", checkpoint=path).fit(X, random.normal(size=(8, 2, 200)))
-    with pytest.raises(ValueError, match="does not fit CTAdaptTLNet .*missing: temporal.weight"):
+    with pytest.raises(ValueError, match="it holds no CTAdaptTLNet .*temporal.weight"):
         CTAdaptTLClassifier(checkpoint=path).fit(X, y)
 
 
@@ -273,6 +273,27 @@ def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
         write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "parameters": parameters})
         with pytest.raises(ValueError, match="account for|mean nothing"):
             GramClassifier(checkpoint=str(tmp_path / "great.safetensors")).fit(X, y)
+
+
+def test_beira_and_ct_adapttl_take_their_sizes_from_the_file(tmp_path):
+    random = np.random.default_rng(0)
+    X, targets, y = random.normal(size=(8, 3, 200)), random.normal(size=(8, 2, 200)), np.repeat(["a", "b"], 4)
+    sizes = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "filter_length": 21}
+    fast = {"strides": (8,), "window": 160, "max_epochs": 1}
+    state = BEIRARegressor(**sizes, **fast).fit(X, targets).module_.state_dict()
+    save_file(state, tmp_path / "beira.safetensors")
+    settings = {**fast, "checkpoint": str(tmp_path / "beira.safetensors")}
+    assert BEIRARegressor(**settings).fit(X, targets).network_spec_["parameters"].items() >= sizes.items()
+    with pytest.raises(ValueError, match="n_branches: got 3, the checkpoint has 2"):
+        BEIRARegressor(**settings, n_branches=3).fit(X, targets)
+    fast = {"pretrain_epochs": 1, "n_folds": 1, "adapt_epochs": 1}
+    first = CTAdaptTLClassifier(n_filters=4, pool_length=30, **fast).fit(X, y)
+    first.save_checkpoint(tmp_path / "own.safetensors")
+    settings = {**fast, "checkpoint": str(tmp_path / "own.safetensors")}
+    clf = CTAdaptTLClassifier(**settings).fit(X, y)
+    assert clf.network_spec_["parameters"] == first.network_spec_["parameters"]
+    with pytest.raises(ValueError, match="pool_length: got 50, the checkpoint has 30"):
+        CTAdaptTLClassifier(**settings, pool_length=50).fit(X, y)
 
 
 @pytest.mark.parametrize("cls", [BEIRA, SharedBEIRA])

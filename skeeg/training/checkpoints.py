@@ -148,6 +148,8 @@ def read_weights(path, argument="checkpoint"):
     try:
         with open(path, "rb") as file:
             start = file.read(4)
+        if start == b"\x80\x02\x8a\x0a":
+            raise ValueError("it is in the format that torch had before 1.6; load it with torch and save it again")
         state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
         for name, value in state.items():
             if value.dtype not in (*_STORAGES.values(), torch.complex64, torch.complex128):
@@ -365,7 +367,7 @@ def has_published_weights(network):
     return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
-def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None):
+def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):
     """Load a checkpoint into a network: all of it but the last layer, or nothing.
 
     Parameters
@@ -384,6 +386,8 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
         Label of each output of the checkpoint, whose last layer is then loaded label by label.
     wanted : sequence or None
         Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
+    file : str, path-like or None
+        What errors call the checkpoint, where it was read before.
 
     Returns
     -------
@@ -406,7 +410,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     )
     if report.missing or report.unexpected or report.reshaped:
         shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
-        what = "it" if isinstance(source, dict) else source
+        what = file or ("it" if isinstance(source, dict) else source)
         told = "; ".join([str(report), *shapes])
         raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({told}).")
     if classes is not None:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
-from .checkpoints import read_sizes, read_weights, settle_sizes
 from .network import NetworkEstimator
 
 
@@ -65,11 +64,7 @@ class _AnyNetwork(NetworkEstimator):
         self.skorch_callbacks = skorch_callbacks
 
     def _network_parameters(self):
-        """Arguments of the network: those given, and those that its checkpoint tells."""
-        given = dict(self.network_params or {})
-        if self.checkpoint is None:
-            return given
-        return settle_sizes(given, read_sizes(self._network_class(self.network), *read_weights(self.checkpoint)))
+        return self._settle_sizes(dict(self.network_params or {}))
 
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
