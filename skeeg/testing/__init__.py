@@ -6,7 +6,6 @@ reader may trust.
 """
 
 from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
-from .hostile import hostile_checkpoints
 from .instances import instance, public_estimators
 from .recordings import Recording
 
@@ -20,3 +19,12 @@ __all__ = [
     "instance",
     "public_estimators",
 ]
+
+
+def __getattr__(name):
+    """Import what needs torch when it is asked for."""
+    if name == "hostile_checkpoints":
+        from .hostile import hostile_checkpoints
+
+        return hostile_checkpoints
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
