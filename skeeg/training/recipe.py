@@ -280,9 +280,12 @@ def resolve_device(device):
     if device == "auto":
         return "cuda" if _has_cuda() else "cpu"
     try:
-        return str(torch.device(device))
+        found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1', ...") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: got {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices.")
+    return str(found)
 
 
 @functools.cache
