@@ -315,7 +315,8 @@ def explained_folds(X, y, align, labels=None, n_folds=3):
 
     labels, parts, right, worst = y if labels is None else labels, [], np.empty(len(X), dtype=bool), 0.0
     for train, test in StratifiedKFold(n_folds, shuffle=True, random_state=0).split(X, y):
-        network = NetworkClassifier("ShallowFBCSPNet", SHALLOW, max_epochs=100, learning_rate=2e-3, weight_decay=0.3,
+        network = NetworkClassifier("ShallowFBCSPNet", SHALLOW, recipe={"name": "convolutional", "weight_decay": 0.3},
+                                    max_epochs=100, learning_rate=2e-3,
                                     batch_size=16, random_state=0, device="cpu")  # fmt: skip
         steps = [AverageReference(), BandPass(8, 30, method="iir")] + (
             [EuclideanAlignment(floor=1e-3)] if align else []

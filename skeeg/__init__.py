@@ -27,6 +27,7 @@ _PUBLIC = {
     "EEGToMEG": "methods.eeg2meg",
     "EuclideanAlignment": "alignment",
     "FilterBank": "filtering",
+    "FilterBankTangentSpace": "tangentspace",
     "GramClassifier": "methods.gram",
     "GramPretrainer": "methods.gram",
     "GramRestorer": "methods.gram.restorer",

@@ -15,7 +15,7 @@ from skeeg import cli
 from skeeg.bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
 
 ROOT = pathlib.Path(skeeg.__file__).parent.parent
-TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "1", "--quiet", "--resample", "80"]
+TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "0", "--quiet", "--resample", "80"]
 
 
 def bench(folder, *arguments):
@@ -48,7 +48,7 @@ def test_the_command_is_installed():
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
     assert "bench/pipelines/*.yml" in setup["options.package_data"]["skeeg"]
-    assert "bench/*.css" in setup["options.package_data"]["skeeg"]
+    assert "bench/page.html" in setup["options.package_data"]["skeeg"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])

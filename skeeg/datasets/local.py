@@ -81,7 +81,7 @@ class LocalDataset(SkeegDataset):
             raise FileNotFoundError(f"folder: there is no folder {self.folder}.")
         if unit not in UNITS:
             raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
-        self.unit = unit
+        self.unit, self.runs_as_sessions = unit, runs_as_sessions
         self._bids_root = self.folder if (self.folder / "dataset_description.json").is_file() else None
         places = find_places(self.folder, pattern, task)
         self._recordings, self.subject_names = sort_places(places, runs_as_sessions)

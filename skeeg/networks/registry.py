@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -42,6 +43,8 @@ _OWN = {
     "MIRepNet": "skeeg.methods.mirepnet",
     "SharedBEIRA": "skeeg.methods.beira",
 }
+
+_DURATION = re.compile(r"(\d*\.?\d+) ?s")
 
 # BENDR has a montage of its own and refuses any other description of the channels, though it takes any number of them.
 _REFUSE_MONTAGE = frozenset({"BENDR"})
@@ -285,6 +288,16 @@ def signal_kwargs(
     return {name: value for name, value in given.items() if value is not None and name in parameters}
 
 
+def _in_samples(name: str, value: object, sfreq: float | None) -> object:
+    """Turn a duration such as ``"0.5 s"`` into samples, at least one; anything else stays."""
+    duration = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if duration is None:
+        return value
+    if sfreq is None:
+        raise ValueError(f"{name}: {value!r} needs the sampling rate, sfreq; none was given and the data carry none")
+    return max(1, round(float(duration[1]) * sfreq))
+
+
 def build_network(
     network: str | type[nn.Module],
     *,
@@ -308,7 +321,8 @@ def build_network(
     ch_names : sequence of str or None
         Electrode names, for the networks that use positions.
     parameters : mapping or None
-        Further arguments of the constructor, such as ``{"F1": 4}``.
+        Further arguments of the constructor, such as ``{"F1": 4}``. A duration, ``{"kernel_length": "0.5 s"}``, becomes
+        samples at ``sfreq``.
 
     Returns
     -------
@@ -327,7 +341,7 @@ def build_network(
     4
     """
     cls = get_network(network)
-    parameters = dict(parameters or {})
+    parameters = {name: _in_samples(name, value, sfreq) for name, value in (parameters or {}).items()}
     _check_parameters(cls, parameters)
     chs_info = None
     if ch_names is not None and "chs_info" in inspect.signature(cls.__init__).parameters:

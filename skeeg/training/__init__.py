@@ -4,11 +4,12 @@ from .checkpoints import CheckpointReport, load_checkpoint, read_state_dict
 from .estimators import NetworkClassifier, NetworkRegressor
 from .net import TrainingNet
 from .network import NetworkEstimator
-from .recipe import Recipe, train
+from .recipe import PRESETS, Recipe, default_recipe, get_recipe, train
 from .strategies import STRATEGIES
 from .validation import split_validation
 
 __all__ = [
+    "PRESETS",
     "STRATEGIES",
     "CheckpointReport",
     "NetworkClassifier",
@@ -16,6 +17,8 @@ __all__ = [
     "NetworkRegressor",
     "Recipe",
     "TrainingNet",
+    "default_recipe",
+    "get_recipe",
     "load_checkpoint",
     "read_state_dict",
     "split_validation",

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseEEGClassifier, BaseEEGRegressor
 from ..networks import fold
 from .network import NetworkEstimator
+from .recipe import get_recipe
 
 
 class _AnyNetwork(NetworkEstimator):
@@ -19,19 +20,14 @@ class _AnyNetwork(NetworkEstimator):
         network_params=None,
         strategy="full",
         checkpoint=None,
-        max_epochs=100,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adamw",
-        schedule="cosine",
+        recipe="default",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
         loss=None,
         validation=None,
-        validation_size=0.2,
         patience=None,
-        scale="std",
         precision="float32",
-        lora_rank=4,
         kernels="auto",
         ch_names=None,
         sfreq=None,
@@ -44,19 +40,14 @@ class _AnyNetwork(NetworkEstimator):
         self.network_params = network_params
         self.strategy = strategy
         self.checkpoint = checkpoint
+        self.recipe = recipe
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
         self.loss = loss
         self.validation = validation
-        self.validation_size = validation_size
         self.patience = patience
-        self.scale = scale
         self.precision = precision
-        self.lora_rank = lora_rank
         self.kernels = kernels
         self.ch_names = ch_names
         self.sfreq = sfreq
@@ -64,6 +55,28 @@ class _AnyNetwork(NetworkEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
+
+    def _recipe(self):
+        names = ("max_epochs", "batch_size", "learning_rate", "patience", "precision")
+        return get_recipe(self.recipe, self.network, **{name: getattr(self, name) for name in names})
+
+    @property
+    def scale(self):
+        """What the trials are divided by."""
+        return self._recipe().scale
+
+    @property
+    def validation_size(self):
+        """Share of the subjects or trials that are held out."""
+        return self._recipe().validation_size
+
+    @property
+    def lora_rank(self):
+        """Rank of the changes of ``strategy="lora"``."""
+        return self._recipe().lora_rank
+
+    def _network_parameters(self):
+        return self._settle_sizes(dict(self.network_params or {}))
 
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
@@ -102,26 +115,27 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
-        Arguments of the network's constructor, such as ``{"F1": 4}``.
+        Arguments of the network's constructor, such as ``{"F1": 4}``; those that the checkpoint tells may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.
     checkpoint : str or None
         Weights to start from: a file (``.safetensors``, ``.pt``, ``.pth``) or ``"hub:owner/repository/file"``; the last
         layer of the file is not used.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
-        See `skeeg.training.Recipe`.
+    recipe : str or dict
+        How to train: ``"default"``, which suits the family of the network; ``"imagery"``, the same with random shifts
+        of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
+        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
+    max_epochs, batch_size, learning_rate, patience
+        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
     loss : str, torch.nn.Module or None
         None is cross-entropy; else a name (`skeeg.training.train`), or a module of (logits, class indices).
-    validation : {None, "trial", "subject"}
-        Trials held out of the training to watch the loss on, and to stop by where ``patience`` is set. ``"subject"``
-        never validates on a subject it trains on.
-    validation_size : float
-        Share of the subjects or trials to hold out.
-    scale : {"std", None} or float
-        What the trials are divided by: their standard deviation at fit, nothing, or a number of microvolts.
-    lora_rank : int
-        Rank of the changes of ``strategy="lora"``.
+    validation : {None, "trial", "block", "subject"}
+        Trials held out of the training to watch the loss on, and to stop by where the recipe has a ``patience``; the
+        best weights are kept. ``"block"`` holds out the last trials of each class, ``"subject"`` never validates on a
+        subject it trains on. A recipe with ``refit`` then trains on all trials for the updates that were best.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic, see `skeeg.training.Recipe`.
     kernels : {"auto", "plain", "fast"}
         Exact fast forms of the network's layers: where they pay, never, or wherever there is one; see
         `skeeg.networks.accelerate`.
@@ -216,9 +230,9 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     loss : str, torch.nn.Module or None
         None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
-    network_params, strategy, checkpoint, max_epochs, batch_size, learning_rate, weight_decay, solver, schedule
+    network_params, strategy, checkpoint, recipe, max_epochs, batch_size, learning_rate, patience, validation
         As in `NetworkClassifier`.
-    validation, validation_size, patience, scale, precision, lora_rank, kernels, ch_names, sfreq, device, random_state
+    precision, kernels, ch_names, sfreq, device, random_state
         As in `NetworkClassifier`.
     verbose, skorch_callbacks
         As in `NetworkClassifier`.

@@ -1,5 +1,6 @@
 """The base that every estimator around one network builds on."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -10,7 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
-from .checkpoints import has_published_weights, load_checkpoint
+from .checkpoints import (
+    build_within,
+    has_published_weights,
+    load_checkpoint,
+    read_sizes,
+    read_weights,
+    settle_sizes,
+)
 from .inference import head_features, run_batches
 from .recipe import Recipe, make_loss, make_net, resolve_device, train
 from .strategies import check_strategy, fit_probe, replace_head, trainable_part
@@ -38,6 +46,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _network_parameters(self):
         return dict(self.network_params or {})
+
+    def _settle_sizes(self, given, preset=None):
+        """Arguments of the network: those given, else those that the checkpoint tells, else the preset ones."""
+        if self.checkpoint is None:
+            return {**(preset or {}), **given}
+        cls = self._network_class(getattr(self, "network", None))
+        return settle_sizes(given, read_sizes(cls, *read_weights(self.checkpoint)), preset)
+
+    def _changed(self, names):
+        """Parameters that are not as the constructor has them."""
+        defaults = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name].default}
 
     def _criterion(self):
         return self.loss
@@ -160,7 +180,10 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         data = self._in_precision(X)
         if fit:
             self.scale_ = self._learn_scale(data)
-        if self.scale_ != 1.0:
+        if self.scale_ == "trial":
+            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
+            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(data.dtype)
+        elif self.scale_ != 1.0:
             data = data * data.dtype.type(1.0 / self.scale_)
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
@@ -174,15 +197,17 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         return np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
 
     def _learn_scale(self, data):
-        """One number that the trials are divided by."""
+        """One number that the trials are divided by, or ``"trial"``."""
         scale = getattr(self, "scale", None)
         if scale is None:
             return 1.0
+        if scale == "trial":
+            return scale
         if scale == "std":
             return float(data.std(dtype=np.float64)) or 1.0
         if isinstance(scale, int | float) and scale > 0:
             return float(scale)
-        raise ValueError(f"scale: got {scale!r}, expected 'std', None or a positive number.")
+        raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
 
     def _train(self, data, targets, rows, held):
         """Train ``module_`` by the strategy; fills ``net_``."""
@@ -211,7 +236,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _probe(self, data, targets):
         """Fit a linear layer on the frozen features, in closed form."""
         device = resolve_device(self.device)
-        layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
+        layer = fit_probe(head_features(self.module_, data, self.batch_size or 64, self._head, device), targets)
         self.network_spec_["probe_features"] = layer.in_features
         replace_head(self.module_, layer.to(self._dtype()), self._head)
         self.module_.eval()
@@ -237,7 +262,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        settings = self.batch_size, resolve_device(self.device), self._inputs(X)
+        settings = self.batch_size or 64, resolve_device(self.device), self._inputs(X)
         outputs = run_batches(self._inference_network(), self._prepare(X), *settings).to(self._dtype())
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 
@@ -264,7 +289,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        settings = self.batch_size, self._head, resolve_device(self.device), self._inputs(X)
+        settings = self.batch_size or 64, self._head, resolve_device(self.device), self._inputs(X)
         return head_features(self.module_, self._prepare(X), *settings).astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):
@@ -298,7 +323,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _rebuild(self, tensors):
         """Network of these weights."""
-        module = self._build_network()
+        module = build_within(self._build_network, self.network_spec_, tensors)
         state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
         torch.nn.Module.load_state_dict(module, state)
         return module

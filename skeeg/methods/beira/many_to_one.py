@@ -77,6 +77,7 @@ class BEIRAManyToOne(ReplaceableHead, EEGModuleMixin, nn.Module):
         )
         self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
         self.decimation = downsampling
+        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
         check_n_times(n_times, downsampling)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.heads import ReplaceableHead
+from ...training.checkpoints import count_blocks
 from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
 from .layers import cheap_dropout, gelu_max, norm_gelu, same_padding, time_major_conv1d
 
@@ -96,6 +97,24 @@ def interpolate(x, scale):
 
 class _EncoderDecoder(nn.Module):
     """Front end, encoder and decoder without the last layer; the parts are named as in the published state dict."""
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell, of one network or of several; strides have none."""
+        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
+        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
+        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
+        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
+        last = next(state[name] for name in heads if name in state)
+        return {
+            "n_branches": state["artur_block.unmixing_layer.weight"][0],
+            "filter_length": state["artur_block.band_pass.weight"][2],
+            "envelope_length": state["artur_block.low_pass.weight"][2],
+            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
+            "channels": channels,
+            "kernel_sizes": tuple(state[name][2] for name in blocks),
+            "decoder_reduce": channels[0] // last[1],
+        }
 
     def build(self, n_chans, front, sizes, activation, drop_prob):
         """Make the parts.
@@ -245,6 +264,8 @@ class BEIRA(EEGModuleMixin, nn.Module):
     >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 100)).shape
     torch.Size([1, 2, 100])
     """
+
+    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
 
     def __init__(
         self,

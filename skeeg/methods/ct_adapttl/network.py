@@ -6,6 +6,7 @@ from torch import nn
 
 from ...networks.convolutions import merged_conv
 from ...networks.heads import ReplaceableHead
+from ...training.checkpoints import rename_keys
 
 UPSTREAM_KEYS = {
     "conv1.weight": "temporal.weight",
@@ -72,6 +73,13 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     >>> net(torch.zeros(4, 20, 1500)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([4, 2]), 785722)
     """
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        n_filters, _, filter_length, _ = state["temporal.weight"].shape
+        return {"n_filters": n_filters, "filter_length": filter_length, "n_hidden": len(state["hidden.bias"])}
 
     def __init__(
         self,

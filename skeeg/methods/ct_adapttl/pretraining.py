@@ -1,18 +1,16 @@
 """Pre-training on the source task: several people's trials, several folds, the best fold kept."""
 
+import contextlib
 import dataclasses
-import json
-import os
 import pathlib
 
 import joblib
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ...array import as_eeg, is_epochs, make_domains
 from ...training import train
+from ...training.checkpoints import read_weights, write_weights
 from ...training.validation import split_validation
 
 
@@ -148,25 +146,15 @@ def remember(folder, what, compute):
     if folder is None:
         return compute()
     file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
-    if file.is_file():
-        return _read(file)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # what is damaged is computed again
+        state, told = read_weights(file, "memory")
+        return Folds(told["best"], np.array(told["losses"], dtype=float), told["histories"], state)
     found = compute()
-    if not found.complete:
-        return found
-    file.parent.mkdir(parents=True, exist_ok=True)
-    header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
-    unfinished = file.with_suffix(f".{os.getpid()}")  # jobs side by side never see half a file
-    save_file(found.state, unfinished, metadata={"folds": json.dumps(header)})
-    os.replace(unfinished, file)
+    if found.complete:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        told = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+        write_weights(file, found.state, told)
     return found
-
-
-def _read(file):
-    """Read `Folds` that `remember` kept."""
-    with safe_open(file, framework="pt") as opened:
-        header = json.loads(opened.metadata()["folds"])
-        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, the file is no dict
-    return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
 
 
 def pool_sources(Xs, ys, subjects=None):

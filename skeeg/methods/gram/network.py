@@ -18,6 +18,11 @@ from .tokenizer_network import GramTokenizerNetwork, as_channels, check_window
 __all__ = ["Gram", "GramOutputs", "GramPretrainingNetwork", "GramTokenizerNetwork"]
 
 UPSTREAM_KEYS = {"cls_head.weight": "final_layer.weight", "cls_head.bias": "final_layer.bias"}
+PRETRAINING_PARTS = (
+    "vqgan", "mask_token", "mimic_head", "decoder_ch_emb", "decoder_time_emb", "decoder_embed", "decoder_blocks",
+    "decoder_norm", "decoder_pred",
+)  # fmt: skip
+"""Parts of a checkpoint of the second stage that the classifier has no use for."""
 
 
 class _Encoder(nn.Module):
@@ -388,7 +393,7 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
             sfreq=sfreq,
         )
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
-        self.mapping = dict(UPSTREAM_KEYS)
+        self.mapping, self.ignorable_parts = dict(UPSTREAM_KEYS), PRETRAINING_PARTS
         if channels is None:
             channels = channel_indices([info["ch_name"] for info in self.chs_info]).tolist()
         self.channels = tuple(int(place) for place in channels)

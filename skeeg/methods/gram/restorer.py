@@ -34,8 +34,8 @@ class GramRestorer(Imputer):
     pretrainer : GramPretrainer or None
         How they are trained, or, fitted, what to restore with as it is (but scikit-learn's ``clone`` forgets that it is
         fitted; a checkpoint stays). None trains with `GramPretrainer`'s defaults. Not together with `checkpoint`.
-    size : {"tiny", "base", "medium", "large"}
-        Size of the networks where `pretrainer` does not say it.
+    size : {"tiny", "base", "medium", "large"} or None
+        Size of the networks where `pretrainer` does not say it; None takes that of the checkpoint, else ``"tiny"``.
     electrodes : tuple of str or None
         Electrodes that the result shall have; those that X does not hold are made anew. None keeps those of X.
     amplitude : {"power", "least_squares"}
@@ -92,7 +92,7 @@ class GramRestorer(Imputer):
         self,
         checkpoint=None,
         pretrainer=None,
-        size="tiny",
+        size=None,
         electrodes=None,
         amplitude="power",
         ch_names=None,
@@ -201,7 +201,8 @@ class GramRestorer(Imputer):
         if given is not None and given.__sklearn_is_fitted__():
             return given
         if given is None:
-            own = {"size": self.size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
+            size = "tiny" if self.size is None and self.checkpoint is None else self.size
+            own = {"size": size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
             if self.checkpoint is None:
                 given = GramPretrainer(**own)
             else:

@@ -15,7 +15,7 @@ from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings
 from ...training.recipe import make_net, resolve_device
 from .decay import decay_groups
 from .form import cut_windows, electrodes_of, whole_patches, window_length
-from .sizes import MAX_SECONDS
+from .sizes import MAX_SECONDS, is_tiny
 
 
 @dataclasses.dataclass
@@ -155,7 +155,7 @@ class GramStage(NetworkEstimator):
         rate = self.learning_rate
         if rate is None:
             published = self._published_rate * ranks.update_size(self.batch_size, self.accumulate) / 1024
-            rate = 1e-3 if self.size == "tiny" else published
+            rate = 1e-3 if is_tiny(self) else published
         return Recipe(
             max_epochs=max(self.max_epochs, 1), batch_size=self.batch_size, learning_rate=rate, by_step=True,
             weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,

@@ -18,7 +18,7 @@ from .form import RATE, SCALE, window_length
 from .layers import to_patches, to_trials
 from .network import window_starts
 from .objective import TokenizerObjective, tokenizer_loss
-from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose
+from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose, is_tiny, settle
 from .stage import GramStage
 from .tokenizer_network import GramTokenizerNetwork
 
@@ -32,9 +32,9 @@ class GramTokenizer(GramStage):
 
     Parameters
     ----------
-    size : {"tiny", "base", "medium", "large"}
+    size : {"tiny", "base", "medium", "large"} or None
         ``"base"``, the only published size (of the others the second stage differs), or ``"tiny"``: two blocks instead
-        of twelve, 512 classes instead of 8196.
+        of twelve, 512 classes instead of 8196. None takes that of the checkpoint, else ``"base"``.
     checkpoint : str or None
         Weights to start from, of either stage; with ``max_epochs=0`` they stay as they are.
     run_file : str or None
@@ -115,7 +115,7 @@ class GramTokenizer(GramStage):
 
     def __init__(
         self,
-        size="base",
+        size=None,
         checkpoint=None,
         run_file=None,
         window="auto",
@@ -333,19 +333,19 @@ class GramTokenizer(GramStage):
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay: got {self.decay}, expected 0 to 1.")
 
-    def _sizes(self):
-        """Sizes by the parameters."""
+    def _sizes(self, found):
+        """Sizes by the parameters and the checkpoint."""
         names = (
             "n_codes", "code_dim", "n_layers", "n_heads", "decoder_layers", "decoder_heads", "drop_prob",
             "patch_length",
         )  # fmt: skip
-        return choose(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names})
+        return settle(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names}, found)
 
     def _start_network(self):
         """Build the network, and load the checkpoint into it."""
         self.checkpoint_report_ = None
         loaded = None if self.checkpoint is None else read_tokenizer(self.checkpoint)
-        sizes = self._sizes()
+        sizes = self._sizes(None if loaded is None else loaded.sizes)
         self.network_spec_ = {
             "network": "GramTokenizerNetwork",
             "parameters": {"size": dataclasses.asdict(sizes), "decay": self.decay},
@@ -359,7 +359,7 @@ class GramTokenizer(GramStage):
         """Train without the codebook."""
         epochs = self.warm_epochs
         if epochs is None:
-            epochs = max(1, round(self.max_epochs / 10)) if self.size == "tiny" and self.max_epochs else 0
+            epochs = max(1, round(self.max_epochs / 10)) if is_tiny(self) and self.max_epochs else 0
         if not epochs:
             return
         self.module_.without_codes = True

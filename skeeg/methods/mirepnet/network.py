@@ -7,6 +7,7 @@ from torch import nn
 
 from ...networks.convolutions import merged_conv
 from ...networks.heads import ReplaceableHead
+from ...training.checkpoints import count_blocks, rename_keys
 from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
@@ -173,6 +174,16 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     (torch.Size([2, 2]), 5154306)
     """
 
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; heads and pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        found = {"n_layers": count_blocks(state, "transformer.")}
+        found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
+        found["embed_dim"], found["n_filters"], _, _ = state["embedding.projection.weight"].shape
+        decoder_layers = count_blocks(state, "decoder.transformer.")
+        return found | ({"decoder_layers": decoder_layers} if decoder_layers else {})
+
     def __init__(
         self,
         n_outputs=None,
@@ -206,6 +217,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         if embed_dim % n_heads:
             raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
         self.mapping = dict(UPSTREAM_KEYS)
+        self.ignorable_parts = () if decoder_layers else ("mask_token", "decoder")
+        self.dispensable_parts = ("embedding.chan_embed",)  # braindecode's file has no tensor that is never used
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
