@@ -1,6 +1,6 @@
 """Two threads share a fitted estimator and predict, montages alternating: every result is compared with one thread's.
 
-python benchmarks/threads.py --rounds 1000
+Run: ``python benchmarks/threads.py [--rounds 1000]``.
 """
 
 import argparse

@@ -33,7 +33,16 @@ __all__ = [
 ]
 
 _SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")
-_OWN = {"ADFCNN": "skeeg.networks.adfcnn"}
+# Where skeeg's own networks are defined; imported when one is asked for.
+_OWN = {
+    "ADFCNN": "skeeg.networks.adfcnn",
+    "BEIRA": "skeeg.methods.beira",
+    "BEIRAManyToOne": "skeeg.methods.beira",
+    "CTAdaptTLNet": "skeeg.methods.ct_adapttl",
+    "Gram": "skeeg.methods.gram",
+    "MIRepNet": "skeeg.methods.mirepnet",
+    "SharedBEIRA": "skeeg.methods.beira",
+}
 
 _DURATION = re.compile(r"(\d*\.?\d+) ?s")
 
@@ -142,7 +151,7 @@ def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
     Examples
     --------
     >>> register_with_braindecode()
-    ('ADFCNN',)
+    ('ADFCNN', 'BEIRA', 'BEIRAManyToOne', 'CTAdaptTLNet', 'Gram', 'MIRepNet', 'SharedBEIRA')
     """
     _braindecode_networks()
     from braindecode.models.util import models_dict

@@ -5,6 +5,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
+from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
 
 UPSTREAM_KEYS = {
@@ -23,7 +24,7 @@ UPSTREAM_KEYS = {
 }
 
 
-class CTAdaptTLNet(EEGModuleMixin, nn.Module):
+class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""Network of cross-task adaptive transfer learning [1]_.
 
     Temporal filters, spatial filters over all electrodes, batch normalisation, an exponential linear unit, mean
@@ -184,18 +185,6 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
         if self.freeze_norm:
             self.norm.eval()
         return self
-
-    def reset_head(self, n_outputs):
-        """Replace the last layer for another number of classes.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes.
-        """
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
 
 
 def _count_pools(n_times, filter_length, pool_length, pool_stride):

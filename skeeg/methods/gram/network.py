@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from ...networks.heads import ReplaceableHead
 from .collection import COLLECTION, channel_indices
 from .layers import PatchConv, blocks, initialise, table, to_patches, token
 from .sizes import SIZES, choose
@@ -27,13 +28,14 @@ PRETRAINING_PARTS = (
 class _Encoder(nn.Module):
     """Patches to tokens, transformer blocks, and the fusion of what several of them give."""
 
-    def _build_encoder(self, sizes):
+    def _build_encoder(self, sizes, activation=nn.GELU):
         dim = sizes.dim
         self.sizes = sizes
         self.ch_emb, self.time_emb = table(len(COLLECTION), dim), table(sizes.max_seconds, dim)
         self.cls_token = token(1, 1, dim)
-        self.tconv = PatchConv(sizes.n_filters)
-        self.blocks = blocks(sizes.n_layers, dim, sizes.n_heads, sizes.drop_prob, sizes.layer_scale, sizes.drop_path)
+        self.tconv = PatchConv(sizes.n_filters, activation)
+        drops = sizes.drop_prob, sizes.layer_scale, sizes.drop_path
+        self.blocks = blocks(sizes.n_layers, dim, sizes.n_heads, *drops, activation)
         self.proj_layers = nn.ModuleList(nn.Linear(dim, dim) for _ in sizes.fused[:-1])
         self.proj_weights = nn.Parameter(torch.ones(len(sizes.fused), 1, 1, 1))
         self.norm = nn.LayerNorm(dim)
@@ -340,7 +342,7 @@ class GramPretrainingNetwork(_Encoder):
             return (_standard(guessed) - _standard(torch.cat([half, mirrored], -1))).square().mean(dim=(1, 2))
 
 
-class Gram(EEGModuleMixin, _Encoder):
+class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
     """Gram's encoder with a linear layer on its class token.
 
     Trials of more than 16 patches an electrode are cut into windows of equal length, as few as possible, that overlap
@@ -355,6 +357,10 @@ class Gram(EEGModuleMixin, _Encoder):
         the names in ``chs_info``.
     size : str or Sizes
         Name in `SIZES`, or the sizes.
+    drop_prob : float or None
+        Dropout; None takes that of the size.
+    activation : type of nn.Module
+        Nonlinearity of the patches' convolutions and of the blocks.
 
     Examples
     --------
@@ -375,6 +381,8 @@ class Gram(EEGModuleMixin, _Encoder):
         sfreq=None,
         channels=None,
         size="base",
+        drop_prob=None,
+        activation: type[nn.Module] = nn.GELU,
     ):
         super().__init__(
             n_outputs=n_outputs,
@@ -391,7 +399,7 @@ class Gram(EEGModuleMixin, _Encoder):
         self.channels = tuple(int(place) for place in channels)
         if len(self.channels) != self.n_chans:
             raise ValueError(f"channels: got {len(self.channels)} positions for {self.n_chans} electrodes.")
-        self._build_encoder(choose(SIZES, size))
+        self._build_encoder(choose(SIZES, size, {"drop_prob": drop_prob}), activation)
         self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
@@ -427,18 +435,6 @@ class Gram(EEGModuleMixin, _Encoder):
             What is classified.
         """
         return _window_features(self, x, self.channels if channels is None else channels)
-
-    def reset_head(self, n_outputs):
-        """Replace the last layer for another number of classes.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes.
-        """
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
 
 
 def window_starts(n_seconds, max_seconds):
