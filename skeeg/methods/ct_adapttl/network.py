@@ -43,7 +43,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     filter_length : int
         Samples of a temporal filter, ``K``.
     pool_length, pool_stride : int
-        Samples of a pool, ``P``, and between pools, ``S``.
+        Samples of a pool, ``P``, and between pools, ``S``. With ``pool_length=None`` one pool holds the whole trial.
     n_hidden : int
         Units of the hidden layer, ``H``.
     drop_prob : float
@@ -110,6 +110,8 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.mapping = dict(UPSTREAM_KEYS)
         self.merge = merge
         self.freeze_norm = False
+        if pool_length is None:
+            pool_length = max(self.n_times - filter_length + 1, 1)
         n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
         self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
         self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)

@@ -1,4 +1,4 @@
-"""Where a network starts from, weights with the label of each output, and whom it is for."""
+"""Where a network starts from, weights with the label of each output, and the target trials."""
 
 import dataclasses
 
@@ -32,22 +32,22 @@ class Start:
 
 
 @dataclasses.dataclass
-class Person:
-    """Trials of the person to decode.
+class Target:
+    """Trials of the target subject.
 
     Attributes
     ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        All trials, the labelled ones first.
+    blocks : list of EEGArray, shape (n_trials, n_channels, n_times)
+        The labelled ones first.
     y : ndarray of int, shape (n_labeled,), or None
         Class indices of the labelled ones.
-    subjects : array-like, shape (n_trials,), or None
-        Where it is more than one person after all.
+    names : tuple of str
+        Arguments of `fit` that they came by; empty where they are X itself.
     """
 
-    X: np.ndarray
+    blocks: list
     y: np.ndarray | None
-    subjects: np.ndarray | None
+    names: tuple = ()
 
 
 def find_subjects(X, subjects):
