@@ -445,8 +445,8 @@ def _check_names(ch_names, n_channels):
     """Names of the channels as a tuple."""
     if ch_names is None:
         return None
-    if isinstance(ch_names, str):
-        raise TypeError(f"ch_names: expected a sequence of names, got the string {ch_names!r}.")
+    if isinstance(ch_names, str) or not np.iterable(ch_names):
+        raise TypeError(f"ch_names: expected a sequence of names, got {ch_names!r}.")
     names = tuple(map(str, ch_names))
     if len(names) != n_channels:
         raise ValueError(f"ch_names: got {len(names)} names for data with {n_channels} channels.")

@@ -7,8 +7,9 @@ those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as
 
 import functools
 import math
+import os
 import re
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
@@ -39,9 +40,23 @@ class EEGEstimator(BaseEstimator):
     _any_length = False
     _any_montage = False
     _any_rate = False
-    _parameter_constraints = {
+    _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "ch_names": [tuple, list, np.ndarray, None],
+        "checkpoint": [str, os.PathLike, None],
+        "device": [str],
+        "learning_rate": [Interval(Real, 0, None, closed="left"), None],
+        "log": ["boolean", None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), None],
+        "order": [Interval(Integral, 1, None, closed="left")],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "resample": [Interval(Real, 0, 1e6, closed="right"), None],
         "sfreq": [Interval(Real, 0, None, closed="neither"), None],
+        "sfreq_out": [Interval(Real, 0, 1e6, closed="right"), None],
+        "template": [str, tuple, list, np.ndarray, None],
+        "validation_size": [Interval(Real, 0, 1, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init_subclass__(cls, **kwargs):
@@ -229,7 +244,7 @@ class BaseEEGClassifier(ClassifierMixin, EEGEstimator):
         indices : ndarray of int64, shape (n_trials,)
             Position of each label in ``classes_``.
         """
-        check_classification_targets(y)
+        check_class_labels(y)
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
@@ -286,7 +301,7 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
             Targets as a matrix; `_shape_like_targets` undoes this.
         """
         if y is not None:
-            y = np.asarray(y)
+            y = as_numbers(y, "y")
             self.target_shape_ = y.shape[1:]
             y = y.reshape(len(y), -1) if y.ndim == 3 else y
         X, targets = self._check_eeg(X, y, reset=True, dtype=dtype, multi_output=True, y_numeric=True)
@@ -325,6 +340,25 @@ def _is_none(y):
 def _are_labels(y, X):
     """Whether targets are whole numbers or strings, one for each trial, which need no further check either."""
     return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU" and len(y) == len(X)
+
+
+def check_class_labels(y):
+    """Refuse targets that are no class labels, by name.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_trials,)
+        Labels.
+
+    Examples
+    --------
+    >>> from skeeg.base import check_class_labels
+    >>> check_class_labels(["left", "right"])
+    """
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        raise ValueError(f"y: {error}") from error
 
 
 def draw_seed(random_state):

@@ -18,7 +18,6 @@ from .base import EEGTransformer
 from .signals import filter_trials, resample_trials
 
 _METHOD = [StrOptions({"fir", "iir"})]
-_ORDER = [Interval(Integral, 1, None, closed="left")]
 _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 
 
@@ -127,7 +126,6 @@ class BandPass(_OneFilter):
         "h_freq": [Real, None],
         "method": _METHOD,
         "phase": [StrOptions({"zero", "zero-double", "minimum", "minimum-half", "forward"})],
-        "order": _ORDER,
         "l_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
         "h_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
         "filter_length": [Interval(Integral, 1, None, closed="left"), str],
@@ -292,7 +290,6 @@ class FilterBank(_TrialStep):
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "estimator": [HasMethods(["fit", "transform"]), None],
         "method": _METHOD,
-        "order": _ORDER,
     }
 
     def __init__(
@@ -391,7 +388,7 @@ class Resample(_TrialStep):
     """
 
     _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],
+        "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # a rate it must have
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
     }
 

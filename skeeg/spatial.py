@@ -9,10 +9,9 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg.lapack import dsygvd
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from .base import EEGTransformer
+from .base import EEGTransformer, check_class_labels
 from .covariance import mean_covariances, trusted
 from .diagonalisation import joint_diagonaliser
 
@@ -178,7 +177,6 @@ class CSP(EEGTransformer):
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
-        "log": ["boolean", None],
         "cov_est": [StrOptions({"concat", "epoch"})],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
         "norm_trace": ["boolean"],
@@ -230,7 +228,7 @@ class CSP(EEGTransformer):
         # To look for what is not finite would take a fifth of the fit; it shows in the covariances.
         X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
         if y.dtype.kind not in "iubU":  # whole numbers and strings are labels without asking
-            check_classification_targets(y)
+            check_class_labels(y)
         with np.errstate(invalid="ignore", over="ignore"):
             self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
         if not np.isfinite(covariances).all():

@@ -25,13 +25,16 @@ from skeeg import (
     NetworkClassifier,
     make_eeg,
 )
+from skeeg.methods.beira import BEIRA, SharedBEIRA
+from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS as CT_KEYS
+from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 from skeeg.methods.gram import Gram
 from skeeg.methods.gram.checkpoint import published_state as published_gram
 from skeeg.methods.gram.sizes import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
-from skeeg.training.checkpoints import load_checkpoint, read_weights, write_weights
+from skeeg.training.checkpoints import describe, load_checkpoint, read_sizes, read_weights, write_weights
 from skeeg.training.pretraining.resume import read_run
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
@@ -105,7 +108,7 @@ def test_no_estimator_starts_from_part_of_a_checkpoint(tmp_path):
     path = str(tmp_path / "beira.safetensors")
     with pytest.raises(ValueError, match="does not fit SharedBEIRA .*unexpected"):
         BEIRARegressor(**small, network="shared", checkpoint=path).fit(X, random.normal(size=(8, 2, 200)))
-    with pytest.raises(ValueError, match="does not fit CTAdaptTLNet .*missing: temporal.weight"):
+    with pytest.raises(ValueError, match="it holds no CTAdaptTLNet .*temporal.weight"):
         CTAdaptTLClassifier(checkpoint=path).fit(X, y)
 
 
@@ -270,3 +273,48 @@ def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
         write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "parameters": parameters})
         with pytest.raises(ValueError, match="account for|mean nothing"):
             GramClassifier(checkpoint=str(tmp_path / "great.safetensors")).fit(X, y)
+
+
+def test_beira_and_ct_adapttl_take_their_sizes_from_the_file(tmp_path):
+    random = np.random.default_rng(0)
+    X, targets, y = random.normal(size=(8, 3, 200)), random.normal(size=(8, 2, 200)), np.repeat(["a", "b"], 4)
+    sizes = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "filter_length": 21}
+    fast = {"strides": (8,), "window": 160, "max_epochs": 1}
+    state = BEIRARegressor(**sizes, **fast).fit(X, targets).module_.state_dict()
+    save_file(state, tmp_path / "beira.safetensors")
+    settings = {**fast, "checkpoint": str(tmp_path / "beira.safetensors")}
+    assert BEIRARegressor(**settings).fit(X, targets).network_spec_["parameters"].items() >= sizes.items()
+    with pytest.raises(ValueError, match="n_branches: got 3, the checkpoint has 2"):
+        BEIRARegressor(**settings, n_branches=3).fit(X, targets)
+    fast = {"pretrain_epochs": 1, "n_folds": 1, "adapt_epochs": 1}
+    first = CTAdaptTLClassifier(n_filters=4, pool_length=30, **fast).fit(X, y)
+    first.save_checkpoint(tmp_path / "own.safetensors")
+    settings = {**fast, "checkpoint": str(tmp_path / "own.safetensors")}
+    clf = CTAdaptTLClassifier(**settings).fit(X, y)
+    assert clf.network_spec_["parameters"] == first.network_spec_["parameters"]
+    with pytest.raises(ValueError, match="pool_length: got 50, the checkpoint has 30"):
+        CTAdaptTLClassifier(**settings, pool_length=50).fit(X, y)
+
+
+@pytest.mark.parametrize("cls", [BEIRA, SharedBEIRA])
+def test_shapes_tell_the_sizes_of_beira(cls):
+    sizes = {"n_branches": 3, "filter_length": 21, "envelope_length": 11, "channels": (8, 12, 16)}
+    sizes |= {"kernel_sizes": (5, 3), "decoder_reduce": 2, "unmixing_norm_affine": True}
+    state = cls(n_chans=4, n_outputs=2, strides=(4, 2), **sizes).state_dict()
+    assert read_sizes(cls, state, {}) == sizes
+    with pytest.raises(ValueError, match=f"checkpoint: it holds no {cls.__name__}"):
+        read_sizes(cls, {"weight": torch.ones(2)}, {})
+
+
+def test_any_network_takes_its_sizes_from_the_file(tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(8, 3, 200)), np.repeat(["a", "b"], 4)
+    net = CTAdaptTLNet(2, 3, n_times=200, n_filters=4, n_hidden=5)
+    torch.save({old: net.state_dict()[new] for old, new in CT_KEYS.items()}, tmp_path / "published.pt")
+    first = NetworkClassifier("EEGNet", {"F1": 4, "D": 1}, max_epochs=1).fit(X, y)
+    write_weights(tmp_path / "own.safetensors", first.module_.state_dict(), describe(first))
+    for network, file, param in ((CTAdaptTLNet, "published.pt", "n_filters"), ("EEGNet", "own.safetensors", "F1")):
+        settings = {"network": network, "checkpoint": str(tmp_path / file), "max_epochs": 1}
+        clf = NetworkClassifier(**settings).fit(X, y)
+        assert clf.network_spec_["parameters"][param] == 4
+        with pytest.raises(ValueError, match=f"{param}: got 8, the checkpoint has 4"):
+            NetworkClassifier(**settings, network_params={param: 8}).fit(X, y)

@@ -26,6 +26,7 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
+_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
 _DEEPEST = 8  # dicts around a state dict
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
@@ -147,6 +148,8 @@ def read_weights(path, argument="checkpoint"):
     try:
         with open(path, "rb") as file:
             start = file.read(4)
+        if start == b"\x80\x02\x8a\x0a":
+            raise ValueError("it is in the format that torch had before 1.6; load it with torch and save it again")
         state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
         for name, value in state.items():
             if value.dtype not in (*_STORAGES.values(), torch.complex64, torch.complex128):
@@ -364,7 +367,7 @@ def has_published_weights(network):
     return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
-def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None):
+def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):
     """Load a checkpoint into a network: all of it but the last layer, or nothing.
 
     Parameters
@@ -383,6 +386,8 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
         Label of each output of the checkpoint, whose last layer is then loaded label by label.
     wanted : sequence or None
         Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
+    file : str, path-like or None
+        What errors call the checkpoint, where it was read before.
 
     Returns
     -------
@@ -405,7 +410,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     )
     if report.missing or report.unexpected or report.reshaped:
         shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
-        what = "it" if isinstance(source, dict) else source
+        what = file or ("it" if isinstance(source, dict) else source)
         told = "; ".join([str(report), *shapes])
         raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({told}).")
     if classes is not None:
@@ -470,7 +475,31 @@ def check_sizes(description, tensors):
     return count
 
 
-def settle_sizes(given, found, preset):
+def read_sizes(cls, state, description):
+    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description of a file of our own.
+
+    Parameters
+    ----------
+    cls : class
+        Network; its ``sizes_of(state)`` tells the arguments that shapes show.
+    state, description
+        As `read_weights` gives them.
+
+    Returns
+    -------
+    sizes : dict
+        Arguments of the network, as many as the file tells.
+    """
+    own = description.get("network") == cls.__name__
+    told = {k: v for k, v in description.get("parameters", {}).items() if own and k not in _NO_SIZES}
+    try:
+        found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"checkpoint: it holds no {cls.__name__} ({cause_of(error)}).") from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in (told | found).items()}
+
+
+def settle_sizes(given, found, preset=None):
     """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
 
     Parameters
@@ -479,13 +508,13 @@ def settle_sizes(given, found, preset):
         Sizes by the user; those that are None are open.
     found : dict
         Sizes of the checkpoint, as far as it tells them; empty without one.
-    preset : dict
-        Sizes for what is open and not found.
+    preset : dict or None
+        Sizes for what is open and not found, of all arguments that the network has; None takes what there is.
 
     Returns
     -------
     sizes : dict
-        Those of ``preset``. One that was given and contradicts the checkpoint is an error.
+        One that was given and contradicts the checkpoint is an error that names both.
 
     Examples
     --------
@@ -494,11 +523,12 @@ def settle_sizes(given, found, preset):
     {'embed_dim': 64, 'n_heads': 4}
     """
     given = {name: value for name, value in given.items() if value is not None}
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     for name in given.keys() & found.keys():
-        if given[name] != found[name]:
-            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; None takes that.")
-    return {name: (found | given).get(name, value) for name, value in preset.items()}
+        wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        if wanted != found[name]:
+            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
+    known = {**found, **given} if preset is None else preset
+    return {name: (found | given).get(name, value) for name, value in known.items()}
 
 
 def count_blocks(state, prefix):

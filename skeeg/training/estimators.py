@@ -75,6 +75,9 @@ class _AnyNetwork(NetworkEstimator):
         """Rank of the changes of ``strategy="lora"``."""
         return self._recipe().lora_rank
 
+    def _network_parameters(self):
+        return self._settle_sizes(dict(self.network_params or {}))
+
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
 
@@ -112,7 +115,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
-        Arguments of the network's constructor, such as ``{"F1": 4}``.
+        Arguments of the network's constructor, such as ``{"F1": 4}``; those that the checkpoint tells may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.

@@ -1,6 +1,7 @@
 """The base that every estimator around one network builds on."""
 
 import copy
+import inspect
 import warnings
 
 import numpy as np
@@ -11,7 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
-from .checkpoints import build_within, has_published_weights, load_checkpoint
+from .checkpoints import (
+    build_within,
+    has_published_weights,
+    load_checkpoint,
+    read_sizes,
+    read_weights,
+    settle_sizes,
+)
 from .inference import head_features, run_batches
 from .recipe import Recipe, make_loss, make_net, resolve_device, train
 from .strategies import check_strategy, fit_probe, replace_head, trainable_part
@@ -39,6 +47,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _network_parameters(self):
         return dict(self.network_params or {})
+
+    def _settle_sizes(self, given, preset=None):
+        """Arguments of the network: those given, else those that the checkpoint tells, else the preset ones."""
+        if self.checkpoint is None:
+            return {**(preset or {}), **given}
+        cls = self._network_class(getattr(self, "network", None))
+        return settle_sizes(given, read_sizes(cls, *read_weights(self.checkpoint)), preset)
+
+    def _changed(self, names):
+        """Parameters that are not as the constructor has them."""
+        defaults = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name].default}
 
     def _criterion(self):
         return self.loss

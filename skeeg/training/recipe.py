@@ -173,11 +173,11 @@ class Recipe:
 
 
 _UPDATES = Recipe(
-    n_updates=300, min_epochs=20, max_epochs=500, batch_size=16, warmup_share=0.1, by_step=True, weight_decay=1e-2,
+    n_updates=200, min_epochs=20, max_epochs=500, batch_size=16, warmup_share=0.1, by_step=True, weight_decay=1e-2,
     class_weight="balanced", min_trials=4, patience=50,
 )  # fmt: skip
 PRESETS = {
-    "compact": dataclasses.replace(_UPDATES, learning_rate=5e-3),
+    "compact": dataclasses.replace(_UPDATES, n_updates=300, learning_rate=5e-3),
     "convolutional": dataclasses.replace(_UPDATES, learning_rate=2e-3),
     "attention": dataclasses.replace(_UPDATES, learning_rate=5e-4),
     "pretrained": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-4, weight_decay=1e-6, solver="adam"),
@@ -280,9 +280,12 @@ def resolve_device(device):
     if device == "auto":
         return "cuda" if _has_cuda() else "cpu"
     try:
-        return str(torch.device(device))
+        found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1', ...") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: got {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices.")
+    return str(found)
 
 
 @functools.cache

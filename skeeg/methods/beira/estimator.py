@@ -356,7 +356,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _network_parameters(self):
         names = _FRONT if self.network == "lstm" else _FRONT + _CONVOLUTIONAL
-        return {name: getattr(self, name) for name in names}
+        given = {} if self.network == "lstm" else {"strides": self.strides}  # these no shape tells
+        return self._settle_sizes(self._changed(names) | given, {name: getattr(self, name) for name in names})
 
     def _criterion(self):
         return make_loss(self.loss, self.n_window_ - 1)

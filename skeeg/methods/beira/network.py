@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...training.checkpoints import count_blocks
 from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
 from .layers import cheap_dropout, gelu_max, norm_gelu, same_padding, time_major_conv1d
 
@@ -95,6 +96,22 @@ def interpolate(x, scale):
 
 class _EncoderDecoder(nn.Module):
     """Front end, encoder and decoder; the names of the parts are those of the published state dict."""
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell, of one network or of several; strides have none."""
+        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
+        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
+        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
+        return {
+            "n_branches": state["artur_block.unmixing_layer.weight"][0],
+            "filter_length": state["artur_block.band_pass.weight"][2],
+            "envelope_length": state["artur_block.low_pass.weight"][2],
+            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
+            "channels": channels,
+            "kernel_sizes": tuple(state[name][2] for name in blocks),
+            "decoder_reduce": channels[0] // state["conv1x1_one.weight"][1],
+        }
 
     def build(self, n_chans, n_outputs, front, sizes, activation, drop_prob):
         """Make the parts.
@@ -238,6 +255,8 @@ class BEIRA(EEGModuleMixin, nn.Module):
     >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 100)).shape
     torch.Size([1, 2, 100])
     """
+
+    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from ...base import BaseEEGClassifier, draw_seed
 from ...calibration import Calibration
 from ...networks.seeding import seeded
 from ...training import NetworkEstimator, split_validation, train
+from ...training.checkpoints import describe, write_weights
 from .adaptation import check_layers, keep_share, layer_rates, only_trainable, reestimate_norm
 from .network import CTAdaptTLNet
 from .pretraining import pool_sources, remember, split_folds, train_folds
@@ -326,10 +327,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         path : str or path-like
             A ``.safetensors`` file.
         """
-        from safetensors.torch import save_file
-
         check_is_fitted(self)
-        save_file({name: value.contiguous() for name, value in self.module_.state_dict().items()}, path)
+        write_weights(path, self.module_.state_dict(), describe(self))
 
     # Phases
 
@@ -495,7 +494,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _network_parameters(self):
         names = ("n_filters", "filter_length", "pool_length", "pool_stride", "n_hidden", "drop_prob")
-        return {name: getattr(self, name) for name in names}
+        return self._settle_sizes(self._changed(names), {name: getattr(self, name) for name in names})
 
     def _criterion(self):
         return "cross_entropy"

@@ -5,6 +5,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
+from ...training.checkpoints import rename_keys
 
 UPSTREAM_KEYS = {
     "conv1.weight": "temporal.weight",
@@ -71,6 +72,13 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
     >>> net(torch.zeros(4, 20, 1500)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([4, 2]), 785722)
     """
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        n_filters, _, filter_length, _ = state["temporal.weight"].shape
+        return {"n_filters": n_filters, "filter_length": filter_length, "n_hidden": len(state["hidden.bias"])}
 
     def __init__(
         self,

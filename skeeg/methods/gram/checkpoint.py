@@ -42,7 +42,7 @@ def read_weights(path):
     return state, config
 
 
-def load_weights(module, source):
+def load_weights(module, source, file=None):
     """Load a checkpoint of either stage into a network; a last layer is left as it is.
 
     Parameters
@@ -52,6 +52,8 @@ def load_weights(module, source):
     source : str, path-like or dict of str to Tensor
         Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
         tokenizer.
+    file : str, path-like or None
+        What errors call the checkpoint, where it was read before.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def load_weights(module, source):
     96 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
-    return load_checkpoint(module, _tokenizer_of(state) if isinstance(module, GramTokenizerNetwork) else state)
+    state = _tokenizer_of(state) if isinstance(module, GramTokenizerNetwork) else state
+    return load_checkpoint(module, state, file=file or (None if isinstance(source, dict) else source))
 
 
 def _tokenizer_of(state):
@@ -99,7 +102,7 @@ def _make_tokenizer(state, config, source):
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
     sizes = _told(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
     network = checkpoints.build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
-    load_weights(network, state)
+    load_weights(network, state, source)
     return network.eval()
 
 
@@ -122,7 +125,7 @@ def read_pretrained(source):
     token = "learned" if "mask_token" in state else "class"
     tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config)
     network = checkpoints.build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
-    load_weights(network, state)
+    load_weights(network, state, source)
     return network.eval()
 
 

@@ -279,7 +279,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
             "probe_features": None,
         }
         self.module_ = build_within(self._build_network, vars(sizes), state) if state else self._build_network()
-        self.checkpoint_report_ = str(load_weights(self.module_, state)) if state else None
+        self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint)) if state else None
 
     def _prepare(self, X, fit=False):
         """Trials as the network takes them."""

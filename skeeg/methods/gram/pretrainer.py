@@ -341,7 +341,7 @@ class GramPretrainer(GramStage):
         self.module_.vqgan.load_state_dict(tokenizer.state_dict())
         self.checkpoint_report_ = None
         if state:
-            self.checkpoint_report_ = str(load_weights(self.module_, state))
+            self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint))
 
     def _with_targets(self, pool):
         """Put the base classes beside the windows: they never change, so they are found once."""

@@ -2,10 +2,9 @@
 
 import torch
 
-from ...storage import cause_of
 from ...training import load_checkpoint
-from ...training.checkpoints import count_blocks, read_weights, rename_keys, settle_sizes, write_weights
-from .network import UPSTREAM_KEYS
+from ...training.checkpoints import read_sizes, read_weights, rename_keys, settle_sizes, write_weights
+from .network import UPSTREAM_KEYS, MIRepNet
 
 PUBLISHED = {
     "embed_dim": 256, "n_layers": 6, "n_heads": 8, "n_filters_time": 64, "n_filters": 128, "filter_length": 25,
@@ -27,7 +26,7 @@ def read_start(checkpoint, given):
     Returns
     -------
     state : dict of str to Tensor
-        By the names of `MIRepNet`; empty without a checkpoint.
+        Empty without a checkpoint.
     sizes : dict
         Arguments of `MIRepNet`.
     """
@@ -35,17 +34,7 @@ def read_start(checkpoint, given):
     if checkpoint is None:
         return {}, settle_sizes(given, {}, preset)
     state, description = read_weights(checkpoint)
-    state, told = rename_keys(state, UPSTREAM_KEYS), description.get("parameters", {})
-    found = {name: told[name] for name in ("n_heads", "pool_length", "pool_stride") if name in told}
-    try:
-        found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
-        found["embed_dim"], found["n_filters"], _, _ = state["embedding.projection.weight"].shape
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"checkpoint: {checkpoint} holds no MIRepNet ({cause_of(error)}).") from error
-    found["n_layers"] = count_blocks(state, "transformer.")
-    if decoder_layers := count_blocks(state, "decoder.transformer."):
-        found["decoder_layers"] = decoder_layers
-    return state, settle_sizes(given, found, preset)
+    return state, settle_sizes(given, read_sizes(MIRepNet, state, description), preset)
 
 
 def load_weights(module, source, classes=None, wanted=None):

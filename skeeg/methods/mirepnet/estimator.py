@@ -6,9 +6,9 @@ from sklearn.utils.validation import check_is_fitted
 from ...base import BaseEEGClassifier
 from ...calibration import Calibration
 from ...filtering import at_rate
-from ...training import NetworkEstimator
+from ...training import NetworkEstimator, load_checkpoint
 from ...training.checkpoints import describe
-from .checkpoint import PUBLISHED, load_weights, read_start, save_weights
+from .checkpoint import PUBLISHED, read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 
@@ -271,7 +271,9 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
         if state:
-            report = load_weights(self.module_, state, self.checkpoint_classes, self.classes_)
+            report = load_checkpoint(
+                self.module_, state, classes=self.checkpoint_classes, wanted=self.classes_, file=self.checkpoint
+            )
             self.checkpoint_report_ = str(report)
 
     def _prepare(self, X, fit=False):

@@ -6,6 +6,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
+from ...training.checkpoints import count_blocks, rename_keys
 from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
@@ -156,6 +157,16 @@ class MIRepNet(EEGModuleMixin, nn.Module):
     >>> net(torch.zeros(2, 45, 1000)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 2]), 5154306)
     """
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; heads and pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        found = {"n_layers": count_blocks(state, "transformer.")}
+        found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
+        found["embed_dim"], found["n_filters"], _, _ = state["embedding.projection.weight"].shape
+        decoder_layers = count_blocks(state, "decoder.transformer.")
+        return found | ({"decoder_layers": decoder_layers} if decoder_layers else {})
 
     def __init__(
         self,

@@ -6,12 +6,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
 from ...networks.seeding import seeded
-from ...training import NetworkEstimator, split_validation
+from ...training import NetworkEstimator, load_checkpoint, split_validation
 from ...training.checkpoints import describe
 from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
 from ...training.recipe import make_net, resolve_device
-from .checkpoint import PUBLISHED, load_weights, read_start, save_weights
+from .checkpoint import PUBLISHED, read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
@@ -280,7 +280,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
         if state:
-            self.checkpoint_report_ = str(load_weights(self.module_, state))
+            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint))
 
     def _run(self, pool, run):
         """Train, or go on with an earlier training."""
