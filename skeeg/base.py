@@ -41,7 +41,7 @@ class EEGEstimator(BaseEstimator):
     _any_montage = False
     _any_rate = False
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "ch_names": [tuple, list, np.ndarray, None],
         "checkpoint": [str, os.PathLike, None],
         "device": [str],
@@ -51,7 +51,7 @@ class EEGEstimator(BaseEstimator):
         "order": [Interval(Integral, 1, None, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
-        "resample": [Interval(Real, 0, 1e6, closed="right"), None],
+        "resample": [Interval(Real, 0, 1e6, closed="right"), str, None],
         "sfreq": [Interval(Real, 0, None, closed="neither"), None],
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right"), None],
         "template": [str, tuple, list, np.ndarray, None],
