@@ -6,10 +6,15 @@ from sklearn.pipeline import make_pipeline
 
 from skeeg import Calibration, EuclideanAlignment, FineTunedClassifier, NetworkClassifier
 from skeeg.array import make_domains, make_eeg
+from skeeg.bench.catalogue import get_pipelines
 from skeeg.evaluations.pooling import takes_target
 
 NETWORK = NetworkClassifier(
-    "EEGNet", network_params={"F1": 2, "D": 1, "kernel_length": 8}, recipe={"n_updates": 30}, device="cpu", random_state=0
+    "EEGNet",
+    network_params={"F1": 2, "D": 1, "kernel_length": 8},
+    recipe={"n_updates": 30},
+    device="cpu",
+    random_state=0,
 )
 
 
@@ -39,7 +44,7 @@ def test_partial_fit_begins_as_fit_and_refuses_new_labels():
     one, other = clone(NETWORK).fit(X, y), clone(NETWORK).partial_fit(X, y)
     np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
     assert clone(NETWORK).partial_fit(X, y, classes=["left", "rest", "right"]).predict_proba(X).shape == (32, 3)
-    with pytest.raises(ValueError, match="y: 'feet' is none of the classes"):
+    with pytest.raises(ValueError, match=r"y: \['feet'\] are not among the classes"):
         one.partial_fit(X, np.where(y == "left", "feet", y))
 
 
@@ -47,8 +52,8 @@ def test_fine_tuning_learns_what_is_different_in_the_target():
     X, y = trials(1)
     target, labels = trials(2, flip=True, n_trials=60)
     source = clone(NETWORK).fit(X, y)
-    assert source.score(target, labels) < 0.3
-    tuned = FineTunedClassifier(NETWORK, n_updates=60, learning_rate=1.0)
+    assert source.score(target, labels) < 0.4
+    tuned = FineTunedClassifier(NETWORK, n_updates=150, learning_rate=1.0)
     tuned.fit(X, y, X_target_labeled=target[:30], y_target_labeled=labels[:30])
     assert tuned.score(target[30:], labels[30:]) > 0.8 and tuned.n_target_trials_ == 30
     assert NETWORK.recipe == {"n_updates": 30}
@@ -84,3 +89,9 @@ def test_without_a_target_the_source_network_predicts():
 def test_what_cannot_be_fine_tuned_is_refused(estimator, settings, told):
     with pytest.raises((TypeError, ValueError), match=told):
         FineTunedClassifier(estimator, **settings).fit(*trials(0))
+
+
+def test_a_pipeline_file_may_ask_for_fine_tuning():
+    estimators, _ = get_pipelines(["EEGNet, fine-tuned"])
+    tuned = estimators["EEGNet, fine-tuned"]
+    assert isinstance(tuned, FineTunedClassifier) and tuned.estimator[-1].network == "EEGNet"

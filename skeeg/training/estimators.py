@@ -228,7 +228,9 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
             self._check_labels(y if classes is None else classes)
         new = np.setdiff1d(y, self.classes_)
         if len(new):
-            raise ValueError(f"y: {new[0]!r} is none of the classes of the first call, {self.classes_.tolist()}.")
+            raise ValueError(
+                f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
+            )
         self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
         return self
 
