@@ -28,6 +28,7 @@ _PUBLIC = {
     "EuclideanAlignment": "alignment",
     "FilterBank": "filtering",
     "FilterBankTangentSpace": "tangentspace",
+    "FineTunedClassifier": "training",
     "GramClassifier": "methods.gram",
     "GramPretrainer": "methods.gram",
     "GramRestorer": "methods.gram.restorer",

@@ -290,12 +290,18 @@ def _read_yaml(path):
 def _build(content, source):
     """Pipeline of a file in MOABB's layout; only classes that have ``fit`` are ever called.
 
-    MOABB's own builder calls whatever a file names, ``subprocess.Popen`` too, before it looks at what came of it.
+    MOABB's own builder calls whatever a file names, ``subprocess.Popen`` too, before it looks at what came of it. A
+    file with ``fine_tune`` trains its pipeline on source subjects and fine-tunes it on labelled target trials.
     """
     from sklearn.pipeline import make_pipeline
 
     try:
-        return make_pipeline(*[_step_class(step)(**(step.get("parameters") or {})) for step in content["pipeline"]])
+        steps = [_step_class(step)(**(step.get("parameters") or {})) for step in content["pipeline"]]
+        if "fine_tune" not in content:
+            return make_pipeline(*steps)
+        from ..training import FineTunedClassifier
+
+        return FineTunedClassifier(make_pipeline(*steps), **(content["fine_tune"] or {}))
     except Exception as error:  # whatever a step's import or constructor raises, the file is what the user can mend
         raise ValueError(f"{source}: the pipeline cannot be built: {error}") from error
 

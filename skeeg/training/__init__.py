@@ -2,6 +2,7 @@
 
 from .checkpoints import CheckpointReport, load_checkpoint, read_state_dict
 from .estimators import NetworkClassifier, NetworkRegressor
+from .finetuning import FineTunedClassifier
 from .net import TrainingNet
 from .network import NetworkEstimator
 from .recipe import PRESETS, Recipe, default_recipe, get_recipe, train
@@ -12,6 +13,7 @@ __all__ = [
     "PRESETS",
     "STRATEGIES",
     "CheckpointReport",
+    "FineTunedClassifier",
     "NetworkClassifier",
     "NetworkEstimator",
     "NetworkRegressor",

@@ -203,6 +203,37 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         self._fit_network(X, targets, len(self.classes_), subjects)
         return self
 
+    def partial_fit(self, X, y, classes=None, subjects=None):
+        """Train the fitted network further, by the recipe as it is set now; the first call is a `fit`.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : array-like, shape (n_trials,)
+            Labels, known from the first call.
+        classes : array-like, shape (n_classes,), or None
+            At the first call: all labels there will be; None takes those of y.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, for ``validation="subject"``.
+
+        Returns
+        -------
+        self : NetworkClassifier
+            The fitted estimator.
+        """
+        warm = hasattr(self, "module_")
+        X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
+        if not warm:
+            self._check_labels(y if classes is None else classes)
+        new = np.setdiff1d(y, self.classes_)
+        if len(new):
+            raise ValueError(
+                f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
+            )
+        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
+        return self
+
     def predict_proba(self, X):
         """Probability of each class.
 

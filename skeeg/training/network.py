@@ -1,5 +1,6 @@
 """The base that every estimator around one network builds on."""
 
+import copy
 import inspect
 import warnings
 
@@ -66,8 +67,8 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         names = Recipe.__dataclass_fields__
         return Recipe(**{name: getattr(self, name) for name in names if hasattr(self, name)})
 
-    def _fit_network(self, X, targets, n_outputs, subjects=None):
-        """Build the network for these trials and train it.
+    def _fit_network(self, X, targets, n_outputs, subjects=None, warm=False):
+        """Build the network for these trials and train it, or train the one that is there further.
 
         Parameters
         ----------
@@ -79,17 +80,23 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             Compute the outputs of the network.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
+        warm : bool
+            Start from the fitted network and its input scaling.
         """
         check_strategy(self.strategy)
         self._refuse_flat(X)
         seed = draw_seed(self.random_state)
         subjects = X.domains["subject"] if X.domains is not None else subjects
         with seeded(seed):
-            self._start_network(X, n_outputs)
-            data = self._prepare(X, fit=True)
+            if warm:
+                self.module_ = copy.deepcopy(self.module_)  # should this training fail, the old network is kept
+            else:
+                self._start_network(X, n_outputs)
+            data = self._prepare(X, fit=not warm)
             rows, held = split_validation(targets, self.validation, self.validation_size, subjects, seed)
             self._train(data, targets, rows, held)
-        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        history = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        self.history_ = self.history_ + history if warm else history
         self.n_iter_ = max(len(self.history_), 1)
 
     def _refuse_flat(self, X):
