@@ -34,8 +34,9 @@ from skeeg.methods.gram.sizes import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
-from skeeg.training.checkpoints import describe, load_checkpoint, read_sizes, read_weights, write_weights
+from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
 from skeeg.training.pretraining.resume import read_run
+from skeeg.training.sizes import read_sizes
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
 

@@ -10,15 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, fold, get_network, minimum_times, required_signals
-from .checkpoints import (
-    build_within,
-    has_published_weights,
-    load_checkpoint,
-    read_sizes,
-    read_weights,
-    settle_sizes,
-)
+from .checkpoints import has_published_weights, load_checkpoint, read_weights
 from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
+from .sizes import build_within, read_sizes, settle_sizes
 from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
 from .validation import split_validation
 

@@ -6,7 +6,8 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
-from ...training.checkpoints import count_blocks, rename_keys
+from ...training.checkpoints import rename_keys
+from ...training.sizes import count_blocks
 from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
