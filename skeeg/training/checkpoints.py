@@ -110,7 +110,7 @@ def describe(estimator, montage=None):
     spec = estimator.network_spec_
     montage = getattr(estimator, "ch_names_in_", None) if montage is None else montage
     classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
-    return {"network": spec["network"], "parameters": spec["parameters"], "montage": montage,
+    return {"network": spec["network"], "network_params": spec["parameters"], "montage": montage,
             "sfreq": spec.get("sfreq"), "classes": classes}  # fmt: skip
 
 
@@ -152,7 +152,9 @@ def read_weights(path, argument="checkpoint"):
                 raise ValueError(f"the tensor {name} is of the type {value.dtype}, which no network here has")
             if not torch.isfinite(value).all():
                 raise ValueError(f"the tensor {name} is not finite")
-        check_sizes(description.get("parameters"), state)
+        if not isinstance(description.get("network_params", {}), dict):
+            raise ValueError("its network_params are no dict")
+        check_sizes(description.get("network_params"), state)
         return state, description
     except Exception as error:  # every format has errors of its own
         raise ValueError(f"{argument}: {path} could not be read as plain tensors: {cause_of(error)}.") from error
@@ -163,7 +165,7 @@ def _read_described(path):
     state, metadata = read_tensors(path, "pt")
     if _HEADER not in metadata:
         return state, {}
-    if metadata.get(_CHECKSUM) != _checksum(state, metadata[_HEADER]):
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(state, metadata[_HEADER]):
         raise ValueError("it is damaged, its checksum is another")
     description = json.loads(metadata[_HEADER])
     if not isinstance(description, dict):

@@ -28,8 +28,8 @@ def read_sizes(cls, state, description):
     sizes : dict
         Arguments of the network, as many as the file tells.
     """
-    own = description.get("network") == cls.__name__
-    told = {k: v for k, v in description.get("parameters", {}).items() if own and k not in _NO_SIZES}
+    own = description.get("network", cls.__name__) == cls.__name__
+    told = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:

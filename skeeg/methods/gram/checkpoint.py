@@ -38,7 +38,7 @@ def read_weights(path):
         What the file tells of the sizes; empty where it tells nothing.
     """
     state, description = checkpoints.read_weights(path)
-    config = _plain(description.get("cf", description.get("parameters")))
+    config = _plain(description.get("cf", description.get("network_params")))
     check_sizes(config, state)
     return state, config
 
@@ -220,7 +220,7 @@ def save_weights(module, path, tokenizer=None):
     beside = tokenizer if isinstance(module, Gram) else None
     state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
-        checkpoints.write_weights(path, state, {"network": type(module).__name__, "parameters": config})
+        checkpoints.write_weights(path, state, {"network": type(module).__name__, "network_params": config})
     else:
         torch.save({"model": state, "cf": config}, path)
 
