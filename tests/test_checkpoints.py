@@ -34,8 +34,9 @@ from skeeg.methods.gram.sizes import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
-from skeeg.training.checkpoints import describe, load_checkpoint, read_sizes, read_weights, write_weights
+from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
 from skeeg.training.pretraining.resume import read_run
+from skeeg.training.sizes import read_sizes
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent
 
@@ -270,7 +271,7 @@ def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
     state = published_gram(Gram(2, 2, n_times=200, channels=(1, 2), size="tiny"))
     for change in ({"n_layers": 10**9}, {"n_layers": 10**5, "fused": [99_999]}, {"decoder_dim": 10**12}):
         parameters = {"sizes": {**dataclasses.asdict(SIZES["tiny"]), **change}}
-        write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "parameters": parameters})
+        write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "network_params": parameters})
         with pytest.raises(ValueError, match="account for|mean nothing"):
             GramClassifier(checkpoint=str(tmp_path / "great.safetensors")).fit(X, y)
 

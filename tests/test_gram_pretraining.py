@@ -195,7 +195,7 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
         assert not set(load_weights(other, "published.pth").missing) - {"final_layer.weight", "final_layer.bias"}
     again = read_pretrained("published.pth")
     assert again.sizes == network.sizes and torch.equal(again.mimic_head.weight, network.mimic_head.weight)
-    with pytest.raises(ValueError, match="checkpoint: it does not fit Gram .*reshaped"):
+    with pytest.raises(ValueError, match="checkpoint: published.pth does not fit Gram .*reshaped"):
         load_weights(Gram(2, 2, n_times=400, channels=(1, 2)), "published.pth")
     (tmp_path / "text.pth").write_text("none of ours")
     with pytest.raises(ValueError, match="checkpoint: text.pth could not be read"):

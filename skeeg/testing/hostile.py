@@ -165,10 +165,13 @@ _TENSORS = {
     "infinity": _tensors(weight=torch.tensor([0.0, np.inf])),
     "eight bits in safetensors": lambda path, fuse: save_file({"weight": torch.ones(2).to(torch.float8_e5m2)}, path),
     "another network in safetensors": _tensors(weight=torch.ones(2)),
-    "a description of great sizes": _tensors({"network": "MIRepNet", "parameters": {"embed_dim": 10**12}}),
+    "a description of great sizes": _tensors({"network": "MIRepNet", "network_params": {"embed_dim": 10**12}}),
+    "a description of text": _tensors({"network_params": "embed_dim"}),
     "a description that is none": _header("[1, 2]"),
     "a description without end": _header("[" * 100_000),
-    "no checksum": lambda path, fuse: save_file({"weight": torch.ones(2)}, path, metadata={"skeeg weights": "{}"}),
+    "a wrong checksum": lambda path, fuse: save_file(
+        {"weight": torch.ones(2)}, path, metadata={"skeeg weights": "{}", "checksum": "1"}
+    ),
 }
 
 

@@ -12,16 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
-from .checkpoints import (
-    build_within,
-    has_published_weights,
-    load_checkpoint,
-    read_sizes,
-    read_weights,
-    settle_sizes,
-)
+from .checkpoints import has_published_weights, load_checkpoint, read_weights
 from .inference import head_features, run_batches
 from .recipe import Recipe, make_loss, make_net, resolve_device, train
+from .sizes import build_within, read_sizes, settle_sizes
 from .strategies import check_strategy, fit_probe, replace_head, trainable_part
 from .validation import split_validation
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.heads import ReplaceableHead
-from ...training.checkpoints import count_blocks
+from ...training.sizes import count_blocks
 from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
 from .layers import cheap_dropout, gelu_max, norm_gelu, same_padding, time_major_conv1d
 

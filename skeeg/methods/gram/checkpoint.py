@@ -6,6 +6,7 @@ import torch
 
 from ...training import checkpoints, load_checkpoint
 from ...training.checkpoints import rename_keys
+from ...training.sizes import build_within, check_sizes, count_blocks
 from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
 from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
 from .tokenizer_network import GramTokenizerNetwork
@@ -37,8 +38,8 @@ def read_weights(path):
         What the file tells of the sizes; empty where it tells nothing.
     """
     state, description = checkpoints.read_weights(path)
-    config = _plain(description.get("cf", description.get("parameters")))
-    checkpoints.check_sizes(config, state)
+    config = _plain(description.get("cf", description.get("network_params")))
+    check_sizes(config, state)
     return state, config
 
 
@@ -101,7 +102,7 @@ def _make_tokenizer(state, config, source):
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
     sizes = _told(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
-    network = checkpoints.build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
+    network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
@@ -124,7 +125,7 @@ def read_pretrained(source):
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     token = "learned" if "mask_token" in state else "class"
     tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config)
-    network = checkpoints.build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
+    network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
@@ -147,7 +148,7 @@ def read_sizes(state, config):
     if "sizes" in config:
         return _told(SIZES, config["sizes"])
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
-    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": checkpoints.count_blocks(state, "blocks.")}
+    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": count_blocks(state, "blocks.")}
     for name, sizes in SIZES.items():
         if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
             return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
@@ -158,7 +159,7 @@ def _tokenizer_sizes(state):
     """Sizes of a tokenizer whose file says nothing of them; heads are those published."""
     n_codes, code_dim = state["quantize.embedding.weight"].shape
     parts = {"n_layers": "encoder.blocks.", "decoder_layers": "decoder.blocks."}
-    layers = {name: checkpoints.count_blocks(state, prefix) for name, prefix in parts.items()}
+    layers = {name: count_blocks(state, prefix) for name, prefix in parts.items()}
     return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
 
 
@@ -219,7 +220,7 @@ def save_weights(module, path, tokenizer=None):
     beside = tokenizer if isinstance(module, Gram) else None
     state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
-        checkpoints.write_weights(path, state, {"network": type(module).__name__, "parameters": config})
+        checkpoints.write_weights(path, state, {"network": type(module).__name__, "network_params": config})
     else:
         torch.save({"model": state, "cf": config}, path)
 

@@ -10,7 +10,7 @@ from skorch.callbacks import GradientNormClipping
 from ...base import BaseEEGClassifier
 from ...training import NetworkEstimator, Recipe
 from ...training.averaging import WeightAverage
-from ...training.checkpoints import build_within
+from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights, save_weights
 from .decay import layered_groups
 from .form import RATE, SCALE, electrodes_of, whole_patches

@@ -7,8 +7,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ...networks.seeding import seeded
-from ...training.checkpoints import build_within
 from ...training.pretraining import GroupedTrials, fingerprint, open_run
+from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
 from .form import RATE, SCALE
 from .network import GramPretrainingNetwork, GramTokenizerNetwork

@@ -3,7 +3,8 @@
 import torch
 
 from ...training import load_checkpoint
-from ...training.checkpoints import read_sizes, read_weights, rename_keys, settle_sizes, write_weights
+from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training.sizes import read_sizes, settle_sizes
 from .network import UPSTREAM_KEYS, MIRepNet
 
 PUBLISHED = {

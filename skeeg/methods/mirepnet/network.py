@@ -7,7 +7,8 @@ from torch import nn
 
 from ...networks.convolutions import merged_conv
 from ...networks.heads import ReplaceableHead
-from ...training.checkpoints import count_blocks, rename_keys
+from ...training.checkpoints import rename_keys
+from ...training.sizes import count_blocks
 from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
