@@ -430,7 +430,10 @@ class RiemannianAlignment(_Alignment):
 
     def _combine(self, references, weights=None):
         """Mean of references, in the metric."""
-        return metric_mean(references, self.metric, weights, self.floor)
+        try:
+            return metric_mean(references, self.metric, weights, self.floor)
+        except ValueError as error:  # pyRiemann's, of matrices whose trials are too short
+            raise ValueError(f"X: the covariances have no mean of metric {self.metric!r}: {error}") from error
 
 
 def _whiten(X, groups, whiteners):

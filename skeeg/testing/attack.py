@@ -179,7 +179,6 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="seed of the first random call")
     parser.add_argument("--only", choices=("files", "inputs", "calls"), help="one of the three parts")
     chosen = parser.parse_args(argv)
-    _bound_memory()
     parts = {
         "files": attack_files,
         "inputs": attack_inputs,
@@ -197,4 +196,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    _bound_memory()
     sys.exit(main())

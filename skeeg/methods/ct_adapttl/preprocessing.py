@@ -147,7 +147,7 @@ class Harmonise(EEGTransformer):
             data = data - data.mean(axis=1, keepdims=True)
         rate = self._rate_out(X)
         if X.sfreq is not None and rate != X.sfreq:
-            data = signal.resample(data, round(data.shape[2] * rate / X.sfreq), axis=2)
+            data = signal.resample(data, max(round(data.shape[2] * rate / X.sfreq), 1), axis=2)
         design = self._filter_for(rate)
         if design is not None:
             data = bandpass_trials(data, *design)
