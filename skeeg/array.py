@@ -103,6 +103,8 @@ class EEGArray(np.ndarray):
         """Shape and identity, not the values."""
         return f"EEGArray({', '.join(self._described().values())})"
 
+    __str__ = __repr__
+
     def _repr_html_(self):
         """Table of the shape and the identity, for notebooks."""
         rows = "".join(

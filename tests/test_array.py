@@ -349,7 +349,7 @@ def test_the_representations_are_short():
     unknown_rate = make_eeg(np.zeros((2, 5, 3)), list("abcde"))
     assert repr(unknown_rate) == "EEGArray(2 trials, 5 channels (a, b, c, ...), 3 samples)"
     X[:, 1] = np.nan
-    assert "bad: C3" in repr(X) and "<td>bad: C3</td>" in X._repr_html_()
+    assert "bad: C3" in str(X) and "<td>bad: C3</td>" in X._repr_html_()
     assert "&lt;b&gt;" in X.like(X, ch_names=["<b>", "C3", "Cz", "C4"])._repr_html_()
     assert repr(np.lib.stride_tricks.as_strided(X, shape=(2, 2), subok=True)) == "EEGArray(shape (2, 2))"
 
