@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -72,6 +72,16 @@ class EEGEstimator(BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         return tags
+
+    def _check_parameters(self):
+        """Refuse parameters that mean nothing, by name; scikit-learn's check in the words of the package."""
+        try:
+            self._validate_params()
+        except InvalidParameterError as error:
+            told = re.fullmatch(
+                r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL
+            )
+            raise ValueError("{0}: got {2}, expected {1}.".format(*told.groups()) if told else str(error)) from None
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input and read its identity.
@@ -322,7 +332,7 @@ def _atomic(method):
     def learn(self, *args, **kwargs):
         before = vars(self).copy()
         try:
-            self._validate_params()
+            self._check_parameters()
             return method(self, *args, **kwargs)
         except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
             vars(self).clear()

@@ -308,7 +308,7 @@ def test_atomic_methods_keep_their_signature_their_docstring_and_their_metadata_
     ("params", "name"), [({"sfreq": 0}, "sfreq"), ({"sfreq": np.nan}, "sfreq"), ({"ch_names": "C3"}, "ch_names")]
 )
 def test_parameters_are_checked_before_anything_is_learned(params, name):
-    with pytest.raises(ValueError, match=f"'{name}' parameter of Step must be"):
+    with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
         Step(**params).fit(trials())
 
 
