@@ -179,7 +179,7 @@ _UPDATES = Recipe(
 PRESETS = {
     "compact": dataclasses.replace(_UPDATES, n_updates=300, learning_rate=5e-3),
     "convolutional": dataclasses.replace(_UPDATES, learning_rate=2e-3),
-    "attention": dataclasses.replace(_UPDATES, learning_rate=5e-4),
+    "wide": dataclasses.replace(_UPDATES, learning_rate=6e-4),
     "pretrained": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-4, weight_decay=1e-6, solver="adam"),
     "mirepnet-fork": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-3, weight_decay=1e-6, solver="adam"),
 }
@@ -188,7 +188,8 @@ the same with random shifts in time."""
 _IMAGERY = {"time_shift": 0.5}
 _FAMILIES = {
     "EEGNet": "compact",
-    "EEGConformer": "attention",
+    "ShallowFBCSPNet": "wide",
+    "EEGConformer": "wide",
     "BIOT": "pretrained",
     "BENDR": "pretrained",
     "InterpolatedBENDR": "pretrained",
@@ -216,7 +217,7 @@ def default_recipe(network):
     --------
     >>> from skeeg.training import default_recipe
     >>> default_recipe("EEGConformer")
-    'attention'
+    'wide'
     """
     return _FAMILIES.get(network if isinstance(network, str) else network.__name__, "convolutional")
 
