@@ -288,6 +288,19 @@ def test_a_pipeline_that_ends_its_process_ends_alone(tmp_path):
         assert f"its process ended with {trouble}" in errors[trouble]
 
 
+def test_processes_end_with_the_one_that_started_them():
+    code = "import os, time; from skeeg.bench.pieces import _start; worker = _start(1).submit(os.getpid); "
+    code += "print(worker.result(), flush=True); time.sleep(99)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and os.path.exists(f"/proc/{child}/exe"):
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{child}/exe")
+
+
 def test_a_message_that_is_no_utf8_reaches_the_report(tmp_path):
     with pytest.warns(UserWarning, match="Bad failed"):
         run(tmp_path, {"Bad": LogVariance(trouble="bytes"), "Good": LogVariance()}, subjects=[1])

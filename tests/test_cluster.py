@@ -151,8 +151,8 @@ def test_a_scheduler_by_tls_answers_and_one_by_tcp_is_said_to_be_open(tmp_path):
     for name, text in (("ca", security.tls_ca_file), ("key", security.tls_client_key)):
         (tmp_path / name).write_text(text)
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
-    pair = {"cert": str(tmp_path / "ca"), "key": str(tmp_path / "key")}
-    tls = {"distributed.comm.tls": {"ca-file": str(tmp_path / "ca"), "client": pair}}
+    files = {"ca-file": "ca", "client.cert": "ca", "client.key": "key"}
+    tls = {f"distributed.comm.tls.{key}": str(tmp_path / name) for key, name in files.items()}
     with (
         LocalCluster(**options, protocol="tls", security=security) as workers,
         dask.config.set(tls),

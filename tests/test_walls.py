@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "methods": BELOW_METHODS,
     "evaluations": BASE | STEPS,
     "baselines": BELOW_METHODS | {"methods"},
-    "testing": BELOW_METHODS | {"methods", "baselines"},
+    "testing": BELOW_METHODS | {"methods", "baselines", "evaluations"},
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }

@@ -90,7 +90,7 @@ def _dask():
     """Dask's module, or how to get it."""
     try:
         import cryptography  # noqa: F401, certificates are made with it
-        from dask import distributed
+        import dask.distributed as distributed
     except ImportError as error:
         raise ImportError("A cluster needs Dask: pip install skeeg[cluster].") from error
     return distributed

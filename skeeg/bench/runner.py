@@ -88,9 +88,6 @@ def run(
         dataset, evaluation, pipelines, param_grid=param_grid, subjects=subjects, seeds=seeds, jobs=jobs,
         device=device, paradigm=paradigm, out=out, command=call_text(run, given),
     ).run(overwrite=overwrite, progress=progress)  # fmt: skip
-    if outcome.failures and not len(outcome.table):
-        first = outcome.failures[0]
-        raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
     for name, message in outcome.failed().items():
         warnings.warn(f"{name} failed: {message}", stacklevel=2)
     return outcome.table
@@ -181,6 +178,9 @@ class Benchmark:
                 outcome.interrupted = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
+            if outcome.failures and not len(outcome.table) and not outcome.interrupted:
+                first = outcome.failures[0]
+                raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
             outcome.report = write_report(self.folder.path)
         return outcome
 
