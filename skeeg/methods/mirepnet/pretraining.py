@@ -5,8 +5,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
+from ...montage import template_names
 from ...training import NetworkEstimator, split_validation
-from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
 from ...training.recipe import make_net, resolve_device, seeded
 from .checkpoint import load_weights, save_weights
@@ -47,6 +47,15 @@ class MIRepNetPretrainer(NetworkEstimator):
     n_times : int or None
         Samples of a trial, 1000 as published; longer ones are cut, shorter ones go on backwards. None takes the
         longest.
+    montages : int or None
+        Montages that each subject is seen in, all electrodes and random subsets of them, common headsets among these;
+        each trial of each batch is aligned and interpolated in one of them, drawn anew. Weights that have seen one
+        montage alone do not serve others. None uses the electrodes as recorded.
+    crops : bool
+        Whether a trial that is longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise
+        its end is cut.
+    balance : bool
+        Whether each class of each subject is drawn as often as any other; otherwise each trial is used once an epoch.
     checkpoint : str or None
         Weights to start from, decoder and mask token included where it has them.
     run_file : str or None
@@ -127,6 +136,9 @@ class MIRepNetPretrainer(NetworkEstimator):
         template="mirepnet45",
         resample=RATE,
         n_times=None,
+        montages=None,
+        crops=False,
+        balance=False,
         checkpoint=None,
         run_file=None,
         max_epochs=100,
@@ -168,6 +180,9 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.template = template
         self.resample = resample
         self.n_times = n_times
+        self.montages = montages
+        self.crops = crops
+        self.balance = balance
         self.checkpoint = checkpoint
         self.run_file = run_file
         self.max_epochs = max_epochs
@@ -257,6 +272,13 @@ class MIRepNetPretrainer(NetworkEstimator):
         if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
             given = (self.rec_weight, self.cls_weight)
             raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
+        if self.montages is not None and (self.montages < 1 or self.template is None or self.align is None):
+            raise ValueError(
+                f"montages: got {self.montages}, expected None, or 1 or more with a template and an alignment; these "
+                f"are {self.template!r} and {self.align!r}."
+            )
+        if self.crops and self.n_times is None:
+            raise ValueError("crops: the length of a crop is n_times, which is None.")
         if self.decoder_layers < 1:
             raise ValueError(f"decoder_layers: got {self.decoder_layers}, expected 1 or more.")
 
@@ -265,8 +287,8 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.network_spec_ = {
             "network": "MIRepNet",
             "parameters": self._network_parameters(),
-            "n_chans": pool.data.shape[1],
-            "n_times": pool.data.shape[2],
+            "n_chans": pool.data.shape[1] if self.montages is None else len(template_names(self.template)),
+            "n_times": min(self.n_times, pool.data.shape[2]) if self.crops else pool.data.shape[2],
             "n_outputs": max(len(pool.classes), 1),
             "sfreq": self.resample,
             "ch_names": None,
@@ -279,13 +301,14 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def _run(self, pool, run):
         """Train, or go on with an earlier training."""
-        data = padded(pool.data.astype(self._numbers(), copy=False), self.network_spec_["n_times"])
+        n_times = self.network_spec_["n_times"]
+        pool.data = padded(pool.data.astype(self._numbers(), copy=False), n_times)
         rows, held = split_validation(pool.y, self.validation, self.validation_size, pool.subjects, run.seed)
         model, validation, subjects = self._wrap(), None, None
         if held is not None:
-            validation, subjects = Trials(data[held], pool.y[held]), pool.subjects[held]
+            validation, subjects = pool.validation_trials(held, n_times, self), pool.subjects[held]
         self.history_ = pretrain(
-            model, Trials(data[rows], pool.y[rows]), self._recipe(), self._criterion(), run,
+            model, pool.training_trials(rows, n_times, self, run.seed), self._recipe(), self._criterion(), run,
             validation=validation, subjects=subjects, device=self.device, verbose=self.verbose,
             callbacks=self._callbacks(),
         )  # fmt: skip
