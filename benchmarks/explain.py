@@ -217,15 +217,15 @@ def networks():
         return make_pipeline(EuclideanAlignment(), NetworkClassifier(name, parameters, **settings))
 
     pools = {"filter_length": 13, "pool_length": 50, "pool_stride": 10}
+    small = {"embed_dim": 32, "n_layers": 1, "n_heads": 4, "n_filters_time": 16, "n_filters": 16, **pools}
     return {
         "ShallowConv": aligned("ShallowFBCSPNet", {"n_filters_time": 16, "n_filters_spat": 16}, 30, 5e-3),
         "EEGNet": aligned("EEGNet", {"kernel_length": 32}, 30, 5e-3),
         "Conformer": aligned("EEGConformer", {"num_layers": 1, "n_filters_time": 16, "num_heads": 4}, 30, 2e-3),
         "CT-adaptTL": CTAdaptTLClassifier("specific", n_filters=16, n_hidden=32, scratch_epochs=40,
                                           scratch_learning_rate=2e-3, **pools, **common),
-        "MIRepNet": MIRepNetClassifier(template=None, resample=None, embed_dim=32, n_layers=1, n_heads=4,
-                                       n_filters_time=16, n_filters=16, max_epochs=30, learning_rate=2e-3, **pools,
-                                       **common),
+        "MIRepNet": MIRepNetClassifier(template=None, resample=None, max_epochs=30, learning_rate=2e-3,
+                                       network_params=small, **common),
     }  # fmt: skip
 
 

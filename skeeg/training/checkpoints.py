@@ -5,6 +5,8 @@ import pathlib
 
 import torch
 
+from ..weights import PREFIX, locate
+
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
 _PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
@@ -47,13 +49,16 @@ def read_state_dict(path):
     Parameters
     ----------
     path : str or path-like
-        Checkpoint, or a file of the Hugging Face hub as ``"hub:owner/repository/file"``.
+        Checkpoint, ``"skeeg:NAME"`` for weights that ship with the package, or a file of the Hugging Face hub as
+        ``"hub:owner/repository/file"``.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU.
     """
+    if str(path).startswith(PREFIX):
+        path = locate(path)
     path = pathlib.Path(fetch(path) if str(path).startswith(_HUB) else path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {path}.")

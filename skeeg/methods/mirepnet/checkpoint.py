@@ -1,10 +1,14 @@
 """Published weights of MIRepNet in each of their layouts: read, loaded with a report, and written again."""
 
+import json
+import os
+
 import torch
 from torch import nn
 
 from ...training import CheckpointReport, read_state_dict
 from ...training.checkpoints import rename_keys
+from ...weights import PREFIX, find_weights
 from .network import UPSTREAM_KEYS
 
 HEAD = "final_layer"
@@ -12,6 +16,58 @@ PRETRAINING_ONLY = ("mask_token", "decoder.")
 """Parts of the published state dict that fine-tuning has no use for."""
 UNUSED = "embedding.chan_embed.weight"
 """A tensor that is published but enters no computation."""
+
+
+_HEADER = "skeeg weights"
+
+
+def describe(source):
+    """Read what a checkpoint says of itself.
+
+    Parameters
+    ----------
+    source : str or path-like
+        As for `load_weights`.
+
+    Returns
+    -------
+    description : dict
+        ``network_params``, ``sfreq`` and ``classes``; empty where it says nothing, as the published file does.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet.checkpoint import describe
+    >>> describe("skeeg:mirepnet-small")["sfreq"]
+    100.0
+    """
+    if str(source).startswith(PREFIX):
+        weights = find_weights(source)
+        return {"network_params": weights.network_params, "sfreq": weights.sfreq, "classes": weights.classes}
+    if not str(source).endswith(".safetensors") or not os.path.isfile(source):
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(source, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+
+
+def describe_network(spec, classes):
+    """Give what a checkpoint is to say of itself, as `describe` reads it.
+
+    Parameters
+    ----------
+    spec : dict
+        The ``network_spec_`` of a fitted estimator.
+    classes : ndarray, shape (n_classes,)
+        Label of each output.
+
+    Returns
+    -------
+    metadata : dict of str to str
+        Text to keep in the file.
+    """
+    sizes = {name: value for name, value in spec["parameters"].items() if name != "decoder_layers"}
+    return {_HEADER: json.dumps({"network_params": sizes, "sfreq": spec["sfreq"], "classes": classes.tolist()})}
 
 
 def load_weights(module, source, classes=None, wanted=None):

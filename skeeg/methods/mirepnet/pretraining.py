@@ -9,8 +9,7 @@ from ...montage import template_names
 from ...training import NetworkEstimator, split_validation
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
 from ...training.recipe import make_net, resolve_device, seeded
-from .checkpoint import load_weights, save_weights
-from .estimator import SIZES
+from .checkpoint import describe_network, load_weights, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
@@ -27,6 +26,8 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     Parameters
     ----------
+    network_params : dict or None
+        Sizes of the network that differ from the published ones; see `MIRepNet`. The decoder has two blocks.
     mask_ratio : float
         Share of the tokens to hide.
     rec_weight, cls_weight : float
@@ -37,8 +38,6 @@ class MIRepNetPretrainer(NetworkEstimator):
     detach_target : bool
         Whether the tokens to guess are taken as given. False, as in the published network's forward pass, lets the
         tokenizer learn to be guessed.
-    decoder_layers : int
-        Blocks of the decoder.
     screen : {None, "significant"} or float
         Leave out people whose classes a simple decoder cannot tell apart: the ``threshold`` of
         `skeeg.screen_subjects`. The published threshold is not known.
@@ -69,8 +68,6 @@ class MIRepNetPretrainer(NetworkEstimator):
     validation, validation_size
         As in `skeeg.NetworkClassifier`: ``"subject"`` holds people out and notes the curve of each of them in
         ``history_``; nothing is stopped or chosen by it.
-    embed_dim, n_layers, n_heads, drop_prob, n_filters_time, n_filters, filter_length, pool_length, pool_stride, merge
-        See `MIRepNet`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`; ``verbose`` also prints the trials a second.
 
@@ -112,7 +109,8 @@ class MIRepNetPretrainer(NetworkEstimator):
     >>> rng = np.random.default_rng(0)
     >>> first = make_eeg(rng.normal(size=(6, 3, 250)), ("C3", "Cz", "C4"), 250)
     >>> second = make_eeg(rng.normal(size=(4, 2, 192)), ("C3", "C4"), 128)
-    >>> pretrainer = MIRepNetPretrainer(n_layers=1, embed_dim=16, max_epochs=1, random_state=0)
+    >>> sizes = {"n_layers": 1, "embed_dim": 16}
+    >>> pretrainer = MIRepNetPretrainer(network_params=sizes, max_epochs=1, random_state=0)
     >>> pretrainer.fit([first, second], [["left", "right"] * 3, ["feet", "left"] * 2]).classes_.tolist()
     ['feet', 'left', 'right']
     """
@@ -124,12 +122,12 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def __init__(
         self,
+        network_params=None,
         mask_ratio=0.5,
         rec_weight=1.0,
         cls_weight=1.0,
         reconstruct="masked",
         detach_target=True,
-        decoder_layers=2,
         screen=None,
         align="own",
         domain="subject",
@@ -151,16 +149,6 @@ class MIRepNetPretrainer(NetworkEstimator):
         precision="float32",
         validation=None,
         validation_size=0.2,
-        embed_dim=256,
-        n_layers=6,
-        n_heads=8,
-        drop_prob=0.5,
-        n_filters_time=64,
-        n_filters=128,
-        filter_length=25,
-        pool_length=75,
-        pool_stride=15,
-        merge=True,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -168,12 +156,12 @@ class MIRepNetPretrainer(NetworkEstimator):
         verbose=0,
         skorch_callbacks=None,
     ):
+        self.network_params = network_params
         self.mask_ratio = mask_ratio
         self.rec_weight = rec_weight
         self.cls_weight = cls_weight
         self.reconstruct = reconstruct
         self.detach_target = detach_target
-        self.decoder_layers = decoder_layers
         self.screen = screen
         self.align = align
         self.domain = domain
@@ -195,16 +183,6 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.precision = precision
         self.validation = validation
         self.validation_size = validation_size
-        self.embed_dim = embed_dim
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.drop_prob = drop_prob
-        self.n_filters_time = n_filters_time
-        self.n_filters = n_filters
-        self.filter_length = filter_length
-        self.pool_length = pool_length
-        self.pool_stride = pool_stride
-        self.merge = merge
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -252,7 +230,7 @@ class MIRepNetPretrainer(NetworkEstimator):
             A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
         """
         check_is_fitted(self)
-        save_weights(self.module_, path)
+        save_weights(self.module_, path, describe_network(self.network_spec_, self.classes_))
 
     # Steps of fit
 
@@ -279,8 +257,10 @@ class MIRepNetPretrainer(NetworkEstimator):
             )
         if self.crops and self.n_times is None:
             raise ValueError("crops: the length of a crop is n_times, which is None.")
-        if self.decoder_layers < 1:
-            raise ValueError(f"decoder_layers: got {self.decoder_layers}, expected 1 or more.")
+        if self._network_parameters()["decoder_layers"] < 1:
+            raise ValueError(
+                f"network_params: got decoder_layers={self.network_params['decoder_layers']}, expected 1 or more."
+            )
 
     def _start_network(self, pool):
         """Build the network for the pooled trials, and load the checkpoint into it."""
@@ -331,7 +311,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         return MIRepNet
 
     def _network_parameters(self):
-        return {name: getattr(self, name) for name in (*SIZES, "decoder_layers")}
+        return {"decoder_layers": 2} | dict(self.network_params or {})
 
     def _criterion(self):
         return HybridLoss(self.rec_weight, self.cls_weight, self.reconstruct)
