@@ -110,7 +110,7 @@ def balanced_weights(y, groups):
 
 
 def draw_montages(ch_names, n, rng):
-    """Draw subsets of the electrodes of a recording: half of them common headsets, half random.
+    """Draw subsets of the electrodes of a recording: half of them common headsets or all, half random.
 
     A random subset has 2 electrodes or more, small and large ones as often (uniform in the logarithm of their number),
     two of them above the motor cortex where there are such.
@@ -138,11 +138,11 @@ def draw_montages(ch_names, n, rng):
     """
     names = [canonical_name(name) for name in ch_names]
     headsets = [[names.index(one) for one in text.split() if one in names] for text in HEADSETS.values()]
-    headsets = [one for one in headsets if len(one) >= 2]
+    headsets = [*(one for one in headsets if len(one) >= 2), range(len(names))]
     central = np.flatnonzero([name in _CENTRAL for name in names])
     montages = [np.arange(len(names))]
     while len(montages) < n:
-        if headsets and rng.random() < 0.5:
+        if rng.random() < 0.5:
             montages.append(np.sort(headsets[rng.integers(len(headsets))]))
             continue
         size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))

@@ -1,5 +1,7 @@
 """Pre-training of MIRepNet: guess hidden tokens and tell classes apart, on as many people as there are."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -63,8 +65,9 @@ class MIRepNetPretrainer(NetworkEstimator):
         without the interruption. It may go on with more or fewer processes, see Notes.
     accumulate : int
         Batches an update, for a GPU that cannot hold a larger batch; see `skeeg.training.Recipe`.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, precision
-        See `skeeg.training.Recipe`; the defaults are the published ones where these are known.
+    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, precision
+        See `skeeg.training.Recipe`; the defaults are the published ones where these are known. The rate moves with
+        every update.
     validation, validation_size
         As in `skeeg.NetworkClassifier`: ``"subject"`` holds people out and notes the curve of each of them in
         ``history_``; nothing is stopped or chosen by it.
@@ -146,6 +149,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         weight_decay=0.0,
         solver="adam",
         schedule=None,
+        warmup=0.0,
         precision="float32",
         validation=None,
         validation_size=0.2,
@@ -180,6 +184,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.weight_decay = weight_decay
         self.solver = solver
         self.schedule = schedule
+        self.warmup = warmup
         self.precision = precision
         self.validation = validation
         self.validation_size = validation_size
@@ -298,6 +303,9 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.net_.history.extend(self.history_)
         if self.verbose and ranks.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
+
+    def _recipe(self):
+        return dataclasses.replace(super()._recipe(), by_step=True)
 
     def _wrap(self):
         return MaskedModel(self.module_, self.mask_ratio if self.rec_weight else None, self.detach_target)
