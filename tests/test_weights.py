@@ -41,7 +41,8 @@ def test_the_registry_says_what_the_file_says(name):
     with safe_open(locate(name), "pt") as file:
         told = json.loads(file.metadata()["skeeg weights"])
         assert all(file.get_slice(key).get_dtype() in ("F16", "I64") for key in file.keys())  # noqa: SIM118
-    assert told == {"network_params": entry.network_params, "sfreq": entry.sfreq, "classes": list(entry.classes)}
+    assert told == {"network_params": entry.network_params, "sfreq": entry.sfreq, "classes": list(entry.classes),
+                    "finetuning": entry.finetuning}  # fmt: skip
     for part in ("data", "licence", "recipe", "date", "scores"):
         assert getattr(entry, part), part
     assert "Schalk" in entry.licence and "ODC-By" in entry.licence

@@ -205,7 +205,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _probe(self, data, targets):
         """Fit a linear layer on the frozen features, in closed form."""
         device = resolve_device(self.device)
-        layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
+        layer = fit_probe(head_features(self.module_, data, self.batch_size or 64, self._head, device), targets)
         self.network_spec_["probe_features"] = layer.in_features
         replace_head(self.module_, layer.to(self._dtype()), self._head)
         self.module_.eval()
@@ -245,9 +245,9 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         module = module if device == "cpu" else module.to(device)
         try:
             with torch.inference_mode():
-                if len(data) <= self.batch_size:
+                if len(data) <= (size := self.batch_size or 64):
                     return module(data.to(device))
-                return torch.cat([module(batch.to(device)) for batch in data.split(self.batch_size)])
+                return torch.cat([module(batch.to(device)) for batch in data.split(size)])
         finally:
             if device != "cpu":
                 module.to("cpu")
@@ -282,7 +282,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         check_is_fitted(self)
         data = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
-        features = head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
+        features = head_features(self.module_, data, self.batch_size or 64, self._head, resolve_device(self.device))
         return features.astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):

@@ -37,6 +37,8 @@ class Weights:
         Edges in hertz of their band-pass.
     classes : tuple of str
         Label of each output.
+    finetuning : dict
+        Settings of the estimator that suit few trials.
     data, licence, recipe, date : str
         What it was trained on, the licence of that with its attribution, how, and when.
     scores : dict of str to str
@@ -52,6 +54,7 @@ class Weights:
     sfreq: float
     band: tuple
     classes: tuple
+    finetuning: dict
     data: str
     licence: str
     recipe: str

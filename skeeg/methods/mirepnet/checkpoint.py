@@ -32,7 +32,8 @@ def describe(source):
     Returns
     -------
     description : dict
-        ``network_params``, ``sfreq`` and ``classes``; empty where it says nothing, as the published file does.
+        ``network_params``, ``sfreq``, ``classes``, and maybe settings for ``finetuning``; empty where it says nothing,
+        as the published file does.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def describe(source):
     """
     if str(source).startswith(PREFIX):
         weights = find_weights(source)
-        return {"network_params": weights.network_params, "sfreq": weights.sfreq, "classes": weights.classes}
+        return {name: getattr(weights, name) for name in ("network_params", "sfreq", "classes", "finetuning")}
     if not str(source).endswith(".safetensors") or not os.path.isfile(source):
         return {}
     from safetensors import safe_open

@@ -9,10 +9,13 @@ from ...base import BaseEEGClassifier
 from ...calibration import Calibration
 from ...filtering import at_rate
 from ...montage import count_near
-from ...training import NetworkEstimator
+from ...training import NetworkEstimator, Recipe
 from .checkpoint import describe, describe_network, load_weights, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
+
+PUBLISHED = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
+_SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision")
 
 
 class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -52,7 +55,10 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     resample : "auto", float or None
         Rate of the network in hertz, for trials whose own rate is known; None keeps it. ``"auto"`` is the rate that the
         checkpoint names, or 250 Hz.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
+    max_epochs, batch_size, learning_rate : int, int and float, or None
+        See `skeeg.training.Recipe`. None is what suits the checkpoint, where it says so, or else the published
+        fine-tuning: 10, 8 and 1e-3.
+    weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
     validation, validation_size, lora_rank
         As in `skeeg.NetworkClassifier`.
@@ -106,9 +112,9 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         domain="subject",
         template="mirepnet45",
         resample="auto",
-        max_epochs=10,
-        batch_size=8,
-        learning_rate=1e-3,
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
         weight_decay=1e-6,
         solver="adam",
         schedule="cosine",
@@ -270,6 +276,11 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _description(self):
         return describe_network(self.network_spec_, self.classes_)
+
+    def _recipe(self):
+        advised = PUBLISHED | getattr(self, "description_", {}).get("finetuning", {})
+        given = {name: getattr(self, name) for name in PUBLISHED if getattr(self, name) is not None}
+        return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
 
     def _criterion(self):
         return "cross_entropy"
