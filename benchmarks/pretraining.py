@@ -4,9 +4,12 @@ Parts, each of which can be run alone:
 
 - ``train``: pre-train on subjects 1-64 (three seeds) and 1-80 (the weights that ship), in the background over hours;
 - ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
-  target, and with 20; trials aligned by subject;
+  target, and with 20;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored.
+
+For every pipeline, trials to learn from and trials to score are whitened each by their own mean covariance, as published
+(transductive); those of ``grasp`` by that of the 30.
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2 and on ds003810 2-5.
 
@@ -66,17 +69,25 @@ def pretrain(last, seed, folder):
 # Comparison
 
 
+def find_file(folder, last, seed):
+    """Weights of a seed of the pre-training; those of the first seeds again where there are fewer."""
+    files = sorted(folder.glob(f"mirepnet-small-1-{last}-seed?.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights of subjects 1-{last}; run the part train first.")
+    return str(files[seed % len(files)])
+
+
 def make_arms(folder, last, strategies):
     """Give the pipelines by name: a function of the seed to an unfitted one."""
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
 
-    common = {"network_params": SIZES, "resample": RATE, "device": "cpu"}
-    arms = {name: (lambda seed, name=name: baseline(name, align=True)) for name in ("CSP+LDA", "TS+LR")}
+    common = {"network_params": SIZES, "resample": RATE, "align": None, "device": "cpu"}
+    arms = {name: (lambda seed, name=name: baseline(name, align=False)) for name in ("CSP+LDA", "TS+LR")}
     arms["MIRepNet, from scratch"] = lambda seed: MIRepNetClassifier(random_state=seed, **common)
     for name, settings in strategies.items():
         arms[f"MIRepNet, pre-trained, {name}"] = lambda seed, settings=settings: MIRepNetClassifier(
-            str(pretrain(last, seed % 3, folder)), random_state=seed, device="cpu", **settings
+            find_file(folder, last, seed), random_state=seed, align=None, device="cpu", **settings
         )
     return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
 
@@ -120,6 +131,13 @@ def load(part):
 SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_grasp}
 
 
+def align(X, reference=None):
+    """Whiten trials by their own mean covariance, as published, or by that of others."""
+    from skeeg import EuclideanAlignment
+
+    return EuclideanAlignment().fit(X if reference is None else reference).transform(X)
+
+
 def compare(part, folder):
     """Score every pipeline on every subject with every seed, and write each score down at once."""
     file = RESULTS / f"pretraining_{part}.csv"
@@ -133,7 +151,8 @@ def compare(part, folder):
                 if (name, subject, seed) in done:
                     continue
                 train, test = SPLITS[part](X[own], seed)
-                score = make(seed).fit(X[own][train], y[own][train]).score(X[own][test], y[own][test])
+                model = make(seed).fit(align(X[own][train]), y[own][train])
+                score = model.score(align(X[own][test], X[own][train] if part == "grasp" else None), y[own][test])
                 row = {"pipeline": name, "subject": subject, "seed": seed, "score": round(float(score), 4)}
                 table = pd.concat([one for one in (table, pd.DataFrame([row])) if len(one)], ignore_index=True)
                 table.to_csv(file, index=False)
