@@ -8,7 +8,8 @@ Parts, each of which can be run alone:
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored.
 
-For every pipeline, trials to learn from and trials to score are whitened each by their own mean covariance, as published
+For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
+published
 (transductive); those of ``grasp`` by that of the 30.
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2 and on ds003810 2-5.
