@@ -93,7 +93,10 @@ def make_arms(folder, last, strategies):
     return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
 
 
-NO_LABELS = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
+STRATEGIES = {
+    "no labels": {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1},
+    "fine-tuned": {"max_epochs": 20, "batch_size": 16, "learning_rate": 5e-4},
+}
 
 
 def split_hands(X, seed):
@@ -125,7 +128,8 @@ def load(part):
     if part == "grasp":
         return *load_arrays(GraspImagery(), tmax=4.0, **filters), 80
     folder = Path(os.environ["SKEEG_DATA"]) / "bciciv2b"
-    X, y = load_arrays(LocalDataset(folder, classes=("left_hand", "right_hand"), sessions=[4]), tmax=3.5, **filters)
+    # sessions are counted from 0
+    X, y = load_arrays(LocalDataset(folder, classes=("left_hand", "right_hand"), sessions=[3]), tmax=3.5, **filters)
     return X, y, 80
 
 
@@ -145,7 +149,7 @@ def compare(part, folder):
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
     done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
     X, y, last = load(part)
-    for name, make in make_arms(folder, last, {"no labels": NO_LABELS, "fine-tuned": {}}).items():
+    for name, make in make_arms(folder, last, STRATEGIES).items():
         for subject in dict.fromkeys(X.domains["subject"].tolist()):
             own = X.domains["subject"] == subject
             for seed in (0, 1, 2):
