@@ -100,7 +100,7 @@ def test_what_does_not_suit_the_weights_is_said():
 def test_montages_are_of_those_electrodes_and_among_them_common_ones():
     names, rng = TEMPLATES["mirepnet45"], np.random.default_rng(0)
     montages = draw_montages(names, 200, rng)
-    assert len(montages[0]) == 45 and all(3 <= len(set(one)) == len(one) for one in montages)
+    assert len(montages[0]) == 45 and all(2 <= len(set(one)) == len(one) for one in montages)
     sizes = np.array([len(one) for one in montages])
     assert sum(tuple(names[i] for i in one) == ("C3", "Cz", "C4") for one in montages) > 5
     assert (sizes < 8).sum() > 30 and (sizes > 30).sum() > 10
@@ -119,7 +119,7 @@ def test_each_montage_is_aligned_and_interpolated_by_itself():
     np.testing.assert_allclose(matrices[0, 0], step.matrix_ @ whitener, rtol=1e-3, atol=1e-5)
     for matrix in matrices[1]:  # electrodes that are left out do not enter
         used = np.abs(matrix).sum(axis=0) > 0
-        assert 3 <= used.sum() <= 15 and (matrix[:, used] != 0).any()
+        assert 2 <= used.sum() <= 15 and (matrix[:, used] != 0).any()
 
 
 def test_crops_and_balance():

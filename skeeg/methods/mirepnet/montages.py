@@ -13,6 +13,7 @@ HEADSETS = {
     "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
     "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
     "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
+    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
     "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
     "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
     "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
@@ -111,8 +112,8 @@ def balanced_weights(y, groups):
 def draw_montages(ch_names, n, rng):
     """Draw subsets of the electrodes of a recording: half of them common headsets or all, half random.
 
-    A random subset has 3 electrodes or more, small and large ones as often (uniform in the logarithm of their number):
-    C3 and C4, or two others above the motor cortex, and any others.
+    A random subset has 2 electrodes or more, small and large ones as often (uniform in the logarithm of their number),
+    two of them above the motor cortex where there are such.
 
     Parameters
     ----------
@@ -138,15 +139,14 @@ def draw_montages(ch_names, n, rng):
     names = [canonical_name(name) for name in ch_names]
     headsets = [[names.index(one) for one in text.split() if one in names] for text in HEADSETS.values()]
     headsets = [*(one for one in headsets if len(one) >= 2), range(len(names))]
-    hands = np.flatnonzero([name in ("C3", "C4") for name in names])
     central = np.flatnonzero([name in _CENTRAL for name in names])
     montages = [np.arange(len(names))]
     while len(montages) < n:
         if rng.random() < 0.5:
             montages.append(np.sort(headsets[rng.integers(len(headsets))]))
             continue
-        size = round(np.exp(rng.uniform(np.log(min(3, len(names))), np.log(len(names)))))
-        core = hands if len(hands) == 2 and rng.random() < 0.5 else rng.permutation(central)[:2]
+        size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))
+        core = rng.permutation(central)[:2]
         rest = rng.permutation(np.setdiff1d(np.arange(len(names)), core))
         montages.append(np.sort(np.r_[core, rest][:size]).astype(int))
     return montages
