@@ -95,7 +95,7 @@ def make_arms(folder, last, strategies):
 
 STRATEGIES = {
     "no labels": {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1},
-    "fine-tuned": {"max_epochs": 20, "batch_size": 16, "learning_rate": 5e-4},
+    "fine-tuned": {"max_epochs": 40, "batch_size": 64, "learning_rate": 5e-4},
 }
 
 
