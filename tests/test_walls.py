@@ -13,13 +13,13 @@ ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "montage", "restoration", "screening", "signals",
-         "spatial"}  # fmt: skip
+         "spatial", "tangentspace"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training", "weights"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
     "_torchaudio": set(),
     "_lazy": set(),
-    "array": set(),
+    "array": {"electrodes"},
     "electrodes": set(),
     "calibration": set(),
     "base": BASE,
@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "methods": BELOW_METHODS,
     "evaluations": BASE | STEPS,
     "baselines": BELOW_METHODS | {"methods"},
-    "testing": BELOW_METHODS | {"methods", "baselines"},
+    "testing": BELOW_METHODS | {"methods", "baselines", "evaluations"},
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }

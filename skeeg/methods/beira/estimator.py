@@ -7,10 +7,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
-from ...training.recipe import resolve_device, seeded
+from ...training.recipe import resolve_device
 from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
@@ -157,6 +158,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     >>> beira.fit(X, Y).predict(X).shape, beira.spatial_patterns_.shape
     ((2, 3, 3000), (3, 2, 8))
     """
+
+    _may_be_infinite = ("restart_losses_",)
 
     def __init__(
         self,
@@ -323,17 +326,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         network = self._predict_by(self.module_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
-    def compile_inference(self):
-        """Leave everything as it is: no layer of these networks can be folded into another.
-
-        Returns
-        -------
-        self : BEIRARegressor
-            Unchanged.
-        """
-        check_is_fitted(self)
-        return self
-
     def __getstate__(self):
         """Tensors in place of the networks."""
         state = super().__getstate__()
@@ -364,7 +356,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _network_parameters(self):
         names = _FRONT if self.network == "lstm" else _FRONT + _CONVOLUTIONAL
-        return {name: getattr(self, name) for name in names}
+        given = {} if self.network == "lstm" else {"strides": self.strides}  # these no shape tells
+        return self._settle_sizes(self._changed(names) | given, {name: getattr(self, name) for name in names})
 
     def _criterion(self):
         return make_loss(self.loss, self.n_window_ - 1)

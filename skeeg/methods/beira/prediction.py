@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from ...training.inference import run_batches
 from .many_to_one import BEIRAManyToOne
 from .windows import mirror
 
@@ -24,10 +25,6 @@ def padded(n_times, multiple):
     return -(-n_times // multiple) * multiple
 
 
-def _call(module, batch):
-    return module(batch)
-
-
 def _envelopes(module, batch):
     return module.envelopes(batch)
 
@@ -39,7 +36,7 @@ class Prediction:
     Attributes
     ----------
     module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, on the CPU, where it is again after every use.
+        Trained network, on the CPU; nothing is written to it.
     multiple : int
         What the number of samples has to be a multiple of.
     window : int
@@ -131,20 +128,15 @@ class Prediction:
         rows : Tensor
             Of all trials, on the CPU.
         """
-        module = self.module.to(self.device)
         if size is None:
             size = 1 if self.device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
-        try:
-            with torch.inference_mode():
-                return torch.cat([function(module, batch.to(self.device)).cpu() for batch in data.split(size)])
-        finally:
-            module.to("cpu")
+        return run_batches(self.module, data, size, self.device, function=function)
 
-    def _run(self, data, size=None, function=_call):
+    def _run(self, data, size=None, function=torch.nn.Module.__call__):
         """Give outputs of the network as they come, for trials of any length."""
         return self.apply(function, mirror(data, padded(data.shape[2], self.multiple)), size)
 
-    def _run_pieces(self, data, reach, function=_call):
+    def _run_pieces(self, data, reach, function=torch.nn.Module.__call__):
         """Give outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
         n_times, outputs = data.shape[2], []
         step, margin = padded(_SAMPLES_AT_ONCE, self.multiple), padded(reach, self.multiple)

@@ -5,8 +5,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import BaseEEGRegressor, draw_seed
+from ...networks.seeding import seeded
 from ...training import NetworkEstimator
-from ...training.recipe import seeded
 from .geometry import PositionCodes, apply_by_place, geometry_matrices, read_geometry
 from .learning import Pairs, View, moments, split_windows
 from .mapping import MODELS, NETWORKS, LinearAndNetwork

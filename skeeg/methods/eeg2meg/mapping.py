@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ...training import Recipe, train
+from ...training.inference import run_batches
 from ...training.net import Trials
 from ...training.recipe import resolve_device
 from .learning import Covariances, StreamedTrials, lagged, moments, ridge
@@ -116,15 +117,8 @@ class LinearAndNetwork:
 
     def _run(self, z):
         """Network outputs of standardised inputs, float64."""
-        device = resolve_device(self.device)
-        module = self.module_.to(device)
-        try:
-            with torch.inference_mode():
-                batches = torch.as_tensor(z, dtype=self._dtype()).split(self.batch_size)
-                outputs = [module(batch.to(device)).to("cpu", torch.float64) for batch in batches]
-        finally:
-            module.to("cpu")
-        return torch.cat(outputs).numpy()
+        z = torch.as_tensor(z, dtype=self._dtype())
+        return run_batches(self.module_, z, self.batch_size, resolve_device(self.device)).double().numpy()
 
     def _network_class(self, name):
         return NETWORKS[name]

@@ -9,12 +9,13 @@ from ...base import BaseEEGClassifier
 from ...calibration import Calibration
 from ...filtering import at_rate
 from ...montage import count_near
-from ...training import NetworkEstimator, Recipe
-from .checkpoint import describe, describe_network, load_weights, save_weights
+from ...training import NetworkEstimator, Recipe, load_checkpoint
+from ...training.checkpoints import describe
+from .checkpoint import read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 
-PUBLISHED = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
+_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
 _SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision")
 
 
@@ -232,7 +233,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
             A ``.safetensors`` or ``.pth`` file.
         """
         check_is_fitted(self)
-        save_weights(self.module_, path, self._description())
+        save_weights(self.module_, path, describe(self, self.template))
 
     def _check_target(self, target, n_trials):
         """Check trials of the person to predict as `predict` would."""
@@ -249,16 +250,13 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _network_class(self, name):
         return MIRepNet
 
-    def _network_parameters(self):
-        return self.description_.get("network_params", {}) | dict(self.network_params or {})
-
     def _start_from(self, ch_names):
         """Read what the checkpoint says of itself, and say what of it does not suit the trials."""
-        self.description_ = {} if self.checkpoint is None else describe(self.checkpoint)
+        self._start, self.description_, self._sizes = read_start(self.checkpoint, dict(self.network_params or {}))
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         if not self.description_:
             return
-        known = self.description_["classes"] if self.checkpoint_classes is None else self.checkpoint_classes
+        known = self.description_.get("classes", ()) if self.checkpoint_classes is None else self.checkpoint_classes
         new = [label for label in self.classes_.tolist() if label not in known]
         if known and new:
             warnings.warn(
@@ -274,12 +272,10 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
                 stacklevel=3,
             )
 
-    def _description(self):
-        return describe_network(self.network_spec_, self.classes_)
-
     def _recipe(self):
-        advised = PUBLISHED | getattr(self, "description_", {}).get("finetuning", {})
-        given = {name: getattr(self, name) for name in PUBLISHED if getattr(self, name) is not None}
+        told = getattr(self, "description_", {}).get("finetuning", {})
+        advised = {name: told.get(name, value) for name, value in _FINETUNING.items()}
+        given = {name: getattr(self, name) for name in _FINETUNING if getattr(self, name) is not None}
         return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
 
     def _criterion(self):
@@ -289,7 +285,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         """Build the network for trials on the template, and load the checkpoint into it."""
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": self._network_parameters(),
+            "parameters": self._sizes,
             "n_chans": X.shape[1],
             "n_times": X.shape[2],
             "n_outputs": int(n_outputs),
@@ -299,10 +295,13 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         }
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
-        if self.checkpoint is not None:
+        if self._start:
             known = self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
-            report = load_weights(self.module_, self.checkpoint, known, self.classes_)
+            report = load_checkpoint(
+                self.module_, self._start, classes=known, wanted=self.classes_, file=self.checkpoint
+            )
             self.checkpoint_report_ = str(report)
+        del self._start, self._sizes
 
     def _prepare(self, X, fit=False):
         """Trials as the network takes them; those of fit have been brought to the template already."""

@@ -8,10 +8,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
 from ...montage import template_names
-from ...training import NetworkEstimator, split_validation
+from ...networks.seeding import seeded
+from ...training import NetworkEstimator, load_checkpoint, split_validation
+from ...training.checkpoints import describe
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
-from ...training.recipe import make_net, resolve_device, seeded
-from .checkpoint import describe_network, load_weights, save_weights
+from ...training.recipe import make_net, resolve_device
+from .checkpoint import read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
@@ -235,7 +237,7 @@ class MIRepNetPretrainer(NetworkEstimator):
             A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
         """
         check_is_fitted(self)
-        save_weights(self.module_, path, describe_network(self.network_spec_, self.classes_))
+        save_weights(self.module_, path, describe(self, self.template))
 
     # Steps of fit
 
@@ -262,16 +264,16 @@ class MIRepNetPretrainer(NetworkEstimator):
             )
         if self.crops and self.n_times is None:
             raise ValueError("crops: the length of a crop is n_times, which is None.")
-        if self._network_parameters()["decoder_layers"] < 1:
-            raise ValueError(
-                f"network_params: got decoder_layers={self.network_params['decoder_layers']}, expected 1 or more."
-            )
+        n_layers = (self.network_params or {}).get("decoder_layers")
+        if n_layers is not None and n_layers < 1:
+            raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
     def _start_network(self, pool):
         """Build the network for the pooled trials, and load the checkpoint into it."""
+        state, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": self._network_parameters(),
+            "parameters": sizes,
             "n_chans": pool.data.shape[1] if self.montages is None else len(template_names(self.template)),
             "n_times": min(self.n_times, pool.data.shape[2]) if self.crops else pool.data.shape[2],
             "n_outputs": max(len(pool.classes), 1),
@@ -281,8 +283,8 @@ class MIRepNetPretrainer(NetworkEstimator):
         }
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
-        if self.checkpoint is not None:
-            self.checkpoint_report_ = str(load_weights(self.module_, self.checkpoint))
+        if state:
+            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint))
 
     def _run(self, pool, run):
         """Train, or go on with an earlier training."""
@@ -317,9 +319,6 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def _network_class(self, name):
         return MIRepNet
-
-    def _network_parameters(self):
-        return {"decoder_layers": 2} | dict(self.network_params or {})
 
     def _criterion(self):
         return HybridLoss(self.rec_weight, self.cls_weight, self.reconstruct)
