@@ -7,7 +7,7 @@ from ...training import Recipe
 PRESETS = {
     "default": {
         "network": {"pool_length": None},
-        "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 300, "patience": 20},
+        "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 80, "patience": 20},
         "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source", "share": 0.5},
         "specific": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 100},
     },
