@@ -49,7 +49,7 @@ def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__c
     ----------
     module : torch.nn.Module
         Network in evaluation mode, on the CPU.
-    X : ndarray or Tensor, shape (n_trials, ...)
+    X : ndarray, Tensor, or trials on a disk that split like one, shape (n_trials, ...)
         Trials.
     batch_size : int
         Trials at a time.
@@ -65,7 +65,7 @@ def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__c
     rows : Tensor, shape (n_trials, ...)
         On the CPU.
     """
-    module, X = on_device(module, device), torch.as_tensor(np.asarray(X) if isinstance(X, np.ndarray) else X)
+    module, X = on_device(module, device), torch.from_numpy(np.asarray(X)) if isinstance(X, np.ndarray) else X
     inputs = [one.to(device) for one in inputs]
     with torch.inference_mode():
         rows = [function(module, batch.to(device), *inputs).to("cpu") for batch in X.split(batch_size)]
