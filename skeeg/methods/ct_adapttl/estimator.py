@@ -54,11 +54,11 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         Fine-tune the pre-trained network on the labelled target trials; use it as it is; or train a new network on
         the target trials alone. Without any, ``"adaptive"`` is ``"independent"``.
     checkpoint : str or None
-        Weights to start from (``.safetensors``, ``.pt``). The published ones expect ``recipe="published"`` and
-        ``alignment=None``.
+        Weights to start from: a file (``.safetensors``, ``.pt``), or ``"skeeg:ct-adapttl-executed"`` (`skeeg.weights`).
+        The published ones expect ``recipe="published"`` and ``alignment=None``.
     checkpoint_classes : tuple or None
-        Label of each output of the checkpoint; of the published ones ``("right_hand", "left_hand")``. None: the last
-        layer of the checkpoint is not used.
+        Label of each output of the checkpoint; of the published ones ``("right_hand", "left_hand")``. None takes what
+        the file says; where it says nothing, its last layer is not used.
     recipe : {"default", "published"}
         Sizes of the network and settings of the three phases, see Notes.
     alignment : {"euclidean", "riemannian", None}

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ...training import load_checkpoint, read_state_dict
-from ...training.checkpoints import rename_keys
+from ...training import load_checkpoint
+from ...training.checkpoints import read_weights, rename_keys
 from .network import UPSTREAM_KEYS
 
 HEAD = "final_layer"
@@ -82,14 +82,16 @@ def read_start(path, classes):
     path : str or path-like
         A ``.pt`` or ``.safetensors`` file; nothing in it is executed.
     classes : tuple or None
-        Label of each of its outputs.
+        Label of each of its outputs; None takes what the file says.
 
     Returns
     -------
     start : Start
         Its weights.
     """
-    state = rename_keys(read_state_dict(path), UPSTREAM_KEYS)
+    state, description = read_weights(path)
+    state = rename_keys(state, UPSTREAM_KEYS)
+    classes = description.get("classes") if classes is None else classes
     n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
     if classes is not None and len(classes) != n_outputs:
         raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
