@@ -44,7 +44,7 @@ _PUBLIC = {
     "Resample": "filtering",
     "RiemannianAlignment": "alignment",
     "screen_subjects": "screening",
-    "WaveletBands": "methods.eeg2meg",
+    "WaveletBands": "wavelets",
 }
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

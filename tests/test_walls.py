@@ -13,7 +13,7 @@ ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "model_selection", "montage", "regression",
-         "restoration", "screening", "signals", "spatial"}  # fmt: skip
+         "restoration", "screening", "signals", "spatial", "wavelets"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {

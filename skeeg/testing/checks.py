@@ -233,7 +233,7 @@ def _quietly(function, recording, estimator):
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
     module = {"labels": labels, "input": inputs, "state": state, "protocols": protocols}[group]
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):  # a warning of a check adds a registry to its module
         if name.startswith("check_") and _concerns(name, estimator):
             yield name, function
 

@@ -124,7 +124,7 @@ _INSTANCES = {
     "GramTokenizer": {**_TINY_STAGE, "warm_epochs": 0},
     "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
     "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
-    "EEGToMEG": {"model": "ridge", "max_epochs": 2, "device": "cpu", "random_state": 0},
+    "EEGToMEG": {"lags": 0, "device": "cpu", "random_state": 0},
     "NetworkClassifier": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
 }

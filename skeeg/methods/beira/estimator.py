@@ -50,8 +50,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         and `BEIRAManyToOne`.
     recipe : {"default", "published"}
         How the network is trained and read out, with its sizes. ``"default"`` is for recordings of half an hour:
-        whitened EEG, a small network whose branches start from the filters whose power follows BOLD, and a prediction
-        that averages the decoder and a ridge regression on the envelopes at lags of seconds. ``"published"`` has the
+        whitened EEG, four small networks, of which two start from the filters whose power follows BOLD, and the mean of
+        their decoders and of ridge regressions on their envelopes at lags of seconds. ``"published"`` has the
         published sizes, random start and decoder alone, and takes hours.
     recipe_params : dict or None
         Settings of the recipe to change, such as ``{"readout": "decoder"}``; see
@@ -444,8 +444,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         """Train from several starts; gives the networks to average, that of least validation loss first."""
         fitted, losses = [], []
         filters = self._find_filters(training) if recipe.start == "comodulation" and self.checkpoint is None else None
-        for _ in range(recipe.n_restarts):
-            self._start(recipe.start, filters)
+        for restart in range(recipe.n_restarts):
+            self._start(recipe.start, None if restart % 2 else filters)
             self._train_on(data, watched, recipe)
             fitted.append((self.module_, self.net_, self.history_))
             losses.append(self._watched_loss(recipe))

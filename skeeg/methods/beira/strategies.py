@@ -48,8 +48,9 @@ class BEIRARecipe(Recipe):
     validation_size : float
         Share of each recording, at its end, that is held out.
     start : {"comodulation", "average", "random"}
-        Initial front end: spatial and temporal filters whose power follows the BOLD signal (`comodulation`), with
-        moving averages that smooth the envelopes; these averages alone; or random weights, as published.
+        Initial front end: spatial and temporal filters whose power follows the BOLD signal (`comodulation`), in every
+        second restart, so that not all depend on them, and moving averages that smooth the envelopes; these averages
+        alone; or random weights, as published.
     n_restarts : int
         Trainings from other random weights, whose predictions are averaged.
     prune : bool
@@ -67,7 +68,7 @@ class BEIRARecipe(Recipe):
 
     max_epochs: int = 20
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 3e-4
     schedule: str | None = None
     patience: int | None = 30
@@ -78,7 +79,7 @@ class BEIRARecipe(Recipe):
     windows_per_epoch: int = 64
     validation_size: float = 0.15
     start: str = "comodulation"
-    n_restarts: int = 2
+    n_restarts: int = 4
     prune: bool = True
     readout: str = "both"
 
