@@ -53,7 +53,7 @@ def compare(size, repeats):
         ]
     )
     fit_mne, fit, transform_mne, transform = np.median(seconds, axis=0) * 1e3
-    a, b = theirs.filters_, ours.filters_
+    a, b = theirs.filters_, ours.spatial_filters_
     cosine = (np.abs((a * b).sum(axis=1)) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min()
     print(
         f"{size}: fit {fit_mne / fit:5.1f} times faster than mne ({fit_mne:.1f} ms / {fit:.1f} ms), transform "

@@ -34,6 +34,7 @@ from skeeg.baselines import FilterBankCSP
 from skeeg.bench.catalogue import get_paradigm
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.networks import baseline_network
+from skeeg.training import get_recipe
 
 RATE = 128.0  # of the simulated recordings
 
@@ -67,16 +68,15 @@ def as_float64(X):
 
 
 def network(name):
-    """Network by braindecode and skorch, with the recipe of skeeg's baseline."""
-    entry, ours = baseline_network(name), baseline(name)[-1]
-    if (ours.solver, ours.schedule) != ("adam", "cosine"):
-        raise ValueError(f"{name}: skeeg's baseline has another recipe now; bring this one in line.")
+    """Network by braindecode and skorch, with the same recipe."""
+    entry, ours = baseline_network(name), get_recipe("mirepnet-fork")
+    samples = {key: round(250 * float(value[:-2])) for key, value in entry.parameters.items() if isinstance(value, str)}
     clf = EEGClassifier(
         entry.network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam,
         optimizer__weight_decay=ours.weight_decay, lr=ours.learning_rate, max_epochs=ours.max_epochs,
         batch_size=ours.batch_size, train_split=None, iterator_train__drop_last=False, verbose=0,
         callbacks=[("lr", LRScheduler("CosineAnnealingLR", T_max=ours.max_epochs))],
-        **{f"module__{key}": value for key, value in entry.parameters.items()},
+        **{f"module__{key}": value for key, value in {**entry.parameters, **samples}.items()},
     )  # fmt: skip
     return make_pipeline(Align(), FunctionTransformer(to_250), clf)
 
@@ -135,7 +135,10 @@ def main():
         for name, peer in peers().items():
             (theirs, their_score), (ours, our_score) = (
                 evaluate(dataset, paradigm, one, pathlib.Path(folder) / side)
-                for side, one in (("peers", peer), ("skeeg", baseline(name, sfreq=RATE, random_state=0)))
+                for side, one in (
+                    ("peers", peer),
+                    ("skeeg", baseline(name, recipe="mirepnet-fork", sfreq=RATE, random_state=0)),
+                )
             )
             totals += theirs, ours
             print(

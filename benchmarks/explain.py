@@ -221,8 +221,9 @@ def networks():
         "ShallowConv": aligned("ShallowFBCSPNet", {"n_filters_time": 16, "n_filters_spat": 16}, 30, 5e-3),
         "EEGNet": aligned("EEGNet", {"kernel_length": 32}, 30, 5e-3),
         "Conformer": aligned("EEGConformer", {"num_layers": 1, "n_filters_time": 16, "num_heads": 4}, 30, 2e-3),
-        "CT-adaptTL": CTAdaptTLClassifier("specific", n_filters=16, n_hidden=32, scratch_epochs=40,
-                                          scratch_learning_rate=2e-3, **pools, **common),
+        "CT-adaptTL": CTAdaptTLClassifier("specific", network_params={"n_filters": 16, "n_hidden": 32, **pools},
+                                          specific_params={"max_epochs": 40, "learning_rate": 2e-3, "batch_size": 16},
+                                          random_state=0, device="cpu"),
         "MIRepNet": MIRepNetClassifier(template=None, resample=None, embed_dim=32, n_layers=1, n_heads=4,
                                        n_filters_time=16, n_filters=16, max_epochs=30, learning_rate=2e-3, **pools,
                                        **common),
@@ -315,7 +316,8 @@ def explained_folds(X, y, align, labels=None, n_folds=3):
 
     labels, parts, right, worst = y if labels is None else labels, [], np.empty(len(X), dtype=bool), 0.0
     for train, test in StratifiedKFold(n_folds, shuffle=True, random_state=0).split(X, y):
-        network = NetworkClassifier("ShallowFBCSPNet", SHALLOW, max_epochs=100, learning_rate=2e-3, weight_decay=0.3,
+        network = NetworkClassifier("ShallowFBCSPNet", SHALLOW, recipe={"name": "convolutional", "weight_decay": 0.3},
+                                    max_epochs=100, learning_rate=2e-3,
                                     batch_size=16, random_state=0, device="cpu")  # fmt: skip
         steps = [AverageReference(), BandPass(8, 30, method="iir")] + (
             [EuclideanAlignment(floor=1e-3)] if align else []

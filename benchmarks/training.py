@@ -95,12 +95,23 @@ def alternate(first, second, repeats):
     return statistics.median(times[0]), statistics.median(ratios)
 
 
+# What the bare loop does: Adam without decay and schedule, trials as they are.
+PLAIN = {
+    "name": "mirepnet-fork",
+    "solver": "adamw",
+    "weight_decay": 0.0,
+    "batch_size": 64,
+    "schedule": None,
+    "scale": None,
+}
+
+
 def compare(network, n, n_chans, n_times=1001, epochs=5, repeats=3, kernels="plain"):
     """Print one row for one network and shape; the bare side always runs the network's own layers."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(n, n_chans, n_times)).astype(np.float32), np.arange(n) % 2
     source = Tiny if network == TINY else network
-    clf = NetworkClassifier(source, max_epochs=epochs, schedule=None, scale=None, random_state=0, kernels=kernels)
+    clf = NetworkClassifier(source, recipe=PLAIN, max_epochs=epochs, random_state=0, kernels=kernels)
 
     def build():
         return build_network(source, n_chans=n_chans, n_times=n_times, n_outputs=2)

@@ -2,11 +2,11 @@
 From executed to imagined movement
 ==================================
 
-Anyone can move a hand; few can imagine it well on the first day. CT-adaptTL learns from trials in which people moved,
-and adapts to a person's imagery with a handful of trials. How many does it take, and is it worth more than what CSP or
-tangent space make of the same trials? Here the question is an ordinary MOABB evaluation, with a learning curve.
+CT-adaptTL is pre-trained on trials of executed movements and fine-tuned on a few trials of a target subject's imagery.
+How many does it take, and how does it compare with CSP and tangent space on the same trials? The question is a MOABB
+evaluation with a learning curve.
 
-Run as it is, the story is told on simulated people. With a name it is told on recordings:
+Run as it is, the example takes simulated subjects. With a name it takes recordings:
 
 - ``python plot_cross_task_transfer.py grasp``: OpenNeuro ds003810, found through ``SKEEG_DATA`` or downloaded;
 - ``... hgd-openbmi`` and ``... hgd-gist``: the published pairs, by MOABB's loaders (tens of gigabytes).
@@ -38,7 +38,7 @@ recordings = sys.argv[1] if len(sys.argv) > 1 else "simulated"
 # Two recordings, one dataset
 # ---------------------------
 # `CrossTaskDataset` joins a recording of execution and one of imagery; its sessions are named after the task. The
-# people may be the same (simulated, grasp) or others (the published pairs).
+# subjects may be the same (simulated, grasp) or others (the published pairs).
 
 if recordings == "simulated":
     shape = {"n_subjects": 3, "n_sessions": 1, "n_trials": 40}
@@ -53,14 +53,14 @@ else:
     raise SystemExit(f"unknown recordings {recordings!r}: simulated, grasp, hgd-openbmi or hgd-gist")
 published = recordings.startswith("hgd")
 dataset = CrossTaskDataset(source, target, same_people=not published)
-print(dataset.code, "with", len(dataset.subject_list), "people, classes", ", ".join(dataset.event_id))
+print(dataset.code, "with", len(dataset.subject_list), "subjects, classes", ", ".join(dataset.event_id))
 
 ###############################################################################
 # The evaluation
 # --------------
-# For each person: learn from everybody's executed movements, adapt on the first k imagined ones, score the rest. The
-# trials scored are the same for every k. A pipeline that knows nothing of target trials (CSP, tangent space) is trained
-# on both kinds together.
+# For each subject: train on the executed movements of all, adapt on the first k imagined ones, score the rest. The
+# trials scored are the same for every k. A pipeline that takes no target trials (CSP, tangent space) is trained on both
+# kinds together.
 
 paradigm = MotorImagery(
     events=list(dataset.event_id)[:2], n_classes=2, scorer="accuracy", fmin=8, fmax=30, tmin=0.5, tmax=3.5, resample=80,
@@ -78,13 +78,10 @@ evaluation = CrossTaskEvaluation(
 ###############################################################################
 # The pipelines
 # -------------
-# Trials come at 80 Hz here, so the network's filters, published for 500 Hz, are shortened in proportion. ``memory``
-# keeps the pre-trained network, so that each point of the curve adapts the same one.
+# ``memory`` caches the pre-trained network, so that each point of the curve adapts the same one.
 
-small = {"filter_length": 8, "pool_length": 24, "pool_stride": 5, "n_folds": 2, "pretrain_epochs": 40}
-memory = tempfile.mkdtemp()
 pipelines = {
-    "CT-adaptTL": CTAdaptTLClassifier(pretrain_solver="adamw", adapt_epochs=50, memory=memory, random_state=0, **small),
+    "CT-adaptTL": CTAdaptTLClassifier(on_unseen="own", memory=tempfile.mkdtemp(), random_state=0),
     "EA + CSP + LDA": make_pipeline(EuclideanAlignment(), CSP(n_components=6), LinearDiscriminantAnalysis()),
     "EA + TS + LR": make_pipeline(
         EuclideanAlignment(), Covariances("oas"), TangentSpace(), LogisticRegression(max_iter=1000)
@@ -95,13 +92,13 @@ results = evaluation.process(pipelines)
 ###############################################################################
 # How many trials of imagery does it take?
 # ----------------------------------------
-# Thin lines are people, thick ones their mean.
+# Thin lines are subjects, thick ones their mean.
 
 curves = results.groupby(["pipeline", "subject", "n_target"]).score.mean().unstack()
 fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for color, name in zip(("C0", "C1", "C2"), pipelines, strict=True):
-    for _, person in curves.loc[name].iterrows():
-        ax.plot(curves.columns, person, color=color, lw=0.7, alpha=0.5)
+    for _, subject in curves.loc[name].iterrows():
+        ax.plot(curves.columns, subject, color=color, lw=0.7, alpha=0.5)
     ax.plot(curves.columns, curves.loc[name].mean(), "o-", color=color, lw=2.5, label=name)
 ax.axhline(0.5, color="0.6", ls=":", lw=1)
 ax.set(xlabel="labelled trials of imagery", ylabel="accuracy", xticks=curves.columns, title=recordings)

@@ -29,7 +29,13 @@ torch.set_num_threads(1)
 dataset = SimulatedMotorExecution(n_subjects=8, n_sessions=1, n_runs=4, noise=0.6)
 X, y = load_arrays(dataset, tmin=0.5, tmax=3.5, resample=100, subjects=[7])
 train, test = slice(0, 120), slice(120, 160)
-settings = {"max_epochs": 40, "batch_size": 16, "learning_rate": 2e-3, "weight_decay": 0.1, "random_state": 0}
+settings = {
+    "max_epochs": 40,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "recipe": {"weight_decay": 0.1},
+    "random_state": 0,
+}
 network = NetworkClassifier("ShallowFBCSPNet", {"n_filters_time": 20, "n_filters_spat": 20}, **settings)
 pipeline = make_pipeline(BandPass(8, 30, method="iir"), EuclideanAlignment(), network).fit(X[train], y[train])
 print(f"accuracy on 40 other trials: {pipeline.score(X[test], y[test]):.2f}")

@@ -27,6 +27,8 @@ _PUBLIC = {
     "EEGToMEG": "methods.eeg2meg",
     "EuclideanAlignment": "alignment",
     "FilterBank": "filtering",
+    "FilterBankTangentSpace": "tangentspace",
+    "FineTunedClassifier": "training",
     "GramClassifier": "methods.gram",
     "GramPretrainer": "methods.gram",
     "GramRestorer": "methods.gram.restorer",

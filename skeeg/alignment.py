@@ -5,8 +5,10 @@ domain by its reference removes the part of that difference which a linear map c
 """
 
 import warnings
+from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
@@ -15,12 +17,24 @@ from .calibration import Calibration
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "calibration", "source", "running")
+_METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "kullback_sym", "wasserstein"}
 
 
 class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and what to do with an unseen domain."""
 
     _any_length = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "on_unseen": [StrOptions(set(_ON_UNSEEN))],
+        "min_trials": [Interval(Integral, 1, None, closed="left")],
+        "prior_trials": [Interval(Integral, 1, None, closed="left")],
+        "memory": [Interval(Integral, 1, None, closed="left"), None],
+        "center": ["boolean"],
+        "ddof": [Interval(Integral, 0, None, closed="left")],
+        "floor": [Interval(Real, 0, 1, closed="left")],
+        "metric": [StrOptions(_METRICS)],
+    }
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
     __metadata_request__transform = {"subjects": True}
 
@@ -127,7 +141,6 @@ class _Alignment(EEGTransformer):
 
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
         """Set all references; give the checked trials and the index of each trial's domain."""
-        self._check_parameters()
         X = self._check_eeg(X, reset=True)
         keys, groups = self._domains(X, subjects)
         self.domains_ = np.array(keys)
@@ -160,19 +173,6 @@ class _Alignment(EEGTransformer):
         self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
         self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
         self.calibration_counts_ = np.array(counts, dtype=np.int64)
-
-    def _check_parameters(self):
-        """Refuse parameters that mean nothing, by name."""
-        for name, allowed in (("on_unseen", _ON_UNSEEN), ("domain", DOMAIN_FIELDS)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-        for name, least in (("min_trials", 1), ("prior_trials", 1), ("memory", 1)):
-            value = getattr(self, name)
-            if not (value is None and name == "memory") and not value >= least:
-                raise ValueError(f"{name}: got {value!r}, expected a number of trials of at least {least}.")
-        if not 0 <= self.floor < 1:
-            raise ValueError(f"floor: got {self.floor!r}, expected a fraction, 0 <= floor < 1.")
 
     def _domains(self, X, subjects):
         """List the domains present, as tuples of strings, and index each trial's; ("", ...) is the anonymous one."""
@@ -378,8 +378,8 @@ class RiemannianAlignment(_Alignment):
         See `EuclideanAlignment`. A covariance whose trial is shorter than its channels are many is singular; its
         eigenvalues are raised to `floor` times the largest, and a mean of such matrices means little.
     metric : str
-        Any metric of `pyriemann.geometry.mean.gmean` that takes weights, such as ``"riemann"``, ``"logeuclid"`` or
-        ``"wasserstein"``.
+        Metric of `pyriemann.geometry.mean.gmean`: ``"riemann"``, ``"logeuclid"``, ``"logdet"``, ``"logchol"``,
+        ``"euclid"``, ``"harmonic"``, ``"kullback_sym"`` or ``"wasserstein"``.
 
     Attributes
     ----------
@@ -430,7 +430,10 @@ class RiemannianAlignment(_Alignment):
 
     def _combine(self, references, weights=None):
         """Mean of references, in the metric."""
-        return metric_mean(references, self.metric, weights, self.floor)
+        try:
+            return metric_mean(references, self.metric, weights, self.floor)
+        except ValueError as error:  # pyRiemann's, of matrices whose trials are too short
+            raise ValueError(f"X: the covariances have no mean of metric {self.metric!r}: {error}") from error
 
 
 def _whiten(X, groups, whiteners):

@@ -5,9 +5,14 @@ rate and one domain record (subject, session, run) per trial. Slicing trials kee
 survives ``cross_val_score``, ``GridSearchCV`` and MOABB; an operation that breaks the trial axis gives a plain array.
 """
 
+import html
+import math
 import sys
+from numbers import Real
 
 import numpy as np
+
+from .electrodes import standard_montage
 
 DOMAIN_FIELDS = ("subject", "session", "run")
 _DOMAIN_DTYPE = np.dtype([(field, object) for field in DOMAIN_FIELDS])
@@ -16,16 +21,25 @@ _DOMAIN_DTYPE = np.dtype([(field, object) for field in DOMAIN_FIELDS])
 class EEGArray(np.ndarray):
     """Trials of EEG in microvolts with the identity of their recording.
 
-    Build one with `make_eeg` (from an array) or `as_eeg` (from anything that holds EEG).
+    `as_eeg` makes one of anything else that holds EEG, such as `mne.Epochs`.
 
-    Attributes
+    Parameters
     ----------
-    ch_names : tuple of str, length n_channels, or None
-        Electrode names.
+    data : array-like, shape (n_trials, n_channels, n_times)
+        Microvolts. An array is not copied. NaN stands for missing samples; so does the mask of a masked array.
+    ch_names : sequence of str, length n_channels, or None
+        Channel names.
     sfreq : float or None
         Sampling rate in hertz.
     domains : ndarray, shape (n_trials,), or None
-        Structured array with the string fields ``subject``, ``session`` and ``run``.
+        Structured array as made by `make_domains`, with the string fields ``subject``, ``session`` and ``run``.
+
+    Attributes
+    ----------
+    ch_names, sfreq, domains
+        As given; names as a tuple, the rate as a float.
+    bads : tuple
+        Names (or numbers, without names) of the bad channels: those of which a trial has no sample, only NaN.
 
     Notes
     -----
@@ -35,13 +49,86 @@ class EEGArray(np.ndarray):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
-    >>> X = make_eeg(np.zeros((4, 2, 100)), ch_names=("C3", "C4"), sfreq=100)
+    >>> from skeeg import EEGArray
+    >>> X = EEGArray(np.zeros((4, 2, 100)), ch_names=("C3", "C4"), sfreq=100)
+    >>> X
+    EEGArray(4 trials, 2 channels (C3, C4), 100 samples at 100 Hz)
     >>> X[:2].ch_names, type(X.mean(axis=0)).__name__
     (('C3', 'C4'), 'ndarray')
     """
 
     ch_names = sfreq = domains = None  # a view starts so: of another order or shape, the identity would be wrong
+
+    def __new__(cls, data, ch_names=None, sfreq=None, domains=None):
+        """View the data as trials with an identity."""
+        X = as_numbers(data, "data").view(cls)
+        if X.ndim != 3:
+            raise ValueError(f"data: expected three axes (trials, channels, times), got shape {X.shape}.")
+        X.ch_names, X.sfreq = _check_names(ch_names, X.shape[1]), _check_rate(sfreq)
+        X.domains = _check_domains(domains, len(X))
+        return X
+
+    @property
+    def bads(self):
+        """Names (or numbers) of the bad channels: those of which a trial has no sample, only NaN."""
+        return bad_channels(self)
+
+    def to_epochs(self):
+        """Make `mne.Epochs`, in volts, with standard electrode positions.
+
+        Bad channels are marked so, and domains become columns of the metadata; `as_eeg` gives the same trials back.
+
+        Returns
+        -------
+        epochs : mne.EpochsArray
+            Epochs that start at 0 s.
+        """
+        import mne
+
+        if self.ch_names is None or self.sfreq is None:
+            missing = "ch_names" if self.ch_names is None else "sfreq"
+            raise ValueError(f"{missing}: not known of these trials; EEGArray(data, ch_names=..., sfreq=...) says it.")
+        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
+        info["bads"] = list(self.bads)
+        metadata = None
+        if self.domains is not None:
+            import pandas as pd
+
+            metadata = pd.DataFrame({field: self.domains[field] for field in DOMAIN_FIELDS})
+        data = np.asarray(self, dtype=np.float64) * 1e-6
+        epochs = mne.EpochsArray(data, info, metadata=metadata, verbose="error")
+        return epochs.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
+
+    def __repr__(self):
+        """Shape and identity, not the values."""
+        return f"EEGArray({', '.join(self._described().values())})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self):
+        """Table of the shape and the identity, for notebooks."""
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(told)}</td></tr>" for name, told in self._described().items()
+        )
+        return f"<table><caption>EEGArray</caption>{rows}</table>"
+
+    def _described(self):
+        """Give what the representations say of the trials."""
+        if self.ndim != 3:  # a view of another shape
+            return {"Shape": f"shape {self.shape}"}
+        names = list(self.ch_names or ())
+        names = ", ".join(names if len(names) <= 4 else [*names[:3], "..."])
+        n_trials, n_channels, n_times = self.shape
+        told = {
+            "Trials": f"{n_trials} trials",
+            "Channels": f"{n_channels} channels" + (f" ({names})" if names else ""),
+            "Samples": f"{n_times} samples" + ("" if self.sfreq is None else f" at {self.sfreq:g} Hz"),
+        }
+        if self.domains is not None:
+            told["Subjects"] = f"{len(set(self.domains['subject']))} subjects"
+        if self.bads:
+            told["Bad channels"] = f"bad: {', '.join(map(str, self.bads))}"
+        return told
 
     def like(self, data, **changes):
         """Give `data` this array's identity, with the named parts replaced.
@@ -59,7 +146,7 @@ class EEGArray(np.ndarray):
             A view of `data`.
         """
         identity = {"ch_names": self.ch_names, "sfreq": self.sfreq, "domains": self.domains} | changes
-        return make_eeg(data, **identity)
+        return EEGArray(data, **identity)
 
     def __getitem__(self, key):
         """Select trials, channels or a stretch of time, with their identity."""
@@ -69,7 +156,7 @@ class EEGArray(np.ndarray):
             return result
         trials, channels, _ = parts
         names = None if self.ch_names is None else tuple(np.asarray(self.ch_names, dtype=object)[channels])
-        return make_eeg(result, names, self.sfreq, None if self.domains is None else self.domains[trials])
+        return EEGArray(result, names, self.sfreq, None if self.domains is None else self.domains[trials])
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         """Keep the identity through element-wise arithmetic; matrix products and reductions give plain arrays."""
@@ -140,44 +227,66 @@ for _name in ("transpose", "swapaxes", "reshape", "ravel", "flatten", "squeeze",
     setattr(EEGArray, _name, _give_up(_name))
 
 
-def make_eeg(data, ch_names=None, sfreq=None, domains=None):
-    """Wrap an array as `EEGArray`, without a copy.
+make_eeg = EEGArray
+
+
+def as_numbers(data, name):
+    """Array of numbers of whatever holds them; what is masked becomes NaN.
 
     Parameters
     ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Microvolts.
-    ch_names : sequence of str, length n_channels, or None
-        Electrode names.
-    sfreq : float or None
-        Sampling rate in hertz.
-    domains : ndarray, shape (n_trials,), or None
-        Structured array as made by `make_domains`.
+    data : array-like
+        Values.
+    name : str
+        What the error calls them.
 
     Returns
     -------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        A view of `data`.
+    values : ndarray
+        Not copied where it is an array of numbers already.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_domains, make_eeg
-    >>> X = make_eeg(np.ones((3, 1, 8)), ["Cz"], 128, make_domains(3, subject=["a", "a", "b"]))
-    >>> X[[0, 2]].domains["subject"].tolist()
-    ['a', 'b']
+    >>> from skeeg.array import as_numbers
+    >>> as_numbers(np.ma.masked_equal([1, 2], 2), "X").tolist()
+    [1.0, nan]
     """
-    X = np.asarray(data).view(EEGArray)
-    if X.ndim != 3:
-        raise ValueError(f"data: expected three axes (trials, channels, times), got shape {X.shape}.")
-    if ch_names is not None:
-        ch_names = tuple(str(name) for name in ch_names)
-        if len(ch_names) != X.shape[1]:
-            raise ValueError(f"ch_names: got {len(ch_names)} names for data with {X.shape[1]} channels.")
-    if domains is not None and len(domains) != X.shape[0]:
-        raise ValueError(f"domains: got {len(domains)} records for data with {X.shape[0]} trials.")
-    X.ch_names, X.sfreq, X.domains = ch_names, None if sfreq is None else float(sfreq), domains
-    return X
+    if isinstance(data, np.ma.MaskedArray):
+        data = data.filled(np.nan) if data.dtype.kind in "fc" else data.astype(np.float64).filled(np.nan)
+    try:
+        values = np.asarray(data)
+        return values if values.dtype.kind in "biufc" else values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: expected an array of numbers, got {type(data).__name__} ({error}).") from error
+
+
+def bad_channels(X):
+    """Channels of which a trial has no sample, only NaN.
+
+    Parameters
+    ----------
+    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+
+    Returns
+    -------
+    bads : tuple
+        Names where X has them, else numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.array import bad_channels
+    >>> bad_channels(np.array([[[1.0, np.nan], [np.nan, np.nan]]]))
+    (1,)
+    """
+    data, names = np.asarray(X), getattr(X, "ch_names", None)
+    if data.ndim != 3 or data.dtype.kind not in "fc" or not data.shape[2]:
+        return ()
+    lost = np.flatnonzero(np.isnan(data[..., 0]).any(axis=0))  # first a quick look
+    lost = [i for i in lost if np.isnan(data[:, i]).all(axis=1).any()]
+    return tuple(names[i] if names else int(i) for i in lost)
 
 
 def make_domains(n_trials, subject="", session="", run=""):
@@ -216,7 +325,7 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
     Parameters
     ----------
     X : EEGArray, mne.Epochs, list of mne.Epochs, or array-like, shape (n_trials, n_channels, n_times)
-        Epochs are read in microvolts, without the channels marked bad, as MNE does; arrays are taken to be in
+        Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN; arrays are taken to be in
         microvolts. A list of one-trial Epochs is what scikit-learn makes of Epochs when it slices them. Two axes
         (n, f) are read as (n, 1, f).
     ch_names : sequence of str or None
@@ -239,12 +348,14 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
     250.0
     """
     if not isinstance(X, EEGArray):
-        X = _from_epochs(X) if is_epochs(X) else np.asarray(X)
-        X = X if X.ndim == 3 else make_eeg(X[:, None, :] if X.ndim == 2 else X)
+        X = _from_epochs(X) if is_epochs(X) else as_numbers(X, "X")
+        X = X[:, None, :] if X.ndim == 2 else X
+        if X.ndim != 3:
+            raise ValueError(f"X: expected three axes (trials, channels, times), got shape {X.shape}.")
     names, rate, domains = (getattr(X, part, None) for part in ("ch_names", "sfreq", "domains"))
     if domains is None and subjects is not None:
         domains = make_domains(len(X), subject=subjects)
-    return make_eeg(X, ch_names if names is None else names, sfreq if rate is None else rate, domains)
+    return EEGArray(X, ch_names if names is None else names, sfreq if rate is None else rate, domains)
 
 
 def is_epochs(X):
@@ -282,15 +393,17 @@ def _read_epochs(epochs):
         raise ValueError(f"X: the Epochs hold no EEG channel, only {', '.join(sorted(types))}.")
     import mne
 
-    picks = mne.pick_types(epochs.info, **{kind: True})
-    if not len(picks):
-        raise ValueError(f"X: all {kind} channels of the Epochs are marked bad.")
+    picks = mne.pick_types(epochs.info, **{kind: True}, exclude=())
     data, names = epochs.get_data(picks=picks) * 1e6, [epochs.ch_names[i] for i in picks]
+    bads = [name in epochs.info["bads"] for name in names]
+    if all(bads):
+        raise ValueError(f"X: all {kind} channels of the Epochs are marked bad.")
+    data[:, bads] = np.nan
     metadata, domains = epochs.metadata, None
     if metadata is not None and "subject" in metadata:
         known = {field: metadata[field].to_numpy() for field in DOMAIN_FIELDS if field in metadata}
         domains = make_domains(len(data), **known)
-    return make_eeg(data, names, epochs.info["sfreq"], domains)
+    return EEGArray(data, names, epochs.info["sfreq"], domains)
 
 
 def _plain(value):
@@ -316,12 +429,52 @@ def _split_key(key):
     parts = parts + (slice(None),) * (3 - len(parts))
     if len(parts) != 3:
         return None
-    parts = tuple(part if isinstance(part, slice) else np.asarray(part) for part in parts)
+    parts = tuple(part if isinstance(part, slice) else _as_index(part) for part in parts)
     arrays = [part for part in parts if not isinstance(part, slice)]
     if len(arrays) > 1 or any(part.ndim != 1 for part in arrays):
         return None
     steady = isinstance(parts[2], slice) and parts[2].step in (None, 1)  # another step is another sampling rate
     return parts if steady else None
+
+
+def _as_index(part):
+    """Array of positions; NumPy takes an empty list to be one of floats."""
+    part = np.asarray(part)
+    return part if part.size else part.astype(np.intp)
+
+
+def _check_names(ch_names, n_channels):
+    """Names of the channels as a tuple."""
+    if ch_names is None:
+        return None
+    if isinstance(ch_names, str) or not np.iterable(ch_names):
+        raise TypeError(f"ch_names: expected a sequence of names, got {ch_names!r}.")
+    names = tuple(map(str, ch_names))
+    if len(names) != n_channels:
+        raise ValueError(f"ch_names: got {len(names)} names for data with {n_channels} channels.")
+    return names
+
+
+def _check_rate(sfreq):
+    """Give the sampling rate as a float."""
+    if sfreq is None:
+        return None
+    if not isinstance(sfreq, Real):
+        raise TypeError(f"sfreq: expected a number of hertz, got {sfreq!r}.")
+    if not 0 < sfreq < math.inf:
+        raise ValueError(f"sfreq: expected a finite rate above 0 Hz, got {sfreq!r}.")
+    return float(sfreq)
+
+
+def _check_domains(domains, n_trials):
+    """Domain records, one for each trial."""
+    if domains is None:
+        return None
+    if not isinstance(domains, np.ndarray) or domains.dtype.names is None or domains.shape != (len(domains),):
+        raise TypeError(f"domains: expected records as made by make_domains, got {type(domains).__name__}.")
+    if len(domains) != n_trials:
+        raise ValueError(f"domains: got {len(domains)} records for data with {n_trials} trials.")
+    return domains
 
 
 def _same_identity(a, b):

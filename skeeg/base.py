@@ -5,30 +5,66 @@ scikit-learn's own checks (so ``check_estimator`` passes although EEG has three 
 those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as (n, 1, f).
 """
 
+import functools
 import math
+import os
+import re
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .array import EEGArray, as_eeg, is_epochs, make_eeg
+from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
 
 FLOATS = (np.float64, np.float32)
+_LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
+_LEARNING = ("fit", "fit_transform", "partial_fit", "update")
 
 
 class EEGEstimator(BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
+    The methods that learn (``fit``, ``fit_transform``, ``partial_fit``, ``update``) check the parameters first, and
+    when they raise, the estimator is as it was before the call.
+
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
-    (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine).
+    (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
+    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators).
     """
 
     _any_length = False
     _any_montage = False
     _any_rate = False
+    _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "ch_names": [tuple, list, np.ndarray, None],
+        "checkpoint": [str, os.PathLike, None],
+        "device": [str],
+        "learning_rate": [Interval(Real, 0, None, closed="left"), None],
+        "log": ["boolean", None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), None],
+        "order": [Interval(Integral, 1, None, closed="left")],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "resample": [Interval(Real, 0, 1e6, closed="right"), str, None],
+        "sfreq": [Interval(Real, 0, None, closed="neither"), None],
+        "sfreq_out": [Interval(Real, 0, 1e6, closed="right"), None],
+        "template": [str, tuple, list, np.ndarray, None],
+        "validation_size": [Interval(Real, 0, 1, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init_subclass__(cls, **kwargs):
+        """Make the methods that learn leave no half-fitted estimator behind."""
+        super().__init_subclass__(**kwargs)
+        for name in _LEARNING:
+            if name in vars(cls):
+                setattr(cls, name, _atomic(vars(cls)[name]))
 
     def __sklearn_tags__(self):
         """Declare three axes beside two: with 3-D alone scikit-learn's checks would be off."""
@@ -36,6 +72,16 @@ class EEGEstimator(BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         return tags
+
+    def _check_parameters(self):
+        """Refuse parameters that mean nothing, by name; scikit-learn's check in the words of the package."""
+        try:
+            self._validate_params()
+        except InvalidParameterError as error:
+            told = re.fullmatch(
+                r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL
+            )
+            raise ValueError("{0}: got {2}, expected {1}.".format(*told.groups()) if told else str(error)) from None
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input and read its identity.
@@ -60,19 +106,25 @@ class EEGEstimator(BaseEstimator):
         """
         if is_epochs(X):
             X = as_eeg(X)
+        elif isinstance(X, np.ma.MaskedArray):
+            X = as_numbers(X, "X")
         identity = X if isinstance(X, EEGArray) else None
         plain = X.view(np.ndarray) if identity is not None else X
-        sound = self._is_sound(plain, dtype, reset, checks.get("ensure_all_finite", True))
+        must_be_finite = checks.get("ensure_all_finite", True)
+        sound = self._is_sound(plain, dtype, reset, must_be_finite)
         if sound and (_is_none(y) or _are_labels(y, plain)):
             checked = plain if _is_none(y) else (plain, y)
             if reset:
                 self.n_features_in_ = plain.shape[1]
-        elif self._any_montage and not reset and identity is not None and identity.ch_names is not None:
-            # the step itself maps the names; without names the number of channels must agree
-            checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
         else:
-            checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
+            try:
+                checked = self._check_in_full(plain, identity, y, reset, dtype, checks)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(self._explain(error, X, y, reset)) from error
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
+        if must_be_finite is True and not sound and data.size and max(float(data.max()), -float(data.min())) > _LARGEST:
+            raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
         if data.ndim not in (2, 3):
             raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
         if data.size == 0:  # scikit-learn looks at the second axis of matrices only
@@ -80,6 +132,28 @@ class EEGEstimator(BaseEstimator):
         data = self._with_identity(data if data.ndim == 3 else data[:, None, :], identity)
         self._remember(data) if reset else self._compare(data)
         return (data, *rest) if rest else data
+
+    def _check_in_full(self, plain, identity, y, reset, dtype, checks):
+        """Scikit-learn's checks of the trials and, where given, of the targets."""
+        if self._any_montage and not reset and identity is not None and identity.ch_names is not None:
+            # the step itself maps the names; without names the number of channels must agree
+            return check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
+        return validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
+
+    def _explain(self, error, X, y, reset):
+        """Message of scikit-learn's checks that names the argument, and what the user of EEG can do."""
+        text = str(error)
+        if not re.search(r"\b[Xy]\b", text):
+            text = f"X: {text}" if _is_none(y) else f"X, y: {text}"
+        shape = np.shape(X) if isinstance(X, np.ndarray) else ()
+        if "Input X contains NaN" in text and (bads := bad_channels(X)):
+            return (
+                f"X: channel {', '.join(map(str, bads))} is bad or missing (NaN): drop it, or restore it with "
+                f"skeeg.restoration.SplineInterpolation, before {type(self).__name__}. Input X contains NaN."
+            )
+        if len(shape) == 2 and not reset and shape[0] == getattr(self, "n_features_in_", None):
+            return f"{text} One trial? Use X[None]."
+        return text
 
     def _is_sound(self, X, dtype, reset, must_be_finite):
         """Whether an array needs no further check; the full ones take a tenth of the time of one online prediction."""
@@ -99,7 +173,7 @@ class EEGEstimator(BaseEstimator):
         own = EEGArray if identity is None else identity  # the class itself has none
         names = getattr(self, "ch_names", None) if own.ch_names is None else own.ch_names
         rate = getattr(self, "sfreq", None) if own.sfreq is None else own.sfreq
-        return make_eeg(data, names, rate, own.domains)
+        return EEGArray(data, names, rate, own.domains)
 
     def _remember(self, X):
         """Keep what later calls are compared with."""
@@ -180,7 +254,7 @@ class BaseEEGClassifier(ClassifierMixin, EEGEstimator):
         indices : ndarray of int64, shape (n_trials,)
             Position of each label in ``classes_``.
         """
-        check_classification_targets(y)
+        check_class_labels(y)
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
@@ -237,7 +311,7 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
             Targets as a matrix; `_shape_like_targets` undoes this.
         """
         if y is not None:
-            y = np.asarray(y)
+            y = as_numbers(y, "y")
             self.target_shape_ = y.shape[1:]
             y = y.reshape(len(y), -1) if y.ndim == 3 else y
         X, targets = self._check_eeg(X, y, reset=True, dtype=dtype, multi_output=True, y_numeric=True)
@@ -248,6 +322,26 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
 
 
+def _atomic(method):
+    """Make a method check the parameters first, and undo what it did to the attributes when it raises.
+
+    What an attribute holds is not copied: a method that learns binds new values and changes none in place.
+    """
+
+    @functools.wraps(method)
+    def learn(self, *args, **kwargs):
+        before = vars(self).copy()
+        try:
+            self._check_parameters()
+            return method(self, *args, **kwargs)
+        except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return learn
+
+
 def _is_none(y):
     """Whether no targets were given to be checked."""
     return isinstance(y, str) and y == "no_validation"
@@ -256,6 +350,25 @@ def _is_none(y):
 def _are_labels(y, X):
     """Whether targets are whole numbers or strings, one for each trial, which need no further check either."""
     return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU" and len(y) == len(X)
+
+
+def check_class_labels(y):
+    """Refuse targets that are no class labels, by name.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_trials,)
+        Labels.
+
+    Examples
+    --------
+    >>> from skeeg.base import check_class_labels
+    >>> check_class_labels(["left", "right"])
+    """
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        raise ValueError(f"y: {error}") from error
 
 
 def draw_seed(random_state):

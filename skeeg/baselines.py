@@ -1,4 +1,4 @@
-"""The reference pipelines by name: four classical ones, and the thirteen networks of the motor-imagery comparison.
+"""The reference pipelines by name: five classical ones, and thirteen networks of a motor-imagery comparison.
 
 `baseline` gives an unfitted pipeline; `baseline_names` says which there are. The small steps that the pipelines need
 and no library has are here too.
@@ -14,15 +14,15 @@ from .base import EEGTransformer
 from .covariance import shrunk_covariances
 from .filtering import FilterBank, Resample
 from .spatial import CSP
+from .tangentspace import FilterBankTangentSpace
 
 DEFAULT_RATE = 250.0
 """Sampling rate in hertz that trials are taken to have where a pipeline needs one and nobody says it."""
-CLASSICAL = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "MDM")
+CLASSICAL = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM")
 PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
 SPECIALISTS = ("ShallowConv", "DeepConv", "EEGNet", "IFNet", "ADFCNN", "Conformer", "FBCNet", "EDPNet")
+VARIANTS = ("EEGNet-4,2",)  # what the comparison calls EEGNet
 _ANY_RATE = ("CSP+LDA", "TS+LR", "MDM")
-# The comparison trains every network alike; published weights stand a tenth of the learning rate better.
-_RECIPE = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 1e-6, "solver": "adam"}
 
 
 def baseline_names():
@@ -37,24 +37,47 @@ def baseline_names():
     --------
     >>> from skeeg.baselines import baseline_names
     >>> baseline_names()[:3], len(baseline_names())
-    (('CSP+LDA', 'FBCSP+LDA', 'TS+LR'), 17)
+    (('CSP+LDA', 'FBCSP+LDA', 'TS+LR'), 19)
     """
-    return CLASSICAL + SPECIALISTS + PRETRAINED
+    return CLASSICAL + SPECIALISTS + VARIANTS + PRETRAINED
 
 
-def baseline(name, *, align=None, sfreq=None, ch_names=None, checkpoint=None, random_state=None):
+def baseline_recipe(name):
+    """Tell how a baseline is trained.
+
+    Parameters
+    ----------
+    name : str
+        One of `baseline_names`.
+
+    Returns
+    -------
+    recipe : skeeg.training.Recipe or None
+        None for the classical pipelines.
+
+    Examples
+    --------
+    >>> from skeeg.baselines import baseline_recipe
+    >>> baseline_recipe("EEGNet").n_updates, baseline_recipe("MDM")
+    (300, None)
+    """
+    return None if name in CLASSICAL else baseline(name)[-1]._recipe()
+
+
+def baseline(name, *, align=None, recipe="imagery", sfreq=None, ch_names=None, checkpoint=None, random_state=None):
     """Give a reference pipeline by its name.
-
-    The networks are trained as in their comparison: Adam, 10 epochs of batches of 8, the learning rate falling from
-    1e-3 along a cosine. That suits some tens of trials; set ``networkclassifier__max_epochs`` for longer training.
 
     Parameters
     ----------
     name : str
         One of `baseline_names`.
     align : bool or None
-        Whether to start with Euclidean alignment of each subject. None aligns for the eight networks that are trained
+        Whether to start with Euclidean alignment of each subject. None aligns for the networks that are trained
         from scratch, as their comparison does.
+    recipe : str or dict
+        How a network is trained, see `NetworkClassifier`: ``"imagery"``, ``"default"`` for other paradigms, or
+        ``"mirepnet-fork"``, 10 epochs of batches of 8, which are too few for most networks to learn. Networks with
+        published weights have a recipe of their own.
     sfreq : float or None
         Sampling rate in hertz of trials that do not carry theirs. None takes them to be at 250 Hz where the pipeline
         needs to know.
@@ -87,8 +110,8 @@ def baseline(name, *, align=None, sfreq=None, ch_names=None, checkpoint=None, ra
     if name in CLASSICAL:
         steps = _classical(name)
     else:
-        steps = _network(name, checkpoint, random_state)
-    if name in SPECIALISTS if align is None else align:
+        steps = _network(name, recipe, checkpoint, random_state)
+    if name in SPECIALISTS + VARIANTS if align is None else align:
         from .alignment import EuclideanAlignment
 
         steps.insert(0, EuclideanAlignment())
@@ -108,6 +131,8 @@ def _classical(name):
         return [CSP(n_components=10), LinearDiscriminantAnalysis()]
     if name == "FBCSP+LDA":
         return [FilterBankCSP(), SelectKBest(k=10), LinearDiscriminantAnalysis()]
+    if name == "FBTS+LR":
+        return [FilterBankTangentSpace(), LogisticRegression(C=0.1, max_iter=1000)]
     if name == "TS+LR":
         from pyriemann.tangentspace import TangentSpace
 
@@ -117,7 +142,7 @@ def _classical(name):
     return [TrialCovariances(), MDM()]
 
 
-def _network(name, checkpoint, random_state):
+def _network(name, recipe, checkpoint, random_state):
     """List the steps of a network: trials at its rate, of a length it takes, the network itself."""
     from .networks import baseline_network
     from .training import NetworkClassifier
@@ -129,8 +154,8 @@ def _network(name, checkpoint, random_state):
     if entry.multiple > 1:
         steps.append(PadToMultiple(entry.multiple))
     settings = {"network": entry.network, "network_params": dict(entry.parameters) or None}
-    recipe = _RECIPE | ({"learning_rate": 1e-4} if name in PRETRAINED else {})
-    return [*steps, NetworkClassifier(**settings, **recipe, checkpoint=checkpoint, random_state=random_state)]
+    recipe = "pretrained" if recipe == "imagery" and name in PRETRAINED else recipe
+    return [*steps, NetworkClassifier(**settings, recipe=recipe, checkpoint=checkpoint, random_state=random_state)]
 
 
 class Recording(EEGTransformer):

@@ -61,6 +61,6 @@ class Calibration:
                 f"scikit-learn cuts such an argument as it cuts X. Pass {name}=skeeg.Calibration(trials) to "
                 "keep it whole.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return trials

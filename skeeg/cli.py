@@ -18,9 +18,10 @@ examples:
   skeeg bench                                          five pipelines on the simulated set, within session
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
+  skeeg bench --dataset my_recordings --unit uV --classes 769=left_hand 770=right_hand --tmin 0.5 --tmax 3.5 --notch 50
 
-A run that is stopped goes on where it was when the same command is given again.
-Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments, 130 stopped by Ctrl-C.
+A run that is stopped continues when the same command is given again.
+Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments or nothing computed, 130 stopped by Ctrl-C.
 """
 
 
@@ -62,13 +63,20 @@ def _add_bench(commands):
     add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")
     add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
     add("--subjects", nargs="+", metavar="S", help="subjects to use, as 1 2 5-9 (all)")
-    add("--runs-as-sessions", action="store_true", help="with cross-session: leave one run out (recordings in folders)")
-    add("--classes", nargs="+", metavar="EVENT", help="events to tell apart (all of the dataset)")
+    add("--classes", nargs="+", metavar="EVENT", help="events to classify (all); of a folder also as EVENT=CLASS")
+    add("--tmin", type=float, metavar="S", help="first second of a trial after its event (the dataset's)")
+    add("--tmax", type=float, metavar="S", help="last second of a trial after its event (the dataset's)")
+    add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
+    add("--task", metavar="NAME", help="folder: task of the BIDS names to read, if there is more than one")
+    add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
+    add("--runs-as-sessions", action="store_true", default=None, help="folder: each run counts as a session")
     add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each repeats everything (0)")
-    add("--jobs", type=int, metavar="N", help="folds at the same time (all cores, up to four; one where there is CUDA)")
-    add("--cluster", metavar="ADDRESS", help="Dask: local:N for N worker processes, or a scheduler as tcp://HOST:PORT")
+    add("--jobs", type=int, metavar="N", help="processes (all cores, up to four; one where there is CUDA; 0: none)")
+    add("--cluster", metavar="ADDRESS", help="Dask: local:N for N worker processes, or a scheduler as tls://HOST:PORT")
     add("--device", metavar="NAME", help="device of the networks, as cpu or cuda (each pipeline's own)")
     add("--out", default="skeeg-results", metavar="FOLDER", help="where results and report go (skeeg-results)")
     add("--overwrite", action="store_true", help="compute again what is already there")
@@ -91,17 +99,20 @@ def bench_command(options):
     """
     from .bench import catalogue, dask_cluster, runner
 
-    dataset = catalogue.get_dataset(options.dataset, options.runs_as_sessions)
+    pipelines = options.pipelines or runner.DEFAULT_PIPELINES
+    catalogue.resolve_evaluation(options.evaluation)  # names first: a folder takes time to read
+    catalogue.get_grid(options.param_grid, catalogue.get_pipelines(pipelines)[0])
+    dataset, paradigm = _get_task(options)
     benchmark = runner.Benchmark(
         dataset,
         options.evaluation,
-        options.pipelines or runner.DEFAULT_PIPELINES,
+        pipelines,
         param_grid=options.param_grid,
         subjects=expand_subjects(options.subjects),
         seeds=options.seeds,
         jobs=choose_jobs(options),
         device=options.device,
-        paradigm=catalogue.get_paradigm(dataset, options.classes, options.band, options.resample),
+        paradigm=paradigm,
         out=options.out,
         command=options.command,
     )
@@ -110,12 +121,72 @@ def bench_command(options):
     print(_short_table(outcome.table))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
-        print(f"{name} failed: {message}", file=sys.stderr)
+        print(f"{name} failed: {as_options(message)}", file=sys.stderr)
     if outcome.interrupted:
         entry = outcome.entry
-        print(f"Stopped with {entry['done']} of {entry['planned']} results; the same command goes on from here.")
+        print(f"Stopped: completed {entry['done']} of {entry['planned']} results. The same command continues.")
         return INTERRUPTED
     return FAILED if outcome.failures else DONE
+
+
+def _get_task(options):
+    """Dataset and paradigm; what is said of trials goes to the one that reads a folder, else to MOABB's paradigm."""
+    from .bench import catalogue
+
+    shape = {"classes": options.classes, "interval": _interval(options), "channels": options.channels}
+    names = ("unit", "notch", "task", "pattern", "runs_as_sessions")
+    own = {name: vars(options)[name] for name in names if vars(options)[name] is not None}
+    if catalogue.is_folder(options.dataset):
+        if options.classes and all("=" in name for name in options.classes):
+            shape["classes"] = dict(name.split("=", 1) for name in options.classes)
+        own, shape = own | shape, {}
+    dataset = catalogue.get_dataset(options.dataset, **own)
+    return dataset, catalogue.get_paradigm(dataset, band=options.band, resample=options.resample, **shape)
+
+
+def _interval(options):
+    """First and last second of a trial, None where neither is said."""
+    if options.tmin is None and options.tmax is None:
+        return None
+    if options.tmax is None and os.path.isdir(options.dataset):
+        raise ValueError("tmax: --tmin needs it for a folder.")
+    return options.tmin or 0.0, options.tmax
+
+
+_ARGUMENTS = {
+    "interval=(start, end) in seconds": "--tmin and --tmax",
+    "interval:": "--tmin, --tmax:",
+    "folder:": "--dataset:",
+    "unit='uV'": "--unit uV",
+    "classes=": "--classes",
+    "pattern=": "--pattern",
+}
+
+
+def as_options(message):
+    """Name the options of the command in a message that names arguments of Python.
+
+    Parameters
+    ----------
+    message : str
+        Message of an error.
+
+    Returns
+    -------
+    message : str
+        The same for a user of the command.
+
+    Examples
+    --------
+    >>> from skeeg.cli import as_options
+    >>> as_options("param_grid: 'A' is not known."), as_options("a.edf: try unit='uV'.")
+    ("--param-grid: 'A' is not known.", 'a.edf: try --unit uV.')
+    """
+    for argument, option in _ARGUMENTS.items():
+        message = message.replace(argument, option)
+    parsed = build_parser().parse_args(["bench"])
+    name, colon, rest = message.partition(":")
+    return f"--{name.replace('_', '-')}:{rest}" if colon and name in vars(parsed) else message
 
 
 def list_names(options):
@@ -257,6 +328,7 @@ def start():
         Exit status.
     """
     keep_memory()
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     return main()
 
 
@@ -277,9 +349,14 @@ def main(arguments=None):
     options = build_parser().parse_args(arguments)
     options.command = shlex.join(["skeeg", *arguments])
     try:
-        return options.action(options)
+        status = options.action(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `skeeg list | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"skeeg: {error}", file=sys.stderr)
+        print(f"skeeg: {as_options(str(error))}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

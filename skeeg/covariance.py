@@ -172,7 +172,8 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
     """Mean of covariance matrices in a metric, also where they are singular.
 
     The mean is pyRiemann's, taken in the directions that hold signal on average; the others have no variance in the
-    mean either. There, a matrix that is silent where the average is not has its eigenvalues raised to `floor`.
+    mean either. There, a matrix that has no variance where the average has some gets its eigenvalues raised to `floor`;
+    one without any variance (a constant trial) takes no part.
 
     Parameters
     ----------
@@ -199,9 +200,11 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
     """
     from pyriemann.geometry.mean import gmean
 
-    if weights is not None:
-        used = np.asarray(weights) > 0
-        covariances, weights = covariances[used], np.asarray(weights, dtype=np.float64)[used]
+    weights = np.ones(len(covariances)) if weights is None else np.asarray(weights, dtype=np.float64)
+    used = (weights > 0) & (np.trace(covariances, axis1=1, axis2=2) > 0)
+    if not used.any():
+        return np.zeros_like(covariances[0])
+    covariances, weights = covariances[used], weights[used]
     if len(covariances) == 1:
         return covariances[0]
     values, vectors = np.linalg.eigh(np.average(covariances, axis=0, weights=weights))
@@ -317,6 +320,10 @@ def _remove_means(X, means, products):
             np.matmul(centered, centered.T, out=products[i])
     else:
         products -= n_times * means[:, :, None] * means[:, None, :]
+    # A constant has no variance; what rounding leaves of it must not be taken for signal.
+    constant = np.diagonal(products, axis1=1, axis2=2) <= n_times * squares * (4 * np.finfo(np.float64).eps) ** 2
+    if constant.any():
+        products[constant[:, :, None] | constant[:, None, :]] = 0.0
 
 
 def _divisor(n_times, ddof):

@@ -6,14 +6,19 @@ come many times sooner. Every step keeps channel names and domains, and accepts 
 """
 
 import warnings
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .signals import filter_trials, resample_trials
+
+_METHOD = [StrOptions({"fir", "iir"})]
+_ABOVE_0 = Interval(Real, 0, None, closed="neither")
 
 
 class _TrialStep(EEGTransformer):
@@ -60,14 +65,14 @@ class _OneFilter(_TrialStep):
     """What `BandPass` and `Notch` share: one filter, designed by `_design` for the rate of the data."""
 
     def _prepare(self, X, y):
-        self.filter_, self.n_edge_ = self._design(_sampling_rate(self, X))
-        _warn_if_short(self, [self.filter_], X.shape[2])
+        self.coefficients_, self.n_edge_ = self._design(_sampling_rate(self, X))
+        _warn_if_short(self, [self.coefficients_], X.shape[2])
 
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
-            _warn_if_short(self, [self.filter_], X.shape[2])
+            _warn_if_short(self, [self.coefficients_], X.shape[2])
         causal = not getattr(self, "phase", "zero").startswith("zero")
-        return X.like(filter_trials(np.asarray(X), [self.filter_], [self.n_edge_], causal)[:, 0])
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], causal)[:, 0])
 
 
 class BandPass(_OneFilter):
@@ -95,7 +100,7 @@ class BandPass(_OneFilter):
 
     Attributes
     ----------
-    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
         Kernel of the "fir" filter, or second-order sections of the "iir" filter.
     n_edge_ : int
         Samples by which each end of a trial is continued ("iir" only; 0 for "fir", which needs what its taps reach).
@@ -115,6 +120,16 @@ class BandPass(_OneFilter):
     >>> BandPass(8, 30, sfreq=250).fit_transform(X)[0, :, 200:800].std(axis=1).round(2).tolist()
     [0.71, 0.0]
     """
+
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "l_freq": [Real, None],
+        "h_freq": [Real, None],
+        "method": _METHOD,
+        "phase": [StrOptions({"zero", "zero-double", "minimum", "minimum-half", "forward"})],
+        "l_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
+        "h_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
+        "filter_length": [Interval(Integral, 1, None, closed="left"), str],
+    }
 
     def __init__(
         self,
@@ -173,7 +188,7 @@ class Notch(_OneFilter):
 
     Attributes
     ----------
-    filter_ : ndarray, shape (n_taps,) or (n_sections, 6)
+    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
         Kernel of the "fir" filter, or second-order sections of the "iir" filter.
     n_edge_ : int
         Samples by which each end of a trial is continued ("iir" only).
@@ -188,6 +203,13 @@ class Notch(_OneFilter):
     [0.71, 0.0]
     """
 
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "freqs": [_ABOVE_0, tuple, list, np.ndarray],
+        "notch_widths": [_ABOVE_0, tuple, list, np.ndarray, None],
+        "trans_bandwidth": [_ABOVE_0],
+        "method": _METHOD,
+    }
+
     def __init__(self, freqs=50.0, notch_widths=None, trans_bandwidth=1.0, method="fir", sfreq=None):
         self.freqs = freqs
         self.notch_widths = notch_widths
@@ -197,8 +219,8 @@ class Notch(_OneFilter):
 
     def _design(self, sfreq):
         """Coefficients for this rate: one kernel with all stop bands, or the sections of all of them in a row."""
-        freqs = np.atleast_1d(np.asarray(self.freqs, dtype=float))
-        widths = freqs / 200 if self.notch_widths is None else np.atleast_1d(np.asarray(self.notch_widths, dtype=float))
+        freqs = _positive("freqs", self.freqs)
+        widths = freqs / 200 if self.notch_widths is None else _positive("notch_widths", self.notch_widths)
         if len(widths) not in (1, len(freqs)):
             raise ValueError(f"notch_widths: {len(widths)} widths for {len(freqs)} frequencies.")
         half = self.trans_bandwidth / 2
@@ -233,8 +255,8 @@ class FilterBank(_TrialStep):
 
     Attributes
     ----------
-    filters_ : tuple of ndarray, length n_bands
-        Coefficients of each band, as `BandPass.filter_`.
+    coefficients_ : tuple of ndarray, length n_bands
+        Coefficients of each band, as `BandPass.coefficients_`.
     n_edges_ : tuple of int, length n_bands
         As `BandPass.n_edge_`, for each band.
     estimators_ : list, length n_bands, or None
@@ -265,6 +287,11 @@ class FilterBank(_TrialStep):
     (20, 4)
     """
 
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "estimator": [HasMethods(["fit", "transform"]), None],
+        "method": _METHOD,
+    }
+
     def __init__(
         self,
         bands=((4, 8), (8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32), (32, 36), (36, 40)),
@@ -293,46 +320,63 @@ class FilterBank(_TrialStep):
         for l_freq, h_freq in _as_bands(self.bands):
             _check_band(l_freq, h_freq, sfreq, "bands")
             designs.append(_design(sfreq, l_freq, h_freq, self.method, "zero", self.order))
-        self.filters_, self.n_edges_ = map(tuple, zip(*designs, strict=True))
-        _warn_if_short(self, self.filters_, X.shape[2])
+        self.coefficients_, self.n_edges_ = map(tuple, zip(*designs, strict=True))
+        _warn_if_short(self, self.coefficients_, X.shape[2])
         self.estimators_ = None
         if self.estimator is not None:
             self.estimators_ = [clone(self.estimator).fit(band, y) for band in self._each_band(X)]
 
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
-            _warn_if_short(self, self.filters_, X.shape[2])
+            _warn_if_short(self, self.coefficients_, X.shape[2])
         if self.estimators_ is not None:
             pairs = zip(self.estimators_, self._each_band(X), strict=True)
             return np.concatenate([estimator.transform(band) for estimator, band in pairs], axis=1)
-        data = filter_trials(np.asarray(X), self.filters_, self.n_edges_)
+        data = filter_trials(np.asarray(X), self.coefficients_, self.n_edges_)
         bands = [f"{l_freq:g}-{h_freq:g} Hz" for l_freq, h_freq in _as_bands(self.bands)]
         names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
 
+    def band(self, X, index):
+        """Filter trials to one band.
+
+        Parameters
+        ----------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Trials.
+        index : int
+            Which of `bands`.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            Filtered trials, under the names of the channels.
+        """
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
+
     def _each_band(self, X):
-        """Trials in one band after the other: all bands at once would take n_bands times the memory."""
-        for coefficients, n_edge in zip(self.filters_, self.n_edges_, strict=True):
-            yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
+        """Give the trials in one band after the other: all at once would take n_bands times the memory."""
+        return (self.band(X, index) for index in range(len(self.coefficients_)))
 
 
 class Resample(_TrialStep):
-    r"""Change the sampling rate in the Fourier domain, equal to `mne.filter.resample`.
+    r"""Change the sampling rate in the Fourier domain, in the manner of `mne.filter.resample`.
 
     Parameters
     ----------
     sfreq_out : float
         Wanted sampling rate in hertz.
     npad : int
-        Samples by which each end of a trial is continued before the transform.
+        Samples by which each end of a trial is continued before the transform, at least.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
     Notes
     -----
-    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples. Frequencies above
-    the new Nyquist rate are cut off, so no low-pass filter is needed before. As in mne, time is off by up to half a new
-    sample where ``npad * sfreq_out / sfreq`` is no whole number; another `npad` mends that.
+    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples, the k-th of them at
+    the time :math:`k / f_{out}` after the first old one. Frequencies above the new Nyquist rate are cut off, so no
+    low-pass filter is needed before. Results equal mne's where ``npad * sfreq_out / sfreq`` and the number of new
+    samples are whole; elsewhere mne's are up to half a new sample late or early, because it rounds both.
 
     Examples
     --------
@@ -343,6 +387,11 @@ class Resample(_TrialStep):
     ((2, 3, 512), 128.0)
     """
 
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # a rate it must have
+        "npad": [Interval(Integral, 0, 10**6, closed="both")],
+    }
+
     def __init__(self, sfreq_out=128.0, npad=100, sfreq=None):
         self.sfreq_out = sfreq_out
         self.npad = npad
@@ -350,10 +399,6 @@ class Resample(_TrialStep):
 
     def _prepare(self, X, y):
         _sampling_rate(self, X)
-        if not self.sfreq_out > 0:
-            raise ValueError(f"sfreq_out: expected a rate above 0 Hz, got {self.sfreq_out}.")
-        if self.npad < 0:
-            raise ValueError(f"npad: expected 0 or more samples, got {self.npad}.")
 
     def _run(self, X):
         data = resample_trials(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
@@ -423,12 +468,33 @@ def _sampling_rate(estimator, X):
     return X.sfreq
 
 
+def _positive(name, values):
+    """Vector of the numbers above 0 that a parameter holds."""
+    try:
+        values = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected hertz, got {values!r}.") from None
+    if values.ndim != 1 or not len(values) or not ((values > 0) & np.isfinite(values)).all():
+        raise ValueError(f"{name}: expected one or more numbers of hertz above 0, got {values.tolist()!r}.")
+    return values
+
+
 def _as_bands(bands):
     """Pass bands as pairs."""
-    pairs = [tuple(band) if np.ndim(band) == 1 else band for band in bands] if np.ndim(bands) > 0 else []
-    if not pairs or any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
+    pairs = [tuple(one) if isinstance(one, tuple | list | np.ndarray) else () for one in _listed(bands)]
+    if not pairs or any(len(pair) != 2 or not all(_is_edge(edge) for edge in pair) for pair in pairs):
         raise ValueError(f"bands: expected pairs of frequencies such as ((8, 12), (12, 16)), got {bands!r}.")
     return pairs
+
+
+def _listed(values):
+    """Give what a sequence holds, and nothing for what is none."""
+    return list(values) if isinstance(values, tuple | list) or np.ndim(values) else []
+
+
+def _is_edge(freq):
+    """Whether an edge of a band is a number, or open."""
+    return freq is None or isinstance(freq, Real)
 
 
 def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):
@@ -449,12 +515,14 @@ def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans
     """Coefficients of mne's filter, and the samples by which an IIR filter continues each end."""
     from mne.filter import create_filter
 
-    if method not in ("fir", "iir"):
-        raise ValueError(f'method: expected "fir" or "iir", got {method!r}.')
     iir_params = None if method == "fir" else {"order": order, "ftype": "butter", "output": "sos"}
-    made = create_filter(
-        None, sfreq, l_freq, h_freq, length, l_trans, h_trans, method, iir_params, phase, verbose="error"
-    )
+    try:
+        made = create_filter(
+            None, sfreq, l_freq, h_freq, length, l_trans, h_trans, method, iir_params, phase, verbose="error"
+        )
+    except (RuntimeError, TypeError, ValueError) as error:  # mne's own words, which may name none of the parameters
+        told = f"method={method!r}, phase={phase!r}, order={order}, filter_length={length!r}"
+        raise ValueError(f"{told}: no such filter can be designed: {error}") from error
     if method == "iir":
         return made["sos"], int(made["padlen"]) if phase != "forward" else 0
     if phase == "zero-double":

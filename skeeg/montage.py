@@ -6,8 +6,10 @@
 
 import difflib
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
@@ -126,6 +128,13 @@ class ChannelTemplate(EEGTransformer):
 
     _any_length = True
     _any_montage = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "template": [str, tuple, list, np.ndarray],
+        "method": [StrOptions({"spline", "inverse_distance"})],
+        "reg": [Interval(Real, 0, None, closed="left")],
+        "origin": [StrOptions({"auto"}), tuple, list, np.ndarray],
+        "upstream_typos": ["boolean"],
+    }
 
     def __init__(
         self, template="mirepnet45", method="spline", ch_names=None, reg=0.0, origin="auto", upstream_typos=False
@@ -186,7 +195,11 @@ class ChannelTemplate(EEGTransformer):
 
     def _matrix_for(self, ch_names):
         """Matrix for these electrodes, from memory where it was made before."""
-        origin = self.origin if isinstance(self.origin, str) else tuple(map(float, self.origin))
+        origin = self.origin
+        if not isinstance(origin, str):
+            if len(origin) != 3 or not all(isinstance(one, Real) and np.isfinite(one) for one in origin):
+                raise ValueError(f"origin: expected 'auto' or three numbers of metres, got {origin!r}.")
+            origin = tuple(map(float, origin))
         return _interpolation_matrix(
             tuple(ch_names), self.ch_names_out_, self.method, float(self.reg), origin, bool(self.upstream_typos)
         )

@@ -12,10 +12,10 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import check_cv, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .array import as_eeg
+from .base import check_class_labels
 from .spatial import CSP
 
 
@@ -113,7 +113,7 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     """
     X = as_eeg(X)
     y = column_or_1d(y)
-    check_classification_targets(y)
+    check_class_labels(y)
     subjects = _subjects(X, subjects)
     if len(y) != len(X):
         raise ValueError(f"y: got {len(y)} labels for {len(X)} trials in X.")

@@ -1,5 +1,6 @@
 """Filtering and resampling of many trials and channels at a time: the numerics under `skeeg.filtering`."""
 
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -112,7 +113,8 @@ def resample_trials(data, ratio, npad):
     ratio : float
         New rate over old rate.
     npad : int
-        Samples by which the signal is continued at either end, by odd reflection.
+        Samples by which the signal is continued at either end, by odd reflection, at least: as many more are added as
+        make the padding, and the whole, a whole number of new samples. Otherwise time would be off by a fraction.
 
     Returns
     -------
@@ -128,19 +130,21 @@ def resample_trials(data, ratio, npad):
     """
     n_times, dtype = data.shape[-1], data.dtype
     n_out = max(int(round(ratio * n_times)), 1)
-    n_old = n_times + 2 * npad
-    n_new = max(int(round(ratio * n_old)), 1)
-    first = int(round(ratio * npad))
-    if n_new == n_old:
+    exact = max(Fraction(ratio).limit_denominator(10_000), Fraction(1, 10_000))
+    step, new_step = exact.denominator, exact.numerator
+    if new_step == step:
         return data.copy()
+    npad_left = -(-npad // step) * step
+    n_old = -(-(npad_left + n_times + npad) // step) * step
+    n_new, first = n_old // step * new_step, npad_left // step * new_step
     n_shared = min(n_old, n_new)
-    centre = npad < n_times  # as in _filter_fir
+    centre = max(npad_left, n_old - npad_left - n_times) < n_times  # as in _filter_fir
     out = np.empty((*data.shape[:2], n_out), dtype)
     for trials, channels, padded in _blocks(data, n_old):
         x = data[trials, channels]
         offset = x[..., :1] * dtype.type(centre)
-        np.subtract(x, offset, out=padded[..., npad : npad + n_times])
-        _reflect(padded, npad, n_times, npad)
+        np.subtract(x, offset, out=padded[..., npad_left : npad_left + n_times])
+        _reflect(padded, npad_left, n_times, n_old - npad_left - n_times)
         spectrum = fft.rfft(padded, axis=-1)[..., : n_shared // 2 + 1]
         if n_shared % 2 == 0:  # the Nyquist line stands for two lines of the longer spectrum
             spectrum[..., n_shared // 2] *= 2 if n_new < n_old else 0.5

@@ -4,12 +4,14 @@ The filters are those of `mne.decoding.CSP`; the covariances they come from take
 the fit many times faster.
 """
 
+from numbers import Integral, Real
+
 import numpy as np
 from scipy.linalg.lapack import dsygvd
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .base import EEGTransformer
+from .base import EEGTransformer, check_class_labels
 from .covariance import mean_covariances, trusted
 from .diagonalisation import joint_diagonaliser
 
@@ -134,7 +136,7 @@ class CSP(EEGTransformer):
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels.
-    filters_ : ndarray, shape (n_filters, n_channels)
+    spatial_filters_ : ndarray, shape (n_filters, n_channels)
         All filters, one a row; the first `n_components` are used.
     patterns_ : ndarray, shape (n_filters, n_channels)
         What each filter's source looks like at the electrodes: the rows are the columns of the filters' inverse.
@@ -172,6 +174,14 @@ class CSP(EEGTransformer):
     """
 
     _any_length = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "reg": [Interval(Real, 0, 1, closed="both"), None],
+        "cov_est": [StrOptions({"concat", "epoch"})],
+        "transform_into": [StrOptions({"average_power", "csp_space"})],
+        "norm_trace": ["boolean"],
+        "component_order": [StrOptions({"mutual_info", "alternate"})],
+    }
 
     def __init__(
         self,
@@ -212,12 +222,13 @@ class CSP(EEGTransformer):
         self : CSP
             Fitted.
         """
-        self._check_parameters()
+        if self.transform_into == "csp_space" and self.log is not None:
+            raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         given = X, y
         # To look for what is not finite would take a fifth of the fit; it shows in the covariances.
         X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
         if y.dtype.kind not in "iubU":  # whole numbers and strings are labels without asking
-            check_classification_targets(y)
+            check_class_labels(y)
         with np.errstate(invalid="ignore", over="ignore"):
             self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
         if not np.isfinite(covariances).all():
@@ -236,14 +247,14 @@ class CSP(EEGTransformer):
                 raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
             covariances /= traces[:, None, None]
         weights = counts if self.cov_est == "epoch" else None
-        self.filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
-        if not np.isfinite(self.filters_).all():
+        self.spatial_filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
+        if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
                 "alone, or fewer samples than electrodes), so nothing diagonalises all covariances; set reg."
             )
-        square = self.filters_.shape[0] == self.filters_.shape[1]
-        self.patterns_ = np.linalg.inv(self.filters_.T) if square else np.linalg.pinv(self.filters_.T)
+        square = self.spatial_filters_.shape[0] == self.spatial_filters_.shape[1]
+        self.patterns_ = np.linalg.inv(self.spatial_filters_.T) if square else np.linalg.pinv(self.spatial_filters_.T)
         if self.transform_into == "average_power" and self.log is False:
             power = self._power(X)
             self.mean_, self.std_ = power.mean(axis=0), power.std(axis=0)
@@ -265,7 +276,7 @@ class CSP(EEGTransformer):
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         if self.transform_into == "csp_space":
-            filters = self.filters_[: self.n_components].astype(X.dtype)
+            filters = self.spatial_filters_[: self.n_components].astype(X.dtype)
             names = [f"CSP{i}" for i in range(len(filters))]
             return X.like(np.matmul(filters, np.asarray(X)), ch_names=names)
         power = self._power(X)
@@ -278,7 +289,7 @@ class CSP(EEGTransformer):
 
     def _power(self, X):
         """Mean power behind each filter used, in float64, a few trials at a time."""
-        X, filters = np.asarray(X), self.filters_[: self.n_components]
+        X, filters = np.asarray(X), self.spatial_filters_[: self.n_components]
         power = np.empty((len(X), len(filters)))
         size = max(1, 2**17 // (X.shape[1] * X.shape[2]))
         for start in range(0, len(X), size):
@@ -286,24 +297,6 @@ class CSP(EEGTransformer):
             sources = filters @ np.asarray(X[rows], dtype=np.float64)
             power[rows] = np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
         return power
-
-    def _check_parameters(self):
-        """Refuse parameters that mean nothing, by name."""
-        choices = {
-            "cov_est": ("concat", "epoch"),
-            "transform_into": ("average_power", "csp_space"),
-            "component_order": ("mutual_info", "alternate"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-        if self.n_components < 1:
-            raise ValueError(f"n_components: got {self.n_components!r}, expected at least 1.")
-        if self.reg is not None and not 0 <= self.reg <= 1:
-            raise ValueError(f"reg: got {self.reg!r}, expected None or a number from 0 to 1.")
-        if self.transform_into == "csp_space" and self.log is not None:
-            raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
 
 
 def _two_classes(covariances):

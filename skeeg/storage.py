@@ -6,8 +6,10 @@ Reading builds only skeeg's own public classes (or the class the caller names) f
 import json
 
 import numpy as np
+from sklearn.base import is_classifier
 
 _HEADER = "skeeg"
+_LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
@@ -46,23 +48,49 @@ def load(path, params=None, cls=None):
     estimator : EEGEstimator
         The fitted estimator.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
-    except SafetensorError as error:
-        raise ValueError(f"path: {path} is not a safetensors file: {error}") from error
-    if header is None:
+        tensors, metadata = read_tensors(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the operating system, of safetensors, of the types it knows
+        raise ValueError(f"path: {path} is not a safetensors file: {cause_of(error)}.") from error
+    if _HEADER not in metadata:
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
-        return _decode_estimator(json.loads(header), tensors, params or {}, cls)
+        return _decode_estimator(json.loads(metadata[_HEADER]), tensors, params or {}, cls)
     except _Refusal:
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        told = f"{type(error).__name__}: {error}"
+    except Exception as error:  # whatever a network's constructor makes of sizes that mean nothing
+        told = cause_of(error)
         raise ValueError(f"path: {path} does not hold a fitted estimator as `save` writes it ({told}).") from error
+
+
+def read_tensors(path, framework="numpy"):
+    """Tensors and metadata of a safetensors file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to read.
+    framework : {"numpy", "pt"}
+        Arrays, or tensors of torch.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray or Tensor
+        All there are.
+    metadata : dict of str to str
+        Text beside them.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework=framework) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, no dict
+
+
+def cause_of(error):
+    """Text of an error, with its type where the text alone may not tell what happened."""
+    return str(error).rstrip(".") if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 class _Refusal(ValueError):
@@ -111,8 +139,21 @@ def _decode_estimator(document, tensors, params=None, cls=None):
         raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
+    if is_classifier(estimator) and "classes_" not in fitted:
+        raise ValueError("classes_ is missing")
+    for name in set(fitted) - set(getattr(cls, "_may_be_infinite", ())):
+        _check_finite(fitted[name], name)
     estimator.__setstate__({**values, **fitted})
     return estimator
+
+
+def _check_finite(value, name):
+    """Refuse arrays that are not finite, by the name of the attribute, within dicts and lists too."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        _check_finite(part, f"{name}.{key}")
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
+        raise ValueError(f"{name} is not finite")
 
 
 def _resolve_class(name, cls):
@@ -203,9 +244,10 @@ def _decode_array(kind, content, value, tensors):
         return real + 1j * imaginary
     if kind == "strings":
         dtype = np.dtype(value["dtype"])
-        if dtype.kind not in "US":
+        found = np.array(content, dtype=dtype.kind)
+        if dtype.kind not in "US" or dtype.itemsize > max(found.itemsize, _LONGEST):
             raise ValueError(f"strings of type {dtype}")
-        return np.array(content, dtype=dtype)
+        return found.astype(dtype)
     if kind == "fields":
         parts = {name: _decode(part, tensors) for name, part in content.items()}
         dtype = [(name, part.dtype) for name, part in parts.items()]

@@ -496,3 +496,13 @@ def test_moabb_cross_subject(mode, tmp_path):
             warnings.simplefilter("ignore")
             scores = evaluation.process({"aligned": pipeline}).score
         assert len(scores) == 2 and scores.notna().all()
+
+
+@pytest.mark.parametrize("metric", ["harmonic", "riemann", "kullback_sym"])
+def test_a_constant_trial_takes_no_part_in_a_mean_and_constants_are_no_signal(metric):
+    X = np.random.default_rng(0).standard_normal((6, 3, 40))
+    wanted = RiemannianAlignment(metric=metric).fit(X)
+    with_constant = RiemannianAlignment(metric=metric).fit(np.concatenate([X, np.full((1, 3, 40), 0.1)]))
+    np.testing.assert_allclose(with_constant.references_, wanted.references_)
+    constant = np.full((4, 3, 40), 0.1)
+    np.testing.assert_allclose(RiemannianAlignment(metric=metric).fit_transform(constant), constant)

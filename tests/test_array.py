@@ -306,6 +306,54 @@ def test_make_eeg_shares_memory_and_refuses_what_does_not_fit():
         make_eeg(data, domains=make_domains(2))
 
 
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"sfreq": 0}, ValueError, "sfreq: expected a finite rate above 0 Hz, got 0"),
+        ({"sfreq": -128.0}, ValueError, "sfreq"),
+        ({"sfreq": np.nan}, ValueError, "sfreq"),
+        ({"sfreq": np.inf}, ValueError, "sfreq"),
+        ({"sfreq": "128"}, TypeError, "sfreq: expected a number of hertz, got '128'"),
+        ({"ch_names": "C3"}, TypeError, "ch_names: expected a sequence of names, got 'C3'"),
+        ({"ch_names": 3}, TypeError, "ch_names: expected a sequence of names, got 3"),
+        ({"domains": ["a"] * 3}, TypeError, "domains: expected records"),
+        ({"data": [[["a", "b"]]]}, ValueError, "data: expected an array of numbers"),
+        ({"data": [[[1], [1, 2]]]}, ValueError, "data: expected an array of numbers"),
+        ({"data": None}, ValueError, "data: expected three axes"),
+    ],
+    ids=repr,
+)
+def test_what_no_recording_can_have_is_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        EEGArray(**{"data": np.zeros((3, 2, 5))} | changes)
+
+
+def test_masked_samples_are_missing():
+    data = np.ma.masked_equal(np.arange(24).reshape(2, 3, 4), 5)
+    for X in (EEGArray(data), as_eeg(data), as_eeg(data.astype(np.float32))):
+        assert np.isnan(X[0, 1, 1]) and np.isnan(X).sum() == 1
+    assert as_eeg(data.astype(np.float32)).dtype == np.float32
+
+
+def test_no_trial_and_no_channel_keep_the_identity():
+    X = make()
+    for empty in (X[[]], X[np.array([], int)], X[:0], X[np.zeros(N, bool)]):
+        assert type(empty) is EEGArray and empty.shape == (0, 4, 10)
+        assert (empty.ch_names, len(empty.domains)) == (NAMES, 0)
+    assert X[:, []].ch_names == () and X[:, []].shape == (N, 0, 10)
+
+
+def test_the_representations_are_short():
+    X = make()
+    assert repr(X) == "EEGArray(12 trials, 4 channels (Fz, C3, Cz, C4), 10 samples at 128 Hz, 3 subjects)"
+    unknown_rate = make_eeg(np.zeros((2, 5, 3)), list("abcde"))
+    assert repr(unknown_rate) == "EEGArray(2 trials, 5 channels (a, b, c, ...), 3 samples)"
+    X[:, 1] = np.nan
+    assert "bad: C3" in str(X) and "<td>bad: C3</td>" in X._repr_html_()
+    assert "&lt;b&gt;" in X.like(X, ch_names=["<b>", "C3", "Cz", "C4"])._repr_html_()
+    assert repr(np.lib.stride_tricks.as_strided(X, shape=(2, 2), subok=True)) == "EEGArray(shape (2, 2))"
+
+
 def test_domains_are_strings_given_once_or_for_each_trial():
     domains = make_domains(3, subject=7, session=["a", "b", "c"])
     assert domains["subject"].tolist() == ["7", "7", "7"]
@@ -369,15 +417,50 @@ def test_as_eeg_takes_the_electrodes_among_other_channels():
         as_eeg(make_epochs(types=["eog", "eog", "stim", "stim"]))
 
 
-def test_as_eeg_leaves_out_electrodes_that_are_marked_bad():
+def test_channels_that_are_marked_bad_arrive_as_missing_with_their_names():
     epochs = make_epochs()
     epochs.info["bads"] = ["C3"]
     read = as_eeg(epochs)
-    assert read.ch_names == ("Fz", "Cz", "C4")
-    np.testing.assert_allclose(read, np.asarray(make())[:, [0, 2, 3]], rtol=1e-12)
+    assert (read.ch_names, read.bads) == (NAMES, ("C3",))
+    np.testing.assert_allclose(read[:, [0, 2, 3]], np.asarray(make())[:, [0, 2, 3]], rtol=1e-12)
+    assert np.isnan(read[:, 1]).all()
     epochs.info["bads"] = list(NAMES)
     with pytest.raises(ValueError, match="all eeg channels of the Epochs are marked bad"):
         as_eeg(epochs)
+
+
+def test_bad_channels_survive_slices_and_joins():
+    X, other = make(), make()
+    X[:, 1], other[:, 3] = np.nan, np.nan
+    for same in (
+        X[2:4],
+        X[:, 1:],
+        (2 * X)[..., 3:],
+        pickle.loads(pickle.dumps(X)),
+        X.like(np.asarray(X)),
+        X[[]].copy(),
+    ):
+        assert same.bads == (("C3",) if len(same) else ())
+    assert X[:, [0, 2]].bads == () and np.concatenate([X, other]).bads == ("C3", "C4")
+    assert make_eeg(np.asarray(X)).bads == (1,)
+    X[1:, 1] = 0  # missing in the first trial only
+    assert X.bads == ("C3",) and X[1:].bads == ()
+    X[0, 1, 4] = 0  # one sample is there
+    assert X.bads == () and make_eeg(np.ones((1, 2, 3), int)).bads == ()
+
+
+def test_epochs_of_trials_are_read_back_as_the_same_trials():
+    X = make()
+    X[:, 2] = np.nan
+    epochs = X.to_epochs()
+    assert epochs.info["bads"] == ["Cz"] and epochs.get_montage() is not None
+    again = as_eeg(epochs)
+    assert_identity(again)
+    np.testing.assert_allclose(again, np.asarray(X), rtol=1e-12)
+    assert as_eeg(make_eeg(np.zeros((2, 1, 9)), ("Cz",), 50).to_epochs()).domains is None
+    for missing, change in (("ch_names", {"ch_names": None}), ("sfreq", {"sfreq": None})):
+        with pytest.raises(ValueError, match=f"{missing}: not known"):
+            X.like(X, **change).to_epochs()
 
 
 def test_epochs_are_told_from_everything_else():

@@ -1,12 +1,17 @@
+import inspect
+import pickle
+
 import mne
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skeeg.array import EEGArray, make_domains, make_eeg
 from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
+from skeeg.filtering import BandPass
 
 NAMES = ("C3", "Cz", "C4")
 
@@ -254,3 +259,94 @@ def test_flat_channels_are_named():
     assert flat_channels(make_eeg(np.asarray(X))) == [1]
     X[0, 1, 0] = 0
     assert flat_channels(X) == []
+
+
+class HalfFitted(Step):
+    """Learns something before it fails."""
+
+    _parameter_constraints = Step._parameter_constraints | {"ch_names": [tuple, None]}
+
+    def fit(self, X, y=None, subjects=None):
+        """Learn the mean."""
+        self.mean_ = np.asarray(self._check_eeg(X, reset=True)).mean()
+        if y is not None:
+            raise y
+        return self
+
+    def partial_fit(self, X, y=None):
+        return HalfFitted.fit.__wrapped__(self, X, y)
+
+    update = fit_transform = partial_fit
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform", "update"])
+@pytest.mark.parametrize("error", [ValueError("late"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_a_method_that_learns_and_fails_leaves_the_estimator_as_it_was(method, error):
+    with pytest.raises(type(error)):
+        getattr(unfitted := HalfFitted(), method)(trials(), error)
+    with pytest.raises(NotFittedError):
+        unfitted.transform(trials())
+    assert vars(unfitted) == {"ch_names": None, "sfreq": None}
+    step = HalfFitted().fit(trials())
+    before = vars(step).copy()
+    with pytest.raises(type(error)):
+        getattr(step, method)(2 * trials(n_times=5), error)
+    assert vars(step).keys() == before.keys() and all(vars(step)[name] is before[name] for name in before)
+    getattr(step, method)(2 * trials())
+    assert step.mean_ == 2 * before["mean_"]
+
+
+def test_atomic_methods_keep_their_signature_their_docstring_and_their_metadata_requests():
+    assert list(inspect.signature(HalfFitted.fit).parameters) == ["self", "X", "y", "subjects"]
+    assert HalfFitted.fit.__doc__ == "Learn the mean."
+    with config_context(enable_metadata_routing=True):
+        assert HalfFitted().set_fit_request(subjects=True).get_metadata_routing().consumes("fit", {"subjects"})
+    pickle.loads(pickle.dumps(HalfFitted().fit(trials()))).transform(trials())
+
+
+@pytest.mark.parametrize(
+    ("params", "name"), [({"sfreq": 0}, "sfreq"), ({"sfreq": np.nan}, "sfreq"), ({"ch_names": "C3"}, "ch_names")]
+)
+def test_parameters_are_checked_before_anything_is_learned(params, name):
+    with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
+        Step(**params).fit(trials())
+
+
+def test_trials_of_another_rate_do_not_go_through_the_filter_of_the_first_fit():
+    fast, slow = trials(n_times=600, sfreq=250.0), trials(n_times=600, sfreq=50.0)
+    step = BandPass(8, 30).fit(fast)
+    wanted = step.transform(fast)
+    with pytest.raises(ValueError, match="below 25 Hz"):
+        step.fit(slow)
+    with pytest.raises(ValueError, match="50.0 Hz, but BandPass was fitted on 250.0 Hz"):
+        step.transform(slow)
+    np.testing.assert_array_equal(step.transform(fast), wanted)
+
+
+def test_bad_channels_are_refused_by_name_with_what_to_do():
+    X = trials()
+    X[:, 1] = np.nan
+    wanted = "X: channel Cz is bad or missing .*SplineInterpolation, before"
+    for refused in (lambda: Step().fit(X), lambda: Step().fit(trials()).transform(X), lambda: BandPass().fit(X)):
+        with pytest.raises(ValueError, match=wanted):
+            refused()
+    with pytest.raises(ValueError, match="channel 1 is bad"):
+        Step().fit(np.asarray(X))
+
+
+def test_masked_samples_are_not_read_as_if_they_were_there():
+    X = np.ma.masked_equal(np.asarray(trials()), np.asarray(trials())[0, 1, 3])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        Step().fit(X)
+    assert Step().fit(np.ma.masked_array(trials())).transform(np.ma.masked_array(trials())).shape == (6, 3, 20)
+
+
+def test_errors_name_the_argument_and_what_to_do():
+    step = Step().fit(trials())
+    with pytest.raises(ValueError, match=r"expecting 3 features as input. One trial\? Use X\[None\]"):
+        step.transform(np.asarray(trials())[0])
+    for X in ([["a"]], np.zeros(5), np.zeros((2, 3, 4), complex), [[[1], [1, 2]]], None):
+        with pytest.raises(ValueError, match=r"\bX\b"):
+            step.transform(X)
+    with pytest.raises(ValueError, match="X: values of up to 1e.200; expected microvolts"):
+        step.transform(trials() * 0 + 1e200)

@@ -112,13 +112,18 @@ FRONT_OF_LSTM = ("unmixing_layer.weight", "unmixing_layer.bias", "unmixed_channe
 
 
 def shapes(module):
-    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    """Shapes of the tensors by their published names."""
+    return {old_names(module).get(name, name): tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def old_names(module):
+    return {new: old for old, new in module.mapping.items()}
 
 
 def fill(module):
     """Weights from the names alone, so that they are the same in any implementation."""
-    state = module.state_dict()
-    for i, name in enumerate(sorted(state)):
+    state, old = module.state_dict(), old_names(module)
+    for i, name in enumerate(sorted(state, key=lambda name: old.get(name, name))):
         if state[name].is_floating_point():
             draw = np.random.RandomState(1000 + i).standard_normal(state[name].numel()) * 0.05  # noqa: NPY002
             draw = draw.reshape(state[name].shape)
@@ -190,7 +195,8 @@ def test_state_dicts_have_the_published_names_and_shapes():
     expected = {f"models.{region}.{name}": shape for region in range(8) for name, shape in KEYS_OF_ONE.items()}
     network = BEIRA(n_chans=30, n_outputs=8)
     assert shapes(network) == expected
-    assert list(network.state_dict()) == list(expected)
+    old = {old_names(network).get(name, name): value for name, value in network.state_dict().items()}
+    assert network.load_state_dict(old).missing_keys == []
     assert sum(p.numel() for p in network.parameters()) == 1960456
     assert shapes(SharedBEIRA(n_chans=30, n_outputs=1, n_branches=16, **PUBLISHED)) == KEYS_OF_ONE
     assert sum(p.numel() for p in SharedBEIRA(n_chans=30, n_outputs=21).parameters()) == 11251
@@ -207,9 +213,10 @@ def test_layout_of_the_affine_follow_up_loads_whole():
     assert len(state) == 36
     assert sum(value.numel() for value in state.values()) == 176035
     assert state["artur_block.unmixed_channels_batchnorm.weight"].shape == (16,)
-    bare = fill(released).state_dict()
+    ours = fill(released).state_dict()
+    bare = {old_names(released).get(name, name): value for name, value in ours.items()}
     x = draw(7, 1, 62, 2048)
-    for weights in (bare, {f"models.0.{name}": value for name, value in bare.items()}):  # as released: the second
+    for weights in (ours, bare, {f"models.0.{name}": value for name, value in bare.items()}):  # as released: the last
         for kind in (BEIRA, SharedBEIRA):
             options = {} if kind is BEIRA else {"n_branches": 16}
             network = kind(n_chans=62, n_outputs=1, unmixing_norm_affine=True, **options, **sizes)
@@ -240,7 +247,7 @@ def test_many_to_one_equals_its_layers_run_one_by_one():
     with torch.no_grad():
         envelopes = network.detector(network.unmixed_channels_batchnorm(network.unmixing_layer(x)))
         pooled = F.max_pool1d(envelopes, 32, 32).transpose(1, 2)
-        expected = network.fc_last(network.bn_last(network.lstm(pooled)[0][:, -1]))
+        expected = network.final_layer(network.bn_last(network.lstm(pooled)[0][:, -1]))
         torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-5)
 
 

@@ -43,6 +43,12 @@ class LogVariance(ClassifierMixin, BaseEstimator):
         type(self).seen.append(X)
         if self.trouble == "error":
             raise ValueError("no good")
+        if self.trouble == "bytes":
+            raise ValueError("\udce9lectrode")  # as os.fsdecode makes of what is no UTF-8
+        if self.trouble == "exit":
+            raise SystemExit(3)
+        if self.trouble in ("SIGSEGV", "SIGKILL"):  # a crash; what the system does where memory is short
+            os.kill(os.getpid(), getattr(signal, self.trouble))
         if self.trouble == "interrupt":
             raise KeyboardInterrupt
         if self.trouble == "swallow" and len(self.seen) == 3:  # as skorch does: Ctrl-C ends the training, not the run
@@ -80,12 +86,12 @@ def make_dataset(n_subjects=3, n_sessions=1):
 
 def run(out, pipelines=None, dataset=None, **options):
     pipelines = {"LogVar": LogVariance(), "CSP+LDA": baseline("CSP+LDA")} if pipelines is None else pipelines
-    options = {"evaluation": "within-session", "progress": False} | options
+    options = {"evaluation": "within-session", "progress": False, "jobs": 0} | options
     return skeeg.bench.run(make_dataset() if dataset is None else dataset, pipelines=pipelines, out=out, **options)
 
 
 def benchmark(out, pipelines, **options):
-    defaults = {"param_grid": None, "subjects": None, "seeds": [0], "jobs": 1, "device": None, "paradigm": None}
+    defaults = {"param_grid": None, "subjects": None, "seeds": [0], "jobs": 0, "device": None, "paradigm": None}
     made = runner.Benchmark(make_dataset(), "within-session", pipelines, out=out, command="x", **(defaults | options))
     return made.run(progress=False)
 
@@ -154,12 +160,9 @@ def test_device_is_set_where_a_step_has_one():
     assert made[-1].device == "cpu" and baseline("EEGNet")[-1].device == "auto"
 
 
-def test_several_jobs_give_the_same_scores(tmp_path):
-    import joblib
-
+def test_processes_give_the_scores_of_one(tmp_path):
     one = run(tmp_path / "one", evaluation="cross-subject")
-    with joblib.parallel_config(backend="threading"):
-        two = run(tmp_path / "two", evaluation="cross-subject", jobs=2)
+    two = run(tmp_path / "two", evaluation="cross-subject", jobs=2)
     pd.testing.assert_frame_equal(one[SCORE], two[SCORE])
 
 
@@ -270,6 +273,40 @@ def test_one_failing_pipeline_does_not_take_the_others_down(tmp_path):
     assert "failed on subject 1, 2, 3: ValueError: no good" in page
 
 
+def test_a_pipeline_that_ends_its_process_ends_alone(tmp_path):
+    troubles = ("SIGSEGV", "exit", "SIGKILL")
+    pipelines = {trouble: LogVariance(trouble=trouble) for trouble in troubles} | {"Good": LogVariance()}
+    with pytest.warns(UserWarning, match="failed"):
+        table = run(tmp_path, pipelines, subjects=[1, 2], jobs=1)
+    pd.testing.assert_frame_equal(
+        table[SCORE], run(tmp_path / "alone", {"Good": LogVariance()}, subjects=[1, 2])[SCORE]
+    )
+    (entry,) = BenchFolder(tmp_path).runs().values()
+    errors = {failure["pipeline"]: failure["error"] for failure in entry["failures"]}
+    assert len(entry["failures"]) == 6 and errors["exit"] == "SystemExit: 3"
+    for trouble in ("SIGSEGV", "SIGKILL"):
+        assert f"its process ended with {trouble}" in errors[trouble]
+
+
+def test_processes_end_with_the_one_that_started_them():
+    code = "import os, time; from skeeg.bench.pieces import _start; worker = _start(1).submit(os.getpid); "
+    code += "print(worker.result(), flush=True); time.sleep(99)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and os.path.exists(f"/proc/{child}/exe"):
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{child}/exe")
+
+
+def test_a_message_that_is_no_utf8_reaches_the_report(tmp_path):
+    with pytest.warns(UserWarning, match="Bad failed"):
+        run(tmp_path, {"Bad": LogVariance(trouble="bytes"), "Good": LogVariance()}, subjects=[1])
+    assert r"\udce9lectrode" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_nothing_but_failures_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="Nothing could be computed. Bad failed: ValueError: no good"):
         run(tmp_path, {"Bad": LogVariance(trouble="error")})
@@ -365,6 +402,78 @@ def test_corrupt_settings_are_set_aside(tmp_path):
     assert len(list(tmp_path.glob("runs.unreadable-*.json"))) == 1
 
 
+DAMAGE = {
+    "empty": lambda text: "",
+    "open quote": lambda text: text.replace("LogVar", '"LogVar', 1),
+    "missing column": lambda text: text.replace("subject", "object", 1),
+    "words for scores": lambda text: "\n".join([text.splitlines()[0], ",".join(["x"] * 20)]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_table_is_set_aside_and_rebuilt(damage, tmp_path, capsys):
+    first = run(tmp_path, {"LogVar": LogVariance()}, subjects=[1])
+    path = tmp_path / "results.csv"
+    path.write_text(DAMAGE[damage](path.read_text()))
+    pd.testing.assert_frame_equal(first, run(tmp_path, {"LogVar": LogVariance()}, subjects=[1]))
+    (aside,) = tmp_path.glob("results.unreadable-*.csv")
+    assert aside.name in capsys.readouterr().out
+    assert len(BenchFolder(tmp_path).table()) == 1
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    LogVariance.seen = []
+    run(folder, {"LogVar": LogVariance(), "MDM": baseline("MDM")})
+    return folder
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize(
+    "value", [SCRIPT, None, -1, 1.5, [], [SCRIPT], {}, {SCRIPT: SCRIPT}, [[SCRIPT]], [{SCRIPT: 1}]]
+)
+def test_settings_of_another_shape_never_reach_the_page(value, finished, tmp_path):
+    text = (finished / "runs.json").read_text()
+    (key, entry), *_ = json.loads(text).items()
+    for changed in [{}, *({key: {**entry, name: value}} for name in entry), {key: value}, {SCRIPT: entry}]:
+        for file in tmp_path.iterdir():
+            file.unlink()
+        (tmp_path / "results.csv").write_text((finished / "results.csv").read_text())
+        (tmp_path / "runs.json").write_text(json.dumps(changed))
+        try:
+            write_report(tmp_path)
+        except ValueError as error:
+            assert "no benchmark in" in str(error)
+            assert changed == {} or list(tmp_path.glob("runs.unreadable-*.json"))
+        else:
+            assert "<script" not in (tmp_path / "report.html").read_text()
+            assert "<script" not in (tmp_path / "report.md").read_text()
+
+
+FULL = """
+    import resource, signal, sys
+    import skeeg.cli
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+    sys.exit(skeeg.cli.main(["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "0", "--quiet",
+                             "--pipelines", "MDM", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("room", [100, 1 << 20])  # nothing at all; the results file cannot grow
+def test_a_full_disk_is_an_error(room, tmp_path):
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "skeeg: [Errno" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.new"))
+
+
 def test_two_runs_do_not_write_to_one_folder(tmp_path):
     with BenchFolder(tmp_path).locked(), pytest.raises(RuntimeError, match="another run is writing"):
         run(tmp_path)
@@ -383,7 +492,8 @@ KILLED = """
                           n_events=20, sfreq=80)
     forest = make_pipeline(CSP(), RandomForestClassifier(n_estimators=5))  # chance decides, so the seed matters
     pipelines = {"CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()), "CSP+forest": forest}
-    skeeg.bench.run(dataset, pipelines=pipelines, out=sys.argv[1], progress=False).to_csv(sys.argv[1] + "/table.csv")
+    table = skeeg.bench.run(dataset, pipelines=pipelines, out=sys.argv[1], progress=False, jobs=0)
+    table.to_csv(sys.argv[1] + "/table.csv")
 """
 
 
@@ -504,6 +614,7 @@ def test_every_named_pipeline_can_be_built():
         ("- 1", "expected a mapping"),
         ("name: A", "needs pipeline"),
         ("name: A\npipeline:\n  - name: Nothing\n    from: skeeg.baselines\n", "cannot be built"),
+        ("name: A\npipeline: 3", "cannot be built"),
     ],
 )
 def test_a_bad_file_is_named(text, message, tmp_path):
@@ -512,6 +623,26 @@ def test_a_bad_file_is_named(text, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         catalogue.get_pipelines([path])
     assert "bad.yml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{from: subprocess, name: Popen, parameters: {args: [touch, TOUCHED]}}",
+        "{from: os, name: system, parameters: {command: touch TOUCHED}}",
+        "{from: pyriemann.classification, name: MDM, parameters: "
+        "{optimizer: [{from: subprocess, name: Popen, parameters: {args: [touch, TOUCHED]}}]}}",
+        "{from: pyriemann.classification, name: MDM, parameters: "
+        "{callbacks: [{from: subprocess, name: run, parameters: {args: [touch, TOUCHED]}}]}}",
+    ],
+)
+def test_a_pipeline_file_calls_nothing_but_estimators(step, tmp_path):
+    path, touched = tmp_path / "bad.yml", tmp_path / "touched"
+    path.write_text("name: A\npipeline:\n  - " + step.replace("TOUCHED", str(touched)) + "\n")
+    with pytest.raises(ValueError, match="bad.yml: the pipeline cannot be built"):
+        catalogue.get_pipelines([path])
+    time.sleep(0.05)
+    assert not touched.exists()
 
 
 def test_moabb_benchmark_reads_our_files(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import skeeg
@@ -15,7 +16,7 @@ from skeeg import cli
 from skeeg.bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
 
 ROOT = pathlib.Path(skeeg.__file__).parent.parent
-TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "1", "--quiet", "--resample", "80"]
+TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "0", "--quiet", "--resample", "80"]
 
 
 def bench(folder, *arguments):
@@ -48,7 +49,7 @@ def test_the_command_is_installed():
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
     assert "bench/pipelines/*.yml" in setup["options.package_data"]["skeeg"]
-    assert "bench/*.css" in setup["options.package_data"]["skeeg"]
+    assert "bench/page.html" in setup["options.package_data"]["skeeg"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])
@@ -111,17 +112,105 @@ def test_wrong_arguments_are_told_apart(arguments, message, tmp_path, capsys):
     assert error.startswith("skeeg: ") and message in error and "Traceback" not in error
 
 
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Two runs of one subject, triggers 1 and 2 without a duration, in microvolts that pass for volts."""
+    mne = pytest.importorskip("mne")
+    folder, rng = tmp_path_factory.mktemp("mine") / "my visit", np.random.default_rng(0)
+    info = mne.create_info(["C3", "Cz", "C4", "EMG"], 100.0, "eeg")
+    for run in (1, 2):
+        data = 20 * rng.standard_normal((4, 4500))
+        raw = mne.io.RawArray(data, info, verbose="error")
+        raw.set_annotations(mne.Annotations(np.arange(1, 41), 0, ["1", "2"] * 20))
+        path = folder / "anna" / f"run{run}_raw.fif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw.save(path, verbose="error")
+    return folder
+
+
+def bench_mine(recordings, out, *arguments):
+    command = ["bench", "--dataset", str(recordings), "--out", str(out), "--jobs", "0", "--quiet", "--pipelines", "MDM"]
+    return cli.main([*command, *arguments])
+
+
+def test_recordings_in_a_folder_need_no_python(recordings, tmp_path):
+    arguments = ["--unit", "uV", "--classes", "1=left_hand", "2=right_hand", "--tmin", "0", "--tmax", "0.8", "--notch"]
+    arguments += ["33", "--channels", "C3", "Cz", "C4", "--runs-as-sessions", "--evaluation", "cross-session"]
+    assert bench_mine(recordings, tmp_path, *arguments) == cli.DONE
+    (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
+    assert entry["paradigm"] == "LeftRightImagery" and entry["n_channels"] == 3 and entry["n_times"] == 81
+    assert "<h1>my visit, leave one run out</h1>" in (tmp_path / "report.html").read_text()
+
+
+SPAN = ("--tmin", "0", "--tmax", "0.8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say --tmin and --tmax"),
+        (("--tmin", "1"), "--tmax: --tmin needs it"),
+        (("--tmin", "1", "--tmax", "0.5"), "--tmin, --tmax: got (1.0, 0.5)"),
+        ((*SPAN, "--classes", "3", "4"), "its events are 1, 2, expected 3, 4"),
+        ((*SPAN, "--channels", "C3", "P3"), "channels P3 are missing"),
+        (SPAN, "try --unit uV"),
+        ((*SPAN, "--task", "rest"), "--task: no file is of task 'rest'"),
+        ((*SPAN, "--pattern", "x(y)"), "--pattern: 'x(y)' matches no file"),
+    ],
+)
+def test_errors_about_a_folder_name_the_option(arguments, message, recordings, tmp_path, capsys):
+    assert bench_mine(recordings, tmp_path / "out", *arguments) == cli.WRONG
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and "=" not in error
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pipelines", "CSP+LAD"], ["--evaluation", "across"], ["--param-grid", "nowhere.yml"]]
+)
+def test_names_are_checked_before_recordings_are_read(arguments, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr("skeeg.datasets.LocalDataset.__init__", lambda *_, **__: pytest.fail("read"))
+    assert bench_mine(recordings, tmp_path, *arguments) == cli.WRONG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"), [(["--unit", "uV"], "--unit"), (["--runs-as-sessions"], "--runs-as-sessions")]
+)
+def test_options_for_folders_are_refused_elsewhere(arguments, option, tmp_path, capsys):
+    assert bench(tmp_path / "out", *arguments) == cli.WRONG
+    assert f"skeeg: {option}: FakeDataset does not know it" in capsys.readouterr().err
+
+
+def test_trials_and_channels_of_a_named_dataset_can_be_chosen(tmp_path):
+    arguments = ["--pipelines", "MDM", "--tmin", "0.5", "--tmax", "1.5", "--channels", "C3", "C4"]
+    assert bench(tmp_path, *arguments) == cli.DONE
+    (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
+    assert entry["n_channels"] == 2 and entry["n_times"] in (80, 81)
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest_three(tmp_path, capsys):
+    assert bench(tmp_path / "out", "--dataset", "zzzzzzzz") == cli.WRONG
+    assert len(capsys.readouterr().err) < 200
+
+
+def test_a_reader_of_the_list_may_stop():
+    command = f"{sys.executable} -c 'import sys; from skeeg import cli; sys.exit(cli.start())' list | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "datasets:\n" and done.stderr == "" and done.returncode == 0
+
+
 def test_report_of_another_folder_is_an_error(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == cli.WRONG
     assert "no benchmark in" in capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path):
-    command = [sys.executable, "-m", "skeeg.cli", *TINY, "--out", str(tmp_path), "--subjects", "1-3"]
+@pytest.mark.parametrize("jobs", ["0", "2"])
+def test_ctrl_c_keeps_what_is_done(jobs, tmp_path):
+    command = [sys.executable, "-m", "skeeg.cli", *TINY, "--out", str(tmp_path), "--subjects", "1-3", "--jobs", jobs]
     command += ["--pipelines", "MDM", "--seeds", *map(str, range(60))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     results = tmp_path / "results" / "LeftRightImagery" / "WithinSessionEvaluation" / "results_seed1.hdf5"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if results.is_file() and results.stat().st_size > 5000:
             break
@@ -129,7 +218,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=120)
     assert process.returncode == cli.INTERRUPTED, error
-    assert "the same command goes on from here" in out
+    assert "The same command continues" in out
     (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
     assert entry["interrupted"] and 2 <= entry["done"] < entry["planned"] == 180
     assert len((tmp_path / "results.csv").read_text().splitlines()) > 2

@@ -2,8 +2,10 @@ import itertools
 import os
 import signal
 import sys
-import threading
 import time
+import urllib.error
+import urllib.request
+import warnings
 
 import cloudpickle
 import pandas as pd
@@ -16,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 import skeeg.bench
 from skeeg import cli
-from skeeg.bench import dask_cluster, pieces
+from skeeg.bench import dask_cluster
 from skeeg.bench.pieces import on_cluster
 from skeeg.spatial import CSP
 from skeeg.training import NetworkClassifier
@@ -52,17 +54,21 @@ def on_worker():
         return False
 
 
-def compare(out, flag):
-    """Table of a small comparison of which chance decides a part."""
-    dataset = FakeDataset(
+def dataset():
+    """Noise of two subjects."""
+    return FakeDataset(
         ["left_hand", "right_hand"], n_subjects=2, n_sessions=1, n_runs=1, seed=7, duration=44, n_events=20, sfreq=80
     )
+
+
+def compare(out, flag):
+    """Table of a small comparison of which chance decides a part."""
     pipelines = {
         "CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()),
         "CSP+forest": make_pipeline(KilledOnce(flag), CSP(), RandomForestClassifier(n_estimators=5)),
         "EEGNet": NetworkClassifier("EEGNet", sfreq=80, max_epochs=1),
     }
-    return skeeg.bench.run(dataset, pipelines=pipelines, out=out, progress=False)
+    return skeeg.bench.run(dataset(), pipelines=pipelines, out=out, progress=False, jobs=0)
 
 
 def test_two_workers_one_of_them_killed_give_the_table_of_a_serial_run(tmp_path):
@@ -96,19 +102,67 @@ def test_where_workers_declare_gpus_each_piece_takes_one():
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)) == alone
 
 
-def test_the_folds_of_a_piece_stay_in_its_worker():
-    from dask.distributed import LocalCluster
-    from joblib import Parallel, delayed
+class Kills(KilledOnce):
+    """Ends every process it is fitted in."""
 
-    def where(name):
-        slow = delayed(lambda: (time.sleep(0.1), name())[1])
-        return set(Parallel(n_jobs=1, batch_size=1)(slow() for _ in range(4)))
+    def fit(self, X, y=None):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    threads = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
-    with LocalCluster(**threads) as workers, dask_cluster(workers.scheduler_address):
-        assert len(where(threading.get_ident)) == 2  # whatever is asked for, joblib takes the whole cluster
-        with pieces._within_this_worker():
-            assert where(threading.get_ident) == {threading.get_ident()}
+
+def test_a_pipeline_that_kills_its_workers_ends_alone(tmp_path):
+    import dask
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    pipelines = {
+        "Kills": make_pipeline(Kills(""), CSP(), LinearDiscriminantAnalysis()),
+        "CSP+LDA": make_pipeline(CSP(), LinearDiscriminantAnalysis()),
+    }
+    try:
+        once = dask.config.set({"distributed.scheduler.allowed-failures": 0})
+        with once, dask_cluster("local:1"), pytest.warns(UserWarning, match="Kills failed: KilledWorker"):
+            table = skeeg.bench.run(dataset(), pipelines=pipelines, subjects=[1], out=tmp_path, progress=False)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert list(table.pipeline) == ["CSP+LDA"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_of_ones_own_lets_nobody_else_in_and_shows_no_page():
+    from dask.distributed import Client
+
+    with dask_cluster("local:1") as client:
+        info = client.scheduler_info()
+        (worker,) = info["workers"].values()
+        assert info["address"].startswith("tls://127.0.0.1:")
+        for port in (info["services"]["dashboard"], worker["services"].get("dashboard")):
+            for page in ("status", "info/main/workers.html", "json/counts.json", "metrics"):
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=10)
+        for address in (info["address"], info["address"].replace("tls", "tcp")):
+            with pytest.raises((OSError, TypeError)):
+                Client(address, timeout="2s")
+
+
+def test_a_scheduler_by_tls_answers_and_one_by_tcp_is_said_to_be_open(tmp_path):
+    import dask
+    from dask.distributed import LocalCluster, Security
+
+    security = Security.temporary()
+    for name, text in (("ca", security.tls_ca_file), ("key", security.tls_client_key)):
+        (tmp_path / name).write_text(text)
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    files = {"ca-file": "ca", "client.cert": "ca", "client.key": "key"}
+    tls = {f"distributed.comm.tls.{key}": str(tmp_path / name) for key, name in files.items()}
+    with (
+        LocalCluster(**options, protocol="tls", security=security) as workers,
+        dask.config.set(tls),
+        warnings.catch_warnings(action="error", category=UserWarning),
+        dask_cluster(workers.scheduler_address) as client,
+    ):
+        assert client.submit(sum, [1, 2]).result() == 3
+    with LocalCluster(**options, protocol="tcp") as workers, pytest.warns(UserWarning, match="is not authenticated"):
+        with dask_cluster(workers.scheduler_address) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two"])

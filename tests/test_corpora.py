@@ -110,20 +110,22 @@ def test_missing_electrodes_and_broken_files_are_told(tmp_path):
 def hmc(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hmc")
     channels = ["EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EEG C3-M2", "EMG chin"]
-    stages = ["W", "N2", "R"]
+    stages = ["N1", "W", "N2", "R", "N1"]
     for person in range(1, 7):
-        write_edf(folder / f"recordings/SN{person:03d}.edf", rhythms(5, 256, 90), 256, channels)
+        write_edf(folder / f"recordings/SN{person:03d}.edf", rhythms(5, 256, 150), 256, channels)
         stem = folder / f"recordings/SN{person:03d}_sleepscoring"
         if person % 2:
             lines = ["Date, Time, Recording onset, Duration, Annotation, Linked channel"]
-            lines += ["2001-01-01, 23:00:00, 0, 0, Lights off, EEG F4-M1"]
+            lines += ["2001-01-01, 23:00:00, 30, 0, Lights off, EEG F4-M1"]
             lines += [f"2001-01-01, 23:00:00, {30 * i}, 30, Sleep stage {s}," for i, s in enumerate(stages)]
+            lines += ["2001-01-01, 23:00:00, 120, 0, Lights on, EEG F4-M1"]
             stem.with_suffix(".txt").write_text("\n".join(lines) + "\n")
         else:
             events = [(30 * i, 30, f"Sleep stage {s}") for i, s in enumerate(stages)] + [
-                (1, 0, "Lights off@@EEG F4-M1")
+                (30, 0, "Lights off@@EEG F4-M1"),
+                (120, 0, "Lights on@@EEG F4-M1"),
             ]
-            write_edf(stem.with_suffix(".edf"), np.zeros((1, 90)), 1, ["EMG"], events)
+            write_edf(stem.with_suffix(".edf"), np.zeros((1, 150)), 1, ["EMG"], events)
     return folder
 
 
@@ -184,7 +186,7 @@ def write_cnt(path, data, rate, names):
 
 @pytest.fixture
 def seed_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(seed_v, "_CLIPS", {"1": ("2 12", "11 20", "HD")})
+    monkeypatch.setattr(seed_v, "_CLIPS", {"1": ("2 12", "9 19", "HD")})
     names = [*seed_v._NAMES[:30], "M1", "VEO", *seed_v._NAMES[30:], "HEO"]
     data = np.tile(rhythms(5, 500, 21), (13, 1))
     for person in range(1, 6):
@@ -259,6 +261,12 @@ def test_shu_errors_name_the_file(tmp_path):
             SHUMotorImagery(tmp_path).arrays("valid")
 
 
+def test_the_split_of_shu_is_the_published_one():
+    split = SHUMotorImagery()._split([f"sub-{number:03d}" for number in range(1, 26)])
+    assert sorted(split["test"]) == ["sub-002", "sub-008", "sub-015", "sub-018", "sub-022"]
+    assert [len(split[part]) for part in ("train", "valid", "test")] == [15, 5, 5]
+
+
 # All of them
 
 
@@ -325,3 +333,31 @@ def test_a_corpus_is_run_with_every_seed(shu):
     assert results[["seed", "n_train", "n_test"]].to_numpy().tolist() == [[0, 18, 6], [10, 18, 6]]
     assert results["accuracy"].tolist() == pytest.approx([2 / 3] * 2)
     assert results["roc_auc"].tolist() == [0.5, 0.5]
+
+
+class Chooses(DummyClassifier):
+    """Remembers what it was given, and on whom it was to choose."""
+
+    seen = []
+
+    def __init__(self, strategy="prior", validation=None):
+        super().__init__(strategy=strategy)
+        self.validation = validation
+
+    def fit(self, X, y):
+        self.seen.append((self.validation, sorted(set(X.domains["subject"]))))
+        return super().fit(np.zeros((len(X), 1)), y)
+
+    def predict_proba(self, X):
+        return super().predict_proba(np.zeros((len(X), 1)))
+
+
+def test_a_corpus_lets_networks_choose_on_its_validation_subjects(shu):
+    corpus, Chooses.seen = SHUMotorImagery(shu), []
+    pipelines = {"chooses": Chooses(validation="trial"), "does not": Chooses()}
+    results = run_corpus(pipelines, corpus, seeds=(0,), validation="valid")
+    train, valid = corpus.subjects("train"), corpus.subjects("valid")
+    assert Chooses.seen == [(tuple(valid), sorted(train + valid)), (None, sorted(train))]
+    assert results["n_train"].tolist() == [18, 18]
+    with pytest.raises(ValueError, match="validation: got 'test'"):
+        run_corpus(pipelines, corpus, validation="test")

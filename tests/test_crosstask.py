@@ -140,6 +140,8 @@ class Recorder(ClassifierMixin, BaseEstimator):
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
         n_target = 0 if X_target_labeled is None else len(X_target_labeled)
         assert n_target == (0 if y_target_labeled is None else len(y_target_labeled))
+        for trials in (X, X_target_labeled) if n_target else (X,):
+            assert (trials.ch_names, trials.sfreq) == (("C3", "Cz", "C4"), 128)
         Recorder.seen.append((len(X), len(set(subjects)), n_target))
         self.classes_ = np.unique(y)
         return self

@@ -11,22 +11,26 @@ from moabb.evaluations import CrossSubjectEvaluation
 from moabb.evaluations.protocols import CrossSubjectMode
 from moabb.paradigms import LeftRightImagery
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skeeg import Calibration
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
-from skeeg.methods.ct_adapttl.recipes import phase_recipe
 from skeeg.testing import check_eeg_estimator
 
 DATA = pathlib.Path(os.environ.get("SKEEG_DATA", "../shared/data")) / "checkpoints" / "ct_adapttl_gist"
 SMALL = {
-    "n_filters": 8, "filter_length": 5, "pool_length": 10, "pool_stride": 5, "n_hidden": 16, "n_folds": 2,
-    "max_epochs": 25, "pretrain_solver": "adamw", "pretrain_learning_rate": 5e-3, "scratch_learning_rate": 5e-3,
-    "random_state": 0, "device": "cpu",
+    "network_params": {"n_filters": 8, "filter_length": 5, "pool_length": 10, "pool_stride": 5, "n_hidden": 16},
+    "pretrain_params": {"n_folds": 2, "learning_rate": 5e-3, "batch_size": 32, "schedule": None, "max_epochs": 25},
+    "adapt_params": {
+        "learning_rate": 1e-2, "solver": "sgd", "momentum": 0.4, "batch_size": 40, "norm": "train", "share": 1.0,
+        "max_epochs": 60,
+    },
+    "specific_params": {"learning_rate": 5e-3},
+    "max_epochs": 25, "random_state": 0, "device": "cpu",
 }  # fmt: skip
 CHANNELS, TIMES = 4, 128
-PHASES = ("pretrain", "adapt", "scratch")
 
 
 def make_task(n_subjects, n_trials=24, gain=1.0, seed=0, mixing=0.3, channel=0):
@@ -44,7 +48,7 @@ def make_task(n_subjects, n_trials=24, gain=1.0, seed=0, mixing=0.3, channel=0):
 
 
 def make_clf(**params):
-    return CTAdaptTLClassifier(**{**SMALL, **params})
+    return CTAdaptTLClassifier(**SMALL).set_params(**params)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,9 @@ def test_adaptation_learns_what_differs(pretrained):
     X, y = make_task(1, 120, seed=6)
     turned = np.where(y[0] == "left", "right", "left")  # the target task is the opposite of the source
     alone = copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0][:40], turned[:40])
-    adapted = copy.deepcopy(pretrained).set_params(max_epochs=60, batch_size=8, adapt_learning_rate=0.05)
+    adapted = copy.deepcopy(pretrained).set_params(
+        max_epochs=60, adapt_params__batch_size=8, adapt_params__learning_rate=0.05, adapt_params__schedule=None
+    )
     adapted.fit(X[0][:40], turned[:40])
     assert alone.score(X[0][40:], turned[40:]) < 0.3
     assert adapted.score(X[0][40:], turned[40:]) > 0.7
@@ -72,21 +78,20 @@ def test_adaptation_learns_what_differs(pretrained):
         np.testing.assert_array_equal(value, pretrained.pretrained_[name])
 
 
-@pytest.mark.parametrize("adapt_norm", ["train", "target"])
-def test_double_precision_predicts_each_trial_alike_in_any_company(adapt_norm):
+@pytest.mark.parametrize("norm", ["train", "target"])
+def test_double_precision_predicts_each_trial_alike_in_any_batch(norm):
     X, y = make_task(2, seed=8)
-    clf = make_clf(precision="float64", adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
+    clf = make_clf(precision="float64", adapt_params__norm=norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
     assert {value.dtype for value in clf.module_.state_dict().values()} == {torch.float64, torch.int64}
     together = clf.predict_proba(X[0])
     order = np.random.default_rng(0).permutation(len(X[0]))
     np.testing.assert_allclose(clf.predict_proba(X[0][order]), together[order], rtol=1e-13)
     np.testing.assert_allclose(np.vstack([clf.predict_proba(trial[None]) for trial in X[0]]), together, rtol=1e-13)
-    whitened = torch.from_numpy(clf.whitener_ @ X[0].astype(float))
+    whitened = torch.from_numpy(np.asarray(clf.steps_.transform(X[0].astype(float))))
     with torch.no_grad():
         np.testing.assert_allclose(clf.module_(whitened).softmax(1), together, rtol=1e-13)
-    single = make_clf(adapt_norm=adapt_norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
+    single = make_clf(adapt_params__norm=norm, max_epochs=5).pretrain(X[:1], y[:1]).fit(X[1], y[1])
     np.testing.assert_allclose(single.predict_proba(X[0]), together, atol=1e-3)
-    assert {phase_recipe(make_clf(precision="bf16"), phase).precision for phase in PHASES} == {"bf16"}
     with pytest.raises(ValueError, match="precision: got 'half'"):
         make_clf(precision="half").fit(X[0], y[0])
 
@@ -128,7 +133,12 @@ def test_memory_spares_the_second_pretraining(tmp_path):
     assert file.stat().st_mtime_ns == written
     np.testing.assert_array_equal(first.predict_proba(Xt[0]), second.predict_proba(Xt[0]))
     assert first.fold_histories_ == second.fold_histories_
-    for change in ({"pretrain_learning_rate": 1e-2}, {"random_state": 1}, {"n_filters": 4}):
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])  # a disk that was full: it is computed again
+    third = clone(clf).pretrain(Xs, ys).fit(Xt[0], yt[0])
+    np.testing.assert_array_equal(first.predict_proba(Xt[0]), third.predict_proba(Xt[0]))
+    assert len(file.read_bytes()) == len(whole)
+    for change in ({"pretrain_params__learning_rate": 1e-2}, {"random_state": 1}, {"network_params__n_filters": 4}):
         clone(clf).set_params(**change).pretrain(Xs, ys)
     clone(clf).pretrain(Xs[::-1], ys[::-1])
     assert len(list((tmp_path / "kept").iterdir())) == 5
@@ -151,18 +161,18 @@ def test_subjects_may_come_with_the_trials():
     np.testing.assert_array_equal(one.fold_losses_, other.fold_losses_)
 
 
-@pytest.mark.parametrize(("scale", "invariant"), [("ea", True), ("zscore", True), (None, False)])
-def test_amplitude_of_the_recording(pretrained, scale, invariant):
+@pytest.mark.parametrize(("alignment", "invariant"), [("euclidean", True), ("riemannian", True), (None, False)])
+def test_amplitude_of_the_recording(alignment, invariant):
     """Forty-fold another unit, as between the two published tasks, changes nothing unless raw is asked for."""
     (Xs, ys), (Xt, yt) = make_task(3), make_task(1, 40, seed=10)
-    clf = make_clf(scale=scale, max_epochs=10).pretrain(Xs, ys)
+    clf = make_clf(alignment=alignment, max_epochs=10).pretrain(Xs, ys)
     found = [copy.deepcopy(clf).fit(gain * Xt[0][:20], yt[0][:20]).predict_proba(gain * Xt[0][20:]) for gain in (1, 40)]
     assert np.allclose(*found, atol=1e-3) == invariant
 
 
 def test_on_unseen_own_uses_the_block(pretrained):
-    X, _ = make_task(1, 30, seed=11, mixing=1.0)
-    own = copy.deepcopy(pretrained).set_params(on_unseen="own")
+    (X, _), source = make_task(1, 30, seed=11, mixing=1.0), make_task(4)
+    own = make_clf(on_unseen="own").pretrain(*source)
     assert not np.allclose(own.predict_proba(X[0]), pretrained.predict_proba(X[0]))
     np.testing.assert_array_equal(own.predict_proba(X[0][:3]), pretrained.predict_proba(X[0][:3]))  # too few to tell
 
@@ -179,7 +189,7 @@ def moved(pretrained, state, layer):
 
 @pytest.mark.parametrize("layers", ["all", ("hidden", "final_layer"), "norm"])
 def test_only_the_named_layers_adapt(pretrained, layers):
-    state, clf = state_after(pretrained, adapt_layers=layers)
+    state, clf = state_after(pretrained, adapt_params__layers=layers)
     names = ("temporal", "spatial", "norm", "hidden", "final_layer")
     assert [name for name in names if moved(pretrained, state, name)] == [
         name for name in names if layers == "all" or name in layers
@@ -189,7 +199,7 @@ def test_only_the_named_layers_adapt(pretrained, layers):
 
 def test_layer_decay_slows_the_early_layers(pretrained):
     def step(decay, layer):
-        state, _ = state_after(pretrained, layer_decay=decay, max_epochs=1, drop_prob=0.0)
+        state, _ = state_after(pretrained, adapt_params__layer_decay=decay, max_epochs=1, network_params__drop_prob=0.0)
         return np.linalg.norm(state[f"{layer}.weight"] - pretrained.pretrained_[f"{layer}.weight"])
 
     assert step(0.1, "final_layer") == pytest.approx(step(1.0, "final_layer"), rel=1e-4)
@@ -199,7 +209,7 @@ def test_layer_decay_slows_the_early_layers(pretrained):
 
 def test_part_of_the_change_is_kept(pretrained):
     before = pretrained.pretrained_["spatial.weight"]
-    none, half, whole = (state_after(pretrained, adapt_share=s)[0]["spatial.weight"] for s in (0.0, 0.5, 1.0))
+    none, half, whole = (state_after(pretrained, adapt_params__share=s)[0]["spatial.weight"] for s in (0.0, 0.5, 1.0))
     np.testing.assert_array_equal(none, before)
     np.testing.assert_allclose(half, (before + whole) / 2, atol=1e-6)
     assert np.abs(whole - before).max() > 1e-4
@@ -207,13 +217,13 @@ def test_part_of_the_change_is_kept(pretrained):
 
 def test_statistics_of_the_normalisation(pretrained):
     before = pretrained.pretrained_["norm.running_var"]
-    states = {mode: state_after(pretrained, adapt_norm=mode)[0] for mode in ("train", "source", "target")}
+    states = {mode: state_after(pretrained, adapt_params__norm=mode)[0] for mode in ("train", "source", "target")}
     np.testing.assert_array_equal(states["source"]["norm.running_var"], before)
     assert not np.array_equal(states["train"]["norm.running_var"], before)
     X, y = make_task(1, 20, seed=12, gain=3.0)
     clf = copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], y[0])
     with torch.no_grad():
-        filtered = clf.module_.front(torch.from_numpy(clf._prepare(X[0])))
+        filtered = clf.module_.front(torch.from_numpy(np.asarray(clf.steps_.transform(X[0]))))
     np.testing.assert_allclose(states["target"]["norm.running_mean"], filtered.mean(dim=(0, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(states["target"]["norm.running_var"], filtered.var(dim=(0, 2)), rtol=1e-4)
 
@@ -222,15 +232,18 @@ def test_unlabelled_target_trials_serve_scaling_and_normalisation(pretrained):
     (Xs, ys), (Xt, _) = make_task(2), make_task(1, 20, seed=13, mixing=1.0)
     args = (np.concatenate(Xs), np.concatenate(ys), np.repeat([1, 2], 24))
     plain = make_clf(max_epochs=2).fit(*args)
-    aware = make_clf(max_epochs=2, adapt_norm="target").fit(*args, X_target_unlabeled=Xt[0])
+    aware = make_clf(max_epochs=2, adapt_params__norm="target").fit(*args, X_target_unlabeled=Xt[0])
     np.testing.assert_array_equal(plain.fold_losses_, aware.fold_losses_)  # the source is learned alike
-    assert not np.allclose(plain.whitener_, aware.whitener_)
+    assert not np.allclose(plain.steps_.transform(Xt[0]), aware.steps_.transform(Xt[0]))
     assert not np.array_equal(plain.module_.norm.running_var, aware.module_.norm.running_var)
 
 
 def test_early_stopping_of_the_adaptation(pretrained):
     X, y = make_task(1, 40, seed=14)
-    clf = copy.deepcopy(pretrained).set_params(adapt_validation=0.25, patience=1, max_epochs=None, min_delta=0.05)
+    clf = copy.deepcopy(pretrained).set_params(
+        max_epochs=200, adapt_params__max_epochs=200, adapt_params__validation_size=0.25, adapt_params__patience=1,
+        adapt_params__min_delta=0.05
+    )  # fmt: skip
     clf.fit(X[0], y[0])
     assert clf.n_iter_ < 200 and "valid_loss" in clf.history_[0]
 
@@ -238,7 +251,8 @@ def test_early_stopping_of_the_adaptation(pretrained):
 def test_validation_by_subject_holds_people_out():
     X, y = make_task(3)
     by_subject, by_trial = (
-        make_clf(max_epochs=1, n_folds=6, validation=v).pretrain(X, y) for v in ("subject", "trial")
+        make_clf(max_epochs=1, pretrain_params__n_folds=6, pretrain_params__validation=v).pretrain(X, y)
+        for v in ("subject", "trial")
     )
     assert len(by_subject.fold_losses_) == 3 and len(by_trial.fold_losses_) == 6
 
@@ -285,7 +299,7 @@ def test_released_checkpoints(name):
     b, c, t = np.ogrid[:2, :20, :1500]
     X = np.sin(0.01 * (b + 1) * (t + 1) + 0.5 * c).astype("float32")
     clf = CTAdaptTLClassifier(
-        "independent", str(path), ("right_hand", "left_hand"), scale=None, device="cpu", random_state=0
+        "independent", str(path), ("right_hand", "left_hand"), "published", None, device="cpu", random_state=0
     ).fit(X, ["left_hand", "right_hand"])
     assert clf.checkpoint_report_ == "12 tensors matched"
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -318,7 +332,7 @@ def test_moabb_pretrains_and_adapts_without_any_code(tmp_path):
         evaluation = CrossSubjectEvaluation(
             LeftRightImagery(), dataset, cs_mode="train_and_target_labeled_20p", overwrite=True, hdf5_path=str(tmp_path)
         )
-        pipeline = make_pipeline(Spy(**{**SMALL, "max_epochs": 2, "scale": "ea"}))
+        pipeline = make_pipeline(Spy(**{**SMALL, "max_epochs": 2}))
         results = evaluation.process({"CT-adaptTL": pipeline})
     assert results["score"].between(0, 1).all() and len(results) == 3
     assert {(people, folds, n_folds) for people, _, folds, n_folds in Spy.seen} == {(2, True, 2)}
@@ -341,14 +355,16 @@ def test_calibration_of_the_length_of_the_source_can_be_wrapped():
     ("params", "fit", "match"),
     [
         ({"mode": "magic"}, {}, "mode: got 'magic'"),
-        ({"scale": "std"}, {}, "scale: got 'std'"),
-        ({"adapt_norm": "x"}, {}, "adapt_norm: got 'x'"),
+        ({"alignment": "std"}, {}, "alignment: got 'std'"),
+        ({"recipe": "x"}, {}, "recipe: got 'x', expected one of 'default', 'published'"),
         ({"on_unseen": "x"}, {}, "on_unseen: got 'x'"),
-        ({"adapt_layers": ("head",)}, {}, "adapt_layers: got"),
-        ({"layer_decay": 0}, {}, "layer_decay: got 0"),
-        ({"adapt_share": 1.5}, {}, "adapt_share: got 1.5"),
-        ({"validation": None}, {}, "validation: got None"),
-        ({"n_folds": 0}, {}, "n_folds: got 0"),
+        ({"adapt_params__norm": "x"}, {}, "norm: got 'x'"),
+        ({"adapt_params__layers": ("head",)}, {}, "layers: got"),
+        ({"adapt_params__layer_decay": 0}, {}, "layer_decay: got 0"),
+        ({"adapt_params__share": 1.5}, {}, "share: got 1.5"),
+        ({"specific_params__learning_rat": 1}, {}, "specific_params: got 'learning_rat', expected some of"),
+        ({"pretrain_params__validation": None}, {}, "validation: got None"),
+        ({"pretrain_params__n_folds": -1}, {}, "n_folds: got -1"),
         ({}, {"subjects": [1, 2]}, r"subjects: got shape \(2,\) for 24 trials"),
         ({}, {"X_target_labeled": np.ones((3, 4, 128))}, "X_target_labeled: .*never changes"),
         ({}, {"X_target_labeled": make_task(1)[0][0][:5]}, "y_target_labeled: got no labels for 5 trials"),
@@ -363,7 +379,7 @@ def test_calibration_of_the_length_of_the_source_can_be_wrapped():
 def test_errors_name_the_argument(params, fit, match):
     X, y = make_task(1)
     with pytest.raises(ValueError, match=match):
-        make_clf(**{"max_epochs": 1, **params}).fit(X[0], y[0], **fit)
+        make_clf(max_epochs=1, **params).fit(X[0], y[0], **fit)
 
 
 def test_recordings_that_differ_are_refused():
@@ -376,10 +392,63 @@ def test_recordings_that_differ_are_refused():
 
 def test_every_promise_without_pretraining():  # the default mode is checked with all public estimators
     params = {
-        "n_filters": 8, "filter_length": 3, "pool_length": 1, "pool_stride": 1, "n_hidden": 16, "n_folds": 1,
-        "max_epochs": 15, "pretrain_learning_rate": 1e-2, "scratch_learning_rate": 1e-2, "batch_size": 16,
+        "network_params": {
+            "n_filters": 8, "filter_length": 3, "pool_length": 1, "pool_stride": 1, "n_hidden": 16, "drop_prob": 0.0,
+        },
+        "specific_params": {"learning_rate": 1e-2, "batch_size": 16, "schedule": None}, "max_epochs": 15,
     }  # fmt: skip
     unlabelled = [mode.value for mode in CrossSubjectMode if not mode.calibration_labeled] + ["train_trialwise_epochs"]
-    reason = "what is specific to a person needs labelled trials of that person"
+    reason = "what is specific to a subject needs labelled trials of it"
     expected = {f"check_moabb_cross_subject_{name}": reason for name in unlabelled}
     check_eeg_estimator(make_clf(**params, mode="specific"), expected_failed_checks=expected)
+
+
+def test_the_default_sizes_follow_rate_and_length():
+    X, y = make_task(2)
+    short = CTAdaptTLClassifier(max_epochs=1, sfreq=64.0, device="cpu").pretrain(X, y)
+    assert short.module_.temporal.kernel_size == (6, 1) and short.module_.hidden.in_features == 40
+    assert short.n_iter_ == 1 and CTAdaptTLClassifier(max_epochs=30, device="cpu").pretrain(X, y).n_iter_ == 30
+
+
+def test_a_target_that_is_among_the_sources_is_aligned_by_its_own_trials():
+    (Xs, ys), (Xt, yt) = make_task(2), make_task(1, 20, seed=9, gain=5.0)
+    X = make_eeg(np.concatenate(Xs), domains=make_domains(48, subject=np.repeat([1, 2], 24)))
+    target = make_eeg(Xt[0], domains=make_domains(20, subject=1))
+    clf = make_clf(max_epochs=1).fit(X, np.concatenate(ys), X_target_labeled=target, y_target_labeled=yt[0])
+    aligned = clf.steps_.transform(target)
+    np.testing.assert_allclose(np.mean([np.cov(trial) for trial in aligned], axis=0), np.eye(4), atol=1e-3)
+
+
+def test_parameters_within_a_dict_are_searched():
+    X, y = make_task(1, 24)
+    clf = make_clf(max_epochs=1)
+    search = GridSearchCV(make_pipeline(clf), {"ctadapttlclassifier__network_params__n_filters": [4, 6]}, cv=2)
+    search.fit(X[0], y[0])
+    fitted = search.best_estimator_[0]
+    assert fitted.module_.spatial.out_channels == fitted.network_params["n_filters"] in (4, 6)
+    assert fitted.network_params["n_hidden"] == 16 and clf.network_params["n_filters"] == 8
+
+
+def test_the_published_recipe():
+    clf = CTAdaptTLClassifier(recipe="published")
+    assert clf._phase("pretrain")[1]["n_folds"] == 6
+    recipe, own = clf._phase("adapt")
+    assert (recipe.solver, recipe.momentum, recipe.learning_rate, recipe.max_epochs) == ("sgd", 0.4, 1e-2, 200)
+    assert own == {
+        "layers": "all", "layer_decay": 1.0, "norm": "train", "share": 1.0, "validation_size": None, "mirror": False,
+        "n_updates": 0,
+    }  # fmt: skip
+
+
+def test_mirrored_trials_teach_the_other_hand():
+    """A source where only the left hemisphere responds teaches the right one by its mirrored trials."""
+    (X, y), (Xt, yt) = make_task(2, 60, mixing=0.1), make_task(1, 60, seed=3, mixing=0.1, channel=2)
+    names = ("C3", "Cz", "C4", "Pz")
+    turned = np.where(yt[0] == "left", "right", "left")  # the mirror of: left is strong at the first electrode
+    scores = {}
+    for mirror in (False, True):
+        clf = make_clf(
+            ch_names=names, on_unseen="own", pretrain_params__mirror=mirror, mirror_classes=("left", "right")
+        ).pretrain(X, y)
+        scores[mirror] = clf.score(Xt[0], turned)
+    assert scores[True] > 0.8 > scores[False] + 0.15

@@ -42,6 +42,11 @@ def test_one_fold_holds_out_a_fifth():
     assert len(set(PEOPLE[held])) == 2 and not set(PEOPLE[training]) & set(PEOPLE[held])
 
 
+def test_no_folds_hold_nothing_out():
+    ((training, held),) = split_folds(Y, PEOPLE, 0, "subject", 0)
+    assert held is None and len(training) == len(Y)
+
+
 def test_seeds():
     one, same, other = (split_folds(Y, PEOPLE, 4, "trial", seed)[0][1].tolist() for seed in (0, 0, 1))
     assert one == same != other
@@ -153,5 +158,5 @@ def test_pool_sources_takes_names_from_wherever_they_are():
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="validation: got 'day'"):
         split_folds(Y, PEOPLE, 6, "day", 0)
-    with pytest.raises(ValueError, match="n_folds: got 0"):
-        split_folds(Y, PEOPLE, 0, "trial", 0)
+    with pytest.raises(ValueError, match="n_folds: got -1"):
+        split_folds(Y, PEOPLE, -1, "trial", 0)

@@ -101,7 +101,7 @@ def test_pipeline_gives_what_the_same_pipeline_as_one_module_gives():
     new = X[:1].like(np.asarray(X[:1]) * 1.1, domains=make_domains(1, ["b"]))
     found = attribute(pipeline, new, X[60:61], tolerance=1e-6)
     band, align, net = pipeline[0], pipeline[2], pipeline[3]
-    module = Whole(band.filter_, align.whiteners_[1], net)
+    module = Whole(band.coefficients_, align.whiteners_[1], net)
     direct = attribute(module, np.asarray(new), np.asarray(X[60:61]), tolerance=1e-6)
     np.testing.assert_allclose(found.values, direct.values, atol=1e-6 * np.abs(direct.values).max())
     np.testing.assert_allclose(found.prediction, direct.prediction, atol=1e-6)

@@ -13,6 +13,7 @@ from skeeg import (
     BandPass,
     EEGToMEG,
     EuclideanAlignment,
+    FilterBank,
     NetworkClassifier,
     baseline,
     make_eeg,
@@ -142,7 +143,7 @@ def test_patterns_by_covariance_are_those_by_regression_also_where_every_person_
     found = spatial_patterns(pipeline, X)
     heard = np.asarray(X).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
     aligned = np.asarray(pipeline[0].transform(X)).transpose(1, 0, 2).reshape(N_CHANNELS, -1)
-    outputs = pipeline[1].filters_[:3] @ aligned
+    outputs = pipeline[1].spatial_filters_[:3] @ aligned
     heard, outputs = heard - heard.mean(axis=1, keepdims=True), outputs - outputs.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found.spatial, np.linalg.lstsq(outputs.T, heard.T, rcond=None)[0], rtol=1e-6)
     np.testing.assert_allclose(found.strength, outputs.var(axis=1, ddof=1), rtol=1e-6)
@@ -173,6 +174,19 @@ def test_filters_are_found_inside_searches_and_inner_pipelines():
     search = GridSearchCV(plain, {"csp__n_components": [2]}, cv=2).fit(X, y)
     for estimator in (inner, search):
         np.testing.assert_allclose(spatial_patterns(estimator, X).spatial, wanted)
+
+
+def test_each_band_of_a_filter_bank_has_patterns_of_its_own():
+    X, y, place = mixed()
+    pipeline = baseline("FBCSP+LDA").fit(X, y)
+    found, bank = spatial_patterns(pipeline, X), next(one for _, one in pipeline.steps if isinstance(one, FilterBank))
+    n_bands, n_filters = len(bank.estimators_), bank.estimators_[0].n_components
+    assert found.spatial.shape == (n_bands * n_filters, N_CHANNELS) and len(found.strength) == n_bands * n_filters
+    band = BandPass(*bank.bands[2]).fit_transform(X)
+    wanted = spatial_patterns(CSP(n_filters).fit(band, y), band)
+    rows = slice(2 * n_filters, 3 * n_filters)
+    np.testing.assert_allclose(found.strength[rows], wanted.strength, rtol=1e-6)
+    assert max(alike(one, place) for one in found.spatial[rows]) > 0.9
 
 
 def test_a_step_between_tangent_space_and_classifier_is_refused():

@@ -37,8 +37,9 @@ METHODS = {
     "ShallowConv": aligned("ShallowFBCSPNet", {"n_filters_time": 8, "n_filters_spat": 8}, 20, 5e-3),
     "EEGNet": aligned("EEGNet", {"kernel_length": 32}, 12, 5e-3),
     "Conformer": aligned("EEGConformer", {"num_layers": 1, "n_filters_time": 8, "num_heads": 2}, 15, 4e-3),
-    "CT-adaptTL": CTAdaptTLClassifier("specific", n_filters=12, n_hidden=16, scratch_epochs=30,
-                                      scratch_learning_rate=3e-3, **POOLS, **COMMON),
+    "CT-adaptTL": CTAdaptTLClassifier("specific", network_params={"n_filters": 12, "n_hidden": 16, **POOLS},
+                                      specific_params={"max_epochs": 30, "learning_rate": 3e-3, "batch_size": 16},
+                                      random_state=0, device="cpu"),
     "MIRepNet": MIRepNetClassifier(template=None, resample=None, embed_dim=16, n_layers=1, n_heads=2, n_filters_time=8,
                                    n_filters=12, max_epochs=20, learning_rate=3e-3, **POOLS, **COMMON),
 }  # fmt: skip

@@ -152,12 +152,29 @@ def test_causal_filters_do_not_see_the_future(method):
 
 
 @pytest.mark.usefixtures("short_is_fine")
-@pytest.mark.parametrize("n_times", [1, 3, 101, 640, 1001])
-@pytest.mark.parametrize("rate", [128, 250, 77.7, 80, 16])
-def test_resample_equals_mne(n_times, rate):
+@pytest.mark.parametrize("n_times", [80, 640, 1040])
+@pytest.mark.parametrize(("rate", "npad"), [(128, 100), (128, 35), (250, 112), (200, 36), (80, 100), (16, 100)])
+def test_resample_equals_mne_where_all_numbers_of_samples_are_whole(n_times, rate, npad):
     X = trials(n_times)
-    assert_equals(Resample(rate, sfreq=SFREQ), X, mne.filter.resample(X, rate, SFREQ))
-    assert_equals(Resample(rate, npad=37, sfreq=SFREQ), X, mne.filter.resample(X, rate, SFREQ, npad=37))
+    assert_equals(Resample(rate, npad, sfreq=SFREQ), X, mne.filter.resample(X, rate, SFREQ, npad=npad))
+
+
+@pytest.mark.parametrize(("rate", "new_rate"), [(512, 200), (250, 200), (160, 77.7), (200, 512), (1000, 128)])
+@pytest.mark.parametrize("npad", [100, 37])
+def test_resampled_samples_lie_where_their_time_says(rate, new_rate, npad):
+    n_times = 4 * rate + 3
+    X = np.sin(2 * np.pi * 10 * np.arange(n_times) / rate)[None, None]
+    found = Resample(new_rate, npad, sfreq=float(rate)).fit_transform(X)[0, 0]
+    assert len(found) == round(n_times * new_rate / rate)
+    wanted = np.sin(2 * np.pi * 10 * np.arange(len(found)) / new_rate)
+    assert_allclose(found[round(new_rate) : -round(new_rate)], wanted[round(new_rate) : -round(new_rate)], atol=2e-3)
+
+
+@pytest.mark.parametrize("n_times", [1, 3, 101])
+def test_the_shortest_trials_are_resampled(n_times):
+    for rate in (1e-3, 16, 77.7, 250):
+        out = Resample(rate, sfreq=SFREQ).fit_transform(trials(n_times))
+        assert out.shape[2] == max(1, round(n_times * rate / SFREQ)) and np.isfinite(out).all()
 
 
 def test_resampling_there_and_back():
@@ -166,7 +183,7 @@ def test_resampling_there_and_back():
     there = Resample(240).fit_transform(X)
     assert (there.shape[2], there.sfreq) == (1200, 240)
     assert_allclose(there[0, 1, 200:-200], np.sin(2 * np.pi * 11 * np.arange(1200) / 240)[200:-200], atol=0.01)
-    back = Resample(SFREQ, npad=120).fit_transform(there)  # 120 * 160 / 240 is whole, 100 * 160 / 240 is not
+    back = Resample(SFREQ).fit_transform(there)
     assert back.sfreq == SFREQ
     assert_allclose(back[..., 100:-100], X[..., 100:-100], atol=0.01)
     assert_array_equal(Resample(SFREQ).fit_transform(X), X)
@@ -290,7 +307,14 @@ def test_short_trials_warn_once_at_fit_and_again_when_the_length_changes():
         (BandPass(0, 30, sfreq=SFREQ), "must lie above 0 Hz"),
         (BandPass(None, None, sfreq=SFREQ), "at least one edge is needed"),
         (BandPass(30, 8, sfreq=SFREQ), "lower edge 30 Hz is not below the upper 8 Hz"),
-        (BandPass(method="fft", sfreq=SFREQ), 'method: expected "fir" or "iir", got \'fft\''),
+        (BandPass(method="fft", sfreq=SFREQ), "method: got 'fft', expected"),
+        (BandPass(phase="linear", sfreq=SFREQ), "phase: got 'linear', expected"),
+        (BandPass(method="iir", order=0, sfreq=SFREQ), "order: got 0, expected"),
+        (Notch(notch_widths=-1, sfreq=SFREQ), "notch_widths: got -1, expected"),
+        (Notch(notch_widths=(2, -1), sfreq=SFREQ), "notch_widths: expected one or more numbers of hertz above 0"),
+        (Notch(("a",), sfreq=SFREQ), "freqs: expected hertz, got"),
+        (FilterBank((("a", "b"),), sfreq=SFREQ), "bands: expected pairs of frequencies"),
+        (FilterBank((8, 12), sfreq=SFREQ), "bands: expected pairs of frequencies"),
         (BandPass(phase="forward", sfreq=SFREQ), "phase"),
         (Notch(80, sfreq=SFREQ), "freqs: the stop bands must lie between 0 and 80 Hz"),
         (Notch((50, 0.2), sfreq=SFREQ), "they reach from -0.3"),
@@ -298,8 +322,8 @@ def test_short_trials_warn_once_at_fit_and_again_when_the_length_changes():
         (FilterBank(((8, 12), (70, 90)), sfreq=SFREQ), "bands: the edges must lie"),
         (FilterBank((8, 12), sfreq=SFREQ), "bands: expected pairs"),
         (FilterBank((), sfreq=SFREQ), "bands: expected pairs"),
-        (Resample(0, sfreq=SFREQ), "sfreq_out: expected a rate above 0 Hz, got 0"),
-        (Resample(100, npad=-1, sfreq=SFREQ), "npad: expected 0 or more samples, got -1"),
+        (Resample(0, sfreq=SFREQ), "sfreq_out: got 0, expected"),
+        (Resample(100, npad=-1, sfreq=SFREQ), "npad: got -1, expected"),
     ],
 )
 def test_bad_parameters_are_named(step, message):

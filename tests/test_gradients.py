@@ -39,6 +39,7 @@ _SLEEP = {
     **dict.fromkeys(("small_n_filters_1", "large_n_filters_1"), 4),
     **dict.fromkeys(("small_n_filters_2", "large_n_filters_2"), 8),
 }
+_BEIRA = {"n_branches": 2, "channels": (4, 4), "kernel_sizes": (3,), "strides": (4,), "decoder_reduce": 2}
 _JEPA = {"transformer__num_encoder_layers": 1, "transformer__num_decoder_layers": 1}
 CASES = {
     "ADFCNN": Case(80, {"kernel_length_1": 25, "kernel_length_2": 10}),
@@ -46,10 +47,13 @@ CASES = {
     "AttentionBaseNet": Case(),
     "AttnSleep": Case(600, {"n_tce": 1, "d_model": 18, "d_ff": 8, "n_attn_heads": 2}, takes=lambda n: n == 1),
     "BDTCN": Case(),
+    "BEIRA": Case(64, _BEIRA),
+    "BEIRAManyToOne": Case(64, {"n_branches": 3, "hidden_size": 4}),
     "BENDR": Case(128, _BENDR),
     "BIOT": Case(100, {"embed_dim": 16, "num_heads": 2, "num_layers": 1, "hop_length": 50}),
     "BrainModule": Case(64, {"hidden_dim": 16, "depth": 2}),
     "CBraMod": Case(200, {"n_layer": 1, "dim_feedforward": 16, "nhead": 4}),
+    "CTAdaptTLNet": Case(128, {"n_filters": 4, "n_hidden": 8}),
     "CTNet": Case(64, {"kernel_size": 16}),
     "CodeBrain": Case(200, _CODEBRAIN, single=True),
     "ContraWR": Case(100, {"emb_size": 8, "res_channels": [4, 8]}),
@@ -74,6 +78,7 @@ CASES = {
     "FBCNet": Case(64, {"n_bands": 2, "n_filters_spat": 4}),
     "FBLightConvNet": Case(64, {"n_bands": 2, "n_filters_spat": 8, "win_len": 16}),
     "FBMSNet": Case(64, {"n_filters_spat": 8, "dilatability": 2}),
+    "Gram": Case(64, {"size": {"n_filters": 4, "n_layers": 1, "n_heads": 1, "fused": (0,), "patch_length": 64}}),
     "IFNet": Case(64, {"n_filters_spat": 8, "kernel_sizes": (15, 7)}),
     "InterpolatedBENDR": Case(128, _BENDR, takes=lambda n: n > 4),
     "InterpolatedBIOT": Case(100, {"embed_dim": 16, "num_heads": 2, "num_layers": 1}, takes=lambda n: n > 4),
@@ -82,6 +87,7 @@ CASES = {
     "InterpolatedSignalJEPA": Case(160, _JEPA, takes=lambda n: n > 4),
     "LUNA": Case(80, {"embed_dim": 16, "depth": 1}),
     "MEDFormer": Case(64, {"embed_dim": 16, "num_heads": 2, "num_layers": 1, "dim_feedforward": 8}),
+    "MIRepNet": Case(128, {"embed_dim": 8, "n_layers": 1, "n_heads": 2, "n_filters_time": 4, "n_filters": 8}),
     "MSVTNet": Case(64, {"n_filters_list": (2, 2), "conv1_kernels_size": (5, 9), "num_heads": 2, "num_layers": 1}),
     "MVPFormer": Case(64, {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_head_kv": 1, "d_inner": 8}),
     "NeuroPose": Case(
@@ -100,6 +106,7 @@ CASES = {
         takes=lambda n: n == 16,
     ),
     "ShallowFBCSPNet": Case(128, {"n_filters_time": 4, "n_filters_spat": 4}),
+    "SharedBEIRA": Case(64, _BEIRA),
     "SignalJEPA": Case(160, _JEPA),
     "SignalJEPA_Contextual": Case(160, _JEPA),
     "SignalJEPA_PostLocal": Case(160),

@@ -7,9 +7,11 @@ from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
+from skeeg.explain.outputs import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
 from skeeg.methods.gram.decay import decay_groups, decays, layer_rate, layered_groups
 from skeeg.methods.gram.form import cut_windows, window_length
+from skeeg.networks import fold
 from skeeg.training.averaging import WeightAverage
 
 SMALL = {
@@ -59,6 +61,18 @@ def test_other_electrodes_length_and_rate_than_at_fit():
     assert clf.transform(X).shape == (5, 16)
 
 
+def test_another_montage_is_an_input_of_the_network_folded_too():
+    clf, (X, _) = make_clf(max_epochs=1).fit(*make_task()), make_task(5, NAMES[::-1])
+    wanted, own = clf.predict_proba(X), clf.module_.channels
+    (channels,) = clf._inputs(X)
+    folded = fold(clf.module_)(torch.tensor(clf._prepare(X)), channels)
+    np.testing.assert_allclose(folded.softmax(dim=1), wanted, rtol=1e-4)
+    assert clf.module_.channels == own and clf._inputs(make_task()[0]) == ()
+    np.testing.assert_allclose(
+        Explained(clf, X, "probability").outputs(np.zeros(5, int), X), wanted, rtol=1e-3
+    )  # and explained with its own electrodes
+
+
 def test_long_trials_are_windowed():
     clf, (X, y) = make_clf(max_epochs=1), make_task(8, n_times=40 * 16)
     features = clf.fit(X, y).transform(X)
@@ -85,7 +99,7 @@ def test_strategies_leave_the_rest_alone(tmp_path, strategy):
 def test_checkpoints_of_another_size(tmp_path):
     path = str(tmp_path / "weights.safetensors")
     make_pretrainer(max_epochs=1).fit(make_trials()).save_checkpoint(path)
-    with pytest.raises(ValueError, match="size: the checkpoint has n_layers=2, this classifier 3"):
+    with pytest.raises(ValueError, match="n_layers: got 3 .*the checkpoint has 2"):
         make_clf(checkpoint=path, n_layers=3).fit(*make_task())
     with pytest.raises(FileNotFoundError, match="checkpoint: there is no file"):
         make_clf(checkpoint="nowhere.pth").fit(*make_task())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from skeeg.array import as_eeg
 from skeeg.datasets import LocalDataset
 from skeeg.datasets.places import find_places, number_labels, sort_places
 
@@ -292,3 +293,16 @@ def test_local_recordings_go_through_a_moabb_paradigm(tmp_path):
     X, y, metadata = LeftRightImagery(fmin=None, fmax=None).get_data(dataset, [1])
     np.testing.assert_allclose(X[..., :200], dataset.arrays()[0], atol=1e-6)
     assert X.shape == (4, 3, 201) and list(y) == list(CLASSES) * 2 and set(metadata["session"]) == {"0"}
+
+
+def test_bad_channels_reach_the_estimators_as_missing_through_moabb(tmp_path):
+    from moabb.paradigms import LeftRightImagery
+
+    raw = make_raw()
+    raw.info["bads"] = ["Cz"]
+    (tmp_path / "sub1").mkdir()
+    raw.save(tmp_path / "sub1" / "run_raw.fif", verbose="error")
+    dataset = LocalDataset(tmp_path)
+    paradigm = LeftRightImagery(fmin=None, fmax=None, channels=list(dataset.channels))
+    X = as_eeg(paradigm.get_data(dataset, return_epochs=True)[0])
+    assert X.ch_names == NAMES and X.bads == ("Cz",)

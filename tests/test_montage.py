@@ -233,7 +233,7 @@ def test_long_recordings_go_through_a_few_trials_at_a_time(template, dtype, monk
         spoilt[place] = np.nan
         with pytest.raises(ValueError, match="contains NaN"):
             step.transform(spoilt)
-    huge = X * dtype(np.finfo(dtype).max / 1e3)  # the squares overflow, the values do not
+    huge = X * dtype(1e35)  # in float32 the squares overflow, the values do not
     assert np.isfinite(step.transform(huge)).all()
 
 
@@ -270,7 +270,7 @@ def test_pickle_and_save_keep_the_matrix(tmp_path):
         ({}, ["C3", "EOG1"], "channels that lie on the head"),
         ({}, ["T3", "Cz", "T7"], "T3, T7 are the same electrode"),
         ({"method": "inverse_distance"}, ["C3", "M1"], 'flat table is small; method="spline"'),
-        ({"method": "linear"}, ["C3"], 'method: expected "spline" or "inverse_distance", got \'linear\''),
+        ({"method": "linear"}, ["C3"], "method: got 'linear', expected"),
         ({"template": "montage12"}, ["C3"], "template: expected one of mirepnet45, ct_adapttl20, gram130"),
         ({"template": ("C3", "Qz")}, ["C3"], "template: unknown electrode 'Qz'"),
         ({"template": ()}, ["C3"], "template: at least one electrode"),

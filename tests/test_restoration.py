@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skeeg import make_eeg
+from skeeg import GramPretrainer, GramRestorer, make_eeg
 from skeeg.restoration import (
     LOSSES,
     LowRankCompletion,
@@ -144,6 +144,30 @@ def test_whole_electrodes_are_restored_as_mne_does():
     assert np.abs(found - wanted).max() < 1e-6 * np.abs(wanted).max()
 
 
+def epochs_with_bads(bads):
+    epochs = trials().to_epochs()
+    epochs.info["bads"] = list(bads)
+    return epochs
+
+
+def test_bad_channels_of_epochs_are_restored_and_none_is_dropped():
+    epochs = epochs_with_bads(["Fz", "O1"])
+    step = SplineInterpolation().fit(epochs)
+    found = step.transform(epochs)
+    assert found.ch_names == NAMES and found.bads == ()
+    wanted = epochs.interpolate_bads(verbose="error").get_data() * 1e6
+    assert np.abs(found - wanted).max() < 1e-6 * np.abs(wanted).max()
+    assert step.transform(epochs_with_bads(["Pz"])).ch_names == NAMES  # another recording with other bad channels
+    with pytest.raises(ValueError, match="Fz, O1 is lost in all trials of fit"):
+        LowRankCompletion().fit(epochs_with_bads(["Fz", "O1"]))
+
+
+def test_gram_restores_the_bad_channels_of_epochs():
+    short = GramPretrainer(size="tiny", max_epochs=0, device="cpu")
+    found = GramRestorer(pretrainer=short, device="cpu", random_state=0).fit_transform(epochs_with_bads(["Fz"]))
+    assert found.ch_names == NAMES and found.bads == () and np.isfinite(found).all()
+
+
 def test_splines_take_the_neighbours_of_the_moment():
     X = trials(n=1)
     one, other = (np.isin(NAMES, names)[None, :, None] for names in (("Fz", "Cz"), ("Pz",)))
@@ -210,7 +234,7 @@ def test_low_rank_refuses_what_it_cannot_learn():
     X = trials()
     with pytest.raises(ValueError, match="n_components: got 13"):
         LowRankCompletion(n_components=13).fit(X)
-    with pytest.raises(ValueError, match="max_iter: got 0"):
+    with pytest.raises(ValueError, match="max_iter: got 0, expected"):
         LowRankCompletion(max_iter=0).fit(X)
     X[:, 4] = np.nan
     with pytest.raises(ValueError, match="electrode Cz is lost in all trials"):

@@ -60,9 +60,9 @@ def test_equals_mne(n_classes, parameters):
     with mne.utils.use_log_level("ERROR"):
         theirs = mne.decoding.CSP(**{"n_components": 4} | parameters).fit(X, y)
     ours = CSP(**parameters).fit(X, y)
-    assert cosines(ours.filters_, theirs.filters_).min() > 1 - 1e-12
+    assert cosines(ours.spatial_filters_, theirs.filters_).min() > 1 - 1e-12
     assert cosines(ours.patterns_, theirs.patterns_).min() > 1 - 1e-12
-    np.testing.assert_allclose(np.abs(ours.filters_), np.abs(theirs.filters_), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.abs(ours.spatial_filters_), np.abs(theirs.filters_), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(np.abs(ours.transform(X)), np.abs(theirs.transform(X)), rtol=1e-9, atol=1e-9)
 
 
@@ -76,9 +76,9 @@ def test_average_reference_equals_mne(reg, n_classes):
     with mne.utils.use_log_level("ERROR"):
         theirs = mne.decoding.CSP(reg=reg).fit(X, y)
     ours = CSP(reg=reg).fit(X, y)
-    assert ours.filters_.shape == ours.patterns_.shape == (5, 6)
+    assert ours.spatial_filters_.shape == ours.patterns_.shape == (5, 6)
     if n_classes == 2:
-        assert cosines(ours.filters_, theirs.filters_).min() > 1 - 1e-9
+        assert cosines(ours.spatial_filters_, theirs.filters_).min() > 1 - 1e-9
         np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=1e-9)
     else:  # the joint diagonaliser stops early, at a point that depends on the axes of the subspace
         np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=0.02)
@@ -88,7 +88,7 @@ def test_single_precision_with_average_reference():
     X, y = classes()
     X = X - X.mean(axis=1, keepdims=True)
     single = CSP().fit(X.astype(np.float32), y)
-    assert single.filters_.shape == (5, 6)
+    assert single.spatial_filters_.shape == (5, 6)
     features = single.transform(X.astype(np.float32))
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, CSP().fit(X, y).transform(X), atol=1e-4)
@@ -175,6 +175,7 @@ def test_save_and_load(tmp_path):
     [
         ({"n_components": 0}, "n_components"),
         ({"reg": 2}, "reg"),
+        ({"log": "yes"}, "log"),
         ({"cov_est": "oas"}, "cov_est"),
         ({"transform_into": "power"}, "transform_into"),
         ({"component_order": "first"}, "component_order"),
@@ -182,7 +183,7 @@ def test_save_and_load(tmp_path):
     ],
 )
 def test_bad_parameters_are_named(parameters, name):
-    with pytest.raises(ValueError, match=f"^{name}"):
+    with pytest.raises(ValueError, match=f"^{name}: got"):
         CSP(**parameters).fit(*classes())
 
 

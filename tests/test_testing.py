@@ -1,18 +1,36 @@
 """The test kit tells sound estimators from broken ones, and knows every estimator of the package."""
 
 import importlib
+import pathlib
 import pkgutil
+import time
 import warnings
+import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import EstimatorCheckFailedWarning
 from sklearn.pipeline import make_pipeline
 
 import skeeg
 from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGEstimator, EEGTransformer, flat_channels
-from skeeg.testing import GROUPS, Recording, check_eeg_estimator, eeg_checks, instance, public_estimators
+from skeeg.filtering import BandPass
+from skeeg.testing import (
+    GROUPS,
+    Recording,
+    attack,
+    bad_inputs,
+    check_eeg_estimator,
+    eeg_checks,
+    instance,
+    public_estimators,
+)
+from skeeg.testing.attack import attack_inputs
+from skeeg.testing.fuzz import fuzz_call
+from skeeg.testing.judging import WRONG, judge
 from skeeg.testing.recordings import kind_of
 
 OWN = tuple(group for group in GROUPS if group not in ("sklearn", "moabb"))
@@ -229,12 +247,14 @@ class NeedsManyTrials(Sound):
 
 
 class StaysBroken(Sound):
+    _broken = weakref.WeakSet()  # beside the attributes, which a failed fit of the base class undoes
+
     def fit(self, X, y, subjects=None):
-        if hasattr(self, "broken"):
+        if self in self._broken:
             raise ValueError("still broken")
-        self.broken = True
+        self._broken.add(self)
         super().fit(X, y)
-        del self.broken
+        self._broken.discard(self)
         return self
 
 
@@ -247,6 +267,19 @@ class LosesIdentity(EEGTransformer):
         return np.asarray(self._check_eeg(X, reset=False))
 
 
+class KeepsTheTrials(Sound):
+    def predict_proba(self, X):
+        self._trials = X
+        time.sleep(0.001)  # time for another thread to put its own there
+        return super().predict_proba(self._trials)
+
+
+class CompilesAnother(Sound):
+    def compile_inference(self):
+        self.means_ = self.means_[:, ::-1].copy()
+        return self
+
+
 class FlattensTargets(BaseEEGRegressor):
     def fit(self, X, y):
         _, targets = self._check_eeg_and_targets(X, y)
@@ -255,6 +288,12 @@ class FlattensTargets(BaseEEGRegressor):
 
     def predict(self, X):
         return np.full(len(self._check_eeg(X, reset=False, dtype=np.float32)), self.mean_)
+
+
+class KeepsHalfAFit(Sound):
+    def fit(self, X, y, subjects=None):
+        self.__dict__.setdefault("means_", np.zeros((2, 1)))[:] = 0.0  # in place, where nothing undoes it
+        return super().fit(X, y)
 
 
 BROKEN = [
@@ -272,6 +311,9 @@ BROKEN = [
     (NotFresh, "check_clone"),
     (LosesStateWhenSaved, "check_save_load"),
     (LooksAtTheBatch, "check_one_trial_equals_batch"),
+    (KeepsTheTrials, "check_threads"),
+    (KeepsTheTrials, "check_predict_changes_nothing"),
+    (CompilesAnother, "check_compiled"),
     (SeedsTheWorld, "check_global_state"),
     (HasASet, "check_repr_between_processes"),
     (HasAnArray, "check_repr_between_processes"),
@@ -286,6 +328,7 @@ BROKEN = [
     (GivesNaN, "check_has_output"),
     (CrashesOnOtherLengths, "check_other_length"),
     (StaysBroken, "check_refit_after_failure"),
+    (KeepsHalfAFit, "check_bad_inputs"),
     (ReadsVolts, "check_epochs_equal_array"),
     (RefusesLists, "check_list_of_epochs"),
     (RefusesLists, "check_cross_validation_of_epochs"),
@@ -510,3 +553,76 @@ def test_instances_are_fresh_plain_and_fixed(Estimator):
     assert params.get("max_epochs", 0) <= 20 if params.get("max_epochs") is not None else True
     if "random_state" in params:
         assert params["random_state"] is not None
+
+
+# Bad input and the attack
+
+
+def test_the_corpus_is_made_anew_from_good_trials_and_leaves_them_alone():
+    recording = Recording()
+    X, y = recording.eeg(), recording.indices()
+    before = np.array(X)
+    for name, bad in bad_inputs().items():
+        Z, targets = bad.make(X, y)
+        assert bad.wrong and (Z is not X or targets is not y), name
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize(
+    ("call", "outcome"),
+    [
+        (lambda: [np.ones(3)], "right answer"),
+        (lambda: [np.ones(4)], "silent"),
+        (lambda: [np.array([1, np.inf, 0])], "silent"),
+        (lambda: int("X"), "clear error"),
+        (lambda: int("five"), "unclear error"),
+        (lambda: {}["X"], "wrong type"),
+        (lambda: time.sleep(5), "hang"),
+    ],
+    ids=["answer", "length", "infinite", "named", "unnamed", "KeyError", "hang"],
+)
+def test_outcomes_are_told_apart(call, outcome):
+    assert judge(call, ["X"], n_trials=3, seconds=0.2)[0] == outcome
+
+
+def test_the_attack_finds_what_is_wrong():
+    table = attack_inputs([AcceptsAnything(), KeepsHalfAFit()])
+    assert table.rows["AcceptsAnything"]["silent"] and table.rows["KeepsHalfAFit"]["changed state"]
+    assert "silent: AcceptsAnything, NaN at predict_proba" in str(table)
+
+
+def test_the_attack_on_a_sound_estimator_is_in_vain():
+    table = attack_inputs([Sound(), BandPass()])
+    assert table.count(["right answer"]) > 10 and table.count(["clear error"]) > 50
+    assert table.count(WRONG) == 0, str(table)
+
+
+@given(st.integers(0, 2**31))
+def test_random_calls_are_answered_or_refused(seed):
+    row, what, outcome, told = fuzz_call(seed)
+    assert outcome not in WRONG, f"{row}: {what}: {told}"
+
+
+def test_the_attack_prints_a_table_and_fails_on_what_is_fatal(capsys, monkeypatch):
+    assert attack.main(["--only", "calls", "--calls", "5"]) == 0
+    assert "Random calls: 5 calls" in capsys.readouterr().out
+    monkeypatch.setattr(attack, "fuzz_call", lambda seed: ("Step", "fit", "silent", ""))
+    assert attack.main(["--only", "calls", "--calls", "5"]) == 1
+
+
+def test_files_that_execute_or_that_are_taken_for_weights_are_found(monkeypatch):
+    def trusting(path):
+        pathlib.Path(path).with_suffix(".executed").touch()
+
+    def corpus(folder):
+        path = pathlib.Path(folder) / "file.pth"
+        path.write_text("no weights")
+        return {"a file": str(path)}
+
+    monkeypatch.setattr(attack, "_hostile_checkpoints", corpus)
+    monkeypatch.setattr(attack, "public_estimators", list)
+    monkeypatch.setattr("skeeg.storage.load", trusting)
+    assert attack.attack_files().rows == {"load": {"executed": 1}}
+    monkeypatch.setattr("skeeg.storage.load", str)
+    assert attack.attack_files().rows == {"load": {"silent": 1}}
+    monkeypatch.undo()

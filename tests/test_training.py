@@ -13,9 +13,10 @@ from torch import nn
 from skeeg import NetworkClassifier, NetworkRegressor
 from skeeg.array import make_domains, make_eeg
 from skeeg.networks import accelerate, build_network
-from skeeg.training import Recipe, TrainingNet, split_validation, train
+from skeeg.networks.seeding import seeded
+from skeeg.training import PRESETS, Recipe, TrainingNet, default_recipe, get_recipe, split_validation, train
 from skeeg.training.net import Batches, Trials
-from skeeg.training.recipe import make_loss, resolve_device, seeded
+from skeeg.training.recipe import make_loss, resolve_device
 
 EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
 
@@ -42,6 +43,9 @@ class NormlessNet(Net):
         self.body[2] = nn.Identity()
 
 
+PASSED = NetworkClassifier._get_param_names()
+
+
 def data(n=40, n_chans=2, n_times=32, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, n_chans, n_times)).astype(np.float32)
@@ -51,9 +55,11 @@ def data(n=40, n_chans=2, n_times=32, seed=0):
 
 
 def classifier(network=Net, **settings):
-    return NetworkClassifier(
-        network, **{"max_epochs": 3, "batch_size": 16, "device": "cpu", "random_state": 0, "scale": None, **settings}
-    )
+    """Classifier with a plain recipe; settings that only a recipe has go there."""
+    recipe = {"max_epochs": 3, "batch_size": 16, "scale": None}
+    for name in set(settings) & set(Recipe.__dataclass_fields__) - set(PASSED):
+        recipe[name] = settings.pop(name)
+    return NetworkClassifier(network, **{"device": "cpu", "random_state": 0, "recipe": Recipe(**recipe), **settings})
 
 
 def weights(fitted):
@@ -150,6 +156,77 @@ def test_training_follows_the_schedule():
     classifier(max_epochs=5, learning_rate=0.01, skorch_callbacks=[Spy(seen)]).fit(*data())
     rates = [entry[1] for entry in seen if entry[0] == "epoch"]
     np.testing.assert_allclose(rates, [0.01 * Recipe(max_epochs=5).rate(epoch) for epoch in range(5)])
+
+
+def test_updates_are_counted_out_in_epochs_of_equal_batches():
+    recipe = Recipe(n_updates=300, min_epochs=20, max_epochs=200, batch_size=16, warmup_share=0.1)
+    counted = recipe.for_trials(50)  # four batches of 13, not three of 16 and one of 2
+    assert (counted.n_updates, counted.max_epochs, counted.batch_size, counted.warmup) == (None, 75, 13, 7.5)
+    assert recipe.for_trials(3200).max_epochs == 20 and recipe.for_trials(4).max_epochs == 200
+    seen = []
+    NetworkClassifier(Net, recipe=Recipe(n_updates=7, batch_size=16), skorch_callbacks=[Spy(seen)]).fit(*data(40))
+    assert sum(entry[0] == "epoch" for entry in seen) == 3
+    with pytest.raises(ValueError, match="recipe: it is made for at least 50 training trials, got 40"):
+        classifier(min_trials=50).fit(*data(40))
+
+
+def test_a_recipe_is_a_preset_and_what_the_user_changes():
+    assert get_recipe("default", "EEGConformer") == PRESETS[default_recipe("EEGConformer")]
+    assert get_recipe("mirepnet-fork") == Recipe(10, 8, 1e-3, 1e-6, "adam")
+    assert get_recipe("default", "EEGNet", max_epochs=5).n_updates is None  # the user counts in epochs
+    assert get_recipe({"name": "mirepnet-fork", "solver": "sgd"}, batch_size=4) == Recipe(10, 4, 1e-3, 1e-6, "sgd")
+    clf = NetworkClassifier("EEGNet", EEGNET, recipe="mirepnet-fork", device="cpu", random_state=0).fit(*data())
+    assert clf.n_iter_ == 10
+    with pytest.raises(ValueError, match="recipe: got the name 'mirepnet'; nearest: 'mirepnet-fork'"):
+        NetworkClassifier(Net, recipe="mirepnet").fit(*data())
+    with pytest.raises(ValueError, match="recipe: got the setting 'weigth_decay'; nearest: 'weight_decay'"):
+        NetworkClassifier(Net, recipe={"weigth_decay": 1}).fit(*data())
+
+
+def test_trials_are_shifted_in_training_only():
+    X, y = data(16)
+    X += np.arange(16)[:, None, None]
+    shown = []
+
+    class Keep(skorch.callbacks.Callback):
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            shown.append((training, batch[0].clone()))
+
+    clf = classifier(time_shift=0.5, validation="block", skorch_callbacks=[Keep()])
+    clf.fit(X, y)
+    plain = {round(float(row.mean()), 3): row for row in X}  # a shift keeps the mean
+    for training, batch in shown:
+        for trial in batch.numpy():
+            own = plain[round(float(trial.mean()), 3)]
+            lags = [lag for lag in range(32) if np.array_equal(np.roll(own, -lag, axis=-1), trial)]
+            assert len(lags) == 1 and (training or lags == [0])
+    moved = [not any(np.array_equal(trial, own) for own in X) for on, batch in shown if on for trial in batch.numpy()]
+    assert np.mean(moved) > 0.8
+    assert get_recipe("imagery", "EEGNet") == get_recipe({"time_shift": 0.5}, "EEGNet")
+
+
+def test_classes_weigh_alike_whatever_their_share():
+    loss = make_loss("cross_entropy", torch.tensor([0, 0, 0, 1]))
+    torch.testing.assert_close(loss.weight, torch.tensor([4 / 6, 2.0]))
+    assert make_loss("mse", torch.tensor([0.5, 1.0])).__class__ is nn.MSELoss
+    X, y = torch.zeros(40, 1), (torch.arange(40) < 4).long()  # nothing to learn but the shares
+    for how, expected in ((None, 0.1), ("balanced", 0.5)):
+        module, recipe = nn.Linear(1, 2), Recipe(max_epochs=200, learning_rate=0.1, class_weight=how)
+        train(module, X, y, recipe, device="cpu")
+        assert module(X[:1]).softmax(1)[0, 1].item() == pytest.approx(expected, abs=0.01)
+
+
+def test_refitting_takes_all_trials_for_the_updates_that_were_best():
+    X, y = data(40)
+    y = np.random.default_rng(0).permutation(y)  # nothing to learn, so the validation loss soon rises
+    settings = {"max_epochs": 30, "learning_rate": 0.05, "batch_size": 8, "patience": 5, "validation": "block"}
+    watched = classifier(**settings).fit(X, y)
+    best = 1 + int(np.argmin([row["valid_loss"] for row in watched.history_]))
+    seen = []
+    again = classifier(**settings, refit=True, skorch_callbacks=[Spy(seen)]).fit(X, y)
+    last = [entry for entry in seen if entry[0] == "epoch"][-1]
+    assert "valid_loss" not in again.history_[-1] and len(last[2].X) == 40
+    assert again.n_iter_ == math.ceil(best * 4 / 5)  # epochs of 32 trials in updates, in epochs of 40
 
 
 @pytest.mark.parametrize("network", [Net, "EEGNet"])
@@ -365,10 +442,20 @@ def test_trials_are_held_out_in_the_proportions_of_the_classes():
     assert len(held) == 8 and y[held].sum() == 2 and not set(training) & set(held)
     assert len(split_validation(np.linspace(0, 1, 40), "trial", 0.25)[1]) == 10
     assert split_validation(y, None)[1] is None
+    assert split_validation(y, "block", 0.2)[1].tolist() == [24, 25, 26, 27, 28, 29, 38, 39]
     with pytest.raises(ValueError, match="too few to hold out"):
         split_validation(np.array([0, 1]), "trial", 0.1)
     with pytest.raises(ValueError, match="at least two subjects"):
         split_validation(y, "subject", 0.2, np.zeros(40))
+
+
+def test_validation_subjects_can_be_named():
+    y, subjects = np.arange(6) % 2, np.array(["a", "b", "c"] * 2)
+    training, held = split_validation(y, ("b",), 0.2, subjects)
+    assert training.tolist() == [0, 2, 3, 5] and held.tolist() == [1, 4]
+    for names in (("d",), ("a", "b", "c")):
+        with pytest.raises(ValueError, match="either none has trials, or no other has"):
+            split_validation(y, names, 0.2, subjects)
 
 
 # Estimators
@@ -381,6 +468,15 @@ def test_trials_that_are_too_short_are_padded_with_a_warning():
     shortest = clf.network_spec_["n_times"]
     padded = torch.from_numpy(np.pad(X, ((0, 0), (0, 0), (0, shortest - 20))))
     np.testing.assert_allclose(clf.predict_proba(X), clf.module_(padded).softmax(-1).detach(), rtol=1e-5)
+
+
+def test_each_trial_is_brought_to_unit_power():
+    X, y = data()
+    clf = classifier(scale="trial").fit(X, y)
+    gains = np.linspace(0.1, 100, len(X), dtype=np.float32)[:, None, None]
+    np.testing.assert_allclose(clf.predict_proba(gains * X), clf.predict_proba(X), rtol=1e-4)
+    assert np.isfinite(clf.predict_proba(np.zeros((1, 2, 32), np.float32))).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), clf.predict_proba(X))
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(None, 1.0), (20, 20.0), (0.5, 0.5), ("std", None)])

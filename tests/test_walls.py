@@ -13,13 +13,13 @@ ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "model_selection", "montage", "regression",
-         "restoration", "screening", "signals", "spatial", "wavelets"}  # fmt: skip
+         "restoration", "screening", "signals", "spatial", "tangentspace", "wavelets"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
     "_torchaudio": set(),
     "_lazy": set(),
-    "array": set(),
+    "array": {"electrodes"},
     "electrodes": set(),
     "calibration": set(),
     "base": BASE,
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "methods": BELOW_METHODS,
     "evaluations": BASE | STEPS,
     "baselines": BELOW_METHODS | {"methods"},
-    "testing": BELOW_METHODS | {"methods", "baselines"},
+    "testing": BELOW_METHODS | {"methods", "baselines", "evaluations"},
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }

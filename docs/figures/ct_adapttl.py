@@ -1,4 +1,4 @@
-"""CT-adaptTL: the three phases, and what was measured on sixty simulated people."""
+"""CT-adaptTL: the three phases, and what was measured on sixty simulated subjects."""
 
 import csv
 import pathlib
@@ -10,7 +10,7 @@ from flow import flow
 RESULTS = pathlib.Path("../../benchmarks/results/ct_adapttl/strangers.csv")
 SHOWN = {
     "CT-adaptTL, adaptive": ("C3", "-"),
-    "CT-adaptTL, adaptive, half way": ("C3", "-."),
+    "CT-adaptTL, adaptive, interpolated": ("C3", "-."),
     "CT-adaptTL, independent": ("C3", "--"),
     "CT-adaptTL, specific": ("C3", ":"),
     "TS+LR, both": ("C0", "-"),
@@ -22,9 +22,9 @@ top, bottom = figure.subplots(2, 1, height_ratios=(1, 2.3))
 flow(
     top,
     [
-        ("executed movements", "many trials,\nmany people", "C0"),
-        ("pre-training", "six folds,\nthe best is kept", "C0"),
-        ("fine-tuning", "k imagined trials\nof one person", "C3"),
+        ("executed movements", "many trials,\nmany subjects", "C0"),
+        ("pre-training", "mirrored trials,\naligned by subject", "C0"),
+        ("fine-tuning", "k imagined trials\nof one subject", "C3"),
         ("decoding", "imagined\nmovements", "C2"),
     ],
 )
@@ -36,5 +36,5 @@ for name, (color, line) in SHOWN.items():
     counts = sorted(scores[name])
     bottom.plot(counts, [np.mean(scores[name][k]) for k in counts], line, marker="o", color=color, label=name)
 bottom.axhline(0.5, color="0.6", ls=":", lw=1)
-bottom.set(xlabel="labelled trials of imagery", ylabel="accuracy, mean of sixty people", xticks=(10, 20, 40))
+bottom.set(xlabel="labelled trials of imagery", ylabel="accuracy, mean of sixty subjects", xticks=(10, 20, 40))
 figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)

@@ -12,11 +12,11 @@ from pathlib import Path
 # Name, class in skeeg.datasets, its arguments, one line.
 DATASETS = {
     "simulated": ("SimulatedMotorImagery", {}, "simulated imagery of hands, made from a seed, nothing to download"),
-    "simulated-execution": ("SimulatedMotorExecution", {}, "the same people moving their hands"),
+    "simulated-execution": ("SimulatedMotorExecution", {}, "the same subjects moving their hands"),
     "grasp": ("GraspImagery", {}, "OpenNeuro ds003810: imagined grasping against rest, from $SKEEG_DATA/ds003810"),
-    "grasp-execution": ("GraspImagery", {"task": "execution"}, "the same people grasping"),
+    "grasp-execution": ("GraspImagery", {"task": "execution"}, "the same subjects grasping"),
     "physionet": ("PhysionetMotor", {}, "PhysioNet EEGMMIDB: imagined fists, from $SKEEG_DATA/eegmmidb or MOABB"),
-    "physionet-execution": ("PhysionetMotor", {"task": "execution"}, "the same people closing their fists"),
+    "physionet-execution": ("PhysionetMotor", {"task": "execution"}, "the same subjects closing their fists"),
 }
 
 _MODES = {
@@ -40,6 +40,7 @@ EVALUATIONS = {
     if mode != "train"  # that is plain cross-subject
 }
 
+_FEW = 30  # so many names can be listed in an error
 PIPELINE_FOLDER = Path(__file__).parent / "pipelines"
 
 
@@ -67,20 +68,26 @@ def nearest(what, name, known):
     pipelines: 'csp+lad' is not known. Did you mean 'CSP+LDA'? `skeeg list` shows all names.
     """
     by_lower = {one.lower(): one for one in known}
-    close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.4)]
+    cutoff = 0.4 if len(by_lower) <= _FEW else 0.0  # of many names the nearest, however far
+    close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
     return ValueError(f"{what}: {name!r} is not known. {hint} `skeeg list` shows all names.")
 
 
-def get_dataset(dataset, runs_as_sessions=False):
+def is_folder(dataset):
+    """Whether a dataset is a folder with recordings and not a name."""
+    return str(dataset) not in DATASETS and Path(dataset).is_dir()
+
+
+def get_dataset(dataset, **options):
     """MOABB dataset from its name.
 
     Parameters
     ----------
     dataset : str, path or moabb.datasets.base.BaseDataset
         Name in `DATASETS`, name or code of a dataset of MOABB, or folder with recordings.
-    runs_as_sessions : bool
-        Count each run as a session, so that ``cross-session`` leaves one run out; for recordings in folders.
+    **options
+        Arguments of `skeeg.datasets.LocalDataset`, or of the named dataset where it has them.
 
     Returns
     -------
@@ -89,28 +96,32 @@ def get_dataset(dataset, runs_as_sessions=False):
     """
     if not isinstance(dataset, str | Path):
         return dataset
-    name, options = str(dataset), {"runs_as_sessions": True} if runs_as_sessions else {}
+    name = str(dataset)
     if name in DATASETS:
         class_name, arguments, _ = DATASETS[name]
         return _make(class_name, arguments | options)
-    if Path(dataset).is_dir():
+    if is_folder(dataset):
         return _make("LocalDataset", {"folder": dataset} | options)
     from moabb.datasets import utils
 
     known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
     if name.replace("-", "_") not in known:
         raise nearest("dataset", name, [*DATASETS, *known])
-    if options:
-        raise ValueError(f"runs_as_sessions: {name} does not know it; it is for recordings in folders.")
+    _refuse(options, name)
     return known[name.replace("-", "_")]()
 
 
 def _make(class_name, options):
     """Dataset of `skeeg.datasets` from its class name and arguments."""
     cls = getattr(importlib.import_module("skeeg.datasets"), class_name)
-    if "runs_as_sessions" in options and "runs_as_sessions" not in inspect.signature(cls).parameters:
-        raise ValueError(f"runs_as_sessions: {class_name} does not know it; it is for recordings in folders.")
+    _refuse(options.keys() - inspect.signature(cls).parameters.keys(), class_name)
     return cls(**options)
+
+
+def _refuse(options, name):
+    """Raise an error for an option that a dataset does not have."""
+    for option in sorted(options):
+        raise ValueError(f"{option}: {name} does not know it; it is for recordings in folders.")
 
 
 def _fake_dataset():
@@ -120,7 +131,7 @@ def _fake_dataset():
     return FakeDataset(["left_hand", "right_hand"], n_subjects=3, n_sessions=2, n_runs=1, seed=0)
 
 
-def get_paradigm(dataset, classes=None, band=None, resample=None):
+def get_paradigm(dataset, classes=None, band=None, resample=None, interval=None, channels=None):
     """Paradigm of MOABB that fits a dataset.
 
     Parameters
@@ -128,11 +139,15 @@ def get_paradigm(dataset, classes=None, band=None, resample=None):
     dataset : moabb.datasets.base.BaseDataset
         Dataset of motor imagery.
     classes : sequence of str or None
-        Events to tell apart; None takes all.
+        Events to classify; None takes all.
     band : (float, float) or None
         Pass band in hertz; None is MOABB's 8 to 32 Hz.
     resample : float or None
         Sampling rate in hertz; None keeps the recording's.
+    interval : (float, float or None) or None
+        First and last second of a trial from the start of the dataset's interval; None takes all of it.
+    channels : sequence of str or None
+        Channels; None takes all.
 
     Returns
     -------
@@ -142,7 +157,8 @@ def get_paradigm(dataset, classes=None, band=None, resample=None):
     """
     from moabb.paradigms import LeftRightImagery, MotorImagery
 
-    options = {"resample": resample} | ({"fmin": band[0], "fmax": band[1]} if band else {})
+    options = {"resample": resample, "channels": channels} | ({"fmin": band[0], "fmax": band[1]} if band else {})
+    options |= {"tmin": interval[0], "tmax": interval[1]} if interval else {}
     for name in classes or []:
         if name not in dataset.event_id:
             raise nearest("classes", name, dataset.event_id)
@@ -288,10 +304,27 @@ def _read_yaml(path):
 
 
 def _build(content, source):
-    """Estimator of a pipeline file, built by MOABB."""
-    from moabb.pipelines.utils import create_pipeline_from_config
+    """Pipeline of a file in MOABB's layout; only classes that have ``fit`` are ever called.
+
+    MOABB's own builder calls whatever a file names, ``subprocess.Popen`` too, before it looks at what came of it. A
+    file with ``fine_tune`` trains its pipeline on source subjects and fine-tunes it on labelled target trials.
+    """
+    from sklearn.pipeline import make_pipeline
 
     try:
-        return create_pipeline_from_config(content["pipeline"])
+        steps = [_step_class(step)(**(step.get("parameters") or {})) for step in content["pipeline"]]
+        if "fine_tune" not in content:
+            return make_pipeline(*steps)
+        from ..training import FineTunedClassifier
+
+        return FineTunedClassifier(make_pipeline(*steps), **(content["fine_tune"] or {}))
     except Exception as error:  # whatever a step's import or constructor raises, the file is what the user can mend
         raise ValueError(f"{source}: the pipeline cannot be built: {error}") from error
+
+
+def _step_class(step):
+    """Class of a step of a pipeline file."""
+    found = getattr(importlib.import_module(step["from"]), step["name"])
+    if not (isinstance(found, type) and callable(getattr(found, "fit", None))):
+        raise TypeError(f"{step['from']}.{step['name']} is not an estimator: it is no class with a fit method.")
+    return found

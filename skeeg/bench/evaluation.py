@@ -15,6 +15,7 @@ import numpy as np
 
 from ..evaluations.seeding import with_seed
 from ..evaluations.trials import NamedTrials
+from .folder import ROOM
 
 _LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other
 
@@ -126,11 +127,16 @@ def evaluation_class(name):
 
 @contextlib.contextmanager
 def _replacing(results):
-    """Let MOABB write into a copy of the results file that then takes its place in one step."""
+    """Let MOABB write into a copy of the results file that then takes its place in one step.
+
+    The copy has a free end to write into, which closing takes off: HDF5 may end the process where a disk is full.
+    """
     path = results.filepath
     results.filepath = f"{path}.new"
     try:
         shutil.copyfile(path, results.filepath)
+        with open(results.filepath, "ab") as file:
+            file.write(bytes(ROOM))
         yield
         os.replace(results.filepath, path)
     finally:

@@ -1,5 +1,7 @@
 """The report of a results folder: a web page and a Markdown table."""
 
+from html import escape
+
 from .folder import BenchFolder, write_text
 from .page import page
 from .statistics import SCORES, chance_level, compare, p_text, summarise
@@ -49,7 +51,8 @@ def markdown(sections):
     text : str
         Markdown.
     """
-    return "\n".join(line for section in sections for line in _section(section))
+    lines = "\n".join(line for section in sections for line in _section(section))
+    return escape(lines, quote=False)  # Markdown lets HTML through
 
 
 def score_table(section):
@@ -81,16 +84,16 @@ def _section(section):
     """Lines of one comparison."""
     entry = section["entry"]
     yield f"## {entry['dataset']}, {entry['evaluation']}\n"
-    yield f"{entry['date']}, `{entry['command']}`\n"
+    yield f"{entry['date']}\n\n    {' '.join(entry['command'].split())}\n"
     if "summary" in section:
         yield from _lines(score_table(section))
         chance = "" if section["chance"] is None else f" Chance is {section['chance']:.3g}."
         yield f"\nMean and standard deviation over subjects; each subject is the mean of its sessions.{chance}\n"
         yield from _comparisons(section["comparisons"])
     for failure in entry.get("failures", []):
-        yield f"- {failure['pipeline']}, subject {', '.join(failure['subjects'])}: {failure['error']}"
+        yield f"- {failure['pipeline']}, subject {', '.join(failure['subjects'])}: {' '.join(failure['error'].split())}"
     if entry["done"] < entry["planned"]:
-        yield f"\n{entry['done']} of {entry['planned']} results are there.\n"
+        yield f"\nCompleted {entry['done']} of {entry['planned']} results.\n"
     yield ", ".join(f"{name} {version}" for name, version in entry["versions"].items()) + f". {entry['machine']}.\n"
 
 

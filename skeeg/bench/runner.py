@@ -1,5 +1,6 @@
 """Run a comparison: find what is missing, compute it piece by piece, keep what is done."""
 
+import contextlib
 import copy
 import signal
 import threading
@@ -57,7 +58,8 @@ def run(
     seeds : sequence of int
         Each seed repeats everything with other folds and other initial weights.
     jobs : int
-        Folds computed at the same time.
+        Processes that compute at the same time, each one pipeline on one subject; -1 takes one for each core. A
+        pipeline that crashes its process ends alone. 0 computes in this process, as a debugger needs it.
     device : str or None
         Device of the networks, as ``"cpu"`` or ``"cuda"``; None leaves it to each pipeline.
     paradigm : moabb.paradigms.base.BaseParadigm or None
@@ -86,9 +88,6 @@ def run(
         dataset, evaluation, pipelines, param_grid=param_grid, subjects=subjects, seeds=seeds, jobs=jobs,
         device=device, paradigm=paradigm, out=out, command=call_text(run, given),
     ).run(overwrite=overwrite, progress=progress)  # fmt: skip
-    if outcome.failures and not len(outcome.table):
-        first = outcome.failures[0]
-        raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
     for name, message in outcome.failed().items():
         warnings.warn(f"{name} failed: {message}", stacklevel=2)
     return outcome.table
@@ -127,7 +126,7 @@ class Benchmark:
         self.all_subjects = subjects is None
         self.paradigm = get_paradigm(self.dataset) if paradigm is None else paradigm
         self.seeds = [int(seed) for seed in seeds]
-        self.jobs, self.device, self.command = jobs, device, command
+        self.jobs, self.device, self.command = _check_jobs(jobs), device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith("cross-subject")
         self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
@@ -179,6 +178,9 @@ class Benchmark:
                 outcome.interrupted = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
+            if outcome.failures and not len(outcome.table) and not outcome.interrupted:
+                first = outcome.failures[0]
+                raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
             outcome.report = write_report(self.folder.path)
         return outcome
 
@@ -203,13 +205,11 @@ class Benchmark:
 
     def _open_evaluation(self, class_name, **options):
         """MOABB's evaluation; a results file that cannot be read is set aside first."""
-        jobs = 1 if on_cluster() else self.jobs  # there, pieces are spread instead of the folds of a piece
 
         def make():
             return evaluation_class(class_name)(
-                paradigm=self.paradigm, datasets=[self.dataset], n_jobs=jobs, hdf5_path=str(self.folder.path),
-                **options,
-            )  # fmt: skip
+                paradigm=self.paradigm, datasets=[self.dataset], hdf5_path=str(self.folder.path), **options
+            )
 
         evaluation = make()
         try:
@@ -235,22 +235,17 @@ class Benchmark:
 
     def _missing(self):
         """Pieces to be computed, those that need the same trials next to each other."""
-        from joblib import effective_n_jobs
-
-        subjects = self.dataset.subject_list
-        missing = {
-            key: [one for one in subjects if evaluation.results.not_yet_computed(
-                {key[0]: pipeline}, self.dataset, one, self.process_pipeline)]
-            for key, (pipeline, evaluation) in self.units.items()
-        }  # fmt: skip
-        # Across subjects, one subject is one fold: here so many go together, on a cluster each goes alone.
-        size = effective_n_jobs(self.jobs) if self.across and not on_cluster() else 1
-        return [
-            Piece(name, seed, wanted, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
-            for start in range(0, len(subjects), size)
+        pieces = [
+            Piece(
+                name, seed, [subject], pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name)
+            )
+            for subject in self.dataset.subject_list
             for (name, seed), (pipeline, evaluation) in self.units.items()
-            if (wanted := [one for one in subjects[start : start + size] if one in missing[name, seed]])
+            if evaluation.results.not_yet_computed({name: pipeline}, self.dataset, subject, self.process_pipeline)
         ]
+        for piece in pieces:  # the folds of few pieces are spread instead
+            piece.evaluation.n_jobs = 1 if on_cluster() else max(1, self.jobs // len(pieces))
+        return pieces
 
     def _compute(self, pieces, outcome, stop, progress):
         """Compute the pieces; each is in MOABB's file before the next is taken up."""
@@ -258,14 +253,16 @@ class Benchmark:
 
         written = time.perf_counter()
         with tqdm(total=len(pieces), disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
-            for computed in compute_all(self._worth_computing(pieces, outcome.entry, bar)):
-                if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
-                    raise KeyboardInterrupt
-                self._take(computed, outcome)
-                bar.update()
-                if computed.rows and time.perf_counter() - written > _WRITE_EVERY:
-                    self._write(outcome)
-                    written = time.perf_counter()
+            wanted = self._worth_computing(pieces, outcome.entry, bar)
+            with contextlib.closing(compute_all(wanted, self.jobs)) as computing:
+                for computed in computing:
+                    if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
+                        raise KeyboardInterrupt
+                    self._take(computed, outcome)
+                    bar.update()
+                    if computed.rows and time.perf_counter() - written > _WRITE_EVERY:
+                        self._write(outcome)
+                        written = time.perf_counter()
 
     def _worth_computing(self, pieces, entry, bar):
         """Pieces whose recordings are not known to be unreadable, one by one."""
@@ -302,7 +299,7 @@ class Benchmark:
         now, old = versions(), before.get("versions", {})
         return {key: before[key] for key in ("n_channels", "n_times", "sfreq") if key in before} | {
             "dataset": self.dataset.code,
-            "name": type(self.dataset).__name__,
+            "name": _name(self.dataset),
             "about": first_line(self.dataset),
             "evaluation": self.evaluation,
             "paradigm": type(self.paradigm).__name__,
@@ -311,6 +308,7 @@ class Benchmark:
             "bands": [list(map(float, band)) for band in self.paradigm.filters],
             "subjects": subjects,
             "n_sessions": int(self.dataset.n_sessions),
+            "runs_as_sessions": bool(getattr(self.dataset, "runs_as_sessions", False)),
             "seeds": self.seeds,
             "jobs": self.jobs,
             "pipelines": before.get("pipelines", {}) | self._describe_pipelines(before.get("pipelines", {})),
@@ -369,9 +367,25 @@ class Benchmark:
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
 
+def _name(dataset):
+    """Name a dataset for a report: a folder of recordings by its own name."""
+    from ..datasets import LocalDataset
+
+    return dataset.folder.resolve().name if isinstance(dataset, LocalDataset) else type(dataset).__name__
+
+
 def _rank(ranks):
     """Sort key: subjects by their place in the dataset, anything else by itself."""
     return lambda column: column.map(ranks) if column.name == "subject" else column
+
+
+def _check_jobs(jobs):
+    """Check the number of processes."""
+    if jobs != int(jobs) or jobs < -1:
+        raise ValueError(f"jobs: expected a number of processes, -1 for one each core, or 0 for none, got {jobs!r}.")
+    from joblib import cpu_count
+
+    return cpu_count() if jobs == -1 else int(jobs)
 
 
 def _choose_subjects(dataset, subjects):

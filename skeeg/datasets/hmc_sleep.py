@@ -3,6 +3,8 @@
 import csv
 import re
 
+import numpy as np
+
 from .corpus import Corpus, Recipe, cut, open_recording, prepare, share_out
 
 _STAGES = ("W", "N1", "N2", "N3", "R")
@@ -12,7 +14,8 @@ _WINDOW, _EPOCH = 15, 30  # seconds
 class HMCSleep(Corpus):
     """Five sleep stages of 151 people: HMC [1]_, by the split that Gram is scored on.
 
-    Each scored epoch of 30 s becomes two windows of 15 s of four electrodes, referenced to the mastoids as recorded.
+    Each epoch of 30 s that is scored between lights off and lights on becomes two windows of 15 s of four electrodes,
+    referenced to the mastoids as recorded.
 
     Parameters
     ----------
@@ -76,12 +79,21 @@ def _read_stages(file):
         found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
     else:
         raise FileNotFoundError(f"{text}: there is no such file, and no {other.name} either; they hold the stages.")
+    start, stop = _night(found)
     stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
     stages = [(float(onset), float(length), stage) for onset, length, stage in stages if stage in _STAGES]
     odd = [length for _, length, _ in stages if length != _EPOCH]
     if odd:
         raise ValueError(f"{file.stem}_sleepscoring: an epoch of {odd[0]:g} s, expected {_EPOCH} s.")
-    return [(onset, stage) for onset, _, stage in stages]
+    return [(onset, stage) for onset, length, stage in stages if start <= onset and onset + length <= stop]
+
+
+def _night(found):
+    """Seconds from lights off to lights on; all of the recording where the scoring does not say them."""
+    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]
+    off = [onset for onset, note in marks if note.startswith("lights off")]
+    on = [onset for onset, note in marks if note.startswith("lights on")]
+    return min(off, default=-np.inf), max(on, default=np.inf)
 
 
 def _read_text(file):

@@ -33,6 +33,8 @@ class LocalDataset(SkeegDataset):
         Electrodes, which every file must have. None takes those of the first file.
     unit : {"V", "mV", "uV"}
         What the numbers mean once MNE has read them; other than volts only where files do not say their unit.
+    notch : tuple of float or None
+        Frequencies in hertz to remove, such as the mains.
     pattern : str or None
         Regular expression for other paths, ``r"A(?P<subject>\\d+)(?P<session>[TE])\\.gdf"``; ``run`` is a group too.
     task : str or None
@@ -70,6 +72,7 @@ class LocalDataset(SkeegDataset):
         interval=None,
         channels=None,
         unit="V",
+        notch=None,
         pattern=None,
         task=None,
         runs_as_sessions=False,
@@ -81,13 +84,21 @@ class LocalDataset(SkeegDataset):
             raise FileNotFoundError(f"folder: there is no folder {self.folder}.")
         if unit not in UNITS:
             raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
-        self.unit = unit
+        self.notch = None if notch is None else tuple(map(float, notch))
+        self.unit, self.runs_as_sessions = unit, runs_as_sessions
         self._bids_root = self.folder if (self.folder / "dataset_description.json").is_file() else None
         places = find_places(self.folder, pattern, task)
         self._recordings, self.subject_names = sort_places(places, runs_as_sessions)
         self._learn(classes, interval, channels)
         shape = {"folder": str(self.folder.resolve()), "classes": self._class_of, "interval": self._window}
-        shape |= {"channels": self.channels, "unit": unit, "pattern": pattern, "task": task, "runs": runs_as_sessions}
+        shape |= {
+            "channels": self.channels,
+            "unit": unit,
+            "notch": self.notch,
+            "pattern": pattern,
+            "task": task,
+            "runs": runs_as_sessions,
+        }
         readable = re.sub("[^a-z0-9]+", "-", self.folder.resolve().name.lower()).strip("-")
         super().__init__(
             subjects=list(self._recordings),
@@ -141,6 +152,8 @@ class LocalDataset(SkeegDataset):
         if self.unit != "V":
             raw.apply_function(lambda values: values * UNITS[self.unit], picks="all", verbose="error")
         check_microvolts(raw, file)
+        if self.notch:
+            raw.notch_filter(self.notch, verbose="error")
         if raw.get_montage() is None:
             raw.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
         return self._name_classes(raw)

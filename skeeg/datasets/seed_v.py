@@ -9,7 +9,7 @@ _NAMES = tuple(
     "T8 TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8 PO7 PO5 PO3 POZ PO4 PO6 PO8 CB1 O1 OZ "
     "O2 CB2".split()
 )
-# Seconds at which the fifteen clips of each session start and end, and what they are to bring about: Happiness, Fear,
+# First and last second of the fifteen clips of each session, and what they are to bring about: Happiness, Fear,
 # Neutral, Sadness, Disgust. The same for everybody, as the corpus's own notes say.
 _CLIPS = {
     "1": (
@@ -81,13 +81,14 @@ class SeedVEmotions(Corpus):
         starts, stops, labels = _CLIPS[file.stem.split("_")[1]]
         raw = open_recording(file, "read_raw_cnt")
         clips = list(zip(map(int, starts.split()), map(int, stops.split()), labels, strict=True))
-        if raw.times[-1] + 1 / raw.info["sfreq"] < clips[-1][1]:
-            raise ValueError(f"{file}: it lasts {raw.times[-1]:.0f} s, but its last clip ends at {clips[-1][1]} s.")
+        seconds = len(raw.times) / raw.info["sfreq"]
+        if seconds < clips[-1][1]:
+            raise ValueError(f"{file}: it lasts {seconds:.0f} s, but its last clip ends at {clips[-1][1]} s.")
         data = prepare(raw, file, self.recipe, str.upper)
         rate = int(self.recipe.sfreq)
         found = [
             (second * rate, _CLASSES[label])
             for start, stop, label in clips
-            for second in range(start, stop - _WINDOW + 1, _WINDOW)
+            for second in range(start, min(stop + 1, int(seconds)) - _WINDOW + 1, _WINDOW)  # both ends belong to it
         ]
         return cut(data, [start for start, _ in found], _WINDOW * rate), [label for _, label in found]

@@ -1,5 +1,6 @@
 """The motor imagery of the Shanghai University, on five days."""
 
+import random
 import re
 
 import numpy as np
@@ -15,7 +16,7 @@ _CLASSES = ("left_hand", "right_hand")  # codes 1 and 2
 
 
 class SHUMotorImagery(Corpus):
-    """Left against right hand, imagined by 25 people on five days: SHU [1]_, by the split that Gram is scored on.
+    """Left against right hand, imagined by 25 subjects on five days: SHU [1]_, by the split that Gram is scored on.
 
     Trials of 4 s are resampled and nothing else, as they were for the published scores.
 
@@ -27,9 +28,9 @@ class SHUMotorImagery(Corpus):
 
     Notes
     -----
-    People sorted by name and shuffled by NumPy's generator with seed 214: 60 % for training, 20 % for test, 20 % for
-    validation. The publication names the seed, not the generator: its people may be others. Values are taken as
-    they are in the files; electrodes keep the names of the files (T3, T4, T5, T6).
+    Subjects sorted by name and shuffled by Python's generator with seed 214: 60 % for training, 20 % for test (2, 8,
+    15, 18, 22), 20 % for validation. Values are taken as they are in the files; electrodes keep the names of the files
+    (T3, T4, T5, T6).
 
     References
     ----------
@@ -56,7 +57,8 @@ class SHUMotorImagery(Corpus):
         return found
 
     def _split(self, subjects):
-        shuffled = np.random.RandomState(214).permutation(sorted(subjects)).tolist()
+        shuffled = sorted(subjects)
+        random.Random(214).shuffle(shuffled)
         train, test, valid = share_out(shuffled, 0.6, 0.8)
         return {"train": train, "valid": valid, "test": test}
 

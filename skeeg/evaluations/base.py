@@ -3,10 +3,14 @@
 from moabb.evaluations.base import BaseEvaluation
 
 from .pooling import PooledTarget, takes_target
+from .trials import NamedTrials
 
 
-class ProtocolEvaluation(BaseEvaluation):
-    """MOABB evaluation whose protocol is a splitter: the ``cv_class`` and ``cv_kwargs`` of its constructor."""
+class ProtocolEvaluation(NamedTrials, BaseEvaluation):
+    """MOABB evaluation whose protocol is a splitter: the ``cv_class`` and ``cv_kwargs`` of its constructor.
+
+    Trials reach the pipelines as `EEGArray`, with names, rate and domains.
+    """
 
     def _create_splitter(self):
         """Build the splitter of the protocol."""

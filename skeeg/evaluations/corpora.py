@@ -73,8 +73,8 @@ def classification_scores(y, probabilities, classes):
     return {name: float(value) for name, value in scores.items()}
 
 
-def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
-    """Fit pipelines on the training people of a corpus and score them on all windows of its test people.
+def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",), validation=None):
+    """Fit pipelines on the training subjects of a corpus and score them on all windows of its test subjects.
 
     Parameters
     ----------
@@ -86,7 +86,11 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
         Seeds; published are five.
     parts : tuple of str
         Parts to learn from. With ``("train", "valid")`` the estimator chooses its own validation among both, such as
-        ``validation="subject"`` of skeeg's networks; the test people are never seen before they are scored.
+        ``validation="subject"`` of skeeg's networks; the test subjects are never seen before they are scored.
+    validation : {None, "valid"}
+        ``"valid"`` lets networks choose their epoch on the published validation subjects, as the published scores did:
+        that part is read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline
+        without such a parameter trains on `parts` alone.
 
     Returns
     -------
@@ -100,14 +104,39 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",)):
     >>> from skeeg.evaluations import run_corpus
     >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
     """
-    read = [corpus.arrays(part) for part in parts]
-    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
-    del read  # the parts would stay in memory beside what they were joined to
+    if validation not in (None, "valid") or (validation and validation in parts):
+        raise ValueError(f"validation: got {validation!r}, expected None, or 'valid' where it is not among {parts}.")
+    X, y, is_trained = _join(corpus, parts, validation)
     X_test, y_test = corpus.arrays("test")
     rows = []
     for name, pipeline in pipelines.items():
+        choices = _choices(pipeline) if validation else []
+        trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
         for seed in seeds:
-            model = with_seed(pipeline, seed).fit(X, y)
+            model = with_seed(pipeline, seed).set_params(**dict.fromkeys(choices, _held(corpus, validation)))
+            model.fit(trials, labels)
             scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
-            rows.append({"pipeline": name, "seed": seed, "n_train": len(y), "n_test": len(y_test)} | scores)
+            rows.append(
+                {"pipeline": name, "seed": seed, "n_train": int(is_trained.sum()), "n_test": len(y_test)} | scores
+            )
     return pd.DataFrame(rows)
+
+
+def _join(corpus, parts, validation):
+    """Trials and labels of the parts to learn from and to choose on, and which of them are learnt from."""
+    names = [*parts, *([validation] if validation else [])]
+    read = [corpus.arrays(part) for part in names]
+    is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
+    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
+    return X, y, is_trained
+
+
+def _choices(pipeline):
+    """Parameters of a pipeline that say on which trials a network chooses its epoch."""
+    params = pipeline.get_params()
+    return [name for name in params if name.rsplit("__", 1)[-1] == "validation" and params[name] is not None]
+
+
+def _held(corpus, validation):
+    """Subjects to choose on, as ``validation`` takes them."""
+    return tuple(corpus.subjects(validation)) if validation else None

@@ -12,7 +12,6 @@ from sklearn.model_selection import BaseCrossValidator, train_test_split
 
 from .base import ProtocolEvaluation
 from .seeding import with_seed
-from .trials import NamedTrials
 
 __all__ = ["DOWNSTREAM", "PUBLISHED", "DownstreamEvaluation", "compare_with_paper", "run_downstream"]
 
@@ -144,7 +143,7 @@ class DownstreamSplitter(BaseCrossValidator):
         return {"split_seed": self.random_state}
 
 
-class DownstreamEvaluation(NamedTrials, ProtocolEvaluation):
+class DownstreamEvaluation(ProtocolEvaluation):
     """MOABB evaluation: 30 % of one session of each subject to learn from, the rest to score; one seed.
 
     Parameters

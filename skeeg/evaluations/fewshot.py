@@ -6,7 +6,6 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
 from .base import ProtocolEvaluation
-from .trials import NamedTrials
 
 __all__ = ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"]
 
@@ -112,7 +111,7 @@ class FewshotSplitter(BaseCrossValidator):
         return sizes
 
 
-class FewshotEvaluation(NamedTrials, ProtocolEvaluation):
+class FewshotEvaluation(ProtocolEvaluation):
     """MOABB evaluation: learn from the first few trials of each class of a session, score the rest of it.
 
     Trials reach the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -74,6 +75,8 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self : PooledTarget
             Fitted.
         """
+        if y is None:
+            raise ValueError("y: PooledTarget requires y to be passed, but the target y is None.")
         if self.use not in _USES:
             raise ValueError(f"use: got {self.use!r}, expected one of {', '.join(map(repr, _USES))}.")
         if self.target_repeat < 1:
@@ -90,8 +93,17 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         with config_context(enable_metadata_routing=True):
             wanted = get_routing_for_object(self.estimator_).consumes("fit", set(extra))
             self.estimator_.fit(trials, labels, **{k: v for k, v in extra.items() if k in wanted and v is not None})
-        self.classes_ = np.unique(labels)
+        self.classes_ = np.unique(np.asarray(labels))
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
         return self
+
+    def __sklearn_tags__(self):
+        """Take what the classifier takes."""
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
+        return tags
 
     def predict(self, X):
         """Label of each trial.
@@ -146,6 +158,8 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
 def _pool(parts):
     """Trials, labels and subjects of several parts as one."""
+    if len(parts) == 1 and parts[0][2] is None:  # the classifier itself checks what it is given
+        return as_eeg(parts[0][0]) if is_epochs(parts[0][0]) else parts[0][0], parts[0][1], None
     trials = [as_eeg(X) if is_epochs(X) else np.asanyarray(X) for X, _, _ in parts]
     labels = np.concatenate([np.asarray(y) for _, y, _ in parts])
     subjects = np.concatenate(

@@ -156,13 +156,14 @@ def cascading_randomisation(estimator, X, background=None, random_state=0, setti
     """
     import torch
 
+    from ..networks.seeding import seeded
+
     found = attribute(estimator, X, background, **(settings or {}))
     settings, first = (settings or {}) | {"target": found.target}, found.importance("both").ravel()
     twin = copy.deepcopy(estimator)
     module = split_pipeline(twin)[1].module_
     layers, similarity = [""], [1.0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
+    with seeded(random_state):
         for name, parameters in reversed(_layers(module).items()):
             for parameter in parameters:
                 places = torch.randperm(parameter.numel())

@@ -23,6 +23,8 @@ class Score(nn.Module):
         Network in evaluation mode.
     output : {"margin", "logit", "log_probability", "probability"}
         See `skeeg.explain.attribute`.
+    inputs : sequence of Tensor
+        What the network takes beside the trials.
 
     Examples
     --------
@@ -33,16 +35,16 @@ class Score(nn.Module):
     [1.0, 1.0, 1.0, 1.0]
     """
 
-    def __init__(self, module, output="margin"):
+    def __init__(self, module, output="margin", inputs=()):
         super().__init__()
         if output not in OUTPUTS:
             raise ValueError(f"output: got {output!r}, expected one of {', '.join(map(repr, OUTPUTS))}.")
-        self.module, self.output = module, output
+        self.module, self.output, self.inputs = module, output, inputs
 
     def forward(self, x):
         """Explained outputs of all classes, shape (batch, n_outputs)."""
         with _default_dtype(x.dtype):
-            logits = self.module(x)
+            logits = self.module(x, *self.inputs)
         logits = logits[0] if isinstance(logits, tuple | list) else logits
         logits = logits.mean(-1) if logits.ndim == 3 else logits.reshape(len(x), -1)
         if self.output == "margin" and logits.shape[1] > 1:
@@ -96,11 +98,13 @@ class Explained:
         for name, step in steps:
             found, Y = linear_map(step.transform, X, name)
             self.map, X = self.map.then(found), as_eeg(Y)
+        inputs = ()
         if hasattr(final, "_prepare"):
+            inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32))
             found, X = input_map(final, X)
             self.map = self.map.then(found)
         module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
-        self.score = Score(module, output)
+        self.score = Score(module, output, inputs)
         self._check_dtype(X)
 
     def _check_dtype(self, X):

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..array import EEGArray
 from ..covariance import filter_patterns
+from ..filtering import FilterBank
 from .operators import LinearMap, linear_map
 from .outputs import input_map, read_trials, split_pipeline
 
@@ -85,9 +87,10 @@ def spatial_patterns(estimator, X):
     Parameters
     ----------
     estimator : estimator or Pipeline
-        One that holds `CSP` (skeeg's or MNE's), a tangent space with a linear classifier behind it, or a network that
-        starts with a temporal and a spatial convolution (EEGNet, ShallowFBCSPNet, Deep4Net, EEGConformer, CTAdaptTLNet,
-        MIRepNet, ...), or with one over both (the U-Net of `EEGToMEG`).
+        One that holds `CSP` (skeeg's or MNE's, or one for each band of a `FilterBank`), a tangent space with a linear
+        classifier behind it, or a network that starts with a temporal and a spatial convolution (EEGNet,
+        ShallowFBCSPNet, Deep4Net, EEGConformer, CTAdaptTLNet, MIRepNet, ...), or with one over both (the U-Net of
+        `EEGToMEG`).
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials as they enter it.
 
@@ -111,9 +114,10 @@ def spatial_patterns(estimator, X):
     step = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
     trials = X
     for place, (name, one) in enumerate([*steps, (type(final).__name__, final)]):
-        if hasattr(one, "filters_") and np.ndim(one.filters_) == 2:
-            filters = one.filters_[: getattr(one, "n_components", None)]
-            return _spatial(np.asarray(X), step, filters, names)
+        if (filters := _spatial_filters(one)) is not None:
+            return _spatial(_beside(np.asarray(X), step), filters, names)
+        if isinstance(one, FilterBank) and one.estimators_ and _spatial_filters(one.estimators_[0]) is not None:
+            return _spatial_of_bands(_beside(np.asarray(X), step), one, X.sfreq, names)
         if hasattr(one, "reference_") and place < len(steps):
             if place + 1 < len(steps):
                 raise ValueError(f"estimator: {steps[-1][0]} stands between the tangent space and the classifier.")
@@ -133,14 +137,37 @@ def _heard(X, step):
     return heard, arriving
 
 
-def _spatial(X, step, filters, names):
-    heard, arriving = _heard(X, step)
-    # What arrives may have come through a matrix of its own in every trial, so it stands beside what was recorded.
-    both = np.concatenate([heard, arriving], axis=1).transpose(1, 0, 2)
-    covariance = np.cov(both.reshape(len(both), -1))
-    beside = np.concatenate([np.zeros((len(filters), X.shape[1])), filters], axis=1)
+def _spatial_filters(estimator):
+    """Spatial filters in use, shape (n_filters, n_channels), or None; MNE's classes call them ``filters_``."""
+    filters = getattr(estimator, "spatial_filters_", getattr(estimator, "filters_", None))
+    if not isinstance(filters, np.ndarray) or filters.ndim != 2:
+        return None
+    return filters[: getattr(estimator, "n_components", None)]
+
+
+def _beside(X, step):
+    """Put what was recorded beside what arrives at the filters, which may have come through a matrix of each trial."""
+    return np.concatenate(_heard(X, step), axis=1)
+
+
+def _spatial(both, filters, names):
+    n_channels = both.shape[1] - filters.shape[1]
+    covariance = np.cov(both.transpose(1, 0, 2).reshape(both.shape[1], -1))
+    beside = np.concatenate([np.zeros((len(filters), n_channels)), filters], axis=1)
     strength = np.diag(beside @ covariance @ beside.T)
-    return Patterns(filter_patterns(covariance, beside)[:, : X.shape[1]], None, strength, names)
+    return Patterns(filter_patterns(covariance, beside)[:, :n_channels], None, strength, names)
+
+
+def _spatial_of_bands(both, bank, sfreq, names):
+    """Patterns of the filters of each band, one band after the other."""
+    bands = bank._each_band(EEGArray(both, sfreq=sfreq))
+    each = [
+        _spatial(np.asarray(band), _spatial_filters(one), names)
+        for one, band in zip(bank.estimators_, bands, strict=True)
+    ]
+    return Patterns(
+        np.concatenate([one.spatial for one in each]), None, np.concatenate([one.strength for one in each]), names
+    )
 
 
 def _tangent(steps, classifier, X, names):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeeg.networks.front_ends import front_end, usable
+from skeeg.networks.heads import ReplaceableHead
 
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.
@@ -134,7 +135,7 @@ class _Backbone(nn.Module):
         return self.dropout((tokens + self.dropout(attended)).transpose(1, 2).unsqueeze(2))
 
 
-class ADFCNN(EEGModuleMixin, nn.Module):
+class ADFCNN(ReplaceableHead, EEGModuleMixin, nn.Module):
     """ADFCNN: attention-based dual-scale fusion convolutional network from Tao et al. (2023) [1]_.
 
     :bdg-success:`Convolution` :bdg-info:`Attention/Transformer`
@@ -229,9 +230,3 @@ class ADFCNN(EEGModuleMixin, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, n_outputs) of trials (batch, n_chans, n_times)."""
         return self.final_layer(self.backbone(x.unsqueeze(1))).flatten(1)
-
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace the last layer by a fresh one for another number of outputs."""
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Conv2d(old.in_channels, n_outputs, old.kernel_size).to(old.weight)

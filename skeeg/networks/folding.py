@@ -67,10 +67,10 @@ class FoldedNetwork(nn.Module):
         self.network = network
         self.training = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the outputs of trials (batch, n_chans, n_times)."""
+    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """Compute the outputs of trials (batch, n_chans, n_times), and of what else the network takes."""
         with torch.no_grad():
-            return self.network(x)
+            return self.network(x, *inputs)
 
     def train(self, mode: bool = True) -> FoldedNetwork:
         """Stay in evaluation; there is nothing left to train.

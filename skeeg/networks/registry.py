@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from skeeg.electrodes import standard_montage
+from skeeg.networks.seeding import seeded
 
 __all__ = [
     "build_network",
@@ -31,7 +33,18 @@ __all__ = [
 ]
 
 _SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")
-_OWN = {"ADFCNN": "skeeg.networks.adfcnn"}
+# Where skeeg's own networks are defined; imported when one is asked for.
+_OWN = {
+    "ADFCNN": "skeeg.networks.adfcnn",
+    "BEIRA": "skeeg.methods.beira",
+    "BEIRAManyToOne": "skeeg.methods.beira",
+    "CTAdaptTLNet": "skeeg.methods.ct_adapttl",
+    "Gram": "skeeg.methods.gram",
+    "MIRepNet": "skeeg.methods.mirepnet",
+    "SharedBEIRA": "skeeg.methods.beira",
+}
+
+_DURATION = re.compile(r"(\d*\.?\d+) ?s")
 
 # BENDR has a montage of its own and refuses any other description of the channels, though it takes any number of them.
 _REFUSE_MONTAGE = frozenset({"BENDR"})
@@ -138,7 +151,7 @@ def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
     Examples
     --------
     >>> register_with_braindecode()
-    ('ADFCNN',)
+    ('ADFCNN', 'BEIRA', 'BEIRAManyToOne', 'CTAdaptTLNet', 'Gram', 'MIRepNet', 'SharedBEIRA')
     """
     _braindecode_networks()
     from braindecode.models.util import models_dict
@@ -275,6 +288,16 @@ def signal_kwargs(
     return {name: value for name, value in given.items() if value is not None and name in parameters}
 
 
+def _in_samples(name: str, value: object, sfreq: float | None) -> object:
+    """Turn a duration such as ``"0.5 s"`` into samples, at least one; anything else stays."""
+    duration = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if duration is None:
+        return value
+    if sfreq is None:
+        raise ValueError(f"{name}: {value!r} needs the sampling rate, sfreq; none was given and the data carry none")
+    return max(1, round(float(duration[1]) * sfreq))
+
+
 def build_network(
     network: str | type[nn.Module],
     *,
@@ -298,7 +321,8 @@ def build_network(
     ch_names : sequence of str or None
         Electrode names, for the networks that use positions.
     parameters : mapping or None
-        Further arguments of the constructor, such as ``{"F1": 4}``.
+        Further arguments of the constructor, such as ``{"F1": 4}``. A duration, ``{"kernel_length": "0.5 s"}``, becomes
+        samples at ``sfreq``.
 
     Returns
     -------
@@ -317,7 +341,7 @@ def build_network(
     4
     """
     cls = get_network(network)
-    parameters = dict(parameters or {})
+    parameters = {name: _in_samples(name, value, sfreq) for name, value in (parameters or {}).items()}
     _check_parameters(cls, parameters)
     chs_info = None
     if ch_names is not None and "chs_info" in inspect.signature(cls.__init__).parameters:
@@ -425,8 +449,7 @@ def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
 
 def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters) -> Exception | None:
     """Error that a network raises at a length, or None where it works."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), _quiet():
-        torch.manual_seed(0)
+    with seeded(0), torch.no_grad(), _quiet():
         try:
             module = build_network(
                 cls,

@@ -1,6 +1,9 @@
 """Three plain ways to restore lost signal, as transformers in the manner of scikit-learn's imputers."""
 
+from numbers import Integral, Real
+
 import numpy as np
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import FLOATS, EEGTransformer
@@ -113,6 +116,8 @@ class SplineInterpolation(Imputer):
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
+    _parameter_constraints = Imputer._parameter_constraints | {"reg": [Interval(Real, 0, None, closed="left")]}
+
     def __init__(self, reg=1e-5, ch_names=None):
         self.reg = reg
         self.ch_names = ch_names
@@ -209,14 +214,18 @@ class LowRankCompletion(Imputer):
     True
     """
 
+    _parameter_constraints = Imputer._parameter_constraints | {
+        "n_components": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+    }
+
     def __init__(self, n_components=0.95, max_iter=50, tol=1e-6):
         self.n_components = n_components
         self.max_iter = max_iter
         self.tol = tol
 
     def _prepare(self, X):
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter: got {self.max_iter}, expected 1 or more.")
         data = np.asarray(X, dtype=np.float64)
         lost = np.isnan(data)
         empty = lost.all(axis=(0, 2))

@@ -10,7 +10,7 @@ from sklearn.utils import get_tags
 from sklearn.utils._testing import SkipTest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from . import inputs, labels, protocols, state
+from . import inputs, labels, protocols, state, threads
 from .recordings import Recording, kind_of, speaks_eeg_array
 
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
@@ -232,8 +232,8 @@ def _quietly(function, recording, estimator):
 
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
-    module = {"labels": labels, "input": inputs, "state": state, "protocols": protocols}[group]
-    for name, function in list(vars(module).items()):  # a warning of a check adds a registry to its module
+    modules = {"labels": [labels], "input": [inputs], "state": [state, threads], "protocols": [protocols]}[group]
+    for name, function in [item for module in modules for item in vars(module).items()]:
         if name.startswith("check_") and _concerns(name, estimator):
             yield name, function
 
@@ -267,6 +267,7 @@ def _concerns(name, estimator):
         "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
         "check_other_rate": speaks_eeg_array(estimator) and not getattr(estimator, "_any_rate", False),
         "check_save_load": hasattr(estimator, "save") and hasattr(estimator, "load"),
+        "check_compiled": hasattr(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
         "check_subjects_routed": False,
     }

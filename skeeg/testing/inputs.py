@@ -6,6 +6,8 @@ import re
 import numpy as np
 
 from ..array import EEGArray, make_domains, make_eeg
+from .corpus import bad_inputs
+from .judging import WRONG, attack
 from .recordings import assert_same_outputs, data_for, fresh, outputs
 
 
@@ -181,6 +183,20 @@ def check_refit_after_failure(estimator, recording):
     other, targets = data_for(estimator, dataclasses.replace(recording, n_times=recording.n_times + 8))
     wanted = outputs(fresh(estimator).fit(other, targets), other)
     assert_same_outputs(outputs(one.fit(other, targets), other), wanted, "a fit after a refused one", rtol=1e-6)
+
+
+def check_bad_inputs(estimator, recording):
+    """Check that all of `bad_inputs` is answered rightly or refused by a clear error, and changes nothing."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    failures = [
+        f"{method}, {bad.wrong} ({name}): {outcome}: {told}"
+        for name, bad in bad_inputs().items()
+        for method, outcome, told in attack(estimator, fitted, X, y, bad)
+        if outcome in WRONG
+    ]
+    if failures:
+        raise AssertionError("\n".join(failures))
 
 
 def _expect_refusal(call, words, what):

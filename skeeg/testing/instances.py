@@ -3,7 +3,7 @@
 import importlib
 import inspect
 
-from ..base import EEGEstimator
+from sklearn.base import BaseEstimator
 
 # scikit-learn's checks feed one channel with as few as two samples, and want an accuracy of 0.83 and an R2 of 0.5 on
 # the trials of the fit: kernels of two samples, statistics of the batch normalisation that follow at once, and steps
@@ -87,24 +87,23 @@ _INSTANCES = {
     "Notch": {"sfreq": 128.0},
     "Resample": {"sfreq_out": 64.0, "sfreq": 128.0},
     "FilterBank": {"bands": ((4, 8), (8, 12)), "sfreq": 128.0},
+    "FilterBankTangentSpace": {"bands": ((4, 8), (8, 12)), "sfreq": 128.0},
     "ChannelTemplate": {"ch_names": ("Cz",)},
     "Harmonise": {"sfreq_out": 64.0, "ch_names": ("Cz",), "sfreq": 128.0},
     "BEIRARegressor": _TINY_BEIRA,
     "BOLDAligner": {"delay": 0.0},  # the checks' trials are shorter than a haemodynamic delay
     "CTAdaptTLClassifier": {
-        "n_folds": 1,
-        "validation": "trial",
+        "network_params": {
+            "n_filters": 4,
+            "filter_length": 1,
+            "pool_length": 1,
+            "pool_stride": 1,
+            "n_hidden": 8,
+            "drop_prob": 0.0,
+        },
+        "pretrain_params": {"learning_rate": 0.05, "batch_size": 256, "schedule": None},
         "max_epochs": 10,
-        "pretrain_learning_rate": 0.05,
-        "pretrain_batch_size": 256,
-        "pretrain_solver": "adamw",
         "precision": "float64",
-        "n_filters": 4,
-        "filter_length": 1,
-        "pool_length": 1,
-        "pool_stride": 1,
-        "n_hidden": 8,
-        "drop_prob": 0.0,
         "device": "cpu",
         "random_state": 0,
     },
@@ -130,7 +129,11 @@ _INSTANCES = {
 }
 
 # Parameters that are estimators, small ones too.
-_INNER = {"BOLDAligner": {"regressor": "BEIRARegressor"}, "GramRestorer": {"pretrainer": "GramPretrainer"}}
+_INNER = {
+    "BOLDAligner": {"regressor": "BEIRARegressor"},
+    "GramRestorer": {"pretrainer": "GramPretrainer"},
+    "PooledTarget": {"estimator": "NetworkClassifier"},
+}
 _CHANGES = {"GramRestorer": {"pretrainer__max_epochs": 0}}  # it is the restoration that is checked
 
 
@@ -148,10 +151,11 @@ def public_estimators():
     >>> "NetworkClassifier" in [estimator.__name__ for estimator in public_estimators()]
     True
     """
-    import skeeg
+    import skeeg.evaluations
 
-    public = [getattr(skeeg, name) for name in skeeg.__all__]
-    return [cls for cls in public if inspect.isclass(cls) and issubclass(cls, EEGEstimator)]
+    public = [getattr(skeeg, name) for name in skeeg.__all__] + [skeeg.evaluations.PooledTarget]
+    found = [cls for cls in public if inspect.isclass(cls) and issubclass(cls, BaseEstimator)]
+    return sorted(found, key=lambda cls: cls.__name__)
 
 
 def instance(Estimator):  # noqa: N803, a class

@@ -2,20 +2,25 @@
 
 from .checkpoints import CheckpointReport, load_checkpoint, read_state_dict
 from .estimators import NetworkClassifier, NetworkRegressor
+from .finetuning import FineTunedClassifier
 from .net import TrainingNet
 from .network import NetworkEstimator
-from .recipe import Recipe, train
+from .recipe import PRESETS, Recipe, default_recipe, get_recipe, train
 from .strategies import STRATEGIES
 from .validation import split_validation
 
 __all__ = [
+    "PRESETS",
     "STRATEGIES",
     "CheckpointReport",
+    "FineTunedClassifier",
     "NetworkClassifier",
     "NetworkEstimator",
     "NetworkRegressor",
     "Recipe",
     "TrainingNet",
+    "default_recipe",
+    "get_recipe",
     "load_checkpoint",
     "read_state_dict",
     "split_validation",

@@ -1,12 +1,32 @@
 """Published weights: read without executing anything, loaded with a report of what fitted."""
 
 import dataclasses
+import io
+import json
+import math
+import os
 import pathlib
+import pickle
+import pickletools
+import zipfile
+import zlib
 
+import numpy as np
 import torch
+
+from ..storage import cause_of, read_tensors
+from .sizes import check_sizes
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
+_HEADER, _CHECKSUM = "skeeg weights", "checksum"
+_STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+_DEEPEST = 8  # dicts around a state dict
+_EMPTY = torch.empty(0, dtype=torch.uint8)
 _PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
 
@@ -41,41 +61,268 @@ class CheckpointReport:
         return "; ".join(lines)
 
 
-def read_state_dict(path):
-    """Tensors of a ``.safetensors``, ``.pt`` or ``.pth`` file; a pickle that is more than tensors is refused.
+def write_weights(path, tensors, description):
+    """Write tensors and what they belong to; a file that is there is replaced in one step.
 
     Parameters
     ----------
     path : str or path-like
-        Checkpoint, or a file of the Hugging Face hub as ``"hub:owner/repository/file"``.
+        A ``.safetensors`` file.
+    tensors : dict of str to Tensor
+        Weights.
+    description : dict
+        Plain values, such as the sizes of the network, its electrodes, its rate, its classes.
+
+    Examples
+    --------
+    >>> import os, tempfile, torch
+    >>> from skeeg.training.checkpoints import read_weights, write_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.safetensors")
+    ...     write_weights(path, {"layer.weight": torch.ones(2, 3)}, {"n_chans": 3})
+    ...     read_weights(path)[1]
+    {'n_chans': 3}
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    text = json.dumps(description, default=lambda value: value.item())
+    unfinished = f"{path}.{os.getpid()}"  # processes side by side never see half a file
+    save_file(tensors, unfinished, metadata={_HEADER: text, _CHECKSUM: _checksum(tensors, text)})
+    os.replace(unfinished, path)
+
+
+def describe(estimator, montage=None):
+    """Tell what a file of weights should say of the network that they belong to.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Fitted.
+    montage : str, tuple of str or None
+        Electrodes of the network, by the name of a template or one by one; None takes those of fit.
+
+    Returns
+    -------
+    description : dict
+        Network, the arguments it is built from, electrodes, rate, and the label of each output.
+    """
+    spec = estimator.network_spec_
+    montage = getattr(estimator, "ch_names_in_", None) if montage is None else montage
+    classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
+    return {"network": spec["network"], "network_params": spec["parameters"], "montage": montage,
+            "sfreq": spec.get("sfreq"), "classes": classes}  # fmt: skip
+
+
+def _checksum(tensors, text):
+    """Checksum over a description, and the names and numbers of tensors."""
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+    return str(found)
+
+
+def read_weights(path, argument="checkpoint"):
+    """Tensors of a file and what it says of them: the one reader of weights of strangers; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file of `write_weights`, another ``.safetensors`` file, one of `torch.save`, or a file of the Hugging Face hub
+        as ``"hub:owner/repository/file"``.
+    argument : str
+        Name of the argument that the path was given by, for errors.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        On the CPU, all of them finite.
+    description : dict
+        What stands beside the tensors; objects other than plain values are left out.
+    """
+    path = resolve(path, argument)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if start == b"\x80\x02\x8a\x0a":
+            raise ValueError("it is in the format that torch had before 1.6; load it with torch and save it again")
+        state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
+        for name, value in state.items():
+            if value.dtype not in (*_STORAGES.values(), torch.complex64, torch.complex128):
+                raise ValueError(f"the tensor {name} is of the type {value.dtype}, which no network here has")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"the tensor {name} is not finite")
+        if not isinstance(description.get("network_params", {}), dict):
+            raise ValueError("its network_params are no dict")
+        check_sizes(description.get("network_params"), state)
+        return state, description
+    except Exception as error:  # every format has errors of its own
+        raise ValueError(f"{argument}: {path} could not be read as plain tensors: {cause_of(error)}.") from error
+
+
+def _read_described(path):
+    """Tensors of a safetensors file and their description; empty where it has none."""
+    state, metadata = read_tensors(path, "pt")
+    if _HEADER not in metadata:
+        return state, {}
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(state, metadata[_HEADER]):
+        raise ValueError("it is damaged, its checksum is another")
+    description = json.loads(metadata[_HEADER])
+    if not isinstance(description, dict):
+        raise ValueError("its description is no dict")
+    return state, description
+
+
+def resolve(reference, argument="checkpoint"):
+    """Local file of a reference; the only place that knows what a checkpoint may be called.
+
+    Parameters
+    ----------
+    reference : str or path-like
+        File, or ``"hub:owner/repository/file"``.
+    argument : str
+        Name of the argument, for errors.
+
+    Returns
+    -------
+    path : Path
+        A file that is there.
+    """
+    path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
+    if path.is_dir():
+        raise ValueError(f"{argument}: {path} is a directory, expected a file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}: there is no file {path}.")
+    return path
+
+
+def read_state_dict(path):
+    """Tensors of a file, see `read_weights`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Checkpoint.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU.
     """
-    path = pathlib.Path(fetch(path) if str(path).startswith(_HUB) else path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    return read_weights(path)[0]
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"checkpoint: {path} is not a safetensors file: {error}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler's own error types are private
-        raise ValueError(f"checkpoint: {path} could not be read as plain tensors: {error}") from error
-    while isinstance(state, dict) and (
-        nest := next((name for name in _NESTS if isinstance(state.get(name), dict)), None)
+
+def _read_pickled(path):
+    """Tensors of a file of `torch.save`, out of the dicts that training scripts put around them, and what is beside."""
+    found, depth = _read_archive(path), 0
+    description = found if isinstance(found, dict) else {}
+    while isinstance(found, dict) and (
+        nest := next((name for name in _NESTS if isinstance(found.get(name), dict)), None)
     ):
-        state = state[nest]
-    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"checkpoint: {path} holds no tensors by name.")
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+        found, depth = found[nest], depth + 1
+        if depth > _DEEPEST:
+            raise ValueError(f"its {nest!r} contains itself, or a dict within a dict without end")
+    found = found if isinstance(found, dict) else {}
+    state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise ValueError("it holds no tensors by name")
+    if objects := [name for name, value in found.items() if isinstance(value, _Plain | type)]:
+        raise ValueError(f"{objects[0]!r} is no tensor")
+    if odd := [name for name in state if not isinstance(name, str)]:
+        raise ValueError(f"the names of its tensors must be strings, got {odd[0]!r}")
+    if all(name.startswith("module.") for name in state):  # as torch's DataParallel writes them
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state, {name: value for name, value in description.items() if value is not found}
+
+
+class _Plain(dict):
+    """What stands for an object of a pickle that is neither tensor nor plain value: items only, no behaviour."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, *args):
+        super().__init__()
+
+    def __setstate__(self, state):
+        """Leave out what was stored beside the items."""
+
+    def append(self, item):
+        """Leave out an item of what was a list or a set."""
+
+    add = extend = append
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickler of tensors, dicts, lists, tuples, numbers and strings; it imports and calls nothing that a file names.
+
+    A pickle acts only through what `find_class` hands out: here a type of tensor, `tuple`, a function that makes a
+    tensor of numbers that were read already, or a `_Plain`. Functions and `_Plain` are new for each name, so a file
+    cannot change what the next one gets. Numbers come from ``numbers(key, n_bytes)``, which holds no more than the
+    file does.
+    """
+
+    def __init__(self, content, numbers):
+        _check_opcodes(content)
+        super().__init__(io.BytesIO(content), encoding="latin1")
+        self._numbers = numbers
+
+    def find_class(self, module, name):
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch", "Size"):
+            return tuple
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda flat, offset, shape, strides, *_: _lay_out(flat, offset, shape, strides)
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch._utils" and name.startswith("_rebuild_"):
+            raise ValueError(f"tensors of an unusual type ({name})")
+        return type("Plain", (_Plain,), {})
+
+    def persistent_load(self, pid):
+        kind, dtype, key, _, count = pid[:5]
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str) or any(pid[5:]):
+            raise ValueError(f"an unusual storage {pid!r:.80}")
+        return self._numbers(key, count * dtype.itemsize).view(dtype)
+
+
+def _check_opcodes(content):
+    """Refuse a pickle that reserves memory for more than it holds."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name and int(argument) > len(content):
+            raise ValueError("a memory index beyond the end")
+
+
+def _lay_out(flat, offset, shape, strides):
+    """Tensor over numbers that were read; never larger than they are."""
+    if math.prod(shape) > len(flat) or min((offset, *shape, *strides)) < 0:
+        raise ValueError(f"a tensor of shape {tuple(shape)} over {len(flat)} numbers")
+    return flat.as_strided(tuple(shape), tuple(strides), offset).contiguous()
+
+
+def _read_archive(path):
+    """Content of a file of `torch.save`; one of TorchScript, which holds code, is refused before anything is read."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") or "/code/" in f"/{name}" for name in names):
+            raise ValueError("it is a TorchScript archive, which holds code; save the state dict in its place")
+        (main,) = (name for name in names if name.split("/", 1)[1:] == ["data.pkl"])
+        folder = main.removesuffix("data.pkl")
+        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+            raise ValueError("its numbers are not little-endian")
+        known, room = {}, os.path.getsize(path)
+
+        def numbers(key, n_bytes):
+            nonlocal room
+            if key not in known:
+                record = archive.getinfo(f"{folder}data/{key}")
+                room -= record.file_size
+                if record.file_size != n_bytes or room < 0 or record.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"storage {key} of {n_bytes} bytes, where the file has {record.file_size}")
+                known[key] = torch.frombuffer(bytearray(archive.read(record)), dtype=torch.uint8) if n_bytes else _EMPTY
+            return known[key]
+
+        return _TensorUnpickler(archive.read(main), numbers).load()
 
 
 def fetch(reference):
@@ -118,41 +365,78 @@ def has_published_weights(network):
     return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
-def load_checkpoint(module, source, *, head="final_layer", keep_head=False):
-    """Load what fits of a checkpoint into a network.
+def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):
+    """Load a checkpoint into a network: all of it but the last layer, or nothing.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Network; its class may have a ``mapping`` from the checkpoint's names to its own.
+        Network, changed in place. It may have a ``mapping`` from the checkpoint's names to its own, and tell how
+        published files differ by design: ``ignorable_parts`` that a file may have beyond the network, and
+        ``dispensable_parts`` that it may lack.
     source : str, path-like or dict of str to Tensor
         Checkpoint.
     head : str
         Name of the last layer.
     keep_head : bool
-        Whether to load the last layer too; its classes are seldom one's own.
+        Whether to load the last layer as it is; its classes are seldom one's own.
+    classes : sequence or None
+        Label of each output of the checkpoint, whose last layer is then loaded label by label.
+    wanted : sequence or None
+        Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
+    file : str, path-like or None
+        What errors call the checkpoint, where it was read before.
 
     Returns
     -------
     report : CheckpointReport
-        What was loaded and what was not. Nothing loaded at all is an error.
+        What was loaded, and the last layer where it was not. A checkpoint that lacks anything else, has anything else,
+        or is of another size is an error that lists it.
     """
     state = source if isinstance(source, dict) else read_state_dict(source)
-    state = rename_keys(state, getattr(module, "mapping", None) or {})
-    own = module.state_dict()
-    if not keep_head:
-        state = {name: value for name, value in state.items() if not _inside(name, head)}
-    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    state, own = rename_keys(state, getattr(module, "mapping", None) or {}), module.state_dict()
+    last = {} if keep_head else {name: state.pop(name) for name in list(state) if _inside(name, head)}
+    body = {name for name in own if keep_head or not _inside(name, head)}
+    state = {name: value for name, value in state.items() if name in own or not _part_of(name, module, "ignorable")}
+    absent = body - state.keys()
+    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
     report = CheckpointReport(
         matched=tuple(fits),
-        missing=tuple(name for name in own if name not in state),
-        unexpected=tuple(name for name in state if name not in own),
-        reshaped=tuple(name for name in state if name in own and name not in fits),
+        missing=tuple(name for name in own if name in absent and not _part_of(name, module, "dispensable")),
+        unexpected=tuple(name for name in state if name not in body),
+        reshaped=tuple(name for name in state if name in body and name not in fits),
     )
-    if not fits:
-        raise ValueError(f"checkpoint: no tensor fits {type(module).__name__} ({report}).")
+    if report.missing or report.unexpected or report.reshaped:
+        shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
+        what = file or ("it" if isinstance(source, dict) else source)
+        told = "; ".join([str(report), *shapes])
+        raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({told}).")
+    if classes is not None:
+        fits |= _match_head(last, own, head, classes, classes if wanted is None else wanted)
     torch.nn.Module.load_state_dict(module, own | fits)  # past a class's own renaming: names are ours by now
-    return report
+    missing = tuple(name for name in own if _inside(name, head) and name not in fits)
+    return dataclasses.replace(report, matched=tuple(fits), missing=missing)
+
+
+def _part_of(name, module, kind):
+    """Whether a tensor belongs to the parts of a kind that a network declares."""
+    return any(_inside(name, part) for part in getattr(module, f"{kind}_parts", ()))
+
+
+def _match_head(last, own, head, classes, wanted):
+    """Last layer of the network with the rows of the checkpoint whose labels it has."""
+    n_outputs = len(last.get(f"{head}.bias", ()))
+    if len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    filled = {name: own[name].clone() for name in own if _inside(name, head)}
+    odd = [name for name in filled if name not in last or last[name].shape[1:] != filled[name].shape[1:]]
+    if odd:
+        raise ValueError(f"checkpoint: its last layer does not fit that of the network ({', '.join(odd)}).")
+    rows = [(i, list(classes).index(label)) for i, label in enumerate(wanted) if label in list(classes)]
+    for name, value in filled.items():
+        for to, row in rows:
+            value[to] = last[name][row]
+    return filled
 
 
 def rename_keys(state, mapping):

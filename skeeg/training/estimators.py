@@ -1,9 +1,12 @@
 """Estimators around any network of the registry, or of the user's own."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
+from ..networks import fold
 from .network import NetworkEstimator
+from .recipe import get_recipe
 
 
 class _AnyNetwork(NetworkEstimator):
@@ -17,19 +20,14 @@ class _AnyNetwork(NetworkEstimator):
         network_params=None,
         strategy="full",
         checkpoint=None,
-        max_epochs=100,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adamw",
-        schedule="cosine",
+        recipe="default",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
         loss=None,
         validation=None,
-        validation_size=0.2,
         patience=None,
-        scale="std",
         precision="float32",
-        lora_rank=4,
         kernels="auto",
         ch_names=None,
         sfreq=None,
@@ -42,19 +40,14 @@ class _AnyNetwork(NetworkEstimator):
         self.network_params = network_params
         self.strategy = strategy
         self.checkpoint = checkpoint
+        self.recipe = recipe
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
         self.loss = loss
         self.validation = validation
-        self.validation_size = validation_size
         self.patience = patience
-        self.scale = scale
         self.precision = precision
-        self.lora_rank = lora_rank
         self.kernels = kernels
         self.ch_names = ch_names
         self.sfreq = sfreq
@@ -63,8 +56,55 @@ class _AnyNetwork(NetworkEstimator):
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
 
+    def _recipe(self):
+        names = ("max_epochs", "batch_size", "learning_rate", "patience", "precision")
+        return get_recipe(self.recipe, self.network, **{name: getattr(self, name) for name in names})
+
+    @property
+    def scale(self):
+        """What the trials are divided by."""
+        return self._recipe().scale
+
+    @property
+    def validation_size(self):
+        """Share of the subjects or trials that are held out."""
+        return self._recipe().validation_size
+
+    @property
+    def lora_rank(self):
+        """Rank of the changes of ``strategy="lora"``."""
+        return self._recipe().lora_rank
+
+    def _network_parameters(self):
+        return self._settle_sizes(dict(self.network_params or {}))
+
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
+
+    def compile_inference(self):
+        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
+
+        Batch norms are taken into the convolutions and linear neighbours merged (`skeeg.networks.fold`); outputs agree
+        to rounding. A copy, a pickle and another fit start from the network as it was trained.
+
+        Returns
+        -------
+        self : NetworkClassifier or NetworkRegressor
+            Predicts by the folded network.
+        """
+        check_is_fitted(self)
+        self._folded = self.module_, fold(self.module_)
+        return self
+
+    def _inference_network(self):
+        origin, folded = getattr(self, "_folded", (None, None))
+        return folded if origin is self.module_ else self.module_  # another fit made another network
+
+    def __getstate__(self):
+        """State without the folded network."""
+        state = super().__getstate__()
+        state.pop("_folded", None)
+        return state
 
 
 class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
@@ -75,26 +115,27 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
-        Arguments of the network's constructor, such as ``{"F1": 4}``.
+        Arguments of the network's constructor, such as ``{"F1": 4}``; those that the checkpoint tells may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.
     checkpoint : str or None
         Weights to start from: a file (``.safetensors``, ``.pt``, ``.pth``) or ``"hub:owner/repository/file"``; the last
         layer of the file is not used.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
-        See `skeeg.training.Recipe`.
+    recipe : str or dict
+        How to train: ``"default"``, which suits the family of the network; ``"imagery"``, the same with random shifts
+        of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
+        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
+    max_epochs, batch_size, learning_rate, patience
+        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
     loss : str, torch.nn.Module or None
         None is cross-entropy; else a name (`skeeg.training.train`), or a module of (logits, class indices).
-    validation : {None, "trial", "subject"}
-        Trials held out of the training to watch the loss on, and to stop by where ``patience`` is set. ``"subject"``
-        never validates on a subject it trains on.
-    validation_size : float
-        Share of the subjects or trials to hold out.
-    scale : {"std", None} or float
-        What the trials are divided by: their standard deviation at fit, nothing, or a number of microvolts.
-    lora_rank : int
-        Rank of the changes of ``strategy="lora"``.
+    validation : {None, "trial", "block", "subject"}
+        Trials held out of the training to watch the loss on, and to stop by where the recipe has a ``patience``; the
+        best weights are kept. ``"block"`` holds out the last trials of each class, ``"subject"`` never validates on a
+        subject it trains on. A recipe with ``refit`` then trains on all trials for the updates that were best.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic, see `skeeg.training.Recipe`.
     kernels : {"auto", "plain", "fast"}
         Exact fast forms of the network's layers: where they pay, never, or wherever there is one; see
         `skeeg.networks.accelerate`.
@@ -162,6 +203,37 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         self._fit_network(X, targets, len(self.classes_), subjects)
         return self
 
+    def partial_fit(self, X, y, classes=None, subjects=None):
+        """Train the fitted network further, by the recipe as it is set now; the first call is a `fit`.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : array-like, shape (n_trials,)
+            Labels, known from the first call.
+        classes : array-like, shape (n_classes,), or None
+            At the first call: all labels there will be; None takes those of y.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each trial, for ``validation="subject"``.
+
+        Returns
+        -------
+        self : NetworkClassifier
+            The fitted estimator.
+        """
+        warm = hasattr(self, "module_")
+        X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
+        if not warm:
+            self._check_labels(y if classes is None else classes)
+        new = np.setdiff1d(y, self.classes_)
+        if len(new):
+            raise ValueError(
+                f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
+            )
+        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
+        return self
+
     def predict_proba(self, X):
         """Probability of each class.
 
@@ -189,9 +261,9 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     loss : str, torch.nn.Module or None
         None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
-    network_params, strategy, checkpoint, max_epochs, batch_size, learning_rate, weight_decay, solver, schedule
+    network_params, strategy, checkpoint, recipe, max_epochs, batch_size, learning_rate, patience, validation
         As in `NetworkClassifier`.
-    validation, validation_size, patience, scale, precision, lora_rank, kernels, ch_names, sfreq, device, random_state
+    precision, kernels, ch_names, sfreq, device, random_state
         As in `NetworkClassifier`.
     verbose, skorch_callbacks
         As in `NetworkClassifier`.

@@ -1,5 +1,6 @@
 """The base that every estimator around one network builds on."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -8,10 +9,13 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, flat_channels
-from ..networks import accelerate, build_network, fold, get_network, minimum_times, required_signals
-from .checkpoints import has_published_weights, load_checkpoint
-from .recipe import Recipe, make_loss, make_net, resolve_device, seeded, train
-from .strategies import check_strategy, fit_probe, head_features, replace_head, trainable_part
+from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
+from ..networks.seeding import seeded
+from .checkpoints import has_published_weights, load_checkpoint, read_weights
+from .inference import head_features, run_batches
+from .recipe import Recipe, make_loss, make_net, resolve_device, train
+from .sizes import build_within, read_sizes, settle_sizes
+from .strategies import check_strategy, fit_probe, replace_head, trainable_part
 from .validation import split_validation
 
 
@@ -37,6 +41,14 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _network_parameters(self):
         return dict(self.network_params or {})
 
+    def _settle_sizes(self, given, preset=None):
+        """Arguments of the network: those given, else those that the checkpoint tells, else the preset ones."""
+        if self.checkpoint is None:
+            return {**(preset or {}), **given}
+        cls = self._network_class(getattr(self, "network", None))
+        found = read_sizes(cls, *read_weights(self.checkpoint))
+        return settle_sizes(given, found, {**(preset or {}), **found, **given})
+
     def _criterion(self):
         return self.loss
 
@@ -44,8 +56,8 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         names = Recipe.__dataclass_fields__
         return Recipe(**{name: getattr(self, name) for name in names if hasattr(self, name)})
 
-    def _fit_network(self, X, targets, n_outputs, subjects=None):
-        """Build the network for these trials and train it.
+    def _fit_network(self, X, targets, n_outputs, subjects=None, warm=False):
+        """Build the network for these trials and train it, or train the one that is there further.
 
         Parameters
         ----------
@@ -57,17 +69,23 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             Compute the outputs of the network.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
+        warm : bool
+            Start from the fitted network and its input scaling.
         """
         check_strategy(self.strategy)
         self._refuse_flat(X)
         seed = draw_seed(self.random_state)
         subjects = X.domains["subject"] if X.domains is not None else subjects
         with seeded(seed):
-            self._start_network(X, n_outputs)
-            data = self._prepare(X, fit=True)
+            if warm:
+                self.module_ = copy.deepcopy(self.module_)  # should this training fail, the old network is kept
+            else:
+                self._start_network(X, n_outputs)
+            data = self._prepare(X, fit=not warm)
             rows, held = split_validation(targets, self.validation, self.validation_size, subjects, seed)
             self._train(data, targets, rows, held)
-        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        history = [{k: v for k, v in row.items() if k != "batches"} for row in self.net_.history]
+        self.history_ = self.history_ + history if warm else history
         self.n_iter_ = max(len(self.history_), 1)
 
     def _refuse_flat(self, X):
@@ -158,25 +176,34 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         data = self._in_precision(X)
         if fit:
             self.scale_ = self._learn_scale(data)
-        if self.scale_ != 1.0:
+        if self.scale_ == "trial":
+            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
+            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(data.dtype)
+        elif self.scale_ != 1.0:
             data = data * data.dtype.type(1.0 / self.scale_)
         missing = self.network_spec_["n_times"] - data.shape[2]
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
+
+    def _inputs(self, X):
+        """Give what the network takes beside the prepared trials, as tensors."""
+        return ()
 
     def _in_precision(self, X):
         """Trials as a plain array of the type that the network computes in."""
         return np.asarray(X, dtype=np.float64 if self._dtype() == torch.float64 else np.float32)
 
     def _learn_scale(self, data):
-        """One number that the trials are divided by."""
+        """One number that the trials are divided by, or ``"trial"``."""
         scale = getattr(self, "scale", None)
         if scale is None:
             return 1.0
+        if scale == "trial":
+            return scale
         if scale == "std":
             return float(data.std(dtype=np.float64)) or 1.0
         if isinstance(scale, int | float) and scale > 0:
             return float(scale)
-        raise ValueError(f"scale: got {scale!r}, expected 'std', None or a positive number.")
+        raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
 
     def _train(self, data, targets, rows, held):
         """Train ``module_`` by the strategy; fills ``net_``."""
@@ -205,7 +232,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _probe(self, data, targets):
         """Fit a linear layer on the frozen features, in closed form."""
         device = resolve_device(self.device)
-        layer = fit_probe(head_features(self.module_, data, self.batch_size, self._head, device), targets)
+        layer = fit_probe(head_features(self.module_, data, self.batch_size or 64, self._head, device), targets)
         self.network_spec_["probe_features"] = layer.in_features
         replace_head(self.module_, layer.to(self._dtype()), self._head)
         self.module_.eval()
@@ -230,42 +257,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """
         if not self.__sklearn_is_fitted__():  # the check itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
-        data = torch.from_numpy(self._prepare(self._check_eeg(X, reset=False, dtype=np.float32)))
-        outputs = self._run(data, resolve_device(self.device)).to("cpu", self._dtype())
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        settings = self.batch_size or 64, resolve_device(self.device), self._inputs(X)
+        outputs = run_batches(self._inference_network(), self._prepare(X), *settings).to(self._dtype())
         return outputs.mean(-1) if outputs.ndim == 3 else outputs  # networks with one output per window
 
     def _probabilities(self, X):
         """Probability of each class, float64 (n_trials, n_classes), where the outputs are logits."""
         return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
-    def _run(self, data, device):
-        """Compute the outputs of ``module_``, batch by batch; one batch is not cut and joined."""
-        origin, folded = getattr(self, "_folded", (None, None))
-        module = folded if origin is self.module_ else self.module_  # another fit made another network
-        module = module if device == "cpu" else module.to(device)
-        try:
-            with torch.inference_mode():
-                if len(data) <= self.batch_size:
-                    return module(data.to(device))
-                return torch.cat([module(batch.to(device)) for batch in data.split(self.batch_size)])
-        finally:
-            if device != "cpu":
-                module.to("cpu")
-
-    def compile_inference(self):
-        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
-
-        Batch norms are taken into the convolutions and linear neighbours merged (`skeeg.networks.fold`); outputs agree
-        to rounding. A copy, a pickle and another fit start from the network as it was trained.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Predicts by the folded network.
-        """
-        check_is_fitted(self)
-        self._folded = self.module_, fold(self.module_)
-        return self
+    def _inference_network(self):
+        """Network that predicts; predicting changes nothing of it."""
+        return self.module_
 
     def transform(self, X):
         """Features of each trial: what the network hands to its last layer.
@@ -281,9 +284,9 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             Flattened features.
         """
         check_is_fitted(self)
-        data = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
-        features = head_features(self.module_, data, self.batch_size, self._head, resolve_device(self.device))
-        return features.astype(np.float32, copy=False)
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        settings = self.batch_size or 64, self._head, resolve_device(self.device), self._inputs(X)
+        return head_features(self.module_, self._prepare(X), *settings).astype(np.float32, copy=False)
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""
@@ -298,7 +301,6 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def __getstate__(self):
         """Tensors in place of the module and the net."""
         state = super().__getstate__().copy()
-        state.pop("_folded", None)
         if "module_" in state:
             state["network_state_"] = tensors_of(state.pop("module_"))
             state.pop("net_", None)
@@ -317,7 +319,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     def _rebuild(self, tensors):
         """Network of these weights."""
-        module = self._build_network()
+        module = build_within(self._build_network, self.network_spec_, tensors)
         state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
         torch.nn.Module.load_state_dict(module, state)
         return module

@@ -115,42 +115,6 @@ def add_lora(module, rank, head="final_layer"):
     return changed
 
 
-def head_features(module, X, batch_size=64, head="final_layer", device="cpu"):
-    """Compute what the network hands to its last layer.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network in evaluation mode.
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    batch_size : int
-        Trials at a time.
-    head : str
-        Name of the last layer.
-    device : str
-        Where to compute.
-
-    Returns
-    -------
-    features : ndarray of float32, shape (n_trials, n_features)
-        Flattened input of the last layer.
-    """
-    seen = []
-    hook = module.get_submodule(head).register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0].flatten(1).cpu())
-    )
-    module.to(device)
-    try:
-        with torch.inference_mode():
-            for batch in torch.as_tensor(np.asarray(X)).split(batch_size):
-                module(batch.to(device))
-    finally:
-        hook.remove()
-        module.to("cpu")
-    return torch.cat(seen).numpy()
-
-
 def fit_probe(features, targets):
     """Linear layer on frozen features, in closed form.
 

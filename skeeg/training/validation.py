@@ -11,8 +11,10 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     ----------
     y : ndarray, shape (n_trials,) or (n_trials, n_outputs)
         Class indices (integers: the split keeps their shares) or targets.
-    validation : {None, "trial", "subject"}
-        None trains on everything. ``"subject"`` never validates on a subject it trains on; ``"trial"`` draws trials.
+    validation : {None, "trial", "block", "subject"} or tuple
+        None trains on everything. ``"trial"`` draws trials, ``"block"`` takes the last of each class, recorded apart
+        from the others, ``"subject"`` never validates on a subject it trains on, and a tuple names the subjects to
+        validate on.
     size : float
         Share of the subjects or trials to hold out.
     subjects : ndarray, shape (n_trials,), or None
@@ -38,19 +40,39 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     y = np.asarray(y)
     if validation is None:
         return np.arange(len(y)), None
-    if validation not in ("trial", "subject"):
-        raise ValueError(f"validation: got {validation!r}, expected None, 'trial' or 'subject'.")
+    if isinstance(validation, tuple):
+        held = np.isin(np.asarray(_check_subjects(subjects)).astype(str), [str(name) for name in validation])
+        if held.all() or not held.any():
+            raise ValueError(f"validation: of the subjects {validation!r} either none has trials, or no other has.")
+        return np.flatnonzero(~held), np.flatnonzero(held)
+    if validation not in ("trial", "block", "subject"):
+        raise ValueError(
+            f"validation: got {validation!r}, expected None, 'trial', 'block', 'subject' or a tuple of subjects."
+        )
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     if validation == "subject":
         splitter = GroupShuffleSplit(1, test_size=size, random_state=seed)
         return next(splitter.split(y, groups=_check_subjects(subjects)))
     is_class = y.ndim == 1 and y.dtype.kind in "iu"
+    if validation == "block":
+        return _last_block(y if is_class else np.zeros(len(y), dtype=int), size)
     splitter = (StratifiedShuffleSplit if is_class else ShuffleSplit)(1, test_size=size, random_state=seed)
     try:
         return next(splitter.split(y, y))
     except ValueError as error:
         raise ValueError(f"validation: {len(y)} trials are too few to hold out a share of {size}: {error}") from error
+
+
+def _last_block(classes, size):
+    """Hold out the last trials of each class."""
+    rows = [np.flatnonzero(classes == one) for one in np.unique(classes)]
+    few = min(map(len, rows))
+    if few < 2:
+        raise ValueError(f"validation: 'block' needs at least 2 trials a class, got {few}.")
+    n_held = [min(max(round(size * len(one)), 1), len(one) - 1) for one in rows]
+    held = np.sort(np.concatenate([one[len(one) - n :] for one, n in zip(rows, n_held, strict=True)]))
+    return np.setdiff1d(np.arange(len(classes)), held), held
 
 
 def _check_subjects(subjects):

@@ -9,11 +9,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
 from ...covariance import inverse_sqrt
+from ...networks.seeding import seeded
 from ...regression import CrossProducts, moments
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
-from ...training.recipe import resolve_device, seeded
+from ...training.recipe import resolve_device
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
@@ -24,7 +25,7 @@ from .strategies import choose_recipe, comodulation, pool_filters, prune_branche
 from .windows import Prediction, Windows, choose_window, divide_time, divide_trials, mirror, padded
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
-_SIGNALS = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "self"}
+_NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that holds nothing but rounding
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
 _ENOUGH_MINUTES = 10  # of EEG, above which the default was ahead of ridge regression in most simulated recordings
@@ -147,6 +148,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     ((2, 3, 3000), (3, 2, 8))
     """
 
+    _may_be_infinite = ("restart_losses_",)
+
     def __init__(
         self,
         network="independent",
@@ -237,7 +240,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             warnings.warn(
                 f"X: {minutes:.1f} minutes of EEG are few for a network; below {_ENOUGH_MINUTES} compare it with "
                 "BandPowerRidge, which takes seconds.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def predict(self, X):
@@ -286,17 +289,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         network = self._predict_by(self.module_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
-    def compile_inference(self):
-        """Leave everything as it is: no layer of these networks can be folded into another.
-
-        Returns
-        -------
-        self : BEIRARegressor
-            Unchanged.
-        """
-        check_is_fitted(self)
-        return self
-
     def __getstate__(self):
         """Tensors in place of the networks."""
         state = super().__getstate__()
@@ -330,15 +322,15 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         return choose_recipe(self.recipe, self.recipe_params, **{name: getattr(self, name) for name in overrides})
 
     def _network_parameters(self):
-        """Sizes of the recipe that this network has, with those asked for."""
-        known = set(inspect.signature(self._network_class(self.network)).parameters) - _SIGNALS
+        """Sizes of the network: those asked for, those of the checkpoint, those of the recipe, the published ones."""
+        known = set(inspect.signature(self._network_class(self.network)).parameters) - _NO_SIZES
         unknown = set(self.network_params or {}) - known
         if unknown:
             raise ValueError(
                 f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(known))}."
             )
-        sizes = self._recipe().network_params
-        return {name: value for name, value in sizes.items() if name in known} | dict(self.network_params or {})
+        sizes = {name: value for name, value in self._recipe().network_params.items() if name in known}
+        return self._settle_sizes(dict(self.network_params or {}), sizes)
 
     def _criterion(self):
         return make_loss(self._recipe().loss, self.n_window_ - 1)

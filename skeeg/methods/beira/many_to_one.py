@@ -3,11 +3,19 @@
 import torch.nn.functional as F
 from torch import nn
 
+from ...networks.heads import ReplaceableHead
 from .layers import check_n_times, depthwise_conv1d, front_weights
 from .network import EEGModuleMixin
 
 
-class BEIRAManyToOne(EEGModuleMixin, nn.Module):
+class Absolute(nn.LeakyReLU):
+    """Full-wave rectifier as published: a leaky ReLU of slope -1, which is the absolute value."""
+
+    def __init__(self):
+        super().__init__(-1.0)
+
+
+class BEIRAManyToOne(ReplaceableHead, EEGModuleMixin, nn.Module):
     """Ancestor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
 
     :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
@@ -27,8 +35,8 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
     unused_layers : bool
         Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
         whole.
-    activation : type of torch.nn.Module or None
-        Rectifier; None is the published leaky ReLU of slope -1, which is the absolute value.
+    activation : type of torch.nn.Module
+        Rectifier.
     drop_prob : float
         Dropout between the layers of the LSTM; the published value is 0.
 
@@ -52,7 +60,7 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
         hidden_size: int = 16,
         bidirectional: bool = True,
         unused_layers: bool = False,
-        activation: type[nn.Module] | None = None,
+        activation: type[nn.Module] = Absolute,
         drop_prob: float = 0.0,
         chs_info=None,
         input_window_seconds=None,
@@ -66,14 +74,16 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
             input_window_seconds=input_window_seconds,
             sfreq=sfreq,
         )
+        self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
         self.decimation = downsampling
+        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
         check_n_times(n_times, downsampling)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
         self.detector = nn.Sequential(
             nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same"),
             nn.BatchNorm1d(n_branches, affine=False),
-            nn.LeakyReLU(-1.0) if activation is None else activation(),
+            activation(),
             nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
         )
         if unused_layers:
@@ -83,14 +93,9 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
         )
         width = hidden_size * (2 if bidirectional else 1)
         self.bn_last = nn.BatchNorm1d(width, affine=False)
-        self.fc_last = nn.Linear(width, self.n_outputs)
+        self.final_layer = nn.Linear(width, self.n_outputs)
         if unused_layers:
             self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
-
-    @property
-    def final_layer(self):
-        """Last layer."""
-        return self.fc_last
 
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
@@ -110,7 +115,7 @@ class BEIRAManyToOne(EEGModuleMixin, nn.Module):
     def decode(self, envelopes):
         """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
         x = F.max_pool1d(envelopes[:, 0], self.decimation)
-        return self.fc_last(self.bn_last(self.lstm(x.mT)[0][:, -1]))
+        return self.final_layer(self.bn_last(self.lstm(x.mT)[0][:, -1]))
 
     def forward(self, x):
         """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...networks.heads import ReplaceableHead
+from ...training.sizes import count_blocks
 from .layers import (
     FrontEnd,
     cheap_dropout,
@@ -103,15 +105,33 @@ def interpolate(x, scale):
 
 
 class _EncoderDecoder(nn.Module):
-    """Front end, encoder and decoder; the names of the parts are those of the published state dict."""
+    """Front end, encoder and decoder without the last layer; the parts are named as in the published state dict."""
 
-    def build(self, n_chans, n_outputs, front, sizes, activation, drop_prob):
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell, of one network or of several; strides have none."""
+        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
+        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
+        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
+        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
+        last = next(state[name] for name in heads if name in state)
+        return {
+            "n_branches": state["artur_block.unmixing_layer.weight"][0],
+            "filter_length": state["artur_block.band_pass.weight"][2],
+            "envelope_length": state["artur_block.low_pass.weight"][2],
+            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
+            "channels": channels,
+            "kernel_sizes": tuple(state[name][2] for name in blocks),
+            "decoder_reduce": channels[0] // last[1],
+        }
+
+    def build(self, n_chans, front, sizes, activation, drop_prob):
         """Make the parts.
 
         Parameters
         ----------
-        n_chans, n_outputs : int
-            Electrodes and output signals.
+        n_chans : int
+            Electrodes.
         front : tuple
             Arguments of `FrontEnd` after the first.
         sizes : tuple
@@ -132,17 +152,17 @@ class _EncoderDecoder(nn.Module):
         widths = [width // decoder_reduce for width in channels[:-1]] + [channels[-1]]
         steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strides, strict=True))
         self.upsample_blocks = nn.ModuleList(UpsampleBlock(*step, activation, drop_prob) for step in reversed(steps))
-        self.conv1x1_one = nn.Conv1d(widths[0], n_outputs, 1)
+        self.width = widths[0]
         return self
 
-    def run_plain(self, x):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times'), layer by layer as published."""
+    def run_plain(self, x, last):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times'), layer by layer as published, by a last layer."""
         x = self.spatial_reduce(self.artur_block(x))
         for block in (*self.downsample_blocks, *self.upsample_blocks):
             x = block(x)
-        return self.conv1x1_one(x)
+        return last(x)
 
-    def run_decoder(self, envelopes):
+    def run_decoder(self, envelopes, last):
         """Map envelopes (batch, n_branches, times) to (batch, n_outputs, times'), time-major within."""
         x = self.spatial_reduce.forward_time_major(envelopes.mT.contiguous())
         for block in self.downsample_blocks:
@@ -152,7 +172,7 @@ class _EncoderDecoder(nn.Module):
             x = interpolate(x.mT, scale).mT.contiguous()
             x, scale = block.conv_block.forward_time_major(x), block.scale
         # The last layer acts on single samples, so it may come before the interpolation, on few samples instead of all.
-        return interpolate(self.conv1x1_one(x.mT), scale)
+        return interpolate(last(x.mT), scale)
 
 
 def reach(front_taps, kernel_sizes, strides):
@@ -194,6 +214,11 @@ def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
         raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
 
 
+def _last_layer(old, new):
+    """Give the new names of the tensors of a last layer."""
+    return {f"{old}.{name}": f"{new}.{name}" for name in ("weight", "bias")}
+
+
 class BEIRA(EEGModuleMixin, nn.Module):
     r"""BEIRA: BOLD of deep structures from scalp EEG, from Kovalev et al. (2022) [1]_.
 
@@ -228,8 +253,9 @@ class BEIRA(EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    The output is as long as the input rounded down to a multiple of `decimation`. The state dict is that of the
-    published code, ``models.{region}.…``, whatever `grouped` says. ``dilation`` and ``n_freqs`` of the published
+    The output is as long as the input rounded down to a multiple of `decimation`. Published state dicts load as they
+    are, whatever `grouped` says; the last layer, there ``models.{region}.conv1x1_one``, is ``final_layer.{region}``
+    here. ``dilation`` and ``n_freqs`` of the published
     constructor have no effect there and do not exist here.
 
     References
@@ -247,6 +273,8 @@ class BEIRA(EEGModuleMixin, nn.Module):
     >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 100)).shape
     torch.Size([1, 2, 100])
     """
+
+    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
 
     def __init__(
         self,
@@ -281,16 +309,15 @@ class BEIRA(EEGModuleMixin, nn.Module):
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
         check_n_times(n_times, self.decimation)
-        self.models = nn.ModuleList(
-            _EncoderDecoder().build(self.n_chans, 1, front, sizes, activation, drop_prob) for _ in range(self.n_outputs)
-        )
+        self.models, self.final_layer = nn.ModuleList(), nn.ModuleList()
+        for _ in range(self.n_outputs):
+            self.models.append(_EncoderDecoder().build(self.n_chans, front, sizes, activation, drop_prob))
+            self.final_layer.append(nn.Conv1d(self.models[-1].width, 1, 1))
         self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         self.mapping = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}  # one bare network
-
-    @property
-    def final_layer(self):
-        """Last layers, one for each region."""
-        return nn.ModuleList(model.conv1x1_one for model in self.models)
+        self.mapping |= _last_layer("conv1x1_one", "final_layer.0") | _last_layer("final_layer", "final_layer.0")
+        for region in range(self.n_outputs):
+            self.mapping |= _last_layer(f"models.{region}.conv1x1_one", f"final_layer.{region}")
 
     def front_layers(self):
         """List the layers that unmix, filter and smooth, of each region."""
@@ -306,17 +333,19 @@ class BEIRA(EEGModuleMixin, nn.Module):
 
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
-        return torch.cat([model.run_decoder(envelopes[:, region]) for region, model in enumerate(self.models)], dim=1)
+        parts = enumerate(zip(self.models, self.final_layer, strict=True))
+        return torch.cat([model.run_decoder(envelopes[:, region], last) for region, (model, last) in parts], dim=1)
 
     def forward(self, x):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
         check_n_times(x.shape[-1], self.decimation)
         if self.grouped:
             return self.decode(self.envelopes(x))
-        return torch.cat([model.run_plain(x) for model in self.models], dim=1)
+        parts = zip(self.models, self.final_layer, strict=True)
+        return torch.cat([model.run_plain(x, last) for model, last in parts], dim=1)
 
 
-class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
+class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
     """BEIRA with one network for all regions, from Kovalev et al. (2022).
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
@@ -372,14 +401,12 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
         self.grouped, self.decimation = grouped, math.prod(strides)
         check_n_times(n_times, self.decimation)
-        self.build(self.n_chans, self.n_outputs, front, sizes, activation, drop_prob)
-        self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}
+        self.build(self.n_chans, front, sizes, activation, drop_prob)
+        self.final_layer = nn.Conv1d(self.width, self.n_outputs, 1)
         self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
-
-    @property
-    def final_layer(self):
-        """Last layer."""
-        return self.conv1x1_one
+        self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}  # one region of `BEIRA`
+        for old in ("models.0.conv1x1_one", "final_layer.0", "conv1x1_one"):
+            self.mapping |= _last_layer(old, "final_layer")
 
     def front_layers(self):
         """List the layers that unmix, filter and smooth, of the one front end."""
@@ -395,9 +422,9 @@ class SharedBEIRA(EEGModuleMixin, _EncoderDecoder):
 
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
-        return self.run_decoder(envelopes[:, 0])
+        return self.run_decoder(envelopes[:, 0], self.final_layer)
 
     def forward(self, x):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
         check_n_times(x.shape[-1], self.decimation)
-        return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x)
+        return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x, self.final_layer)

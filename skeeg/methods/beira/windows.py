@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from ...training.inference import run_batches
 from ...training.net import Trials
 from .many_to_one import BEIRAManyToOne
 
@@ -239,10 +240,6 @@ def padded(n_times, multiple):
     return -(-n_times // multiple) * multiple
 
 
-def _call(module, batch):
-    return module(batch)
-
-
 def _envelopes(module, batch):
     return module.envelopes(batch)
 
@@ -254,7 +251,7 @@ class Prediction:
     Attributes
     ----------
     module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, on the CPU, where it is again after every use.
+        Trained network, on the CPU; nothing is written to it.
     window : int
         Samples of a training window: how far the many-to-one network looks back.
     device : str
@@ -343,20 +340,15 @@ class Prediction:
         rows : Tensor
             Of all trials, on the CPU.
         """
-        module = self.module.to(self.device)
         if size is None:
             size = 1 if self.device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
-        try:
-            with torch.inference_mode():
-                return torch.cat([function(module, batch.to(self.device)).cpu() for batch in data.split(size)])
-        finally:
-            module.to("cpu")
+        return run_batches(self.module, data, size, self.device, function=function)
 
-    def _run(self, data, size=None, function=_call):
+    def _run(self, data, size=None, function=torch.nn.Module.__call__):
         """Give outputs of the network as they come, for trials of any length."""
         return self.apply(function, mirror(data, padded(data.shape[2], self.module.decimation)), size)
 
-    def _run_pieces(self, data, reach, function=_call):
+    def _run_pieces(self, data, reach, function=torch.nn.Module.__call__):
         """Give outputs as long as the EEG; long recordings go piece by piece, each with all that tells around it."""
         n_times, outputs = data.shape[2], []
         step, margin = padded(_SAMPLES_AT_ONCE, self.module.decimation), padded(reach, self.module.decimation)

@@ -5,6 +5,8 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
+from ...networks.heads import ReplaceableHead
+from ...training.checkpoints import rename_keys
 
 UPSTREAM_KEYS = {
     "conv1.weight": "temporal.weight",
@@ -22,7 +24,7 @@ UPSTREAM_KEYS = {
 }
 
 
-class CTAdaptTLNet(EEGModuleMixin, nn.Module):
+class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""Network of cross-task adaptive transfer learning [1]_.
 
     Temporal filters, spatial filters over all electrodes, batch normalisation, an exponential linear unit, mean
@@ -41,7 +43,7 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
     filter_length : int
         Samples of a temporal filter, ``K``.
     pool_length, pool_stride : int
-        Samples of a pool, ``P``, and between pools, ``S``.
+        Samples of a pool, ``P``, and between pools, ``S``. With ``pool_length=None`` one pool holds the whole trial.
     n_hidden : int
         Units of the hidden layer, ``H``.
     drop_prob : float
@@ -72,6 +74,13 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
     (torch.Size([4, 2]), 785722)
     """
 
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        n_filters, _, filter_length, _ = state["temporal.weight"].shape
+        return {"n_filters": n_filters, "filter_length": filter_length, "n_hidden": len(state["hidden.bias"])}
+
     def __init__(
         self,
         n_outputs=None,
@@ -101,6 +110,8 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
         self.mapping = dict(UPSTREAM_KEYS)
         self.merge = merge
         self.freeze_norm = False
+        if pool_length is None:
+            pool_length = max(self.n_times - filter_length + 1, 1)
         n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
         self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
         self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)
@@ -176,18 +187,6 @@ class CTAdaptTLNet(EEGModuleMixin, nn.Module):
         if self.freeze_norm:
             self.norm.eval()
         return self
-
-    def reset_head(self, n_outputs):
-        """Replace the last layer for another number of classes.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes.
-        """
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
 
 
 def _count_pools(n_times, filter_length, pool_length, pool_stride):

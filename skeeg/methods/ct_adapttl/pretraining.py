@@ -1,19 +1,18 @@
 """Pre-training on the source task: several people's trials, several folds, the best fold kept."""
 
+import contextlib
 import dataclasses
-import json
-import os
 import pathlib
 
 import joblib
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ...array import as_eeg, is_epochs, make_domains
 from ...training import train
+from ...training.checkpoints import read_weights, write_weights
 from ...training.validation import split_validation
+from .preprocessing import add_mirrored
 
 
 @dataclasses.dataclass
@@ -55,7 +54,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
     subjects : ndarray, shape (n_trials,), or None
         Subject of each trial.
     n_folds : int
-        Number of folds; 1 gives a single split that holds out a fifth.
+        Number of folds; 1 gives a single split that holds out a fifth, 0 one that holds out nothing.
     validation : {"subject", "trial"}
         What a fold holds out. By trial is the published way, in which every validation subject is trained on too.
     seed : int
@@ -76,12 +75,12 @@ def split_folds(y, subjects, n_folds, validation, seed):
     """
     if validation not in ("subject", "trial"):
         raise ValueError(f"validation: got {validation!r}, expected 'subject' or 'trial'.")
-    if n_folds < 1:
-        raise ValueError(f"n_folds: got {n_folds}, expected 1 or more.")
+    if n_folds < 0:
+        raise ValueError(f"n_folds: got {n_folds}, expected 0 or more.")
     n_subjects = 1 if subjects is None else len(np.unique(subjects))
     by_subject = validation == "subject" and n_subjects > 1
     most = n_subjects if by_subject else int(np.bincount(y).min())
-    if most < 2:
+    if n_folds == 0 or most < 2:
         return [(np.arange(len(y)), None)]
     if n_folds == 1:
         return [split_validation(y, "subject" if by_subject else "trial", 0.2, subjects, seed)]
@@ -90,7 +89,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
     return list(StratifiedKFold(min(n_folds, most), shuffle=True, random_state=seed).split(y, y))
 
 
-def train_folds(build, data, y, folds, recipe, **settings):
+def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
     """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with what there is.
 
     Parameters
@@ -105,6 +104,8 @@ def train_folds(build, data, y, folds, recipe, **settings):
         As `split_folds` gives them.
     recipe : skeeg.training.Recipe
         How to train.
+    mirror : tuple of two ndarrays of int, or None
+        Train on mirrored trials too, as `find_mirror` gives it.
     **settings
         ``device``, ``verbose`` and ``callbacks`` of `skeeg.training.train`.
 
@@ -116,7 +117,8 @@ def train_folds(build, data, y, folds, recipe, **settings):
     losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:
         watched = None if held is None else (data[held], y[held])
-        net = train(build(), data[training], y[training], recipe, validation=watched, **settings)
+        trials = add_mirrored(data[training], y[training], mirror)
+        net = train(build(), *trials, recipe, validation=watched, **settings)
         watched = [row["valid_loss"] for row in net.history if "valid_loss" in row]
         losses.append(np.nan if net.diverged_ else min(watched, default=np.nan))
         histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
@@ -148,25 +150,15 @@ def remember(folder, what, compute):
     if folder is None:
         return compute()
     file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
-    if file.is_file():
-        return _read(file)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # what is damaged is computed again
+        state, told = read_weights(file, "memory")
+        return Folds(told["best"], np.array(told["losses"], dtype=float), told["histories"], state)
     found = compute()
-    if not found.complete:
-        return found
-    file.parent.mkdir(parents=True, exist_ok=True)
-    header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
-    unfinished = file.with_suffix(f".{os.getpid()}")  # jobs side by side never see half a file
-    save_file(found.state, unfinished, metadata={"folds": json.dumps(header)})
-    os.replace(unfinished, file)
+    if found.complete:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        told = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+        write_weights(file, found.state, told)
     return found
-
-
-def _read(file):
-    """Read `Folds` that `remember` kept."""
-    with safe_open(file, framework="pt") as opened:
-        header = json.loads(opened.metadata()["folds"])
-        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, the file is no dict
-    return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
 
 
 def pool_sources(Xs, ys, subjects=None):

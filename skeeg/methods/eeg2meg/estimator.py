@@ -5,9 +5,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import BaseEEGRegressor, draw_seed
+from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import NetworkEstimator
-from ...training.recipe import seeded
 from ...wavelets import WaveletBands
 from .forward import PositionCodes, apply_by_place, geometry_matrices, read_geometry
 from .model import MODELS, NETWORKS, LinearAndNetwork, View, Windows, split_windows

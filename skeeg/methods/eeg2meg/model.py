@@ -8,6 +8,7 @@ import torch
 
 from ...regression import CrossProducts, lagged, moments, ridge_from_products
 from ...training import Recipe, load_checkpoint, split_validation, train
+from ...training.inference import run_batches
 from ...training.net import Trials
 from ...training.recipe import resolve_device
 from .transformer import SensorTransformer
@@ -320,15 +321,8 @@ class LinearAndNetwork:
 
     def _run(self, z):
         """Network outputs of standardised inputs, float64."""
-        device = resolve_device(self.device)
-        module = self.module_.to(device)
-        try:
-            with torch.inference_mode():
-                batches = torch.as_tensor(z, dtype=self._dtype()).split(self._recipe().batch_size)
-                outputs = [module(batch.to(device)).to("cpu", torch.float64) for batch in batches]
-        finally:
-            module.to("cpu")
-        return torch.cat(outputs).numpy()
+        z, size = torch.as_tensor(z, dtype=self._dtype()), self._recipe().batch_size
+        return run_batches(self.module_, z, size, resolve_device(self.device)).double().numpy()
 
     def _network_class(self, name):
         return NETWORKS[name]

@@ -1,71 +1,23 @@
 """Published weights of Gram: read without executing anything, loaded with a report, and written again."""
 
 import dataclasses
-import json
-import pathlib
-import pickle
 
 import torch
-from torch import nn
 
-from ...training import CheckpointReport
-from ...training.checkpoints import fetch, rename_keys
+from ...training import checkpoints, load_checkpoint
+from ...training.checkpoints import rename_keys
+from ...training.sizes import build_within, check_sizes, count_blocks
 from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
 from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
 from .tokenizer_network import GramTokenizerNetwork
 
 TOKENIZER = "vqgan."
 """What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
-HEAD = "final_layer."
-_PRETRAINING_ONLY = (TOKENIZER, "decoder_", "mimic_head.", "mask_token")
-_HEADER = "gram"
-_NESTS = ("model", "state_dict", "model_state_dict", "module")
 _OWN = {  # our names of what a published configuration calls otherwise
     "n_filters": "out_chans", "n_layers": "n_layer", "n_heads": "n_head", "fused": "out_indices",
     "layer_scale": "layer_scale_init_values", "decoder_dim": "decoder_n_embd", "decoder_layers": "decoder_n_layer",
     "decoder_heads": "decoder_n_head", "drop_prob": "resid_pdrop", "drop_path": "drop_path_rate",
 }  # fmt: skip
-_TENSOR_MAKERS = {
-    ("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-}  # fmt: skip
-
-
-class _Inert(dict):
-    """What stands for every object of a pickle that is no tensor: it holds what was stored and does nothing."""
-
-    def __init__(self, *args):
-        super().__init__()
-
-    def __setstate__(self, state):
-        if isinstance(state, dict):
-            self.update(state)
-
-    def append(self, item):
-        """Swallow an item of what was a list."""
-
-    extend = append
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Unpickler that makes tensors, and `_Inert` of everything else; it never imports what a file names."""
-
-    def find_class(self, module, name):
-        if (module, name) in _TENSOR_MAKERS:
-            return super().find_class(module, name)
-        return type(str(name), (_Inert,), {})
-
-
-class _TensorPickle:
-    """Stand-in for the module ``pickle``, as `torch.load` takes one."""
-
-    __name__ = "skeeg"
-    Unpickler, UnpicklingError = _TensorUnpickler, pickle.UnpicklingError
-
-    @staticmethod
-    def load(file, encoding="ASCII"):
-        """Read one object."""
-        return _TensorUnpickler(file, encoding=encoding).load()
 
 
 def read_weights(path):
@@ -85,30 +37,13 @@ def read_weights(path):
     config : dict
         What the file tells of the sizes; empty where it tells nothing.
     """
-    path = pathlib.Path(fetch(path) if str(path).startswith("hub:") else path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: there is no file {path}.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118, no dict
-        found = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TensorPickle())
-    except Exception as error:  # each library has errors of its own for a broken file
-        raise ValueError(f"checkpoint: {path} could not be read as tensors: {error}") from error
-    config = found.get("cf", {}) if isinstance(found, dict) else {}
-    while isinstance(found, dict) and (nest := next((n for n in _NESTS if isinstance(found.get(n), dict)), None)):
-        found = found[nest]
-    state = found.items() if isinstance(found, dict) else ()
-    state = {name.removeprefix("module."): value for name, value in state if isinstance(value, torch.Tensor)}
-    if not state:
-        raise ValueError(f"checkpoint: {path} holds no tensors by name.")
-    return state, _plain(config)
+    state, description = checkpoints.read_weights(path)
+    config = _plain(description.get("cf", description.get("network_params")))
+    check_sizes(config, state)
+    return state, config
 
 
-def load_weights(module, source):
+def load_weights(module, source, file=None):
     """Load a checkpoint of either stage into a network; a last layer is left as it is.
 
     Parameters
@@ -118,6 +53,8 @@ def load_weights(module, source):
     source : str, path-like or dict of str to Tensor
         Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
         tokenizer.
+    file : str, path-like or None
+        What errors call the checkpoint, where it was read before.
 
     Returns
     -------
@@ -130,27 +67,11 @@ def load_weights(module, source):
     >>> from skeeg.methods.gram.checkpoint import load_weights
     >>> settings = {"n_times": 400, "channels": (39, 41, 43), "size": "tiny"}
     >>> print(load_weights(Gram(2, 3, **settings), Gram(4, 3, **settings).state_dict()))
-    96 tensors matched
+    96 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
-    state = rename_keys(state, UPSTREAM_KEYS)
-    own = module.state_dict()
-    if isinstance(module, GramTokenizerNetwork):
-        state = _tokenizer_of(state)
-    left_out = (HEAD, *_PRETRAINING_ONLY) if isinstance(module, Gram) else (HEAD,)
-    state = {name: value for name, value in state.items() if not name.startswith(left_out)}
-    body = {name for name in own if not name.startswith(HEAD)}
-    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
-    report = CheckpointReport(
-        matched=tuple(fits),
-        missing=tuple(name for name in body if name not in state),
-        unexpected=tuple(name for name in state if name not in body),
-        reshaped=tuple(name for name in state if name in body and name not in fits),
-    )
-    if report.missing or report.reshaped or report.unexpected:
-        raise ValueError(f"checkpoint: it is of another size or another kind than this network ({report}).")
-    nn.Module.load_state_dict(module, own | fits)
-    return report
+    state = _tokenizer_of(state) if isinstance(module, GramTokenizerNetwork) else state
+    return load_checkpoint(module, state, file=file or (None if isinstance(source, dict) else source))
 
 
 def _tokenizer_of(state):
@@ -180,9 +101,9 @@ def _make_tokenizer(state, config, source):
     state = _tokenizer_of(state)
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
-    sizes = choose(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
-    network = GramTokenizerNetwork(sizes)
-    load_weights(network, state)
+    sizes = _told(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
+    network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
+    load_weights(network, state, source)
     return network.eval()
 
 
@@ -203,8 +124,9 @@ def read_pretrained(source):
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     token = "learned" if "mask_token" in state else "class"
-    network = GramPretrainingNetwork(_make_tokenizer(state, config, source), read_sizes(state, config), token)
-    load_weights(network, state)
+    tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config)
+    network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
+    load_weights(network, state, source)
     return network.eval()
 
 
@@ -224,25 +146,29 @@ def read_sizes(state, config):
     if "tconv.conv1.bias" not in state:
         raise ValueError("checkpoint: it is not one of the second stage, with an encoder.")
     if "sizes" in config:
-        return choose(SIZES, config["sizes"])
+        return _told(SIZES, config["sizes"])
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
-    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": _count(state, "blocks.")}
+    found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": count_blocks(state, "blocks.")}
     for name, sizes in SIZES.items():
         if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
-            return choose(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
+            return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
     raise ValueError(f"checkpoint: it is of no published size ({found}), and says nothing of its own.")
 
 
 def _tokenizer_sizes(state):
     """Sizes of a tokenizer whose file says nothing of them; heads are those published."""
     n_codes, code_dim = state["quantize.embedding.weight"].shape
-    layers = {"n_layers": _count(state, "encoder.blocks."), "decoder_layers": _count(state, "decoder.blocks.")}
+    parts = {"n_layers": "encoder.blocks.", "decoder_layers": "decoder.blocks."}
+    layers = {name: count_blocks(state, prefix) for name, prefix in parts.items()}
     return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
 
 
-def _count(state, prefix):
-    """Count the blocks whose names begin so."""
-    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+def _told(table, size, changes=None):
+    """Sizes as a file tells them, where they mean anything."""
+    try:
+        return choose(table, size, changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: its sizes mean nothing ({error})") from error
 
 
 def published_state(module, tokenizer=None):
@@ -294,9 +220,7 @@ def save_weights(module, path, tokenizer=None):
     beside = tokenizer if isinstance(module, Gram) else None
     state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
-        from safetensors.torch import save_file
-
-        save_file(state, path, metadata={_HEADER: json.dumps(config)})
+        checkpoints.write_weights(path, state, {"network": type(module).__name__, "network_params": config})
     else:
         torch.save({"model": state, "cf": config}, path)
 

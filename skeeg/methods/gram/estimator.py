@@ -10,12 +10,14 @@ from skorch.callbacks import GradientNormClipping
 from ...base import BaseEEGClassifier
 from ...training import NetworkEstimator, Recipe
 from ...training.averaging import WeightAverage
+from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights, save_weights
 from .decay import layered_groups
 from .form import RATE, SCALE, electrodes_of, whole_patches
 from .network import Gram
-from .sizes import PATCH_LENGTH, SIZES, choose
+from .sizes import PATCH_LENGTH, SIZES, is_tiny, settle
 
+_ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length")
 _ARCHITECTURE = ("n_filters", "n_layers", "n_heads", "drop_prob", "drop_path", "patch_length")
 
 
@@ -31,8 +33,8 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
     checkpoint : str or None
         Weights to start from: a file that `GramPretrainer.save_checkpoint` wrote, the published ``base.pth``, or
         ``"hub:owner/repository/file"``. None starts from scratch.
-    size : {"tiny", "base", "medium", "large"}
-        Size of the encoder; the checkpoint must be of the same.
+    size : {"tiny", "base", "medium", "large"} or None
+        Size of the encoder; None takes that of the checkpoint, else ``"base"``.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -101,7 +103,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
     def __init__(
         self,
         checkpoint=None,
-        size="base",
+        size=None,
         strategy="full",
         layer_decay=0.65,
         decay_patches=True,
@@ -249,7 +251,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
     def _rate(self):
         if self.learning_rate is not None:
             return self.learning_rate
-        return 1e-3 if self.size == "tiny" else 5e-4 * self.batch_size / 256
+        return 1e-3 if is_tiny(self) else 5e-4 * self.batch_size / 256
 
     def _parameter_groups(self):
         return lambda module: layered_groups(module, self._rate(), self.layer_decay, self.decay_patches)
@@ -262,10 +264,9 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
     def _start_network(self, X, n_outputs):
         """Build the network for these electrodes, and load the checkpoint into it."""
         channels = electrodes_of(X, self.old_names).tolist()
-        sizes = choose(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE})
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
-        if state:
-            _check_size(read_sizes(state, config), sizes)
+        found = read_sizes(state, config) if state else None
+        sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found, _ENCODER)
         shape = whole_patches(X[:1], self).shape
         self.network_spec_ = {
             "network": "Gram",
@@ -277,22 +278,14 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
             "ch_names": None,  # their positions in the collection say where they are
             "probe_features": None,
         }
-        self.module_ = self._build_network()
-        self.checkpoint_report_ = str(load_weights(self.module_, state)) if state else None
+        self.module_ = build_within(self._build_network, vars(sizes), state) if state else self._build_network()
+        self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint)) if state else None
 
     def _prepare(self, X, fit=False):
-        """Trials as the network takes them; it is told their electrodes, which may be others than those of fit."""
-        own = self.network_spec_["parameters"]["channels"]
-        other = not fit and X.ch_names is not None and X.ch_names != self.ch_names_in_
-        self.module_.channels = tuple(electrodes_of(X, self.old_names).tolist()) if other else own
+        """Trials as the network takes them."""
         return whole_patches(X, self, np.float64 if self._dtype() == torch.float64 else np.float32)
 
-
-def _check_size(found, wanted):
-    """Raise a ValueError where a checkpoint is of another size than asked for."""
-    for name in ("n_filters", "n_layers", "n_heads", "fused", "patch_length"):
-        if getattr(found, name) != getattr(wanted, name):
-            raise ValueError(
-                f"size: the checkpoint has {name}={getattr(found, name)}, this classifier {getattr(wanted, name)}; "
-                "name the size of the checkpoint."
-            )
+    def _inputs(self, X):
+        """Positions of the electrodes, which may be others than those of fit."""
+        own = X.ch_names is None or X.ch_names == self.ch_names_in_
+        return () if own else (torch.from_numpy(electrodes_of(X, self.old_names)),)

@@ -48,6 +48,8 @@ class PatchConv(nn.Module):
     ----------
     n_filters : int
         Filters.
+    activation : type of nn.Module
+        Nonlinearity after each normalisation.
 
     Examples
     --------
@@ -57,8 +59,9 @@ class PatchConv(nn.Module):
     torch.Size([2, 51, 200])
     """
 
-    def __init__(self, n_filters):
+    def __init__(self, n_filters, activation=nn.GELU):
         super().__init__()
+        self.activation = activation()
         self.conv1 = nn.Conv2d(1, n_filters, (1, 15), stride=(1, STRIDE), padding=(0, 7))
         self.conv2 = nn.Conv2d(n_filters, n_filters, (1, 3), padding=(0, 1))
         self.conv3 = nn.Conv2d(n_filters, n_filters, (1, 3), padding=(0, 1))
@@ -79,7 +82,7 @@ class PatchConv(nn.Module):
         """
         x = patches[:, None]
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
-            x = F.gelu(norm(conv(x)))
+            x = self.activation(norm(conv(x)))
         return x.permute(0, 2, 3, 1).flatten(2)
 
 
@@ -134,10 +137,13 @@ class FeedForward(nn.Module):
         Size of a token; it is four times as wide between the layers.
     drop_prob : float
         Dropout of the output.
+    activation : type of nn.Module
+        Nonlinearity between the layers.
     """
 
-    def __init__(self, dim, drop_prob):
+    def __init__(self, dim, drop_prob, activation=nn.GELU):
         super().__init__()
+        self.activation = activation()
         self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.drop = Dropout(drop_prob)
 
@@ -154,7 +160,7 @@ class FeedForward(nn.Module):
         y : Tensor, shape (..., dim)
             Tokens.
         """
-        return self.drop(self.fc2(F.gelu(self.fc1(x))))
+        return self.drop(self.fc2(self.activation(self.fc1(x))))
 
 
 class Block(nn.Module):
@@ -170,6 +176,8 @@ class Block(nn.Module):
         Start of :math:`\gamma`; None has none.
     drop_path : float
         Share of the trials, in training, that skip a branch.
+    activation : type of nn.Module
+        Nonlinearity of the feed-forward layers.
 
     Examples
     --------
@@ -179,11 +187,11 @@ class Block(nn.Module):
     torch.Size([2, 9, 16])
     """
 
-    def __init__(self, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0):
+    def __init__(self, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0, activation=nn.GELU):
         super().__init__()
         self.drop_path = drop_path
         self.ln1, self.ln2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attn, self.mlp = Attention(dim, n_heads, drop_prob), FeedForward(dim, drop_prob)
+        self.attn, self.mlp = Attention(dim, n_heads, drop_prob), FeedForward(dim, drop_prob, activation)
         self.gamma_1 = self.gamma_2 = None
         if layer_scale is not None:
             self.gamma_1, self.gamma_2 = (nn.Parameter(torch.full((dim,), float(layer_scale))) for _ in range(2))
@@ -213,14 +221,14 @@ class Block(nn.Module):
         return y * (kept.to(y.dtype) / (1 - self.drop_path))
 
 
-def blocks(n_layers, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0):
+def blocks(n_layers, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0, activation=nn.GELU):
     """Make transformer blocks, skipped the more often the later they come.
 
     Parameters
     ----------
     n_layers : int
         Blocks.
-    dim, n_heads, drop_prob, layer_scale
+    dim, n_heads, drop_prob, layer_scale, activation
         See `Block`.
     drop_path : float
         Share of the trials that skip a branch of the last block; the first is never skipped.
@@ -231,7 +239,7 @@ def blocks(n_layers, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0):
         Blocks.
     """
     shares = [drop_path * depth / max(n_layers - 1, 1) for depth in range(n_layers)]
-    return nn.ModuleList(Block(dim, n_heads, drop_prob, layer_scale, share) for share in shares)
+    return nn.ModuleList(Block(dim, n_heads, drop_prob, layer_scale, share, activation) for share in shares)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from ...networks.heads import ReplaceableHead
 from .collection import COLLECTION, channel_indices
 from .layers import PatchConv, blocks, initialise, table, to_patches, token
 from .sizes import SIZES, choose
@@ -17,18 +18,24 @@ from .tokenizer_network import GramTokenizerNetwork, as_channels, check_window
 __all__ = ["Gram", "GramOutputs", "GramPretrainingNetwork", "GramTokenizerNetwork"]
 
 UPSTREAM_KEYS = {"cls_head.weight": "final_layer.weight", "cls_head.bias": "final_layer.bias"}
+PRETRAINING_PARTS = (
+    "vqgan", "mask_token", "mimic_head", "decoder_ch_emb", "decoder_time_emb", "decoder_embed", "decoder_blocks",
+    "decoder_norm", "decoder_pred",
+)  # fmt: skip
+"""Parts of a checkpoint of the second stage that the classifier has no use for."""
 
 
 class _Encoder(nn.Module):
     """Patches to tokens, transformer blocks, and the fusion of what several of them give."""
 
-    def _build_encoder(self, sizes):
+    def _build_encoder(self, sizes, activation=nn.GELU):
         dim = sizes.dim
         self.sizes = sizes
         self.ch_emb, self.time_emb = table(len(COLLECTION), dim), table(sizes.max_seconds, dim)
         self.cls_token = token(1, 1, dim)
-        self.tconv = PatchConv(sizes.n_filters)
-        self.blocks = blocks(sizes.n_layers, dim, sizes.n_heads, sizes.drop_prob, sizes.layer_scale, sizes.drop_path)
+        self.tconv = PatchConv(sizes.n_filters, activation)
+        drops = sizes.drop_prob, sizes.layer_scale, sizes.drop_path
+        self.blocks = blocks(sizes.n_layers, dim, sizes.n_heads, *drops, activation)
         self.proj_layers = nn.ModuleList(nn.Linear(dim, dim) for _ in sizes.fused[:-1])
         self.proj_weights = nn.Parameter(torch.ones(len(sizes.fused), 1, 1, 1))
         self.norm = nn.LayerNorm(dim)
@@ -335,7 +342,7 @@ class GramPretrainingNetwork(_Encoder):
             return (_standard(guessed) - _standard(torch.cat([half, mirrored], -1))).square().mean(dim=(1, 2))
 
 
-class Gram(EEGModuleMixin, _Encoder):
+class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
     """Gram's encoder with a linear layer on its class token.
 
     Trials of more than 16 patches an electrode are cut into windows of equal length, as few as possible, that overlap
@@ -346,9 +353,14 @@ class Gram(EEGModuleMixin, _Encoder):
     n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         The six signal parameters of every braindecode network.
     channels : tuple of int or None
-        Positions of the electrodes in the collection; None finds them by the names in ``chs_info``.
+        Positions of the electrodes in the collection, where the forward pass is given no others; None finds them by
+        the names in ``chs_info``.
     size : str or Sizes
         Name in `SIZES`, or the sizes.
+    drop_prob : float or None
+        Dropout; None takes that of the size.
+    activation : type of nn.Module
+        Nonlinearity of the patches' convolutions and of the blocks.
 
     Examples
     --------
@@ -369,6 +381,8 @@ class Gram(EEGModuleMixin, _Encoder):
         sfreq=None,
         channels=None,
         size="base",
+        drop_prob=None,
+        activation: type[nn.Module] = nn.GELU,
     ):
         super().__init__(
             n_outputs=n_outputs,
@@ -379,57 +393,48 @@ class Gram(EEGModuleMixin, _Encoder):
             sfreq=sfreq,
         )
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
-        self.mapping = dict(UPSTREAM_KEYS)
+        self.mapping, self.ignorable_parts = dict(UPSTREAM_KEYS), PRETRAINING_PARTS
         if channels is None:
             channels = channel_indices([info["ch_name"] for info in self.chs_info]).tolist()
         self.channels = tuple(int(place) for place in channels)
         if len(self.channels) != self.n_chans:
             raise ValueError(f"channels: got {len(self.channels)} positions for {self.n_chans} electrodes.")
-        self._build_encoder(choose(SIZES, size))
+        self._build_encoder(choose(SIZES, size, {"drop_prob": drop_prob}), activation)
         self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
-    def forward(self, x):
+    def forward(self, x, channels=None):
         """Score the classes of each trial.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
             Trials, in units of 0.1 mV at 200 Hz.
+        channels : sequence of int or Tensor, shape (n_chans,), or None
+            Positions of the electrodes in the collection, which may be others, and more or fewer, than those that the
+            network was built for; None takes those.
 
         Returns
         -------
         logits : Tensor, shape (batch, n_outputs)
             Class scores.
         """
-        return self.final_layer(self.features(x))
+        return self.final_layer(self.features(x, channels))
 
-    def features(self, x):
+    def features(self, x, channels=None):
         """Fused class token, averaged over the windows of a trial.
 
         Parameters
         ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
+        x, channels
+            As in `forward`.
 
         Returns
         -------
         features : Tensor, shape (batch, dim)
             What is classified.
         """
-        return _window_features(self, x, self.channels)
-
-    def reset_head(self, n_outputs):
-        """Replace the last layer for another number of classes.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes.
-        """
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
+        return _window_features(self, x, self.channels if channels is None else channels)
 
 
 def window_starts(n_seconds, max_seconds):

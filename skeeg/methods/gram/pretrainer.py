@@ -6,13 +6,14 @@ import os
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from ...networks.seeding import seeded
 from ...training.pretraining import GroupedTrials, fingerprint, open_run
-from ...training.recipe import seeded
-from .checkpoint import load_weights, read_tokenizer, save_weights
+from ...training.sizes import build_within
+from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
 from .form import RATE, SCALE
 from .network import GramPretrainingNetwork, GramTokenizerNetwork
 from .objective import MaskedObjective, masked_loss
-from .sizes import PATCH_LENGTH, SIZES, TOKENIZER_SIZES, choose
+from .sizes import PATCH_LENGTH, SIZES, TOKENIZER_SIZES, choose, settle
 from .stage import GramStage, Pool
 from .tokenizer import GramTokenizer
 
@@ -40,8 +41,8 @@ class GramPretrainer(GramStage):
         What gives the base classes: a tokenizer for the same rate, unit and patches (fitted, or to be fitted on the
         same recordings), a checkpoint of either stage, or None for a tokenizer of the same size, fitted on the same
         recordings for ``tokenizer_epochs``.
-    size : {"tiny", "base", "medium", "large"}
-        Sizes of the networks; ``"tiny"`` trains on a laptop.
+    size : {"tiny", "base", "medium", "large"} or None
+        Sizes of the networks; ``"tiny"`` trains on a laptop. None takes those of the checkpoint, else ``"base"``.
     checkpoint : str or None
         Weights of this stage to start from, tokenizer included; with ``max_epochs=0`` they stay as they are.
     mask_ratio : float
@@ -109,7 +110,7 @@ class GramPretrainer(GramStage):
     def __init__(
         self,
         tokenizer=None,
-        size="base",
+        size=None,
         checkpoint=None,
         mask_ratio=0.5,
         cls_weight=0.5,
@@ -240,7 +241,7 @@ class GramPretrainer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels, _ = self._windows_of(X)
-        features = self._by_batch(self.module_.features, windows.flatten(0, 1), channels)
+        features = self._by_batch(GramPretrainingNetwork.features, windows.flatten(0, 1), channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
 
     @property
@@ -280,7 +281,7 @@ class GramPretrainer(GramStage):
         elif not isinstance(self.tokenizer, str | os.PathLike | None):
             kind = type(self.tokenizer).__name__
             raise TypeError(f"tokenizer: got {kind}, expected a GramTokenizer, a file, or None.")
-        choose(SIZES, self.size)
+        choose(SIZES, self.size or "base")
 
     def _find_tokenizer(self, pool, run):
         """Tokenizer's network, fitted where it is to be.
@@ -323,7 +324,9 @@ class GramPretrainer(GramStage):
 
     def _start_network(self, tokenizer):
         """Build the network around a tokenizer, and load the checkpoint into it."""
-        sizes = choose(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE})
+        state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
+        found = read_sizes(state, config) if state else None
+        sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found)
         self.network_spec_ = {
             "network": "GramPretrainingNetwork",
             "parameters": {
@@ -334,11 +337,11 @@ class GramPretrainer(GramStage):
                 "tokenizer_trains": self.tokenizer_trains,
             },
         }
-        self.module_ = self._build_network()
+        self.module_ = build_within(self._build_network, vars(sizes), state) if state else self._build_network()
         self.module_.vqgan.load_state_dict(tokenizer.state_dict())
         self.checkpoint_report_ = None
-        if self.checkpoint is not None:
-            self.checkpoint_report_ = str(load_weights(self.module_, self.checkpoint))
+        if state:
+            self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint))
 
     def _with_targets(self, pool):
         """Put the base classes beside the windows: they never change, so they are found once."""
@@ -346,7 +349,7 @@ class GramPretrainer(GramStage):
             return pool
         groups = []
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
-            codes = self._by_batch(lambda x, at: self.module_.vqgan.encode(x, at), group["x"], shared["channels"])
+            codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
         return Pool(GroupedTrials(groups, pool.trials.shared, self.mixed), pool.subjects)
 

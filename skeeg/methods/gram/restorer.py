@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...array import make_eeg
 from ...base import draw_seed
 from ...restoration import Imputer, TimeInterpolation, draw_mask, find_lost
+from ...training.inference import on_device
 from ...training.recipe import resolve_device
 from .collection import COLLECTION, channel_indices
 from .form import electrodes_of
@@ -33,8 +34,8 @@ class GramRestorer(Imputer):
     pretrainer : GramPretrainer or None
         How they are trained, or, fitted, what to restore with as it is (but scikit-learn's ``clone`` forgets that it is
         fitted; a checkpoint stays). None trains with `GramPretrainer`'s defaults. Not together with `checkpoint`.
-    size : {"tiny", "base", "medium", "large"}
-        Size of the networks where `pretrainer` does not say it.
+    size : {"tiny", "base", "medium", "large"} or None
+        Size of the networks where `pretrainer` does not say it; None takes that of the checkpoint, else ``"tiny"``.
     electrodes : tuple of str or None
         Electrodes that the result shall have; those that X does not hold are made anew. None keeps those of X.
     amplitude : {"power", "least_squares"}
@@ -91,7 +92,7 @@ class GramRestorer(Imputer):
         self,
         checkpoint=None,
         pretrainer=None,
-        size="tiny",
+        size=None,
         electrodes=None,
         amplitude="power",
         ch_names=None,
@@ -200,7 +201,8 @@ class GramRestorer(Imputer):
         if given is not None and given.__sklearn_is_fitted__():
             return given
         if given is None:
-            own = {"size": self.size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
+            size = "tiny" if self.size is None and self.checkpoint is None else self.size
+            own = {"size": size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
             if self.checkpoint is None:
                 given = GramPretrainer(**own)
             else:
@@ -239,15 +241,11 @@ class GramRestorer(Imputer):
         parts = np.zeros((2, *data.shape), dtype=data.dtype)
         rows = np.flatnonzero(lost.any(axis=(1, 2)))
         filled = np.where(lost[rows], TimeInterpolation()._fill(data[rows], lost[rows]), data[rows])
-        device, module = resolve_device(self.device), pretrainer.module_
-        module.to(device)
-        try:
-            parts[:, rows] = restore_trials(
-                module, filled, lost[rows], channels, rate=self._rate(sfreq), scale=pretrainer.scale,
-                batch_size=self.batch_size, device=device, window=pretrainer.window,
-            )  # fmt: skip
-        finally:
-            module.to("cpu")
+        device = resolve_device(self.device)
+        parts[:, rows] = restore_trials(
+            on_device(pretrainer.module_, device), filled, lost[rows], channels, rate=self._rate(sfreq),
+            scale=pretrainer.scale, batch_size=self.batch_size, device=device, window=pretrainer.window,
+        )  # fmt: skip
         return parts
 
     def _rate(self, sfreq):

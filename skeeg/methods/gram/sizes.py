@@ -153,6 +153,45 @@ def choose(table, size, changes=None):
     return sizes
 
 
+_TRAINED_WITH = ("drop_prob", "drop_path")  # what a checkpoint was trained with is no size of it
+
+
+def settle(table, size, changes, found=None, names=None):
+    """Sizes of a network that may start from a checkpoint.
+
+    Parameters
+    ----------
+    table, size, changes
+        As for `choose`; None as size is the checkpoint's, else ``"base"``.
+    found : Sizes, TokenizerSizes or None
+        Sizes of the checkpoint. One that was asked for and differs is an error that names both.
+    names : tuple of str or None
+        Sizes that matter; None takes all.
+
+    Returns
+    -------
+    sizes : Sizes or TokenizerSizes
+        Checked.
+    """
+    asked = choose(table, size or "base", changes)
+    if found is None:
+        return asked
+    given = [name for name, value in changes.items() if value is not None] if size is None else vars(asked)
+    for name in given:
+        wanted, has = getattr(asked, name), getattr(found, name)
+        if wanted != has and name not in (*_TRAINED_WITH, "layer_scale") and name in (names or vars(asked)):
+            raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; None takes that.")
+    return dataclasses.replace(found, **{name: getattr(asked, name) for name in _TRAINED_WITH if hasattr(found, name)})
+
+
+def is_tiny(estimator):
+    """Whether an estimator's network is for a laptop: by its name, or by the depth of its checkpoint."""
+    if estimator.size is not None or estimator.checkpoint is None:
+        return estimator.size == "tiny"
+    spec = getattr(estimator, "network_spec_", None)
+    return spec is not None and spec["parameters"]["size"]["n_layers"] <= SIZES["tiny"].n_layers
+
+
 def _fewer(dim, heads):
     """Largest number of heads, up to a number, that divides an embedding."""
     return max(count for count in range(1, max(heads, 1) + 1) if dim % count == 0)

@@ -10,11 +10,12 @@ from skorch.callbacks import GradientNormClipping
 from ...array import make_eeg
 from ...datasets.windows import StoredWindows
 from ...training import NetworkEstimator, Recipe, split_validation
+from ...training.inference import run_batches
 from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain, ranks
 from ...training.recipe import make_net, resolve_device
 from .decay import decay_groups
 from .form import cut_windows, electrodes_of, whole_patches, window_length
-from .sizes import MAX_SECONDS
+from .sizes import MAX_SECONDS, is_tiny
 
 
 @dataclasses.dataclass
@@ -154,7 +155,7 @@ class GramStage(NetworkEstimator):
         rate = self.learning_rate
         if rate is None:
             published = self._published_rate * ranks.update_size(self.batch_size, self.accumulate) / 1024
-            rate = 1e-3 if self.size == "tiny" else published
+            rate = 1e-3 if is_tiny(self) else published
         return Recipe(
             max_epochs=max(self.max_epochs, 1), batch_size=self.batch_size, learning_rate=rate, by_step=True,
             weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,
@@ -202,14 +203,9 @@ class GramStage(NetworkEstimator):
         return torch.from_numpy(windows), starts, channels, n_patches
 
     def _by_batch(self, function, data, channels):
-        """Results of a function of (batch, channels), batch by batch, on the device."""
-        device, module = resolve_device(self.device), self.module_
-        module.to(device)
-        try:
-            with torch.inference_mode():
-                return torch.cat([function(batch.to(device), channels).cpu() for batch in data.split(self.batch_size)])
-        finally:
-            module.to("cpu")
+        """Results of a function of (network, batch, channels), batch by batch, on the device."""
+        inputs = (torch.as_tensor(channels),)
+        return run_batches(self.module_, data, self.batch_size, resolve_device(self.device), inputs, function)
 
 
 def _read_units(group, scale, dtype, rows):

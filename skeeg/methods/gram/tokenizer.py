@@ -9,16 +9,16 @@ from skorch.callbacks import Callback
 
 from ...array import make_eeg
 from ...base import draw_seed
+from ...networks.seeding import seeded
 from ...training.net import Batches
 from ...training.pretraining import RunFile, fingerprint, open_run, ranks
-from ...training.recipe import seeded
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .collection import channel_indices
 from .form import RATE, SCALE, window_length
 from .layers import to_patches, to_trials
 from .network import window_starts
 from .objective import TokenizerObjective, tokenizer_loss
-from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose
+from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose, is_tiny, settle
 from .stage import GramStage
 from .tokenizer_network import GramTokenizerNetwork
 
@@ -32,9 +32,9 @@ class GramTokenizer(GramStage):
 
     Parameters
     ----------
-    size : {"tiny", "base", "medium", "large"}
+    size : {"tiny", "base", "medium", "large"} or None
         ``"base"``, the only published size (of the others the second stage differs), or ``"tiny"``: two blocks instead
-        of twelve, 512 classes instead of 8196.
+        of twelve, 512 classes instead of 8196. None takes that of the checkpoint, else ``"base"``.
     checkpoint : str or None
         Weights to start from, of either stage; with ``max_epochs=0`` they stay as they are.
     run_file : str or None
@@ -115,7 +115,7 @@ class GramTokenizer(GramStage):
 
     def __init__(
         self,
-        size="base",
+        size=None,
         checkpoint=None,
         run_file=None,
         window="auto",
@@ -260,7 +260,7 @@ class GramTokenizer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels, n_patches = self._windows_of(X)
-        codes = self._by_batch(self.module_.encode, windows.flatten(0, 1), channels)
+        codes = self._by_batch(GramTokenizerNetwork.encode, windows.flatten(0, 1), channels)
         codes = codes.unflatten(0, (-1, len(starts))).numpy()
         return _joined(codes, starts, n_patches)
 
@@ -288,7 +288,7 @@ class GramTokenizer(GramStage):
         channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
-        patches = self._by_batch(self.module_.decode, torch.from_numpy(cut), channels)
+        patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)
         patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts, n_patches)
         patches = patches / np.maximum(np.sqrt(np.square(patches).mean(axis=-1, keepdims=True)), 1e-12)
         scale = self.code_scale_[codes] if scale is None else np.broadcast_to(np.asarray(scale, float), codes.shape)
@@ -333,19 +333,19 @@ class GramTokenizer(GramStage):
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay: got {self.decay}, expected 0 to 1.")
 
-    def _sizes(self):
-        """Sizes by the parameters."""
+    def _sizes(self, found):
+        """Sizes by the parameters and the checkpoint."""
         names = (
             "n_codes", "code_dim", "n_layers", "n_heads", "decoder_layers", "decoder_heads", "drop_prob",
             "patch_length",
         )  # fmt: skip
-        return choose(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names})
+        return settle(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names}, found)
 
     def _start_network(self):
         """Build the network, and load the checkpoint into it."""
         self.checkpoint_report_ = None
         loaded = None if self.checkpoint is None else read_tokenizer(self.checkpoint)
-        sizes = self._sizes()
+        sizes = self._sizes(None if loaded is None else loaded.sizes)
         self.network_spec_ = {
             "network": "GramTokenizerNetwork",
             "parameters": {"size": dataclasses.asdict(sizes), "decay": self.decay},
@@ -359,7 +359,7 @@ class GramTokenizer(GramStage):
         """Train without the codebook."""
         epochs = self.warm_epochs
         if epochs is None:
-            epochs = max(1, round(self.max_epochs / 10)) if self.size == "tiny" and self.max_epochs else 0
+            epochs = max(1, round(self.max_epochs / 10)) if is_tiny(self) and self.max_epochs else 0
         if not epochs:
             return
         self.module_.without_codes = True
@@ -395,9 +395,9 @@ class GramTokenizer(GramStage):
         self.usage_ = counts
         self.code_scale_ = np.sqrt(np.where(counts > 0, power / np.maximum(counts, 1), overall))
 
-    def _codes_and_squares(self, x, channels):
+    def _codes_and_squares(self, network, x, channels):
         """Class and mean square of each patch of some windows, shape (n_patches, 2), in double precision."""
-        codes = self.module_.encode(x, channels).flatten()
+        codes = network.encode(x, channels).flatten()
         squares = to_patches(x, self.patch_length).square().mean(dim=-1).flatten()
         return torch.stack([codes.double(), squares.double()], dim=1)
 

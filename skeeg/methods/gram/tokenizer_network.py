@@ -26,9 +26,8 @@ def as_channels(channels, device):
     channels : Tensor of int64, shape (n_chans,)
         Positions.
     """
-    channels = torch.as_tensor(channels, dtype=torch.int64)
-    channels = channels[0] if channels.ndim == 2 else channels
-    return channels.to(device)
+    channels = torch.as_tensor(channels, dtype=torch.int64, device=device)
+    return channels[0] if channels.ndim == 2 else channels
 
 
 def check_window(patches, channels, max_seconds):

@@ -1,17 +1,41 @@
 """Published weights of MIRepNet in each of their layouts: read, loaded with a report, and written again."""
 
 import torch
-from torch import nn
 
-from ...training import CheckpointReport, read_state_dict
-from ...training.checkpoints import rename_keys
-from .network import UPSTREAM_KEYS
+from ...training import load_checkpoint
+from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training.sizes import read_sizes, settle_sizes
+from .network import UPSTREAM_KEYS, MIRepNet
 
-HEAD = "final_layer"
-PRETRAINING_ONLY = ("mask_token", "decoder.")
-"""Parts of the published state dict that fine-tuning has no use for."""
-UNUSED = "embedding.chan_embed.weight"
-"""A tensor that is published but enters no computation."""
+PUBLISHED = {
+    "embed_dim": 256, "n_layers": 6, "n_heads": 8, "n_filters_time": 64, "n_filters": 128, "filter_length": 25,
+    "pool_length": 75, "pool_stride": 15,
+}  # fmt: skip
+"""Published sizes; the heads and the pools cannot be read from shapes."""
+
+
+def read_start(checkpoint, given):
+    """Weights to start from, and the sizes of the network that takes them.
+
+    Parameters
+    ----------
+    checkpoint : str, path-like or None
+        Checkpoint.
+    given : dict
+        Sizes by the user, None where open; without ``decoder_layers`` there is no decoder.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        Empty without a checkpoint.
+    sizes : dict
+        Arguments of `MIRepNet`.
+    """
+    preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
+    if checkpoint is None:
+        return {}, settle_sizes(given, {}, preset)
+    state, description = read_weights(checkpoint)
+    return state, settle_sizes(given, read_sizes(MIRepNet, state, description), preset)
 
 
 def load_weights(module, source, classes=None, wanted=None):
@@ -45,43 +69,9 @@ def load_weights(module, source, classes=None, wanted=None):
     >>> tiny = {"n_chans": 3, "n_times": 200, "embed_dim": 8, "n_layers": 1}
     >>> published = MIRepNet(3, decoder_layers=2, **tiny).state_dict()
     >>> print(load_weights(MIRepNet(2, **tiny), published))
-    28 tensors matched
+    28 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
-    state = rename_keys(source if isinstance(source, dict) else read_state_dict(source), UPSTREAM_KEYS)
-    own = module.state_dict()
-    head = {name: state.pop(name) for name in (f"{HEAD}.weight", f"{HEAD}.bias") if name in state}
-    if not hasattr(module, "decoder"):
-        state = {name: value for name, value in state.items() if not name.startswith(PRETRAINING_ONLY)}
-    body = {name for name in own if not name.startswith(f"{HEAD}.")}
-    fits = {name: value for name, value in state.items() if name in body and value.shape == own[name].shape}
-    report = CheckpointReport(
-        matched=tuple(fits),
-        missing=tuple(name for name in body if name not in state and name != UNUSED),
-        unexpected=tuple(name for name in state if name not in body),
-        reshaped=tuple(name for name in state if name in body and name not in fits),
-    )
-    if report.missing or report.reshaped:
-        raise ValueError(
-            f"checkpoint: does not fit this network, whose sizes, layers and electrodes must be its own ({report})."
-        )
-    if classes is not None:
-        fits |= _match_head(head, own, classes, wanted)
-    nn.Module.load_state_dict(module, own | fits)
-    return report
-
-
-def _match_head(head, own, classes, wanted):
-    """Last layer of the network with the rows of the checkpoint whose labels it has."""
-    weight, bias = (f"{HEAD}.{part}" for part in ("weight", "bias"))
-    n_outputs = len(head[bias]) if bias in head else 0
-    if len(classes) != n_outputs:
-        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
-    classes, filled = list(classes), {name: own[name].clone() for name in (weight, bias)}
-    for row, label in enumerate(wanted if wanted is not None else classes):
-        if label in classes:
-            for name in (weight, bias):
-                filled[name][row] = head[name][classes.index(label)].to(own[name].dtype)
-    return filled
+    return load_checkpoint(module, source, classes=classes, wanted=wanted)
 
 
 def published_state(module):
@@ -101,7 +91,7 @@ def published_state(module):
     return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
 
 
-def save_weights(module, path, metadata=None):
+def save_weights(module, path, description=None):
     """Write the weights of a network in the published layout.
 
     Parameters
@@ -110,8 +100,8 @@ def save_weights(module, path, metadata=None):
         Network.
     path : str or path-like
         A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
-    metadata : dict of str to str or None
-        Text to keep in a ``.safetensors`` file.
+    description : dict or None
+        What to keep beside them in a ``.safetensors`` file, as `skeeg.training.checkpoints.write_weights` does.
 
     Examples
     --------
@@ -122,11 +112,9 @@ def save_weights(module, path, metadata=None):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights(net, os.path.join(folder, "weights.pth"))
     ...     print(load_weights(net, os.path.join(folder, "weights.pth")))
-    61 tensors matched
+    61 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     if str(path).endswith(".safetensors"):
-        from safetensors.torch import save_file
-
-        save_file(published_state(module), path, metadata=metadata)
+        write_weights(path, published_state(module), description or {})
     else:
         torch.save(published_state(module), path)

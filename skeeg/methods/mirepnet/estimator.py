@@ -6,15 +6,11 @@ from sklearn.utils.validation import check_is_fitted
 from ...base import BaseEEGClassifier
 from ...calibration import Calibration
 from ...filtering import at_rate
-from ...training import NetworkEstimator
-from .checkpoint import load_weights, save_weights
+from ...training import NetworkEstimator, load_checkpoint
+from ...training.checkpoints import describe
+from .checkpoint import PUBLISHED, read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
-
-SIZES = (
-    "embed_dim", "n_layers", "n_heads", "drop_prob", "n_filters_time", "n_filters", "filter_length", "pool_length",
-    "pool_stride", "merge",
-)  # fmt: skip
 
 
 class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -52,8 +48,10 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
     validation, validation_size, lora_rank
         As in `skeeg.NetworkClassifier`.
-    embed_dim, n_layers, n_heads, drop_prob, n_filters_time, n_filters, filter_length, pool_length, pool_stride, merge
-        See `MIRepNet`; a checkpoint wants its own sizes.
+    embed_dim, n_layers, n_heads, n_filters_time, n_filters, filter_length, pool_length, pool_stride
+        See `MIRepNet`; None takes what the checkpoint has, else the published size.
+    drop_prob, merge
+        See `MIRepNet`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -109,15 +107,15 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         patience=None,
         precision="float32",
         lora_rank=4,
-        embed_dim=256,
-        n_layers=6,
-        n_heads=8,
+        embed_dim=None,
+        n_layers=None,
+        n_heads=None,
         drop_prob=0.5,
-        n_filters_time=64,
-        n_filters=128,
-        filter_length=25,
-        pool_length=75,
-        pool_stride=15,
+        n_filters_time=None,
+        n_filters=None,
+        filter_length=None,
+        pool_length=None,
+        pool_stride=None,
         merge=True,
         ch_names=None,
         sfreq=None,
@@ -236,7 +234,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
             A ``.safetensors`` or ``.pth`` file.
         """
         check_is_fitted(self)
-        save_weights(self.module_, path)
+        save_weights(self.module_, path, describe(self, self.template))
 
     def _check_target(self, target, n_trials):
         """Check trials of the person to predict as `predict` would."""
@@ -253,17 +251,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _network_class(self, name):
         return MIRepNet
 
-    def _network_parameters(self):
-        return {name: getattr(self, name) for name in SIZES}
-
     def _criterion(self):
         return "cross_entropy"
 
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""
+        given = {name: getattr(self, name) for name in PUBLISHED}
+        state, sizes = read_start(self.checkpoint, given)
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": self._network_parameters(),
+            "parameters": {**sizes, "drop_prob": self.drop_prob, "merge": self.merge},
             "n_chans": X.shape[1],
             "n_times": X.shape[2],
             "n_outputs": int(n_outputs),
@@ -273,8 +270,10 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         }
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
-        if self.checkpoint is not None:
-            report = load_weights(self.module_, self.checkpoint, self.checkpoint_classes, self.classes_)
+        if state:
+            report = load_checkpoint(
+                self.module_, state, classes=self.checkpoint_classes, wanted=self.classes_, file=self.checkpoint
+            )
             self.checkpoint_report_ = str(report)
 
     def _prepare(self, X, fit=False):

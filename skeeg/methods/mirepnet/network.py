@@ -6,6 +6,9 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.convolutions import merged_conv
+from ...networks.heads import ReplaceableHead
+from ...training.checkpoints import rename_keys
+from ...training.sizes import count_blocks
 from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
@@ -31,19 +34,31 @@ class Tokenizer(nn.Module):
         Samples of a temporal filter, of a pool, and between pools.
     drop_prob : float
         Dropout of the pooled activity.
+    activation : type of nn.Module
+        Nonlinearity before the pooling.
     merge : bool
         Compute the two convolutions as one; False runs them one after the other.
     """
 
     def __init__(
-        self, n_chans, embed_dim, n_filters_time, n_filters, filter_length, pool_length, pool_stride, drop_prob, merge
+        self,
+        n_chans,
+        embed_dim,
+        n_filters_time,
+        n_filters,
+        filter_length,
+        pool_length,
+        pool_stride,
+        drop_prob,
+        activation,
+        merge,
     ):
         super().__init__()
         self.merge = merge
         self.conv1 = nn.Conv2d(1, n_filters_time, (1, filter_length))
         self.conv2 = nn.Conv2d(n_filters_time, n_filters, (n_chans, 1))
         self.bn = nn.BatchNorm2d(n_filters)
-        self.elu = nn.ELU()
+        self.activation = activation()
         self.pool = nn.AvgPool2d((1, pool_length), stride=(1, pool_stride))
         self.drop = Dropout(drop_prob)
         self.projection = nn.Conv2d(n_filters, embed_dim, (1, 1))
@@ -82,9 +97,10 @@ class Tokenizer(nn.Module):
             Before dropout.
         """
         if not self.merge:
-            return self.pool(self.elu(self.bn(self.conv2(self.conv1(x[:, None])))))
+            return self.pool(self.activation(self.bn(self.conv2(self.conv1(x[:, None])))))
         y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
-        y = F.elu(self.bn(y.unsqueeze(2)), inplace=True)  # batch normalisation does not need its output again
+        y = self.bn(y.unsqueeze(2))  # which does not need its output again
+        y = F.elu(y, inplace=True) if type(self.activation) is nn.ELU else self.activation(y)
         (_, length), (_, stride) = self.pool.kernel_size, self.pool.stride
         if length % stride:
             return self.pool(y)
@@ -103,7 +119,7 @@ class _Decoder(nn.Module):
         return self.transformer(tokens)
 
 
-class MIRepNet(EEGModuleMixin, nn.Module):
+class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     r"""Network of MIRepNet [1]_: a foundation model for motor imagery on a template of 45 electrodes.
 
     Temporal filters of ``K`` samples, spatial filters over all electrodes, batch normalisation, an exponential linear
@@ -132,6 +148,8 @@ class MIRepNet(EEGModuleMixin, nn.Module):
         ``K``, ``P`` and ``S``, in samples.
     decoder_layers : int
         Blocks of the decoder of the pre-training; with 0 there is neither decoder nor mask token.
+    activation : type of nn.Module
+        Nonlinearity of the tokenizer.
     merge : bool
         Compute the two linear layers of the tokenizer as one convolution over electrodes. Same parameters, same
         numbers, many times faster and without the ``(B, 64, C, T)`` plane between the two; False runs them one after
@@ -157,6 +175,16 @@ class MIRepNet(EEGModuleMixin, nn.Module):
     (torch.Size([2, 2]), 5154306)
     """
 
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell; heads and pools have none."""
+        state = rename_keys(state, UPSTREAM_KEYS)
+        found = {"n_layers": count_blocks(state, "transformer.")}
+        found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
+        found["embed_dim"], found["n_filters"], _, _ = state["embedding.projection.weight"].shape
+        decoder_layers = count_blocks(state, "decoder.transformer.")
+        return found | ({"decoder_layers": decoder_layers} if decoder_layers else {})
+
     def __init__(
         self,
         n_outputs=None,
@@ -175,6 +203,7 @@ class MIRepNet(EEGModuleMixin, nn.Module):
         pool_length=75,
         pool_stride=15,
         decoder_layers=0,
+        activation: type[nn.Module] = nn.ELU,
         merge=True,
     ):
         super().__init__(
@@ -189,10 +218,12 @@ class MIRepNet(EEGModuleMixin, nn.Module):
         if embed_dim % n_heads:
             raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
         self.mapping = dict(UPSTREAM_KEYS)
+        self.ignorable_parts = () if decoder_layers else ("mask_token", "decoder")
+        self.dispensable_parts = ("embedding.chan_embed",)  # braindecode's file has no tensor that is never used
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
-        self.embedding = Tokenizer(self.n_chans, embed_dim, *sizes, drop_prob, merge)
+        self.embedding = Tokenizer(self.n_chans, embed_dim, *sizes, drop_prob, activation, merge)
         self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
         if decoder_layers:
             self.mask_token = nn.Parameter(torch.randn(1, 1, embed_dim))
@@ -264,18 +295,6 @@ class MIRepNet(EEGModuleMixin, nn.Module):
         """
         encoded = self.transformer(torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens))
         return self.final_layer(encoded.mean(dim=1)), self.decoder(encoded)
-
-    def reset_head(self, n_outputs):
-        """Replace the last layer for another number of classes.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes.
-        """
-        self._set_n_outputs(n_outputs)
-        old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
 
     def _check_length(self, n_times):
         """Raise an error that says how long a trial must be."""

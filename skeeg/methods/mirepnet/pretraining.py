@@ -5,12 +5,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
-from ...training import NetworkEstimator, split_validation
+from ...networks.seeding import seeded
+from ...training import NetworkEstimator, load_checkpoint, split_validation
+from ...training.checkpoints import describe
 from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
-from ...training.recipe import make_net, resolve_device, seeded
-from .checkpoint import load_weights, save_weights
-from .estimator import SIZES
+from ...training.recipe import make_net, resolve_device
+from .checkpoint import PUBLISHED, read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
@@ -37,8 +38,8 @@ class MIRepNetPretrainer(NetworkEstimator):
     detach_target : bool
         Whether the tokens to guess are taken as given. False, as in the published network's forward pass, lets the
         tokenizer learn to be guessed.
-    decoder_layers : int
-        Blocks of the decoder.
+    decoder_layers : int or None
+        Blocks of the decoder; None takes those of the checkpoint, else 2.
     screen : {None, "significant"} or float
         Leave out people whose classes a simple decoder cannot tell apart: the ``threshold`` of
         `skeeg.screen_subjects`. The published threshold is not known.
@@ -60,7 +61,9 @@ class MIRepNetPretrainer(NetworkEstimator):
     validation, validation_size
         As in `skeeg.NetworkClassifier`: ``"subject"`` holds people out and notes the curve of each of them in
         ``history_``; nothing is stopped or chosen by it.
-    embed_dim, n_layers, n_heads, drop_prob, n_filters_time, n_filters, filter_length, pool_length, pool_stride, merge
+    embed_dim, n_layers, n_heads, n_filters_time, n_filters, filter_length, pool_length, pool_stride
+        See `MIRepNet`; None takes what the checkpoint has, else the published size.
+    drop_prob, merge
         See `MIRepNet`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`; ``verbose`` also prints the trials a second.
@@ -120,7 +123,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         cls_weight=1.0,
         reconstruct="masked",
         detach_target=True,
-        decoder_layers=2,
+        decoder_layers=None,
         screen=None,
         align="own",
         domain="subject",
@@ -139,15 +142,15 @@ class MIRepNetPretrainer(NetworkEstimator):
         precision="float32",
         validation=None,
         validation_size=0.2,
-        embed_dim=256,
-        n_layers=6,
-        n_heads=8,
+        embed_dim=None,
+        n_layers=None,
+        n_heads=None,
         drop_prob=0.5,
-        n_filters_time=64,
-        n_filters=128,
-        filter_length=25,
-        pool_length=75,
-        pool_stride=15,
+        n_filters_time=None,
+        n_filters=None,
+        filter_length=None,
+        pool_length=None,
+        pool_stride=None,
         merge=True,
         ch_names=None,
         sfreq=None,
@@ -237,7 +240,7 @@ class MIRepNetPretrainer(NetworkEstimator):
             A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
         """
         check_is_fitted(self)
-        save_weights(self.module_, path)
+        save_weights(self.module_, path, describe(self, self.template))
 
     # Steps of fit
 
@@ -257,14 +260,16 @@ class MIRepNetPretrainer(NetworkEstimator):
         if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
             given = (self.rec_weight, self.cls_weight)
             raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        if self.decoder_layers < 1:
+        if self.decoder_layers is not None and self.decoder_layers < 1:
             raise ValueError(f"decoder_layers: got {self.decoder_layers}, expected 1 or more.")
 
     def _start_network(self, pool):
         """Build the network for the pooled trials, and load the checkpoint into it."""
+        given = {name: getattr(self, name) for name in (*PUBLISHED, "decoder_layers")}
+        state, sizes = read_start(self.checkpoint, given)
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": self._network_parameters(),
+            "parameters": {**sizes, "drop_prob": self.drop_prob, "merge": self.merge},
             "n_chans": pool.data.shape[1],
             "n_times": pool.data.shape[2],
             "n_outputs": max(len(pool.classes), 1),
@@ -274,8 +279,8 @@ class MIRepNetPretrainer(NetworkEstimator):
         }
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
-        if self.checkpoint is not None:
-            self.checkpoint_report_ = str(load_weights(self.module_, self.checkpoint))
+        if state:
+            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint))
 
     def _run(self, pool, run):
         """Train, or go on with an earlier training."""
@@ -306,9 +311,6 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def _network_class(self, name):
         return MIRepNet
-
-    def _network_parameters(self):
-        return {name: getattr(self, name) for name in (*SIZES, "decoder_layers")}
 
     def _criterion(self):
         return HybridLoss(self.rec_weight, self.cls_weight, self.reconstruct)

@@ -1,9 +1,9 @@
 """Recordings of many laboratories: one or a list of them, and whose they are."""
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 
 from ...array import is_epochs, make_domains
+from ...base import check_class_labels
 
 
 def list_recordings(X, y=None, subjects=None):
@@ -90,7 +90,7 @@ def read_labels(y, n_trials):
     """
     if y is None:
         return None
-    check_classification_targets(y)
+    check_class_labels(y)
     y = np.asarray(y)
     if y.shape != (n_trials,):
         raise ValueError(f"y: got shape {y.shape} for {n_trials} trials in X.")

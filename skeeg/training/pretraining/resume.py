@@ -1,22 +1,18 @@
 """A training run that can be stopped anywhere and goes on to the same weights, to the bit."""
 
 import dataclasses
-import json
 import os
 import pathlib
 
 import joblib
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from ...base import draw_seed
+from ..checkpoints import read_weights, write_weights
 from ..recipe import Recipe
 from . import ranks
-
-_HEADER = "skeeg run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,15 +199,10 @@ def read_run(path, key):
         raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
     if not pathlib.Path(path).is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
-    except SafetensorError as error:
-        raise ValueError(f"run_file: {path} is not the state of a run: {error}") from error
-    if header is None:
+    tensors, header = read_weights(path, "run_file")
+    if set(header) != {"key", "seed", "history", "groups"}:
         raise ValueError(f"run_file: {path} is not the state of a run.")
-    run = Run(tensors, **json.loads(header))
+    run = Run(tensors, **header)
     if run.key != key:
         raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
     return run
@@ -254,10 +245,7 @@ class KeepRun(Callback):
             tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
         rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]
         header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"]}
-        unfinished = f"{self.path}.{os.getpid()}"
-        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        save_file(tensors, unfinished, metadata={_HEADER: json.dumps(header, default=float)})
-        os.replace(unfinished, self.path)
+        write_weights(self.path, tensors, header)
 
 
 def plain_rows(history):

@@ -1,13 +1,19 @@
-"""Recordings of any laboratory in the one form that the network was trained on."""
+"""Preprocessing: recordings on the electrodes, at the rate and in the band of the network; alignment; mirroring."""
+
+import re
 
 import numpy as np
 from scipy import signal
 from sklearn.utils.validation import check_is_fitted
 
+from ...alignment import EuclideanAlignment, RiemannianAlignment
 from ...base import EEGTransformer
-from ...montage import ChannelTemplate, find_electrodes, template_names
+from ...electrodes import standard_montage
+from ...montage import ChannelTemplate, find_electrodes
 
 _REFERENCES = ("picked", "all", None)
+_FEWEST = 8  # trials from which on_unseen="own" trusts a block to be its own reference
+ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment, None: None}
 
 
 class Harmonise(EEGTransformer):
@@ -113,8 +119,8 @@ class Harmonise(EEGTransformer):
             raise ValueError(f"reference: got {self.reference!r}, expected 'picked', 'all' or None.")
         self._cut(X)
         self._filter_for(self._rate_out(X))
-        self.ch_names_out_ = X.ch_names if self.template is None else template_names(self.template)
-        self.matrix_ = self._matrix_for(X)
+        self.template_ = None if self.template is None else ChannelTemplate(self.template).fit(X.like(X, sfreq=None))
+        self.ch_names_out_ = X.ch_names if self.template is None else self.template_.ch_names_out_
         return self
 
     def transform(self, X):
@@ -135,13 +141,13 @@ class Harmonise(EEGTransformer):
         data = np.asarray(self._cut(X))
         if self.reference == "all":
             data = data - data.mean(axis=1, keepdims=True)
-        seen = X.ch_names is None or X.ch_names == self.ch_names_in_
-        data = _apply(self.matrix_ if seen else self._matrix_for(X), data)
+        if self.template_ is not None:
+            data = np.asarray(self.template_.transform(X.like(data, sfreq=None)))
         if self.reference == "picked":
             data = data - data.mean(axis=1, keepdims=True)
         rate = self._rate_out(X)
         if X.sfreq is not None and rate != X.sfreq:
-            data = signal.resample(data, round(data.shape[2] * rate / X.sfreq), axis=2)
+            data = signal.resample(data, max(round(data.shape[2] * rate / X.sfreq), 1), axis=2)
         design = self._filter_for(rate)
         if design is not None:
             data = bandpass_trials(data, *design)
@@ -175,24 +181,6 @@ class Harmonise(EEGTransformer):
             raise ValueError(f"band: got {self.band}, expected 0 < low < high < {rate / 2:g} Hz, half the rate.")
         return signal.butter(self.order, (low, high), btype="bandpass", fs=rate)
 
-    def _matrix_for(self, X):
-        """Matrix from the electrodes of X to the template: recorded ones are copied, others interpolated."""
-        if self.template is None:
-            return None
-        if X.ch_names is None:
-            raise ValueError("ch_names: X carries no channel names; pass Harmonise(ch_names=...) or named trials.")
-        wanted = template_names(self.template)
-        recorded = [_find(name, X.ch_names) for name in wanted]
-        missing = tuple(name for name, place in zip(wanted, recorded, strict=True) if place is None)
-        matrix = np.zeros((len(wanted), len(X.ch_names)))
-        if missing:
-            made = ChannelTemplate(missing, ch_names=X.ch_names).fit(np.zeros((1, len(X.ch_names), 1))).matrix_
-            matrix[[place is None for place in recorded]] = made
-        for row, place in enumerate(recorded):
-            if place is not None:
-                matrix[row, place] = 1.0
-        return matrix
-
 
 def bandpass_trials(data, numerator, denominator):
     """Filter every trial forwards and backwards, as it stands, with odd reflection at its ends.
@@ -213,7 +201,7 @@ def bandpass_trials(data, numerator, denominator):
     --------
     >>> import numpy as np
     >>> from scipy.signal import butter
-    >>> from skeeg.methods.ct_adapttl.harmonise import bandpass_trials
+    >>> from skeeg.methods.ct_adapttl.preprocessing import bandpass_trials
     >>> slow = np.sin(2 * np.pi * 2 * np.arange(1000) / 500)[None, None]
     >>> bool(np.abs(bandpass_trials(slow, *butter(5, (8, 30), "bandpass", fs=500)))[..., 300:700].max() < 1e-3)
     True
@@ -244,29 +232,11 @@ def causal_highpass(data, sfreq, cutoff=0.5, order=4):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.harmonise import causal_highpass
+    >>> from skeeg.methods.ct_adapttl.preprocessing import causal_highpass
     >>> bool(abs(causal_highpass(np.ones(5000), 500.0)[-1]) < 1e-4)
     True
     """
     return signal.lfilter(*signal.butter(order, cutoff, btype="highpass", fs=sfreq), data, axis=-1)
-
-
-def _apply(matrix, data):
-    """Matrix times each trial; a matrix that only picks electrodes is not multiplied."""
-    if matrix is None:
-        return data
-    picks = matrix.argmax(axis=1)
-    if np.array_equal(matrix, np.eye(matrix.shape[1])[picks]):
-        return data[:, picks]
-    return np.matmul(matrix.astype(data.dtype), data)
-
-
-def _find(name, ch_names):
-    """Position of an electrode, whatever it is called, or None."""
-    try:
-        return find_electrodes([name], ch_names)[0]
-    except ValueError:
-        return None
 
 
 def _known_rate(X, what):
@@ -274,3 +244,97 @@ def _known_rate(X, what):
     if X.sfreq is None:
         raise ValueError(f"sfreq: {what} needs the sampling rate; pass Harmonise(sfreq=...) or trials that carry it.")
     return X.sfreq
+
+
+def make_alignment(alignment, on_unseen, calibrated):
+    """Make the alignment of trials by subject.
+
+    Parameters
+    ----------
+    alignment : {"euclidean", "riemannian", None}
+        Which mean of the covariances is the reference of a subject.
+    on_unseen : {"calibration", "own"}
+        Reference of subjects that are not seen at fit.
+    calibrated : bool
+        Whether calibration trials of the target are given to fit; without any, ``"calibration"`` is the mean reference
+        of the subjects seen at fit.
+
+    Returns
+    -------
+    step : EuclideanAlignment, RiemannianAlignment or None
+        Not fitted.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.preprocessing import make_alignment
+    >>> make_alignment("euclidean", "calibration", calibrated=False)
+    EuclideanAlignment(min_trials=8, on_unseen='source')
+    """
+    if alignment is None:
+        return None
+    on_unseen = "source" if on_unseen == "calibration" and not calibrated else on_unseen
+    return ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=_FEWEST)
+
+
+def find_mirror(ch_names, classes, pair):
+    """Find what left and right exchange: pairs of electrodes, and a pair of classes.
+
+    Parameters
+    ----------
+    ch_names : tuple of str or None
+        Electrode names.
+    classes : sequence
+        Labels.
+    pair : tuple of two labels or None
+        Labels that are each other's mirror image; the other labels are their own.
+
+    Returns
+    -------
+    mirror : tuple of two ndarrays of int, or None
+        Index of the opposite electrode of each electrode, and of the opposite class of each class. None where there is
+        no such pair of labels, or an electrode has no opposite among the others or no place in the 10-5 system.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.preprocessing import find_mirror
+    >>> channels, classes = find_mirror(("C3", "Cz", "C4"), ["feet", "left", "right"], ("left", "right"))
+    >>> channels.tolist(), classes.tolist()
+    ([2, 1, 0], [0, 2, 1])
+    """
+    labels = list(classes)
+    if ch_names is None or pair is None or any(label not in labels for label in pair):
+        return None
+    opposite = dict(zip(labels, labels, strict=True)) | dict(zip(pair, reversed(pair), strict=True))
+    system = standard_montage().ch_names
+    try:
+        names = [system[i] for i in find_electrodes(ch_names, system)]
+        others = [re.sub(r"\d+", lambda found: str(int(found[0]) - (-1) ** int(found[0])), name) for name in names]
+        channels = [names.index(other) for other in others]
+    except ValueError:  # an electrode without a place, or without an opposite
+        return None
+    return np.array(channels), np.array([labels.index(opposite[label]) for label in labels])
+
+
+def add_mirrored(X, y, mirror):
+    """Trials, and after them the same trials with left and right exchanged.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    y : ndarray of int, shape (n_trials,)
+        Class indices.
+    mirror : tuple of two ndarrays of int, or None
+        As `find_mirror` gives it; None adds nothing.
+
+    Returns
+    -------
+    X : ndarray, shape (2 * n_trials, n_channels, n_times)
+        Trials.
+    y : ndarray of int, shape (2 * n_trials,)
+        Class indices.
+    """
+    if mirror is None:
+        return X, y
+    channels, classes = mirror
+    return np.concatenate([X, X[:, channels]]), np.concatenate([y, classes[y]])

@@ -1,10 +1,28 @@
-"""Levers of adaptation: which layers learn and how fast, and whose statistics the normalisation uses."""
+"""Fine-tuning: layers and their rates, statistics of the normalisation, weight interpolation."""
 
 import contextlib
 
 import torch
 
 LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")
+NORMS = ("train", "source", "target")
+
+
+def check_adaptation(settings):
+    """Raise a ValueError that names the first setting of the fine-tuning that makes no sense.
+
+    Parameters
+    ----------
+    settings : dict
+        ``layers``, ``layer_decay``, ``norm`` and ``share``.
+    """
+    check_layers(settings["layers"])
+    if settings["norm"] not in NORMS:
+        raise ValueError(f"norm: got {settings['norm']!r}, expected one of {', '.join(map(repr, NORMS))}.")
+    if not 0 <= settings["share"] <= 1:
+        raise ValueError(f"share: got {settings['share']}, expected a number from 0 to 1.")
+    if settings["layer_decay"] <= 0:
+        raise ValueError(f"layer_decay: got {settings['layer_decay']}, expected a positive number.")
 
 
 def check_layers(layers):
@@ -22,14 +40,14 @@ def check_layers(layers):
 
     Examples
     --------
-    >>> from skeeg.methods.ct_adapttl.adaptation import check_layers
+    >>> from skeeg.methods.ct_adapttl.finetuning import check_layers
     >>> check_layers(("final_layer", "hidden"))
     ('hidden', 'final_layer')
     """
     wanted = LAYERS if layers == "all" else (layers,) if isinstance(layers, str) else tuple(layers)
     unknown = [layer for layer in wanted if layer not in LAYERS]
     if unknown or not wanted:
-        raise ValueError(f"adapt_layers: got {layers!r}, expected 'all' or some of {', '.join(map(repr, LAYERS))}.")
+        raise ValueError(f"layers: got {layers!r}, expected 'all' or some of {', '.join(map(repr, LAYERS))}.")
     return tuple(layer for layer in LAYERS if layer in wanted)
 
 
@@ -61,7 +79,7 @@ def layer_rates(layers, learning_rate, decay):
 
     Examples
     --------
-    >>> from skeeg.methods.ct_adapttl.adaptation import layer_rates
+    >>> from skeeg.methods.ct_adapttl.finetuning import layer_rates
     >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
     >>> groups = layer_rates(("hidden", "final_layer"), 0.1, 0.5)(CTAdaptTLNet(2, 3, n_times=200))
     >>> [group["lr"] for group in groups]
@@ -126,7 +144,7 @@ def reestimate_norm(module, data):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.adaptation import reestimate_norm
+    >>> from skeeg.methods.ct_adapttl.finetuning import reestimate_norm
     >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
     >>> net = CTAdaptTLNet(2, 3, n_times=200)
     >>> reestimate_norm(net, 100 * np.random.default_rng(0).normal(size=(8, 3, 200)).astype(np.float32))
@@ -144,8 +162,8 @@ def reestimate_norm(module, data):
     module.norm.running_var.copy_((squares - count * mean.square()).clamp_min(0) / max(count - 1, 1))
 
 
-def keep_share(module, before, share):
-    r"""Go back part of the way to the weights before fine-tuning.
+def interpolate_weights(module, before, share):
+    r"""Interpolate between the weights before and after fine-tuning.
 
     .. math:: w = w_0 + s \, (w_1 - w_0)
 
@@ -161,11 +179,11 @@ def keep_share(module, before, share):
     Examples
     --------
     >>> import torch
-    >>> from skeeg.methods.ct_adapttl.adaptation import keep_share
+    >>> from skeeg.methods.ct_adapttl.finetuning import interpolate_weights
     >>> layer = torch.nn.Linear(1, 1)
     >>> before = {name: torch.zeros_like(value) for name, value in layer.state_dict().items()}
     >>> after = layer.weight.item()
-    >>> keep_share(layer, before, 0.5)
+    >>> interpolate_weights(layer, before, 0.5)
     >>> layer.weight.item() == after / 2
     True
     """

@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl import Harmonise, causal_highpass
+from skeeg.methods.ct_adapttl.preprocessing import add_mirrored, find_mirror
 from skeeg.montage import TEMPLATES
 from skeeg.testing import check_eeg_estimator
 
@@ -146,3 +147,29 @@ def test_nameless_trials_need_the_constructor():
 
 def test_every_promise():
     check_eeg_estimator(Harmonise(template=None, sfreq=128.0, sfreq_out=128.0))
+
+
+def test_mirrored_trials():
+    pair = ("left_hand", "right_hand")
+    mirror = find_mirror(TEMPLATE, ["left_hand", "rest", "right_hand"], pair)
+    X, y = np.random.default_rng(0).normal(size=(3, 20, 5)), np.array([0, 1, 2])
+    both, labels = add_mirrored(X, y, mirror)
+    assert labels.tolist() == [0, 1, 2, 2, 1, 0]
+    np.testing.assert_array_equal(both[3:, TEMPLATE.index("C3")], X[:, TEMPLATE.index("C4")])
+    np.testing.assert_array_equal(both[3:, TEMPLATE.index("CPz")], X[:, TEMPLATE.index("CPz")])
+    np.testing.assert_array_equal(add_mirrored(both[3:], labels[3:], mirror)[0][3:], X)
+    assert add_mirrored(X, y, None)[0] is X
+
+
+@pytest.mark.parametrize(
+    ("ch_names", "classes", "pair"),
+    [
+        (None, ["left_hand", "right_hand"], ("left_hand", "right_hand")),
+        (("C3", "Cz", "C4"), ["feet", "left_hand"], ("left_hand", "right_hand")),
+        (("C3", "Cz", "C4"), ["left_hand", "right_hand"], None),
+        (("C3", "Cz"), ["left_hand", "right_hand"], ("left_hand", "right_hand")),
+        (("E12", "E11", "E13"), ["left_hand", "right_hand"], ("left_hand", "right_hand")),
+    ],
+)
+def test_no_mirror(ch_names, classes, pair):
+    assert find_mirror(ch_names, classes, pair) is None

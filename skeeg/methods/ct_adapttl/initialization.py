@@ -1,12 +1,10 @@
-"""Where a network starts from, weights with the label of each output, and whom it is for."""
+"""Where a network starts from, weights with the label of each output, and the target trials."""
 
 import dataclasses
 
 import numpy as np
-import torch
-from torch import nn
 
-from ...training import CheckpointReport, read_state_dict
+from ...training import load_checkpoint, read_state_dict
 from ...training.checkpoints import rename_keys
 from .network import UPSTREAM_KEYS
 
@@ -34,22 +32,22 @@ class Start:
 
 
 @dataclasses.dataclass
-class Person:
-    """Trials of the person to decode.
+class Target:
+    """Trials of the target subject.
 
     Attributes
     ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        All trials, the labelled ones first.
+    blocks : list of EEGArray, shape (n_trials, n_channels, n_times)
+        The labelled ones first.
     y : ndarray of int, shape (n_labeled,), or None
         Class indices of the labelled ones.
-    subjects : array-like, shape (n_trials,), or None
-        Where it is more than one person after all.
+    names : tuple of str
+        Arguments of `fit` that they came by; empty where they are X itself.
     """
 
-    X: np.ndarray
+    blocks: list
     y: np.ndarray | None
-    subjects: np.ndarray | None
+    names: tuple = ()
 
 
 def find_subjects(X, subjects):
@@ -116,31 +114,13 @@ def load_start(module, start, classes):
     report : CheckpointReport
         What was loaded and what was not.
     """
-    own = module.state_dict()
-    body = {name: value for name, value in start.state.items() if not name.startswith(HEAD)}
-    other = [
-        f"{name} {tuple(v.shape)} for {tuple(own[name].shape)}" for name, v in body.items() if _unlike(v, own, name)
-    ]
-    if other:
+    own, kept = set(module.state_dict()), None if start.classes is None else classes
+    try:
+        return load_checkpoint(module, start.state, classes=start.classes, wanted=kept)
+    except ValueError as error:
+        if set(start.state) != own:  # another network's
+            raise
         raise ValueError(
-            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from "
-            f"({'; '.join(other)}). Bring the trials to the form these were trained on, as Harmonise does."
-        )
-    loaded = {name: value for name, value in body.items() if name in own}
-    if start.classes is not None:
-        rows = [(i, start.classes.index(label)) for i, label in enumerate(classes) if label in start.classes]
-        for name in (f"{HEAD}.weight", f"{HEAD}.bias"):
-            loaded[name] = own[name].clone()
-            for to, row in rows:
-                loaded[name][to] = start.state[name][row]
-    nn.Module.load_state_dict(module, own | loaded)
-    return CheckpointReport(
-        matched=tuple(loaded),
-        missing=tuple(name for name in own if name not in loaded),
-        unexpected=tuple(name for name in body if name not in own),
-    )
-
-
-def _unlike(value, own, name):
-    """Whether the network has a tensor of this name but of another shape."""
-    return isinstance(value, torch.Tensor) and name in own and value.shape != own[name].shape
+            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from ({error}) "
+            "Bring the trials to the form these were trained on, as Harmonise does."
+        ) from error

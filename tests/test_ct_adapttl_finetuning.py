@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from skeeg.methods.ct_adapttl.adaptation import LAYERS, check_layers, layer_rates, only_trainable, reestimate_norm
+from skeeg.methods.ct_adapttl.finetuning import LAYERS, check_layers, layer_rates, only_trainable, reestimate_norm
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 
 
@@ -18,7 +18,7 @@ def test_layers_are_all_of_the_network(net):
 
 @pytest.mark.parametrize("wrong", ["head", ("norm", "x"), ()])
 def test_unknown_layers(wrong):
-    with pytest.raises(ValueError, match="adapt_layers: got"):
+    with pytest.raises(ValueError, match="layers: got"):
         check_layers(wrong)
 
 

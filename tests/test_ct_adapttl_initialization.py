@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from skeeg.array import make_domains, make_eeg
+from skeeg.methods.ct_adapttl.initialization import Start, find_subjects, load_start, read_start
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
-from skeeg.methods.ct_adapttl.start import Start, find_subjects, load_start, read_start
 
 
 def make_net(n_outputs=2, n_chans=3, seed=0):

@@ -1,0 +1,162 @@
+"""Fine-tuning: a network trained on source subjects, trained further on few labelled trials of the target."""
+
+import warnings
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import check_is_fitted
+
+from ..array import as_eeg, is_epochs
+from ..calibration import Calibration
+
+
+class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train a network on source subjects, then fine-tune it on labelled trials of the target.
+
+    The steps before the network see source and target: an alignment gives the target a reference of its own. Without
+    target trials it is the source network that predicts.
+
+    Parameters
+    ----------
+    estimator : NetworkClassifier or Pipeline
+        What is trained on the sources; a pipeline ends with the network.
+    n_updates : int
+        Updates of the fine-tuning.
+    learning_rate : float
+        Highest learning rate of the fine-tuning, as a share of that of the network's recipe.
+
+    Attributes
+    ----------
+    estimator_ : NetworkClassifier or Pipeline
+        Fine-tuned.
+    classes_ : ndarray, shape (n_classes,)
+        Labels.
+    n_target_trials_ : int
+        Trials that the network was fine-tuned on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import FineTunedClassifier, baseline
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(20, 3, 250)), np.arange(20) % 2
+    >>> model = FineTunedClassifier(baseline("EEGNet", random_state=0).set_params(networkclassifier__max_epochs=2))
+    >>> model.fit(X, y, X_target_labeled=X[:8], y_target_labeled=y[:8]).n_target_trials_
+    8
+    """
+
+    __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
+
+    def __init__(self, estimator, n_updates=100, learning_rate=0.2):
+        self.estimator = estimator
+        self.n_updates = n_updates
+        self.learning_rate = learning_rate
+
+    def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
+        """Train on the sources, then on the target.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Source trials.
+        y : array-like, shape (n_trials,)
+            Labels.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each source trial, where X carries no domains.
+        X_target_labeled : Calibration, anything `as_eeg` accepts, or None
+            Target trials.
+        y_target_labeled : array-like, shape (n_target_trials,), or None
+            Their labels, among those of the sources.
+
+        Returns
+        -------
+        self : FineTunedClassifier
+            Fitted.
+        """
+        self._check_parameters()
+        X = as_eeg(X) if is_epochs(X) else X
+        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(X))
+        target = as_eeg(target) if is_epochs(target) else target
+        fitted = clone(self.estimator)
+        with config_context(enable_metadata_routing=True):
+            extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
+            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
+            fitted.fit(X, y, **{name: value for name, value in extra.items() if name in wanted and value is not None})
+        network = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+        self.n_target_trials_ = 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
+        self.estimator_, self.classes_ = fitted, network.classes_
+        return self
+
+    def _fine_tune(self, fitted, network, target, labels):
+        """Train the network further on the target trials; give their number."""
+        labels = np.asarray(labels)
+        if len(target) != len(labels):
+            raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
+        if len(np.unique(labels)) < 2:
+            warnings.warn(
+                f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
+                "network of the source subjects predicts. Label trials of two classes at least.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return 0
+        steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
+        own = {"name": network.recipe} if isinstance(network.recipe, str) else dict(network.recipe)
+        rate = self.learning_rate * network._recipe().learning_rate
+        changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
+        network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)
+        network.partial_fit(steps, labels)
+        return len(labels)
+
+    def _check_parameters(self):
+        """Refuse what cannot be fine-tuned."""
+        last = self.estimator[-1] if isinstance(self.estimator, Pipeline) else self.estimator
+        if not hasattr(last, "partial_fit") or not hasattr(last, "recipe"):
+            raise TypeError(
+                f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
+            )
+        for name in ("n_updates", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a positive number.")
+
+    def __sklearn_tags__(self):
+        """Take what the network takes."""
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
+        return tags
+
+    def predict(self, X):
+        """Label of each trial.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_trials, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)

@@ -1,0 +1,128 @@
+"""Running a trained network. Nothing is written to it, so threads can share one."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def on_device(module, device):
+    """Give a network whose tensors are on a device; the one given stays where it is.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network on the CPU.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        The network itself on the CPU, else a copy, which belongs to the caller.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.inference import on_device
+    >>> module = torch.nn.Linear(3, 2)
+    >>> on_device(module, "meta").weight.device.type, module.weight.device.type
+    ('meta', 'cpu')
+    """
+    if device == "cpu":
+        return module
+    moved = {id(one): _moved(one, device) for one in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, moved)
+
+
+def _moved(tensor, device):
+    """Copy of a parameter or buffer on a device."""
+    there = tensor.detach().to(device)
+    return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+
+
+def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
+    """Compute the outputs of a network, or a function of it, for all trials.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network in evaluation mode, on the CPU.
+    X : ndarray or Tensor, shape (n_trials, ...)
+        Trials.
+    batch_size : int
+        Trials at a time.
+    device : str
+        Where to compute.
+    inputs : sequence of Tensor
+        What the network takes beside each batch.
+    function : callable
+        Of the network, a batch and the further inputs, to a Tensor of one row a trial.
+
+    Returns
+    -------
+    rows : Tensor, shape (n_trials, ...)
+        On the CPU.
+    """
+    module, X = on_device(module, device), torch.as_tensor(np.asarray(X) if isinstance(X, np.ndarray) else X)
+    inputs = [one.to(device) for one in inputs]
+    with torch.inference_mode():
+        rows = [function(module, batch.to(device), *inputs).to("cpu") for batch in X.split(batch_size)]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def head_features(module, X, batch_size=64, head="final_layer", device="cpu", inputs=()):
+    """Compute what a network hands to its last layer.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network in evaluation mode.
+    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
+        Trials.
+    batch_size : int
+        Trials at a time.
+    head : str
+        Name of the last layer.
+    device : str
+        Where to compute.
+    inputs : sequence of Tensor
+        What the network takes beside the trials.
+
+    Returns
+    -------
+    features : ndarray, shape (n_trials, n_features)
+        Flattened input of the last layer.
+    """
+
+    def features(module, batch, *inputs):
+        layer = module.get_submodule(head)
+        if isinstance(layer, nn.ModuleList | nn.ModuleDict):
+            raise ValueError(f"network: {type(module).__name__} has {len(layer)} last layers, so no features of one.")
+        noting = _Noting(layer)
+        _with_submodule(module, head, noting)(batch, *inputs)
+        return noting.seen.flatten(1)
+
+    return run_batches(module, X, batch_size, device, inputs, features).numpy()
+
+
+class _Noting(nn.Module):
+    """A layer that remembers its input."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.seen = None
+
+    def forward(self, x, *others):
+        self.seen = x
+        return self.layer(x, *others)
+
+
+def _with_submodule(module, path, layer):
+    """Copy of a network that shares all of it but one submodule."""
+    name, _, rest = path.partition(".")
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, name: _with_submodule(getattr(module, name), rest, layer) if rest else layer}
+    return twin

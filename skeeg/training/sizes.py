@@ -1,0 +1,157 @@
+"""Sizes of a network as its checkpoint tells them, and building within what the checkpoint's tensors account for."""
+
+import math
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..storage import cause_of
+
+_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
+_LARGEST = 2**20  # a size that no file need account for
+_SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
+
+
+def read_sizes(cls, state, description):
+    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description of a file of our own.
+
+    Parameters
+    ----------
+    cls : class
+        Network; its ``sizes_of(state)`` tells the arguments that shapes show.
+    state, description
+        As `read_weights` gives them.
+
+    Returns
+    -------
+    sizes : dict
+        Arguments of the network, as many as the file tells.
+    """
+    own = description.get("network", cls.__name__) == cls.__name__
+    told = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
+    try:
+        found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"checkpoint: it holds no {cls.__name__} ({cause_of(error)}).") from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in (told | found).items()}
+
+
+def settle_sizes(given, found, preset=None):
+    """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
+
+    Parameters
+    ----------
+    given : dict
+        Sizes by the user; those that are None are open.
+    found : dict
+        Sizes of the checkpoint, as far as it tells them; empty without one.
+    preset : dict or None
+        Sizes for what is open and not found, of all arguments that the network has; None takes what there is.
+
+    Returns
+    -------
+    sizes : dict
+        One that was given and contradicts the checkpoint is an error that names both.
+
+    Examples
+    --------
+    >>> from skeeg.training.sizes import settle_sizes
+    >>> settle_sizes({"embed_dim": None, "n_heads": 4}, {"embed_dim": 64}, {"embed_dim": 256, "n_heads": 8})
+    {'embed_dim': 64, 'n_heads': 4}
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given.keys() & found.keys():
+        wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        if wanted != found[name]:
+            raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
+    known = {**found, **given} if preset is None else preset
+    return {name: (found | given).get(name, value) for name, value in known.items()}
+
+
+def count_blocks(state, prefix):
+    """Count the blocks of a network: the numbers that follow a prefix in the names of its tensors."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def check_sizes(description, tensors):
+    """Refuse sizes that a file's tensors cannot account for; give how many numbers these have."""
+    count = sum(math.prod(value.shape) for value in tensors.values())
+    for name, number in _numbers(description):
+        if abs(number) > max(count, _LARGEST):
+            raise ValueError(f"{name}: {number} is more than {len(tensors)} tensors of {count} numbers account for.")
+    return count
+
+
+def _numbers(value, name=""):
+    """Integers of nested values, with the names they are found under."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one, name)
+    elif isinstance(value, int | float):
+        yield name, value
+
+
+def build_within(build, description, tensors):
+    """Build the network that a file describes, unless it would be larger than the file's own tensors.
+
+    Sizes are looked at before anything is made of them, and every operation of the constructor before it reserves
+    memory: first on torch's meta device, which has shapes only.
+
+    Parameters
+    ----------
+    build : callable
+        Gives the network.
+    description : dict
+        Arguments that it is built from, nested in any way.
+    tensors : dict of str to ndarray or Tensor
+        Weights that it will be given.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        Network.
+    """
+    count = check_sizes(description, tensors)
+    with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):
+        return build()
+
+
+class _Limited(TorchDispatchMode):
+    """Refuse operations whose result is larger than ``most`` bytes, and more than ``calls`` of them."""
+
+    def __init__(self, most, calls):
+        super().__init__()
+        self.most, self.calls = most, calls
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, self.calls = kwargs or {}, self.calls - 1
+        if self.calls < 0 or _result_bytes(func, args, kwargs) > self.most:
+            raise ValueError(
+                f"sizes: the network takes more than {self.most} bytes, which its tensors do not account for."
+            )
+        return func(*args, **kwargs)
+
+
+def _result_bytes(func, args, kwargs):
+    """Bytes that an operation would reserve; 0 for one that cannot be large."""
+    leaves = tree_leaves((args, kwargs))
+    tensors = [one for one in leaves if isinstance(one, torch.Tensor)]
+    numbers = math.prod(max(abs(one), 1) for one in leaves if type(one) is int)
+    if func._schema.is_mutable and "resize" not in func._schema.name:
+        return 0
+    if not tensors and args and isinstance(args[0], list | tuple):
+        return 8 * math.prod(args[0])
+    if max(numbers, sum(one.numel() for one in tensors)) < _SMALL:
+        return 0
+    if any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs = {**kwargs, "device": "meta"}
+    try:
+        args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to("meta"), (args, kwargs))
+        made = tree_leaves(func(*args, **kwargs))
+    except Exception:  # it needs the numbers, or has no such form
+        return 0
+    return max((one.nbytes for one in made if isinstance(one, torch.Tensor)), default=0)

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+
+from skeeg import Calibration, EuclideanAlignment, FineTunedClassifier, NetworkClassifier
+from skeeg.array import make_domains, make_eeg
+from skeeg.bench.catalogue import get_pipelines
+from skeeg.evaluations.pooling import takes_target
+
+NETWORK = NetworkClassifier(
+    "EEGNet",
+    network_params={"F1": 2, "D": 1, "kernel_length": 8},
+    recipe={"n_updates": 30},
+    device="cpu",
+    random_state=0,
+)
+
+
+def trials(seed, flip=False, n_trials=32):
+    """Class 1 has more power in the first channel; with `flip`, class 0."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n_trials) % 2
+    X = rng.standard_normal((n_trials, 3, 128))
+    X[(y == 1) != flip, 0] *= 3
+    return make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(n_trials, subject=seed)), np.array(["left", "right"])[y]
+
+
+def test_partial_fit_goes_on_from_the_fitted_network():
+    X, y = trials(0)
+    network = clone(NETWORK).fit(X, y)
+    before, tensors = network.module_, {name: value.clone() for name, value in network.module_.state_dict().items()}
+    n_epochs = len(network.history_)
+    network.set_params(recipe={"n_updates": 2, "learning_rate": 0.0, "weight_decay": 0.0}).partial_fit(X, y)
+    for name, parameter in network.module_.named_parameters():
+        torch.testing.assert_close(parameter, tensors[name])
+    assert all(torch.equal(value, tensors[name]) for name, value in before.state_dict().items())
+    assert len(network.history_) > n_epochs and network.n_iter_ == len(network.history_)
+
+
+def test_partial_fit_begins_as_fit_and_refuses_new_labels():
+    X, y = trials(0)
+    one, other = clone(NETWORK).fit(X, y), clone(NETWORK).partial_fit(X, y)
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    assert clone(NETWORK).partial_fit(X, y, classes=["left", "rest", "right"]).predict_proba(X).shape == (32, 3)
+    with pytest.raises(ValueError, match=r"y: \['feet'\] are not among the classes"):
+        one.partial_fit(X, np.where(y == "left", "feet", y))
+
+
+def test_fine_tuning_learns_what_is_different_in_the_target():
+    X, y = trials(1)
+    target, labels = trials(2, flip=True, n_trials=60)
+    source = clone(NETWORK).fit(X, y)
+    assert source.score(target, labels) < 0.4
+    tuned = FineTunedClassifier(NETWORK, n_updates=150, learning_rate=1.0)
+    tuned.fit(X, y, X_target_labeled=target[:30], y_target_labeled=labels[:30])
+    assert tuned.score(target[30:], labels[30:]) > 0.8 and tuned.n_target_trials_ == 30
+    assert NETWORK.recipe == {"n_updates": 30}
+
+
+def test_steps_before_the_network_see_the_target():
+    X, y = trials(1)
+    target, labels = trials(2)
+    target = make_eeg(np.asarray(target) * 50, target.ch_names, target.sfreq)
+    tuned = FineTunedClassifier(make_pipeline(EuclideanAlignment(), NETWORK))
+    tuned.fit(X, y, X_target_labeled=Calibration(target[:16]), y_target_labeled=labels[:16])
+    assert tuned.estimator_[0].calibration_counts_.tolist() == [16]
+    assert tuned.predict_proba(target[:1]).shape == (1, 2) and takes_target(tuned)
+
+
+def test_without_a_target_the_source_network_predicts():
+    X, y = trials(1)
+    tuned = FineTunedClassifier(NETWORK).fit(X, y)
+    np.testing.assert_array_equal(tuned.predict_proba(X), clone(NETWORK).fit(X, y).predict_proba(X))
+    with pytest.warns(UserWarning, match="y_target_labeled: 3 trials of 1 class"):
+        one = FineTunedClassifier(NETWORK).fit(X, y, X_target_labeled=X[::2][:3], y_target_labeled=y[::2][:3])
+    assert one.n_target_trials_ == 0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "settings", "told"),
+    [
+        (EuclideanAlignment(), {}, "estimator: expected a NetworkClassifier"),
+        (NETWORK, {"n_updates": 0}, "n_updates: got 0"),
+        (NETWORK, {"learning_rate": -1.0}, "learning_rate: got -1.0"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_refused(estimator, settings, told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        FineTunedClassifier(estimator, **settings).fit(*trials(0))
+
+
+def test_a_pipeline_file_may_ask_for_fine_tuning():
+    estimators, _ = get_pipelines(["EEGNet, fine-tuned"])
+    tuned = estimators["EEGNet, fine-tuned"]
+    assert isinstance(tuned, FineTunedClassifier) and tuned.estimator[-1].network == "EEGNet"

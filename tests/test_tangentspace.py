@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from pyriemann.estimation import Covariances
+from pyriemann.tangentspace import TangentSpace
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from skeeg import FilterBankTangentSpace, RiemannianAlignment
+from skeeg.array import make_domains, make_eeg
+from skeeg.filtering import BandPass
+
+BANDS = ((8, 12), (16, 24))
+
+
+def mixed(seed, n_trials=24, n_channels=4, n_times=500, sfreq=125.0, mixing=None):
+    """Trials of two classes that differ in the power of one source at 10 Hz, through a mixing of the subject."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n_trials) % 2
+    sources = rng.standard_normal((n_trials, n_channels, n_times))
+    tone = np.sin(2 * np.pi * (10 * np.arange(n_times) / sfreq + rng.random((n_trials, 1))))
+    sources[:, 0] += (1 + 2 * y)[:, None] * tone
+    mixing = rng.standard_normal((n_channels, n_channels)) if mixing is None else mixing
+    return make_eeg(mixing @ sources, ("C3", "Cz", "C4", "Pz"), sfreq, make_domains(n_trials, subject=seed)), y
+
+
+def test_each_band_is_the_tangent_space_of_pyriemann_on_aligned_trials():
+    X, _ = mixed(0)
+    features = FilterBankTangentSpace(BANDS).fit_transform(X)
+    for i, (low, high) in enumerate(BANDS):
+        aligned = RiemannianAlignment().fit_transform(BandPass(low, high).fit_transform(X))
+        wanted = TangentSpace().fit_transform(Covariances("oas").transform(np.asarray(aligned)))
+        np.testing.assert_allclose(features[:, 10 * i : 10 * (i + 1)], wanted, atol=1e-6)
+
+
+def test_fit_then_transform_equals_fit_transform_where_trials_name_their_subject():
+    X, _ = mixed(0)
+    steps = FilterBankTangentSpace(BANDS)
+    together = steps.fit_transform(X)
+    np.testing.assert_allclose(steps.transform(X), together, atol=1e-9)
+    np.testing.assert_allclose(steps.transform(X[3:4]), together[3:4], atol=1e-9)
+
+
+def test_features_do_not_depend_on_the_mixing_of_a_subject():
+    X, _ = mixed(1)
+    other = X.like(np.diag([1.0, 3.0, 0.2, 5.0]) @ np.asarray(X))
+    distances = [
+        np.linalg.norm(features[:, None] - features[None], axis=2)
+        for features in (FilterBankTangentSpace(BANDS).fit_transform(one) for one in (X, other))
+    ]
+    np.testing.assert_allclose(distances[0], distances[1], rtol=0.05, atol=0.05)  # shrinkage alone is not invariant
+
+
+def test_recentring_carries_a_classifier_to_another_subject():
+    X, y = mixed(2)
+    target, labels = mixed(3, mixing=np.random.default_rng(9).standard_normal((4, 4)))
+    pipeline = make_pipeline(FilterBankTangentSpace(BANDS), LogisticRegression())
+    assert pipeline.fit(X, y).score(X, y) == 1.0
+    own = FilterBankTangentSpace(BANDS, on_unseen="own").fit(X).transform(target)
+    source = FilterBankTangentSpace(BANDS, on_unseen="source").fit(X).transform(target)
+    assert abs(own.mean(axis=0)).max() < 0.2 < abs(source.mean(axis=0)).max()
+
+
+def test_padding_is_filtered_and_left_out():
+    X, _ = mixed(4)
+    features = FilterBankTangentSpace(BANDS, padding=1.0).fit_transform(X)
+    band = BandPass(*BANDS[0]).fit_transform(X)[..., 125:375]
+    wanted = TangentSpace().fit_transform(
+        Covariances("oas").transform(np.asarray(RiemannianAlignment().fit_transform(band)))
+    )
+    np.testing.assert_allclose(features[:, :10], wanted, atol=1e-6)
+
+
+def test_calibration_trials_give_the_reference_of_the_target():
+    X, _ = mixed(5)
+    target, _ = mixed(6)
+    steps = FilterBankTangentSpace(BANDS, on_unseen="calibration").fit(X, X_target_unlabeled=target[:12])
+    later = FilterBankTangentSpace(BANDS, on_unseen="own").fit(X).transform(target[:12])
+    np.testing.assert_allclose(steps.transform(target[:12]), later, atol=1e-9)
+
+
+@pytest.mark.parametrize(("padding", "told"), [(-1, "padding: got -1"), (3.0, "leave nothing")])
+def test_senseless_padding_is_refused(padding, told):
+    with pytest.raises(ValueError, match=told):
+        FilterBankTangentSpace(BANDS, padding=padding).fit(mixed(0)[0])
