@@ -63,7 +63,7 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     validation : {"auto", "subject", "run", "block", "trial", None}
         What to hold out: subjects where there are two, else runs, else the last windows; see `split_windows`.
     checkpoint : str or None
-        Weights that the network starts from; see `skeeg.NetworkRegressor`.
+        Weights that the network starts from, which tell its sizes; see `skeeg.NetworkRegressor`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 

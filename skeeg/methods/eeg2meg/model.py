@@ -325,14 +325,14 @@ class LinearAndNetwork:
         return run_batches(self.module_, z, size, resolve_device(self.device)).double().numpy()
 
     def _network_class(self, name):
-        return NETWORKS[name]
+        return NETWORKS[name or self.model]
 
     def _network_parameters(self):
         names = _SIZES[self._network_class(self.model)]
         unknown = set(self.network_params or {}) - set(names)
         if unknown:
             raise ValueError(f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(names)}.")
-        return {"dropout": 0.1} | dict(self.network_params or {})
+        return self._settle_sizes(dict(self.network_params or {}), {"dropout": 0.1})
 
     def _criterion(self):
         return "mse"
