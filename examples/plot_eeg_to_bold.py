@@ -68,9 +68,8 @@ else:
 # Two models
 # ----------
 # Ridge regression on the power in five bands is the baseline. `BEIRARegressor` without arguments is made for recordings
-# of half an hour: whitened EEG, a small network whose branches start from the spatial and temporal filters whose power
-# follows BOLD, and a prediction that averages the decoder and a ridge regression on the envelopes. On the real
-# recordings the published recipe is used, which takes hours.
+# of half an hour: whitened EEG, six small networks, and a prediction that averages their decoders and ridge regressions
+# on their envelopes. On the real recordings the published recipe is used, which takes hours.
 
 ridge = BOLDAligner(BandPowerRidge(), **aligner).fit(*train)
 recipe = arguments.recipe if arguments.cwl else "default"

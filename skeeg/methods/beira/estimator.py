@@ -21,14 +21,14 @@ from .network import BEIRA, SharedBEIRA
 from .patterns import branch_importance, branch_patterns, cross_spectrum
 from .readout import LaggedReadout, fit_readout
 from .recordings import RecordingRegressor
-from .strategies import choose_recipe, comodulation, pool_filters, prune_branches, start_front_ends
+from .strategies import choose_recipe, prune_branches, start_as_averages
 from .windows import Prediction, Windows, choose_window, divide_time, divide_trials, mirror, padded
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that holds nothing but rounding
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
-_ENOUGH_MINUTES = 10  # of EEG, above which the default was ahead of ridge regression in most simulated recordings
+_ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
 
 
@@ -51,9 +51,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         and `BEIRAManyToOne`.
     recipe : {"default", "published"}
         How the network is trained and read out, with its sizes. ``"default"`` is for recordings of half an hour:
-        whitened EEG, four small networks, of which two start from the filters whose power follows BOLD, and the mean of
-        their decoders and of ridge regressions on their envelopes at lags of seconds. ``"published"`` has the
-        published sizes, random start and decoder alone, and takes hours.
+        whitened EEG, six small networks, and the mean of their decoders and of ridge regressions on their envelopes at
+        lags of seconds. ``"published"`` has the published sizes, random start and decoder alone, and takes hours.
     recipe_params : dict or None
         Settings of the recipe to change, such as ``{"readout": "decoder"}``; see
         `skeeg.methods.beira.strategies.BEIRARecipe`.
@@ -76,7 +75,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     validation_gap : float
         Seconds before the held-out end that are not used at all.
     checkpoint : str or None
-        Weights to start from, in the layout of the published code.
+        Weights to start from, in the layout of the published code; ``recipe="published"`` has its rectifier. Sizes come
+        from the file, but strides, which no shape tells, from `network_params` or the recipe.
     region_names : tuple of str or None
         Names of the regions.
     ch_names : tuple of str or None
@@ -222,7 +222,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._learn_statistics(training, recipe.normalize)
             training, held = self._tensors(training), self._tensors(held)
             data, watched = self._cut(training, held, recipe)
-            kept = self._train_several(training, data, watched, recipe)
+            kept = self._train_several(data, watched, recipe)
             if recipe.prune and watched is not None:
                 for module in kept:
                     prune_branches(module, self._criterion(), self._examples(training), watched)
@@ -238,8 +238,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         minutes = sum(array.shape[0] * array.shape[2] for array in eeg) / self._rate() / 60
         if self._is_signal and minutes < _ENOUGH_MINUTES:
             warnings.warn(
-                f"X: {minutes:.1f} minutes of EEG are few for a network; below {_ENOUGH_MINUTES} compare it with "
-                "BandPowerRidge, which takes seconds.",
+                f"X: {minutes:.1f} minutes of EEG may be too few for a network (rule of thumb: {_ENOUGH_MINUTES}); "
+                "compare it with BandPowerRidge, which takes seconds.",
                 stacklevel=4,
             )
 
@@ -411,33 +411,25 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         }
         self.decimation_ = self._build_network().decimation
 
-    def _start(self, start, filters):
-        """Build the network and load the checkpoint into it."""
+    def _start(self, recipe):
+        """Build the network, and initialise it or load the checkpoint into it."""
         self.module_ = self._build_network()
         self.checkpoint_report_ = None
-        if self.checkpoint is None:
-            start_front_ends(self.module_, start, filters)
         if self.checkpoint is not None:
             self.checkpoint_report_ = str(load_checkpoint(self.module_, self.checkpoint, keep_head=True))
-
-    def _find_filters(self, training):
-        """Find filters whose power follows the targets, for each front end of the network."""
-        spatial, temporal = self._build_network().front_weights()
-        recordings = [(eeg.numpy(), target.numpy()) for eeg, target in training]
-        filters = comodulation(recordings, self._rate(), temporal.shape[2], spatial.shape[1])
-        return filters if len(spatial) == self.n_regions_ else pool_filters(filters, spatial.shape[1])
+        elif recipe.start == "average":
+            start_as_averages(self.module_)
 
     def _build_network(self):
         """Network as ``network_spec_`` describes it, newly initialised."""
         spec = dict(self.network_spec_)
         return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).to(self._dtype()).eval()
 
-    def _train_several(self, training, data, watched, recipe):
+    def _train_several(self, data, watched, recipe):
         """Train from several starts; gives the networks to average, that of least validation loss first."""
         fitted, losses = [], []
-        filters = self._find_filters(training) if recipe.start == "comodulation" and self.checkpoint is None else None
-        for restart in range(recipe.n_restarts):
-            self._start(recipe.start, None if restart % 2 else filters)
+        for _ in range(recipe.n_restarts):
+            self._start(recipe)
             self._train_on(data, watched, recipe)
             fitted.append((self.module_, self.net_, self.history_))
             losses.append(self._watched_loss(recipe))

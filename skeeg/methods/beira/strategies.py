@@ -5,18 +5,10 @@ import difflib
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import fftconvolve, firwin
 
-from ...covariance import trusted
 from ...training import Recipe
 from .patterns import branch_importance
 
-_CENTRES = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 17.0, 20.0, 24.0, 28.0, 33.0, 38.0)  # hertz
-_N_FOLDS, _LEAST_ROWS = 4, 40  # of the comodulation, and covariances below which it is not estimated
-_SMOOTHING = 5  # seconds that covariances are averaged over
-_OUTLYING = 0.95  # quantile of the power above which covariances are scaled down: artefacts are large
-_ALIKE = 0.8  # correlation above which two neighbouring components are the same
 _SMALL = {
     "n_branches": 3,
     "channels": (16, 32, 32, 32),
@@ -47,10 +39,9 @@ class BEIRARecipe(Recipe):
         Windows drawn at random for each epoch.
     validation_size : float
         Share of each recording, at its end, that is held out.
-    start : {"comodulation", "average", "random"}
-        Initial front end: spatial and temporal filters whose power follows the BOLD signal (`comodulation`), in every
-        second restart, so that not all depend on them, and moving averages that smooth the envelopes; these averages
-        alone; or random weights, as published.
+    start : {"average", "random"}
+        Initial smoothing filters: moving averages, by which each branch starts with its amplitude; or random ones, as
+        published, which may cancel most of an envelope.
     n_restarts : int
         Trainings from other random weights, whose predictions are averaged.
     prune : bool
@@ -78,8 +69,8 @@ class BEIRARecipe(Recipe):
     window: int = 4096
     windows_per_epoch: int = 64
     validation_size: float = 0.15
-    start: str = "comodulation"
-    n_restarts: int = 4
+    start: str = "average"
+    n_restarts: int = 6
     prune: bool = True
     readout: str = "both"
 
@@ -87,7 +78,7 @@ class BEIRARecipe(Recipe):
         """Raise a ValueError that names the first setting that makes no sense."""
         for name, allowed in (
             ("normalize", ("whiten", "channel", "global")),
-            ("start", ("comodulation", "average", "random")),
+            ("start", ("average", "random")),
             ("readout", ("both", "lagged", "decoder")),
         ):
             _check_choice(name, getattr(self, name), allowed)
@@ -151,165 +142,26 @@ def _check_choice(name, value, allowed):
     raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
 
 
-def comodulation(recordings, rate, n_taps, n_branches):
-    r"""Spatial and temporal filters whose power follows the targets, for each target.
-
-    In each of twelve bands, source power comodulation [1]_ finds the spatial filters w that maximise the covariance of
-    :math:`w^\top C(t)\, w`, with C the covariance of the filtered EEG over seconds, and the target. Those are kept
-    whose logarithmic power correlates best with the target in blocks of time that they were not estimated on.
-
-    Parameters
-    ----------
-    recordings : list of (ndarray, ndarray)
-        Standardised EEG (n_trials, n_channels, n_times) and targets, (n_trials, n_targets, n_times) or
-        (n_trials, n_targets), of each recording.
-    rate : float
-        Sampling rate in hertz.
-    n_taps : int
-        Length of the temporal filters.
-    n_branches : int
-        Filters for each target.
-
-    Returns
-    -------
-    spatial : ndarray, shape (n_targets, n_branches, n_channels)
-        Unit norm.
-    temporal : ndarray, shape (n_targets, n_branches, n_taps)
-        Linear-phase band-pass filters.
-    scores : ndarray, shape (n_targets, n_branches)
-        Absolute correlations on blocks that were left out; -1 where there is no further filter (then zeros). Without
-        enough data to estimate anything, all are.
-
-    References
-    ----------
-    .. [1] Dähne, S., Meinecke, F. C., Haufe, S., Höhne, J., Tangermann, M., Müller, K.-R., & Nikulin, V. V. (2014).
-       SPoC: a novel framework for relating the amplitude of neuronal oscillations to behaviorally relevant parameters.
-       NeuroImage, 86, 111-122.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.strategies import comodulation
-    >>> random = np.random.default_rng(0)
-    >>> x, y = random.normal(size=(1, 4, 9000)), np.sin(np.arange(9000) / 500)[None, None]
-    >>> x[0, 2] += 2 * (1 + y[0, 0]) * np.sin(2 * np.pi * 10 * np.arange(9000) / 100)
-    >>> spatial, temporal, scores = comodulation([(x, y)], 100.0, 51, 1)
-    >>> int(np.abs(spatial[0, 0]).argmax()), bool(scores[0, 0] > 0.9)
-    (2, True)
-    """
-    n_chans, n_targets = recordings[0][0].shape[1], recordings[0][1].shape[1]
-    step = max(round(rate), 1) if recordings[0][1].ndim == 3 else None
-    targets = np.concatenate([_target_rows(y, step) for _, y in recordings])
-    spatial, temporal = np.zeros((n_targets, n_branches, n_chans)), np.zeros((n_targets, n_branches, n_taps))
-    scores = np.full((n_targets, n_branches), -1.0)
-    centres = [centre for centre in _CENTRES if centre < 0.4 * rate]
-    if len(targets) < max(_LEAST_ROWS, 2 * n_chans) or not centres:
-        return spatial, temporal, scores
-    found = [[] for _ in range(n_targets)]
-    for centre in centres:
-        width = max(1.5, 0.15 * centre)
-        taps = firwin(n_taps, (centre - width, centre + width), fs=rate, pass_zero=False)
-        covariances = np.concatenate([_covariance_rows(x, taps, step) for x, _ in recordings])
-        power = covariances.trace(axis1=1, axis2=2)
-        covariances *= np.minimum(1, np.quantile(power, _OUTLYING) / np.maximum(power, 1e-12))[:, None, None]
-        for target, candidates in zip(targets.T, found, strict=True):
-            candidates += [(score, centre, w, taps) for score, w in _comodulated(covariances, target)]
-    for region, candidates in enumerate(found):
-        for branch, (score, _, w, taps) in enumerate(_distinct(candidates, n_branches)):
-            spatial[region, branch], temporal[region, branch], scores[region, branch] = w, taps, score
-    return spatial, temporal, scores
-
-
-def _target_rows(y, step):
-    """Targets (n_rows, n_targets): means of each second, or the values of trials."""
-    if step is None:
-        return y
-    n = y.shape[2] // step
-    return y[:, :, : n * step].reshape(*y.shape[:2], n, step).mean(axis=3).transpose(0, 2, 1).reshape(-1, y.shape[1])
-
-
-def _covariance_rows(x, taps, step):
-    """Covariances (n_rows, n_channels, n_channels) of filtered EEG around each second, or of each trial."""
-    rows = []
-    for trial in x:
-        filtered = fftconvolve(trial, taps[None].astype(trial.dtype), mode="same", axes=1)
-        size = filtered.shape[1] if step is None else step
-        n = filtered.shape[1] // size
-        parts = filtered[:, : n * size].reshape(len(trial), n, size).transpose(1, 0, 2)
-        covariances = (parts @ parts.transpose(0, 2, 1) / size).astype(np.float64)
-        rows.append(covariances if step is None else uniform_filter1d(covariances, min(_SMOOTHING, n), axis=0))
-    return np.concatenate(rows)
-
-
-def _comodulated(covariances, target, n_filters=2):
-    """Spatial filters of the largest comodulation, each with its correlation on blocks that were left out."""
-    mean = covariances.mean(axis=0)
-    values, vectors = np.linalg.eigh(mean + 1e-3 * mean.trace() / len(mean) * np.eye(len(mean)))
-    alive = trusted(values, 1e-10)
-    whitener = vectors[:, alive] / np.sqrt(values[alive])
-    white = whitener.T @ covariances @ whitener
-
-    def fit(rows):
-        slopes, directions = np.linalg.eigh(np.tensordot(target[rows] - target[rows].mean(), white[rows], 1))
-        return directions[:, np.argsort(-np.abs(slopes))[:n_filters]]
-
-    blocks, power = np.array_split(np.arange(len(target)), _N_FOLDS), []
-    for block in blocks:
-        w = fit(np.setdiff1d(np.arange(len(target)), block))
-        power.append(np.log(np.einsum("ck,tcd,dk->kt", w, white[block], w, optimize=True) + 1e-12))
-    filters = (whitener @ fit(np.arange(len(target)))).T
-    for k, w in enumerate(filters):
-        r = np.mean([_correlation(part[k], target[block]) for part, block in zip(power, blocks, strict=True)])
-        yield abs(r), w / max(np.linalg.norm(w), 1e-12)
-
-
-def _correlation(a, b):
-    a, b = a - a.mean(), b - b.mean()
-    return a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
-
-
-def _distinct(candidates, n):
-    """Best candidates (score, centre, w, taps), without those that repeat a better one."""
-    kept = []
-    for one in sorted(candidates, key=lambda one: -one[0]):
-        if all(abs(one[1] - other[1]) > 1 or abs(one[2] @ other[2]) < _ALIKE for other in kept):
-            kept.append(one)
-    return kept[:n]
-
-
-def start_front_ends(module, start, filters=None):
-    """Initialise the front ends of a network.
+def start_as_averages(module):
+    """Initialise the smoothing filters of a network as moving averages.
 
     Parameters
     ----------
     module : BEIRA, SharedBEIRA or BEIRAManyToOne
         Changed in place.
-    start : {"comodulation", "average", "random"}
-        See `BEIRARecipe`. A random smoothing filter may cancel most of an envelope; from an average, each branch starts
-        with its amplitude.
-    filters : tuple of ndarray or None
-        What `comodulation` gave; branches that it has no filters for stay random.
+
+    Examples
+    --------
+    >>> from skeeg.methods.beira import BEIRA
+    >>> from skeeg.methods.beira.strategies import start_as_averages
+    >>> network = BEIRA(4, 1, envelope_length=50)
+    >>> start_as_averages(network)
+    >>> round(float(network.front_layers()[0][2].weight[0, 0, 0]), 3)
+    0.02
     """
-    if start == "random":
-        return
-    layers = module.front_layers()
-    with torch.no_grad():
-        for _, _, low_pass in layers:
-            torch.nn.init.constant_(low_pass.weight, 1 / low_pass.kernel_size[0])
-            torch.nn.init.zeros_(low_pass.bias)
-        if start == "comodulation" and filters is not None:
-            for (unmixing, band_pass, _), spatial, temporal, scores in zip(layers, *filters, strict=True):
-                for branch in np.flatnonzero(scores >= 0):
-                    unmixing.weight[branch, :, 0] = torch.from_numpy(spatial[branch])
-                    unmixing.bias[branch] = 0.0
-                    band_pass.weight[branch, 0] = torch.from_numpy(temporal[branch])
-
-
-def pool_filters(filters, n_branches):
-    """Best filters of all targets together, for a front end that they share; see `comodulation`."""
-    spatial, temporal, scores = (part.reshape(-1, *part.shape[2:]) for part in filters)
-    best = np.argsort(-scores, kind="stable")[:n_branches]
-    return spatial[None, best], temporal[None, best], scores[None, best]
+    for _, _, low_pass in module.front_layers():
+        torch.nn.init.constant_(low_pass.weight, 1 / low_pass.kernel_size[0])
+        torch.nn.init.zeros_(low_pass.bias)
 
 
 def prune_branches(module, criterion, examples, watched):
