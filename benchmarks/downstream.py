@@ -61,7 +61,8 @@ def report(scores):
         paper = pd.Series(PAPER.get(name, [float("nan")] * 5))
         published = [paper[:2].mean(), paper[2:].mean(), paper.mean()]
         cells = [*(f"{one:.1f}" for one in own), f"{spread:.1f}", *(f"{one:.1f}" for one in published)]
-        rows.append(f"| {name} | {recipe or 'imagery'} | " + " | ".join(cells) + f" | {own[2] - published[2]:+.1f} |")
+        recipe = recipe or ("-" if name == "CSP+LDA" else "imagery")
+        rows.append(f"| {name} | {recipe} | " + " | ".join(cells) + f" | {own[2] - published[2]:+.1f} |")
     return "\n".join(rows) + "\n"
 
 

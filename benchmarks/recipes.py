@@ -27,6 +27,8 @@ CHANGES = {
     "half the rate": {"factor": 0.5},
     "twice the rate": {"factor": 2.0},
     "100 updates": {"n_updates": 100},
+    "300 updates": {"n_updates": 300},
+    "300 updates, unit RMS a trial": {"n_updates": 300, "scale": "trial"},
     "600 updates": {"n_updates": 600},
     "batches of 32": {"batch_size": 32},
     "weight decay .3": {"weight_decay": 0.3},

@@ -59,7 +59,7 @@ def baseline_recipe(name):
     --------
     >>> from skeeg.baselines import baseline_recipe
     >>> baseline_recipe("EEGNet").n_updates, baseline_recipe("MDM")
-    (300, None)
+    (600, None)
     """
     return None if name in CLASSICAL else baseline(name)[-1]._recipe()
 

@@ -168,7 +168,7 @@ def _resolve_class(name, cls):
     wanted = EEGEstimator if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
         what = "one of skeeg's estimators" if wanted is EEGEstimator else f"a {wanted.__name__}"
-        raise _Refusal(f"path: the file holds a {name}, which is not {what}.")
+        raise ValueError(f"it holds a {name}, which is not {what}")
     return found
 
 

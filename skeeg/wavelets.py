@@ -7,6 +7,7 @@ from scipy.signal import oaconvolve
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
+from .filtering import _as_bands
 
 DEFAULT_RATE = 220.0
 """Sampling rate in hertz where nobody says it: that of the published recordings."""
@@ -151,7 +152,7 @@ class WaveletBands(EEGTransformer):
             raise ValueError(f"freq_range: got {self.freq_range!r}, expected 0 < low < high.")
         grid = np.logspace(np.log10(low), np.log10(high), self.n_freqs)
         chosen = []
-        for start, stop in self.bands:
+        for start, stop in _as_bands(self.bands):
             inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
             if not len(inside):
                 raise ValueError(

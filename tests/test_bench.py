@@ -753,7 +753,7 @@ def test_report_of_an_empty_folder_is_an_error(tmp_path):
 
 def test_parameters_of_networks_are_counted(tmp_path):
     pytest.importorskip("torch")
-    network = make_pipeline(*[step for _, step in baseline("EEGNet").steps])
+    network = make_pipeline(*[step for _, step in baseline("EEGNet-4,2").steps])
     X, y = np.random.default_rng(0).normal(size=(10, 16, 1000)), np.arange(10) % 2
     assert evaluation.count_parameters(network, X, y) == 1858
     assert evaluation.count_parameters(baseline("MDM"), X, y) is None

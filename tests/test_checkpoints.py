@@ -110,7 +110,7 @@ def test_no_estimator_starts_from_part_of_a_checkpoint(tmp_path):
     path = str(tmp_path / "beira.safetensors")
     with pytest.raises(ValueError, match="does not fit SharedBEIRA .*unexpected"):
         BEIRARegressor(**small, network="shared", checkpoint=path).fit(X, random.normal(size=(8, 2, 200)))
-    with pytest.raises(ValueError, match="it holds no CTAdaptTLNet .*temporal.weight"):
+    with pytest.raises(ValueError, match=f"checkpoint: {path} holds no CTAdaptTLNet .*temporal.weight"):
         CTAdaptTLClassifier(checkpoint=path).fit(X, y)
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_run_is_refused(tmp_path):
     state = optimizer.state_dict()
     tensors = {f"weights.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"optimizer.{i}.{name}": one for i, found in state["state"].items() for name, one in found.items()}
-    header = {"key": "key", "seed": 0, "history": [], "groups": state["param_groups"]}
+    header = {"key": "key", "seed": 0, "history": [], "groups": state["param_groups"], "names": sorted(tensors)}
     path = tmp_path / "run"
     write_weights(path, tensors, header)
     assert read_run(path, "key").groups[0]["lr"] == state["param_groups"][0]["lr"]
@@ -216,8 +216,19 @@ def test_a_damaged_run_is_refused(tmp_path):
     path.write_bytes(whole)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    save_file({name: value for name, value in tensors.items() if "optimizer" not in name}, path, metadata)
-    with pytest.raises(ValueError, match="run_file: .*run could not be read .*checksum"):
+    without = {name: value for name, value in tensors.items() if "optimizer" not in name}
+    save_file(without, path, metadata)
+    with pytest.raises(ValueError, match="run_file: .*run could not be read .*damaged, its checksum"):
+        read_run(path, "key")
+    metadata.pop("checksum")
+    save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match="run_file: .*run could not be read .*no checksum"):
+        read_run(path, "key")
+    torch.save({"model": tensors, **header}, path)
+    with pytest.raises(ValueError, match="run_file: .*run could not be read"):
+        read_run(path, "key")
+    write_weights(path, without, header)
+    with pytest.raises(ValueError, match="run_file: .*run lacks optimizer.0.exp_avg"):
         read_run(path, "key")
     write_weights(path, tensors | {"weights.bias": torch.tensor([0.0, np.nan])}, header)
     with pytest.raises(ValueError, match="run_file: .*the tensor weights.bias is not finite"):
@@ -264,7 +275,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
         assert GramTokenizer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.vqgan.sizes
         for asked in ({"n_heads": 2}, {"size": "base"}):
             with pytest.raises(ValueError, match=r"n_\w+: got \d.*, the checkpoint has"):
-                GramClassifier(checkpoint=path, **fast, **asked).fit(X, y)
+                GramClassifier(checkpoint=path, **{**fast, "max_epochs": 1}, **asked).fit(X, y)
 
 
 def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):

@@ -262,6 +262,8 @@ def test_new_labels_get_a_new_head(pretrained):
     other = np.where(y[0] == "left", "feet", "tongue")
     clf = copy.deepcopy(pretrained).fit(X[0], other)
     assert clf.classes_.tolist() == ["feet", "tongue"]
+    half = copy.deepcopy(pretrained).set_params(adapt_params__share=0.5).fit(X[0], other)
+    np.testing.assert_array_equal(half.predict_proba(X[0]), clf.predict_proba(X[0]))  # nothing to interpolate with
     with pytest.raises(ValueError, match="mode='independent' uses the last layer"):
         copy.deepcopy(pretrained).set_params(mode="independent").fit(X[0], other)
 

@@ -197,6 +197,18 @@ def test_load_arrays_names_the_recording_that_differs():
         Odd(n_subjects=1, n_runs=1, n_trials=4, ch_names=("C3", "Cz", "C4")).arrays()
 
 
+def test_bad_channels_of_a_recording_are_missing():
+    class Bad(SimulatedMotorImagery):
+        def _get_single_subject_data(self, subject):
+            data = super()._get_single_subject_data(subject)
+            data["1"]["0"].info["bads"] = ["Cz"]
+            return data
+
+    X, _ = Bad(n_subjects=1, n_runs=1, n_trials=4, ch_names=("C3", "Cz", "C4")).arrays(fmin=8)
+    runs = X.domains["session"] == "1"
+    assert X.ch_names == ("C3", "Cz", "C4") and X[runs].bads == ("Cz",) and X[~runs].bads == ()
+
+
 def test_a_moabb_dataset_with_triggers_is_read_too():
     from moabb.datasets.fake import FakeDataset
 

@@ -85,8 +85,8 @@ STORIES = {
     ),
     "plot_cross_task_transfer.py": Story(
         cross_task_holds,
-        {'"n_subjects": 3': '"n_subjects": 2', "(0, 10, 20, 40)": "(0, 20)", "adapt_epochs=50": "adapt_epochs=3",
-         '"n_trials": 40': '"n_trials": 24', '"pretrain_epochs": 40': '"pretrain_epochs": 2'},
+        {'"n_subjects": 3': '"n_subjects": 2', "(0, 10, 20, 40)": "(0, 20)", '"n_trials": 40': '"n_trials": 24',
+         'on_unseen="own", ': 'on_unseen="own", max_epochs=2, '},
     ),
     "plot_virtual_meg.py": Story(
         virtual_meg_holds, {"range(4)": "range(2)", "n_trials=40": "n_trials=25", "max_epochs=3": "max_epochs=1"}

@@ -105,7 +105,7 @@ def test_checkpoints_of_another_size(tmp_path):
         make_clf(checkpoint="nowhere.pth").fit(*make_task())
     first = str(tmp_path / "tokenizer.safetensors")
     make_tokenizer(max_epochs=0).fit(make_trials()).save_checkpoint(first)
-    with pytest.raises(ValueError, match="checkpoint: it is not one of the second stage"):
+    with pytest.raises(ValueError, match=f"checkpoint: {first} is not one of the second stage"):
         make_clf(checkpoint=first).fit(*make_task())
     clf = make_clf(checkpoint=path, max_epochs=1).fit(*make_task())
     clf.save_checkpoint(tmp_path / "tuned.pth")

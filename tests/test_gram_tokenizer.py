@@ -8,6 +8,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from skorch.callbacks import Callback
 
 from skeeg import GramTokenizer, make_eeg
 from skeeg.methods.gram.quantizer import Quantizer, cosine_kmeans, nearest_codes
@@ -177,6 +178,20 @@ def test_partial_fit_goes_on():
     assert twin.n_iter_ == 4 and tokenizer.n_iter_ == 3
     twin.partial_fit(X).set_params(n_layers=2).fit(X).partial_fit(X)  # the optimiser of the other network is gone
     assert twin.n_iter_ == 3
+
+
+def test_partial_fit_that_fails_leaves_network_and_optimiser_as_they_were():
+    class Failing(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("no memory")
+
+    X = make_trials(12)
+    tokenizer = make_tokenizer().partial_fit(X)
+    before = copy.deepcopy((tokenizer.module_.state_dict(), tokenizer._optimizer))
+    tokenizer.set_params(skorch_callbacks=[Failing()])
+    with pytest.raises(RuntimeError, match="no memory"):
+        tokenizer.partial_fit(X)
+    torch.testing.assert_close((tokenizer.module_.state_dict(), tokenizer._optimizer), before, rtol=0, atol=0)
 
 
 def test_broken_off_and_resumed_is_never_broken_off(tmp_path):

@@ -162,10 +162,28 @@ def test_bad_channels_of_epochs_are_restored_and_none_is_dropped():
         LowRankCompletion().fit(epochs_with_bads(["Fz", "O1"]))
 
 
-def test_gram_restores_the_bad_channels_of_epochs():
-    short = GramPretrainer(size="tiny", max_epochs=0, device="cpu")
-    found = GramRestorer(pretrainer=short, device="cpu", random_state=0).fit_transform(epochs_with_bads(["Fz"]))
-    assert found.ch_names == NAMES and found.bads == () and np.isfinite(found).all()
+@pytest.mark.parametrize(
+    "way",
+    [
+        SplineInterpolation(),
+        TimeInterpolation(),
+        GramRestorer(pretrainer=GramPretrainer(size="tiny", max_epochs=0, device="cpu"), device="cpu", random_state=0),
+    ],
+    ids=lambda way: type(way).__name__,
+)
+def test_fifteen_channels_with_a_bad_one_come_back_as_fifteen(way):
+    names = ("Pz", "Cz", "T6", "T4", "F8", "P4", "C4", "F4", "Fz", "T5", "T3", "F7", "P3", "C3", "F3")  # of ds003810
+    epochs = make_eeg(20 * np.random.default_rng(0).standard_normal((3, 15, 500)), names, 125.0).to_epochs()
+    epochs.info["bads"] = ["C3"]
+    found = way.fit_transform(epochs)
+    assert found.ch_names == names and found.bads == () and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "cuda:99"), ("device", "x"), ("size", "x")])
+def test_a_parameter_that_a_fitted_pretrainer_leaves_unused_is_checked_too(name, value):
+    short = GramPretrainer(size="tiny", max_epochs=0, device="cpu", patch_length=20)
+    with pytest.raises(ValueError, match=f"{name}: got '{value}'"):
+        GramRestorer(pretrainer=short, random_state=0).set_params(**{name: value}).fit(trials())
 
 
 def test_splines_take_the_neighbours_of_the_moment():

@@ -143,6 +143,12 @@ class LosesStateWhenSaved(Sound):
         super(Sound, other).save(path)
 
 
+class LoadsAnything(Sound):
+    @classmethod
+    def load(cls, path, params=None):
+        return cls()
+
+
 class LooksAtTheBatch(Sound):
     def _odds(self, features):
         return super()._odds(features - 0.01 * features.mean(axis=0))
@@ -152,6 +158,12 @@ class SeedsTheWorld(Sound):
     def fit(self, X, y, subjects=None):
         np.random.seed(0)  # noqa: NPY002, this is what is wrong with it
         return super().fit(X, y)
+
+
+class TakesAnySolver(Sound):
+    def __init__(self, solver="a", ch_names=None, sfreq=None, random_state=None):
+        super().__init__(0.1, ch_names, sfreq, random_state)
+        self.solver = solver
 
 
 class HasASet(Sound):
@@ -310,6 +322,7 @@ BROKEN = [
     (SharesState, "check_deepcopy"),
     (NotFresh, "check_clone"),
     (LosesStateWhenSaved, "check_save_load"),
+    (LoadsAnything, "check_hostile_files"),
     (LooksAtTheBatch, "check_one_trial_equals_batch"),
     (KeepsTheTrials, "check_threads"),
     (KeepsTheTrials, "check_predict_changes_nothing"),
@@ -329,6 +342,7 @@ BROKEN = [
     (CrashesOnOtherLengths, "check_other_length"),
     (StaysBroken, "check_refit_after_failure"),
     (KeepsHalfAFit, "check_bad_inputs"),
+    (TakesAnySolver, "check_bad_parameters"),
     (ReadsVolts, "check_epochs_equal_array"),
     (RefusesLists, "check_list_of_epochs"),
     (RefusesLists, "check_cross_validation_of_epochs"),
@@ -614,12 +628,12 @@ def test_files_that_execute_or_that_are_taken_for_weights_are_found(monkeypatch)
     def trusting(path):
         pathlib.Path(path).with_suffix(".executed").touch()
 
-    def corpus(folder):
+    def corpus(folder, only):
         path = pathlib.Path(folder) / "file.pth"
         path.write_text("no weights")
         return {"a file": str(path)}
 
-    monkeypatch.setattr(attack, "_hostile_checkpoints", corpus)
+    monkeypatch.setattr("skeeg.testing.hostile.hostile_checkpoints", corpus)
     monkeypatch.setattr(attack, "public_estimators", list)
     monkeypatch.setattr("skeeg.storage.load", trusting)
     assert attack.attack_files().rows == {"load": {"executed": 1}}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import as_eeg, make_domains
 
 
 def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
@@ -26,7 +26,8 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
     Returns
     -------
     X : EEGArray, shape (n_trials, n_channels, n_times)
-        Microvolts with channel names, rate and domains; n_times is exactly (tmax - tmin) times the rate.
+        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly
+        (tmax - tmin) times the rate.
     y : ndarray of str, shape (n_trials,)
         Class of each trial.
 
@@ -56,10 +57,9 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
         for session, runs in dataset.get_data([subject])[subject].items():
             for run, raw in runs.items():
                 place = f"{dataset.code}, subject {subject}, session {session}, run {run}"
-                data, names, rate, described = _read_run(raw, wanted, (fmin, fmax), window, resample, place)
-                if len(data):
-                    domains = make_domains(len(data), subject, session, run)
-                    blocks.append(make_eeg(data, names, rate, domains))
+                X, described = _read_run(raw, wanted, (fmin, fmax), window, resample, place)
+                if len(X):
+                    blocks.append(X.like(X, domains=make_domains(len(X), subject, session, run)))
                     labels.append(described)
                     _check_alike(blocks[0], blocks[-1], place)
     if not blocks:
@@ -68,7 +68,7 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
 
 
 def _read_run(raw, wanted, band, window, resample, place):
-    """Trials of one recording in microvolts, its channels and rate, and the trials' classes."""
+    """Trials of one recording, and their classes."""
     import mne
 
     raw = raw.copy().load_data(verbose="error").pick("eeg", verbose="error")
@@ -78,16 +78,16 @@ def _read_run(raw, wanted, band, window, resample, place):
         raw.resample(resample, verbose="error")
     numbers = {name: i for i, name in enumerate(wanted) if name in raw.annotations.description}
     if not numbers:
-        return [], None, None, []
+        return [], []
     rate = raw.info["sfreq"]
     events, _ = mne.events_from_annotations(raw, event_id=numbers, verbose="error")
     n_times = int(round((window[1] - window[0]) * rate))
     epochs = mne.Epochs(raw, events, numbers, window[0], window[0] + (n_times - 1) / rate, baseline=None, preload=True,
                         reject_by_annotation=True, event_repeated="drop", verbose="error")  # fmt: skip
-    data = epochs.get_data(copy=False)[..., :n_times] * 1e6
-    if len(data) and data.shape[2] < n_times:
-        raise ValueError(f"{place}: trials of {data.shape[2]} samples, {n_times} wanted.")
-    return data, raw.ch_names, rate, np.array(wanted)[epochs.events[:, 2]]
+    X = as_eeg(epochs)[..., :n_times]
+    if len(X) and X.shape[2] < n_times:
+        raise ValueError(f"{place}: trials of {X.shape[2]} samples, {n_times} wanted.")
+    return X, np.array(wanted)[epochs.events[:, 2]]
 
 
 def _check_alike(first, other, place):

@@ -89,14 +89,14 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
         trials, labels, subjects = _pool(parts)
         extra = {"subjects": subjects, "X_target_unlabeled": X_target_labeled if has_target else None}
-        self.estimator_ = clone(self.estimator)
+        fitted = clone(self.estimator)
         with config_context(enable_metadata_routing=True):
-            wanted = get_routing_for_object(self.estimator_).consumes("fit", set(extra))
-            self.estimator_.fit(trials, labels, **{k: v for k, v in extra.items() if k in wanted and v is not None})
-        self.classes_ = np.unique(np.asarray(labels))
+            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
+            fitted.fit(trials, labels, **{k: v for k, v in extra.items() if k in wanted and v is not None})
+        self.estimator_, self.classes_ = fitted, np.unique(np.asarray(labels))
         for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
+            if hasattr(fitted, name):
+                setattr(self, name, getattr(fitted, name))
         return self
 
     def __sklearn_tags__(self):

@@ -6,6 +6,7 @@ answer, raised something else than a ValueError or TypeError, or left an estimat
 
 import argparse
 import contextlib
+import functools
 import pathlib
 import shutil
 import sys
@@ -13,15 +14,24 @@ import tempfile
 import time
 import warnings
 
-from .corpus import bad_inputs, bad_parameters
+from joblib import Parallel, delayed
+
+from .corpus import bad_inputs
 from .fuzz import fuzz_call
 from .instances import instance, public_estimators
-from .judging import CLEAR, FATAL, Table, argument_names, attack, judge, same_attributes
+from .judging import FATAL, Table, attack, attack_parameters, judge
 from .recordings import Recording, data_for, fresh
 
 
-def attack_files():
+def attack_files(estimators=None, only=None):
     """Give every hostile file to every estimator that reads weights, and to `skeeg.load`.
+
+    Parameters
+    ----------
+    estimators : sequence of estimator or None
+        What to attack; None takes a small instance of every public one, and `skeeg.load`.
+    only : sequence of str or None
+        Some of the files of `hostile_checkpoints`.
 
     Returns
     -------
@@ -29,21 +39,22 @@ def attack_files():
         Outcomes by entry.
     """
     from ..storage import load
+    from .hostile import hostile_checkpoints
 
     table = Table("Hostile files")
-    entries = {"load": (load, [])}
-    for cls in public_estimators():
-        estimator = fresh(instance(cls))
-        if hasattr(cls, "load"):  # meta-estimators have none
-            entries[f"{cls.__name__}.load"] = cls.load, []
+    entries = {"load": load} if estimators is None else {}
+    for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
+        name = type(estimator).__name__
+        if hasattr(estimator, "load"):  # meta-estimators have none
+            entries[f"{name}.load"] = estimator.load
         if "checkpoint" in estimator.get_params(deep=False):
-            entries[cls.__name__] = _fit_from_file(estimator), argument_names(estimator)
+            entries[name] = _fit_from_file(fresh(estimator))
     with tempfile.TemporaryDirectory() as folder:
-        paths = _hostile_checkpoints(folder)
+        paths = hostile_checkpoints(folder, only)
         there = _content(folder)
-        for entry, (read, names) in entries.items():
+        for entry, read in entries.items():
             for name, path in paths.items():
-                outcome, told = judge(lambda read=read, path=path: read(path) and None, names, must_name=str(path))
+                outcome, told = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
                 if outcome == "right answer":
                     outcome = "silent"
                 if (now := _content(folder)) != there:
@@ -56,20 +67,12 @@ def attack_files():
 
 def _fit_from_file(estimator):
     X, y = data_for(estimator, Recording.suited_to(estimator))
+    alone = {"pretrainer": None} if hasattr(estimator, "pretrainer") else {}  # one of the two is given
 
     def fit(path):
-        return fresh(estimator).set_params(checkpoint=path).fit(X, y)
+        return fresh(estimator).set_params(checkpoint=path, **alone).fit(X, y)
 
     return fit
-
-
-def _hostile_checkpoints(folder):
-    """Write the corpus of files."""
-    try:
-        from .hostile import hostile_checkpoints
-    except ModuleNotFoundError:
-        return {}
-    return hostile_checkpoints(folder)
 
 
 def _content(folder):
@@ -106,24 +109,9 @@ def attack_inputs(estimators=None):
         for name, bad in bad_inputs().items():
             for stage, outcome, told in attack(estimator, fitted, X, y, bad):
                 table.add(row, f"{name} at {stage}", outcome, told)
-        for name, value in _parameters_of(estimator):
-            one = fresh(estimator).set_params(**{name: value})
-            before = dict(vars(one))
-            outcome, told = judge(lambda one=one, X=X, y=y: one.fit(X, y) and None, [name])
-            outcome = "silent" if outcome == "right answer" else outcome
-            if outcome == CLEAR and not same_attributes(one, before):
-                outcome = "changed state"
-            table.add(row, f"{name}={value!r}", outcome, told)
+        for what, outcome, told in attack_parameters(estimator, X, y):
+            table.add(row, what, outcome, told)
     return table
-
-
-def _parameters_of(estimator):
-    """Bad values of the parameters that an estimator has, by name."""
-    params = estimator.get_params(deep=False)
-    for name, values in bad_parameters().items():
-        if name in params:
-            for value in values:
-                yield name, value
 
 
 def attack_at_random(n_calls=10_000, seed=0):
@@ -154,6 +142,12 @@ def _quietly(call, *args):
         return call(*args)
 
 
+def _timed(part):
+    """Table of a part, and the seconds it took."""
+    start = time.perf_counter()
+    return part(), time.perf_counter() - start
+
+
 def _bound_memory(n_bytes=8 * 2**30):
     """Make what asks for too much memory fail, in place of the whole machine."""
     with contextlib.suppress(ImportError, ValueError, OSError):
@@ -178,20 +172,21 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m skeeg.testing.attack", description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=10_000, help="random calls (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first random call")
-    parser.add_argument("--only", choices=("files", "inputs", "calls"), help="one of the three parts")
+    parser.add_argument("--only", choices=("inputs", "files", "calls"), help="one of the three parts")
     chosen = parser.parse_args(argv)
-    parts = {
-        "files": attack_files,
+    parts = {  # the longest first: two processes share them
         "inputs": attack_inputs,
-        "calls": lambda: attack_at_random(chosen.calls, chosen.seed),
+        "files": attack_files,
+        "calls": functools.partial(attack_at_random, chosen.calls, chosen.seed),
     }
+    if chosen.only is not None:
+        tables = [_timed(parts[chosen.only])]
+    else:
+        tables = Parallel(n_jobs=2, return_as="generator")(delayed(_timed)(part) for part in parts.values())
     fatal = 0
-    for name, part in parts.items():
-        if chosen.only in (None, name):
-            start = time.perf_counter()
-            table = part()
-            print(f"{table}\n({time.perf_counter() - start:.0f} s)\n", flush=True)
-            fatal += table.count(FATAL)
+    for table, seconds in tables:
+        print(f"{table}\n({seconds:.0f} s)\n", flush=True)
+        fatal += table.count(FATAL)
     print(f"{fatal} calls were executed, silent, hung, changed the state or raised a wrong type of error.")
     return int(fatal > 0)
 

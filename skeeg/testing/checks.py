@@ -267,6 +267,7 @@ def _concerns(name, estimator):
         "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
         "check_other_rate": speaks_eeg_array(estimator) and not getattr(estimator, "_any_rate", False),
         "check_save_load": hasattr(estimator, "save") and hasattr(estimator, "load"),
+        "check_hostile_files": hasattr(estimator, "load") or hasattr(estimator, "checkpoint"),
         "check_compiled": hasattr(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
         "check_subjects_routed": False,

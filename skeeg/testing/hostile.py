@@ -20,13 +20,15 @@ EXECUTED = "executed"
 _LARGE = 60_000_000
 
 
-def hostile_checkpoints(folder):
+def hostile_checkpoints(folder, only=None):
     """Write a corpus of hostile files, all small, of which none may be taken for weights or for a saved estimator.
 
     Parameters
     ----------
     folder : str or path-like
         Where to; it must be there.
+    only : sequence of str or None
+        Some of them, by what is wrong; None writes all.
 
     Returns
     -------
@@ -46,10 +48,10 @@ def hostile_checkpoints(folder):
     paths = {}
     for writers, suffix in ((_PICKLED, ".pth"), (_TENSORS, ".safetensors"), (_ESTIMATORS, ".skeeg"), (_BYTES, ".pt")):
         for name, write in writers.items():
+            if only is not None and name not in only:
+                continue
             paths[name] = str(folder / f"{name.replace(' ', '-')}{suffix}")
             write(paths[name], str(folder / EXECUTED))
-    paths["a directory"] = str(folder / "directory.pth")
-    os.mkdir(paths["a directory"])
     return paths
 
 
@@ -224,6 +226,7 @@ def _cut(write):
 
 _BYTES = {
     "an empty file": _writing(b""),
+    "a directory": lambda path, fuse: os.mkdir(path),
     "text": _writing(b"not at all what the ending says, though long enough"),
     "a header that is too long": _writing(struct.pack("<Q", 2**60) + b"{}"),
     "a header that is cut": _writing(struct.pack("<Q", 200) + b'{"weight": '),

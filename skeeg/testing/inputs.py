@@ -7,7 +7,7 @@ import numpy as np
 
 from ..array import EEGArray, make_domains, make_eeg
 from .corpus import bad_inputs
-from .judging import WRONG, attack
+from .judging import WRONG, attack, attack_parameters
 from .recordings import assert_same_outputs, data_for, fresh, outputs
 
 
@@ -194,6 +194,16 @@ def check_bad_inputs(estimator, recording):
         for name, bad in bad_inputs().items()
         for method, outcome, told in attack(estimator, fitted, X, y, bad)
         if outcome in WRONG
+    ]
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
+def check_bad_parameters(estimator, recording):
+    """Check that each of `bad_parameters` is refused by name, where it is used in the chosen mode and where not."""
+    X, y = data_for(estimator, recording)
+    failures = [
+        f"{what}: {outcome}: {told}" for what, outcome, told in attack_parameters(estimator, X, y) if outcome in WRONG
     ]
     if failures:
         raise AssertionError("\n".join(failures))

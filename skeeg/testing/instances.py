@@ -131,6 +131,7 @@ _INSTANCES = {
 # Parameters that are estimators, small ones too.
 _INNER = {
     "BOLDAligner": {"regressor": "BEIRARegressor"},
+    "FineTunedClassifier": {"estimator": "NetworkClassifier"},
     "GramRestorer": {"pretrainer": "GramPretrainer"},
     "PooledTarget": {"estimator": "NetworkClassifier"},
 }

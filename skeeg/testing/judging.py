@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 
 from ..base import EEGEstimator
+from .corpus import bad_parameters
 from .recordings import METHODS, assert_same_outputs, fresh, outputs
 
 ANSWER, CLEAR = "right answer", "clear error"
@@ -115,6 +116,32 @@ def attack(estimator, fitted, X, y, bad):
             before, call = dict(vars(fitted)), getattr(fitted, method)
             outcome, told = judge(lambda call=call: [call(Z)], names, _length(Z))
             yield method, *((outcome, told) if same_attributes(fitted, before) else ("changed state", told))
+
+
+def attack_parameters(estimator, X, y):
+    """Fit with each of `bad_parameters` that an estimator has.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Not fitted.
+    X, y
+        Good trials and targets.
+
+    Yields
+    ------
+    what, outcome, told : str
+        Parameter and value, what became of it (see `judge`), and the error.
+    """
+    params = estimator.get_params(deep=False)
+    for name, values in bad_parameters().items():
+        for value in values if name in params else ():
+            one = fresh(estimator).set_params(**{name: value})
+            before = dict(vars(one))
+            outcome, told = judge(lambda one=one: one.fit(X, y) and None, [name])
+            outcome = "silent" if outcome == ANSWER else outcome
+            atomic = outcome != CLEAR or same_attributes(one, before)
+            yield f"{name}={value!r}", outcome if atomic else "changed state", told
 
 
 def _attack_fit(estimator, fitted, Z, targets, X, names):

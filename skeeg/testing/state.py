@@ -17,6 +17,12 @@ from sklearn.utils._testing import SkipTest
 
 from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs
 
+_HOSTILE = (
+    "a script", "a call", "a dict that contains itself", "another network", "nan", "a directory", "text",
+    "an estimator of great n_chans", "an estimator of nan", "an estimator of nothing",
+)  # fmt: skip
+"""Files of `hostile_checkpoints` that an estimator is given; ``python -m skeeg.testing.attack`` gives all."""
+
 
 def check_fit_returns_self(estimator, recording):
     """Check that a fit gives back the estimator itself, fitted."""
@@ -116,6 +122,15 @@ def check_save_load(estimator, recording):
     assert_same_outputs(outputs(again, X), outputs(fitted, X), "saved and loaded")
     if repr(again.get_params()) != repr(fitted.get_params()):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
+
+
+def check_hostile_files(estimator, recording):
+    """Check that files that execute, hang, lie or belong to another estimator are refused by name."""
+    from .attack import attack_files
+
+    table = attack_files([estimator], _HOSTILE)
+    if table.failures:
+        raise AssertionError(str(table))
 
 
 def check_one_trial_equals_batch(estimator, recording):

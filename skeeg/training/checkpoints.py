@@ -122,7 +122,7 @@ def _checksum(tensors, text):
     return str(found)
 
 
-def read_weights(path, argument="checkpoint"):
+def read_weights(path, argument="checkpoint", checked=False):
     """Tensors of a file and what it says of them: the one reader of weights of strangers; nothing in it is executed.
 
     Parameters
@@ -132,6 +132,8 @@ def read_weights(path, argument="checkpoint"):
         as ``"hub:owner/repository/file"``.
     argument : str
         Name of the argument that the path was given by, for errors.
+    checked : bool
+        Whether to refuse a file that has no checksum.
 
     Returns
     -------
@@ -146,7 +148,12 @@ def read_weights(path, argument="checkpoint"):
             start = file.read(4)
         if start == b"\x80\x02\x8a\x0a":
             raise ValueError("it is in the format that torch had before 1.6; load it with torch and save it again")
-        state, description = _read_pickled(path) if start == b"PK\x03\x04" else _read_described(path)
+        if start == b"PK\x03\x04" and not checked:
+            state, description = _read_pickled(path)
+        else:
+            state, description = _read_described(path, checked)
+        if not state:
+            raise ValueError("it holds no tensors by name")
         for name, value in state.items():
             if value.dtype not in (*_STORAGES.values(), torch.complex64, torch.complex128):
                 raise ValueError(f"the tensor {name} is of the type {value.dtype}, which no network here has")
@@ -160,9 +167,11 @@ def read_weights(path, argument="checkpoint"):
         raise ValueError(f"{argument}: {path} could not be read as plain tensors: {cause_of(error)}.") from error
 
 
-def _read_described(path):
+def _read_described(path, checked):
     """Tensors of a safetensors file and their description; empty where it has none."""
     state, metadata = read_tensors(path, "pt")
+    if checked and _CHECKSUM not in metadata:
+        raise ValueError("it has no checksum")
     if _HEADER not in metadata:
         return state, {}
     if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(state, metadata[_HEADER]):
@@ -224,8 +233,6 @@ def _read_pickled(path):
             raise ValueError(f"its {nest!r} contains itself, or a dict within a dict without end")
     found = found if isinstance(found, dict) else {}
     state = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
-    if not state:
-        raise ValueError("it holds no tensors by name")
     if objects := [name for name, value in found.items() if isinstance(value, _Plain | type)]:
         raise ValueError(f"{objects[0]!r} is no tensor")
     if odd := [name for name in state if not isinstance(name, str)]:

@@ -1,6 +1,7 @@
 """Fine-tuning: a network trained on source subjects, trained further on few labelled trials of the target."""
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from sklearn import config_context
@@ -11,6 +12,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
 from ..array import as_eeg, is_epochs
+from ..base import check_class_labels
 from ..calibration import Calibration
 
 
@@ -78,8 +80,11 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Fitted.
         """
         self._check_parameters()
+        if y is None:
+            raise ValueError("y: FineTunedClassifier requires y to be passed, but the target y is None.")
+        check_class_labels(y)
         X = as_eeg(X) if is_epochs(X) else X
-        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(X))
+        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(y))
         target = as_eeg(target) if is_epochs(target) else target
         fitted = clone(self.estimator)
         with config_context(enable_metadata_routing=True):
@@ -89,6 +94,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         network = fitted[-1] if isinstance(fitted, Pipeline) else fitted
         self.n_target_trials_ = 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
         self.estimator_, self.classes_ = fitted, network.classes_
+        self.n_features_in_ = fitted.n_features_in_
         return self
 
     def _fine_tune(self, fitted, network, target, labels):
@@ -120,7 +126,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
             )
         for name in ("n_updates", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if not (isinstance(getattr(self, name), Real) and getattr(self, name) > 0):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a positive number.")
 
     def __sklearn_tags__(self):

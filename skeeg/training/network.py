@@ -35,6 +35,12 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     _head = "final_layer"
 
+    def _check_parameters(self):
+        """Refuse settings that mean nothing, those too that the chosen way of training does not use."""
+        super()._check_parameters()
+        resolve_device(self.device)
+        self._recipe().check()
+
     def _network_class(self, name):
         return get_network(name)
 
@@ -46,7 +52,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if self.checkpoint is None:
             return {**(preset or {}), **given}
         cls = self._network_class(getattr(self, "network", None))
-        found = read_sizes(cls, *read_weights(self.checkpoint))
+        found = read_sizes(cls, *read_weights(self.checkpoint), self.checkpoint)
         return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
     def _criterion(self):

@@ -177,7 +177,7 @@ _UPDATES = Recipe(
     class_weight="balanced", min_trials=4, patience=50,
 )  # fmt: skip
 PRESETS = {
-    "compact": dataclasses.replace(_UPDATES, n_updates=300, learning_rate=5e-3),
+    "compact": dataclasses.replace(_UPDATES, n_updates=600, max_epochs=100, learning_rate=5e-3),
     "convolutional": dataclasses.replace(_UPDATES, learning_rate=2e-3),
     "wide": dataclasses.replace(_UPDATES, learning_rate=6e-4),
     "pretrained": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-4, weight_decay=1e-6, solver="adam"),

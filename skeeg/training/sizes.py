@@ -13,7 +13,7 @@ _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 
 
-def read_sizes(cls, state, description):
+def read_sizes(cls, state, description, file="it"):
     """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description of a file of our own.
 
     Parameters
@@ -22,6 +22,8 @@ def read_sizes(cls, state, description):
         Network; its ``sizes_of(state)`` tells the arguments that shapes show.
     state, description
         As `read_weights` gives them.
+    file : str or path-like
+        What errors call the checkpoint.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def read_sizes(cls, state, description):
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"checkpoint: it holds no {cls.__name__} ({cause_of(error)}).") from error
+        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause_of(error)}).") from error
     return {name: tuple(value) if isinstance(value, list) else value for name, value in (told | found).items()}
 
 

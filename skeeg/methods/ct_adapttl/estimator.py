@@ -350,7 +350,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         if self.mode == "specific":
             history = self._train_target("specific", target, data, seed)
         elif self.mode == "adaptive" and target is not None:
-            history = self._adapt(target, data, seed)
+            history = self._adapt(target, data, start, seed)
         elif self.mode == "independent" and not start.knows(self.classes_):
             raise ValueError(
                 "mode='independent' uses the last layer of the weights it starts from: name their labels by "
@@ -362,7 +362,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in history]
             self.n_iter_ = len(self.history_)
 
-    def _adapt(self, target, data, seed):
+    def _adapt(self, target, data, start, seed):
         """Fine-tune ``module_``; give the history, or None without labels."""
         own = self._phase("adapt")[1]
         if own["norm"] == "target":
@@ -371,7 +371,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             return None
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
         history = self._train_target("adapt", target, data, seed)
-        interpolate_weights(self.module_, before, own["share"])
+        if start.knows(self.classes_):  # else the last layer is a new one: there is nothing to go back to
+            interpolate_weights(self.module_, before, own["share"])
         return history
 
     def _finish(self, history):

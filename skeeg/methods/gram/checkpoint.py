@@ -101,7 +101,8 @@ def _make_tokenizer(state, config, source):
     state = _tokenizer_of(state)
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
-    sizes = _told(TOKENIZER_SIZES, config["tokenizer"]) if "tokenizer" in config else _tokenizer_sizes(state)
+    told = config.get("tokenizer")
+    sizes = _tokenizer_sizes(state) if told is None else _told(TOKENIZER_SIZES, told, file=source)
     network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
@@ -124,19 +125,21 @@ def read_pretrained(source):
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     token = "learned" if "mask_token" in state else "class"
-    tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config)
+    tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config, source)
     network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
 
-def read_sizes(state, config):
+def read_sizes(state, config, file="it"):
     """Sizes of a checkpoint of the second stage.
 
     Parameters
     ----------
     state, config
         As `read_weights` gives them.
+    file : str or path-like
+        What errors call the checkpoint.
 
     Returns
     -------
@@ -144,15 +147,15 @@ def read_sizes(state, config):
         What the file says, else the named size of as many filters and blocks.
     """
     if "tconv.conv1.bias" not in state:
-        raise ValueError("checkpoint: it is not one of the second stage, with an encoder.")
+        raise ValueError(f"checkpoint: {file} is not one of the second stage, with an encoder.")
     if "sizes" in config:
-        return _told(SIZES, config["sizes"])
+        return _told(SIZES, config["sizes"], file=file)
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
     found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": count_blocks(state, "blocks.")}
     for name, sizes in SIZES.items():
         if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
-            return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}))
-    raise ValueError(f"checkpoint: it is of no published size ({found}), and says nothing of its own.")
+            return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}), file)
+    raise ValueError(f"checkpoint: {file} is of no published size ({found}), and says nothing of its own.")
 
 
 def _tokenizer_sizes(state):
@@ -163,12 +166,12 @@ def _tokenizer_sizes(state):
     return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
 
 
-def _told(table, size, changes=None):
+def _told(table, size, changes=None, file="it"):
     """Sizes as a file tells them, where they mean anything."""
     try:
         return choose(table, size, changes)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"checkpoint: its sizes mean nothing ({error})") from error
+        raise ValueError(f"checkpoint: the sizes of {file} mean nothing ({error})") from error
 
 
 def published_state(module, tokenizer=None):

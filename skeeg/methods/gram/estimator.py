@@ -265,7 +265,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         """Build the network for these electrodes, and load the checkpoint into it."""
         channels = electrodes_of(X, self.old_names).tolist()
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
-        found = read_sizes(state, config) if state else None
+        found = read_sizes(state, config, self.checkpoint) if state else None
         sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found, _ENCODER)
         shape = whole_patches(X[:1], self).shape
         self.network_spec_ = {

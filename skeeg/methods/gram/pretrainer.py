@@ -325,7 +325,7 @@ class GramPretrainer(GramStage):
     def _start_network(self, tokenizer):
         """Build the network around a tokenizer, and load the checkpoint into it."""
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
-        found = read_sizes(state, config) if state else None
+        found = read_sizes(state, config, self.checkpoint) if state else None
         sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found)
         self.network_spec_ = {
             "network": "GramPretrainingNetwork",

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.optimize import nnls
 from sklearn.base import clone
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
@@ -14,6 +15,7 @@ from .collection import COLLECTION, channel_indices
 from .form import electrodes_of
 from .pretrainer import GramPretrainer
 from .restoring import restore_trials
+from .sizes import SIZES
 
 AMPLITUDES = ("power", "least_squares")
 _N_CALIBRATION = 64  # trials that the factor of the amplitude is learned from, at most
@@ -87,6 +89,7 @@ class GramRestorer(Imputer):
 
     _any_montage = True
     _any_rate = True
+    _parameter_constraints = Imputer._parameter_constraints | {"size": [StrOptions(set(SIZES)), None]}
 
     def __init__(
         self,
@@ -179,6 +182,11 @@ class GramRestorer(Imputer):
         return inst
 
     # Steps of fit
+
+    def _check_parameters(self):
+        """Refuse settings that mean nothing, those too that only the restoring needs."""
+        super()._check_parameters()
+        resolve_device(self.device)
 
     def _prepare(self, X):
         """Train the networks, or read them, and learn the factor of the amplitude."""

@@ -1,5 +1,6 @@
 """The first stage as a transformer: seconds of electrodes to base classes, and back."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -233,7 +234,9 @@ class GramTokenizer(GramStage):
         pool = self._pool(X, subjects, first)
         seed = ranks.of_first(lambda: draw_seed(self.random_state)) + (0 if first else self.n_iter_)
         with seeded(seed):
-            if first:
+            if not first:
+                self.module_ = copy.deepcopy(self.module_)  # should this training fail, the old network is kept
+            else:
                 self._start_network()
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
@@ -454,7 +457,7 @@ class _CarryOn(Callback):
     def on_train_begin(self, net, **kwargs):
         """Take the state up."""
         if self.state is not None:
-            net.optimizer_.load_state_dict(self.state)
+            net.optimizer_.load_state_dict(copy.deepcopy(self.state))  # which a failing training must not change
 
     def on_train_end(self, net, **kwargs):
         """Keep the state."""

@@ -35,7 +35,7 @@ def read_start(checkpoint, given):
     if checkpoint is None:
         return {}, settle_sizes(given, {}, preset)
     state, description = read_weights(checkpoint)
-    return state, settle_sizes(given, read_sizes(MIRepNet, state, description), preset)
+    return state, settle_sizes(given, read_sizes(MIRepNet, state, description, checkpoint), preset)
 
 
 def load_weights(module, source, classes=None, wanted=None):

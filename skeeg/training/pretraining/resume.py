@@ -199,9 +199,11 @@ def read_run(path, key):
         raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
     if not pathlib.Path(path).is_file():
         return None
-    tensors, header = read_weights(path, "run_file")
-    if set(header) != {"key", "seed", "history", "groups"}:
+    tensors, header = read_weights(path, "run_file", checked=True)
+    if set(header) != {"key", "seed", "history", "groups", "names"}:
         raise ValueError(f"run_file: {path} is not the state of a run.")
+    if absent := sorted(set(header.pop("names")) - tensors.keys()):
+        raise ValueError(f"run_file: {path} lacks {absent[0]}, so the run cannot go on from it.")
     run = Run(tensors, **header)
     if run.key != key:
         raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
@@ -244,7 +246,8 @@ class KeepRun(Callback):
         if torch.device(net.device).type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
         rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]
-        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"]}
+        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"],
+                  "names": sorted(tensors)}  # fmt: skip
         write_weights(self.path, tensors, header)
 
 
