@@ -217,6 +217,7 @@ def networks():
         return make_pipeline(EuclideanAlignment(), NetworkClassifier(name, parameters, **settings))
 
     pools = {"filter_length": 13, "pool_length": 50, "pool_stride": 10}
+    small = {"embed_dim": 32, "n_layers": 1, "n_heads": 4, "n_filters_time": 16, "n_filters": 16, **pools}
     return {
         "ShallowConv": aligned("ShallowFBCSPNet", {"n_filters_time": 16, "n_filters_spat": 16}, 30, 5e-3),
         "EEGNet": aligned("EEGNet", {"kernel_length": 32}, 30, 5e-3),
@@ -224,9 +225,8 @@ def networks():
         "CT-adaptTL": CTAdaptTLClassifier("specific", network_params={"n_filters": 16, "n_hidden": 32, **pools},
                                           specific_params={"max_epochs": 40, "learning_rate": 2e-3, "batch_size": 16},
                                           random_state=0, device="cpu"),
-        "MIRepNet": MIRepNetClassifier(template=None, resample=None, embed_dim=32, n_layers=1, n_heads=4,
-                                       n_filters_time=16, n_filters=16, max_epochs=30, learning_rate=2e-3, **pools,
-                                       **common),
+        "MIRepNet": MIRepNetClassifier(template=None, resample=None, max_epochs=30, learning_rate=2e-3,
+                                       network_params=small, **common),
     }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ RATE, N_LABELLED, SEEDS = 125.0, 30, (0, 1)
 RECIPE = {"max_epochs": 10, "batch_size": 16}
 SIZES = {
     "embed_dim": 64, "n_layers": 2, "n_heads": 4, "n_filters_time": 32, "n_filters": 64,
-    "filter_length": 13, "pool_length": 40, "pool_stride": 8, "resample": RATE,
+    "filter_length": 13, "pool_length": 40, "pool_stride": 8,
 }  # fmt: skip
 ARMS = {
     "from scratch": None,
@@ -170,7 +170,13 @@ def pretrain(people, held, settings, file):
         X, y = (np.concatenate([one[i] for one in sources]) for i in range(2))
         run_file = file.with_suffix(".run")
         pretrainer = MIRepNetPretrainer(
-            **SIZES, **RECIPE, **settings, random_state=0, device="cpu", run_file=str(run_file)
+            network_params=SIZES,
+            resample=RATE,
+            **RECIPE,
+            **settings,
+            random_state=0,
+            device="cpu",
+            run_file=str(run_file),
         ).fit(X, y)
         pretrainer.save_checkpoint(file)
         run_file.unlink()
@@ -190,7 +196,7 @@ def make_pipelines(people, held, part, folder):
         if settings is not None:
             file = folder / f"{part}-{'-'.join(held)}-{name.replace(' ', '_')}.safetensors"
             checkpoint = pretrain(people, held, settings, file)
-        return MIRepNetClassifier(checkpoint, **SIZES, device="cpu")
+        return MIRepNetClassifier(checkpoint, network_params=SIZES, resample=RATE, device="cpu")
 
     makers = {name: (lambda name=name: baseline(name)) for name in BASELINES}
     return makers | {

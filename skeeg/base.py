@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -52,7 +52,7 @@ class EEGEstimator(BaseEstimator):
         "order": [Interval(Integral, 1, None, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
-        "resample": [Interval(Real, 0, 1e6, closed="right"), None],
+        "resample": [Interval(Real, 0, 1e6, closed="right"), StrOptions({"auto"}), None],
         "sfreq": [Interval(Real, 0, None, closed="neither"), None],
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right"), None],
         "template": [str, tuple, list, np.ndarray, None],

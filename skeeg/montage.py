@@ -234,6 +234,34 @@ def template_names(template):
     return names
 
 
+def count_near(ch_names, template, radius=0.15):
+    """Count the channels that lie on or beside an electrode of a template.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Channels.
+    template : str or tuple of str
+        As in `ChannelTemplate`.
+    radius : float
+        How near, in the units of MIRepNet's flat table, where the head is two wide and one long.
+
+    Returns
+    -------
+    n : int
+        Channels near the template; those without a place in the table are not counted.
+
+    Examples
+    --------
+    >>> from skeeg.montage import count_near
+    >>> count_near(("C3", "Cz", "POz", "O1", "Fp2"), "mirepnet45")
+    3
+    """
+    wanted = np.array([_FLAT[canonical_name(name)] for name in template_names(template)])
+    places = [_FLAT[canonical_name(name)] for name in ch_names if canonical_name(name) in _FLAT]
+    return sum(bool((np.linalg.norm(wanted - place, axis=1) < radius).any()) for place in places)
+
+
 def find_electrodes(names, known, argument="ch_names", hint=""):
     """Look electrodes up in a list, whatever their case, their prefix and the convention they are named by.
 

@@ -29,7 +29,7 @@ class WaveletBands(EEGTransformer):
     Parameters
     ----------
     bands : tuple of (float, float)
-        Hertz, edges included.
+        Hertz, edges included; None leaves an edge open.
     bandwidth : float
         B; 1.5 as published. The wavelet has a standard deviation of :math:`\sqrt{B / 2}` periods.
     n_freqs : int
@@ -153,6 +153,7 @@ class WaveletBands(EEGTransformer):
         grid = np.logspace(np.log10(low), np.log10(high), self.n_freqs)
         chosen = []
         for start, stop in _as_bands(self.bands):
+            start, stop = start or low, stop or high  # None leaves an edge open
             inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
             if not len(inside):
                 raise ValueError(

@@ -242,7 +242,7 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
     X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 250), ["a", "b"] * 4
     sizes = {"embed_dim": 12, "n_layers": 1, "n_heads": 3, "n_filters_time": 4, "n_filters": 6, "pool_length": 50}
     fast = {"max_epochs": 1, "template": None, "device": "cpu"}
-    pretrainer = MIRepNetPretrainer(**sizes, **fast, decoder_layers=1).fit(X, y)
+    pretrainer = MIRepNetPretrainer(network_params={**sizes, "decoder_layers": 1}, **fast).fit(X, y)
     pretrainer.save_checkpoint(tmp_path / "own.safetensors")
     path = str(tmp_path / "own.safetensors")
     fitted = MIRepNetClassifier(checkpoint=path, **fast).fit(X, y)
@@ -251,13 +251,14 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
     assert again.network_spec_["parameters"] == pretrainer.network_spec_["parameters"]
     for name, value in {"embed_dim": 24, "n_layers": 2, "n_heads": 2, "pool_length": 75}.items():
         with pytest.raises(ValueError, match=f"{name}: got {value}, the checkpoint has {sizes[name]}"):
-            MIRepNetClassifier(checkpoint=path, **fast, **{name: value}).fit(X, y)
+            MIRepNetClassifier(checkpoint=path, **fast, network_params={name: value}).fit(X, y)
     description = read_weights(path)[1]
     assert description["sfreq"] == 250 and description["classes"] == ["a", "b"]
     torch.save(published_state(pretrainer.module_), tmp_path / "published.pth")
     with pytest.raises(ValueError, match="n_heads: embed_dim=12 cannot be split into 8"):  # no shape tells the heads
         MIRepNetClassifier(checkpoint=str(tmp_path / "published.pth"), **fast).fit(X, y)
-    told = {"checkpoint": str(tmp_path / "published.pth"), "n_heads": 3, "pool_length": 50}
+    heads = {"n_heads": 3, "pool_length": 50}
+    told = {"checkpoint": str(tmp_path / "published.pth"), "network_params": heads}
     assert MIRepNetClassifier(**told, **fast).fit(X, y).checkpoint_report_.startswith("28 tensors matched")
 
 

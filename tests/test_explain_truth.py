@@ -13,6 +13,7 @@ NAMES = tuple("FC3 FC1 FCz FC2 FC4 C3 C1 Cz C2 C4 CP3 CP1 CPz CP2 CP4 Pz".split(
 TELLING = np.isin(NAMES, ("FC1", "C3", "CP2", "CP4"))
 COMMON = {"batch_size": 16, "random_state": 0, "device": "cpu"}
 POOLS = {"filter_length": 13, "pool_length": 50, "pool_stride": 10}
+SMALL = {"embed_dim": 16, "n_layers": 1, "n_heads": 2, "n_filters_time": 8, "n_filters": 12, **POOLS}
 
 
 def bursts(seed, n_trials=96, n_times=200):
@@ -40,8 +41,8 @@ METHODS = {
     "CT-adaptTL": CTAdaptTLClassifier("specific", network_params={"n_filters": 12, "n_hidden": 16, **POOLS},
                                       specific_params={"max_epochs": 30, "learning_rate": 3e-3, "batch_size": 16},
                                       random_state=0, device="cpu"),
-    "MIRepNet": MIRepNetClassifier(template=None, resample=None, embed_dim=16, n_layers=1, n_heads=2, n_filters_time=8,
-                                   n_filters=12, max_epochs=20, learning_rate=3e-3, **POOLS, **COMMON),
+    "MIRepNet": MIRepNetClassifier(template=None, resample=None, max_epochs=20, learning_rate=3e-3, **COMMON,
+                                   network_params=SMALL),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from skeeg.methods.mirepnet import (
     load_weights,
     mirepnet_pipeline,
     mirepnet_preprocessing,
+    save_weights,
 )
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
@@ -18,7 +19,7 @@ SIZES = {
     "embed_dim": 16, "n_layers": 1, "n_heads": 2, "n_filters_time": 4, "n_filters": 8, "filter_length": 9,
     "pool_length": 30, "pool_stride": 15, "drop_prob": 0.0,
 }  # fmt: skip
-SMALL = {**SIZES, "max_epochs": 6, "learning_rate": 5e-3, "random_state": 0, "device": "cpu"}
+SMALL = {"network_params": SIZES, "max_epochs": 6, "learning_rate": 5e-3, "random_state": 0, "device": "cpu"}
 
 
 def make_task(n_trials=24, seed=0, names=NAMES, subject="a", rate=RATE, mixing=0.0):
@@ -66,22 +67,25 @@ def test_learns_and_gives_features():
     np.testing.assert_allclose(clf.predict_proba(X_test).sum(axis=1), 1)
 
 
-def test_pretrained_head_is_never_kept_silently(checkpoint):
+def test_pretrained_head_is_never_kept_silently(checkpoint, tmp_path):
     X, y = make_task(12, seed=2)
     source = MIRepNet(2, 45, n_times=TIMES, **SIZES)
     load_weights(source, checkpoint, ("left", "right"))
     frozen = {"checkpoint": checkpoint, "strategy": "head", "learning_rate": 0.0}
-    silent = make_clf(**frozen).fit(X, y)
+    nameless = str(tmp_path / "weights.pth")  # it does not say what its outputs are
+    save_weights(source, nameless)
+    silent = make_clf(**frozen | {"checkpoint": nameless}).fit(X, y)
     assert not torch.equal(silent.module_.final_layer.weight, source.final_layer.weight)
     torch.testing.assert_close(silent.module_.embedding.conv2.weight, source.embedding.conv2.weight)
     assert silent.checkpoint_report_.endswith("2 missing: final_layer.weight, final_layer.bias")
-    asked = make_clf(**frozen, checkpoint_classes=("left", "right")).fit(X, y)
-    torch.testing.assert_close(asked.module_.final_layer.weight, source.final_layer.weight)
-    assert asked.score(*make_task(40, seed=5)) > 0.8  # without any training here
+    for asked in (frozen, frozen | {"checkpoint": nameless, "checkpoint_classes": ("left", "right")}):
+        asked = make_clf(**asked).fit(X, y)
+        torch.testing.assert_close(asked.module_.final_layer.weight, source.final_layer.weight)
+        assert asked.score(*make_task(40, seed=5)) > 0.8  # without any training here
     with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels"):
         make_clf(**frozen, checkpoint_classes=("a", "b", "c")).fit(X, y)
     with pytest.raises(ValueError, match="n_layers: got 2, the checkpoint has 1"):
-        make_clf(checkpoint=checkpoint, n_layers=2).fit(X, y)
+        make_clf(checkpoint=checkpoint, network_params={"n_layers": 2}).fit(X, y)
 
 
 @pytest.mark.parametrize("strategy", ["head", "probe", "lora", "full"])

@@ -17,9 +17,11 @@ from skeeg.methods.mirepnet.objective import HybridLoss, MaskedModel, draw_mask
 from skeeg.methods.mirepnet.recordings import list_recordings
 
 SMALL = {
-    **SIZES, "decoder_layers": 1, "max_epochs": 3, "batch_size": 8, "learning_rate": 2e-3, "random_state": 0,
-    "device": "cpu",
+    "network_params": {**SIZES, "decoder_layers": 1}, "max_epochs": 3, "batch_size": 8, "learning_rate": 2e-3,
+    "random_state": 0, "device": "cpu",
 }  # fmt: skip
+
+DROPPING = {**SMALL["network_params"], "drop_prob": 0.3}
 
 
 def make_pretrainer(**params):
@@ -163,7 +165,7 @@ class StopAt(Callback):
 def test_broken_off_and_resumed_is_never_broken_off(tmp_path, schedule):
     X, y = make_people(3)
     step = int(np.random.default_rng().integers(1, 24))  # any will do
-    settings = {"max_epochs": 4, "drop_prob": 0.3, "validation": "subject", "schedule": schedule}
+    settings = {"max_epochs": 4, "network_params": DROPPING, "validation": "subject", "schedule": schedule}
     whole = make_pretrainer(**settings).fit(X, y)
     file = {"run_file": str(tmp_path / "run.safetensors")}
     for stop in (step, max(step // 2, 1)):  # twice
@@ -193,13 +195,12 @@ def test_killed_and_resumed_is_never_killed(tmp_path):
             if not self.step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    make_pretrainer(max_epochs=4, drop_prob=0.3, run_file={str(file)!r}, skorch_callbacks=[KillAt({step})]).fit(
-        *make_people(3)
-    )
+    settings = {{"max_epochs": 4, "network_params": {DROPPING}, "run_file": {str(file)!r}}}
+    make_pretrainer(**settings, skorch_callbacks=[KillAt({step})]).fit(*make_people(3))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    settings = {"max_epochs": 4, "drop_prob": 0.3}
+    settings = {"max_epochs": 4, "network_params": DROPPING}
     resumed = make_pretrainer(**settings, run_file=str(file)).fit(*make_people(3))
     assert_same_weights(resumed, make_pretrainer(**settings).fit(*make_people(3)))
 
@@ -238,7 +239,7 @@ def test_weights_go_on_to_the_classifier_and_to_more_pretraining(tmp_path):
         np.testing.assert_array_equal(
             weights_of(more)[name], weights_of(pretrainer)[name]
         )  # upstream loses two of these
-    full = MIRepNetPretrainer(n_layers=6, max_epochs=1, batch_size=8, random_state=0, device="cpu")
+    full = MIRepNetPretrainer(max_epochs=1, batch_size=8, random_state=0, device="cpu")
     assert len(published_state(full.fit(X[:8], y[:8]).module_)) == 143
 
 
@@ -255,7 +256,7 @@ def test_throughput_is_printed(capsys):
         ({"mask_ratio": 0}, "mask_ratio: got 0"),
         ({"reconstruct": "some"}, "reconstruct: got 'some'"),
         ({"rec_weight": 0, "cls_weight": 0}, "rec_weight, cls_weight: got"),
-        ({"decoder_layers": 0}, "decoder_layers: got 0"),
+        ({"network_params": {"decoder_layers": 0}}, "network_params: got decoder_layers=0"),
         ({"align": "maybe"}, "align: got 'maybe'"),
         ({"n_times": 0}, "n_times: got 0"),
     ],

@@ -14,7 +14,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 from test_mirepnet import make_task
-from test_mirepnet_pretraining import make_people, make_pretrainer
+from test_mirepnet_pretraining import DROPPING, make_people, make_pretrainer
 from torch.nn.parallel import DistributedDataParallel
 
 from skeeg import GramPretrainer, GramTokenizer, make_eeg
@@ -124,7 +124,7 @@ def work(folder):
     gc.enable()
     notes["history"] = pretrainer.history_
     np.savez(own / "mirepnet.npz", **tensors_of(pretrainer))
-    pieces, _ = fit_mirepnet(BATCH // 2, accumulate=2, drop_prob=0.3, precision="bf16")
+    pieces, _ = fit_mirepnet(BATCH // 2, accumulate=2, network_params=DROPPING, precision="bf16")
     np.savez(own / "pieces.npz", **tensors_of(pieces))
     tokenizer = GramTokenizer(batch_size=BATCH, **GRAM).fit(make_windows())
     np.save(own / "codebook.npy", tokenizer.codebook_)

@@ -14,7 +14,7 @@ DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "model_selection", "montage", "regression",
          "restoration", "screening", "signals", "spatial", "tangentspace", "wavelets"}  # fmt: skip
-BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
+BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training", "weights"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
     "_torchaudio": set(),
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
     "networks": {"_lazy", "electrodes"},
-    "training": BASE | {"networks"},
+    "training": BASE | {"networks", "weights"},
+    "weights": set(),
     "datasets": BASE,
     "explain": BELOW_METHODS,
     "methods": BELOW_METHODS,

@@ -61,6 +61,18 @@ def test_joined_windows_have_no_edges_within_a_run():
     assert joined.ch_names[3] == "Pz 13-30 Hz"
 
 
+@pytest.mark.parametrize("bands", [(), ((8,),), (8, 12), "x", 5])
+def test_what_is_no_band_is_refused(bands):
+    with pytest.raises(ValueError, match="bands: expected pairs of frequencies"):
+        WaveletBands(bands=bands, sfreq=250).fit(np.random.default_rng(0).normal(size=(2, 3, 250)))
+
+
+def test_an_open_band_reaches_to_the_last_frequency():
+    X = np.random.default_rng(0).normal(size=(2, 3, 500))
+    both = [WaveletBands(bands=bands, sfreq=250).fit_transform(X) for bands in (((30, None),), ((30, 100),))]
+    np.testing.assert_array_equal(*both)
+
+
 def test_bands_beyond_the_rate_are_refused():
     with pytest.raises(ValueError, match="bands: none of the 60 frequencies.*below 25 Hz"):
         WaveletBands(sfreq=50).fit(np.ones((2, 1, 40)))

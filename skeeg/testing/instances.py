@@ -30,7 +30,6 @@ _TINY_TRAINING = {
 }
 
 _TINY_MIREPNET = {
-    "ch_names": ("Cz",),
     "embed_dim": 8,
     "n_layers": 1,
     "n_heads": 2,
@@ -40,7 +39,6 @@ _TINY_MIREPNET = {
     "filter_length": 2,
     "pool_length": 1,
     "pool_stride": 1,
-    "resample": None,
 }
 
 # A patch of one sample, for checks with as few as two; at 8 Hz the kit's own trials make one window.
@@ -121,8 +119,19 @@ _INSTANCES = {
     "GramPretrainer": {**_TINY_STAGE, "n_filters": 8, "decoder_dim": 4, "tokenizer_epochs": 0},
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
     "GramTokenizer": {**_TINY_STAGE, "warm_epochs": 0},
-    "MIRepNetClassifier": {**_TINY_MIREPNET, **_TINY_TRAINING},
-    "MIRepNetPretrainer": {**_TINY_MIREPNET, **_TINY_TRAINING, "decoder_layers": 1, "max_epochs": 2},
+    "MIRepNetClassifier": {
+        **_TINY_TRAINING,
+        "ch_names": ("Cz",),
+        "resample": None,
+        "network_params": _TINY_MIREPNET,
+    },
+    "MIRepNetPretrainer": {
+        **_TINY_TRAINING,
+        "ch_names": ("Cz",),
+        "resample": None,
+        "max_epochs": 2,
+        "network_params": {**_TINY_MIREPNET, "decoder_layers": 1},
+    },
     "EEGToMEG": {"lags": 0, "device": "cpu", "random_state": 0},
     "NetworkClassifier": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..storage import cause_of, read_tensors
+from ..weights import PREFIX, locate
 from .sizes import check_sizes
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
@@ -188,7 +189,7 @@ def resolve(reference, argument="checkpoint"):
     Parameters
     ----------
     reference : str or path-like
-        File, or ``"hub:owner/repository/file"``.
+        File, ``"skeeg:NAME"`` for weights that ship with the package, or ``"hub:owner/repository/file"``.
     argument : str
         Name of the argument, for errors.
 
@@ -197,6 +198,8 @@ def resolve(reference, argument="checkpoint"):
     path : Path
         A file that is there.
     """
+    if str(reference).startswith(PREFIX):
+        return locate(reference)
     path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
     if path.is_dir():
         raise ValueError(f"{argument}: {path} is a directory, expected a file.")

@@ -84,7 +84,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("y: FineTunedClassifier requires y to be passed, but the target y is None.")
         check_class_labels(y)
         X = as_eeg(X) if is_epochs(X) else X
-        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(y))
+        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(np.asarray(y)))
         target = as_eeg(target) if is_epochs(target) else target
         fitted = clone(self.estimator)
         with config_context(enable_metadata_routing=True):

@@ -1,5 +1,7 @@
 """The CT-adaptTL classifier: pre-train on one task, adapt to a target subject's trials of another."""
 
+import inspect
+
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
@@ -492,7 +494,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         return CTAdaptTLNet
 
     def _network_parameters(self):
-        preset = network_settings(self.recipe, None, self.sfreq_in_)
+        defaults = {name: one.default for name, one in inspect.signature(CTAdaptTLNet).parameters.items()}
+        sizes = {name: defaults[name] for name in ("n_filters", "pool_stride", "n_hidden", "drop_prob")}
+        preset = sizes | network_settings(self.recipe, None, self.sfreq_in_)
         return self._settle_sizes(dict(self.network_params or {}), preset)
 
     def _criterion(self):

@@ -15,27 +15,32 @@ PUBLISHED = {
 
 
 def read_start(checkpoint, given):
-    """Weights to start from, and the sizes of the network that takes them.
+    """Weights to start from, what they say of themselves, and the sizes of the network that takes them.
 
     Parameters
     ----------
     checkpoint : str, path-like or None
         Checkpoint.
     given : dict
-        Sizes by the user, None where open; without ``decoder_layers`` there is no decoder.
+        Arguments of the network by the user; without ``decoder_layers`` there is no decoder.
 
     Returns
     -------
     state : dict of str to Tensor
         Empty without a checkpoint.
+    description : dict
+        What stands beside them: rate, classes, maybe settings for ``finetuning``; empty where nothing does.
     sizes : dict
         Arguments of `MIRepNet`.
     """
     preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
-    if checkpoint is None:
-        return {}, settle_sizes(given, {}, preset)
-    state, description = read_weights(checkpoint)
-    return state, settle_sizes(given, read_sizes(MIRepNet, state, description, checkpoint), preset)
+    free = {name: value for name, value in given.items() if name not in preset}  # dropout, ways to compute
+    given = {name: value for name, value in given.items() if name in preset}
+    state, description = ({}, {}) if checkpoint is None else read_weights(checkpoint)
+    found = read_sizes(MIRepNet, state, description, checkpoint) if state else {}
+    told = description.get("network_params", {})
+    dropout = {"drop_prob": told["drop_prob"]} if "drop_prob" in told else {}
+    return state, description, settle_sizes(given, found, preset) | dropout | free
 
 
 def load_weights(module, source, classes=None, wanted=None):

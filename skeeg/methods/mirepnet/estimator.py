@@ -1,16 +1,22 @@
 """The MIRepNet classifier: few labelled trials of a person, any headset, a pre-trained network."""
 
+import warnings
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import BaseEEGClassifier
 from ...calibration import Calibration
 from ...filtering import at_rate
-from ...training import NetworkEstimator, load_checkpoint
+from ...montage import count_near
+from ...training import NetworkEstimator, Recipe, load_checkpoint
 from ...training.checkpoints import describe
-from .checkpoint import PUBLISHED, read_start, save_weights
+from .checkpoint import read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
+
+_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
+_SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision")
 
 
 class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -24,11 +30,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     Parameters
     ----------
     checkpoint : str or None
-        Weights to start from: a file that `MIRepNetPretrainer.save_checkpoint` wrote, the published ``MIRepNet.pth``,
-        or ``"hub:owner/repository/file"``, such as ``"hub:starself/MIRepNet/MIRepNet.pth"``. None starts from scratch.
+        Weights to start from: ``"skeeg:mirepnet-small"``, which ship with the package (`skeeg.weights`); a file that
+        ``save_checkpoint`` wrote; the published ``MIRepNet.pth``; or ``"hub:owner/repository/file"``, such as
+        ``"hub:starself/MIRepNet/MIRepNet.pth"``. None starts from scratch.
     checkpoint_classes : tuple or None
-        Label of each output of the checkpoint; its last layer is then used for the labels that y has too. None: it is
-        not used, even where the number of classes agrees.
+        Label of each output of the checkpoint; its last layer is then used for the labels that y has too. None: those
+        that the checkpoint names itself; without any its last layer is not used, even where the number of classes
+        agrees.
+    network_params : dict or None
+        Sizes of the network that differ from those that the checkpoint names, or from the published ones; see
+        `MIRepNet`.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -42,16 +53,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         What has a reference of its own.
     template : str, tuple of str or None
         Electrodes of the network, see `skeeg.ChannelTemplate`; None takes those recorded, in their order.
-    resample : float or None
-        Rate of the network in hertz, for trials whose own rate is known; None keeps it.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
+    resample : "auto", float or None
+        Rate of the network in hertz, for trials whose own rate is known; None keeps it. ``"auto"`` is the rate that the
+        checkpoint names, or 250 Hz.
+    max_epochs, batch_size, learning_rate : int, int and float, or None
+        See `skeeg.training.Recipe`. None is what suits the checkpoint, where it says so, or else the published
+        fine-tuning: 10, 8 and 1e-3.
+    weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
     validation, validation_size, lora_rank
         As in `skeeg.NetworkClassifier`.
-    embed_dim, n_layers, n_heads, n_filters_time, n_filters, filter_length, pool_length, pool_stride
-        See `MIRepNet`; None takes what the checkpoint has, else the published size.
-    drop_prob, merge
-        See `MIRepNet`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -63,12 +74,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         References of the people seen at fit.
     checkpoint_report_ : str or None
         What the checkpoint brought.
+    description_ : dict
+        What the checkpoint says of itself: sizes, rate, classes; empty without any.
+    rate_ : float or None
+        Rate of the network in hertz.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
-    `transform` gives the 256 features before the last layer.
+    `transform` gives the features before the last layer, 256 in the published size.
 
     References
     ----------
@@ -79,10 +94,11 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     --------
     >>> import numpy as np
     >>> from skeeg import MIRepNetClassifier
-    >>> X, y = np.random.default_rng(0).normal(size=(12, 3, 250)), np.repeat(["left", "right"], 6)
-    >>> clf = MIRepNetClassifier(ch_names=("C3", "Cz", "C4"), n_layers=1, max_epochs=1, random_state=0).fit(X, y)
+    >>> X, y = np.random.default_rng(0).normal(size=(12, 3, 250)), np.repeat(["left_hand", "right_hand"], 6)
+    >>> known = {"ch_names": ("C3", "Cz", "C4"), "sfreq": 100}  # of trials that do not carry it
+    >>> clf = MIRepNetClassifier("skeeg:mirepnet-small", random_state=0, **known).fit(X, y)
     >>> clf.predict_proba(X).shape, clf.transform(X).shape
-    ((12, 2), (12, 256))
+    ((12, 2), (12, 64))
     """
 
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
@@ -91,14 +107,15 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         self,
         checkpoint=None,
         checkpoint_classes=None,
+        network_params=None,
         strategy="full",
         align="own",
         domain="subject",
         template="mirepnet45",
-        resample=RATE,
-        max_epochs=10,
-        batch_size=8,
-        learning_rate=1e-3,
+        resample="auto",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
         weight_decay=1e-6,
         solver="adam",
         schedule="cosine",
@@ -107,16 +124,6 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         patience=None,
         precision="float32",
         lora_rank=4,
-        embed_dim=None,
-        n_layers=None,
-        n_heads=None,
-        drop_prob=0.5,
-        n_filters_time=None,
-        n_filters=None,
-        filter_length=None,
-        pool_length=None,
-        pool_stride=None,
-        merge=True,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -126,6 +133,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     ):
         self.checkpoint = checkpoint
         self.checkpoint_classes = checkpoint_classes
+        self.network_params = network_params
         self.strategy = strategy
         self.align = align
         self.domain = domain
@@ -142,16 +150,6 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         self.patience = patience
         self.precision = precision
         self.lora_rank = lora_rank
-        self.embed_dim = embed_dim
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.drop_prob = drop_prob
-        self.n_filters_time = n_filters_time
-        self.n_filters = n_filters
-        self.filter_length = filter_length
-        self.pool_length = pool_length
-        self.pool_stride = pool_stride
-        self.merge = merge
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -183,8 +181,9 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         check_form(self)
         targets = self._check_labels(y)
         self._refuse_flat(X)
+        self._start_from(X.ch_names)
         target = self._check_target(X_target_unlabeled, len(X))
-        formed = at_rate(X, self.resample)
+        formed = at_rate(X, self.rate_)
         self.aligner_, formed = fit_alignment(formed, self.align, self.domain, subjects, target)
         self._fit_network(on_template(formed, self.template), targets, len(self.classes_), subjects)
         return self
@@ -222,7 +221,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         check_is_fitted(self)
         if self.align != "running":
             raise ValueError(f"align: update() serves align='running', this one has {self.align!r}.")
-        self.aligner_.update(at_rate(self._check_eeg(X, reset=False, dtype=np.float32), self.resample))
+        self.aligner_.update(at_rate(self._check_eeg(X, reset=False, dtype=np.float32), self.rate_))
         return self
 
     def save_checkpoint(self, path):
@@ -242,7 +241,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         if target is None or not len(target):
             return None
         try:
-            return at_rate(self._check_eeg(target, reset=False, dtype=np.float32), self.resample)
+            return at_rate(self._check_eeg(target, reset=False, dtype=np.float32), self.rate_)
         except ValueError as error:
             raise ValueError(f"X_target_unlabeled: {error}") from error
 
@@ -251,16 +250,42 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _network_class(self, name):
         return MIRepNet
 
+    def _start_from(self, ch_names):
+        """Read what the checkpoint says of itself, and say what of it does not suit the trials."""
+        self._start, self.description_, self._sizes = read_start(self.checkpoint, dict(self.network_params or {}))
+        self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
+        if not self.description_:
+            return
+        known = self.description_.get("classes", ()) if self.checkpoint_classes is None else self.checkpoint_classes
+        new = [label for label in self.classes_.tolist() if label not in known]
+        if known and new:
+            warnings.warn(
+                f"checkpoint_classes: the weights know {', '.join(map(repr, known))}; the outputs for "
+                f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
+                "those of y, where they mean the same.",
+                stacklevel=3,
+            )
+        if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
+            warnings.warn(
+                f"ch_names: fewer than two of {', '.join(ch_names)} lie near the electrodes that the weights were "
+                "trained on; record from the motor cortex (C3, Cz, C4), or train from scratch with checkpoint=None.",
+                stacklevel=3,
+            )
+
+    def _recipe(self):
+        told = getattr(self, "description_", {}).get("finetuning", {})
+        advised = {name: told.get(name, value) for name, value in _FINETUNING.items()}
+        given = {name: getattr(self, name) for name in _FINETUNING if getattr(self, name) is not None}
+        return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
+
     def _criterion(self):
         return "cross_entropy"
 
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""
-        given = {name: getattr(self, name) for name in PUBLISHED}
-        state, sizes = read_start(self.checkpoint, given)
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": {**sizes, "drop_prob": self.drop_prob, "merge": self.merge},
+            "parameters": self._sizes,
             "n_chans": X.shape[1],
             "n_times": X.shape[2],
             "n_outputs": int(n_outputs),
@@ -270,16 +295,18 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         }
         self.module_ = self._build_long_enough()
         self.checkpoint_report_ = None
-        if state:
+        if self._start:
+            known = self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
             report = load_checkpoint(
-                self.module_, state, classes=self.checkpoint_classes, wanted=self.classes_, file=self.checkpoint
+                self.module_, self._start, classes=known, wanted=self.classes_, file=self.checkpoint
             )
             self.checkpoint_report_ = str(report)
+        del self._start, self._sizes
 
     def _prepare(self, X, fit=False):
         """Trials as the network takes them; those of fit have been brought to the template already."""
         if not fit:
-            X = apply_alignment(self.aligner_, at_rate(X, self.resample), self.align)
+            X = apply_alignment(self.aligner_, at_rate(X, self.rate_), self.align)
             X = on_template(X, self.template)
         data = np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32)
         return padded(data, self.network_spec_["n_times"])

@@ -56,8 +56,9 @@ def check_form(estimator):
     if estimator.align not in ALIGN:
         options = ", ".join(map(repr, ALIGN))
         raise ValueError(f"align: got {estimator.align!r}, expected one of {options}.")
-    if estimator.resample is not None and not estimator.resample > 0:
-        raise ValueError(f"resample: got {estimator.resample}, expected a rate above 0 Hz or None.")
+    rate = estimator.resample
+    if rate not in (None, "auto") and not (isinstance(rate, int | float) and rate > 0):
+        raise ValueError(f"resample: got {rate!r}, expected a rate above 0 Hz, 'auto' or None.")
 
 
 def fit_alignment(X, align, domain="subject", subjects=None, target=None):

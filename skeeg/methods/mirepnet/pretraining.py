@@ -1,17 +1,19 @@
 """Pre-training of MIRepNet: guess hidden tokens and tell classes apart, on as many people as there are."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...filtering import at_rate
+from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkEstimator, load_checkpoint, split_validation
 from ...training.checkpoints import describe
-from ...training.net import Trials
 from ...training.pretraining import fingerprint, open_run, pretrain, ranks
 from ...training.recipe import make_net, resolve_device
-from .checkpoint import PUBLISHED, read_start, save_weights
+from .checkpoint import read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 from .objective import HybridLoss, MaskedModel
@@ -28,6 +30,8 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     Parameters
     ----------
+    network_params : dict or None
+        Sizes of the network that differ from the published ones; see `MIRepNet`. The decoder has two blocks.
     mask_ratio : float
         Share of the tokens to hide.
     rec_weight, cls_weight : float
@@ -38,8 +42,6 @@ class MIRepNetPretrainer(NetworkEstimator):
     detach_target : bool
         Whether the tokens to guess are taken as given. False, as in the published network's forward pass, lets the
         tokenizer learn to be guessed.
-    decoder_layers : int or None
-        Blocks of the decoder; None takes those of the checkpoint, else 2.
     screen : {None, "significant"} or float
         Leave out people whose classes a simple decoder cannot tell apart: the ``threshold`` of
         `skeeg.screen_subjects`. The published threshold is not known.
@@ -48,6 +50,15 @@ class MIRepNetPretrainer(NetworkEstimator):
     n_times : int or None
         Samples of a trial, 1000 as published; longer ones are cut, shorter ones go on backwards. None takes the
         longest.
+    montages : int or None
+        Montages that each subject is seen in, all electrodes and random subsets of them, common headsets among these;
+        each trial of each batch is aligned and interpolated in one of them, drawn anew. Weights that have seen one
+        montage alone do not serve others. None uses the electrodes as recorded.
+    crops : bool
+        Whether a trial that is longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise
+        its end is cut.
+    balance : bool
+        Whether each class of each subject is drawn as often as any other; otherwise each trial is used once an epoch.
     checkpoint : str or None
         Weights to start from, decoder and mask token included where it has them.
     run_file : str or None
@@ -56,15 +67,12 @@ class MIRepNetPretrainer(NetworkEstimator):
         without the interruption. It may go on with more or fewer processes, see Notes.
     accumulate : int
         Batches an update, for a GPU that cannot hold a larger batch; see `skeeg.training.Recipe`.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, precision
-        See `skeeg.training.Recipe`; the defaults are the published ones where these are known.
+    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, precision
+        See `skeeg.training.Recipe`; the defaults are the published ones where these are known. The rate moves with
+        every update.
     validation, validation_size
         As in `skeeg.NetworkClassifier`: ``"subject"`` holds people out and notes the curve of each of them in
         ``history_``; nothing is stopped or chosen by it.
-    embed_dim, n_layers, n_heads, n_filters_time, n_filters, filter_length, pool_length, pool_stride
-        See `MIRepNet`; None takes what the checkpoint has, else the published size.
-    drop_prob, merge
-        See `MIRepNet`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`; ``verbose`` also prints the trials a second.
 
@@ -106,7 +114,8 @@ class MIRepNetPretrainer(NetworkEstimator):
     >>> rng = np.random.default_rng(0)
     >>> first = make_eeg(rng.normal(size=(6, 3, 250)), ("C3", "Cz", "C4"), 250)
     >>> second = make_eeg(rng.normal(size=(4, 2, 192)), ("C3", "C4"), 128)
-    >>> pretrainer = MIRepNetPretrainer(n_layers=1, embed_dim=16, max_epochs=1, random_state=0)
+    >>> sizes = {"n_layers": 1, "embed_dim": 16}
+    >>> pretrainer = MIRepNetPretrainer(network_params=sizes, max_epochs=1, random_state=0)
     >>> pretrainer.fit([first, second], [["left", "right"] * 3, ["feet", "left"] * 2]).classes_.tolist()
     ['feet', 'left', 'right']
     """
@@ -118,18 +127,21 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def __init__(
         self,
+        network_params=None,
         mask_ratio=0.5,
         rec_weight=1.0,
         cls_weight=1.0,
         reconstruct="masked",
         detach_target=True,
-        decoder_layers=None,
         screen=None,
         align="own",
         domain="subject",
         template="mirepnet45",
         resample=RATE,
         n_times=None,
+        montages=None,
+        crops=False,
+        balance=False,
         checkpoint=None,
         run_file=None,
         max_epochs=100,
@@ -139,19 +151,10 @@ class MIRepNetPretrainer(NetworkEstimator):
         weight_decay=0.0,
         solver="adam",
         schedule=None,
+        warmup=0.0,
         precision="float32",
         validation=None,
         validation_size=0.2,
-        embed_dim=None,
-        n_layers=None,
-        n_heads=None,
-        drop_prob=0.5,
-        n_filters_time=None,
-        n_filters=None,
-        filter_length=None,
-        pool_length=None,
-        pool_stride=None,
-        merge=True,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -159,18 +162,21 @@ class MIRepNetPretrainer(NetworkEstimator):
         verbose=0,
         skorch_callbacks=None,
     ):
+        self.network_params = network_params
         self.mask_ratio = mask_ratio
         self.rec_weight = rec_weight
         self.cls_weight = cls_weight
         self.reconstruct = reconstruct
         self.detach_target = detach_target
-        self.decoder_layers = decoder_layers
         self.screen = screen
         self.align = align
         self.domain = domain
         self.template = template
         self.resample = resample
         self.n_times = n_times
+        self.montages = montages
+        self.crops = crops
+        self.balance = balance
         self.checkpoint = checkpoint
         self.run_file = run_file
         self.max_epochs = max_epochs
@@ -180,19 +186,10 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.weight_decay = weight_decay
         self.solver = solver
         self.schedule = schedule
+        self.warmup = warmup
         self.precision = precision
         self.validation = validation
         self.validation_size = validation_size
-        self.embed_dim = embed_dim
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.drop_prob = drop_prob
-        self.n_filters_time = n_filters_time
-        self.n_filters = n_filters
-        self.filter_length = filter_length
-        self.pool_length = pool_length
-        self.pool_stride = pool_stride
-        self.merge = merge
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -260,18 +257,25 @@ class MIRepNetPretrainer(NetworkEstimator):
         if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
             given = (self.rec_weight, self.cls_weight)
             raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        if self.decoder_layers is not None and self.decoder_layers < 1:
-            raise ValueError(f"decoder_layers: got {self.decoder_layers}, expected 1 or more.")
+        if self.montages is not None and (self.montages < 1 or self.template is None or self.align is None):
+            raise ValueError(
+                f"montages: got {self.montages}, expected None, or 1 or more with a template and an alignment; these "
+                f"are {self.template!r} and {self.align!r}."
+            )
+        if self.crops and self.n_times is None:
+            raise ValueError("crops: the length of a crop is n_times, which is None.")
+        n_layers = (self.network_params or {}).get("decoder_layers")
+        if n_layers is not None and n_layers < 1:
+            raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
     def _start_network(self, pool):
         """Build the network for the pooled trials, and load the checkpoint into it."""
-        given = {name: getattr(self, name) for name in (*PUBLISHED, "decoder_layers")}
-        state, sizes = read_start(self.checkpoint, given)
+        state, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
         self.network_spec_ = {
             "network": "MIRepNet",
-            "parameters": {**sizes, "drop_prob": self.drop_prob, "merge": self.merge},
-            "n_chans": pool.data.shape[1],
-            "n_times": pool.data.shape[2],
+            "parameters": sizes,
+            "n_chans": pool.data.shape[1] if self.montages is None else len(template_names(self.template)),
+            "n_times": min(self.n_times, pool.data.shape[2]) if self.crops else pool.data.shape[2],
             "n_outputs": max(len(pool.classes), 1),
             "sfreq": self.resample,
             "ch_names": None,
@@ -284,13 +288,14 @@ class MIRepNetPretrainer(NetworkEstimator):
 
     def _run(self, pool, run):
         """Train, or go on with an earlier training."""
-        data = padded(pool.data.astype(self._numbers(), copy=False), self.network_spec_["n_times"])
+        n_times = self.network_spec_["n_times"]
+        pool.data = padded(pool.data.astype(self._numbers(), copy=False), n_times)
         rows, held = split_validation(pool.y, self.validation, self.validation_size, pool.subjects, run.seed)
         model, validation, subjects = self._wrap(), None, None
         if held is not None:
-            validation, subjects = Trials(data[held], pool.y[held]), pool.subjects[held]
+            validation, subjects = pool.validation_trials(held, n_times, self), pool.subjects[held]
         self.history_ = pretrain(
-            model, Trials(data[rows], pool.y[rows]), self._recipe(), self._criterion(), run,
+            model, pool.training_trials(rows, n_times, self, run.seed), self._recipe(), self._criterion(), run,
             validation=validation, subjects=subjects, device=self.device, verbose=self.verbose,
             callbacks=self._callbacks(),
         )  # fmt: skip
@@ -300,6 +305,9 @@ class MIRepNetPretrainer(NetworkEstimator):
         self.net_.history.extend(self.history_)
         if self.verbose and ranks.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
+
+    def _recipe(self):
+        return dataclasses.replace(super()._recipe(), by_step=True)
 
     def _wrap(self):
         return MaskedModel(self.module_, self.mask_ratio if self.rec_weight else None, self.detach_target)

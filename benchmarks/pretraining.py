@@ -1,0 +1,197 @@
+"""Weights of MIRepNet, pre-trained on EEGMMIDB: made, and compared with the same network from scratch.
+
+Parts, each of which can be run alone:
+
+- ``train``: pre-train on subjects 1-64 (three seeds) and 1-80 (the weights that ship), in the background over hours;
+- ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
+  target, and with 20;
+- ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
+- ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored.
+
+For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
+published
+(transductive); those of ``grasp`` by that of the 30.
+
+Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2 and on ds003810 2-5.
+
+Run: ``python benchmarks/pretraining.py [PART ...] --folder FOLDER``; recordings are looked for in ``$SKEEG_DATA``.
+Scores are added to ``benchmarks/results/pretraining_<part>.csv`` as they come, and what is there is not computed again.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path(__file__).parent / "results"
+RATE, BAND, BANDS = 100.0, (8.0, 30.0), ((8.0, 30.0), (4.0, 38.0))
+SIZES = {
+    "embed_dim": 64, "n_layers": 2, "n_heads": 4, "n_filters_time": 32, "n_filters": 64, "filter_length": 15,
+    "pool_length": 30, "pool_stride": 6, "drop_prob": 0.25,
+}  # fmt: skip
+RECIPE = {
+    "rec_weight": 0.0, "montages": 24, "crops": True, "n_times": 300, "balance": True, "resample": RATE,
+    "max_epochs": 6, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-2, "solver": "adamw",
+    "schedule": "cosine", "warmup": 0.5,
+}  # fmt: skip
+
+
+def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
+    """Imagined movements of some subjects of EEGMMIDB."""
+    from skeeg.datasets import PhysionetMotor
+    from skeeg.datasets.arrays import load_arrays
+
+    dataset = PhysionetMotor(classes=classes)
+    return load_arrays(dataset, fmin=band[0], fmax=band[1], tmax=4.0, resample=RATE, subjects=list(subjects))
+
+
+def pretrain(last, seed, folder):
+    """Pre-train on subjects 1 to ``last``, each in two bands; a run that was cut short goes on. Give the file."""
+    from skeeg import MIRepNetPretrainer
+
+    file = folder / f"mirepnet-small-1-{last}-seed{seed}.safetensors"
+    if not file.is_file():
+        classes = ("left_hand", "right_hand", "rest")
+        bands = [load_hands(range(1, last + 1), classes, band) for band in BANDS]
+        pretrainer = MIRepNetPretrainer(
+            SIZES, **RECIPE, random_state=seed, device="cpu", run_file=str(file.with_suffix(".run"))
+        ).fit([X for X, _ in bands], [y for _, y in bands])
+        pretrainer.save_checkpoint(file)
+        print(file.name, {name: pretrainer.history_[-1][name] for name in ("train_acc", "dur")}, flush=True)
+    return file
+
+
+# Comparison
+
+
+def find_file(folder, last, seed):
+    """Weights of a seed of the pre-training; those of the first seeds again where there are fewer."""
+    files = sorted(folder.glob(f"mirepnet-small-1-{last}-seed?.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights of subjects 1-{last}; run the part train first.")
+    return str(files[seed % len(files)])
+
+
+def make_arms(folder, last, strategies):
+    """Give the pipelines by name: a function of the seed to an unfitted one."""
+    from skeeg import MIRepNetClassifier, baseline
+    from skeeg.bench.evaluation import set_seed_and_device
+
+    common = {"network_params": SIZES, "resample": RATE, "align": None, "device": "cpu"}
+    arms = {name: (lambda seed, name=name: baseline(name, align=False)) for name in ("CSP+LDA", "TS+LR")}
+    arms["MIRepNet, from scratch"] = lambda seed: MIRepNetClassifier(random_state=seed, **common)
+    for name, settings in strategies.items():
+        arms[f"MIRepNet, pre-trained, {name}"] = lambda seed, settings=settings: MIRepNetClassifier(
+            find_file(folder, last, seed), random_state=seed, align=None, device="cpu", **settings
+        )
+    return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
+
+
+STRATEGIES = {
+    "no labels": {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1},
+    "fine-tuned": {"max_epochs": 40, "batch_size": 64, "learning_rate": 5e-4},
+}
+
+
+def split_hands(X, seed):
+    """First 20 trials to learn from, the others to score."""
+    return np.arange(20), np.arange(20, len(X))
+
+
+def split_bnci(X, seed):
+    """Draw 30 % of the session to learn from, as in the paper."""
+    from sklearn.model_selection import train_test_split
+
+    return train_test_split(np.arange(len(X)), test_size=0.7, random_state=666 + seed)
+
+
+def split_grasp(X, seed):
+    """First 30 trials to learn from, those of later runs to score."""
+    runs = X.domains["run"]
+    return np.arange(30), np.flatnonzero(runs != runs[0])
+
+
+def load(part):
+    """Trials of a part, and the last subject of EEGMMIDB that its weights may have seen."""
+    from skeeg.datasets import GraspImagery, LocalDataset
+    from skeeg.datasets.arrays import load_arrays
+
+    filters = {"fmin": BAND[0], "fmax": BAND[1], "resample": RATE}
+    if part == "hands":
+        return *load_hands(range(65, 81)), 64
+    if part == "grasp":
+        return *load_arrays(GraspImagery(), tmax=4.0, **filters), 80
+    folder = Path(os.environ["SKEEG_DATA"]) / "bciciv2b"
+    # sessions are counted from 0
+    X, y = load_arrays(LocalDataset(folder, classes=("left_hand", "right_hand"), sessions=[3]), tmax=3.5, **filters)
+    return X, y, 80
+
+
+SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_grasp}
+
+
+def align(X, reference=None):
+    """Whiten trials by their own mean covariance, as published, or by that of others."""
+    from skeeg import EuclideanAlignment
+
+    return EuclideanAlignment().fit(X if reference is None else reference).transform(X)
+
+
+def compare(part, folder):
+    """Score every pipeline on every subject with every seed, and write each score down at once."""
+    file = RESULTS / f"pretraining_{part}.csv"
+    table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
+    done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
+    X, y, last = load(part)
+    for name, make in make_arms(folder, last, STRATEGIES).items():
+        for subject in dict.fromkeys(X.domains["subject"].tolist()):
+            own = X.domains["subject"] == subject
+            for seed in (0, 1, 2):
+                if (name, subject, seed) in done:
+                    continue
+                train, test = SPLITS[part](X[own], seed)
+                model = make(seed).fit(align(X[own][train]), y[own][train])
+                score = model.score(align(X[own][test], X[own][train] if part == "grasp" else None), y[own][test])
+                row = {"pipeline": name, "subject": subject, "seed": seed, "score": round(float(score), 4)}
+                table = pd.concat([one for one in (table, pd.DataFrame([row])) if len(one)], ignore_index=True)
+                table.to_csv(file, index=False)
+    return table
+
+
+def summarise(table):
+    """Mean accuracy over subjects, and its spread over them and over seeds."""
+    means = table.groupby(["pipeline", "seed", "subject"])["score"].mean()
+    rows = []
+    for name in dict.fromkeys(table["pipeline"]):
+        by_subject, by_seed = means[name].groupby("subject").mean(), means[name].groupby("seed").mean()
+        spread = {"sd over subjects": f"{by_subject.std():.3f}", "sd over seeds": f"{by_seed.std():.3f}"}
+        rows.append({"pipeline": name, "accuracy": f"{by_subject.mean():.3f}", **spread})
+    return pd.DataFrame(rows)
+
+
+def main():
+    """Run the parts asked for and print what they found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp"])
+    parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for part in options.parts:
+        if part == "train":
+            for seed in range(options.seeds):
+                for last in (64, 80):
+                    pretrain(last, seed, options.folder)
+        else:
+            print(f"## {part}\n\n{summarise(compare(part, options.folder)).to_string(index=False)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
