@@ -1,4 +1,4 @@
-"""Virtual MEG on simulated people, and what it is worth to a decoder: ``python benchmarks/eeg2meg.py map``.
+"""Virtual MEG on simulated subjects, and what it is worth to a decoder: ``python benchmarks/eeg2meg.py map``.
 
 Parts: ``map`` (models against each other), ``place`` (a new place of the head), ``decode`` (simulated classes),
 ``imagery`` (recorded grasps of ds003810, looked for in ``$SKEEG_DATA``), ``memory`` (training from a disk), ``picture``
@@ -13,7 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import csv
-import json
 import resource
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
 
 from skeeg import CSP, BandPass, EEGToMEG
-from skeeg.methods.eeg2meg import MEGSimulation, WindowStore
+from skeeg.methods.eeg2meg import MEGSimulation
 
 RESULTS = Path(__file__).parent / "results" / "eeg2meg.csv"
 FIELDS = ("part", "seed", "condition", "model", "type", "r", "r2", "seconds")
@@ -35,16 +34,21 @@ SEEDS = range(5)
 TRIPLETS = np.arange(306).reshape(102, 3)[::3].ravel()  # a third of the helmet, for envelopes
 NETWORK = {"max_epochs": 12, "device": "cpu", "random_state": 0}
 MODELS = {
-    "ridge": {"model": "ridge"},
-    "ridge, 17 lags": {"model": "ridge", "lags": 8},
+    "ridge": {"lags": 0},
+    "ridge, 17 lags": {},
     "minimum norm": {"model": "minimum_norm"},
-    "U-Net": {"model": "unet", "lags": 8, "n_filters": 48, "drop_prob": 0.0, "learning_rate": 3e-3, **NETWORK},
-    "transformer": {"model": "transformer", "lags": 8, "embed_size": 96, **NETWORK},
+    "U-Net": {
+        "model": "unet",
+        "network_params": {"n_filters": 48, "dropout": 0.0},
+        "recipe_params": {"learning_rate": 3e-3},
+        **NETWORK,
+    },
+    "transformer": {"model": "transformer", "network_params": {"embed_size": 96}, **NETWORK},
 }
 
 MEMORY = {
-    "ridge": {"model": "ridge"},
-    "U-Net": {"model": "unet", "linear_start": False, "n_filters": 4, "lstm_hidden": 4, "max_epochs": 1},
+    "ridge": {"lags": 0},
+    "U-Net": {"model": "unet", "lags": None, "network_params": {"n_filters": 4, "lstm_hidden": 4}, "max_epochs": 1},
 }
 
 
@@ -91,7 +95,7 @@ def score(virtual, X, Y, **where):
 
 
 def runs(simulation, which, n_trials, position=0):
-    """Several runs of one person, one after the other."""
+    """Several runs of one subject, one after the other."""
     parts = [simulation.trials(0, run, n_trials, position) for run in which]
     return tuple(np.concatenate([part[i] for part in parts]) for i in range(3))
 
@@ -116,7 +120,7 @@ def compare_model(name, X, Y, Xt, Yt, info, seed):
     """Score one model of the map."""
     if name == "wavelet U-Net":
         types = tuple(np.array(["grad", "grad", "mag"])[TRIPLETS % 3])
-        virtual = EEGToMEG("wavelet_unet", joined=True, meg_types=types, **NETWORK)
+        virtual = EEGToMEG("wavelet_unet", lags=0, joined=True, meg_types=types, **NETWORK)
         return score(virtual.fit(X, Y[:, TRIPLETS]), Xt, Yt[:, TRIPLETS])
     if name == "shuffled pairs":
         name, Y = "ridge", Y[np.random.default_rng(seed).permutation(len(Y))]
@@ -211,23 +215,21 @@ def compare_imagery(recorder):
 
 
 def measure_memory(recorder, n_windows=27_500):
-    """Train on a store of ten gigabytes, most of it holes in the file, and tell the largest resident memory."""
+    """Train on memory maps of ten gigabytes, most of it holes in the file, and tell the largest resident memory."""
     simulation = MEGSimulation(n_times=275, sfreq=220.0)
     X, Y, _ = simulation.trials(n_trials=40)
     with tempfile.TemporaryDirectory() as folder:
-        store = WindowStore.create(Path(folder) / "store", 32, 306, 275, sfreq=220.0)
-        store.append(X, Y, subject="01", run="1")
-        for part, n in (("eeg", 32), ("meg", 306)):
-            with open(store.folder / f"{part}.f32", "r+b") as file:
-                file.truncate(n_windows * n * 275 * 4)
-        index = json.loads((store.folder / "windows.json").read_text())
-        index["stretches"] += [[(n_windows - 40) // 4, "01", str(run)] for run in range(2, 6)]
-        (store.folder / "windows.json").write_text(json.dumps(index))
-        store = WindowStore(store.folder)
-        size = sum((store.folder / f"{part}.f32").stat().st_size for part in ("eeg", "meg")) / 1e9
+        maps = []
+        for name, data, n in (("eeg", X, 32), ("meg", Y, 306)):
+            shape = (n_windows, n, 275)
+            mapped = np.lib.format.open_memmap(Path(folder) / f"{name}.npy", "w+", np.float32, shape)
+            mapped[:40] = data
+            del mapped  # writes it
+            maps.append([np.load(Path(folder) / f"{name}.npy", mmap_mode="r")])
+        size = sum(one.nbytes for (one,) in maps) / 1e9
         for name, settings in MEMORY.items():
             start = time.monotonic()
-            EEGToMEG(**settings, validation="block", device="cpu", random_state=0).fit_store(store)
+            EEGToMEG(**settings, validation="block", sfreq=220.0, device="cpu", random_state=0).fit_runs(*maps)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             print(f"{time.monotonic() - start:.0f} s of wall clock")
             recorder.run("memory", 0, f"{size:.2f} GB", name, lambda p=peak: {"peak GB": (p, np.nan)})

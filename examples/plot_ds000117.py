@@ -2,11 +2,11 @@
 Faces, EEG and MEG at once: ds000117
 ====================================
 
-The recipe for those who have OpenNeuro ds000117 (Wakeman and Henson, 2015): sixteen people with 70 electrodes under 306
-MEG sensors, six runs each. Nothing is downloaded. Give the folder that holds ``sub-01`` and so on; without one this
+The recipe for those who have OpenNeuro ds000117 (Wakeman and Henson, 2015): sixteen subjects with 70 electrodes under
+306 MEG sensors, six runs each. Nothing is downloaded. Give the folder that holds ``sub-01`` and so on; without one this
 example does nothing::
 
-    python plot_ds000117.py --folder ds000117/derivatives/meg_derivatives --store windows --model unet
+    python plot_ds000117.py --folder ds000117/derivatives/meg_derivatives --windows windows --model unet
 
 What differs from the published recipe: EOG, ECG and the unused channel are no EEG; recordings keep their places and are
 resampled behind a low-pass in place of averaging five samples; a window holds consecutive samples; every statistic
@@ -20,10 +20,10 @@ import mne
 import numpy as np
 
 from skeeg import EEGToMEG
-from skeeg.methods.eeg2meg import WindowStore, cut_windows, retype_wakeman_henson
+from skeeg.methods.eeg2meg import retype_wakeman_henson
 from skeeg.methods.eeg2meg.sensors import describe
 
-SFREQ, N_TIMES = 220.0, 275
+SFREQ, SECONDS = 220.0, 1.25
 
 
 def read_run(path):
@@ -36,25 +36,27 @@ def read_run(path):
 
 def windows_of(raw):
     """EEG in microvolts and MEG in SI units, cut into windows."""
-    eeg, meg = (raw.get_data(picks=list(describe(raw.info, kind)["names"])) for kind in ("eeg", "meg"))
-    return cut_windows(eeg * 1e6, N_TIMES), cut_windows(meg, N_TIMES)
+    epochs = mne.make_fixed_length_epochs(raw, SECONDS, proj=False, preload=True, verbose="error")
+    eeg, meg = (epochs.get_data(picks=list(describe(raw.info, kind)["names"])) for kind in ("eeg", "meg"))
+    return eeg * 1e6, meg
 
 
-def fill(store_folder, files):
-    """Write the windows of all training runs to a store, one run in memory at a time; give the first run's Info."""
-    store, info, names = None, None, None
+def write(folder, files):
+    """Write the windows of all training runs, one run in memory at a time; give the runs and the first one's Info."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs, info = [], None
     for path in files:
         raw = read_run(path)
-        X, Y = windows_of(raw)
-        if store is None:
-            info, names = raw.info, raw.ch_names
-            store = WindowStore.create(store_folder, X.shape[1], Y.shape[1], N_TIMES, SFREQ)
-        if raw.ch_names != names:
+        info = raw.info if info is None else info
+        if raw.ch_names != info["ch_names"]:
             print(f"{path.name}: other good channels than the first run, left out")
             continue
-        store.append(X, Y, subject=subject_of(path), run=path.stem)
-        print(f"{path.name}: {len(X)} windows")
-    return store, info
+        run = folder / f"{subject_of(path)}_{path.stem}"
+        for kind, data in zip(("eeg", "meg"), windows_of(raw), strict=True):
+            np.save(f"{run}_{kind}.npy", data.astype(np.float32))
+        runs.append((run, subject_of(path)))
+        print(f"{path.name}: {len(data)} windows")
+    return runs, info
 
 
 def subject_of(path):
@@ -63,10 +65,10 @@ def subject_of(path):
 
 
 def main():
-    """Train on all but the last two people, test on them."""
+    """Train on all but the last two subjects, test on them."""
     parser = argparse.ArgumentParser(description="EEG to MEG on ds000117")
     parser.add_argument("--folder", help="folder with sub-01, sub-02, ... and their .fif runs")
-    parser.add_argument("--store", default="ds000117-windows", help="folder for the windows; must not hold a store")
+    parser.add_argument("--windows", default="ds000117-windows", help="folder for the windows")
     parser.add_argument("--model", default="ridge", choices=["ridge", "unet", "transformer"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="auto")
@@ -75,17 +77,20 @@ def main():
         print("No --folder given: nothing to do.")
         return
     files = sorted(Path(arguments.folder).rglob("sub-*/**/*.fif"))
-    people = sorted({subject_of(path) for path in files})
-    if len(people) < 4:
-        raise SystemExit(f"{arguments.folder}: recordings of {len(people)} people, at least 4 are needed.")
-    test = people[-2:]
-    store, info = fill(arguments.store, [path for path in files if subject_of(path) not in test])
-    virtual = EEGToMEG(arguments.model, max_epochs=arguments.epochs, device=arguments.device, verbose=1, random_state=0)
-    virtual.fit_store(store, geometry=info)
-    virtual.save(Path(arguments.store) / "virtual.safetensors")
+    subjects = sorted({subject_of(path) for path in files})
+    if len(subjects) < 4:
+        raise SystemExit(f"{arguments.folder}: recordings of {len(subjects)} subjects, at least 4 are needed.")
+    test = subjects[-2:]
+    runs, info = write(Path(arguments.windows), [path for path in files if subject_of(path) not in test])
+    virtual = EEGToMEG(
+        arguments.model, sfreq=SFREQ, max_epochs=arguments.epochs, device=arguments.device, verbose=1, random_state=0
+    )
+    eeg, meg = ([np.load(f"{run}_{kind}.npy", mmap_mode="r") for run, _ in runs] for kind in ("eeg", "meg"))
+    virtual.fit_runs(eeg, meg, [subject for _, subject in runs], geometry=info)
+    virtual.save(Path(arguments.windows) / "virtual.safetensors")
     for path in (path for path in files if subject_of(path) in test):
         X, Y = windows_of(read_run(path))
-        if (X.shape[1], Y.shape[1]) != store.shape[:2]:
+        if (X.shape[1], Y.shape[1]) != (eeg[0].shape[1], meg[0].shape[1]):
             print(f"{path.name}: other good channels than in training, left out")
             continue
         mixed = np.random.default_rng(0).permutation(len(Y))

@@ -2,8 +2,8 @@
 Virtual MEG from a cap
 ======================
 
-What would a helmet have seen? A simulated person wears 32 electrodes under 306 MEG sensors. A map from one to the other
-is learned from four short runs and tested on a fifth.
+What would a helmet have seen? A simulated subject wears 32 electrodes under 306 MEG sensors. A map from one to the
+other is learned from four short runs and tested on a fifth.
 """
 
 import matplotlib.pyplot as plt
@@ -24,8 +24,8 @@ test = simulation.raw(run=9, n_trials=40)
 print(test)
 
 # %%
-# Ridge regression is a strong opponent: where sources are Gaussian, no map is better than a linear one. The minimum
-# norm learns nothing, it knows the places of the sensors.
+# Ridge regression, the default, is a strong baseline: where sources are Gaussian, no map is better than a linear one.
+# The minimum norm learns nothing, it knows the places of the sensors.
 
 for model in ("ridge", "minimum_norm"):
     virtual = EEGToMEG(model, window=1.0).fit_raw(training)
@@ -43,7 +43,7 @@ print(f"the network's share: {network.network_weight_:.2f}; r {network.score(X, 
 # %%
 # Predictions are MNE objects with the true sensors, so that they can be plotted, or localised, like a measurement.
 
-virtual = EEGToMEG("ridge", window=1.0).fit_raw(training)
+virtual = EEGToMEG(window=1.0).fit_raw(training)
 predicted = virtual.predict_raw(test)
 figure, axes = plt.subplots(2, 2, layout="constrained")
 for row, kind in zip(axes, ("mag", "grad"), strict=True):

@@ -17,7 +17,7 @@ _PUBLIC = {
     "baseline": "baselines",
     "baseline_names": "baselines",
     "BEIRARegressor": "methods.beira",
-    "BlockedSplit": "methods.beira",
+    "BlockedSplit": "model_selection",
     "BOLDAligner": "methods.beira",
     "Calibration": "calibration",
     "ChannelTemplate": "montage",
@@ -41,12 +41,12 @@ _PUBLIC = {
     "NetworkClassifier": "training",
     "NetworkRegressor": "training",
     "Notch": "filtering",
-    "null_scores": "methods.beira",
+    "null_scores": "model_selection",
     "PooledTarget": "evaluations",
     "Resample": "filtering",
     "RiemannianAlignment": "alignment",
     "screen_subjects": "screening",
-    "WaveletBands": "methods.eeg2meg",
+    "WaveletBands": "wavelets",
 }
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

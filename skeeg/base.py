@@ -74,6 +74,32 @@ class EEGEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
+    def set_params(self, **params):
+        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
+
+        Parameters
+        ----------
+        **params
+            Parameters by name. Those called ``..._params`` are dicts or None.
+
+        Returns
+        -------
+        self : EEGEstimator
+            The estimator.
+
+        Examples
+        --------
+        >>> from skeeg import NetworkClassifier
+        >>> clf = NetworkClassifier(network_params={"F1": 4, "D": 1})
+        >>> clf.set_params(network_params__D=2).network_params
+        {'F1': 4, 'D': 2}
+        """
+        for name in list(params):
+            outer, _, inner = name.partition("__")
+            if inner and outer.endswith("_params") and outer in self._get_param_names():
+                params[outer] = {**(params.get(outer, getattr(self, outer)) or {}), inner: params.pop(name)}
+        return super().set_params(**params)
+
     def _check_parameters(self):
         """Refuse parameters that mean nothing, by name; scikit-learn's check in the words of the package."""
         try:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+import skeeg
 from skeeg.array import EEGArray, make_domains, make_eeg
 from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
@@ -350,3 +352,32 @@ def test_errors_name_the_argument_and_what_to_do():
             step.transform(X)
     with pytest.raises(ValueError, match="X: values of up to 1e.200; expected microvolts"):
         step.transform(trials() * 0 + 1e200)
+
+
+DICTS = [
+    (cls, name)
+    for cls in (getattr(skeeg, name) for name in skeeg.__all__)
+    if inspect.isclass(cls) and issubclass(cls, skeeg.base.EEGEstimator)
+    for name in cls._get_param_names()
+    if name.endswith("_params")
+]
+
+
+@pytest.mark.parametrize("cls, name", DICTS)
+def test_entries_of_a_dict_are_set_one_by_one(cls, name):
+    estimator = cls().set_params(**{name: {"a": 1, "b": 2}})
+    before = repr(estimator)
+    other = clone(estimator).set_params(**{f"{name}__b": 3, f"{name}__c": 4})
+    assert getattr(other, name) == {"a": 1, "b": 3, "c": 4}
+    assert getattr(clone(cls()).set_params(**{f"{name}__a": 1}), name) == {"a": 1}
+    assert repr(estimator) == before and getattr(estimator, name) == {"a": 1, "b": 2}
+    assert repr(clone(other)) == repr(other)
+
+
+def test_there_are_estimators_with_dicts():
+    assert {name for _, name in DICTS} >= {"network_params", "recipe_params"}
+
+
+def test_an_unknown_dict_is_an_unknown_parameter():
+    with pytest.raises(ValueError, match="Invalid parameter 'other_params'"):
+        skeeg.NetworkClassifier().set_params(other_params__a=1)

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -13,12 +14,32 @@ from skorch.callbacks import Callback
 from skeeg.array import make_eeg
 from skeeg.explain import attribute
 from skeeg.filtering import AverageReference
-from skeeg.methods.beira import BEIRARegressor, BlockedSplit, BOLDAligner, simulate_bold
+from skeeg.methods.beira import BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum, filtered_covariance_pattern
 from skeeg.methods.beira.windows import Windows, mirror
+from skeeg.model_selection import BlockedSplit
 
 TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "max_epochs": 1, "random_state": 0,
         "filter_length": 11, "envelope_length": 11, "windows_per_epoch": 16}  # fmt: skip
+
+FRONT = ("n_branches", "filter_length", "envelope_length", "drop_prob")
+SIZES = (*FRONT, "channels", "kernel_sizes", "strides", "decoder_reduce", "rectifier", "unmixing_norm_affine")
+OWN = set(inspect.signature(BEIRARegressor).parameters)
+
+
+TINY_SIZES = {name: value for name, value in TINY.items() if name in SIZES}
+
+
+def tiny(network="independent", **settings):
+    """Give a small regressor: settings go to the network, to the recipe, or to the estimator itself."""
+    names = FRONT if network == "lstm" else SIZES
+    return BEIRARegressor(
+        network,
+        recipe=settings.pop("recipe", "published"),
+        network_params={name: value for name, value in settings.items() if name in names},
+        recipe_params={name: value for name, value in settings.items() if name not in (*SIZES, *OWN)},
+        **{name: value for name, value in settings.items() if name in OWN},
+    )
 
 
 def data(n_trials=2, n_times=2000, n_channels=4, n_regions=2, seed=0):
@@ -31,7 +52,7 @@ def data(n_trials=2, n_times=2000, n_channels=4, n_regions=2, seed=0):
 def test_targets_come_back_in_their_shape(shape, network):
     X = np.random.default_rng(0).normal(size=(9, 4, 300))
     y = np.random.default_rng(1).normal(size=(9, *shape))
-    regressor = BEIRARegressor(**TINY, network=network, validation_gap=0.0).fit(X, y)
+    regressor = tiny(**TINY, network=network, validation_gap=0.0).fit(X, y)
     assert regressor.predict(X).shape == y.shape
     assert regressor.predict(X).dtype == np.float64
     assert regressor.score_per_region(X, y).shape == ((shape or (1,))[0],)
@@ -41,7 +62,7 @@ def test_targets_come_back_in_their_shape(shape, network):
 @pytest.mark.parametrize("n_times", [1, 7, 8, 333, 2001])
 def test_predictions_are_as_long_as_the_recording(network, n_times):
     X, Y = data(1, 2001)
-    regressor = BEIRARegressor(**TINY, network=network, window=256, validation=None).fit(X[..., :500], Y[..., :500])
+    regressor = tiny(**TINY, network=network, window=256, validation=None).fit(X[..., :500], Y[..., :500])
     assert regressor.predict(X[..., :n_times]).shape == (1, 2, n_times)
 
 
@@ -49,9 +70,9 @@ def test_predictions_are_as_long_as_the_recording(network, n_times):
 def test_long_recordings_are_predicted_piece_by_piece_with_what_is_around(sizes, monkeypatch):
     X, Y = data(1, 3001)
     settings = TINY | {"channels": (8,) * (len(sizes[0]) + 1), "kernel_sizes": sizes[0], "strides": sizes[1]}
-    regressor = BEIRARegressor(**settings, precision="float64", window=256, validation=None).fit(X, Y)
+    regressor = tiny(**settings, precision="float64", window=256, validation=None).fit(X, Y)
     whole = regressor.predict(X)
-    monkeypatch.setattr("skeeg.methods.beira.prediction._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.windows._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 
@@ -59,7 +80,7 @@ def test_recordings_of_any_length_go_in_as_a_list():
     X, Y = data(3)
     recordings = [X[0], X[1][:, :1500], X[2][:, :1700]]
     targets = [Y[0], Y[1][:, :1500], Y[2][:, :1700]]
-    regressor = BEIRARegressor(**TINY, window=256, validation_gap=1.0).fit(recordings, targets)
+    regressor = tiny(**TINY, window=256, validation_gap=1.0).fit(recordings, targets)
     predicted = regressor.predict(recordings)
     assert [one.shape for one in predicted] == [one.shape for one in targets]
     np.testing.assert_allclose(predicted[1], regressor.predict(X[1:2, :, :1500])[0], atol=1e-6)
@@ -72,16 +93,16 @@ def test_raw_recordings_carry_names_rate_and_unit():
 
     X, Y = data(1)
     raw = mne.io.RawArray(X[0] * 1e-6, mne.create_info(["Fz", "Cz", "Pz", "Oz"], 100.0, "eeg"), verbose="error")
-    from_raw = BEIRARegressor(**TINY, window=256, validation=None).fit([raw], [Y[0]])
+    from_raw = tiny(**TINY, window=256, validation=None).fit([raw], [Y[0]])
     assert from_raw.ch_names_in_ == ("Fz", "Cz", "Pz", "Oz")
     assert from_raw.sfreq_in_ == 100.0
-    from_array = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    from_array = tiny(**TINY, window=256, validation=None).fit(X, Y)
     np.testing.assert_allclose(from_raw.predict([raw])[0], from_array.predict(X)[0], atol=1e-4)
 
 
 def test_one_trial_alone_and_within_a_batch():
     X, Y = data(12, 300)
-    regressor = BEIRARegressor(**TINY, validation=None).fit(X, Y)
+    regressor = tiny(**TINY, validation=None).fit(X, Y)
     np.testing.assert_array_equal(regressor.predict(X[5:6])[0], regressor.predict(X)[5])
 
 
@@ -89,7 +110,7 @@ def test_fit_is_reproducible_and_leaves_the_random_state_alone():
     X, Y = data()
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    first, second = (BEIRARegressor(**TINY, window=256, validation_gap=1.0).fit(X, Y).predict(X) for _ in range(2))
+    first, second = (tiny(**TINY, window=256, validation_gap=1.0).fit(X, Y).predict(X) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     np.testing.assert_array_equal(first, second)
 
@@ -97,7 +118,7 @@ def test_fit_is_reproducible_and_leaves_the_random_state_alone():
 @pytest.mark.parametrize("network", ["independent", "lstm"])
 def test_fitted_state_pickles_copies_clones_and_saves(tmp_path, network):
     X, Y = data()
-    fitted = BEIRARegressor(**TINY, network=network, window=256, validation_gap=1.0).fit(X, Y)
+    fitted = tiny(**TINY, network=network, window=256, validation_gap=1.0).fit(X, Y)
     expected = fitted.predict(X)
     fitted.save(tmp_path / "beira.safetensors")
     loaded = BEIRARegressor.load(tmp_path / "beira.safetensors")
@@ -111,19 +132,19 @@ def test_statistics_come_from_the_training_part_alone():
     X, Y = data(1, 4000)
     Y[..., 3400:] += 100
     X[..., 3400:] *= 50
-    regressor = BEIRARegressor(**TINY, window=256, validation_size=0.15, validation_gap=1.0).fit(X, Y)
+    regressor = tiny(**TINY, window=256, validation_size=0.15, validation_gap=1.0).fit(X, Y)
     training = X[..., : 3400 - 100], Y[..., : 3400 - 100]
-    np.testing.assert_allclose(regressor.eeg_scale_, training[0].std(), rtol=1e-5)
+    np.testing.assert_allclose(regressor.standardiser_, np.eye(4) / training[0].std(), rtol=1e-5)
     np.testing.assert_allclose(regressor.target_mean_, training[1].mean(axis=(0, 2)))
     np.testing.assert_allclose(regressor.target_scale_, training[1].std(axis=(0, 2)))
-    per_channel = BEIRARegressor(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
-    np.testing.assert_allclose(per_channel.eeg_scale_, X.std(axis=(0, 2)), rtol=1e-5)
+    per_channel = tiny(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
+    np.testing.assert_allclose(np.diag(per_channel.standardiser_), 1 / X.std(axis=(0, 2)), rtol=1e-5)
 
 
 def test_whitened_patterns_and_filters_are_those_of_the_eeg_as_it_came():
     X, Y = data(1, 3000)
     X = np.random.default_rng(5).normal(size=(4, 4)) @ X
-    regressor = BEIRARegressor(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
+    regressor = tiny(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
     np.testing.assert_allclose(np.cov(regressor._standardise(X)[0].numpy()), np.eye(4), atol=1e-2)
     expected = filtered_covariance_pattern(X[0], regressor.spatial_filters_[0], regressor.temporal_filters_[0])
     np.testing.assert_allclose(
@@ -138,15 +159,15 @@ def test_whitened_patterns_and_filters_are_those_of_the_eeg_as_it_came():
 def test_whitening_leaves_out_what_an_average_reference_empties():
     X, Y = data(1, 3000)
     X -= X.mean(axis=1, keepdims=True)
-    regressor = BEIRARegressor(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
-    assert np.linalg.matrix_rank(regressor.eeg_whitener_, tol=1e-6) == 3
+    regressor = tiny(**TINY, window=256, normalize="whiten", validation=None).fit(X, Y)
+    assert np.linalg.matrix_rank(np.cov(regressor._standardise(X)[0].numpy()), tol=1e-4) == 3
     assert np.isfinite(regressor.predict(X)).all()
 
 
 def test_the_best_of_several_starts_is_kept():
     X, Y = data(1, 3000)
     settings = TINY | {"max_epochs": 2, "validation_gap": 1.0, "window": 256}
-    regressor = BEIRARegressor(**settings, n_restarts=3).fit(X, Y)
+    regressor = tiny(**settings, n_restarts=3).fit(X, Y)
     assert len(set(regressor.restart_losses_)) == 3
     kept = min(row["valid_loss"] for row in regressor.history_)
     assert kept == pytest.approx(regressor.restart_losses_.min())
@@ -155,10 +176,9 @@ def test_the_best_of_several_starts_is_kept():
 def test_restarts_can_be_averaged(tmp_path):
     X, Y = data(1, 3000)
     settings = TINY | {"max_epochs": 2, "validation_gap": 1.0, "window": 256, "n_restarts": 3, "prune": True}
-    regressor = BEIRARegressor(**settings, average=True).fit(X, Y)
-    best = BEIRARegressor(**settings).fit(X, Y)
-    np.testing.assert_array_equal(regressor.spatial_patterns_, best.spatial_patterns_)
-    np.testing.assert_array_equal(regressor.restart_losses_, best.restart_losses_)
+    regressor = tiny(**settings).fit(X, Y)
+    best = copy.deepcopy(regressor)
+    best.averaged_ = []
     singles = [best.predict(X)]
     for module in regressor.averaged_:
         best.module_ = module
@@ -206,10 +226,10 @@ def press_ctrl_c(net):
 @pytest.mark.parametrize("when", [InSecondTraining, LateInSecondTraining])
 def test_a_restart_that_diverged_has_no_part_in_the_mean(when, readout):
     X, Y = data(1, 2000)
-    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "average": True, "readout": readout}
+    settings = TINY | {"validation_gap": 1.0, "window": 256, "n_restarts": 3, "readout": readout}
     settings |= {"max_epochs": 2, "patience": None}
     with pytest.warns(ConvergenceWarning, match="learning_rate: the training diverged"):
-        regressor = BEIRARegressor(**settings, skorch_callbacks=[when(diverge)]).fit(X, Y)
+        regressor = tiny(**settings, skorch_callbacks=[when(diverge)]).fit(X, Y)
     assert np.isinf(regressor.restart_losses_).tolist() == [False, True, False] and len(regressor.averaged_) == 1
     assert np.isfinite(regressor.predict(X)).all()
 
@@ -217,19 +237,19 @@ def test_a_restart_that_diverged_has_no_part_in_the_mean(when, readout):
 def test_ctrl_c_ends_all_restarts():
     X, Y = data(1, 2000)
     settings, key = TINY | {"validation_gap": 1.0, "window": 256}, InSecondTraining(press_ctrl_c)
-    regressor = BEIRARegressor(**settings, n_restarts=4, average=True, skorch_callbacks=[key]).fit(X, Y)
+    regressor = tiny(**settings, n_restarts=4, skorch_callbacks=[key]).fit(X, Y)
     assert key.n_trainings == 2 and np.isinf(regressor.restart_losses_).tolist() == [False, True]
-    np.testing.assert_array_equal(regressor.predict(X), BEIRARegressor(**settings).fit(X, Y).predict(X))
+    np.testing.assert_array_equal(regressor.predict(X), tiny(**settings).fit(X, Y).predict(X))
 
 
 def test_branches_that_do_not_help_are_silenced():
     X, Y = data(1, 3000, n_regions=1)
     settings = TINY | {"validation_gap": 1.0, "window": 256, "n_branches": 4}
-    regressor = BEIRARegressor(**settings, prune=True).fit(X, Y)
+    regressor = tiny(**settings, prune=True).fit(X, Y)
     silent = (regressor.module_.models[0].artur_block.low_pass.weight == 0).all(dim=(1, 2))
     assert silent.any() and not silent.all()
     np.testing.assert_array_equal(regressor.branch_importance_[0] < 1e-5, silent.numpy())
-    plain = BEIRARegressor(**settings).fit(X, Y)
+    plain = tiny(**settings).fit(X, Y)
     held = X[..., 2550:], Y[..., 2550:]
     errors = [np.mean((one.predict(held[0]) - held[1]) ** 2) for one in (regressor, plain)]
     assert errors[0] < errors[1] + 0.02  # the validation weighs samples where its windows overlap twice
@@ -239,31 +259,46 @@ def test_branches_that_do_not_help_are_silenced():
 def test_smoothing_may_start_as_an_average(network):
     X, Y = data(1, 1000)
     settings = TINY | {"network": network, "learning_rate": 0.0, "window": 256, "validation": None}
-    regressor, plain = (BEIRARegressor(**settings, smoothing_start=start).fit(X, Y) for start in ("average", "random"))
+    regressor, plain = (tiny(**settings, start=start).fit(X, Y) for start in ("average", "random"))
     with torch.no_grad():
-        for layer in plain.module_.smoothing_layers():  # the rest of it started alike
+        for _, _, layer in plain.module_.front_layers():  # the rest of it started alike
             layer.weight.zero_(), layer.weight[:, :, 5].fill_(1), layer.bias.zero_()
     mean = plain.transform(X)[..., 495:506].mean(axis=-1)
     np.testing.assert_allclose(regressor.transform(X)[..., 500], mean, rtol=1e-4)
 
 
+def test_sizes_of_another_network_are_refused():
+    X, Y = data(1, 1000)
+    with pytest.raises(ValueError, match="network_params: strides unknown; there are .*hidden_size"):
+        BEIRARegressor("lstm", network_params={"strides": (8,)}).fit(X, Y)
+    with pytest.raises(ValueError, match="recipe_params: n_restarts is a parameter of the estimator itself"):
+        BEIRARegressor(recipe_params={"n_restarts": 1}).fit(X, Y)
+
+
+def test_few_minutes_are_warned_of():
+    X, Y = data(1, 2000)
+    with pytest.warns(UserWarning, match="X: 0.3 minutes of EEG may be too few for a network .* BandPowerRidge"):
+        tiny(**TINY, window=256, validation=None).fit(X, Y)
+
+
 def test_attributions_are_refused_by_name():
     X, Y = data(1, 1000)
-    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    regressor = tiny(**TINY, window=256, validation=None).fit(X, Y)
     assert not hasattr(regressor, "compile_inference")  # none of its layers can be folded into another
     with pytest.raises(TypeError, match="predicts signals; what drives them is in spatial_patterns_"):
         attribute(regressor, X)
 
 
 def test_many_trials_are_held_out_whole_and_long_recordings_by_their_end():
-    regressor = BEIRARegressor(validation_size=0.2, validation_gap=2.0)
+    regressor = BEIRARegressor(recipe_params={"validation_size": 0.2}, validation_gap=2.0)
     regressor.sfreq_in_, regressor.target_shape_ = 100.0, (2, 150)
+    recipe = regressor._recipe()
     X, Y = data(10, 150)
-    ((training, _),), ((held, _),) = regressor._divide([(X, Y)])
+    ((training, _),), ((held, _),) = regressor._divide([(X, Y)], recipe)
     assert len(held) == 2
     assert len(training) == 10 - 2 - 2  # two seconds are two trials of 1.5 s
     X, Y = data(1, 2000)
-    ((training, _),), ((held, _),) = regressor._divide([(X, Y)])
+    ((training, _),), ((held, _),) = regressor._divide([(X, Y)], recipe)
     assert training.shape[2] == 1400
     assert held.shape[2] == 400
 
@@ -293,7 +328,7 @@ def test_mirror_repeats_short_signals():
 def test_training_lowers_the_loss_and_keeps_the_best_weights():
     simulated = simulate_bold(duration=120, n_distractors=0, artefacts=False, bold_noise=0.1, random_state=0)
     settings = TINY | {"max_epochs": 8, "windows_per_epoch": 32, "drop_prob": 0.0}
-    regressor = BEIRARegressor(
+    regressor = tiny(
         **settings, window=512, learning_rate=3e-3, validation_gap=1.0, patience=3, batch_size=4, accumulate=1
     )
     regressor.fit(simulated.eeg, simulated.bold)
@@ -335,7 +370,7 @@ def test_patterns_name_the_source_that_a_branch_is_tuned_to():
 def test_patterns_are_in_the_units_of_the_data():
     X, Y = data(1, 3000)
     X *= np.array([1.0, 10.0, 100.0, 5.0])[:, None]
-    regressor = BEIRARegressor(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
+    regressor = tiny(**TINY, window=256, normalize="channel", validation=None).fit(X, Y)
     w, h = regressor.spatial_filters_[0], regressor.temporal_filters_[0]
     expected = filtered_covariance_pattern(X[0], w, h)
     got = regressor.spatial_patterns_[0]
@@ -344,7 +379,7 @@ def test_patterns_are_in_the_units_of_the_data():
 
 def test_importance_is_zero_for_a_branch_that_is_cut_off():
     X, Y = data(1, 1000)
-    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    regressor = tiny(**TINY, window=256, validation=None).fit(X, Y)
     with torch.no_grad():
         regressor.module_.models[0].spatial_reduce.conv1d.weight[:, 1] = 0
     training = regressor._tensors([(X, Y)])
@@ -355,9 +390,10 @@ def test_importance_is_zero_for_a_branch_that_is_cut_off():
 
 def test_grid_search_over_delay_and_branches_within_a_pipeline():
     X, Y = data(6, 400, n_regions=1)
-    pipeline = Pipeline([("reference", AverageReference()), ("bold", BOLDAligner(BEIRARegressor(**TINY, window=64)))])
+    pipeline = Pipeline([("reference", AverageReference()), ("bold", BOLDAligner(tiny(**TINY, window=64)))])
     pipeline.set_params(bold__regressor__validation=None)
-    grid = {"bold__delay": [0.0, 1.0], "bold__regressor__n_branches": [1, 2]}
+    sizes = [TINY_SIZES | {"n_branches": n} for n in (1, 2)]
+    grid = {"bold__delay": [0.0, 1.0], "bold__regressor__network_params": sizes}
     search = GridSearchCV(pipeline, grid, cv=BlockedSplit(2), error_score="raise").fit(make_eeg(X, sfreq=100.0), Y)
     assert set(search.best_params_) == set(grid)
     assert search.predict(make_eeg(X, sfreq=100.0)).shape == Y.shape
@@ -365,7 +401,7 @@ def test_grid_search_over_delay_and_branches_within_a_pipeline():
 
 def test_envelopes_are_the_transform():
     X, Y = data(2, 400)
-    regressor = BEIRARegressor(**TINY, window=256, validation=None).fit(X, Y)
+    regressor = tiny(**TINY, window=256, validation=None).fit(X, Y)
     envelopes = regressor.transform(X)
     assert envelopes.shape == (2, 4, 400)
     assert envelopes.dtype == np.float32
@@ -389,9 +425,10 @@ def test_envelopes_are_the_transform():
         ({}, {"loss": "r2"}, "loss: got 'r2'"),
         ({}, {"batch_size": 0}, "batch_size: got 0"),
         ({}, {"n_restarts": 0}, "n_restarts: got 0"),
-        ({}, {"n_restarts": 2, "validation": None}, "n_restarts and prune choose by the validation loss"),
-        ({}, {"prune": True, "network": "lstm"}, "prune: the network 'lstm'"),
-        ({}, {"smoothing_start": "zero"}, "smoothing_start: got 'zero'"),
+        ({}, {"start": "zero"}, "start: got 'zero'"),
+        ({}, {"readout": "linear"}, "readout: got 'linear', expected one of 'both', 'lagged', 'decoder'"),
+        ({}, {"recipe": "publish"}, "recipe: got 'publish', expected one of .* Did you mean 'published'"),
+        ({}, {"patiens": 3}, "recipe_params: got 'patiens', expected one of .* Did you mean 'patience'"),
     ],
 )
 def test_bad_input_is_named(changes, parameters, message):
@@ -399,12 +436,12 @@ def test_bad_input_is_named(changes, parameters, message):
     X, Y = changes.get("X", lambda X: X)(X), changes.get("Y", lambda Y: Y)(Y)
     settings = TINY | {"window": 256, "validation_gap": 1.0} | parameters
     with pytest.raises(ValueError, match=message):
-        BEIRARegressor(**settings).fit(X, Y)
+        tiny(**settings).fit(X, Y)
 
 
 def test_bad_lists_are_named():
     X, Y = data(2)
-    regressor = BEIRARegressor(**TINY, window=256, validation=None)
+    regressor = tiny(**TINY, window=256, validation=None)
     with pytest.raises(ValueError, match="expected a list with the BOLD of each of the 2 recordings"):
         regressor.fit(list(X), Y[:1])
     with pytest.raises(ValueError, match="recording 1: X has 2000 samples and y 1999"):

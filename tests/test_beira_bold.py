@@ -10,17 +10,16 @@ from skeeg.array import make_eeg
 from skeeg.methods.beira import (
     BandPowerRidge,
     BEIRARegressor,
-    BlockedSplit,
     BOLDAligner,
     canonical_hrf,
     cut_volumes,
     match_volumes,
-    null_scores,
     simulate_bold,
     volume_onsets,
 )
 from skeeg.methods.beira.bold import convolve, deconvolve
 from skeeg.methods.beira.recordings import RecordingRegressor
+from skeeg.model_selection import BlockedSplit, null_scores
 
 
 class FirstChannels(RecordingRegressor):
@@ -216,8 +215,8 @@ def test_values_without_time_are_handed_on():
 
 def test_aligners_save_with_the_regressor_within(tmp_path):
     X, Y = np.random.default_rng(0).normal(size=(4, 3, 1000)), np.random.default_rng(1).normal(size=(4, 2, 1000))
-    beira = BEIRARegressor(n_branches=2, channels=(4, 4), kernel_sizes=(3,), strides=(4,), max_epochs=1, window=128,
-                           validation=None)  # fmt: skip
+    sizes = {"n_branches": 2, "channels": (4, 4), "kernel_sizes": (3,), "strides": (4,)}
+    beira = BEIRARegressor(network_params=sizes, max_epochs=1, window=128, validation=None)
     aligner = BOLDAligner(beira, delay=2.0, sfreq=100.0).fit(X, Y)
     aligner.save(tmp_path / "aligner.safetensors")
     loaded = BOLDAligner.load(tmp_path / "aligner.safetensors")

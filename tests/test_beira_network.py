@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -211,15 +213,18 @@ def test_layout_of_the_affine_follow_up_loads_whole():
     assert len(state) == 36
     assert sum(value.numel() for value in state.values()) == 176035
     assert state["artur_block.unmixed_channels_batchnorm.weight"].shape == (16,)
-    network = BEIRA(n_chans=62, n_outputs=1, unmixing_norm_affine=True, **sizes)
     ours = fill(released).state_dict()
-    for state in ({old_names(released).get(name, name): value for name, value in ours.items()}, ours):
-        report = load_checkpoint(network, state, keep_head=True)
-        assert len(report.matched) == 36
-        assert not report.missing and not report.unexpected and not report.reshaped
+    bare = {old_names(released).get(name, name): value for name, value in ours.items()}
     x = draw(7, 1, 62, 2048)
-    with torch.no_grad():
-        torch.testing.assert_close(network.eval()(x), released(x), rtol=0, atol=1e-5)
+    for weights in (ours, bare, {f"models.0.{name}": value for name, value in bare.items()}):  # as released: the last
+        for kind in (BEIRA, SharedBEIRA):
+            options = {} if kind is BEIRA else {"n_branches": 16}
+            network = kind(n_chans=62, n_outputs=1, unmixing_norm_affine=True, **options, **sizes)
+            report = load_checkpoint(network, weights, keep_head=True)
+            assert len(report.matched) == 36
+            assert not report.missing and not report.unexpected and not report.reshaped
+            with torch.no_grad():
+                torch.testing.assert_close(network.eval()(x), released(x), rtol=0, atol=1e-5)
 
 
 def test_many_to_one_has_the_published_names_and_shapes():
@@ -271,6 +276,28 @@ def test_float32_gradients_are_right_at_every_number_of_electrodes(n_chans):
         (network(x.to(dtype)) - y.to(dtype)).square().mean().backward()
         gradients.append(torch.cat([p.grad.double().flatten() for p in network.parameters()]))
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
+
+
+def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_of_separate_networks():
+    """Without pooling: which of two nearly equal values is the larger, rounding decides in either form."""
+    errors = {True: [], False: []}
+    for seed in range(6):
+        torch.manual_seed(seed)
+        sizes = {"channels": (64, 64), "kernel_sizes": (5,), "strides": (1,), "decoder_reduce": 1}
+        network = BEIRA(4, 1, n_branches=2, drop_prob=0.0, **sizes)
+        x, y = draw(seed, 2, 4, 300), draw(seed + 100, 2, 1, 300)
+
+        def gradient(dtype, grouped, network=network, x=x, y=y):
+            copied = copy.deepcopy(network).to(dtype)
+            copied.grouped = grouped
+            BOLDLoss()(copied(x.to(dtype)), y.to(dtype)).backward()
+            return torch.cat([p.grad.double().flatten() for p in copied.parameters()])
+
+        exact = gradient(torch.float64, False)
+        for grouped, found in errors.items():
+            found.append(((gradient(torch.float32, grouped) - exact).norm() / exact.norm()).item())
+    together, apart = (np.median(errors[grouped]) for grouped in (True, False))
+    assert together < 1.1 * apart < 1e-6
 
 
 @settings(max_examples=40, deadline=None)

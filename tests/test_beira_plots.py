@@ -3,7 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from skeeg.array import make_eeg
-from skeeg.methods.beira import BEIRARegressor, NullScores
+from skeeg.methods.beira import BEIRARegressor
 from skeeg.methods.beira.plots import (
     plot_branches,
     plot_frequency_patterns,
@@ -12,6 +12,7 @@ from skeeg.methods.beira.plots import (
     plot_traces,
     top_branches,
 )
+from skeeg.model_selection import NullScores
 
 NAMES = ("Oz", "Fz", "Cz", "Pz", "C3", "C4")  # not in the order of any montage
 
@@ -20,8 +21,8 @@ def fitted(n_regions=3, ch_names=NAMES, shared=False):
     random = np.random.default_rng(0)
     X = make_eeg(random.normal(size=(1, len(NAMES), 400)), ch_names, 100.0)
     beira = BEIRARegressor(
-        network="shared" if shared else "independent", n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(8,),
-        max_epochs=1, window=64, windows_per_epoch=8, validation=None, random_state=0,
+        network="shared" if shared else "independent", max_epochs=1, window=64, validation=None, random_state=0,
+        network_params={"channels": (8, 8), "kernel_sizes": (3,), "strides": (8,)}, n_restarts=1,
     )  # fmt: skip
     beira.fit(X, random.normal(size=(1, n_regions, 400)))
     beira.branch_importance_ = random.permuted(np.tile([0.1, 0.7, 0.2], (n_regions, 1)), axis=1)

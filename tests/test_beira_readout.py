@@ -3,16 +3,23 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
 from skeeg.methods.beira import BEIRARegressor, canonical_hrf
 from skeeg.methods.beira.bold import convolve
-from skeeg.methods.beira.readout import LaggedReadout, lagged, step_means
-from skeeg.methods.beira.ridge import choose_alpha, ridge_path
+from skeeg.methods.beira.readout import LaggedReadout, step_means
 
-TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "max_epochs": 1, "random_state": 0,
-        "filter_length": 11, "envelope_length": 11, "windows_per_epoch": 16, "window": 256,
-        "validation_gap": 1.0}  # fmt: skip
+TINY = {"max_epochs": 1, "random_state": 0, "window": 256, "validation_gap": 1.0, "recipe": "published"}
+FRONT = {"n_branches": 2, "filter_length": 11, "envelope_length": 11}
+SIZES = FRONT | {"channels": (8, 8), "kernel_sizes": (3,), "strides": (8,)}
+
+
+def tiny(network="independent", **settings):
+    """Give a small regressor with the readout, of the recipe, that is asked for."""
+    recipe = {"windows_per_epoch": 16, "readout": settings.pop("readout")}
+    sizes = FRONT if network == "lstm" else SIZES
+    return BEIRARegressor(network, network_params=sizes, recipe_params=recipe, **TINY, **settings)
+
+
 RATE = 10
 
 
@@ -26,22 +33,6 @@ def slow(n_signals, seconds, seed=0):
 def data(n_times=2000, n_regions=2):
     random = np.random.default_rng(0)
     return random.normal(size=(2, 4, n_times)), random.normal(size=(2, n_regions, n_times))
-
-
-@pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
-def test_weights_are_those_of_scikit_learn(shape):
-    random = np.random.default_rng(0)
-    features, targets = random.normal(size=shape), random.normal(size=(shape[0], 2))
-    for alpha, weights in zip((0.5, 30.0), ridge_path(features, targets, (0.5, 30.0)), strict=True):
-        expected = Ridge(alpha, fit_intercept=False).fit(features, targets).coef_.T
-        np.testing.assert_allclose(weights, expected, atol=1e-10)
-
-
-def test_noise_is_penalised_and_signal_is_not():
-    features = np.random.default_rng(0).normal(size=(300, 60))
-    signal, noise = features[:, :1], np.random.default_rng(1).normal(size=(300, 1))
-    assert choose_alpha(features, signal, gap=5) == 1.0
-    assert choose_alpha(features, noise, gap=5) >= 1e4
 
 
 def test_a_haemodynamic_response_is_learnt():
@@ -79,23 +70,19 @@ def test_trials_and_regions_keep_to_themselves():
     np.testing.assert_allclose(one_by_one.predict(envelopes), predicted, atol=1e-9)
 
 
-def test_steps_and_lags():
+def test_steps_are_means_of_seconds():
     np.testing.assert_allclose(step_means(np.arange(7.0)[None], 3), [[1.0, 4.0, 6.0]])
-    features = lagged(np.arange(40.0)[None, None])
-    assert features.shape == (1, 40, 32, 1)
-    np.testing.assert_array_equal(features[0, 30, :, 0], 30 - np.arange(-6, 26))
-    assert features[0, 0, -1, 0] == 0.0 and features[0, 39, 0, 0] == 39.0
 
 
 @pytest.mark.parametrize("network", ["independent", "shared", "lstm"])
 def test_both_is_the_mean_of_decoder_and_lagged(network, tmp_path):
     X, Y = data()
-    settings = TINY | {"network": network, "n_restarts": 2, "average": True}
-    fitted = {name: BEIRARegressor(**settings, readout=name).fit(X, Y) for name in ("decoder", "lagged", "both")}
+    names = ("decoder", "lagged", "both")
+    fitted = {name: tiny(network, n_restarts=2, readout=name).fit(X, Y) for name in names}
     decoder, alone, both = (one.predict(X) for one in fitted.values())
     assert np.abs(decoder - alone).max() > 1e-2
     np.testing.assert_allclose(both, (decoder + alone) / 2, atol=1e-6)
-    fitted["both"].set_params(readout="lagged")  # tells of the next fit, not of this one
+    fitted["both"].set_params(recipe_params={"readout": "lagged"})  # tells of the next fit, not of this one
     np.testing.assert_array_equal(fitted["both"].predict(X), both)
     fitted["both"].save(tmp_path / "beira.safetensors")
     loaded = BEIRARegressor.load(tmp_path / "beira.safetensors")
@@ -106,19 +93,19 @@ def test_both_is_the_mean_of_decoder_and_lagged(network, tmp_path):
 @pytest.mark.parametrize("network", ["independent", "lstm"])
 def test_long_recordings_are_read_out_piece_by_piece(network, monkeypatch):
     X, Y = data(3001)
-    settings = TINY | {"network": network, "precision": "float64", "readout": "lagged"}
-    regressor = BEIRARegressor(**settings).fit(X, Y)
+    regressor = tiny(network, precision="float64", readout="lagged").fit(X, Y)
     whole = regressor.predict(X)
     assert whole.shape == Y.shape
-    monkeypatch.setattr("skeeg.methods.beira.prediction._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.windows._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 
-def test_what_is_asked_for_is_named():
+def test_values_without_time_are_read_out_by_the_decoder():
     X, Y = data()
-    with pytest.raises(ValueError, match="readout: got 'linear', expected one of 'decoder', 'lagged', 'both'"):
-        BEIRARegressor(**TINY, readout="linear").fit(X, Y)
-    with pytest.raises(ValueError, match="readout: 'both' needs BOLD as signals"):
-        BEIRARegressor(**TINY, readout="both").fit(X, Y[:, :, 0])
+    regressor = tiny(readout="both", validation=None).fit(X, Y[:, :, 0])
+    assert regressor.readout_ == "decoder" and not regressor.readouts_
+
+
+def test_envelopes_of_a_diverged_network_are_refused():
     with pytest.raises(ValueError, match="learning_rate: .* diverged"):
         LaggedReadout.fit([np.full((1, 1, 2, 500), np.nan)], [np.zeros((1, 1, 500))], RATE)

@@ -15,27 +15,28 @@ from skeeg import EEGToMEG
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.eeg2meg import (
     MEGSimulation,
-    WindowStore,
-    cut_windows,
     sensor_correlations,
     sensor_r2,
     topography_correlation,
 )
-from skeeg.methods.eeg2meg.learning import Covariances, Pairs, View, lagged, moments, ridge, split_windows
+from skeeg.methods.eeg2meg.model import Windows, split_windows
 from skeeg.testing import check_eeg_estimator
 
-TINY = {
-    "n_filters": 4,
-    "lstm_hidden": 4,
-    "embed_size": 8,
-    "n_layers": 1,
-    "n_heads": 2,
-    "max_epochs": 2,
-    "device": "cpu",
-    "random_state": 0,
+TINY = {"max_epochs": 2, "device": "cpu", "random_state": 0, "lags": 0}
+UNET = {"n_filters": 4, "lstm_hidden": 4}
+SIZES = {
+    "transformer": {"embed_size": 8, "n_layers": 1, "n_heads": 2},
+    "unet": UNET,
+    "wavelet_unet": UNET,
+    "ridge": {},
 }
 TYPES = ("mag", "grad", "grad")
 SI = np.array([2e-13, 3e-12, 1e-12])[:, None]
+
+
+def tiny(model, sizes=None, **settings):
+    """Give a small estimator."""
+    return EEGToMEG(model, SIZES[model] | (sizes or {}), **TINY | settings)
 
 
 def linear_data(n_trials=12, n_times=60, seed=0):
@@ -54,7 +55,7 @@ def eeg(X, subjects=None, runs=None):
 @pytest.mark.parametrize("scale", ["channel", "type"])
 def test_si_units_come_back_exactly(scale):
     X, Y = linear_data()
-    virtual = EEGToMEG("ridge", scale=scale, alpha=0.0, meg_types=TYPES, validation=None).fit(X, Y)
+    virtual = EEGToMEG("ridge", scale=scale, alpha=0.0, lags=0, meg_types=TYPES, validation=None).fit(X, Y)
     assert np.abs(virtual.predict(X) / Y - 1).max() < 1e-6
     assert virtual.score(X, Y) == pytest.approx(1)
     assert virtual.score_per_sensor(X, Y, "r2") == pytest.approx(1)
@@ -65,37 +66,29 @@ def test_si_units_come_back_exactly(scale):
 def test_units_of_a_sensor_do_not_matter_to_the_map(model):
     X, Y = linear_data()
     factors = np.array([1e15, 1.0, 1e3])[:, None]
-    here = EEGToMEG(model, **TINY).fit(X, Y).predict(X)
-    there = EEGToMEG(model, **TINY).fit(X, Y * factors).predict(X)
+    here = tiny(model).fit(X, Y).predict(X)
+    there = tiny(model).fit(X, Y * factors).predict(X)
     np.testing.assert_allclose(there / factors, here, rtol=1e-3, atol=1e-3 * here.std())
 
 
 @pytest.mark.parametrize("model", ["ridge", "unet", "transformer"])
 def test_the_order_of_windows_does_not_matter(model):
     X, Y = linear_data()
-    virtual = EEGToMEG(model, **TINY, validation=None).fit(X, Y)
+    virtual = tiny(model, validation=None).fit(X, Y)
     order = np.random.default_rng(0).permutation(len(X))
     np.testing.assert_allclose(virtual.predict(X[order]), virtual.predict(X)[order], rtol=1e-5, atol=1e-5 * Y.std())
     if model == "ridge":
-        again = EEGToMEG(model, validation=None).fit(X[order], Y[order])
+        again = tiny(model, validation=None).fit(X[order], Y[order])
         np.testing.assert_allclose(again.coef_, virtual.coef_, atol=1e-9)
-
-
-def test_windows_keep_their_own_order_of_time():
-    """Published windows held every n-th sample of the recording, each from another window."""
-    recording = np.arange(2 * 1100.0).reshape(2, 1100)
-    windows = cut_windows(recording, 275)
-    for i, window in enumerate(windows):
-        np.testing.assert_array_equal(window, recording[:, 275 * i : 275 * (i + 1)])
 
 
 def test_network_learns_what_ridge_leaves_over():
     random = np.random.default_rng(0)
     X = random.normal(size=(60, 4, 80))
     Y = X[:, :2] + 2 * np.abs(X[:, 1:3])
-    settings = TINY | {"n_filters": 16, "max_epochs": 25, "learning_rate": 5e-3, "drop_prob": 0.0}
     linear = EEGToMEG("ridge").fit(X[:48], Y[:48])
-    virtual = EEGToMEG("unet", **settings).fit(X[:48], Y[:48])
+    sizes, recipe = {"n_filters": 16, "dropout": 0.0}, {"learning_rate": 5e-3}
+    virtual = tiny("unet", sizes, max_epochs=25, recipe_params=recipe).fit(X[:48], Y[:48])
     assert virtual.network_weight_ > 0.5
     assert virtual.score(X[48:], Y[48:]) > linear.score(X[48:], Y[48:]) + 0.1
 
@@ -104,14 +97,20 @@ def test_a_network_that_finds_nothing_is_left_out():
     X, Y = linear_data(30)
     Y = Y + SI * np.random.default_rng(1).normal(size=Y.shape)
     linear = EEGToMEG("ridge").fit(X, Y)
-    virtual = EEGToMEG("unet", **TINY | {"max_epochs": 5}).fit(X, Y)
+    virtual = tiny("unet", max_epochs=5).fit(X, Y)
     assert virtual.score(*linear_data(10, seed=5)) > linear.score(*linear_data(10, seed=5)) - 0.02
+
+
+def test_a_network_that_adds_nothing_is_warned_of():
+    with pytest.warns(UserWarning, match="model: 'unet' adds nothing to ridge regression"):
+        virtual = tiny("unet").fit(*linear_data())
+    assert virtual.network_weight_ < 0.02
 
 
 def test_networks_without_a_linear_start():
     X, Y = linear_data(30)
-    settings = TINY | {"max_epochs": 40, "learning_rate": 1e-2, "drop_prob": 0.0, "n_filters": 8}
-    virtual = EEGToMEG("unet", **settings, linear_start=False).fit(X, Y)
+    sizes, recipe = {"n_filters": 8, "dropout": 0.0}, {"learning_rate": 1e-2}
+    virtual = tiny("unet", sizes, max_epochs=40, recipe_params=recipe, lags=None).fit(X, Y)
     assert virtual.coef_ is None and virtual.network_weight_ == 1.0
     assert virtual.score(X, Y) > 0.5
 
@@ -119,7 +118,7 @@ def test_networks_without_a_linear_start():
 def test_lags_are_needed_where_meg_comes_later():
     X, _ = linear_data(20)
     Y = np.roll(X[:, :2], 3, axis=2)
-    assert EEGToMEG("ridge").fit(X, Y).score(X, Y) < 0.3
+    assert EEGToMEG("ridge", lags=0).fit(X, Y).score(X, Y) < 0.3
     assert EEGToMEG("ridge", lags=3).fit(X, Y).score(X, Y) > 0.9
 
 
@@ -131,34 +130,8 @@ def test_ridge_is_that_of_scikit_learn():
     rows = [one.transpose(0, 2, 1).reshape(-1, one.shape[1]) for one in (X, Y)]
     standard = (rows[0] - rows[0].mean(axis=0)) / rows[0].std(axis=0)
     expected = Ridge(alpha=0.3 * len(standard)).fit(standard, rows[1]).predict(standard)
-    found = EEGToMEG("ridge", alpha=0.3, validation=None).fit(X, Y).predict(X)
+    found = EEGToMEG("ridge", alpha=0.3, lags=0, validation=None).fit(X, Y).predict(X)
     np.testing.assert_allclose(found.transpose(0, 2, 1).reshape(-1, 3), expected, rtol=1e-6)
-
-
-def test_the_penalty_is_the_best_on_the_held_out_windows():
-    random = np.random.default_rng(0)
-    x = random.normal(size=(40, 12, 3))
-    y = x[:, :1] + 2 * random.normal(size=(40, 1, 3))
-    view = [View(Pairs(x, y), rows, lambda x, y, rows: (x, y)) for rows in (np.arange(8), np.arange(8, 40))]
-    sums = [Covariances(one, lambda x: x) for one in view]
-    _, chosen = ridge(*sums, "auto")
-
-    def error(alpha):
-        coef, _ = ridge(*sums, alpha)
-        return np.square(y[8:] - coef @ x[8:]).sum()
-
-    assert error(chosen) <= min(error(chosen * 10), error(chosen / 10), error(1e-6))
-    with pytest.raises(ValueError, match="alpha: got -1"):
-        ridge(*sums, -1)
-
-
-def test_moments_of_chunks_are_those_of_the_whole():
-    x = 1e6 + np.random.default_rng(0).normal(size=(30, 2, 11))
-    view = View(Pairs(x, x[:, :1]), np.arange(30), lambda x, y, rows: (x, y))
-    view.chunks = lambda: ((x[i : i + 7], x[i : i + 7, :1]) for i in range(0, 30, 7))
-    mean, std, *_ = moments(view)
-    np.testing.assert_allclose(mean, x.mean(axis=(0, 2)), rtol=1e-12)
-    np.testing.assert_allclose(std, x.std(axis=(0, 2)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +139,8 @@ def test_moments_of_chunks_are_those_of_the_whole():
     [(list("aabbccdd"), list("12121212"), "subjects"), (None, list("11112222"), "runs"), (None, None, None)],
 )
 def test_validation_respects_who_and_when(subjects, runs, kept_apart):
-    source = Pairs(
-        np.zeros((8, 1, 1)), np.zeros((8, 1, 1)),
+    source = Windows(
+        [np.zeros((8, 1, 1))], [np.zeros((8, 1, 1))],
         subjects=None if subjects is None else np.array(subjects), runs=None if runs is None else np.array(runs),
     )  # fmt: skip
     training, held = split_windows(source, "auto", 0.25, 0)
@@ -180,7 +153,7 @@ def test_validation_respects_who_and_when(subjects, runs, kept_apart):
 
 
 def test_runs_of_different_subjects_are_different_runs():
-    source = Pairs(*np.zeros((2, 8, 1, 1)), subjects=np.repeat(["a", "b"], 4), runs=np.array(list("11221122")))
+    source = Windows(*np.zeros((2, 1, 8, 1, 1)), subjects=np.repeat(["a", "b"], 4), runs=np.array(list("11221122")))
     training, held = split_windows(source, "run", 0.25, 0)
     assert len(held) == 2 and len({source.subjects[i] for i in held}) == 1
 
@@ -196,7 +169,7 @@ def test_subjects_reach_the_validation():
 @pytest.mark.parametrize("model", ["ridge", "unet", "transformer", "wavelet_unet"])
 def test_fitted_state_pickles_copies_and_saves(tmp_path, model):
     X, Y = linear_data()
-    virtual = EEGToMEG(model, **TINY).fit(eeg(X), Y)
+    virtual = tiny(model).fit(eeg(X), Y)
     wanted = virtual.predict(eeg(X))
     virtual.save(tmp_path / "virtual")
     for again in (skeeg.load(tmp_path / "virtual"), copy.deepcopy(virtual), pickle.loads(pickle.dumps(virtual))):
@@ -206,14 +179,14 @@ def test_fitted_state_pickles_copies_and_saves(tmp_path, model):
 @pytest.mark.parametrize("model", ["unet", "transformer"])
 def test_signals_of_any_length(model):
     X, Y = linear_data()
-    virtual = EEGToMEG(model, **TINY).fit(X, Y)
+    virtual = tiny(model).fit(X, Y)
     assert virtual.predict(X[..., :7]).shape == (12, 3, 7)
     assert virtual.predict(np.concatenate([X, X], axis=2)).shape == (12, 3, 120)
 
 
 def test_envelopes_are_predicted_and_compared():
     X, Y = linear_data(8, 128)
-    virtual = EEGToMEG("wavelet_unet", **TINY, joined=True).fit(eeg(X), Y)
+    virtual = tiny("wavelet_unet", joined=True).fit(eeg(X), Y)
     prediction, truth = virtual.predict(eeg(X)), virtual.targets(Y)
     assert prediction.shape == truth.shape == (8, 9, 128)
     assert truth.min() >= 0 and virtual.score(eeg(X), Y) > 0.2
@@ -221,7 +194,7 @@ def test_envelopes_are_predicted_and_compared():
 
 @pytest.mark.parametrize("model", ["unet", "transformer"])
 def test_networks_pass_the_checks(model):
-    virtual = EEGToMEG(model, **TINY | {"max_epochs": 1, "precision": "float64"})
+    virtual = tiny(model, max_epochs=1, recipe_params={"precision": "float64"})
     results = check_eeg_estimator(virtual, groups=("labels",), on_fail=None)
     assert {result["check_name"]: str(result["exception"]) for result in results if result["status"] == "failed"} == {}
 
@@ -230,7 +203,7 @@ def test_virtual_meg_is_a_step_of_a_pipeline():
     X, Y = linear_data(24)
     labels = np.arange(24) % 2
     X[labels == 1, 0] *= 3
-    virtual = EEGToMEG("ridge", meg_types=TYPES, alpha=0.0).fit(eeg(X), Y)
+    virtual = EEGToMEG("ridge", meg_types=TYPES, alpha=0.0, lags=0).fit(eeg(X), Y)
     Z = virtual.transform(eeg(X))
     assert Z.dtype == np.float32 and Z.ch_names == virtual.meg_names_ and Z.sfreq == 100.0
     np.testing.assert_allclose(np.asarray(Z).std(axis=(0, 2)), 1, rtol=0.3)
@@ -242,33 +215,52 @@ def test_virtual_meg_is_a_step_of_a_pipeline():
 def test_training_from_a_disk_is_training_from_memory(tmp_path):
     X, Y = linear_data(20)
     X, Y = X.astype(np.float32), Y.astype(np.float32)
-    store = WindowStore.create(tmp_path / "store", 4, 3, 60, sfreq=100)
-    store.append(X[:12], Y[:12], "a", "1")
-    store.append(X[12:], Y[12:], "b", "1")
-    memory = make_eeg(X, None, 100.0, make_domains(20, subject=["a"] * 12 + ["b"] * 8, run=1))
+    maps = {}
+    for name, data in (("eeg", X), ("meg", Y)):
+        for run, part in enumerate((data[:12], data[12:])):
+            np.save(tmp_path / f"{name}{run}.npy", part)
+        maps[name] = [np.load(tmp_path / f"{name}{run}.npy", mmap_mode="r") for run in range(2)]
+    subjects = ["a", "b"]
+    memory = make_eeg(X, None, 100.0, make_domains(20, subject=np.repeat(subjects, (12, 8)), run=1))
     for model in ("ridge", "unet"):
-        here = EEGToMEG(model, **TINY, meg_types=TYPES).fit(memory, Y)
-        there = EEGToMEG(model, **TINY, meg_types=TYPES).fit_store(WindowStore(tmp_path / "store"))
+        here = tiny(model, meg_types=TYPES).fit(memory, Y)
+        there = tiny(model, meg_types=TYPES).fit_runs(maps["eeg"], maps["meg"], subjects)
         np.testing.assert_allclose(there.predict(X), here.predict(X), rtol=1e-3, atol=1e-3 * Y.std())
-    with pytest.raises(FileExistsError):
-        WindowStore.create(tmp_path / "store", 4, 3, 60)
-    with pytest.raises(FileNotFoundError, match="windows.json"):
-        WindowStore(tmp_path)
-    with pytest.raises(ValueError, match=r"meg: got shape \(2, 4, 60\), expected \(2, 3, 60\)"):
-        store.append(X[:2], X[:2])
-    with pytest.raises(ValueError, match="NaN"):
-        store.append(X[:2] * np.nan, Y[:2])
-    with pytest.raises(ValueError, match="at least one window"):
-        EEGToMEG("ridge").fit_store(WindowStore.create(tmp_path / "empty", 4, 3, 60))
 
 
-def test_windows_come_back_in_the_order_they_were_asked_for(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, Y: ([], []), "X: at least one window"),
+        (lambda X, Y: (X, Y[:1]), "expected one entry for each of the 2 runs"),
+        (lambda X, Y: (X, [Y[0], Y[1][:, :2]]), r"y: run 1 has shape \(6, 2, 60\), expected \(6, 3, 60\)"),
+        (lambda X, Y: ([X[0], X[1] * np.nan], Y), "X: contains NaN"),
+    ],
+)
+def test_bad_runs_are_named(change, message):
+    X, Y = (np.split(one, 2) for one in linear_data())
+    with pytest.raises(ValueError, match=message):
+        EEGToMEG("ridge", validation=None).fit_runs(*change(X, Y))
+
+
+def test_windows_come_back_in_the_order_they_were_asked_for():
     X, Y = linear_data(9)
-    store = WindowStore.create(tmp_path, 4, 3, 60)
-    store.append(X, Y)
-    rows = np.array([7, 0, 3, 3])
-    np.testing.assert_allclose(store.take(rows)[0], X[rows], rtol=1e-6)
-    np.testing.assert_allclose(store.take(rows)[1], Y[rows], rtol=1e-6)
+    windows, rows = Windows([X[:4], X[4:]], [Y[:4], Y[4:]]), np.array([7, 0, 3, 3])
+    np.testing.assert_array_equal(windows.take(rows)[0], X[rows])
+    np.testing.assert_array_equal(windows.take(rows)[1], Y[rows])
+
+
+@pytest.mark.parametrize("model, size", [("unet", "lstm_hidden"), ("transformer", "embed_size")])
+def test_a_network_starts_from_a_checkpoint_which_tells_its_sizes(tmp_path, model, size):
+    X, Y = linear_data()
+    trained = tiny(model, max_epochs=3).fit(X, Y)
+    torch.save(trained.module_.state_dict(), tmp_path / "network.pt")
+    settings = {"checkpoint": str(tmp_path / "network.pt"), "recipe_params": {"learning_rate": 0.0}, "random_state": 5}
+    again = EEGToMEG(model, **TINY | settings).fit(X, Y)
+    for name, value in trained.module_.named_parameters():
+        torch.testing.assert_close(again.module_.get_parameter(name), value)
+    with pytest.raises(ValueError, match=f"{size}: got 64, the checkpoint has"):
+        tiny(model, {size: 64}, **settings).fit(X, Y)
 
 
 def test_scores_by_hand():
@@ -286,7 +278,7 @@ def test_scores_by_hand():
 
 def test_scores_by_type_band_and_map():
     X, Y = linear_data(10, 200)
-    virtual = EEGToMEG("ridge", meg_types=TYPES).fit(eeg(X), Y)
+    virtual = EEGToMEG("ridge", meg_types=TYPES, lags=0).fit(eeg(X), Y)
     assert virtual.score_per_type(eeg(X), Y) == {"mag": pytest.approx(1, abs=1e-3), "grad": pytest.approx(1, abs=1e-3)}
     assert set(virtual.score_per_band(eeg(X), Y)) == {"delta", "theta", "alpha", "beta", "gamma"}
     assert virtual.score_topography(eeg(X), Y)["grad"] == pytest.approx(1, abs=1e-3)
@@ -309,7 +301,9 @@ def test_scores_by_type_band_and_map():
         ({"model": "minimum_norm"}, "geometry: model='minimum_norm' needs the places"),
         ({"model": "wavelet_unet", "positions": True}, "positions: envelopes"),
         ({"validation": "session"}, "validation: got 'session'"),
-        ({"validation_size": 2}, "validation_size: got 2"),
+        ({"recipe_params": {"validation_size": 2}}, "validation_size: got 2"),
+        ({"model": "unet", "recipe_params": {"patiens": 2}}, "recipe_params: patiens unknown; there are .*patience"),
+        ({"model": "unet", "network_params": {"embed_size": 2}}, "network_params: embed_size unknown; there are n_fil"),
         ({"meg_types": ("mag",)}, "meg_types: got 1 types for 3 sensors"),
     ],
 )
@@ -342,17 +336,10 @@ def test_another_unit_at_predict_is_noticed():
         virtual.predict(1e-6 * X)
 
 
-def test_lagged_signals():
-    z = np.random.default_rng(0).normal(size=(2, 3, 9))
-    wide = lagged(z, 2)
-    np.testing.assert_array_equal(wide[:, 6:9], z)
-    np.testing.assert_array_equal(wide[:, :3, 2:], z[..., :-2])
-
-
 def test_fit_is_reproducible_and_leaves_the_random_state_alone():
     X, Y = linear_data()
     before = torch.random.get_rng_state()
-    first, second = (EEGToMEG("unet", **TINY).fit(X, Y).predict(X) for _ in range(2))
+    first, second = (tiny("unet").fit(X, Y).predict(X) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -8,13 +8,21 @@ import skeeg
 from skeeg import EEGToMEG
 from skeeg.electrodes import standard_montage
 from skeeg.methods.eeg2meg import MEGSimulation, retype_wakeman_henson
-from skeeg.methods.eeg2meg.geometry import PositionCodes, read_geometry
-from skeeg.methods.eeg2meg.physics import harmonic_encoder, harmonics, head_sphere, leadfields, minimum_norm, multipoles
+from skeeg.methods.eeg2meg.forward import (
+    PositionCodes,
+    harmonic_encoder,
+    harmonics,
+    head_sphere,
+    leadfields,
+    minimum_norm,
+    multipoles,
+    read_geometry,
+)
 from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
 
 SIMULATION = MEGSimulation(noise=0.1, n_times=50)
-TINY = {"n_filters": 4, "lstm_hidden": 4, "max_epochs": 1, "device": "cpu", "random_state": 0}
+TINY = {"max_epochs": 1, "device": "cpu", "random_state": 0, "network_params": {"n_filters": 4, "lstm_hidden": 4}}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,7 @@ def raw():
 
 @pytest.fixture(scope="module")
 def virtual(raw):
-    return EEGToMEG("ridge", window=0.5).fit_raw([raw, SIMULATION.raw(run=1, n_trials=20)])
+    return EEGToMEG("ridge", window=0.5, lags=0).fit_raw([raw, SIMULATION.raw(run=1, n_trials=20)])
 
 
 def epochs_of(raw, n=10):
@@ -213,8 +221,8 @@ def test_position_codes_come_back():
 def test_minimum_norm_explains_the_eeg_and_finds_the_field():
     info = SIMULATION.info()
     eeg, meg = describe(info, "eeg"), describe(info, "meg")
-    with pytest.raises(ValueError, match="snr"):
-        minimum_norm(eeg, meg, snr=0)
+    with pytest.raises(ValueError, match="alpha"):
+        minimum_norm(eeg, meg, alpha=0)
     X, Y, _ = SIMULATION.trials(n_trials=20)
     virtual = EEGToMEG("minimum_norm").fit(X, Y, geometry=info)
     assert virtual.score(X, Y) > 0.1
@@ -237,8 +245,8 @@ def test_one_model_serves_places_and_caps_it_has_not_seen():
         parts.append((X, Y))
         infos += [SIMULATION.info(position)] * 12
     X, Y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    knowing = EEGToMEG("ridge", positions=True).fit(X, Y, geometry=infos)
-    blind = EEGToMEG("ridge").fit(X, Y, geometry=infos)
+    knowing = EEGToMEG("ridge", positions=True, lags=0).fit(X, Y, geometry=infos)
+    blind = EEGToMEG("ridge", lags=0).fit(X, Y, geometry=infos)
     X, Y, _ = SIMULATION.trials(run=9, n_trials=12, position=8)
     there = SIMULATION.info(8)
     assert knowing.score(X, Y, geometry=there) > blind.score(X, Y)

@@ -93,9 +93,8 @@ STORIES = {
     ),
     "plot_eeg_to_bold.py": Story(
         eeg_to_bold_holds,
-        {"duration=1200": "duration=600", "cut = 450": "cut = 220", "window=4096": "window=2048",
-         "windows_per_epoch=48": "windows_per_epoch=8", "max_epochs=16": "max_epochs=2", "n_restarts=2": "n_restarts=1",
-         "n=500": "n=50"},
+        {"duration=1500": "duration=600", "cut = 600": "cut = 220", "n=500": "n=50",
+         "region_names=names": "region_names=names, max_epochs=2"},
     ),
 }  # fmt: skip
 

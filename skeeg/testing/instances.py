@@ -61,21 +61,21 @@ _TINY_GRAM = {
 _TINY_STAGE = {**_TINY_GRAM, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8}
 
 _TINY_BEIRA = {
-    "n_branches": 2,
-    "filter_length": 11,
-    "envelope_length": 11,
-    "channels": (16, 16),
-    "kernel_sizes": (9,),
-    "strides": (2,),
-    "decoder_reduce": 1,
-    "drop_prob": 0.0,
-    "windows_per_epoch": 32,
+    "network_params": {
+        "n_branches": 2,
+        "filter_length": 11,
+        "envelope_length": 11,
+        "channels": (16, 16),
+        "kernel_sizes": (9,),
+        "strides": (2,),
+        "decoder_reduce": 1,
+        "drop_prob": 0.0,
+    },
+    "recipe": "published",
+    "recipe_params": {"windows_per_epoch": 32, "batch_size": 64, "accumulate": 1, "patience": None},
     "max_epochs": 5,
-    "batch_size": 64,
-    "accumulate": 1,
     "learning_rate": 0.02,
     "validation": None,
-    "patience": None,
     "device": "cpu",
     "random_state": 0,
 }
@@ -132,7 +132,7 @@ _INSTANCES = {
         "max_epochs": 2,
         "network_params": {**_TINY_MIREPNET, "decoder_layers": 1},
     },
-    "EEGToMEG": {"model": "ridge", "max_epochs": 2, "device": "cpu", "random_state": 0},
+    "EEGToMEG": {"lags": 0, "device": "cpu", "random_state": 0},
     "NetworkClassifier": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
 }

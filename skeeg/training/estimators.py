@@ -115,7 +115,8 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     network : str or class
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
-        Arguments of the network's constructor, such as ``{"F1": 4}``; those that the checkpoint tells may be left out.
+        Arguments of the network's constructor, such as ``{"F1": 4}``, which `GridSearchCV` finds as
+        ``network_params__F1``; those that the checkpoint tells may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.

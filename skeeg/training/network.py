@@ -1,7 +1,6 @@
 """The base that every estimator around one network builds on."""
 
 import copy
-import inspect
 import warnings
 
 import numpy as np
@@ -53,12 +52,8 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if self.checkpoint is None:
             return {**(preset or {}), **given}
         cls = self._network_class(getattr(self, "network", None))
-        return settle_sizes(given, read_sizes(cls, *read_weights(self.checkpoint), self.checkpoint), preset)
-
-    def _changed(self, names):
-        """Parameters that are not as the constructor has them."""
-        defaults = inspect.signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name].default}
+        found = read_sizes(cls, *read_weights(self.checkpoint), self.checkpoint)
+        return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
     def _criterion(self):
         return self.loss

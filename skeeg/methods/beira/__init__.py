@@ -3,7 +3,6 @@
 from .baselines import BandPowerPLS, BandPowerRidge, RankOneRidge
 from .bold import BOLDAligner, canonical_hrf, cut_volumes, match_volumes, volume_onsets
 from .estimator import BEIRARegressor
-from .evaluation import BlockedSplit, NullScores, null_scores, region_correlations, surrogate
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
 from .plots import (
@@ -16,24 +15,24 @@ from .plots import (
 )
 from .readers import EEGfMRI, read_cwl, read_noddi, region_signals
 from .simulation import SimulatedBOLD, simulate_bold
+from .strategies import RECIPES, BEIRARecipe
 
 __all__ = [
     "BEIRA",
     "BEIRAManyToOne",
+    "BEIRARecipe",
     "BEIRARegressor",
     "BOLDAligner",
     "BandPowerPLS",
     "BandPowerRidge",
-    "BlockedSplit",
     "EEGfMRI",
-    "NullScores",
+    "RECIPES",
     "RankOneRidge",
     "SharedBEIRA",
     "SimulatedBOLD",
     "canonical_hrf",
     "cut_volumes",
     "match_volumes",
-    "null_scores",
     "plot_branches",
     "plot_frequency_patterns",
     "plot_region_scores",
@@ -41,10 +40,8 @@ __all__ = [
     "plot_traces",
     "read_cwl",
     "read_noddi",
-    "region_correlations",
     "region_signals",
     "simulate_bold",
-    "surrogate",
     "top_branches",
     "volume_onsets",
 ]

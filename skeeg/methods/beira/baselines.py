@@ -3,14 +3,15 @@
 import numpy as np
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .features import BANDS, band_powers, with_lags
+from ...regression import choose_alpha, lagged, moments, ridge_weights
 from .recordings import RecordingRegressor
-from .ridge import GAP, choose_alpha, ridge_path
 
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
+"""Delta, theta, alpha, beta and low gamma, in hertz."""
+_GAP = 10.0  # seconds left out on either side of a block that the penalty is tried on
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
@@ -46,10 +47,10 @@ class BandPowerRegressor(RecordingRegressor):
         eeg, targets = self._read_pairs(X, y)
         features, rows = [], []
         for array, target in zip(eeg, targets, strict=True):
-            lagged, samples = self._features(array)
+            powers, samples = self._features(array)
             at_steps = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target[:, None]
-            lagged = lagged if self._is_signal else lagged[:, -1:]
-            features.append(lagged.reshape(-1, *lagged.shape[2:]))
+            powers = powers if self._is_signal else powers[:, -1:]
+            features.append(powers.reshape(-1, *powers.shape[2:]))
             rows.append(at_steps.reshape(-1, at_steps.shape[2]))
         features, rows = np.concatenate(features), np.concatenate(rows)
         self.feature_shape_ = features.shape[1:]
@@ -75,10 +76,10 @@ class BandPowerRegressor(RecordingRegressor):
         check_is_fitted(self)
         outputs = []
         for array in self._read(X, reset=False):
-            lagged, samples = self._features(array)
-            lagged = lagged if self._is_signal else lagged[:, -1:]
-            steps = self._predict_linear(self._scale(lagged.reshape(-1, *lagged.shape[2:])))
-            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*lagged.shape[:2], -1)
+            powers, samples = self._features(array)
+            powers = powers if self._is_signal else powers[:, -1:]
+            steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
+            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*powers.shape[:2], -1)
             grid = np.arange(array.shape[2])
             if self._is_signal:
                 outputs.append(_interpolate(grid, samples, steps.transpose(0, 2, 1)))
@@ -91,7 +92,7 @@ class BandPowerRegressor(RecordingRegressor):
         rate = self._rate()
         powers, samples = band_powers(X, rate, self.bands, self.step)
         lags = [round(lag / self.step) for lag in self.lags]
-        return np.stack([with_lags(trial, lags) for trial in powers]), samples
+        return np.moveaxis(lagged(powers, lags), -1, 1), samples
 
     def _scale(self, features):
         """Standardised features (n_rows, n_features)."""
@@ -154,10 +155,10 @@ class BandPowerRidge(BandPowerRegressor):
 
     def _fit_linear(self, features, targets):
         if self.alpha == "cv":
-            self.alpha_ = choose_alpha(features, targets, round(GAP / self.step))
+            self.alpha_ = choose_alpha(features, targets, round(_GAP / self.step))
         else:
             self.alpha_ = float(self.alpha)
-        coef = ridge_path(features, targets, [self.alpha_])[0]
+        coef = ridge_weights(features, targets, [self.alpha_])[0]
         self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
 
     def _predict_linear(self, features):
@@ -317,11 +318,65 @@ def _cosine_distance(a, b):
     return 1 - abs(a @ b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
 
 
+def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
+    """Logarithm of the power in bands, at even steps of time.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        EEG.
+    sfreq : float
+        Sampling rate in hertz.
+    bands : sequence of (float, float)
+        Lower and upper edge of each band in hertz. Bands above half the sampling rate hold nothing.
+    step : float
+        Seconds between two values.
+    width : float
+        Seconds of the Hann window around each; beyond the ends the signal is mirrored.
+
+    Returns
+    -------
+    powers : ndarray, shape (n_trials, n_channels, n_bands, n_steps)
+        Natural logarithms.
+    samples : ndarray of int, shape (n_steps,)
+        Sample in the middle of each window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.beira.baselines import band_powers
+    >>> t = np.arange(1000) / 100
+    >>> powers, samples = band_powers(np.sin(2 * np.pi * 10 * t)[None, None], 100.0)
+    >>> powers.shape, int(powers[0, 0, :, 5].argmax())
+    ((1, 1, 5, 20), 2)
+    """
+    X = np.asarray(X, dtype=np.float64)
+    n_times, n_window = X.shape[2], max(int(width * sfreq), 2)
+    hop = max(round(step * sfreq), 1)
+    samples = np.arange(0, n_times, hop)
+    padded = np.pad(X, ((0, 0), (0, 0), (n_window // 2, n_window)), mode="symmetric")
+    window = np.hanning(n_window + 2)[1:-1]
+    masks = _band_masks(np.fft.rfftfreq(n_window, 1 / sfreq), bands)
+    segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=2)[:, :, samples]
+    powers = np.empty((*X.shape[:2], len(masks), len(samples)))
+    for trial in range(len(X)):  # bounds the memory of the spectra
+        for channel in range(X.shape[1]):
+            spectra = np.abs(np.fft.rfft(segments[trial, channel] * window, axis=1)) ** 2
+            powers[trial, channel] = masks @ spectra.T
+    return np.log(powers + 1e-12 * max(powers.mean(), 1e-12)), samples
+
+
+def _band_masks(freqs, bands):
+    """Rows that average the bins of each band."""
+    masks = np.array([(freqs >= low) & (freqs < high) for low, high in bands], dtype=float)
+    return masks / np.maximum(masks.sum(axis=1, keepdims=True), 1)
+
+
 def _interpolate(grid, samples, steps):
     """Signals (n_trials, n_regions, n_times) of their values at some samples."""
     return np.stack([[np.interp(grid, samples, signal) for signal in trial] for trial in steps])
 
 
 def _standard(rows):
-    scaler = StandardScaler().fit(rows)
-    return scaler.mean_, scaler.scale_
+    ((mean, scale),) = moments([(rows,)])
+    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)

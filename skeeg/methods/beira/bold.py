@@ -11,8 +11,8 @@ from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from ...model_selection import region_correlations
 from .estimator import BEIRARegressor
-from .evaluation import region_correlations
 from .recordings import RecordingRegressor, is_recording_list
 
 

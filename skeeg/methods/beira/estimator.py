@@ -1,34 +1,34 @@
 """BEIRA as a scikit-learn regressor."""
 
-import math
+import inspect
+import warnings
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed
+from ...covariance import inverse_sqrt
 from ...networks.seeding import seeded
+from ...regression import CrossProducts, moments
 from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
 from ...training.recipe import resolve_device
-from .front_end import start_as_averages
 from .losses import ValidationCorrelation, make_loss
 from .many_to_one import BEIRAManyToOne
 from .network import BEIRA, SharedBEIRA
 from .patterns import branch_importance, branch_patterns, cross_spectrum
-from .prediction import Prediction, padded
-from .pruning import check_choices, prune_branches
-from .readout import LaggedReadout, check_readout, fit_readout
+from .readout import LaggedReadout, fit_readout
 from .recordings import RecordingRegressor
-from .standards import moments, standards
-from .windows import Windows, choose_window, divide_time, divide_trials, mirror
+from .strategies import choose_recipe, prune_branches, start_as_averages
+from .windows import Prediction, Windows, choose_window, divide_time, divide_trials, mirror, padded
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
-_CONVOLUTIONAL = ("channels", "kernel_sizes", "strides", "decoder_reduce", "rectifier", "unmixing_norm_affine")
-_FRONT = ("n_branches", "filter_length", "envelope_length", "drop_prob")
-_LSTM_STEP = 32  # samples that the many-to-one network pools
+_NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
+_EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that holds nothing but rounding
 _SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
+_ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
 
 
@@ -46,31 +46,37 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     network : {"independent", "shared", "lstm"}
         A complete network for each region; one network with an output for each; or the many-to-one ancestor with its
         LSTM.
-    n_branches, filter_length, envelope_length, channels, kernel_sizes, strides, decoder_reduce, rectifier
-        See `BEIRA`.
-    unmixing_norm_affine, drop_prob
-        See `BEIRA`.
-    window : "auto" or int
-        Samples of a training window; "auto" takes 2048, or the length of the shortest stretch where that is less.
-    windows_per_epoch : int
-        Windows drawn at random for each epoch.
-    loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
-        See `skeeg.methods.beira.losses.make_loss`.
-    normalize : {"global", "channel", "whiten"}
-        Divide the EEG by one standard deviation, as published; standardise each channel; or also make the channels
-        uncorrelated (`skeeg.methods.beira.standards.whitener`), which lets weak rhythms be learnt beside strong
-        artefacts. Filters and patterns are given for the EEG as it came in all three.
-    max_epochs, batch_size, accumulate, learning_rate, weight_decay, solver, schedule, patience, precision
-        See `skeeg.training.Recipe`. Updates of 16 windows, as published, computed 4 at a time, which takes a third of
-        the memory. With a validation the best weights are kept.
+    network_params : dict or None
+        Sizes of the network that differ from the recipe's, such as ``{"n_branches": 5}``; see `BEIRA`, `SharedBEIRA`
+        and `BEIRAManyToOne`.
+    recipe : {"default", "published"}
+        How the network is trained and read out, with its sizes. ``"default"`` is for recordings of half an hour:
+        whitened EEG, six small networks, and the mean of their decoders and of ridge regressions on their envelopes at
+        lags of seconds. ``"published"`` has the published sizes, random start and decoder alone, and takes hours.
+    recipe_params : dict or None
+        Settings of the recipe to change, such as ``{"readout": "decoder"}``; see
+        `skeeg.methods.beira.strategies.BEIRARecipe`.
+    n_restarts : int or None
+        Trainings from other random weights, whose predictions are averaged; None is the recipe's. Those that diverged
+        are left out. Filters, patterns, importance, ``module_`` and what `transform` gives are those of the one of
+        least validation loss.
+    loss : {"mse", "correlation", "mixed", "covariance"}, tuple of 3 float or None
+        See `skeeg.methods.beira.losses.make_loss`; None is the recipe's.
+    window : int or None
+        Samples of a training window; None is the recipe's, or the shortest recording where that is shorter.
+    max_epochs : int or None
+        Passes over as many windows as the recipe draws; None is the recipe's.
+    learning_rate : float or None
+        Highest learning rate; None is the recipe's.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic of the training.
     validation : {"block", None}
-        Hold out the end of each recording to watch the loss on, or nothing.
-    validation_size : float
-        Share to hold out.
+        Hold out the end of each recording to keep the best weights by, and to rank restarts and prune; or nothing.
     validation_gap : float
         Seconds before the held-out end that are not used at all.
     checkpoint : str or None
-        Weights to start from, in the layout of the published code.
+        Weights to start from, in the layout of the published code; ``recipe="published"`` has its rectifier. Sizes come
+        from the file, but strides, which no shape tells, from `network_params` or the recipe.
     region_names : tuple of str or None
         Names of the regions.
     ch_names : tuple of str or None
@@ -85,24 +91,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         Whether to show a progress bar.
     skorch_callbacks : list of skorch callbacks or None
         Progress, checkpoints, ...
-    n_restarts : int
-        Trainings from other starting weights, of which that of least validation loss is kept; some may never leave a
-        constant output.
-    average : bool
-        Predict the mean of all restarts instead of the best alone, which follows BOLD closer and takes as many times
-        longer. Restarts that diverged are left out. Filters, patterns, importance, ``module_`` and what `transform`
-        gives are the best one's.
-    prune : bool
-        Silence branches after training where the validation loss does not rise by it, see
-        `skeeg.methods.beira.pruning.prune_branches`. Their importance is then zero.
-    smoothing_start : {"random", "average"}
-        What the filters that smooth the envelopes start from: random weights, as published, or moving averages, from
-        which each branch starts with the amplitude of what it hears. On simulated recordings that follows BOLD closer.
-    readout : {"decoder", "lagged", "both"}
-        What makes BOLD of the envelopes: the network's encoder and decoder, as published; a ridge regression on the
-        envelopes at lags of seconds, fitted after the training (`skeeg.methods.beira.readout.LaggedReadout`); or the
-        mean of the two, which on simulated recordings follows BOLD closer than either. The regression is fitted to
-        the held-out part too. Which start is kept, pruning and the importance of branches go by the decoder.
 
     Attributes
     ----------
@@ -121,14 +109,14 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         Validation loss of each training.
     averaged_ : list of torch.nn.Module
         Networks whose predictions are averaged with that of ``module_``.
-    readout_ : str
-        ``readout`` at fit.
+    readout_ : {"both", "lagged", "decoder"}
+        How BOLD is made of the envelopes.
     readouts_ : list of LaggedReadout
-        Regressions on the envelopes of ``module_`` and of each of ``averaged_``; none with ``readout="decoder"``.
-    eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
-        What the EEG is centred on and divided by.
-    eeg_whitener_ : ndarray, shape (n_channels, n_channels), or None
-        What it is multiplied by instead of being divided, with ``normalize="whiten"``.
+        Regressions on the envelopes of ``module_`` and of each of ``averaged_``; none with the readout ``"decoder"``.
+    eeg_mean_ : ndarray, shape (n_channels,)
+        What the EEG is centred on.
+    standardiser_ : ndarray, shape (n_channels, n_channels)
+        What it is multiplied by then: a whitening matrix, or a diagonal one.
     target_mean_, target_scale_ : ndarray, shape (n_regions,)
         Mean and standard deviation of the training targets.
     region_names_ : tuple of str
@@ -139,7 +127,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     Notes
     -----
     The target at a sample belongs to the EEG around that sample: the haemodynamic delay is the business of
-    `BOLDAligner`, which holds this regressor. Means and scales come from the part of the data that is trained on.
+    `BOLDAligner`, which holds this regressor. Means and scales come from the part of the data that is trained on. The
+    ridge regression on the envelopes is fitted to the held-out part too.
 
     References
     ----------
@@ -154,7 +143,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     >>> from skeeg.methods.beira import BEIRARegressor
     >>> random = np.random.default_rng(0)
     >>> X, Y = random.normal(size=(2, 8, 3000)), random.normal(size=(2, 3, 3000))
-    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=500)
+    >>> beira = BEIRARegressor(max_epochs=1, n_restarts=1, window=512, network_params={"n_branches": 2})
     >>> beira.fit(X, Y).predict(X).shape, beira.spatial_patterns_.shape
     ((2, 3, 3000), (3, 2, 8))
     """
@@ -164,32 +153,17 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
     def __init__(
         self,
         network="independent",
-        n_branches=16,
-        filter_length=51,
-        envelope_length=51,
-        channels=(128, 128, 128, 128),
-        kernel_sizes=(5, 5, 3),
-        strides=(8, 8, 4),
-        decoder_reduce=4,
-        rectifier="relu",
-        unmixing_norm_affine=False,
-        drop_prob=0.3,
-        window="auto",
-        windows_per_epoch=512,
-        loss="mse",
-        normalize="global",
-        max_epochs=200,
-        batch_size=4,
-        accumulate=4,
-        learning_rate=3e-4,
-        weight_decay=3e-4,
-        solver="adamw",
-        schedule=None,
-        validation="block",
-        validation_size=0.15,
-        validation_gap=10.0,
-        patience=30,
+        network_params=None,
+        recipe="default",
+        recipe_params=None,
+        n_restarts=None,
+        loss=None,
+        window=None,
+        max_epochs=None,
+        learning_rate=None,
         precision="float32",
+        validation="block",
+        validation_gap=10.0,
         checkpoint=None,
         region_names=None,
         ch_names=None,
@@ -198,39 +172,19 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         random_state=None,
         verbose=0,
         skorch_callbacks=None,
-        n_restarts=1,
-        average=False,
-        prune=False,
-        smoothing_start="random",
-        readout="decoder",
     ):
         self.network = network
-        self.n_branches = n_branches
-        self.filter_length = filter_length
-        self.envelope_length = envelope_length
-        self.channels = channels
-        self.kernel_sizes = kernel_sizes
-        self.strides = strides
-        self.decoder_reduce = decoder_reduce
-        self.rectifier = rectifier
-        self.unmixing_norm_affine = unmixing_norm_affine
-        self.drop_prob = drop_prob
-        self.window = window
-        self.windows_per_epoch = windows_per_epoch
+        self.network_params = network_params
+        self.recipe = recipe
+        self.recipe_params = recipe_params
+        self.n_restarts = n_restarts
         self.loss = loss
-        self.normalize = normalize
+        self.window = window
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
-        self.validation = validation
-        self.validation_size = validation_size
-        self.validation_gap = validation_gap
-        self.patience = patience
         self.precision = precision
+        self.validation = validation
+        self.validation_gap = validation_gap
         self.checkpoint = checkpoint
         self.region_names = region_names
         self.ch_names = ch_names
@@ -239,11 +193,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
-        self.n_restarts = n_restarts
-        self.average = average
-        self.prune = prune
-        self.smoothing_start = smoothing_start
-        self.readout = readout
 
     def fit(self, X, y):
         """Train on windows drawn from recordings, or on trials with one value each.
@@ -264,21 +213,35 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         eeg, targets = self._read_pairs(X, y)
         for array in eeg:
             self._refuse_flat(array)
-        make_loss(self.loss)  # says what is wrong with it before anything is computed
-        check_readout(self.readout, self._is_signal)
+        self._warn_of_few(eeg)
+        recipe = self._recipe()
+        make_loss(recipe.loss)  # says what is wrong with it before anything is computed
         with seeded(draw_seed(self.random_state)):
-            training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)])
-            self._learn_statistics(training)
+            self._describe_network(eeg[0].shape[1], recipe)
+            training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)], recipe)
+            self._learn_statistics(training, recipe.normalize)
             training, held = self._tensors(training), self._tensors(held)
-            data, watched = self._cut(training, held)
-            kept = self._train_several(eeg[0], data, watched)
-            for module in kept if self.prune else ():
-                prune_branches(module, self._criterion(), self._examples(training), watched)
-            read = map(self._predict_by, kept if self.readout != "decoder" else ())
-            readouts = [fit_readout(network, training + held, self._rate()) for network in read]
-            self.averaged_, self.readouts_, self.readout_ = kept[1:], readouts, self.readout
+            data, watched = self._cut(training, held, recipe)
+            kept = self._train_several(data, watched, recipe)
+            if recipe.prune and watched is not None:
+                for module in kept:
+                    prune_branches(module, self._criterion(), self._examples(training), watched)
+            self.readout_ = recipe.readout if self._is_signal else "decoder"
+            read = map(self._predict_by, kept if self.readout_ != "decoder" else ())
+            self.readouts_ = [fit_readout(network, training + held, self._rate()) for network in read]
+            self.averaged_ = kept[1:]
             self._read_weights(training)
         return self
+
+    def _warn_of_few(self, eeg):
+        """Say where a linear baseline is the better choice."""
+        minutes = sum(array.shape[0] * array.shape[2] for array in eeg) / self._rate() / 60
+        if self._is_signal and minutes < _ENOUGH_MINUTES:
+            warnings.warn(
+                f"X: {minutes:.1f} minutes of EEG may be too few for a network (rule of thumb: {_ENOUGH_MINUTES}); "
+                "compare it with BandPowerRidge, which takes seconds.",
+                stacklevel=4,
+            )
 
     def predict(self, X):
         """Predict BOLD, in the units, the form and the length that was asked for.
@@ -354,54 +317,61 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             raise ValueError(f"network: got {name!r}, expected one of {', '.join(map(repr, NETWORKS))}.")
         return NETWORKS[name]
 
+    def _recipe(self):
+        overrides = ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")
+        return choose_recipe(self.recipe, self.recipe_params, **{name: getattr(self, name) for name in overrides})
+
     def _network_parameters(self):
-        names = _FRONT if self.network == "lstm" else _FRONT + _CONVOLUTIONAL
-        given = {} if self.network == "lstm" else {"strides": self.strides}  # these no shape tells
-        return self._settle_sizes(self._changed(names) | given, {name: getattr(self, name) for name in names})
+        """Sizes of the network: those asked for, those of the checkpoint, those of the recipe, the published ones."""
+        known = set(inspect.signature(self._network_class(self.network)).parameters) - _NO_SIZES
+        unknown = set(self.network_params or {}) - known
+        if unknown:
+            raise ValueError(
+                f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(known))}."
+            )
+        sizes = {name: value for name, value in self._recipe().network_params.items() if name in known}
+        return self._settle_sizes(dict(self.network_params or {}), sizes)
 
     def _criterion(self):
-        return make_loss(self.loss, self.n_window_ - 1)
-
-    @property
-    def _decimation(self):
-        """Multiple to which the networks want their input."""
-        return _LSTM_STEP if self.network == "lstm" else math.prod(self.strides)
+        return make_loss(self._recipe().loss, self.n_window_ - 1)
 
     def _padded(self, n_times):
-        return padded(n_times, self._decimation)
+        return padded(n_times, self.decimation_)
 
     def _predict_by(self, module):
-        return Prediction(module, self._decimation, self.n_window_, resolve_device(self.device))
+        return Prediction(module, self.n_window_, resolve_device(self.device))
 
-    def _divide(self, pairs):
+    def _divide(self, pairs, recipe):
         """Training part and held-out part of pairs (EEG, targets), each (n_trials, ...)."""
         if self.validation is None:
             return pairs, []
         if self.validation != "block":
             raise ValueError(f"validation: got {self.validation!r}, expected 'block' or None.")
-        if not 0 < self.validation_size < 1:
-            raise ValueError(f"validation_size: got {self.validation_size}, expected a share between 0 and 1.")
+        size = recipe.validation_size
         gap = round(self.validation_gap * self._rate())
         (n_trials, _, n_times), single = pairs[0][0].shape, len(pairs) == 1
-        if self._is_signal and not (single and n_trials * self.validation_size >= 1):
-            return divide_time(pairs, self.validation_size, gap)
+        if self._is_signal and not (single and n_trials * size >= 1):
+            return divide_time(pairs, size, gap)
         n_apart = -(-gap // n_times) if self._is_signal else 0  # trials with one value each need not touch in time
-        training, held = divide_trials(pairs[0], self.validation_size, n_apart)
+        training, held = divide_trials(pairs[0], size, n_apart)
         return [training], [held]
 
-    def _learn_statistics(self, training):
+    def _learn_statistics(self, training, normalize):
         """Mean and scale of EEG and targets, of the training part only."""
-        eeg = [eeg for eeg, _ in training]
-        self.eeg_mean_, self.eeg_scale_, self.eeg_whitener_ = standards(eeg, self.normalize)
-        mean, scale = moments([target for _, target in training])
-        self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
+        (mean, scale), (self.target_mean_, target_scale) = moments(training)
+        self.target_scale_ = np.where(target_scale > 0, target_scale, 1.0)
+        if normalize == "global":  # one scale for all, about zero
+            scale, mean = np.full_like(scale, np.sqrt(np.mean(scale**2) + np.var(mean))), np.zeros_like(mean)
+        self.eeg_mean_, self.standardiser_ = mean, np.diag(1 / np.where(scale > 0, scale, 1.0))
+        if normalize == "whiten":
+            products = CrossProducts((eeg - mean[:, None], eeg[:, :1]) for pair in training for eeg in [pair[0]])
+            self.standardiser_ = inverse_sqrt(products.xx / products.n, _EIGENVALUE_FLOOR)
 
     def _standardise(self, X):
         """EEG as the network takes it, as a tensor."""
         dtype = np.float64 if self._dtype() == torch.float64 else np.float32
-        mean, scale = (part.astype(dtype)[:, None] for part in (self.eeg_mean_, self.eeg_scale_))
-        X = np.asarray(X, dtype=dtype) - mean
-        return torch.from_numpy(X / scale if self.eeg_whitener_ is None else self.eeg_whitener_.astype(dtype) @ X)
+        X = np.asarray(X, dtype=dtype) - self.eeg_mean_.astype(dtype)[:, None]
+        return torch.from_numpy(self.standardiser_.astype(dtype) @ X)
 
     def _tensors(self, pairs):
         """Standardised EEG and targets as pairs of tensors."""
@@ -412,78 +382,82 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             tensors.append((self._standardise(eeg), torch.from_numpy(target).to(self._dtype())))
         return tensors
 
-    def _cut(self, training, held):
+    def _cut(self, training, held, recipe):
         """Training and validation windows; sets the length of a window."""
         if not self._is_signal:
             self.n_window_ = training[0][0].shape[2]
             pad = self._padded(self.n_window_)
             data, *watched = [Trials(mirror(eeg, pad), target) for eeg, target in (*training, *held)]
             return data, watched[0] if watched else None
-        self.n_window_ = choose_window(self.window, min(eeg.shape[2] for eeg, _ in training), self._decimation)
+        shortest = min(eeg.shape[2] for eeg, _ in training)
+        self.n_window_ = choose_window(self.window, recipe.window, shortest, self.decimation_)
         watched = None
         if held:
             shortest = min(self.n_window_, *(eeg.shape[2] for eeg, _ in held))
             watched = self._windows(held, shortest, None)
-        return self._windows(training, self.n_window_, self.windows_per_epoch), watched
+        return self._windows(training, self.n_window_, recipe.windows_per_epoch), watched
 
     def _windows(self, pairs, window, n_windows):
         eeg, bold = ([one for pair in pairs for one in pair[part]] for part in (0, 1))
         return Windows(eeg, bold, window, n_windows, self._padded(window), self.network == "lstm")
 
-    def _start(self, X):
-        """Build the network and load the checkpoint into it."""
+    def _describe_network(self, n_chans, recipe):
+        """Describe the network for its building; sets the multiple to which it wants its input."""
         self.network_spec_ = {
             "network": self.network,
             "parameters": self._network_parameters(),
-            "n_chans": X.shape[1],
-            "n_times": self._padded(self.n_window_),
+            "n_chans": n_chans,
             "n_outputs": self.n_regions_,
         }
+        self.decimation_ = self._build_network().decimation
+
+    def _start(self, recipe):
+        """Build the network, and initialise it or load the checkpoint into it."""
         self.module_ = self._build_network()
-        if self.smoothing_start not in ("random", "average"):
-            raise ValueError(f"smoothing_start: got {self.smoothing_start!r}, expected 'random' or 'average'.")
-        if self.smoothing_start == "average":
-            start_as_averages(self.module_.smoothing_layers())
         self.checkpoint_report_ = None
         if self.checkpoint is not None:
             self.checkpoint_report_ = str(load_checkpoint(self.module_, self.checkpoint, keep_head=True))
+        elif recipe.start == "average":
+            start_as_averages(self.module_)
 
     def _build_network(self):
         """Network as ``network_spec_`` describes it, newly initialised."""
         spec = dict(self.network_spec_)
         return self._network_class(spec.pop("network"))(**spec.pop("parameters"), **spec).to(self._dtype()).eval()
 
-    def _train_several(self, X, data, watched):
-        """Train from several starts; gives the networks that are kept, that of least validation loss first."""
-        check_choices(self.n_restarts, self.prune, self.network, watched)
+    def _train_several(self, data, watched, recipe):
+        """Train from several starts; gives the networks to average, that of least validation loss first."""
         fitted, losses = [], []
-        for _ in range(self.n_restarts):
-            self._start(X)
-            self._train_on(data, watched)
+        for _ in range(recipe.n_restarts):
+            self._start(recipe)
+            self._train_on(data, watched, recipe)
             fitted.append((self.module_, self.net_, self.history_))
-            losses.append(self._watched_loss())
+            losses.append(self._watched_loss(recipe))
             if self.net_.interrupted_:
                 break
         self.restart_losses_, order = np.array(losses), np.argsort(losses, kind="stable")
         self.module_, self.net_, self.history_ = fitted[order[0]]
         self.n_iter_ = max(len(self.history_), 1)
-        return [fitted[i][0] for i in order if i == order[0] or (self.average and np.isfinite(losses[i]))]
+        return [fitted[i][0] for i in order if i == order[0] or np.isfinite(losses[i])]
 
-    def _watched_loss(self):
-        """Tell the validation loss of the weights that were kept."""
+    def _watched_loss(self, recipe):
+        """Tell the validation loss of the weights that were kept; without a validation, the training loss."""
         if self.net_.diverged_:
             return np.inf
-        losses = [row["valid_loss"] for row in self.history_ if np.isfinite(row.get("valid_loss", np.nan))]
-        return float(losses[-1] if self.patience is None else min(losses)) if losses else np.inf
+        name = "valid_loss" if self.validation is not None else "train_loss"
+        losses = [row[name] for row in self.history_ if np.isfinite(row.get(name, np.nan))]
+        return (
+            float(min(losses) if recipe.patience is not None and self.validation else losses[-1]) if losses else np.inf
+        )
 
-    def _train_on(self, data, watched):
+    def _train_on(self, data, watched, recipe):
         """Train ``module_``; fills ``net_`` and the history."""
         own = [] if watched is None else [ValidationCorrelation()]
         self.net_ = train(
             self.module_,
             data,
             None,
-            self._recipe(),
+            recipe,
             loss=self._criterion(),
             validation=None if watched is None else (watched,),
             device=self.device,
@@ -500,9 +474,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         density, self.freqs_ = cross_spectrum(recordings, rate, n_fft)
         spatial, temporal = (part.numpy().astype(np.float64) for part in self.module_.front_weights())
         patterns, self.frequency_patterns_ = branch_patterns(density, self.freqs_, spatial, temporal, rate)
-        standardiser = np.diag(1 / self.eeg_scale_) if self.eeg_whitener_ is None else self.eeg_whitener_
-        self.spatial_filters_, self.temporal_filters_ = spatial @ standardiser, temporal
-        self.spatial_patterns_ = patterns @ np.linalg.pinv(standardiser).T
+        self.spatial_filters_, self.temporal_filters_ = spatial @ self.standardiser_, temporal
+        self.spatial_patterns_ = patterns @ np.linalg.pinv(self.standardiser_).T
         self.branch_importance_ = branch_importance(self.module_, self._examples(training))
 
     def _examples(self, training):

@@ -1,4 +1,4 @@
-"""Cheap and exact forms of BEIRA's layers, all from the parameters of the plain ones.
+"""The front end of BEIRA, and cheap and exact forms of its layers, all from the parameters of the plain ones.
 
 Three things cost most in the plain network on a CPU: the copies between channel-major convolutions and time-major layer
 normalisation, the depth-wise filters, for which there is no fast kernel, and the random numbers of dropout. Here the
@@ -8,10 +8,10 @@ costs 16 random bits a value.
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...networks.dropout import keep_by_16_bits
-from . import fast_convolution
 
 
 def same_padding(kernel_size):
@@ -94,9 +94,6 @@ def time_major_conv1d(x, weight):
     """
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return _convolve(x, weight)
-    n_out, n_in, n_taps = weight.shape
-    if fast_convolution.is_worth_it(n_in, n_out, n_taps, x.shape[1]):
-        return (fast_convolution.Toom.apply if torch.is_grad_enabled() else fast_convolution.convolve)(x, weight)
     return _TimeMajorConv.apply(x, weight) if torch.is_grad_enabled() else _convolve(x, weight)
 
 
@@ -231,3 +228,119 @@ def cheap_dropout(x, p, training=True):
     if x.device.type != "cpu" or p >= 1:
         return F.dropout(x, p)
     return x * keep_by_16_bits(x, p) * (1 / (1 - p))  # for the gradient a byte a value is kept
+
+
+RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
+
+
+class FrontEnd(nn.Module):
+    """Branches that each unmix, filter, rectify and smooth: an electrode and a frequency pattern can be read off each.
+
+    The names of the parts are those of the published state dict.
+
+    Parameters
+    ----------
+    n_chans : int
+        Electrodes.
+    n_branches : int
+        Branches.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter.
+    rectifier : {"relu", "abs"}
+        Half-wave as published, or full-wave.
+    unmixing_norm_affine : bool
+        Scale and shift after the spatial filter.
+    """
+
+    def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
+        super().__init__()
+        if rectifier not in RECTIFIERS:
+            raise ValueError(f"rectifier: got {rectifier!r}, expected 'relu' or 'abs'.")
+        self.rectifier = rectifier
+        self.unmixing_layer = nn.Conv1d(n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=unmixing_norm_affine)
+        self.band_pass = nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same")
+        self.norm = nn.BatchNorm1d(n_branches, affine=False)
+        self.low_pass = nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same")
+
+    def layers(self):
+        """Give the layers that unmix, filter and smooth."""
+        return self.unmixing_layer, self.band_pass, self.low_pass
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
+        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
+        x = RECTIFIERS[self.rectifier](self.norm(self.band_pass(x)))
+        return self.low_pass(x)
+
+
+def front_weights(layers):
+    """Spatial and temporal filters of several front ends.
+
+    Parameters
+    ----------
+    layers : list of tuple of torch.nn.Conv1d
+        Unmixing, band-pass and smoothing layer of each front end.
+
+    Returns
+    -------
+    spatial : Tensor, shape (n_fronts, n_branches, n_chans)
+        Weights of the electrodes.
+    temporal : Tensor, shape (n_fronts, n_branches, filter_length)
+        Band-pass filters, correlated with the data.
+    """
+    spatial = torch.stack([unmixing.weight.detach()[..., 0] for unmixing, _, _ in layers])
+    return spatial, torch.stack([band_pass.weight.detach()[:, 0] for _, band_pass, _ in layers])
+
+
+def joint_front_end(fronts, x):
+    """Run several front ends on the same recording in one pass.
+
+    Parameters
+    ----------
+    fronts : sequence of FrontEnd
+        One for each region.
+    x : Tensor, shape (batch, n_chans, times)
+        Recording.
+
+    Returns
+    -------
+    envelopes : Tensor, shape (batch, n_regions, n_branches, times)
+        What each front end would give.
+    """
+
+    def stack(layer, parameter):
+        return torch.cat([getattr(getattr(front, layer), parameter) for front in fronts])
+
+    x = F.conv1d(x, stack("unmixing_layer", "weight"), stack("unmixing_layer", "bias"))
+    x = _joint_norm([front.unmixed_channels_batchnorm for front in fronts], x)
+    x = _joint_norm([front.norm for front in fronts], depthwise_conv1d(x, stack("band_pass", "weight")))
+    x = depthwise_conv1d(RECTIFIERS[fronts[0].rectifier](x), stack("low_pass", "weight"))
+    return (x + stack("low_pass", "bias")[:, None]).unflatten(1, (len(fronts), -1))
+
+
+def _joint_norm(norms, x):
+    """Batch normalisation of the channels of several layers at once, with their running statistics kept up."""
+    first = norms[0]
+    mean, variance = (torch.cat([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
+    weight, bias = (
+        torch.cat([getattr(norm, name) for norm in norms]) if first.affine else None for name in ("weight", "bias")
+    )
+    momentum = first.momentum
+    if momentum is None:  # running statistics are plain means over all batches so far
+        momentum = 1 / (int(first.num_batches_tracked) + 1)
+    x = F.batch_norm(x, mean, variance, weight, bias, first.training, momentum, first.eps)
+    if first.training:
+        size = first.num_features
+        with torch.no_grad():
+            for norm, new_mean, new_variance in zip(norms, mean.split(size), variance.split(size), strict=True):
+                norm.running_mean.copy_(new_mean)
+                norm.running_var.copy_(new_variance)
+                norm.num_batches_tracked += 1
+    return x
+
+
+def check_n_times(n_times, decimation):
+    """Refuse a recording that the pooling would reduce to nothing."""
+    if n_times is not None and n_times < decimation:
+        raise ValueError(f"n_times: got {n_times} samples, the network needs at least {decimation}.")

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.heads import ReplaceableHead
-from .front_end import check_n_times
-from .layers import depthwise_conv1d
+from .layers import check_n_times, depthwise_conv1d, front_weights
 from .network import EEGModuleMixin
 
 
@@ -105,13 +104,13 @@ class BEIRAManyToOne(ReplaceableHead, EEGModuleMixin, nn.Module):
         x = rectifier(norm(depthwise_conv1d(x, first.weight)))
         return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
 
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of the one front end."""
+        return [(self.unmixing_layer, self.detector[0], self.detector[3])]
+
     def front_weights(self):
         """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
-        return self.unmixing_layer.weight.detach()[None, ..., 0], self.detector[0].weight.detach()[None, :, 0]
-
-    def smoothing_layers(self):
-        """List the layer that smooths the envelopes."""
-        return [self.detector[3]]
+        return front_weights(self.front_layers())
 
     def decode(self, envelopes):
         """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""

@@ -9,8 +9,17 @@ from torch import nn
 
 from ...networks.heads import ReplaceableHead
 from ...training.sizes import count_blocks
-from .front_end import FrontEnd, check_n_times, front_weights, joint_front_end
-from .layers import cheap_dropout, gelu_max, norm_gelu, same_padding, time_major_conv1d
+from .layers import (
+    FrontEnd,
+    cheap_dropout,
+    check_n_times,
+    front_weights,
+    gelu_max,
+    joint_front_end,
+    norm_gelu,
+    same_padding,
+    time_major_conv1d,
+)
 
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.
@@ -310,21 +319,17 @@ class BEIRA(EEGModuleMixin, nn.Module):
         for region in range(self.n_outputs):
             self.mapping |= _last_layer(f"models.{region}.conv1x1_one", f"final_layer.{region}")
 
-    def front_ends(self):
-        """List the front ends, one for each region."""
-        return [model.artur_block for model in self.models]
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of each region."""
+        return [model.artur_block.layers() for model in self.models]
 
     def envelopes(self, x):
         """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
-        return joint_front_end(self.front_ends(), x)
+        return joint_front_end([model.artur_block for model in self.models], x)
 
     def front_weights(self):
         """Spatial and temporal filters, (n_regions, n_branches, n_chans) and (n_regions, n_branches, filter_length)."""
-        return front_weights(self.front_ends())
-
-    def smoothing_layers(self):
-        """List the layers that smooth the envelopes, one for each region."""
-        return [front.low_pass for front in self.front_ends()]
+        return front_weights(self.front_layers())
 
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
@@ -345,8 +350,9 @@ class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
 
-    One front end, encoder and decoder, and one output channel a region. With one output this is also the layout of the
-    follow-up's released checkpoints.
+    One front end, encoder and decoder, and one output channel a region. The follow-up's released checkpoints hold the
+    weights of one such network with one output, as the only region of a `BEIRA`: their keys begin with ``models.0.``,
+    and load into either.
 
     Parameters
     ----------
@@ -398,23 +404,21 @@ class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
         self.build(self.n_chans, front, sizes, activation, drop_prob)
         self.final_layer = nn.Conv1d(self.width, self.n_outputs, 1)
         self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
-        self.mapping = _last_layer("conv1x1_one", "final_layer")
+        self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}  # one region of `BEIRA`
+        for old in ("models.0.conv1x1_one", "final_layer.0", "conv1x1_one"):
+            self.mapping |= _last_layer(old, "final_layer")
 
-    def front_ends(self):
-        """List the one front end."""
-        return [self.artur_block]
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of the one front end."""
+        return [self.artur_block.layers()]
 
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
-        return joint_front_end(self.front_ends(), x)
+        return joint_front_end([self.artur_block], x)
 
     def front_weights(self):
         """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
-        return front_weights(self.front_ends())
-
-    def smoothing_layers(self):
-        """List the one layer that smooths the envelopes."""
-        return [front.low_pass for front in self.front_ends()]
+        return front_weights(self.front_layers())
 
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""

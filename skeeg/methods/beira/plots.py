@@ -5,7 +5,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ...electrodes import standard_montage
-from .evaluation import region_correlations
+from ...model_selection import region_correlations
 
 _SIDES = ("Left", "Right")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
@@ -163,7 +163,7 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
     >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
     >>> from skeeg.methods.beira.plots import plot_spatial_patterns
     >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
     >>> len(plot_spatial_patterns(beira.fit(simulated.eeg, simulated.bold)).axes)
     2
     """
@@ -200,7 +200,7 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
     >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
     >>> from skeeg.methods.beira.plots import plot_frequency_patterns
     >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
     >>> figure = plot_frequency_patterns(beira.fit(simulated.eeg, simulated.bold), fmax=40)
     >>> len(figure.axes[0].lines)
     2
@@ -240,7 +240,7 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
     >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
     >>> from skeeg.methods.beira.plots import plot_branches
     >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(n_branches=2, channels=(8, 8), kernel_sizes=(3,), strides=(8,), max_epochs=1, window=512)
+    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
     >>> len(plot_branches(beira.fit(simulated.eeg, simulated.bold)).axes)
     3
     """

@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from .features import with_lags
-from .ridge import GAP, choose_alpha, ridge_path
+from ...regression import choose_alpha, lagged, ridge_weights
 
-_READOUTS = ("decoder", "lagged", "both")
 _LAGS = tuple(range(-6, 26))  # seconds by which an envelope precedes its target, which may have been advanced by six
 _STEP = 1.0  # seconds
+_GAP = 10.0  # seconds left out on either side of a block that the penalty is tried on
 _OUTLYING = 0.02  # share of the values on either side that are held at the limit: artefacts are large
 
 
@@ -77,7 +76,7 @@ class LaggedReadout:
         limits = np.quantile(every, (_OUTLYING, 1 - _OUTLYING), axis=2)
         means, fits = [np.clip(one, *limits[..., None]) for one in means], []
         for region, target in enumerate(rows.T):
-            features = [lagged(one[:, min(region, one.shape[1] - 1)]) for one in means]
+            features = [_features(one[:, min(region, one.shape[1] - 1)]) for one in means]
             fits.append(_fit_region(np.concatenate([one.reshape(-1, *one.shape[2:]) for one in features]), target))
         weights = np.stack([weight for weight, _ in fits])
         return cls(step, limits, weights, np.array([offset for _, offset in fits]))
@@ -100,7 +99,7 @@ class LaggedReadout:
         grid, middles = np.arange(n_times), _middles(n_times, self.step)
         bold = np.empty((len(means), len(self.weights), n_times))
         for region, (weights, offset) in enumerate(zip(self.weights, self.offsets, strict=True)):
-            trials = lagged(means[:, min(region, n_fronts - 1)])
+            trials = _features(means[:, min(region, n_fronts - 1)])
             bold[:, region] = [np.interp(grid, middles, np.tensordot(one, weights, 2) + offset) for one in trials]
         return bold
 
@@ -124,14 +123,6 @@ def fit_readout(network, pairs, rate):
     """
     envelopes = (network.envelopes(eeg) for eeg, _ in pairs)  # one at a time: they may be many times the recording
     return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], rate)
-
-
-def check_readout(readout, is_signal):
-    """Refuse a readout that is unknown, or that cannot be fitted to one value a trial."""
-    if readout not in _READOUTS:
-        raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, _READOUTS))}.")
-    if readout != "decoder" and not is_signal:
-        raise ValueError(f"readout: {readout!r} needs BOLD as signals, got one value for each trial.")
 
 
 def step_means(signals, step):
@@ -160,20 +151,9 @@ def step_means(signals, step):
     return np.add.reduceat(signals, starts, axis=-1, dtype=np.float64) / np.diff(starts, append=signals.shape[-1])
 
 
-def lagged(means):
-    """Lay the values of earlier and later seconds beside those of each; nothing of one trial goes into another.
-
-    Parameters
-    ----------
-    means : ndarray, shape (n_trials, n_branches, n_steps)
-        Envelopes of a front end.
-
-    Returns
-    -------
-    features : ndarray, shape (n_trials, n_steps, n_lags, n_branches)
-        Features.
-    """
-    return np.stack([with_lags(trial, [round(lag / _STEP) for lag in _LAGS]) for trial in means])
+def _features(means):
+    """Envelopes (n_trials, n_branches, n_steps) with lags, (n_trials, n_steps, n_lags, n_branches)."""
+    return np.moveaxis(lagged(means, [round(lag / _STEP) for lag in _LAGS]), -1, 1)
 
 
 def _fit_region(features, target):
@@ -182,8 +162,8 @@ def _fit_region(features, target):
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale, level = np.where(scale > 0, scale, 1.0), target.mean()
     standard, centred = (features - mean) / scale, (target - level)[:, None]
-    alpha = choose_alpha(standard, centred, round(GAP / _STEP))
-    weights = ridge_path(standard, centred, [alpha])[0][:, 0] / scale
+    alpha = choose_alpha(standard, centred, round(_GAP / _STEP))
+    weights = ridge_weights(standard, centred, [alpha])[0][:, 0] / scale
     return weights.reshape(shape), level - mean @ weights
 
 

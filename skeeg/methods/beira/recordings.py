@@ -1,11 +1,13 @@
-"""What the regressors of this room share: trials or recordings in, BOLD of the same shape out, scores by region."""
+"""What the regressors of BOLD share: trials or recordings in, BOLD of the same shape out, scores by region."""
+
+import sys
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray, make_eeg
 from ...base import BaseEEGRegressor
-from .evaluation import region_correlations
+from ...model_selection import region_correlations
 
 DEFAULT_RATE = 100.0
 """Sampling rate in hertz where nobody says it: the published filters are made for it."""
@@ -20,6 +22,7 @@ class RecordingRegressor(BaseEEGRegressor):
     """
 
     _any_length = True
+    region_names = None
 
     def _read(self, X, *, reset):
         """Check EEG: a list of EEGArrays of float32, one for an array of trials, or one for each recording."""
@@ -67,7 +70,7 @@ class RecordingRegressor(BaseEEGRegressor):
 
     def _check_regions(self, targets):
         """Names of the regions; a region that never changes cannot be learnt."""
-        names = getattr(self, "region_names", None)
+        names = self.region_names
         if names is not None and len(names) != self.n_regions_:
             raise ValueError(f"region_names: got {len(names)} names for {self.n_regions_} regions.")
         self.region_names_ = tuple(names or (f"region {i + 1}" for i in range(self.n_regions_)))
@@ -144,8 +147,9 @@ def is_recording_list(X):
 
 
 def _is_raw(item):
-    """Whether this is an `mne.io.Raw`, without importing mne."""
-    return all(hasattr(item, name) for name in ("get_data", "info", "first_samp")) and not hasattr(item, "events")
+    """Whether this is an `mne.io.Raw`; nothing is where mne has not been imported."""
+    mne = sys.modules.get("mne")
+    return mne is not None and isinstance(item, mne.io.BaseRaw)
 
 
 def _is_matrix(item):

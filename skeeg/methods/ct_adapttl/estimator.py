@@ -32,7 +32,6 @@ _CHOICES = {
     "alignment": tuple(ALIGNMENTS),
     "on_unseen": ("calibration", "own"),
 }
-_NESTED = ("network_params", *(f"{phase}_params" for phase in PHASES))
 
 
 class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -197,24 +196,6 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.random_state = random_state
         self.verbose = verbose
         self.skorch_callbacks = skorch_callbacks
-
-    def set_params(self, **params):
-        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameters by name.
-
-        Returns
-        -------
-        self : CTAdaptTLClassifier
-            The estimator.
-        """
-        for name in [name for name in params if name.partition("__")[0] in _NESTED and "__" in name]:
-            outer, _, inner = name.partition("__")
-            params[outer] = {**(params.get(outer, getattr(self, outer)) or {}), inner: params.pop(name)}
-        return super().set_params(**params)
 
     def pretrain(self, Xs, ys, subjects=None):
         """Learn the source task; `fit` then starts from there.

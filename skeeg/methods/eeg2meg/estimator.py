@@ -6,14 +6,14 @@ from sklearn.utils.validation import check_is_fitted
 from ...array import make_eeg
 from ...base import BaseEEGRegressor, draw_seed
 from ...networks.seeding import seeded
+from ...regression import moments
 from ...training import NetworkEstimator
-from .geometry import PositionCodes, apply_by_place, geometry_matrices, read_geometry
-from .learning import Pairs, View, moments, split_windows
-from .mapping import MODELS, NETWORKS, LinearAndNetwork
+from ...wavelets import WaveletBands
+from .forward import PositionCodes, apply_by_place, geometry_matrices, read_geometry
+from .model import MODELS, NETWORKS, LinearAndNetwork, View, Windows, split_windows
 from .recordings import RecordingBridge
 from .scores import SensorScores
 from .sensors import check_microvolts, check_same_unit, check_si
-from .wavelets import WaveletBands
 
 
 class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator, BaseEEGRegressor):
@@ -29,44 +29,41 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
 
     Parameters
     ----------
-    model : {"unet", "transformer", "wavelet_unet", "ridge", "minimum_norm"}
-        ``"wavelet_unet"`` predicts band envelopes (`WaveletBands`) in place of signals. ``"minimum_norm"`` learns
-        nothing and needs the places of all sensors.
-    positions : bool
+    model : {"ridge", "unet", "transformer", "wavelet_unet", "minimum_norm"}
+        Ridge regression with lags, which networks have not outperformed on simulations; networks; or the minimum norm,
+        which learns nothing and needs the places of all sensors. ``"wavelet_unet"`` predicts band envelopes
+        (`skeeg.WaveletBands`) in place of signals.
+    network_params : dict or None
+        Sizes of the network, such as ``{"n_filters": 48}``; see `SensorUNet` and `SensorTransformer`.
+    positions : bool or tuple of 2 int
         Whether to give the model the places of electrodes, helmet and head, so that one model serves other caps and
-        other places of the head; fit and predict then need ``geometry``.
+        other places of the head; fit and predict then need ``geometry``. Two numbers are the highest degree of the
+        harmonics of the cap and of the moments of the head; True is (5, 7).
     meg : {True, "mag", "grad"}
         Which sensors to take from recordings.
-    scale : {"channel", "type"}
-        Divide each sensor by its own standard deviation, or by that of its type.
-    lags : int
-        Samples before and after that ridge regression sees beside the present one.
-    alpha : "auto" or float
-        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows.
-    linear_start : bool
-        Whether networks learn what ridge regression leaves over, or everything.
-    snr : float
-        Assumed by the minimum norm.
-    n_filters, lstm_hidden
-        See `SensorUNet`.
-    embed_size, n_layers, n_heads, forward_expansion
-        See `SensorTransformer`.
-    drop_prob : float
-        Dropout of the networks.
-    eeg_order, meg_order : int
-        Highest degree of the harmonics of the cap and of the moments of the head, with ``positions``.
-    joined : bool
-        Whether the trials of each run follow each other without a gap; see `WaveletBands`.
-    window : float
-        Seconds of the windows that recordings are cut into.
     meg_types : tuple of str or None
         ``"mag"`` or ``"grad"`` for each sensor, where no geometry tells.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision
-        See `skeeg.training.Recipe`.
+    scale : {"channel", "type"}
+        Divide each sensor by its own standard deviation, or by that of its type.
+    lags : int or None
+        Samples before and after that ridge regression sees beside the present one; None leaves everything to the
+        network.
+    alpha : "auto" or float
+        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. For
+        the minimum norm the power of the noise relative to the signal, 1 / 9 with "auto".
+    joined : bool
+        Whether the trials of each run follow each other without a gap; see `skeeg.WaveletBands`.
+    window : float
+        Seconds of the windows that recordings are cut into.
+    max_epochs : int
+        Passes over the training windows, for networks.
+    recipe_params : dict or None
+        Other settings of their training, such as ``{"learning_rate": 3e-3}``; see `skeeg.training.Recipe`. Defaults are
+        a batch size of 32, a patience of 8 epochs, and a share of .2 to hold out (``"validation_size"``).
     validation : {"auto", "subject", "run", "block", "trial", None}
         What to hold out: subjects where there are two, else runs, else the last windows; see `split_windows`.
-    validation_size : float
-        Share to hold out.
+    checkpoint : str or None
+        Weights that the network starts from, which tell its sizes; see `skeeg.NetworkRegressor`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
@@ -113,36 +110,20 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
 
     def __init__(
         self,
-        model="unet",
+        model="ridge",
+        network_params=None,
         positions=False,
         meg=True,
+        meg_types=None,
         scale="channel",
-        lags=0,
+        lags=8,
         alpha="auto",
-        linear_start=True,
-        snr=3.0,
-        n_filters=32,
-        lstm_hidden=32,
-        embed_size=128,
-        n_layers=2,
-        n_heads=4,
-        forward_expansion=2,
-        drop_prob=0.1,
-        eeg_order=5,
-        meg_order=7,
         joined=False,
         window=1.25,
-        meg_types=None,
         max_epochs=30,
-        batch_size=32,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adamw",
-        schedule="cosine",
-        patience=8,
-        precision="float32",
+        recipe_params=None,
         validation="auto",
-        validation_size=0.2,
+        checkpoint=None,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -151,35 +132,19 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         skorch_callbacks=None,
     ):
         self.model = model
+        self.network_params = network_params
         self.positions = positions
         self.meg = meg
+        self.meg_types = meg_types
         self.scale = scale
         self.lags = lags
         self.alpha = alpha
-        self.linear_start = linear_start
-        self.snr = snr
-        self.n_filters = n_filters
-        self.lstm_hidden = lstm_hidden
-        self.embed_size = embed_size
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.forward_expansion = forward_expansion
-        self.drop_prob = drop_prob
-        self.eeg_order = eeg_order
-        self.meg_order = meg_order
         self.joined = joined
         self.window = window
-        self.meg_types = meg_types
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
-        self.patience = patience
-        self.precision = precision
+        self.recipe_params = recipe_params
         self.validation = validation
-        self.validation_size = validation_size
+        self.checkpoint = checkpoint
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -227,18 +192,23 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
         self.geometries_, places = read_geometry(geometry, len(X), self.meg)
-        source = Pairs(np.asarray(X), targets, places, None if subjects is None else np.asarray(subjects), runs)
+        subjects = None if subjects is None else np.asarray(subjects)
+        source = Windows([np.asarray(X)], [targets], places, subjects, runs)
         return self._learn(source, domains)
 
-    def fit_store(self, store, geometry=None):
-        """Learn from windows on a disk, of which a few are held in memory at a time.
+    def fit_runs(self, X, y, subjects=None, geometry=None):
+        """Learn from runs that may be memory maps, of which a few windows are held in memory at a time.
 
         Parameters
         ----------
-        store : WindowStore
-            EEG in microvolts and MEG in tesla and tesla per metre.
-        geometry : mne.Info, sequence of mne.Info, length n_windows, or None
-            As in `fit`.
+        X : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times)
+            EEG of each run in microvolts, such as ``numpy.load("eeg.npy", mmap_mode="r")``.
+        y : sequence of ndarray or numpy.memmap, shape (n_windows, n_meg, n_times)
+            MEG of the same samples in tesla and tesla per metre.
+        subjects : sequence of str, length n_runs, or None
+            Subject of each run.
+        geometry : mne.Info, sequence of mne.Info, length n_runs, or None
+            EEG and MEG sensors with their places, of all runs or of each.
 
         Returns
         -------
@@ -246,13 +216,13 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             The fitted estimator.
         """
         self._check_settings()
-        if not len(store):
-            raise ValueError("store: at least one window is needed, got 0.")
-        x, y = store.take([0])
-        self._check_eeg(make_eeg(x, self.ch_names, store.sfreq), reset=True)
-        self.target_shape_ = y.shape[1:]
-        self.geometries_, store.places = read_geometry(geometry, len(store), self.meg)
-        return self._learn(store, None)
+        _check_runs(X, y, subjects)
+        self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
+        self.target_shape_ = y[0].shape[1:]
+        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
+        counts, numbers = [len(run) for run in X], np.arange(len(X))
+        subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
+        return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
 
     def _check_settings(self):
         if self.model not in MODELS:
@@ -261,8 +231,11 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             raise ValueError(f"scale: got {self.scale!r}, expected 'channel' or 'type'.")
         if self.meg not in (True, "mag", "grad"):
             raise ValueError(f"meg: got {self.meg!r}, expected True, 'mag' or 'grad'.")
-        if not (isinstance(self.lags, int | np.integer) and self.lags >= 0):
-            raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0.")
+        by_network = self.lags is None and self.model in NETWORKS
+        if not by_network and not (isinstance(self.lags, int | np.integer) and self.lags >= 0):
+            raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0, or None for networks.")
+        if self.model in NETWORKS:
+            self._network_parameters(), self._recipe().check()
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
@@ -282,30 +255,35 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     def _learn(self, source, domains):
         """Learn from a source of windows."""
         with seeded(seed := draw_seed(self.random_state)):
-            rows, held = split_windows(source, self.validation, self.validation_size, seed)
+            rows, held = split_windows(source, self.validation, self._settings()["validation_size"], seed)
             raw = View(source, rows, lambda x, y, rows: (x, y))
             self._learn_scales(raw, source)
             self._prepare_geometry()
             if self.model == "minimum_norm":
                 return self
             code = self._coder(source, domains)
-            if isinstance(source, Pairs):  # coded once; what is on a disk is coded batch by batch
-                source, code = Pairs(*code(source.X, source.Y, np.arange(len(source)))), lambda x, y, rows: (x, y)
+            if source.in_memory:  # coded once; what is on a disk is coded batch by batch
+                rows_of_all = np.arange(len(source))
+                coded = code(*source.take(rows_of_all), rows_of_all)
+                source, code = Windows(*([one] for one in coded)), lambda x, y, rows: (x, y)
             coded = [View(source, part, code) for part in (rows, held)]
             self._learn_codes(coded[0])
             pairs = [view.then(self._standard) for view in coded]
             sums = self._fit_linear(*pairs)
             if self.model in NETWORKS:
-                self._fit_residual(*pairs, in_memory=isinstance(source, Pairs))
+                self._fit_residual(*pairs, in_memory=source.in_memory)
             self._refit_linear(sums)
         return self
 
     def _learn_scales(self, training, source):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
-        self.eeg_mean_, eeg_scale, self.meg_mean_, scale = moments(training)
+        (self.eeg_mean_, eeg_scale), (self.meg_mean_, scale) = moments(training.chunks())
+        for name, found in (("X", eeg_scale), ("y", scale)):
+            if not np.isfinite(found).all():
+                raise ValueError(f"{name}: contains NaN or infinity.")
         flat = np.flatnonzero(eeg_scale == 0)
-        if not isinstance(source, Pairs) and len(flat):
-            raise ValueError(f"store: EEG channel {', '.join(map(str, flat[:5]))} never changes; drop it before fit.")
+        if not source.in_memory and len(flat):
+            raise ValueError(f"X: channel {', '.join(map(str, flat[:5]))} never changes; drop it before fit.")
         self.eeg_scale_ = np.where(eeg_scale > 0, eeg_scale, 1.0)
         self._name_sensors(len(scale))
         if self.geometries_ or self.meg_types is not None:
@@ -340,12 +318,18 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the places of the sensors; pass fit(..., geometry=info).")
         codes = self._position_codes()
-        self.matrices_ = tuple(geometry_matrices(self.model, one, codes, self.snr) for one in self.geometries_)
+        self.matrices_ = tuple(geometry_matrices(self.model, one, codes, self._noise) for one in self.geometries_)
 
     def _position_codes(self):
         if not self.positions or self.model == "minimum_norm":
             return None
-        return PositionCodes(self.geometries_, self.type_scale_, self.eeg_order, self.meg_order)
+        orders = (5, 7) if self.positions is True else self.positions
+        return PositionCodes(self.geometries_, self.type_scale_, *orders)
+
+    @property
+    def _noise(self):
+        """Power of the noise that the minimum norm assumes."""
+        return 1 / 9 if self.alpha == "auto" else self.alpha
 
     def _coder(self, source, domains):
         """Make the function of windows and their rows that gives what is modelled."""
@@ -418,7 +402,7 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             return self.matrices_, np.zeros(n_trials, dtype=int)
         geometries, places = read_geometry(geometry, n_trials, self.meg)
         codes = self._position_codes()
-        return [geometry_matrices(self.model, one, codes, self.snr) for one in geometries], places
+        return [geometry_matrices(self.model, one, codes, self._noise) for one in geometries], places
 
     def targets(self, y):
         """Give what ``predict`` is compared with: the MEG itself, or its envelopes for ``"wavelet_unet"``.
@@ -468,3 +452,16 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     def __sklearn_is_fitted__(self):
         """Fitted once the map is there."""
         return hasattr(self, "meg_scale_") and (self.model == "minimum_norm" or hasattr(self, "output_scale_"))
+
+
+def _check_runs(X, y, subjects):
+    """Refuse runs that are no pairs of windows of one size."""
+    if not len(X) or not len(X[0]):
+        raise ValueError("X: at least one window is needed, got 0.")
+    if len(y) != len(X) or (subjects is not None and len(subjects) != len(X)):
+        raise ValueError(f"y, subjects: expected one entry for each of the {len(X)} runs.")
+    (_, n_eeg, n_times), n_meg = X[0].shape, y[0].shape[1]
+    for run, (eeg, meg) in enumerate(zip(X, y, strict=True)):
+        for name, one, n in (("X", eeg, n_eeg), ("y", meg, n_meg)):
+            if one.shape != (len(eeg), n, n_times):
+                raise ValueError(f"{name}: run {run} has shape {one.shape}, expected {(len(eeg), n, n_times)}.")

@@ -90,21 +90,13 @@ class RecordingBridge:
 
     def _windows(self, raw, names):
         """Good windows of some channels, shape (n_windows, n_channels, n_times)."""
+        import mne
+
         n_times = max(1, round(self.window * raw.info["sfreq"]))
         if n_times > raw.n_times:
             raise ValueError(f"window: {self.window} s, but the recording lasts {raw.times[-1]:.2f} s.")
-        bad = np.zeros(raw.n_times, dtype=bool)
-        for onset, duration, what in zip(
-            raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
-        ):
-            if what.lower().startswith("bad"):
-                start = onset - (raw.first_time if raw.annotations.orig_time is not None else 0.0)
-                rate = raw.info["sfreq"]
-                bad[max(0, int(start * rate)) : max(0, int(np.ceil((start + duration) * rate)))] = True
-        data = raw.get_data(picks=names)
-        n_windows = raw.n_times // n_times
-        windows = cut_windows(data, n_times)
-        return windows[~bad[: n_windows * n_times].reshape(n_windows, n_times).any(axis=1)]
+        epochs = mne.make_fixed_length_epochs(raw, n_times / raw.info["sfreq"], proj=False, verbose="error")
+        return epochs.get_data(picks=names, verbose="error")
 
     def predict_raw(self, raw):
         """Predict the MEG of a continuous recording.
@@ -221,30 +213,3 @@ class RecordingBridge:
                 total[:, start : start + n_times] += fade * signal
                 weight[start : start + n_times] += fade
         return total / weight
-
-
-def cut_windows(recording, n_times):
-    """Cut a recording into windows that follow each other, each in its own order of time.
-
-    Parameters
-    ----------
-    recording : ndarray, shape (n_channels, n_samples)
-        What is left over at the end is dropped.
-    n_times : int
-        Samples of a window.
-
-    Returns
-    -------
-    windows : ndarray, shape (n_windows, n_channels, n_times)
-        Window i holds the samples from ``i * n_times`` on.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg import cut_windows
-    >>> cut_windows(np.arange(7.0)[None], 3)[:, 0].tolist()
-    [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
-    """
-    n_windows = recording.shape[1] // n_times
-    whole = recording[:, : n_windows * n_times]
-    return np.ascontiguousarray(whole.reshape(len(recording), n_windows, n_times).transpose(1, 0, 2))

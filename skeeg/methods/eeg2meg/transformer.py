@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ...training.sizes import count_blocks
+
 
 class Attention(nn.Module):
     r"""Attention of several heads that share their projections, as published.
@@ -307,6 +309,18 @@ class SensorTransformer(nn.Module):
         self.final_layer = nn.Linear(embed_size, n_outputs)
         nn.init.zeros_(self.final_layer.weight)
         nn.init.zeros_(self.final_layer.bias)
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell."""
+        size = state["norm.weight"].shape[0]
+        return {
+            "embed_size": size,
+            "n_layers": count_blocks(state, "layers."),
+            "n_heads": size // state["layers.0.attention.values.weight"].shape[0],
+            "forward_expansion": state["layers.0.feed_forward.0.weight"].shape[0] // size,
+            "kernel_size": state["embedding.weight"].shape[2],
+        }
 
     def forward(self, eeg):
         """Map EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times)."""

@@ -120,6 +120,11 @@ class SensorUNet(UNet):
         nn.init.zeros_(self.outconv.weight)
         nn.init.zeros_(self.outconv.bias)
 
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that the shapes of a state dict tell."""
+        return {"n_filters": state["e11.weight"].shape[0], "lstm_hidden": state["lstm.weight_hh_l0"].shape[1]}
+
 
 def _join(x, skip):
     """Put what comes from below, padded to its length, beside what comes from the side."""

@@ -31,7 +31,7 @@ def region_correlations(y, prediction, skip=0):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira.evaluation import region_correlations
+    >>> from skeeg.model_selection import region_correlations
     >>> y = np.random.default_rng(0).normal(size=(2, 3, 50))
     >>> region_correlations(y, -y).round(3).tolist()
     [-1.0, -1.0, -1.0]
@@ -77,7 +77,7 @@ class BlockedSplit(BaseCrossValidator):
 
     Examples
     --------
-    >>> from skeeg.methods.beira import BlockedSplit
+    >>> from skeeg import BlockedSplit
     >>> for train, test in BlockedSplit(3, gap=1).split(range(6)):
     ...     print(train, test)
     [3 4 5] [0 1]
@@ -198,7 +198,7 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira import null_scores
+    >>> from skeeg import null_scores
     >>> class Echo:
     ...     def predict(self, X):
     ...         return X
@@ -237,7 +237,7 @@ def surrogate(Y, method="shift", random_state=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira import surrogate
+    >>> from skeeg.model_selection import surrogate
     >>> surrogate(np.arange(20.0), random_state=0)[:4].tolist()
     [14.0, 15.0, 16.0, 17.0]
     """

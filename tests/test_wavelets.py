@@ -3,7 +3,7 @@ import pytest
 
 from skeeg import WaveletBands
 from skeeg.array import make_domains, make_eeg
-from skeeg.methods.eeg2meg.wavelets import morlet
+from skeeg.wavelets import morlet
 
 # Sum, first eight and every 412th value of the published features, (channels, bands, times, windows), of two channels
 # and three windows of 275 samples drawn from RandomState(15).

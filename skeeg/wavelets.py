@@ -6,8 +6,8 @@ import numpy as np
 from scipy.signal import oaconvolve
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import EEGTransformer
-from ...filtering import _as_bands
+from .base import EEGTransformer
+from .filtering import _as_bands
 
 DEFAULT_RATE = 220.0
 """Sampling rate in hertz where nobody says it: that of the published recordings."""
@@ -214,7 +214,7 @@ def morlet(frequency, bandwidth=1.5):
 
     Examples
     --------
-    >>> from skeeg.methods.eeg2meg.wavelets import morlet
+    >>> from skeeg.wavelets import morlet
     >>> morlet(0.1).shape
     (162,)
     """
