@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ...networks.dropout import keep_by_16_bits
+from ...networks.fast.dropout import keep_by_16_bits
 from . import fast_convolution
 
 
