@@ -7,7 +7,7 @@ Parts:
   reaches in this process;
 - ``attention``: torch's fused attention kernel against the plain formula, forward and backward, with the windows that
   upstream chooses (about 256 patches), with and without dropout, in turns in one process. Dropout of the plain formula
-  is that of `skeeg.networks.dropout`.
+  is that of `skeeg.networks.fast.dropout`.
 
 On a CPU everything runs on one thread; on a GPU in bfloat16 too. Medians over rounds that alternate.
 
@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skeeg.methods.gram.decay import decay_groups
 from skeeg.methods.gram.network import GramPretrainingNetwork, GramTokenizerNetwork
 from skeeg.methods.gram.objective import MaskedObjective, TokenizerObjective, masked_loss, tokenizer_loss
-from skeeg.networks.dropout import Dropout
+from skeeg.networks.fast.dropout import Dropout
 
 RESULTS = Path(__file__).parent / "results" / "gram_speed.csv"
 N_CHANS, N_SECONDS = 32, 8  # 256 patches, as upstream

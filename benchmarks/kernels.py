@@ -3,6 +3,7 @@
     python benchmarks/kernels.py                       the networks that motor imagery is decoded with
     python benchmarks/kernels.py --all                 every network of the registry, 3 and 22 electrodes
     python benchmarks/kernels.py --networks EEGNet     some of them
+    python benchmarks/kernels.py --alone               what each form brings: all forms against all but one
 
 Both sides run alternately in one process on one thread; the ratio is the median over the pairs, and counts the time of
 the processor, so that other work on the machine disturbs it little.
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from skeeg.networks import accelerate, build_network, exact_convolutions, fold, network_names
+from skeeg.networks.fast.accelerate import _FORMS as FORMS
 
 NETWORKS = ("EEGNet", "ShallowFBCSPNet", "EEGConformer", "Deep4Net", "ADFCNN")
 TARGETS = {"EEGNet": 5.0, "ShallowFBCSPNet": 3.0, "EEGConformer": 2.5}
@@ -180,10 +182,31 @@ def guard(name, n_chans, n_times, batch, repeats):
         print(f"{name:24} {n_chans:3} electrodes  {kernels} layers with the guard: {ratio:.2f} times as fast")
 
 
+def alone(name, n_chans, n_times, batch, repeats):
+    """Print how much slower an update and a one-trial prediction are without each of the forms."""
+    module, x = build(name, n_chans, n_times), torch.randn(batch, n_chans, n_times)
+    trial, y = torch.randn(1, n_chans, n_times), torch.randint(0, 4, (batch,))
+
+    def sides(fast):
+        still = copy.deepcopy(fast).eval().requires_grad_(False)
+        return update(fast, torch.optim.Adam(fast.parameters(), 1e-4), x, y), lambda: [still(trial) for _ in range(20)]
+
+    whole, used = accelerate(copy.deepcopy(module)), dict(FORMS)
+    names = sorted({layer._skeeg_form for layer in whole.modules() if hasattr(layer, "_skeeg_form")})
+    for form in names:
+        del FORMS[form]
+        without = accelerate(copy.deepcopy(module))
+        FORMS.update(used)
+        for what, pair in zip(("update", "one trial"), zip(sides(without), sides(whole), strict=True), strict=True):
+            _, (ratio,) = summary(pairs(pair, repeats))
+            print(f"{name:24} {n_chans:3} electrodes  {form:12} {what:10} {ratio:5.2f} times", flush=True)
+
+
 def main():
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="every network of the registry")
+    parser.add_argument("--alone", action="store_true", help="what each form brings alone")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="names of networks")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--times", type=int, default=1001)
@@ -195,10 +218,13 @@ def main():
     for n_chans in (22, 3):
         for name in names:
             try:
+                if options.alone:
+                    alone(name, n_chans, options.times, options.batch, options.repeats)
+                    continue
                 training(name, n_chans, options.times, options.batch, options.repeats)
             except Exception as error:  # noqa: BLE001 - a network that does not take these sizes is passed over
                 print(f"{name:24} {n_chans:3} electrodes  not built: {str(error).splitlines()[0][:70]}", flush=True)
-    if options.all:
+    if options.all or options.alone:
         return
     for name in names:
         agreement(name, 22, options.times, options.batch)

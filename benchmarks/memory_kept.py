@@ -1,4 +1,4 @@
-"""What it is worth that the command ``skeeg`` keeps freed memory: ``python benchmarks/memory_kept.py``.
+"""What it brings to keep freed memory (``GLIBC_TUNABLES``): ``python benchmarks/memory_kept.py``.
 
 An update of a network (batch of 64 trials, 22 electrodes, 1001 samples, one thread) in processes that keep freed memory
 and in processes that do not, in turns; medians of processor seconds, and the peak of resident memory. EEGNet and
@@ -16,15 +16,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647"
 NETWORKS = ("EEGNet", "ShallowFBCSPNet", "EEGNeX", "TCFormer")
 
 
-def measure(name, keep):
+def measure(name):
     """Processor seconds of an update, and peak resident gigabytes, in this process."""
-    from skeeg.cli import keep_memory
-
-    if keep:
-        keep_memory()
     import torch
     from kernels import build, pairs, update
 
@@ -41,18 +38,19 @@ def measure(name, keep):
 
 def in_process(name, keep):
     """Measure in a process of its own."""
-    call = [sys.executable, "-W", "ignore", __file__, "--one", name, *(["--keep"] if keep else [])]
-    return json.loads(subprocess.run(call, capture_output=True, check=True).stdout)
+    call = [sys.executable, "-W", "ignore", __file__, "--one", name]
+    environ = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    environ |= {"GLIBC_TUNABLES": KEEP} if keep else {}
+    return json.loads(subprocess.run(call, env=environ, capture_output=True, check=True).stdout)
 
 
 def main():
     """Print a line for each network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one, options.keep)))
+        print(json.dumps(measure(options.one)))
         return
     for name in NETWORKS:
         pairs = [(in_process(name, False), in_process(name, True)) for _ in range(2)]

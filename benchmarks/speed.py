@@ -128,7 +128,7 @@ def main():
         text = run_part(part)
         body = text if text.startswith("|") else f"```\n{text}\n```"
         texts[part] = f"{body}\n\n{when}"
-        sections = "\n\n".join(f"## {name}\n\n{texts[name]}" for name in [*PARTS, "notes"] if name in texts)
+        sections = "\n\n".join(f"## {name}\n\n{texts[name]}" for name in [*PARTS, "alone", "notes"] if name in texts)
         PAGE.write_text(f"# Speed\n\n{__doc__.split(': writes')[0]}. Made by `speed.py`, one thread.\n\n{sections}\n")
 
 

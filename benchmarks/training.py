@@ -2,12 +2,16 @@
 
 Both sides do the same updates of the same network on the same trials in one process, the two fits in turn epoch by
 epoch: from one fit to the next a processor's speed wanders by more than they differ. Medians, of the ratios too, are
-printed, and of the fits' the least and the largest. Freed memory is kept, as the command ``skeeg`` does: else what one
-side leaves behind decides whether the other has to ask for its memory anew at every update, up to a fifth of its time.
+printed, and of the fits' the least and the largest. Run it with freed memory kept (``GLIBC_TUNABLES`` below): else what
+one side leaves behind decides whether the other asks for its memory anew at every update, up to a fifth of its time.
 What a fit costs once is in it: checks, building, and, in a fit of few epochs, the pass that settles the statistics of
 batch norms that have seen too few updates. EEGNet's take 459, so it is given the 100 epochs that are the default; the
 others' take 44, and they are given as many as time allows. Run with one thread:
-``OMP_NUM_THREADS=1 python benchmarks/training.py``, half an hour.
+
+    export GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647
+    OMP_NUM_THREADS=1 python benchmarks/training.py
+
+takes half an hour.
 """
 
 import argparse
@@ -21,7 +25,6 @@ import torch
 from skorch.callbacks import Callback
 
 from skeeg import NetworkClassifier
-from skeeg.cli import keep_memory
 from skeeg.networks import build_network
 
 TINY = "tiny"
@@ -139,7 +142,6 @@ def main():
     parser.add_argument("--networks", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()
     warnings.simplefilter("ignore")
     print("| network | kernels | trials | epochs | fit, s | fit / bare | predict one trial, ms | predict / bare |")
     print("|---|---|---|---|---|---|---|---|")

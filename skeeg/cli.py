@@ -2,9 +2,7 @@
 
 import argparse
 import contextlib
-import ctypes
 import os
-import platform
 import re
 import shlex
 import sys
@@ -304,21 +302,6 @@ def _short_table(table):
     return "\n".join(lines)
 
 
-def keep_memory():
-    """Let freed memory stay with this process and those it starts, where the C library is glibc.
-
-    By default glibc returns every large block to the system when it is freed, so that each update of a network asks
-    for its activations anew: networks with large ones train at about half of their speed. Whoever has set
-    ``MALLOC_MMAP_MAX_`` has decided already.
-    """
-    if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_MAX_" in os.environ:
-        return
-    libc, most = ctypes.CDLL(None), 2**31 - 1
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks too come from the heap
-    libc.mallopt(-1, most)  # M_TRIM_THRESHOLD: whose free end is kept
-    os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(most)}
-
-
 def start():
     """Run the command ``skeeg`` in a process of its own.
 
@@ -327,7 +310,6 @@ def start():
     status : int
         Exit status.
     """
-    keep_memory()
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     return main()
 

@@ -2,7 +2,6 @@ import configparser
 import json
 import os
 import pathlib
-import platform
 import signal
 import subprocess
 import sys
@@ -21,27 +20,6 @@ TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "0", "
 
 def bench(folder, *arguments):
     return cli.main([*TINY, "--out", str(folder), *arguments])
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-@pytest.mark.parametrize("decided", [False, True])
-def test_the_command_keeps_freed_memory_unless_told_otherwise(decided):
-    code = """
-import os, resource, sys
-from skeeg import cli
-cli.keep_memory()
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    bytes(1) + b"x" * (64 << 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults(), os.environ.get("MALLOC_TRIM_THRESHOLD_"))
-"""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    environ |= {"MALLOC_MMAP_MAX_": "65536"} if decided else {}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    faults, threshold = done.stdout.split()
-    assert (int(faults) > 10_000, threshold == "None") == (decided, decided)
 
 
 def test_the_command_is_installed():

@@ -88,9 +88,16 @@ def test_a_method_never_imports_another_method():
 
 
 def test_networks_know_nothing_of_scikit_learn():
-    for file in (ROOT / "networks").glob("*.py"):
+    for file in (ROOT / "networks").rglob("*.py"):
         libraries = {name.split(".")[0] for name in imported(file)}
         assert not libraries & {"sklearn", "skorch", "moabb"}, file
+
+
+def test_private_names_of_torch_and_braindecode_are_in_one_file():
+    for file in (ROOT / "networks" / "fast").glob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)]
+        private = {n.attr for n in nodes if n.attr[0] == "_" and not n.attr.startswith(("__", "_skeeg_"))}
+        assert bool(private) == (file.name == "private_names.py"), f"{file.name}: {private}"
 
 
 @pytest.mark.parametrize("room", sorted(QUICK))

@@ -1,7 +1,7 @@
 """Networks for EEG decoding: the registry, exact fast forms, and networks that braindecode lacks.
 
-This room is torch only and knows nothing of scikit-learn. Names are imported when they are asked for, so that a fast
-kernel can be used without loading braindecode.
+The package uses torch only, not scikit-learn. Names are imported on first use, so that a fast form can be used without
+loading braindecode.
 """
 
 from .._lazy import attach
@@ -10,12 +10,12 @@ _PUBLIC = {
     "ADFCNN": "adfcnn",
     "BASELINE_NETWORKS": "baseline_table",
     "baseline_network": "baseline_table",
-    "accelerate": "acceleration",
-    "fold": "folding",
-    "exact_convolutions": "exact",
-    "guard": "exact",
-    "merge_kernels": "convolutions",
-    "merged_conv": "convolutions",
+    "accelerate": "fast.accelerate",
+    "fold": "fast.fold",
+    "exact_convolutions": "fast.conv2d_gradient_fix",
+    "guard": "fast.conv2d_gradient_fix",
+    "merge_kernels": "fast.convolutions",
+    "merged_conv": "fast.convolutions",
     "build_network": "registry",
     "channel_info": "registry",
     "get_network": "registry",

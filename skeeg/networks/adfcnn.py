@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skeeg.networks.front_ends import front_end, usable
-from skeeg.networks.heads import ReplaceableHead
+from .fast.convolutions import front_end, usable
+from .heads import ReplaceableHead
 
 with warnings.catch_warnings():
     # braindecode announces changes of its own at import; they are not for the user of this network.

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from skeeg.electrodes import standard_montage
-from skeeg.networks.seeding import seeded
+from ..electrodes import standard_montage
+from .seeding import seeded
 
 __all__ = [
     "build_network",
@@ -373,7 +373,7 @@ def _check_parameters(cls: type[nn.Module], parameters: Mapping[str, object]) ->
 def _construct(cls: type[nn.Module], arguments: dict) -> nn.Module:
     """Build the class, also where braindecode's merged front layer cannot take one electrode."""
     if arguments.get("n_chans") == 1 and cls.__name__ in {"ShallowFBCSPNet", "Deep4Net"}:
-        from skeeg.networks.acceleration import one_electrode
+        from .fast.accelerate import one_electrode
 
         return one_electrode(cls, arguments)
     return cls(**arguments)

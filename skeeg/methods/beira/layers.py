@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ...networks.dropout import keep_by_16_bits
+from ...networks.fast.dropout import keep_by_16_bits
 
 
 def same_padding(kernel_size):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...networks.dropout import Dropout
+from ...networks.fast.dropout import Dropout
 from .sizes import STRIDE
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...networks.dropout import Dropout
+from ...networks.fast.dropout import Dropout
 from .collection import COLLECTION
 from .layers import PatchConv, blocks, initialise, table, to_patches, token
 from .quantizer import Quantizer

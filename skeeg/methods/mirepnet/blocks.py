@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from ...networks.dropout import Dropout
+from ...networks.fast.dropout import Dropout
 
 
 class Attention(nn.Module):

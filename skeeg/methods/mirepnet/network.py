@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
-from ...networks.convolutions import merged_conv
+from ...networks.fast.convolutions import merged_conv
 from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
 from ...training.sizes import count_blocks

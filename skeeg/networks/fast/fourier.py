@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skeeg.networks.toeplitz import fast_length
+from .toeplitz import fast_length
 
 __all__ = ["fourier_conv"]
 
@@ -14,30 +14,9 @@ __all__ = ["fourier_conv"]
 def fourier_conv(x: Tensor, weight: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
     """Convolve over the last axis, all planes into all, through the Fourier transform.
 
-    For kernels of tens of samples between many planes the spectra cost less than the sums. Only the input and the
-    weight are kept for the backward pass.
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, planes, rows, T)
-        Signals.
-    weight : Tensor, shape (filters, planes, K)
-        Kernels.
-    padding : tuple of int
-        Zeros before and after the signals.
-
-    Returns
-    -------
-    Tensor, shape (batch, filters, rows, T')
-        ``y[b, o, r, t] = sum_i sum_k weight[o, i, k] x[b, i, r, t + k - padding[0]]``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> x, weight = torch.randn(2, 3, 4, 50), torch.randn(5, 3, 9)
-    >>> plain = torch.nn.functional.conv2d(x, weight[:, :, None], padding=(0, 4))
-    >>> torch.allclose(fourier_conv(x, weight, (4, 4)), plain, atol=1e-4)
-    True
+    ``y[b, o, r, t] = sum_i sum_k weight[o, i, k] x[b, i, r, t + k - padding[0]]`` of x (batch, planes, rows, T) and
+    weight (filters, planes, K). For kernels of tens of samples between many planes the spectra cost less than the sums.
+    Only the input and the weight are kept for the backward pass.
     """
     return _FourierConv.apply(x, weight, *padding)
 

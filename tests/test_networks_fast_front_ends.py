@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks.front_ends import find_runs, front_end
+from skeeg.networks.fast.convolutions import find_runs, front_end
 
 
 def chain(n_chans=5, filters=3, depth=2, length=9, *, normed=True, depthwise=True, lying=False, padding=4, **norm):
@@ -66,7 +66,7 @@ def test_a_run_trains_and_predicts_as_its_layers_do(options, training):
 def calls(monkeypatch):
     """Count the runs that are computed together."""
     seen = []
-    monkeypatch.setattr("skeeg.networks.front_ends.front_end", lambda *args: seen.append(1) or front_end(*args))
+    monkeypatch.setattr("skeeg.networks.fast.convolutions.front_end", lambda *args: seen.append(1) or front_end(*args))
     return seen
 
 

@@ -4,8 +4,8 @@ import torch.fx.experimental.proxy_tensor
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks import dropout as room
-from skeeg.networks.dropout import Dropout, drop, has_dropout_form, keep_as_torch
+from skeeg.networks.fast import dropout as room
+from skeeg.networks.fast.dropout import Dropout, drop, has_dropout_form, keep_as_torch
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

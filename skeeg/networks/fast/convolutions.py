@@ -1,8 +1,20 @@
-"""Front ends computed together: temporal convolution, batch norm, spatial convolution.
+"""Temporal convolution, batch norm and spatial convolution, computed together.
 
-A run of layers inside a ``torch.nn.Sequential`` is found once, when the module is accelerated, and computed in the
-cheaper order. What the run needs is read from the layers at every call, so parametrizations, loaded weights and changed
-modes count. Where a layer of the run carries hooks, or the input has another shape, the layers run one by one.
+Many EEG networks begin with a temporal convolution (one input plane, ``F`` filters of ``K`` samples) followed by a
+spatial one over all ``C`` electrodes, with nothing nonlinear between. The pair is one linear map:
+
+    out[b, s, t] = sum_f sum_c spatial[s, f, c] * (temporal_bias[f] + sum_k temporal[f, k] * x[b, c, t + k])
+                   + spatial_bias[s]
+                 = bias[s] + sum_c sum_k kernel[s, c, k] * x[b, c, t + k]
+
+If the spatial convolution mixes all planes, both are merged into one ``conv1d`` over electrodes as input channels. If
+it is depthwise, the spatial filters come first, so that the temporal ones run over ``S`` signals instead of ``F * C``.
+A batch norm between the two is a factor and a shift of each temporal filter; its batch statistics follow from the
+covariance of the windows of the input. The ``(batch, F, C, T)`` plane between the layers is never held.
+
+In a ``torch.nn.Sequential`` such layers are found once, when the module is accelerated. Their weights are read at every
+call, so parametrizations, loaded weights and changed modes count. Where a layer has hooks, or the input has another
+shape, the layers run one by one.
 """
 
 from __future__ import annotations
@@ -14,31 +26,116 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skeeg.networks.convolutions import merged_conv
-from skeeg.networks.layer_forms import in_transform, is_plain_conv, margins, watched
-from skeeg.networks.toeplitz import depthwise_conv, lagged_covariance
+from .layers import is_plain_conv, margins
+from .private_names import has_hooks, in_transform
+from .toeplitz import depthwise_conv, lagged_covariance
 
-__all__ = ["find_runs", "front_end", "run_sequential", "usable"]
+__all__ = ["find_runs", "front_end", "merge_kernels", "merged_conv", "run_sequential", "usable"]
+
+
+def merge_kernels(
+    temporal_weight: Tensor,
+    temporal_bias: Tensor | None,
+    spatial_weight: Tensor,
+    spatial_bias: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Merge a temporal and a spatial convolution into one kernel over electrodes and time.
+
+    Parameters
+    ----------
+    temporal_weight : Tensor, shape (F, 1, 1, K) or (F, 1, K, 1) or (F, 1, K) or (F, K)
+        Weight of the temporal convolution, one input plane.
+    temporal_bias : Tensor, shape (F,), or None
+        Its bias.
+    spatial_weight : Tensor, shape (S, F, C, 1) or (S, F, 1, C) or (S, F, C)
+        Weight of the spatial convolution, which spans all C electrodes.
+    spatial_bias : Tensor, shape (S,), or None
+        Its bias.
+
+    Returns
+    -------
+    kernel : Tensor, shape (S, C, K)
+        ``kernel[s, c, k] = sum_f spatial[s, f, c] * temporal[f, k]``.
+    bias : Tensor, shape (S,), or None
+        ``bias[s] = spatial_bias[s] + sum_f temporal_bias[f] * sum_c spatial[s, f, c]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> kernel, bias = merge_kernels(torch.ones(2, 1, 1, 5), None, torch.ones(4, 2, 3, 1), torch.zeros(4))
+    >>> tuple(kernel.shape), float(kernel[0, 0, 0])
+    ((4, 3, 5), 2.0)
+    """
+    n_temporal, n_spatial = temporal_weight.shape[0], spatial_weight.shape[0]
+    if spatial_weight.shape[1] != n_temporal:
+        raise ValueError(
+            f"spatial_weight takes {spatial_weight.shape[1]} planes but temporal_weight gives {n_temporal}; "
+            "the spatial convolution must use one group and follow the temporal one directly."
+        )
+    temporal = temporal_weight.reshape(n_temporal, -1)
+    spatial = spatial_weight.reshape(n_spatial, n_temporal, -1)
+    kernel = torch.einsum("fk,sfc->sck", temporal, spatial)
+    if temporal_bias is None:
+        return kernel, spatial_bias
+    bias = spatial.sum(-1) @ temporal_bias
+    return kernel, bias if spatial_bias is None else bias + spatial_bias
+
+
+def merged_conv(
+    x: Tensor,
+    temporal_weight: Tensor,
+    temporal_bias: Tensor | None,
+    spatial_weight: Tensor,
+    spatial_bias: Tensor | None,
+    *,
+    padding: int | tuple[int, int] = 0,
+    stride: int = 1,
+) -> Tensor:
+    """Temporal convolution followed by a spatial one over all electrodes, as one ``conv1d``.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, C, T)
+        The recording. A singleton plane axis is dropped by the caller: ``x[:, 0]`` of ``(batch, 1, C, T)``.
+    temporal_weight, temporal_bias, spatial_weight, spatial_bias : Tensor
+        The parameters of the two layers, as :func:`merge_kernels` takes them.
+    padding : int or tuple of int
+        Zeros added to the time axis before the temporal convolution, on both sides or as (left, right).
+    stride : int
+        Step of the temporal convolution.
+
+    Returns
+    -------
+    Tensor, shape (batch, S, T')
+        What ``spatial(temporal(x[:, None]))`` gives, without its singleton electrode axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> time, space = torch.nn.Conv2d(1, 4, (1, 5)), torch.nn.Conv2d(4, 6, (3, 1))
+    >>> x = torch.randn(2, 3, 50)
+    >>> merged = merged_conv(x, time.weight, time.bias, space.weight, space.bias)
+    >>> torch.allclose(merged, space(time(x[:, None]))[:, :, 0], atol=1e-5)
+    True
+    """
+    if x.ndim != 3:
+        raise ValueError(f"x must have shape (batch, electrodes, times), got {tuple(x.shape)}")
+    kernel, bias = merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias)
+    if isinstance(padding, tuple):
+        left, right = padding
+        if left != right:
+            x, padding = F.pad(x, (left, right)), 0
+        else:
+            padding = left
+    return F.conv1d(x, kernel, bias, stride=stride, padding=padding)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Neighbouring layers of a ``Sequential`` that are computed together.
+    """Neighbouring layers, ``start`` to ``stop``, of a ``Sequential`` that are computed together.
 
-    Attributes
-    ----------
-    start, stop : int
-        Positions of the first layer and after the last.
-    time_axis : int
-        Axis of the input, 2 or 3, along which the temporal kernel lies.
-    normed : bool
-        Whether a batch norm stands between the two convolutions.
-    depthwise : bool
-        Whether the spatial convolution treats each plane by itself.
-    length : int
-        Samples of a temporal kernel.
-    n_planes, n_out : int
-        Temporal kernels, and outputs of the spatial convolution.
+    The temporal kernels of ``length`` samples lie along ``time_axis`` (2 or 3); ``normed`` says whether a batch norm
+    follows them, ``depthwise`` whether the spatial convolution treats each of the ``n_planes`` by itself.
     """
 
     start: int
@@ -90,23 +187,9 @@ def _is_conv(layer: nn.Module) -> bool:
 
 
 def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, kernels: str) -> Tensor:
-    """Forward pass of a ``Sequential``, its runs computed together.
+    """Forward pass of a ``Sequential``, its runs computed together where it pays (``kernels="fast"``: always).
 
-    Parameters
-    ----------
-    sequence : torch.nn.Sequential
-        The layers.
-    runs : tuple of Run
-        Its runs when it was accelerated. One whose layers have been replaced since is not computed together.
-    x : Tensor
-        Input of the layers.
-    kernels : {"auto", "fast"}
-        Whether runs are computed together where it pays, or wherever possible.
-
-    Returns
-    -------
-    Tensor
-        What the layers give one after the other.
+    A run whose layers were replaced after the module was accelerated is not computed together.
     """
     layers = list(sequence)
     position = 0
@@ -145,35 +228,9 @@ def front_end(
 ) -> Tensor:
     """Temporal convolution, batch norm and spatial convolution over all electrodes, computed together.
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, C, T)
-        The recording. In training with a batch norm no gradient flows to it.
-    time : tuple of Tensor
-        Weight and bias (or None) of the temporal convolution, one input plane, F filters of K samples.
-    norm : torch.nn.BatchNorm2d or None
-        Batch norm of the F planes between the two; its running statistics are updated in training.
-    space : tuple of Tensor
-        Weight and bias (or None) of the spatial convolution, F planes in and S out.
-    depthwise : bool
-        Whether the spatial convolution treats each plane by itself (F groups), or mixes them (one group).
-    padding : tuple of int
-        Zeros before and after the time axis.
-
-    Returns
-    -------
-    Tensor, shape (batch, S, T')
-        What the layers give one after the other.
-
-    Examples
-    --------
-    >>> import torch
-    >>> time, norm = torch.nn.Conv2d(1, 4, (1, 5), bias=False), torch.nn.BatchNorm2d(4)
-    >>> space = torch.nn.Conv2d(4, 8, (3, 1), groups=4)
-    >>> x = torch.randn(2, 3, 50)
-    >>> together = front_end(x, (time.weight, None), norm, (space.weight, space.bias), depthwise=True)
-    >>> torch.allclose(together, space(norm(time(x[:, None])))[:, :, 0], atol=1e-5)
-    True
+    From x (batch, C, T), the weight and the bias (or None) of both convolutions, and the batch norm between them (or
+    None), whose running statistics are updated in training, to (batch, S, T'). ``depthwise`` says whether the spatial
+    convolution treats each plane by itself. In training with a batch norm no gradient flows to x.
     """
     weight, bias = time[0].flatten(1), time[1]
     if norm is not None:
@@ -196,23 +253,10 @@ def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
 def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, linear: bool) -> bool:
     """Whether layers can be computed together in their state.
 
-    Parameters
-    ----------
-    layers : sequence of torch.nn.Module
-        The layers. None of them runs by itself, so nobody may listen to one with a hook.
-    norm : torch.nn.BatchNorm2d or None
-        The batch norm among them. Its batch statistics are computed without a gradient for the input.
-    x : Tensor
-        Input of the first layer.
-    linear : bool
-        Whether the fast form is one plain convolution, which autocast knows how to treat.
-
-    Returns
-    -------
-    bool
-        True where the fast form gives what the layers give.
+    None of them runs by itself, so none may have a hook. The batch statistics of the norm among them are computed
+    without a gradient for the input. ``linear`` says that the fast form is one plain convolution, safe for autocast.
     """
-    if watched(*layers) or in_transform():
+    if has_hooks(*layers) or in_transform():
         return False
     if x.dtype not in (torch.float32, torch.float64) or any(p.dtype != x.dtype for p in layers[0].parameters()):
         return False
@@ -239,31 +283,12 @@ def _pays(run: Run, second: nn.Module, x: Tensor) -> bool:
     return apart > 1.15 * together
 
 
-def _batch_statistics(norm: nn.Module) -> bool:
-    return norm.training or getattr(norm, "running_mean", None) is None
+def _batch_statistics(norm: nn.BatchNorm2d) -> bool:
+    return norm.training or norm.running_mean is None
 
 
 def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]):
-    """Batch norm after a temporal convolution as a factor and a shift of each filter's output.
-
-    Parameters
-    ----------
-    norm : torch.nn.BatchNorm2d
-        The layer; its running statistics are updated in training.
-    x : Tensor, shape (batch, C, T)
-        Input of the convolution.
-    weight : Tensor, shape (F, K)
-        Filters.
-    bias : Tensor, shape (F,), or None
-        Their bias.
-    padding : tuple of int
-        Zeros around the time axis.
-
-    Returns
-    -------
-    scale, shift : Tensor, shape (F,)
-        The normalised output is ``scale * conv(x, weight) + shift``.
-    """
+    """Factor and shift (F,) of each filter's output that a batch norm after a temporal convolution amounts to."""
     if _batch_statistics(norm):
         length = weight.shape[1]
         window_mean, covariance = lagged_covariance(x, length, padding)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skeeg.networks.toeplitz import depthwise_conv, fast_length, filter_bank, lagged_covariance
+from skeeg.networks.fast.toeplitz import depthwise_conv, fast_length, filter_bank, lagged_covariance
 
 shapes = {
     "n_times": st.integers(1, 150),
@@ -71,7 +71,7 @@ def test_lagged_covariance_gives_the_statistics_of_any_filter(n_times, length, l
 def test_lagged_covariance_of_many_trials_in_parts(monkeypatch):
     x = torch.randn(7, 3, 40)
     whole = lagged_covariance(x, 9, (4, 4))
-    monkeypatch.setattr("skeeg.networks.toeplitz._CACHED", 130)
+    monkeypatch.setattr("skeeg.networks.fast.toeplitz._CACHED", 130)
     parts = lagged_covariance(x, 9, (4, 4))
     torch.testing.assert_close(whole, parts)
 

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skeeg.networks.fourier import fourier_conv
+from skeeg.networks.fast.fourier import fourier_conv
 
 
 @given(n_times=st.integers(1, 60), length=st.integers(1, 40), left=st.integers(0, 30), right=st.integers(0, 30))

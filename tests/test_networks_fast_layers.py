@@ -2,30 +2,27 @@ import copy
 
 import pytest
 import torch
-from einops import EinopsError
-from einops.layers.torch import Rearrange
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks.layer_forms import (
+from skeeg.networks.fast.layers import (
     average_pool,
     convolve,
     has_average_form,
     has_convolution_form,
-    has_rearrangement_form,
     margins,
-    rearrange,
 )
 
 # A layer, the shape of its input, and whether its fast form is to be used.
 CONVOLUTIONS = {
     "spans the width": (nn.Conv2d(1, 5, (4, 16)), (2, 1, 30, 16), True),
     "spans height and width": (nn.Conv2d(3, 5, (1, 31)), (2, 3, 1, 31), True),
+    "spans height and width of many planes": (nn.Conv2d(4, 5, (1, 31)), (2, 4, 1, 31), False),
     "spans the height, each plane by itself": (nn.Conv2d(3, 6, (7, 1), groups=3, bias=False), (2, 3, 7, 20), True),
     "spans the height of several planes": (nn.Conv2d(3, 5, (7, 1)), (2, 3, 7, 20), True),
     "spans the width, each plane by itself": (nn.Conv2d(3, 6, (1, 7), groups=3), (2, 3, 20, 7), True),
-    "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), True),
-    "long down the height": (nn.Conv2d(3, 3, (17, 1), groups=3, padding="same"), (2, 3, 40, 2), True),
+    "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), False),
+    "long down the height": (nn.Conv2d(4, 4, (64, 1), padding="same"), (8, 4, 100, 5), True),
     "long from one plane": (nn.Conv2d(1, 4, (1, 50), padding=(0, 25)), (2, 1, 3, 80), True),
     "long between planes": (nn.Conv2d(4, 4, (1, 64), padding="same"), (8, 4, 5, 100), True),
     "long, each plane by itself, of one short trial": (nn.Conv2d(3, 3, (1, 17), groups=3), (1, 3, 1, 40), False),
@@ -143,35 +140,3 @@ def test_one_trial_online_is_filtered_window_by_window(padding):
     assert convolve(layer, x) is None  # not where a gradient may be wanted
     with torch.no_grad():
         torch.testing.assert_close(convolve(layer, x), layer(x))
-
-
-MOVES = [
-    ("batch ch t 1 -> batch 1 ch t", (2, 3, 5, 1)),
-    ("batch x y z -> batch x z y", (2, 3, 5, 4)),
-    ("b c 1 1 -> b c", (2, 3, 1, 1)),
-    ("b c -> 1 c 1 b", (2, 3)),
-    ("b c -> b c", (2, 3)),
-]
-
-
-@pytest.mark.parametrize(("pattern", "shape"), MOVES)
-def test_moves_of_axes_are_those_of_einops(pattern, shape):
-    layer, x = Rearrange(pattern), torch.randn(shape)
-    assert has_rearrangement_form(layer) and torch.equal(rearrange(layer, x), layer(x))
-    assert torch.equal(rearrange(layer, x.transpose(0, 1).contiguous().transpose(0, 1)), layer(x))
-    twin = copy.deepcopy(accelerate(layer))
-    assert isinstance(twin, Rearrange) and torch.equal(twin(x), Rearrange(pattern)(x))
-    assert type(accelerate(twin, "plain")) is Rearrange
-
-
-@pytest.mark.parametrize("pattern", ["b c t -> b (c t)", "b ... -> ... b", "(b c) t -> b c t"])
-def test_patterns_that_join_or_split_axes_are_left_to_einops(pattern):
-    lengths = {"b": 2} if pattern.startswith("(") else {}
-    assert not has_rearrangement_form(Rearrange(pattern, **lengths))
-
-
-@pytest.mark.parametrize(("shape", "error"), [((2, 3, 5, 2), EinopsError), ((2, 3, 5), KeyError)])
-def test_einops_refuses_what_does_not_fit(shape, error):
-    layer = accelerate(Rearrange("batch ch t 1 -> batch 1 ch t"))
-    with pytest.raises(error):
-        layer(torch.zeros(shape))

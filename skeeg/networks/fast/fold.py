@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from skeeg.networks.acceleration import accelerate
-from skeeg.networks.convolutions import merge_kernels
-from skeeg.networks.front_ends import Run, find_runs
-from skeeg.networks.layer_forms import is_plain_conv, margins
-from skeeg.networks.toeplitz import block_length, cut_windows, filter_windows, toeplitz_matrix
+from .accelerate import accelerate
+from .convolutions import Run, find_runs, merge_kernels
+from .layers import is_plain_conv, margins
+from .private_names import fix_parameters, is_braindecode
+from .toeplitz import block_length, cut_windows, filter_windows, toeplitz_matrix
 
 __all__ = ["FoldedNetwork", "fold"]
 
@@ -46,7 +46,7 @@ def fold(module: nn.Module) -> FoldedNetwork:
     plain = accelerate(copy.deepcopy(module), "plain").eval().requires_grad_(False)
     for layer in list(plain.modules()):
         if parametrize.is_parametrized(layer):
-            _fix_parameters(layer)
+            fix_parameters(layer)
     for sequence in [layer for layer in plain.modules() if isinstance(layer, nn.Sequential)]:
         if type(sequence).forward is nn.Sequential.forward:
             _fold_sequence(sequence)
@@ -73,55 +73,34 @@ class FoldedNetwork(nn.Module):
             return self.network(x, *inputs)
 
     def train(self, mode: bool = True) -> FoldedNetwork:
-        """Stay in evaluation; there is nothing left to train.
-
-        Parameters
-        ----------
-        mode : bool
-            Only False is accepted.
-
-        Returns
-        -------
-        FoldedNetwork
-            Itself.
-        """
+        """Stay in evaluation; there is nothing left to train."""
         if mode:
             raise ValueError("a folded network is for evaluation; train the network that it was folded from")
         return self
 
 
-def _fix_parameters(layer: nn.Module) -> None:
-    """Put the values of parametrized tensors in place of their parametrizations."""
-    values = {name: getattr(layer, name).detach() for name in layer.parametrizations}
-    # torch's own removal takes the tensors off the class, which a copy shares with its original.
-    layer.__class__ = type(layer).__bases__[0]
-    del layer._modules["parametrizations"]
-    for name, value in values.items():
-        layer.register_parameter(name, nn.Parameter(value.clone(), requires_grad=False))
-
-
 def _fold_sequence(sequence: nn.Sequential) -> None:
     """Replace the layers of a ``Sequential`` by fewer ones that compute the same in evaluation."""
-    names, layers = list(sequence._modules), list(sequence)
+    layers = list(sequence)
     runs = {run.start: run for run in find_runs(sequence)}
-    folded: dict[str, nn.Module] = {}
+    folded: dict[int, nn.Module] = {}
     position = 0
     while position < len(layers):
-        name = names[position]
+        start = position
         if position in runs:
             run = runs[position]
             layer, position = _fold_run(layers[run.start : run.stop], run), run.stop
         else:
             layer, position = layers[position], position + 1
-            if type(layer).__name__ == "CombinedConv":
+            if is_braindecode(layer, "CombinedConv"):
                 layer = _Merged(layer.conv_time, layer.conv_spat, time_axis=2)
         layer, position = _take_norm(layer, layers, position)
         if isinstance(layer, nn.Conv2d):
             layer, position = _take_pointwise(layer, layers, position)
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
-            folded[name] = layer
-    sequence._modules.clear()
-    sequence._modules.update(folded)
+            folded[start] = layer
+    for position in range(len(layers)):
+        sequence[position] = folded.get(position, nn.Identity())
 
 
 def _fold_run(layers: list[nn.Module], run: Run) -> nn.Module:

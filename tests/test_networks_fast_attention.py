@@ -5,8 +5,8 @@ from braindecode.modules import MultiHeadAttention
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks import attention as room
-from skeeg.networks.attention import attend, attend_by_heads, has_attention_form
+from skeeg.networks.fast import dropout as room
+from skeeg.networks.fast.dropout import attend, attend_by_heads, has_attention_form
 
 
 def gradients(function, inputs, seed=0):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from skeeg.networks import accelerate, build_network, exact_convolutions, guard
-from skeeg.networks.exact import conv2d_as_conv1d
+from skeeg.networks.fast.conv2d_gradient_fix import conv2d_as_conv1d, gradient_is_wrong
 
 
 @pytest.mark.parametrize("width", [2, 3, 16])
@@ -101,7 +101,15 @@ class Branch(nn.Module):
         return F.conv2d(x, self.weight) if self.training else x
 
 
-def test_guarding_is_chosen_by_a_look_ahead_that_leaves_no_trace():
+@pytest.fixture
+def faulty(monkeypatch):
+    """A processor whose gradients are wrong at 14 to 19 columns."""
+    monkeypatch.setattr(
+        "skeeg.networks.fast.conv2d_gradient_fix.gradient_is_wrong", lambda planes, height, width: 14 <= width <= 19
+    )
+
+
+def test_the_guard_is_chosen_by_a_trial_pass_that_changes_nothing(faulty):
     module, x = Branch().eval(), torch.randn(2, 1, 30, 16)
     module.norm.train()
     state, buffers = torch.random.get_rng_state(), {k: v.clone() for k, v in module.state_dict().items()}
@@ -112,8 +120,31 @@ def test_guarding_is_chosen_by_a_look_ahead_that_leaves_no_trace():
     assert isinstance(guard(module, torch.randn(3)), exact_convolutions)
 
 
+@pytest.mark.parametrize("n_chans", [16, 22])
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "SCCNet"])
-def test_accelerated_networks_need_no_guard(name):
-    module, x = build_network(name, n_chans=16, n_times=500, n_outputs=2, sfreq=100.0), torch.randn(2, 16, 500)
-    assert isinstance(guard(module, x), exact_convolutions) == (name in ("ShallowFBCSPNet", "Deep4Net"))
+def test_accelerated_networks_and_right_gradients_need_no_guard(faulty, name, n_chans):
+    module, x = (
+        build_network(name, n_chans=n_chans, n_times=500, n_outputs=2, sfreq=100.0),
+        torch.randn(2, n_chans, 500),
+    )
+    wrong = n_chans == 16 and name in ("ShallowFBCSPNet", "Deep4Net")
+    assert isinstance(guard(module, x), exact_convolutions) == wrong
     assert not isinstance(guard(accelerate(module), x), exact_convolutions)
+
+
+def test_the_guard_runs_nothing_where_gradients_are_right(monkeypatch):
+    module, x = Branch(), torch.randn(2, 1, 30, 16)
+    monkeypatch.setattr(module, "forward", lambda x: pytest.fail("the module ran"))
+    guard(module, x.double())
+    monkeypatch.setattr("skeeg.networks.fast.conv2d_gradient_fix.gradient_is_wrong", lambda *sizes: False)
+    guard(module, x)
+
+
+def test_the_test_of_the_processor_agrees_with_its_gradients():
+    x, kernel, grads = torch.randn(8, 1, 100, 16), torch.randn(16, 1, 10, 16), []
+    for dtype in (torch.float32, torch.float64):
+        parameter = kernel.to(dtype, copy=True).requires_grad_()
+        F.conv2d(x.to(dtype), parameter).square().sum().backward()
+        grads.append(parameter.grad.double())
+    assert gradient_is_wrong(1, 10, 16) == (not torch.allclose(*grads, rtol=1e-2, atol=1.0))
+    assert not gradient_is_wrong(1, 10, 30)

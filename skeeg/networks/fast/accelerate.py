@@ -1,0 +1,162 @@
+"""Exact fast forms of layers, put in place and taken out again without a change of the weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .convolutions import find_runs, merged_conv, run_sequential
+from .dropout import attend_by_heads, drop, has_attention_form, has_dropout_form
+from .layers import average_pool, convolve, has_average_form, has_convolution_form
+from .private_names import is_braindecode, set_one_channel
+
+__all__ = ["accelerate", "one_electrode"]
+
+_KERNELS = ("auto", "fast", "plain")
+
+
+def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
+    """Put exact fast forms in place of a module's slow layers, or take them out again.
+
+    The forms compute the same numbers in less time, and with right gradients where PyTorch's are wrong (see
+    :func:`skeeg.networks.exact_convolutions`). Parameters, buffers, state dict, training dynamics, the values that
+    dropout drops and ``isinstance`` stay as they are; for ``torch.jit.script`` take the forms out again.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Any network, skeeg's, braindecode's or the user's own. It is changed in place. A submodule that brings its own
+        fast form, as a method ``skeeg_fast_forward`` beside ``forward``, uses it.
+    kernels : {"auto", "fast", "plain"}
+        ``"auto"`` uses a fast form where it is faster for the given shape, ``"fast"`` wherever there is one,
+        ``"plain"`` restores the module's own layers.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same object.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.networks import build_network
+    >>> module = build_network("ShallowFBCSPNet", n_chans=16, n_times=300, n_outputs=2).eval()
+    >>> x = torch.randn(4, 16, 300)
+    >>> plain = module(x)
+    >>> torch.allclose(accelerate(module)(x), plain, atol=1e-5)
+    True
+    """
+    if kernels not in _KERNELS:
+        raise ValueError(f"kernels must be one of {', '.join(map(repr, _KERNELS))}, got {kernels!r}")
+    for layer in module.modules():
+        _restore(layer)
+        form = next((name for name, (has_form, _) in _FORMS.items() if has_form(layer)), None)
+        # The merged layer of braindecode cannot run with one electrode, so there the fast form is the only one.
+        if form is not None and (kernels != "plain" or _has_one_electrode(layer)):
+            _speed_up(layer, form, kernels)
+    return module
+
+
+class _Fast:
+    """What the fast form of a layer class adds to it."""
+
+    _skeeg_plain: type[nn.Module]
+    _skeeg_form: str
+
+    def __reduce_ex__(self, protocol):
+        """Pickle by the plain class and the name of the form, since the class itself is made at run time."""
+        reduced = super().__reduce_ex__(protocol)
+        return (_new_fast, (self._skeeg_plain, self._skeeg_form), *reduced[2:])
+
+
+def _new_fast(plain: type[nn.Module], form: str) -> nn.Module:
+    cls = _fast_class(plain, form)
+    return cls.__new__(cls)
+
+
+@functools.cache
+def _fast_class(plain: type[nn.Module], form: str) -> type[nn.Module]:
+    return _make_class(plain, form, (_Fast, plain), {"__doc__": None})
+
+
+def _make_class(plain: type[nn.Module], form: str, bases: tuple[type, ...], body: dict) -> type[nn.Module]:
+    compute = _FORMS[form][1]
+
+    @functools.wraps(plain.forward)  # torch.export reads the names of the inputs
+    def forward(self, *inputs, **named):
+        y = compute(self, *inputs, **named)
+        return plain.forward(self, *inputs, **named) if y is None else y
+
+    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    ours = {"_skeeg_plain": plain, "_skeeg_form": form, "forward": forward}
+    return type(plain)(plain.__name__, bases, {**body, **names, **ours})
+
+
+def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
+    """Give a layer the class of its fast form."""
+    if form == "sequential":
+        layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
+    plain = type(layer)
+    if not parametrize.is_parametrized(layer):
+        layer.__class__ = _fast_class(plain, form)
+        return
+    # torch gives every parametrized layer its own class and removes it by its first base: build one like it.
+    body = {name: value for name, value in vars(plain).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = _make_class(plain, form, (*plain.__bases__, _Fast), body)
+
+
+def _restore(layer: nn.Module) -> None:
+    if isinstance(layer, _Fast):
+        layer.__class__ = layer._skeeg_plain
+        for name in ("_skeeg_runs", "_skeeg_kernels"):
+            vars(layer).pop(name, None)
+
+
+def _has_one_electrode(layer: nn.Module) -> bool:
+    return is_braindecode(layer, "CombinedConv") and layer.conv_spat.kernel_size[1] == 1
+
+
+def _compute_combined(layer: nn.Module, x: Tensor) -> Tensor:
+    """Output (batch, filters, times', 1) of a ``CombinedConv`` for (batch, 1, times, electrodes)."""
+    time, space = layer.conv_time, layer.conv_spat
+    x = x[:, 0].transpose(1, 2)
+    return merged_conv(x, time.weight, time.bias, space.weight, space.bias).unsqueeze(-1)
+
+
+def _compute_sequential(layer: nn.Sequential, x: Tensor) -> Tensor:
+    return run_sequential(layer, layer._skeeg_runs, x, layer._skeeg_kernels)
+
+
+def _holds_runs(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward and bool(find_runs(layer))
+
+
+# By name: whether a plain layer has the form, and its output by the form, or None where the layer's own is better.
+_FORMS: dict[str, tuple[Callable, Callable]] = {
+    "own": (lambda layer: hasattr(type(layer), "skeeg_fast_forward"), lambda layer, *x: layer.skeeg_fast_forward(*x)),
+    "combined": (lambda layer: is_braindecode(layer, "CombinedConv"), _compute_combined),
+    "sequential": (_holds_runs, _compute_sequential),
+    "convolution": (has_convolution_form, convolve),
+    "average": (has_average_form, average_pool),
+    "dropout": (has_dropout_form, drop),
+    "attention": (has_attention_form, attend_by_heads),
+}
+
+
+def one_electrode(cls: type[nn.Module], arguments: dict) -> nn.Module:
+    """Build braindecode's ``ShallowFBCSPNet`` or ``Deep4Net`` for one electrode, which their own layer cannot run.
+
+    Its first layer has its fast form. ``arguments`` are those of the constructor.
+    """
+    module = cls(**{**arguments, "n_chans": 2, "chs_info": None})
+    old = module.conv_time_spat.conv_spat
+    new = nn.Conv2d(old.in_channels, old.out_channels, (1, 1), bias=old.bias is not None)
+    nn.init.xavier_uniform_(new.weight)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    module.conv_time_spat.conv_spat = new
+    set_one_channel(module, arguments.get("chs_info"))
+    return accelerate(module)
