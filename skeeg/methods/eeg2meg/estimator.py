@@ -236,6 +236,8 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
             raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0, or None for networks.")
         if self.model in NETWORKS:
             self._network_parameters(), self._recipe().check()
+        elif self.checkpoint is not None:
+            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
