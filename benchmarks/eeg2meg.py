@@ -1,4 +1,4 @@
-"""Virtual MEG on simulated people, and what it is worth to a decoder: ``python benchmarks/eeg2meg.py map``.
+"""Virtual MEG on simulated subjects, and what it is worth to a decoder: ``python benchmarks/eeg2meg.py map``.
 
 Parts: ``map`` (models against each other), ``place`` (a new place of the head), ``decode`` (simulated classes),
 ``imagery`` (recorded grasps of ds003810, looked for in ``$SKEEG_DATA``), ``memory`` (training from a disk), ``picture``
@@ -32,7 +32,7 @@ from skeeg.methods.eeg2meg import MEGSimulation, WindowStore
 RESULTS = Path(__file__).parent / "results" / "eeg2meg.csv"
 FIELDS = ("part", "seed", "condition", "model", "type", "r", "r2", "seconds")
 SEEDS = range(5)
-TRIPLETS = np.arange(306).reshape(102, 3)[::3].ravel()  # a third of the helmet, for envelopes
+TRIPLETS = np.arange(306).reshape(102, 3)[::3].ravel()  # a third of the MEG sensors, for envelopes
 NETWORK = {"max_epochs": 12, "device": "cpu", "random_state": 0}
 MODELS = {
     "ridge": {"model": "ridge"},
@@ -91,7 +91,7 @@ def score(virtual, X, Y, **where):
 
 
 def runs(simulation, which, n_trials, position=0):
-    """Several runs of one person, one after the other."""
+    """Several runs of one subject, one after the other."""
     parts = [simulation.trials(0, run, n_trials, position) for run in which]
     return tuple(np.concatenate([part[i] for part in parts]) for i in range(3))
 
