@@ -69,7 +69,7 @@ html_theme_options = {
 }
 html_sidebars = {name: [] for name in ("index", "install", "model_zoo", "benchmarks", "whats_new", "limitations")}
 
-# Each example is run, in about a minute; `-D plot_gallery=0` builds the site without running code.
+# Each example is run, in about a minute; `-D plot_gallery=0 -D run_guide=0` builds the site without running code.
 sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skeeg",),

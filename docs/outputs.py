@@ -10,7 +10,9 @@ import gallery
 import matplotlib.pyplot as plt
 from docutils import nodes
 from sphinx.directives.code import CodeBlock
+from sphinx.util import logging
 
+logger = logging.getLogger(__name__)
 FOLDER = "_outputs"
 _pages = {}  # namespace and working directory of each page
 
@@ -21,14 +23,18 @@ class RunBlock(CodeBlock):
     def run(self):
         """Give the nodes of the block, of its output and of its figures."""
         shown = super().run()
-        if self.arguments[:1] == ["python"] and self.env.docname.startswith("guide/") and _runs(self.config):
+        if self.arguments[:1] == ["python"] and self.env.docname.startswith("guide/") and int(self.config.run_guide):
             source, line = self.get_source_info()
             if not _marked(source, line):
                 shown += self._output("\n".join(self.content))
         return shown
 
     def _output(self, code):
-        text, figures = _execute(self.env.docname, code)
+        try:
+            text, figures = _execute(self.env.docname, code)
+        except Exception as error:
+            logger.warning("this block fails: %r", error, location=self.get_location())
+            return []
         shown = []
         if text.strip():
             block = nodes.literal_block(text, text, language="none")
@@ -42,10 +48,6 @@ class RunBlock(CodeBlock):
             shown.append(nodes.image(uri=f"/{FOLDER}/{path.name}", alt="Figure drawn by the code above."))
         plt.close("all")
         return shown
-
-
-def _runs(config):
-    return str(config.plot_gallery).lower() not in ("0", "false")
 
 
 def _marked(source, line):
@@ -75,7 +77,8 @@ def _start(app, docname, source):
 
 
 def setup(app):
-    """Replace ``code-block``."""
+    """Replace ``code-block``; ``-D run_guide=0`` shows the guide without its output."""
+    app.add_config_value("run_guide", 1, "", (int, str))
     plt.switch_backend("Agg")
     app.add_directive("code-block", RunBlock, override=True)
     app.connect("source-read", _start)
