@@ -3,12 +3,12 @@
 The recordings are OpenNeuro ds003810, subjects 02 to 07, found through ``SKEEG_DATA``: runs 1 to 4 are imagined grasp
 against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its cue at 128 Hz.
 
-- within: each run of a person is scored by what was learned from that person's other runs;
-- cross: each person is scored by what was learned from the other five, without and with Euclidean alignment (the test
-  person's own reference, from that person's unlabelled test trials: transductive);
-- few-shot: the first 30 trials of a person are known, runs 2 to 4 are scored; the reference of that person comes from
+- within: each run of a subject is scored by what was learned from that subject's other runs;
+- cross: each subject is scored by what was learned from the other five, without and with Euclidean alignment (the test
+  subject's own reference, from that subject's unlabelled test trials: transductive);
+- few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, or both;
-- cross-task: learned from executed, scored on imagined grasps, each task of each person aligned by itself. Learned
+- cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
 All pipelines are those of `skeeg.baseline`; the recipes of the networks were chosen on subjects 02 to 05
@@ -84,7 +84,7 @@ def cross(X, y, subjects, runs, subject):
 
 
 def few_shot(X, y, subjects, runs, subject):
-    """Yield the folds of the first trials of a person."""
+    """Yield the folds of the first trials of a subject."""
     from skeeg import EuclideanAlignment
 
     own, others = np.flatnonzero(subjects == subject), np.flatnonzero(subjects != subject)
@@ -118,7 +118,7 @@ def trials_of(protocol, band):
 
 
 def score(wanted):
-    """Accuracy of one pipeline on one person, arm by arm; wanted are protocol, pipeline, subject and seed."""
+    """Accuracy of one pipeline on one subject, arm by arm; wanted are protocol, pipeline, subject and seed."""
     import torch
 
     protocol, name, subject, seed = wanted

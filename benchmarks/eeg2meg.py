@@ -31,7 +31,7 @@ from skeeg.methods.eeg2meg import MEGSimulation
 RESULTS = Path(__file__).parent / "results" / "eeg2meg.csv"
 FIELDS = ("part", "seed", "condition", "model", "type", "r", "r2", "seconds")
 SEEDS = range(5)
-TRIPLETS = np.arange(306).reshape(102, 3)[::3].ravel()  # a third of the helmet, for envelopes
+TRIPLETS = np.arange(306).reshape(102, 3)[::3].ravel()  # a third of the MEG sensors, for envelopes
 NETWORK = {"max_epochs": 12, "device": "cpu", "random_state": 0}
 MODELS = {
     "ridge": {"lags": 0},

@@ -5,7 +5,7 @@ Parts, each of which can be run alone:
 - ``table``: completeness error and milliseconds a trial of every network of the registry that can be built small, by
   every method, beside shap's own explainers (and captum's, where it is installed), which run as they come;
 - ``truth``: trials whose informative electrodes, band and time are known, the networks of the default methods, with
-  right labels and with labels at random; then simulated people, whose sources spread over the scalp;
+  right labels and with labels at random; then simulated subjects, whose sources spread over the scalp;
 - ``real``: subject 1 of the EEG Motor Movement/Imagery Database, both fists against both feet.
 
 Run: ``python benchmarks/explain.py [PART ...]``; recordings are looked for in ``$SKEEG_DATA``. Rows go to
@@ -268,10 +268,10 @@ def truth():
 
 
 def people(subjects=(1, 3)):
-    """Measure on simulated people, whose sources spread over the scalp."""
+    """Measure on simulated subjects, whose sources spread over the scalp."""
     from skeeg.datasets import SimulatedMotorExecution, load_arrays
 
-    known = read_rows("people")
+    known = read_rows("subjects")
     dataset = SimulatedMotorExecution(n_subjects=8, n_sessions=1, n_runs=4)
     for subject in subjects:
         cut = {"fmin": 8, "fmax": 30, "tmin": 0.5, "tmax": 3.5, "resample": 100.0}
@@ -280,13 +280,13 @@ def people(subjects=(1, 3)):
         half = np.arange(len(X)) % 4 < 3
         for name, estimator in networks().items():
             for what, labels in (("right labels", y), ("random labels", at_random(y))):
-                if (f"{name}, person {subject}", what) not in known:
+                if (f"{name}, subject {subject}", what) not in known:
                     found = measure(estimator, X[half], labels[half], X[~half], y[~half], telling)
                     numbers = " ".join(f"{one:.2f}" for one in (*found, telling.mean()))
-                    add_row("people", f"{name}, person {subject}", what, numbers)
+                    add_row("subjects", f"{name}, subject {subject}", what, numbers)
 
 
-# --- A recorded person
+# --- A recorded subject
 
 SHALLOW = {"n_filters_time": 20, "n_filters_spat": 20, "filter_time_length": 13, "pool_time_length": 60,
            "pool_time_stride": 20}  # fmt: skip
@@ -447,13 +447,13 @@ def _page_truth():
 
 
 def _page_people():
-    rows = read_rows("people")
+    rows = read_rows("subjects")
     header = ("network", "labels", "accuracy on new trials", "electrodes, PR-AUC", "the same of sizes of samples",
               "share of 7-13 Hz", "share of the second half", "PR-AUC by chance")  # fmt: skip
     return [
-        "", "## Simulated people", "",
+        "", "## Simulated subjects", "",
         "Executed hand movements (`SimulatedMotorExecution`). Here the sources spread over the scalp; telling is what",
-        "sees them at least half as well as the best electrode does. A network need not listen to all of those: where",
+        "sees them at least half as well as the best electrode does. A network need not use all of them: where",
         "two electrodes tell the same, one is enough, and another may serve to take noise away.",
         "So the areas say how far a decoder's choice and the spread of the sources agree; nothing promises 1.", "",
         *_grid(header, [[name, what.split()[0], *row["value"].split()] for (name, what), row in rows.items()]),
@@ -469,7 +469,7 @@ def _page_real():
     header = ("case", "summed up", "held-out accuracy", "share of FC, C, CP", "by chance", "largest error",
               "ms a trial, training included", "electrodes")  # fmt: skip
     return [
-        "", "## A recorded person", "",
+        "", "## A recorded subject", "",
         "EEGMMIDB S001, both fists against both feet, executed and imagined together (90 trials, 64 electrodes).",
         "ShallowFBCSPNet behind average reference and 8-30 Hz; every trial is explained by a network that has not seen",
         "it (three folds), at the electrodes as recorded, unfiltered. Three ways to sum up: mean size of the samples;",
@@ -484,7 +484,7 @@ def _page_real():
     ] if rows else []  # fmt: skip
 
 
-PARTS = {"table": table, "truth": truth, "people": people, "real": real}
+PARTS = {"table": table, "truth": truth, "subjects": people, "real": real}
 
 
 def main():

@@ -7,7 +7,7 @@
 
 Two recordings, found through ``SKEEG_DATA``: ``eegmmidb``, subject 1 of PhysioNet's motor database, learned from runs 3
 to 12, restored in runs 13, 14, 1 and 2; decoded are both fists against both feet, learned from runs 5, 6, 9 and 10,
-scored on 13 and 14. ``grasp``, six people of OpenNeuro ds003810, two of them held out in each of three folds; decoded
+scored on 13 and 14. ``grasp``, six subjects of OpenNeuro ds003810, two of them held out in each of three folds; decoded
 is imagined grasping against rest. Pre-training never sees a recording that anything is scored on, nor any label. As
 published, recordings are referenced to the average of all electrodes, those that are lost later included, which helps
 every way that looks at other electrodes.
@@ -106,7 +106,7 @@ def windows_of(data, fold):
 
 @functools.cache
 def windows_of_person(person):
-    """Windows of all runs of one person of the grasping set, executed and imagined."""
+    """Windows of all runs of one subject of the grasping set, executed and imagined."""
     from skeeg.datasets import GraspImagery
 
     found = []
@@ -119,7 +119,7 @@ def windows_of_person(person):
 
 @functools.cache
 def trials_of(data, band):
-    """Trials in a band, their classes, and which person and run each is of."""
+    """Trials in a band, their classes, and which subject and run each is of."""
     from skeeg.datasets import GraspImagery, PhysionetMotor
 
     if data == "grasp":
@@ -293,8 +293,8 @@ def report(restored, decoded):
     ]
     for data in dict.fromkeys(restored["data"] if len(restored) else []):
         for score, told in (
-            ("error", "error relative to what was lost: 0 is perfect, 1 is what zeros get"),
-            ("correlation", "correlation with what was lost"),
+            ("error", "error relative to the missing samples: 0 is perfect, 1 is what zeros get"),
+            ("correlation", "correlation with the missing samples"),
             ("band_power_error", "error in the power of five bands: 0 is perfect, 1 is what zeros get"),
         ):
             part = restored[restored["data"] == data]
@@ -309,7 +309,7 @@ def report(restored, decoded):
         by_person = part.groupby(["pipeline", "subject"], sort=False)["accuracy"].mean().unstack("subject")
         table = pd.DataFrame({
             "accuracy": by_person.mean(axis=1).map("{:.3f}".format),
-            "sd over people": by_person.std(axis=1).map(lambda v: "one person" if np.isnan(v) else f"{v:.3f}"),
+            "sd over subjects": by_person.std(axis=1).map(lambda v: "one subject" if np.isnan(v) else f"{v:.3f}"),
             "test trials": counts.reindex(by_person.index),
         })  # fmt: skip
         text += [f"## {data}: accuracy", "", to_markdown(table, "pipeline"), ""]

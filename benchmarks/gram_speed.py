@@ -79,7 +79,7 @@ def make_step(stage, size, batch, device, bf16):
     optimizer = torch.optim.AdamW(decay_groups(model), lr=1e-5)
     inputs = {"x": 0.3 * torch.randn(batch, N_CHANS, N_SECONDS * 200, device=device)}
     inputs["channels"] = torch.arange(N_CHANS, device=device).expand(batch, -1)
-    if stage != "tokenizer":  # the trainer finds the base classes once, before
+    if stage != "tokenizer":  # the trainer finds the tokens once, before
         n_codes = tokenizer.sizes.n_codes
         inputs["codes"] = torch.randint(n_codes, (batch, N_SECONDS, N_CHANS), device=device)
 

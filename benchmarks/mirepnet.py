@@ -6,14 +6,14 @@ Parts, each of which can be run alone:
   backward, batches of 64 trials of 45 x 1000, one thread, in turns in one process; peak memory in processes of their
   own;
 - ``throughput``: trials a second of the hybrid pre-training at the published size, on the device there is;
-- ``simulated``, ``grasp``: from scratch, or pre-trained by classes alone, by hidden tokens alone, or by both, on other
-  people; then fine-tuned on the first 30 trials of the person held out and scored on that person's later runs, beside
-  CSP+LDA, tangent space + logistic regression, EEGNet and Conformer on the same 30 trials. Eight simulated people are
-  held out by four, six people of OpenNeuro ds003810 by two.
+- ``simulated``, ``grasp``: from scratch, or pre-trained by classes alone, by masked tokens alone, or by both, on other
+  subjects; then fine-tuned on the first 30 trials of the subject held out and scored on that subject's later runs,
+  beside CSP+LDA, tangent space + logistic regression, EEGNet and Conformer on the same 30 trials. Eight simulated
+  subjects are held out by four, six subjects of OpenNeuro ds003810 by two.
 
 The network of the comparison is small so that the whole fits one core: `SIZES`, 125 Hz, and the short
 `RECIPE` of pre-training. Fine-tuning is the published one. Batches of pre-training are of 16, not of 64 as published:
-with so few people, the network had not begun to tell hands apart after ten epochs of the others.
+with so few subjects, the network was still at chance level after ten epochs on the source subjects.
 
 Run: ``python benchmarks/mirepnet.py [PART ...]``; recordings are looked for in ``$SKEEG_DATA``. Scores are added to
 ``benchmarks/results/mirepnet_<part>.csv`` as they come, and what is there is not computed again; ``--minutes`` ends a
@@ -162,7 +162,7 @@ def split(X):
 
 
 def pretrain(people, held, settings, file):
-    """Pre-train on everybody else; give the file of the weights. A run that was cut short goes on."""
+    """Pre-train on all other subjects; return the file of weights. An interrupted run continues."""
     from skeeg import MIRepNetPretrainer
 
     if not file.is_file():

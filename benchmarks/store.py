@@ -1,6 +1,6 @@
 """How fast windows are drawn from a store that does not fit the memory, against what the disk itself gives.
 
-A store of made-up recordings (``--gigabytes``, 10 by default) is built in a folder, and random windows of it are read
+A store of simulated recordings (``--gigabytes``, 10 by default) is built in a folder, and random windows of it are read
 in batches, in a process of its own whose peak memory is printed. Beside it stand the rates of the files alone: read
 from end to end, and in blocks of a window's size at random places, through the operating system without this package.
 The operating system is asked to forget the files before each of the three, so that the disk is measured and not the

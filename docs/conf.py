@@ -10,7 +10,7 @@ import skeeg
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import gallery  # noqa: E402, it lies beside this file
+import gallery  # noqa: E402, a module of this folder
 
 gallery.watch()
 
@@ -22,16 +22,21 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
     "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "outputs",
+    "zoo",
 ]
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "sg_execution_times.rst", "auto_examples/**.ipynb"]
+exclude_patterns = ["_build", "sg_execution_times.rst", "auto_examples/**.ipynb", "generated/backreferences"]
 
 # Links to other projects need their inventories. None is fetched: put numpy.inv, sklearn.inv, mne.inv, ... into
 # docs/inventories, and the names found there become links.
@@ -48,13 +53,26 @@ _SITES = {
 _INVENTORIES = {name: HERE / "inventories" / f"{name}.inv" for name in _SITES}
 intersphinx_mapping = {name: (_SITES[name], str(path)) for name, path in _INVENTORIES.items() if path.is_file()}
 
-html_theme = "furo"
+html_theme = "pydata_sphinx_theme"
 html_title = f"skeeg {version}"
 html_static_path = ["_static"]
-html_css_files = ["wide.css"]
+html_css_files = ["skeeg.css"]
+html_theme_options = {
+    "logo": {"text": f"skeeg {version}"},
+    "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": ["theme-version"],
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+}
+html_sidebars = {name: [] for name in ("index", "install", "model_zoo", "benchmarks", "whats_new", "limitations")}
 
-# Each example is run, in about a minute; `-D plot_gallery=0` shows them without their pictures.
+# Each example is run, in about a minute; `-D plot_gallery=0 -D run_guide=0` builds the site without running code.
 sphinx_gallery_conf = {
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skeeg",),
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
@@ -73,7 +91,7 @@ plot_apply_rcparams = True
 
 
 def _without_hub(app, what, name, obj, options, lines):
-    """Leave out what braindecode adds to the docstring of every network: badges, and how to use a hub."""
+    """Remove what braindecode adds to the docstring of every network: badges, and the section on its hub."""
     lines[:] = [line for line in lines if not line.lstrip().startswith(":bdg-")]
     for i, line in enumerate(lines):
         if "Hugging Face Hub integration" in line:
@@ -82,7 +100,7 @@ def _without_hub(app, what, name, obj, options, lines):
 
 
 def _by_last_name(app, env, node, contnode):
-    """Find what a docstring calls by its last name alone, as `MIRepNet`, where only one thing has that name."""
+    """Resolve a reference by its last name, as `MIRepNet`, if only one object has that name."""
     if node.get("refdomain") != "py":
         return None
     last = "." + node["reftarget"]
@@ -95,6 +113,6 @@ def _by_last_name(app, env, node, contnode):
 
 
 def setup(app):
-    """Connect the two; the first before numpydoc, which reads the sections."""
+    """Connect both; the first before numpydoc, which parses the sections."""
     app.connect("autodoc-process-docstring", _without_hub, priority=400)
     app.connect("missing-reference", _by_last_name)

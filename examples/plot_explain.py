@@ -1,11 +1,11 @@
 """
-What did the network look at?
-=============================
+Explain a network: feature attribution, sanity checks and patterns
+==================================================================
 
-A network tells the left hand from the right. Does it listen to the brain, and where? Here the answer is known, for the
-person is simulated: `truth` names the electrodes that see the rhythms which follow the hands. `attribute` shares every
-prediction out to the electrodes and samples of the trial as it was recorded, back through the filter and the alignment
-before the network, and says how far its numbers are from summing to the prediction.
+A network classifies left- and right-hand movements of a simulated subject. The ground truth is known: `truth` gives
+the channels that observe the class-dependent sources. `attribute` computes the contribution of each channel and sample
+of the recorded trial to the prediction, through the filter and the alignment that precede the network, and reports the
+error of completeness.
 """
 
 import warnings
@@ -22,9 +22,9 @@ warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 
 ###############################################################################
-# One person, one pipeline
-# ------------------------
-# Accuracy comes first: there is nothing to explain about a network that guesses.
+# Pipeline
+# --------
+# Check the accuracy first: attributions of a network at chance level have no meaning.
 
 dataset = SimulatedMotorExecution(n_subjects=8, n_sessions=1, n_runs=4, noise=0.6)
 X, y = load_arrays(dataset, tmin=0.5, tmax=3.5, resample=100, subjects=[7])
@@ -38,52 +38,58 @@ settings = {
 }
 network = NetworkClassifier("ShallowFBCSPNet", {"n_filters_time": 20, "n_filters_spat": 20}, **settings)
 pipeline = make_pipeline(BandPass(8, 30, method="iir"), EuclideanAlignment(), network).fit(X[train], y[train])
-print(f"accuracy on 40 other trials: {pipeline.score(X[test], y[test]):.2f}")
-print("informative electrodes:", ", ".join(dataset.truth(7).electrodes))
+print(f"accuracy on 40 test trials: {pipeline.score(X[test], y[test]):.2f}")
+print("informative channels:", ", ".join(dataset.truth(7).electrodes))
 
 ###############################################################################
 # Attributions
 # ------------
-# Expected gradients against ten training trials. The integrals are refined until the attributions of each trial sum to
-# its prediction, to the given part of the range of the network's output; where they do not, there is an error. With
-# ``bands``, each band of the trial gets its share.
+# Expected gradients with ten training trials as background. The quadrature is refined until the attributions of each
+# trial sum to its prediction within the tolerance, relative to the range of the output; otherwise an error is raised.
+# ``bands`` splits the attributions by frequency band.
 
 found = attribute(pipeline, X[test][:20], X[train], n_background=10, tolerance=1e-4, bands=((8, 14), (14, 30)))
 print(f"largest error of the sums: {found.error.max():.1e}")
-print("mean size of each band:", {name: round(float(abs(part).mean()), 2) for name, part in found.per_band().items()})
+print(
+    "mean absolute attribution per band:",
+    {name: round(float(abs(part).mean()), 2) for name, part in found.per_band().items()},
+)
 
 ###############################################################################
-# Where
-# -----
-# What each electrode adds to a prediction: its attributions summed over the trial, so that what swings without adding
-# anything is gone. Beside it what each electrode sees of the informative sources, which is known. The two need not be
-# alike: where two electrodes tell the same one is enough, and others serve to take noise away.
+# Topography
+# ----------
+# Importance of a channel: its attributions, summed over the trial. It is compared with the true weight of the
+# informative sources at each channel. The two can differ: of two redundant channels the network may use one, and it
+# may use others to cancel noise.
 
 importance, seen = found.importance(), dataset.truth(7).weights
-plot_topomap({"attribution": importance / importance.max(), "truth": seen}, found.ch_names, unit="share of the largest")
+plot_topomap(
+    {"attribution": importance / importance.max(), "truth": seen}, found.ch_names, unit="relative to the maximum"
+)
 print("most important:", ", ".join(found.ch_names[i] for i in importance.argsort()[::-1][:6]))
 
 ###############################################################################
-# When
-# ----
-# One image a class: what speaks for it is red, what speaks against it blue.
+# Time course
+# -----------
+# One image per class. Red samples increase its score, blue ones decrease it.
 
 plot_image(found, n_bins=25)
 
 ###############################################################################
-# Is it true of the network?
-# --------------------------
-# Taking away first the electrodes that were said to matter should make the probability fall sooner than taking any.
-# Here the test says nothing, and that is worth knowing: one electrode less breaks what all electrodes share, alignment
-# enlarges the break, and the network gives one answer to everything, whatever the order.
+# Deletion test
+# -------------
+# If important channels are replaced first, the probability should fall faster than in random order. Here the test is
+# inconclusive: replacing a single channel changes the covariance, the alignment amplifies the change, and the network
+# predicts one class for any order.
 
 plot_curves(deletion_insertion(pipeline, found, X[train], n_steps=11, by="channel"))
 
 ###############################################################################
 # Patterns of the first layer
 # ---------------------------
-# Weights turn away from noise as much as towards signal, so they are no picture of a source. Haufe's patterns are: here
-# of the four filters that hear most. Some of them may hear what has nothing to do with hands.
+# Filter weights also suppress noise, so they do not show the topography of a source. Patterns do (Haufe et al. 2014).
+# The figure shows the four filters with the largest output variance; some of them may respond to sources that do not
+# depend on the class.
 
 patterns = spatial_patterns(pipeline, X[train])
 loudest = (-patterns.strength).argsort()[:4]

@@ -1,14 +1,13 @@
 """
-Lost electrodes and lost seconds
-================================
+Restore bad channels and missing segments
+=========================================
 
-A bad electrode is usually interpolated from its neighbours, a bad stretch is cut out. Gram guesses both: a masked
-autoencoder names the kind of second that is missing, and a tokenizer's decoder draws one of that kind. How far does
-that carry, beside splines, lines in time and low-rank completion?
+Bad channels are usually interpolated, bad segments are rejected. Gram reconstructs both: a masked autoencoder predicts
+the token of each missing patch, and the decoder of the tokenizer maps tokens to signals. This example compares it with
+spherical splines, linear interpolation in time and low-rank completion.
 
-The recording is simulated, and the network is trained here, in half a minute on one core, on 60 trials of 4 s; the
-published one had 7000 hours. So much teaches it how strong a lost second was, but not its wave: take this for how to
-restore, and how to see what a restoration is worth.
+The recording is simulated. The network is trained here for half a minute on 60 trials of 4 s; the published one was
+trained on 7000 hours. With this little training it predicts the power of a missing patch, but not its waveform.
 """
 
 import matplotlib.pyplot as plt
@@ -26,20 +25,20 @@ from skeeg.restoration import (
 )
 
 ###############################################################################
-# Trials to learn from, others to restore
-# ---------------------------------------
+# Training and test trials
+# ------------------------
 
 dataset = SimulatedMotorImagery(n_subjects=1, n_sessions=1, n_runs=2, n_trials=40, sfreq=200)
 X, _ = dataset.arrays(fmin=1, fmax=40)
 training, test = X[:60].astype(np.float32), X[60:].astype(np.float32)
-print(training.shape, "trials, electrodes, samples to learn from;", len(test), "trials to restore")
+print(training.shape, "training trials, channels, samples;", len(test), "test trials")
 
 ###############################################################################
-# Four ways to restore
-# --------------------
-# All are transformers in the manner of scikit-learn's imputers: NaN, or a mask, says what is lost; everything else
-# comes back to the bit. For Gram, ``amplitude="power"`` keeps the size of the spectrum, ``"least_squares"`` shrinks
-# towards zero what cannot be known.
+# Imputers
+# --------
+# All methods are transformers, like the imputers of scikit-learn. NaN or a mask marks missing samples; all other
+# samples stay bit-identical. For Gram, ``amplitude="power"`` keeps the power of the spectrum, ``"least_squares"``
+# shrinks uncertain estimates towards zero.
 
 pretrainer = GramPretrainer(size="tiny", max_epochs=10, tokenizer_epochs=5, batch_size=4, random_state=0, device="cpu")
 pretrainer.fit(training)
@@ -47,7 +46,7 @@ ways = {
     "Gram": GramRestorer(pretrainer=pretrainer),
     "Gram, least squares": GramRestorer(pretrainer=pretrainer, amplitude="least_squares"),
     "splines": SplineInterpolation(),
-    "lines in time": TimeInterpolation(),
+    "linear in time": TimeInterpolation(),
     "low rank": LowRankCompletion(n_components=0.99),
 }
 for way in ways.values():
@@ -56,7 +55,7 @@ for way in ways.values():
 ###############################################################################
 # One trial
 # ---------
-# Two electrodes are lost as a whole, and a third one for a second.
+# Two channels are missing, and one second of a third channel.
 
 gaps, time = np.array(test[0]), np.arange(test.shape[2]) / test.sfreq
 lost = [test.ch_names.index(name) for name in ("C3", "C4")]
@@ -78,15 +77,17 @@ axes[-1].set(xlabel="time (s)")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
 
 ###############################################################################
-# How much may be lost?
-# ---------------------
-# Error of the wave, and error of the power in five bands; 1 is what silence gets. Where electrodes are lost, their
-# neighbours tell nearly all, and low-rank completion, which has seen other trials, makes the most of them. Where
-# seconds of all electrodes are lost, there is nothing to interpolate from: only a model of what such seconds look like
-# gives any power back.
+# Error against the share of missing samples
+# ------------------------------------------
+# Normalised error of the waveform, and of the power in five bands; a zero baseline has error 1. For missing channels
+# the other channels determine most of the signal, and low-rank completion, fitted on other trials, is best. For
+# segments that are missing in all channels, interpolation has no information; only a generative model restores power.
 
 shares, losses = (0.1, 0.25, 0.5, 0.75), ("electrodes", "patches", "seconds")
-scores = {"error of the wave": normalised_error, "error of band power": lambda *a: band_power_error(*a, 200.0).mean()}
+scores = {
+    "error of the waveform": normalised_error,
+    "error of band power": lambda *a: band_power_error(*a, 200.0).mean(),
+}
 table = {}
 fig, axes = plt.subplots(2, 3, figsize=(9, 5), sharex=True, sharey="row", layout="constrained")
 for column, loss in enumerate(losses):
@@ -99,8 +100,8 @@ for column, loss in enumerate(losses):
             table[loss, name, row] = values
             if row == 0:
                 print(f"{loss:10}  {name:20}", *(f"{value:.2f}" for value in values))
-    axes[0, column].set(title=f"{loss} lost")
-    axes[1, column].set(xlabel="share lost", xticks=shares)
+    axes[0, column].set(title=f"missing {loss}")
+    axes[1, column].set(xlabel="share of missing samples", xticks=shares)
 for row, name in enumerate(scores):
     axes[row, 0].set(ylabel=name)
 for ax in axes.ravel():

@@ -1,4 +1,4 @@
-"""The README and the guide: their code runs, the commands they name exist, the reference names all that is public."""
+"""README and documentation: the code runs, the commands exist, the API reference lists all public names."""
 
 import importlib
 import pathlib
@@ -19,8 +19,10 @@ from skeeg.testing import check_eeg_estimator
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+GENERATED = {"sg_execution_times.rst"}
 GUIDE = sorted((DOCS / "guide").glob("*.rst"))
-PAGES = [*sorted(DOCS.glob("*.rst")), *GUIDE, *sorted(DOCS.glob("methods/*.rst"))]
+TOP = sorted(page for page in DOCS.glob("*.rst") if page.name not in GENERATED)
+PAGES = [*TOP, *GUIDE, *sorted(DOCS.glob("methods/*.rst"))]
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 RUNNABLE = [ROOT / "README.md", DOCS / "index.rst", *GUIDE]
 MOST_UNRUN = 4
@@ -163,6 +165,11 @@ def test_a_command_that_does_not_exist_is_found(line):
         check_command(line)
 
 
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.partition("## Details")[0].split()) < 400
+
+
 def test_the_two_commands_of_the_readme_are_there():
     named = [check_command(line) for line in commands(ROOT / "README.md")]
     assert {"skeeg", "make"} <= set(named)
@@ -204,12 +211,12 @@ def test_links_between_pages_exist():
 
 
 def public_names():
-    """Public names of the package and of each of its rooms, as the reference should list them."""
-    rooms = ["bench", "datasets", "evaluations", "explain", "networks", "testing", "training"]
+    """Public names of the package and of its modules, as the API reference should list them."""
+    modules = ["bench", "datasets", "evaluations", "explain", "networks", "testing", "training"]
     methods = [name for _, name, _ in pkgutil.iter_modules(importlib.import_module("skeeg.methods").__path__)]
-    for room in [*rooms, *(f"methods.{name}" for name in methods)]:
-        for name in importlib.import_module(f"skeeg.{room}").__all__:
-            yield f"{room}.{name}", name
+    for module in [*modules, *(f"methods.{name}" for name in methods)]:
+        for name in importlib.import_module(f"skeeg.{module}").__all__:
+            yield f"{module}.{name}", name
     yield from ((name, name) for name in skeeg.__all__ if name != "__version__")
 
 
@@ -221,6 +228,9 @@ def test_the_reference_lists_every_public_name():
 
 
 def test_every_page_is_in_a_table_of_contents():
+    contents = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("index.rst", "guide/index.rst"))
+    for page in [*TOP, *DOCS.glob("*.md")]:
+        assert page.stem == "index" or f"<{page.stem}>" in contents or f"/{page.stem}\n" in contents, page.stem
     for folder in ("guide", "methods"):
         listed = (DOCS / folder / "index.rst").read_text(encoding="utf-8").split()
         for page in (DOCS / folder).glob("*.rst"):

@@ -1,4 +1,4 @@
-"""Every example runs, made smaller, and what its story says comes out."""
+"""Every example runs with smaller sizes, and its claims hold."""
 
 import os
 import pathlib
@@ -12,12 +12,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 sys.path.append(str(ROOT / "docs"))
 
-from gallery import noting  # noqa: E402, the gallery finds figures by it
+from gallery import noting  # noqa: E402, it records the figures
 
 
 @dataclass
-class Story:
-    """What is changed in an example so that it takes seconds, and the numbers that its story claims."""
+class Case:
+    """Replacements that make an example run in seconds, and a check of its claims."""
 
     holds: callable
     smaller: dict = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Story:
 
 
 def few_shot_holds(names):
-    assert names["gain"]["CSP+LDA"] > 0.05  # other people help where one's own trials are few
+    assert names["gain"]["CSP+LDA"] > 0.05  # source subjects help most with few trials
     assert names["mean_accuracy"](names["helped"]).loc["TS+LR"].min() > 0.65
 
 
@@ -41,7 +41,7 @@ def virtual_meg_holds(names):
     ridge = names["virtual"].score_per_type(X, Y)
     assert ridge["mag"] > 0.6 > minimum_norm["mag"]
     gain = names["network"].score(X, Y) - names["virtual"].score(X, Y)
-    assert abs(gain) < 0.03  # Gaussian sources leave nothing for a network to learn
+    assert abs(gain) < 0.03  # Gaussian sources: no map outperforms a linear one
 
 
 def eeg_to_bold_holds(names):
@@ -56,42 +56,42 @@ def explain_holds(names):
     assert names["pipeline"].score(names["X"][test], names["y"][test]) > 0.7
     assert found.error.max() < 1e-3
     most = found.importance().argmax()
-    assert names["seen"][most] > np.median(names["seen"])  # what matters most sees the source
+    assert names["seen"][most] > np.median(names["seen"])  # the most important channel observes the source
 
 
 def restoration_holds(names):
     test, ways, shapes = names["test"], names["ways"], names["test"].shape
     mask = names["draw_mask"](shapes, test.sfreq, "electrodes", 0.25, random_state=0)
     errors = {name: names["normalised_error"](test, way.transform(test, mask=mask), mask) for name, way in ways.items()}
-    assert errors["splines"] < 0.7 and errors["splines"] < errors["Gram"]  # neighbours know a lost electrode best
+    assert errors["splines"] < 0.7 and errors["splines"] < errors["Gram"]  # interpolation is best for bad channels
     kept = ~np.isnan(names["gaps"])
     assert all(np.array_equal(one[kept[0]], names["gaps"][0][kept[0]]) for one in names["restored"].values())
 
 
-STORIES = {
-    "plot_restoration.py": Story(
+CASES = {
+    "plot_restoration.py": Case(
         restoration_holds,
         {"n_trials=40": "n_trials=16", "X[:60]": "X[:24]", "X[60:]": "X[24:]", "(0.1, 0.25, 0.5, 0.75)": "(0.25, 0.75)",
          "max_epochs=10, tokenizer_epochs=5": "max_epochs=1, tokenizer_epochs=1"},
     ),
-    "plot_explain.py": Story(
+    "plot_explain.py": Case(
         explain_holds,
         {"n_background=10": "n_background=4", "[:20]": "[:4]", "tolerance=1e-4": "tolerance=1e-3"},
     ),
-    "plot_few_shot.py": Story(
+    "plot_few_shot.py": Case(
         few_shot_holds,
         {"n_subjects=5": "n_subjects=3", "n_trials=60": "n_trials=40", "(3, 6, 12, 24)": "(3, 24)",
          "max_epochs=20": "max_epochs=1"},
     ),
-    "plot_cross_task_transfer.py": Story(
+    "plot_cross_task_transfer.py": Case(
         cross_task_holds,
         {'"n_subjects": 3': '"n_subjects": 2', "(0, 10, 20, 40)": "(0, 20)", '"n_trials": 40': '"n_trials": 24',
          'on_unseen="own", ': 'on_unseen="own", max_epochs=2, '},
     ),
-    "plot_virtual_meg.py": Story(
+    "plot_virtual_meg.py": Case(
         virtual_meg_holds, {"range(4)": "range(2)", "n_trials=40": "n_trials=25", "max_epochs=3": "max_epochs=1"}
     ),
-    "plot_eeg_to_bold.py": Story(
+    "plot_eeg_to_bold.py": Case(
         eeg_to_bold_holds,
         {"duration=1500": "duration=600", "cut = 600": "cut = 220", "n=500": "n=50",
          "region_names=names": "region_names=names, max_epochs=2"},
@@ -99,42 +99,37 @@ STORIES = {
 }  # fmt: skip
 
 
-def run_example(name, story, folder, monkeypatch):
-    """Run an example made smaller; give its names."""
+def run_example(name, case, folder, monkeypatch):
+    """Run an example with its replacements; return its namespace."""
     import matplotlib.pyplot as plt
 
     path = EXAMPLES / name
     source = path.read_text(encoding="utf-8")
-    for old, new in story.smaller.items():
-        assert old in source, f"{name} has no {old!r} any more: say in STORIES what makes it small"
+    for old, new in case.smaller.items():
+        assert old in source, f"{name} does not contain {old!r}: update its replacements in CASES"
         source = source.replace(old, new)
     plt.switch_backend("Agg")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [str(path), *story.arguments])
+    monkeypatch.setattr(sys, "argv", [str(path), *case.arguments])
     names = {"__name__": "__main__", "__file__": str(path)}
     exec(compile(source, path, "exec"), names)
     return names
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(STORIES))
-def test_the_story_holds(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_claims_hold(name, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
-    story, figures = STORIES[name], []
+    case, figures = CASES[name], []
     monkeypatch.setattr(Figure, "__init__", noting(Figure.__init__, figures))
     try:
-        names = run_example(name, story, tmp_path, monkeypatch)
+        names = run_example(name, case, tmp_path, monkeypatch)
     finally:
         plt.close("all")
     assert figures and all(figure.axes for figure in figures)
-    story.holds(names)
-
-
-def test_ds000117_says_what_it_needs(tmp_path, monkeypatch, capsys):
-    run_example("plot_ds000117.py", Story(None), tmp_path, monkeypatch)
-    assert "nothing to do" in capsys.readouterr().out
+    case.holds(names)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -142,10 +137,10 @@ def test_ds000117_on_the_recordings(tmp_path, monkeypatch, capsys):
     folder = pathlib.Path(os.environ.get("SKEEG_DATA", "")) / "ds000117"
     if not (os.environ.get("SKEEG_DATA") and folder.is_dir()):
         pytest.skip("needs OpenNeuro ds000117 (tens of gigabytes) under $SKEEG_DATA")
-    run_example("plot_ds000117.py", Story(None, {}, ("--folder", str(folder))), tmp_path, monkeypatch)
+    run_example(ROOT / "benchmarks" / "ds000117.py", Case(None, {}, ("--folder", str(folder))), tmp_path, monkeypatch)
     assert "shuffled pairs" in capsys.readouterr().out
 
 
 def test_every_example_is_run():
-    missing = {path.name for path in EXAMPLES.glob("plot_*.py")} - {*STORIES, "plot_ds000117.py"}
-    assert not missing, f"say in STORIES what makes {', '.join(missing)} small, and what its story claims"
+    missing = {path.name for path in EXAMPLES.glob("plot_*.py")} - set(CASES)
+    assert not missing, f"add {', '.join(missing)} to CASES"

@@ -1,4 +1,4 @@
-"""EEG to MEG: magnetometers that were measured beside those predicted from the cap, on a simulated person."""
+"""EEG to MEG: measured magnetometers and those predicted from EEG, simulated subject."""
 
 import matplotlib.pyplot as plt
 import mne
@@ -19,10 +19,10 @@ grid = figure.add_gridspec(2, 4, height_ratios=(1, 1.7))
 flow(
     figure.add_subplot(grid[0, :]),
     [
-        ("cap", "microvolts", "C0"),
+        ("EEG", "microvolts", "C0"),
         ("linear map", "ridge regression\nwith lags", "C0"),
-        ("network", "what the linear\nmap leaves over", "C1"),
-        ("helmet", "306 sensors, tesla\nand tesla per metre", "C3"),
+        ("network", "residual of\nthe linear map", "C1"),
+        ("virtual MEG", "306 sensors, tesla\nand tesla per metre", "C3"),
     ],
 )
 picks = np.flatnonzero(np.array(virtual.meg_types_) == "mag")

@@ -7,7 +7,7 @@ def flow(ax, boxes, height=0.62):
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        Where to draw; its frame is taken away.
+        Where to draw; its frame is removed.
     boxes : list of (str, str, str)
         Title, text and colour of each.
     height : float

@@ -1,4 +1,4 @@
-"""Gram: seconds of single electrodes as patches, half of them hidden, a token for each."""
+"""Gram: seconds of single channels as patches, half of them masked, one token each."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,11 +17,11 @@ grid = figure.add_gridspec(2, 1, height_ratios=(1, 2.4))
 flow(
     figure.add_subplot(grid[0]),
     [
-        ("patches", "one second of\none electrode", "C0"),
-        ("tokens", "8196 words of a\nlearned codebook", "C1"),
-        ("transformer", "sees half of\nthe patches", "C1"),
-        ("guesses", "spectra of the seen,\ntokens of the hidden", "C1"),
-        ("use", "classes, or the\nhidden signal itself", "C3"),
+        ("patches", "one second of\none channel", "C0"),
+        ("tokens", "8196 entries of a\nlearned codebook", "C1"),
+        ("transformer", "half of the\npatches masked", "C1"),
+        ("prediction", "spectra (observed),\ntokens (masked)", "C1"),
+        ("output", "classes, or\nmissing samples", "C3"),
     ],
 )
 ax = figure.add_subplot(grid[1])
@@ -33,4 +33,4 @@ for row, signal in enumerate(data):
         ax.plot(np.arange(200) / 200 + second, signal[part] / scale - row, color="0.75" if shown else "C0", lw=0.8)
         if shown:
             ax.axhspan(-row - 0.48, -row + 0.48, second / 5 + 0.002, second / 5 + 0.198, color="C1", alpha=0.15, lw=0)
-ax.set(xlim=(0, 5), ylim=(-7.6, 0.6), yticks=-np.arange(8), yticklabels=NAMES, xlabel="seconds (shaded: hidden)")
+ax.set(xlim=(0, 5), ylim=(-7.6, 0.6), yticks=-np.arange(8), yticklabels=NAMES, xlabel="seconds (shaded: masked)")

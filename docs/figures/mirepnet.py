@@ -1,4 +1,4 @@
-"""MIRepNet: any montage on 45 electrodes, half of the tokens hidden, and accuracies of eight simulated people."""
+"""MIRepNet: any montage on 45 electrodes, half of the tokens masked, and accuracies of eight simulated subjects."""
 
 import csv
 import pathlib
@@ -17,11 +17,11 @@ figure = plt.figure(figsize=(7.5, 4.6))
 flow(
     figure.add_axes((0, 0.68, 1, 0.32)),
     [
-        ("any headset", "whitened person\nby person", "C0"),
-        ("45 electrodes", "inverse distances", "C0"),
-        ("tokens", "one every 60 ms,\nhalf are hidden", "C1"),
-        ("transformer", "guesses them,\ntells classes apart", "C1"),
-        ("fine-tuning", "few trials of\na new person", "C3"),
+        ("any montage", "whitened\nper subject", "C0"),
+        ("45 channels", "inverse distances", "C0"),
+        ("tokens", "one every 60 ms,\nhalf are masked", "C1"),
+        ("transformer", "token reconstruction,\nclassification loss", "C1"),
+        ("fine-tuning", "few trials of the\ntarget subject", "C3"),
     ],
 )
 
@@ -32,7 +32,7 @@ here = np.array([channel["loc"][:2] for channel in channel_info(RECORDED)])
 ax = figure.add_axes((0, 0.02, 0.35, 0.56), aspect="equal")
 ax.scatter(*places.T, c=step.matrix_[:, RECORDED.index("C3")], cmap="Blues", s=55, edgecolors="0.7", vmin=-0.1)
 ax.scatter(*here.T, s=110, facecolors="none", edgecolors="C3", linewidths=1.4)
-ax.set_title("share of C3 in each\n(circles: recorded)", fontsize=9)
+ax.set_title("weight of C3\n(circles: recorded)", fontsize=9)
 ax.axis("off")
 
 ax = figure.add_axes((0.4, 0.11, 0.2, 0.48))
@@ -44,7 +44,7 @@ for i, is_hidden in enumerate(hidden):
     ax.plot(times[part], wave[part], color="0.8" if is_hidden else "C0", lw=1)
     if is_hidden:
         ax.axvspan(i * 0.06, (i + 1) * 0.06, color="C1", alpha=0.18, lw=0)
-ax.set(xlabel="seconds", yticks=[], title="half of the tokens are hidden")
+ax.set(xlabel="seconds", yticks=[], title="half of the tokens are masked")
 ax.title.set_fontsize(9)
 
 ax = figure.add_axes((0.8, 0.11, 0.19, 0.48))

@@ -1,16 +1,13 @@
-"""
-Faces, EEG and MEG at once: ds000117
-====================================
+"""EEG to MEG on simultaneous recordings: OpenNeuro ds000117 (Wakeman and Henson, 2015).
 
-The recipe for those who have OpenNeuro ds000117 (Wakeman and Henson, 2015): sixteen subjects with 70 electrodes under
-306 MEG sensors, six runs each. Nothing is downloaded. Give the folder that holds ``sub-01`` and so on; without one this
-example does nothing::
+Sixteen subjects with 70 electrodes and 306 MEG sensors, six runs each. The folder contains ``sub-01`` and so on;
+nothing is downloaded::
 
-    python plot_ds000117.py --folder ds000117/derivatives/meg_derivatives --windows windows --model unet
+    python benchmarks/ds000117.py --folder ds000117/derivatives/meg_derivatives --windows windows --model unet
 
-What differs from the published recipe: EOG, ECG and the unused channel are no EEG; recordings keep their places and are
-resampled behind a low-pass in place of averaging five samples; a window holds consecutive samples; every statistic
-comes from training subjects alone; positions of the sensors are kept. Training reads a batch at a time from the disk.
+Differences from the published recipe: EOG, ECG and the unused channel are not EEG channels; recordings keep their
+sensor positions and are resampled after a low-pass filter instead of averaging five samples; a window has consecutive
+samples; all statistics are computed on training subjects. Training reads batches from disk.
 """
 
 import argparse
@@ -27,7 +24,7 @@ SFREQ, SECONDS = 220.0, 1.25
 
 
 def read_run(path):
-    """Read one run: types put right, 0.5 to 90 Hz, 220 Hz."""
+    """Read one run: corrected channel types, 0.5 to 90 Hz, 220 Hz."""
     raw = mne.io.read_raw_fif(path, preload=True, verbose="error")
     retype_wakeman_henson(raw)
     raw.pick(["meg", "eeg"], exclude="bads").set_eeg_reference("average", projection=False, verbose="error")
@@ -49,7 +46,7 @@ def write(folder, files):
         raw = read_run(path)
         info = raw.info if info is None else info
         if raw.ch_names != info["ch_names"]:
-            print(f"{path.name}: other good channels than the first run, left out")
+            print(f"{path.name}: good channels differ from those of the first run, excluded")
             continue
         run = folder / f"{subject_of(path)}_{path.stem}"
         for kind, data in zip(("eeg", "meg"), windows_of(raw), strict=True):
@@ -65,17 +62,14 @@ def subject_of(path):
 
 
 def main():
-    """Train on all but the last two subjects, test on them."""
+    """Train on all but the last two subjects, test on these."""
     parser = argparse.ArgumentParser(description="EEG to MEG on ds000117")
-    parser.add_argument("--folder", help="folder with sub-01, sub-02, ... and their .fif runs")
+    parser.add_argument("--folder", required=True, help="folder with sub-01, sub-02, ... and their .fif runs")
     parser.add_argument("--windows", default="ds000117-windows", help="folder for the windows")
     parser.add_argument("--model", default="ridge", choices=["ridge", "unet", "transformer"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="auto")
-    arguments, _ = parser.parse_known_args()
-    if arguments.folder is None:
-        print("No --folder given: nothing to do.")
-        return
+    arguments = parser.parse_args()
     files = sorted(Path(arguments.folder).rglob("sub-*/**/*.fif"))
     subjects = sorted({subject_of(path) for path in files})
     if len(subjects) < 4:
@@ -91,7 +85,7 @@ def main():
     for path in (path for path in files if subject_of(path) in test):
         X, Y = windows_of(read_run(path))
         if (X.shape[1], Y.shape[1]) != (eeg[0].shape[1], meg[0].shape[1]):
-            print(f"{path.name}: other good channels than in training, left out")
+            print(f"{path.name}: good channels differ from those in training, excluded")
             continue
         mixed = np.random.default_rng(0).permutation(len(Y))
         kinds = virtual.score_per_type(X, Y)
