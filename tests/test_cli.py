@@ -45,7 +45,7 @@ def test_list_names_everything_with_a_line_each(capsys):
     assert cli.main(["list"]) == cli.DONE
     lines = capsys.readouterr().out.splitlines()
     for name in [*DATASETS, *EVALUATIONS, *pipeline_files()]:
-        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        (line,) = [line for line in lines if line.strip().startswith(f"{name} ")]
         assert len(line.split()) > 2, line
 
 

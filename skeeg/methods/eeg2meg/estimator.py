@@ -108,6 +108,8 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
 
     __metadata_request__fit = {"subjects": True}
 
+    _may_be_infinite = ("geometries_",)  # MNE marks places that are not known by NaN
+
     def __init__(
         self,
         model="ridge",
