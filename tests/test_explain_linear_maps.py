@@ -1,0 +1,103 @@
+"""Matrices of linear steps against the steps themselves."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from skeeg import (
+    AverageReference,
+    BandPass,
+    ChannelTemplate,
+    EuclideanAlignment,
+    FilterBank,
+    Harmonise,
+    Notch,
+    Resample,
+    RiemannianAlignment,
+    as_eeg,
+    make_eeg,
+)
+from skeeg.array import make_domains
+from skeeg.base import AsEEG
+from skeeg.explain.linear_maps import linear_map
+from skeeg.filtering import PadToMultiple
+
+NAMES = ("FC3", "FCz", "FC4", "C3", "Cz", "C4", "CP3", "CPz", "CP4")
+
+
+def trials(seed, n_trials=12, subjects=("a", "b"), n_times=120):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(len(NAMES), len(NAMES)))
+    data = mixing @ rng.normal(size=(n_trials, len(NAMES), n_times))
+    return make_eeg(data, NAMES, 100.0, make_domains(n_trials, np.resize(subjects, n_trials)))
+
+
+STEPS = (
+    AsEEG(),
+    AverageReference(),
+    BandPass(8, 30, method="iir"),
+    BandPass(None, 20),
+    BandPass(8, 30, method="iir", phase="forward"),
+    Notch(30),
+    Resample(64),
+    Resample(150),
+    PadToMultiple(50),
+    ChannelTemplate("ct_adapttl20"),
+    Harmonise(sfreq_out=125.0),
+    EuclideanAlignment(),
+    RiemannianAlignment(),
+)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=repr)
+@pytest.mark.filterwarnings("ignore")
+def test_matrices_found_on_some_trials_give_what_the_step_gives_for_others(step):
+    X, others = trials(0), trials(1)
+    step.fit(X)
+    found, Y = linear_map(step.transform, X)
+    for which, trial in zip(found.index, range(len(X)), strict=True):
+        np.testing.assert_allclose(found.apply(X[[trial]], which)[0], np.asarray(Y)[trial], atol=1e-9 * np.abs(Y).max())
+    expected = np.asarray(step.transform(others))
+    mapped = np.stack(
+        [found.apply(np.asarray(one)[None], which)[0] for one, which in zip(others, found.index, strict=True)]
+    )
+    np.testing.assert_allclose(mapped, expected, atol=1e-8 * np.abs(expected).max())
+
+
+def test_adjoint_of_a_chain_of_steps_is_its_transpose():
+    X, rng = trials(0, 4), np.random.default_rng(2)
+    first, Y = linear_map(Resample(64).fit(X).transform, X)
+    second, Z = linear_map(EuclideanAlignment().fit(Y).transform, Y)
+    both = first.then(second)
+    for i, which in enumerate(both.index):
+        x, g = rng.normal(size=X.shape[1:])[None], rng.normal(size=Z.shape[1:])[None]
+        assert np.isclose((both.apply(x, which) * g).sum(), (x * both.adjoint(g, which)).sum())
+        np.testing.assert_allclose(both.apply(np.asarray(X)[[i]], which)[0], np.asarray(Z)[i], atol=1e-9)
+
+
+@pytest.mark.parametrize("on_unseen", ["own", "source", "running"])
+def test_alignment_of_unseen_people_is_held_fixed(on_unseen):
+    step = EuclideanAlignment(on_unseen=on_unseen).fit(trials(0))
+    new = trials(3, subjects=("c", "d"))
+    found, Y = linear_map(step.transform, new)
+    assert len(found.spatial) == {"own": 2, "source": 2, "running": 12}[on_unseen]
+    for i, which in enumerate(found.index):
+        np.testing.assert_allclose(found.apply(np.asarray(new)[[i]], which)[0], np.asarray(Y)[i], atol=1e-8)
+
+
+class Squares(TransformerMixin, BaseEstimator):
+    def transform(self, X):
+        return X.like(np.asarray(X) ** 2)
+
+
+def test_a_step_that_is_not_linear_is_named():
+    with pytest.raises(ValueError, match="squares is not linear"):
+        linear_map(Squares().transform, trials(0), "squares")
+    bank = FilterBank(((8, 12), (12, 16)), method="iir").fit(trials(0))
+    with pytest.raises(ValueError, match="bank is not linear"):
+        linear_map(bank.transform, trials(0), "bank")
+
+
+def test_a_step_that_gives_features_is_named():
+    with pytest.raises(ValueError, match="power does not give trials"):
+        linear_map(lambda X: np.asarray(X).var(axis=2), as_eeg(np.ones((2, 3, 8))), "power")
