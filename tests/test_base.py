@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skeeg.array import EEGArray, make_domains, make_eeg
-from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
+from skeeg.base import AsEEG, BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
 
 NAMES = ("C3", "Cz", "C4")
@@ -350,3 +350,11 @@ def test_errors_name_the_argument_and_what_to_do():
             step.transform(X)
     with pytest.raises(ValueError, match="X: values of up to 1e.200; expected microvolts"):
         step.transform(trials() * 0 + 1e200)
+
+
+def test_as_eeg_keeps_the_names_and_rate_that_trials_carry():
+    plain = np.zeros((2, 2, 10))
+    step = AsEEG(sfreq=100.0, ch_names=("C3", "C4"))
+    assert step.fit_transform(plain).ch_names == ("C3", "C4")
+    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
+    assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256

@@ -12,12 +12,11 @@ import skeeg
 ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"_lazy", "array", "calibration", "electrodes"}
 BASE = DATA | {"base", "storage"}
-STEPS = {"alignment", "covariance", "diagonalisation", "filtering", "montage", "restoration", "screening", "signals",
+STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "screening", "signals",
          "spatial", "tangentspace"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
-    "_torchaudio": set(),
     "_lazy": set(),
     "array": {"electrodes"},
     "electrodes": set(),
