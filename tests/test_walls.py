@@ -17,6 +17,7 @@ STEPS = {"alignment", "covariance", "filtering", "montage", "restoration", "scre
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
+    "_torchaudio": set(),
     "_lazy": set(),
     "array": {"electrodes"},
     "electrodes": set(),
