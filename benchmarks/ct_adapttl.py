@@ -154,7 +154,7 @@ def make_part(part):
     if part in SUBJECTS:
         learnt, tested = ({"n_sessions": 1, "n_trials": 40, **who} for who in SUBJECTS[part])
         pair = SimulatedMotorExecution(n_runs=2, **learnt), SimulatedMotorImagery(n_runs=3, **tested)
-        dataset = CrossTaskDataset(*pair, same_people=learnt == tested)
+        dataset = CrossTaskDataset(*pair, same_subjects=learnt == tested)
         return LeftRightImagery(**BAND, scorer="accuracy"), dataset, {"n_target": (10, 20, 40), "source": "all"}
     if part == "grasp":
         pair = GraspImagery(task="execution"), GraspImagery(task="imagery")
@@ -169,7 +169,7 @@ def make_part(part):
         if part == "hands":
             protocol = {"n_target": (0, 10, 20), "source": "others"}
     paradigm = MotorImagery(events=events, n_classes=2, channels=channels, scorer="accuracy", **BAND)
-    return paradigm, CrossTaskDataset(*pair, same_people=True), protocol
+    return paradigm, CrossTaskDataset(*pair, same_subjects=True), protocol
 
 
 def evaluate(part, n_draws, folder):

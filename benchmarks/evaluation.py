@@ -30,10 +30,10 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import LRScheduler
 
 from skeeg import baseline
-from skeeg.baselines import FilterBankCSP
 from skeeg.bench.catalogue import get_paradigm
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.networks import baseline_network
+from skeeg.spatial import FilterBankCSP
 from skeeg.training import get_recipe
 
 RATE = 128.0  # of the simulated recordings

@@ -141,7 +141,7 @@ def measure_throughput(n_batches=3):
 def load(part):
     """Trials by subject: (X, y), and the folds of subjects."""
     from skeeg.datasets import GraspImagery, SimulatedMotorImagery
-    from skeeg.datasets.arrays import load_arrays
+    from skeeg.datasets.base import load_arrays
 
     if part == "simulated":
         dataset = SimulatedMotorImagery(n_subjects=8, n_sessions=1, n_runs=3, n_trials=40, seed=0)

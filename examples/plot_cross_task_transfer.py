@@ -52,7 +52,7 @@ elif recordings in ("hgd-openbmi", "hgd-gist"):
 else:
     raise SystemExit(f"unknown recordings {recordings!r}: simulated, grasp, hgd-openbmi or hgd-gist")
 published = recordings.startswith("hgd")
-dataset = CrossTaskDataset(source, target, same_people=not published)
+dataset = CrossTaskDataset(source, target, same_subjects=not published)
 print(dataset.code, "with", len(dataset.subject_list), "subjects, classes", ", ".join(dataset.event_id))
 
 ###############################################################################

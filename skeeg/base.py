@@ -449,3 +449,65 @@ def flat_channels(X):
 def _differ(now, before):
     """Whether two pieces of identity are both known and not the same."""
     return now is not None and before is not None and now != before
+
+
+class AsEEG(EEGTransformer):
+    """Convert trials to `EEGArray`, with sampling rate and channel names for trials without their own.
+
+    Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
+
+    Parameters
+    ----------
+    sfreq : float or None
+        Sampling rate in hertz.
+    ch_names : tuple of str or None
+        Channel names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.base import AsEEG
+    >>> X = AsEEG(sfreq=250).fit_transform(np.ones((2, 1, 100)))
+    >>> X.sfreq
+    250.0
+    """
+
+    _any_length = True
+
+    def __init__(self, sfreq=None, ch_names=None):
+        self.sfreq = sfreq
+        self.ch_names = ch_names
+
+    def fit(self, X, y=None):
+        """Check the trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : AsEEG
+            Fitted.
+        """
+        self._check_eeg(X, reset=True)
+        return self
+
+    def transform(self, X):
+        """Convert trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            The same trials.
+        """
+        check_is_fitted(self)
+        return self._check_eeg(X, reset=False)

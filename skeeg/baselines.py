@@ -1,19 +1,16 @@
 """The reference pipelines by name: five classical ones, and thirteen networks of a motor-imagery comparison.
 
-`baseline` gives an unfitted pipeline; `baseline_names` says which there are. The small steps that the pipelines need
-and no library has are here too.
+`baseline` gives an unfitted pipeline; `baseline_names` lists the names.
 """
 
 import difflib
 
-import numpy as np
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.validation import check_is_fitted
 
-from .base import EEGTransformer
-from .covariance import shrunk_covariances
-from .filtering import FilterBank, Resample
-from .spatial import CSP
+from .base import AsEEG
+from .covariance import TrialCovariances
+from .filtering import PadToMultiple, Resample
+from .spatial import CSP, FilterBankCSP
 from .tangentspace import FilterBankTangentSpace
 
 DEFAULT_RATE = 250.0
@@ -117,7 +114,7 @@ def baseline(name, *, align=None, recipe="imagery", sfreq=None, ch_names=None, c
         steps.insert(0, EuclideanAlignment())
     rate = DEFAULT_RATE if sfreq is None and name not in _ANY_RATE else sfreq
     if rate is not None or ch_names is not None:
-        steps.insert(0, Recording(rate, ch_names))
+        steps.insert(0, AsEEG(rate, ch_names))
     return make_pipeline(*steps)
 
 
@@ -156,239 +153,3 @@ def _network(name, recipe, checkpoint, random_state):
     settings = {"network": entry.network, "network_params": dict(entry.parameters) or None}
     recipe = "pretrained" if recipe == "imagery" and name in PRETRAINED else recipe
     return [*steps, NetworkClassifier(**settings, recipe=recipe, checkpoint=checkpoint, random_state=random_state)]
-
-
-class Recording(EEGTransformer):
-    """Say of trials what they do not say themselves: sampling rate and electrode names.
-
-    Trials that carry their own, as `EEGArray` and `mne.Epochs` do, keep it.
-
-    Parameters
-    ----------
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : tuple of str or None
-        Electrode names.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.baselines import Recording
-    >>> X = Recording(sfreq=250).fit_transform(np.ones((2, 1, 100)))
-    >>> X.sfreq
-    250.0
-    """
-
-    _any_length = True
-
-    def __init__(self, sfreq=None, ch_names=None):
-        self.sfreq = sfreq
-        self.ch_names = ch_names
-
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : Recording
-            Fitted.
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Add what is missing.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            The same trials.
-        """
-        check_is_fitted(self)
-        return self._check_eeg(X, reset=False)  # reading them with this step's own rate and names is all there is to do
-
-
-class PadToMultiple(EEGTransformer):
-    """Continue trials with zeros until their length is a multiple of `multiple` samples.
-
-    Networks that cut a trial into patches of fixed length refuse a remainder.
-
-    Parameters
-    ----------
-    multiple : int
-        Samples of a patch.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.baselines import PadToMultiple
-    >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
-    (2, 3, 800)
-    """
-
-    def __init__(self, multiple=200):
-        self.multiple = multiple
-
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : PadToMultiple
-            Fitted.
-        """
-        if not self.multiple >= 1:
-            raise ValueError(f"multiple: expected a whole number from 1, got {self.multiple!r}.")
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Pad the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_padded)
-            Trials with zeros at their end; a remainder of less than a tenth of a patch is cut off instead.
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
-        n_times = X.shape[2]
-        rest = n_times % self.multiple
-        if rest == 0:
-            return X
-        if n_times > self.multiple and rest < self.multiple / 10:  # one sample too many is not worth a patch of zeros
-            return X.like(np.asarray(X)[:, :, : n_times - rest])
-        return X.like(np.pad(np.asarray(X), ((0, 0), (0, 0), (0, self.multiple - rest))))
-
-
-class FilterBankCSP(FilterBank):
-    """Common spatial patterns in each band of a filter bank: the front of FBCSP.
-
-    It is `FilterBank` with a `CSP` as its estimator, in parameters that a YAML file can hold.
-
-    Parameters
-    ----------
-    bands : tuple of (float, float)
-        Pass bands in hertz; the default is that of MOABB's filter-bank paradigm.
-    n_components : int
-        Filters in each band.
-    method, order, sfreq
-        As in `FilterBank`.
-
-    References
-    ----------
-    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.baselines import FilterBankCSP
-    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 500)), np.arange(20) % 2
-    >>> FilterBankCSP(((8, 12), (12, 20)), n_components=2, sfreq=250).fit_transform(X, y).shape
-    (20, 4)
-    """
-
-    def __init__(
-        self,
-        bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
-        n_components=4,
-        method="fir",
-        order=4,
-        sfreq=None,
-    ):
-        self.bands = bands
-        self.n_components = n_components
-        self.method = method
-        self.order = order
-        self.sfreq = sfreq
-
-    @property
-    def estimator(self):
-        """What is fitted to each band."""
-        return CSP(n_components=self.n_components)
-
-
-class TrialCovariances(EEGTransformer):
-    """Covariance of each trial, as pyRiemann estimates it, from anything that holds EEG.
-
-    Parameters
-    ----------
-    estimator : str
-        Estimator of `pyriemann.estimation.Covariances`, as ``"oas"``, ``"lwf"`` or ``"scm"``. The first, which is also
-        the usual one, is computed for all trials at once.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.baselines import TrialCovariances
-    >>> TrialCovariances().fit_transform(np.random.default_rng(0).normal(size=(5, 3, 100))).shape
-    (5, 3, 3)
-    """
-
-    _any_length = True
-
-    def __init__(self, estimator="oas"):
-        self.estimator = estimator
-
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : TrialCovariances
-            Fitted.
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Estimate the covariances.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        covariances : ndarray, shape (n_trials, n_channels, n_channels)
-            One matrix for each trial.
-        """
-        check_is_fitted(self)
-        X = np.asarray(self._check_eeg(X, reset=False))
-        if self.estimator == "oas":
-            return shrunk_covariances(X).astype(X.dtype, copy=False)
-        from pyriemann.estimation import Covariances
-
-        return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)

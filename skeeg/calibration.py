@@ -1,14 +1,14 @@
-"""Trials of a person to calibrate on, as an argument of `fit` that searches do not cut."""
+"""Calibration trials of a target subject, as an argument of `fit` that searches do not slice."""
 
 import warnings
 
 
 class Calibration:
-    """Target trials for `fit`, in a wrapping that scikit-learn's searches leave whole.
+    """Target trials for `fit`, in a container that scikit-learn's searches do not slice.
 
     ``GridSearchCV`` and ``cross_validate`` slice every fit parameter that has as many entries as X, so calibration
-    trials would be cut whenever they happen to be as many as the training trials. This container has no length, shape
-    or index, and is handed on as it is.
+    trials would be sliced if there are as many as training trials. This container has no length, shape or index, and
+    is passed on unchanged.
 
     Parameters
     ----------
@@ -32,17 +32,17 @@ class Calibration:
         self.X = X
 
     def __repr__(self):
-        """Say how many trials are inside."""
+        """Show the number of trials."""
         return f"Calibration(<{len(self.X)} trials>)"
 
     @staticmethod
     def unwrap(trials, name, n_training):
-        """Take target trials out of their wrapping; warn where a search may have cut them.
+        """Unwrap target trials; warn if a search may have sliced them.
 
         Parameters
         ----------
         trials : Calibration, anything `as_eeg` accepts, or None
-            What `fit` was given.
+            Argument of `fit`.
         name : str
             Name of the argument, for the warning.
         n_training : int

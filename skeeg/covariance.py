@@ -5,6 +5,9 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 """
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .base import EEGTransformer
 
 _CHUNK_VALUES = 2**17  # one MiB of float64: stays in the cache between the cast, the product and the mean
 
@@ -129,6 +132,68 @@ def shrunk_covariances(X):
     np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity already
     amount = np.minimum(amount, 1.0)[:, None, None]
     return (1 - amount) * covariances + amount * variance[:, None, None] * np.eye(n_channels)
+
+
+class TrialCovariances(EEGTransformer):
+    """Covariance of each trial, as estimated by pyRiemann, from any input that `as_eeg` accepts.
+
+    Parameters
+    ----------
+    estimator : str
+        Estimator of `pyriemann.estimation.Covariances`, as ``"oas"``, ``"lwf"`` or ``"scm"``. ``"oas"`` is computed for
+        all trials at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.covariance import TrialCovariances
+    >>> TrialCovariances().fit_transform(np.random.default_rng(0).normal(size=(5, 3, 100))).shape
+    (5, 3, 3)
+    """
+
+    _any_length = True
+
+    def __init__(self, estimator="oas"):
+        self.estimator = estimator
+
+    def fit(self, X, y=None):
+        """Check the trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TrialCovariances
+            Fitted.
+        """
+        self._check_eeg(X, reset=True)
+        return self
+
+    def transform(self, X):
+        """Estimate the covariances.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        covariances : ndarray, shape (n_trials, n_channels, n_channels)
+            One matrix for each trial.
+        """
+        check_is_fitted(self)
+        X = np.asarray(self._check_eeg(X, reset=False))
+        if self.estimator == "oas":
+            return shrunk_covariances(X).astype(X.dtype, copy=False)
+        from pyriemann.estimation import Covariances
+
+        return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)
 
 
 def inverse_sqrt(matrices, floor=1e-10):

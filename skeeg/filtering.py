@@ -429,6 +429,71 @@ class AverageReference(_TrialStep):
         return X.like(data - data.mean(axis=1, keepdims=True))
 
 
+class PadToMultiple(EEGTransformer):
+    """Zero-pad trials to a multiple of `multiple` samples.
+
+    For networks that split a trial into patches of fixed length.
+
+    Parameters
+    ----------
+    multiple : int
+        Samples of a patch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.filtering import PadToMultiple
+    >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
+    (2, 3, 800)
+    """
+
+    def __init__(self, multiple=200):
+        self.multiple = multiple
+
+    def fit(self, X, y=None):
+        """Check the trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : PadToMultiple
+            Fitted.
+        """
+        if not self.multiple >= 1:
+            raise ValueError(f"multiple: expected a whole number from 1, got {self.multiple!r}.")
+        self._check_eeg(X, reset=True)
+        return self
+
+    def transform(self, X):
+        """Pad the trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_padded)
+            Trials with zeros at their end; a remainder of less than a tenth of a patch is cut off instead.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        n_times = X.shape[2]
+        rest = n_times % self.multiple
+        if rest == 0:
+            return X
+        if n_times > self.multiple and rest < self.multiple / 10:  # rather than a patch of zeros
+            return X.like(np.asarray(X)[:, :, : n_times - rest])
+        return X.like(np.pad(np.asarray(X), ((0, 0), (0, 0), (0, self.multiple - rest))))
+
+
 def at_rate(X, rate):
     """Bring trials to a rate; those whose own is not known are left as they are.
 

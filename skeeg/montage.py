@@ -105,7 +105,7 @@ class ChannelTemplate(EEGTransformer):
     [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
 
     Upper and lower case do not matter; "T3", "T4", "T5", "T6" mean "T7", "T8", "P7", "P8"; "Fc5." (PhysioNet)
-    and "EEG FP1-REF" (TUH) are read. An electrode without a known place is an error, never a guess: so is X without
+    and "EEG FP1-REF" (TUH) are read. An electrode without a known position is an error: so is X without
     names when `ch_names` is not given. `transform` accepts another montage than `fit` where the trials carry names;
     matrices are remembered by montage. Trials without names must have the channels seen at fit.
 

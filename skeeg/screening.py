@@ -1,7 +1,6 @@
-"""Screening of subjects: leave out the people whose brain activity cannot be told apart by class.
+"""Screening of subjects: exclude those whose classes cannot be decoded above chance.
 
-Pre-training on many people gains nothing from those in whom a simple decoder, trained and tested on themselves alone,
-does no better than chance.
+Pre-training on many subjects does not profit from those whose within-subject accuracy of a simple decoder is at chance.
 """
 
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class Screening:
 
 
 def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None, alpha=0.05, n_jobs=None):
-    r"""Find the subjects whose classes can be told apart within themselves.
+    r"""Select the subjects whose classes can be decoded above chance.
 
     Each subject's trials are decoded by cross-validation within that subject. Those whose accuracy reaches the
     threshold are kept. The step is part of MIRepNet's pre-training [1]_, which names neither the decoder, the
@@ -76,8 +75,8 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     subjects : array-like, shape (n_trials,), or None
         Subject of each trial; None reads them from X's domains.
     threshold : "significant" or float
-        Smallest accuracy that keeps a subject. ``"significant"`` asks for more than luck would reach with probability
-        `alpha` in that many trials [2]_, so it adapts to the number of trials and classes:
+        Smallest accuracy that keeps a subject. ``"significant"`` requires an accuracy above chance at level
+        `alpha` [2]_, so it adapts to the number of trials and classes:
         the smallest :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials
         and the share of the largest class.
     cv : int or scikit-learn splitter
@@ -139,7 +138,7 @@ def _subjects(X, subjects):
     """Give the subject of each trial, from the argument or from X."""
     if subjects is None:
         if X.domains is None:
-            raise ValueError("subjects: X does not say whose trials these are; pass the subject of each trial.")
+            raise ValueError("subjects: X has no domains; pass the subject of each trial.")
         return np.array(X.domains["subject"].tolist())
     subjects = column_or_1d(subjects)
     if len(subjects) != len(X):
@@ -164,7 +163,7 @@ def _check_labels(y, subjects, names, cv):
 
 
 def _chance_limit(y, alpha):
-    """Give the smallest accuracy that guessing the largest class reaches with probability `alpha` at most."""
+    """Smallest accuracy that chance, at the rate of the largest class, reaches with probability `alpha` at most."""
     n_trials = len(y)
     share = np.unique(y, return_counts=True)[1].max() / n_trials
     return (binom.isf(alpha, n_trials, share) + 1) / n_trials

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer, check_class_labels
 from .covariance import mean_covariances, trusted
-from .diagonalisation import joint_diagonaliser
+from .filtering import FilterBank
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
 
@@ -62,7 +62,7 @@ def class_covariances(X, y, cov_est="concat"):
 
 
 def csp_filters(covariances, order="mutual_info", class_weights=None):
-    r"""Spatial filters that tell classes apart by variance.
+    r"""Spatial filters whose output variance differs between classes.
 
     For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate
     joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
@@ -299,6 +299,53 @@ class CSP(EEGTransformer):
         return power
 
 
+class FilterBankCSP(FilterBank):
+    """Common spatial patterns in each band of a filter bank: the features of FBCSP.
+
+    A `FilterBank` of `CSP` whose parameters can be written in a YAML file.
+
+    Parameters
+    ----------
+    bands : tuple of (float, float)
+        Pass bands in hertz; the default is that of MOABB's filter-bank paradigm.
+    n_components : int
+        Filters in each band.
+    method, order, sfreq
+        As in `FilterBank`.
+
+    References
+    ----------
+    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.spatial import FilterBankCSP
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 500)), np.arange(20) % 2
+    >>> FilterBankCSP(((8, 12), (12, 20)), n_components=2, sfreq=250).fit_transform(X, y).shape
+    (20, 4)
+    """
+
+    def __init__(
+        self,
+        bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
+        n_components=4,
+        method="fir",
+        order=4,
+        sfreq=None,
+    ):
+        self.bands = bands
+        self.n_components = n_components
+        self.method = method
+        self.order = order
+        self.sfreq = sfreq
+
+    @property
+    def estimator(self):
+        """Estimator fitted to each band."""
+        return CSP(n_components=self.n_components)
+
+
 def _two_classes(covariances):
     """Eigenvalues and vectors, one a column, of the first class against both, in the directions that hold signal."""
     total = covariances[0] + covariances[1]
@@ -320,7 +367,7 @@ def _signal_directions(covariances):
     mean = covariances.mean(axis=0)
     alive = trusted(np.linalg.eigvalsh(mean), _RANK_FLOOR)
     if not alive.any():
-        raise ValueError("X: all channels are flat, there is no variance to tell the classes apart by.")
+        raise ValueError("X: all channels are flat, expected some variance.")
     return None if alive.all() else np.linalg.eigh(mean)[1][:, alive]
 
 
@@ -352,3 +399,81 @@ def _mutual_information(covariances, vectors, weights):
     """Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`."""
     variances = np.einsum("ij,cik,kj->cj", vectors, covariances, vectors)
     return -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
+
+
+def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
+    r"""Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm [1]_.
+
+    A sweep goes over all pairs of rows :math:`i > j` and mixes the two so that they become uncorrelated in all matrices
+    as far as possible. Pairs without a row in common do not touch each other, and those with the same :math:`i + j`
+    have none: in the usual order, row by row, nothing a pair depends on comes after the pairs of smaller sums. So a
+    whole anti-diagonal is mixed at once, with the numbers that `pyriemann.geometry.ajd.ajd_pham` and MNE get one pair
+    after the other.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (n_matrices, n, n)
+        Symmetric positive definite matrices.
+    tol : float
+        Decrease of the criterion in a sweep, for each pair, below which it is done.
+    max_sweeps : int
+        Sweeps at most.
+
+    Returns
+    -------
+    rows : ndarray of float64, shape (n, n)
+        B, one vector a row: :math:`B C_k B^\top` is nearly diagonal for each matrix :math:`C_k`. Not finite where a
+        matrix is singular.
+
+    References
+    ----------
+    .. [1] Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal
+       on Matrix Analysis and Applications, 22(4), 1136-1152.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.spatial import joint_diagonaliser
+    >>> mixing = np.array([[2.0, 1.0], [0.0, 1.0]])
+    >>> matrices = mixing @ np.array([np.diag([1.0, 2.0]), np.diag([3.0, 1.0])]) @ mixing.T
+    >>> rows = joint_diagonaliser(matrices)
+    >>> np.abs((rows @ matrices @ rows.T)[:, 0, 1]).max() < 1e-9
+    np.True_
+    """
+    matrices = np.array(matrices, dtype=np.float64)
+    n = matrices.shape[1]
+    rows, diagonals = np.eye(n), _antidiagonals(n)
+    for _ in range(max_sweeps):
+        decrease = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for pairs in diagonals:
+                mixing, gain = _mix(matrices, *pairs)
+                matrices = mixing @ matrices @ mixing.T
+                rows = mixing @ rows
+                decrease += gain
+        if decrease < n * (n - 1) * tol:
+            break
+    return rows
+
+
+def _antidiagonals(n):
+    """Pairs of rows i > j of one sum each: lists of i and of j."""
+    larger = [np.arange(total // 2 + 1, min(total, n - 1) + 1) for total in range(1, 2 * n - 2)]
+    return [(i, total - i) for total, i in enumerate(larger, start=1)]
+
+
+def _mix(matrices, i, j):
+    """Matrix that mixes rows i with rows j, pair by pair, and what the criterion loses by it."""
+    n_matrices, n = matrices.shape[:2]
+    own = np.stack([matrices[:, i, i], matrices[:, j, j]])  # variances, two of each pair
+    smaller, larger = np.add.reduce(own[::-1] / own, axis=1) / n_matrices
+    to_first, to_second = np.add.reduce(matrices[:, i, j] / own, axis=1) / n_matrices
+    level, spread = np.sqrt(larger / smaller), np.sqrt(larger * smaller)
+    scaled = level * to_first
+    same = (scaled + to_second) / (spread + 1)
+    apart = (scaled - to_second) / np.maximum(spread - 1, 1e-9)
+    first, second = same + apart, (same - apart) / level
+    scale = -1 - np.sqrt(1 - first * second)
+    mixing = np.eye(n)
+    mixing[i, j], mixing[j, i] = first / scale, second / scale
+    return mixing, n_matrices / 2 * (to_first @ first + to_second @ second)

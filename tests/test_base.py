@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import skeeg
 from skeeg.array import EEGArray, make_domains, make_eeg
-from skeeg.base import BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
+from skeeg.base import AsEEG, BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
 
 NAMES = ("C3", "Cz", "C4")
@@ -381,3 +381,11 @@ def test_there_are_estimators_with_dicts():
 def test_an_unknown_dict_is_an_unknown_parameter():
     with pytest.raises(ValueError, match="Invalid parameter 'other_params'"):
         skeeg.NetworkClassifier().set_params(other_params__a=1)
+
+
+def test_as_eeg_keeps_the_names_and_rate_that_trials_carry():
+    plain = np.zeros((2, 2, 10))
+    step = AsEEG(sfreq=100.0, ch_names=("C3", "C4"))
+    assert step.fit_transform(plain).ch_names == ("C3", "C4")
+    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
+    assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256

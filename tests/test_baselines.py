@@ -11,19 +11,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skeeg.bench
 from skeeg.array import make_domains, make_eeg
-from skeeg.baselines import (
-    CLASSICAL,
-    PRETRAINED,
-    FilterBankCSP,
-    PadToMultiple,
-    Recording,
-    TrialCovariances,
-    baseline,
-    baseline_names,
-)
+from skeeg.base import AsEEG
+from skeeg.baselines import CLASSICAL, PRETRAINED, baseline, baseline_names
 from skeeg.bench import pieces
 from skeeg.bench.catalogue import PIPELINE_FOLDER, pipeline_files
+from skeeg.covariance import TrialCovariances
+from skeeg.filtering import PadToMultiple
 from skeeg.networks import BASELINE_NETWORKS
+from skeeg.spatial import FilterBankCSP
 
 NAMES = ("C3", "C4", "FC3", "FC4")
 # The large networks, small enough for a test: the pipeline around them is what is tested here.
@@ -93,7 +88,7 @@ def test_plain_arrays_are_told_their_rate(name, trials):
 def test_alignment_comes_first_and_sees_the_subjects(trials):
     X, y = trials
     pipeline = baseline("FBCSP+LDA", align=True)
-    assert [name for name, _ in pipeline.steps][:2] == ["recording", "euclideanalignment"]
+    assert [name for name, _ in pipeline.steps][:2] == ["aseeg", "euclideanalignment"]
     aligned = pipeline.fit(X, y)[:2].transform(X)
     mean = np.mean([x @ x.T / x.shape[1] for x in np.asarray(aligned) - np.asarray(aligned).mean(2, keepdims=True)], 0)
     np.testing.assert_allclose(mean, np.eye(4), atol=0.01)
@@ -183,36 +178,9 @@ def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
 # Steps
 
 
-@parametrize_with_checks([Recording(), PadToMultiple(), TrialCovariances(), FilterBankCSP(((8, 12),), sfreq=250.0)])
+@parametrize_with_checks([AsEEG(), PadToMultiple(), TrialCovariances(), FilterBankCSP(((8, 12),), sfreq=250.0)])
 def test_steps_pass_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
-
-
-@pytest.mark.parametrize(("n_times", "n_out"), [(400, 400), (401, 400), (419, 400), (420, 600), (150, 200), (599, 600)])
-def test_padding_reaches_a_multiple(n_times, n_out):
-    X = make_eeg(np.random.default_rng(0).standard_normal((2, 3, n_times)), sfreq=200.0)
-    out = PadToMultiple(200).fit_transform(X)
-    n_kept = min(n_times, n_out)
-    assert out.shape == (2, 3, n_out) and out.sfreq == 200
-    np.testing.assert_array_equal(np.asarray(out)[..., :n_kept], np.asarray(X)[..., :n_kept])
-    assert not np.asarray(out)[..., n_kept:].any()
-
-
-def test_recording_speaks_only_for_trials_that_do_not_speak():
-    plain = np.zeros((2, 2, 10))
-    step = Recording(sfreq=100.0, ch_names=("C3", "C4"))
-    assert step.fit_transform(plain).ch_names == ("C3", "C4")
-    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
-    assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256
-
-
-def test_covariances_are_those_of_pyriemann():
-    from pyriemann.estimation import Covariances
-
-    X = np.random.default_rng(0).standard_normal((5, 3, 100))
-    for estimator in ("lwf", "oas"):
-        np.testing.assert_allclose(TrialCovariances(estimator).fit_transform(X), Covariances(estimator).transform(X))
-    assert TrialCovariances().fit_transform(X.astype(np.float32)).dtype == np.float32
 
 
 def test_filter_bank_csp_is_csp_on_each_band(trials):

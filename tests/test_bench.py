@@ -20,11 +20,12 @@ from sklearn.pipeline import make_pipeline
 import skeeg.bench
 from skeeg import NetworkClassifier
 from skeeg.array import EEGArray
-from skeeg.baselines import TrialCovariances, baseline
+from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, runner
 from skeeg.bench.folder import BenchFolder
 from skeeg.bench.report import write_report
 from skeeg.bench.statistics import compare, subject_scores, summarise
+from skeeg.covariance import TrialCovariances
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
 
@@ -586,7 +587,7 @@ def test_runs_count_as_sessions_where_a_dataset_can(tmp_path):
 def yaml_file(folder, name="Mine", step="TrialCovariances", more=""):
     path = folder / f"{name}.yml"
     path.write_text(
-        f"name: {name}\nparadigms: [LeftRightImagery]\npipeline:\n  - name: {step}\n    from: skeeg.baselines\n"
+        f"name: {name}\nparadigms: [LeftRightImagery]\npipeline:\n  - name: {step}\n    from: skeeg.covariance\n"
         f"  - name: MDM\n    from: pyriemann.classification\n{more}"
     )
     return path

@@ -65,7 +65,7 @@ def test_bench_prints_a_table_and_writes_a_report(tmp_path, capsys):
 def test_a_failing_pipeline_is_told_of_in_the_end(tmp_path, capsys):
     bad = tmp_path / "bad.yml"
     bad.write_text(
-        "name: Bad\npipeline:\n  - name: FilterBankCSP\n    from: skeeg.baselines\n"
+        "name: Bad\npipeline:\n  - name: FilterBankCSP\n    from: skeeg.spatial\n"
         "    parameters: {bands: [[8, 900]]}\n  - name: MDM\n    from: pyriemann.classification\n"
     )
     assert bench(tmp_path / "out", "--pipelines", str(bad), "MDM") == cli.FAILED

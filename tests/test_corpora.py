@@ -212,7 +212,7 @@ def test_seed_v_errors_name_the_file(seed_folder, monkeypatch):
     with pytest.raises(ValueError, match=r"1_1_20180804\.cnt: it lasts 21 s, but its last clip ends at 60 s"):
         SeedVEmotions(seed_folder).arrays("test")
     (seed_folder / "notes.cnt").write_text("")
-    with pytest.raises(ValueError, match=r"notes\.cnt: its name does not say person"):
+    with pytest.raises(ValueError, match=r"notes\.cnt: expected a name with subject"):
         SeedVEmotions(seed_folder).subjects()
 
 
@@ -252,7 +252,7 @@ def test_shu_trials_are_resampled_and_nothing_else(shu):
 def test_shu_errors_name_the_file(tmp_path):
     file = tmp_path / "sub-001_ses-01_task_motorimagery_eeg.mat"
     for held, words in (
-        ({"data": np.zeros((3, 32, 1000))}, "no variable labels"),
+        ({"data": np.zeros((3, 32, 1000))}, "the variable labels is missing"),
         ({"data": np.zeros((3, 30, 1000)), "labels": [1, 2, 1]}, r"data of shape \(3, 30, 1000\)"),
         ({"data": np.zeros((3, 32, 1000)), "labels": [1, 2, 3]}, "a label 3"),
     ):
@@ -306,7 +306,7 @@ def test_scores_of_many_classes_are_those_of_all_windows():
 def test_scores_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="probabilities: got shape"):
         classification_scores([0, 1], [[1.0, 0.0]], [0, 1])
-    with pytest.raises(ValueError, match="probabilities: they hold NaN"):
+    with pytest.raises(ValueError, match="probabilities: got NaN"):
         classification_scores([0, 1], [[1.0, 0.0], [np.nan, 1.0]], [0, 1])
     with pytest.raises(ValueError, match="y: class 2"):
         classification_scores([0, 2], [[1.0, 0.0]] * 2, [0, 1])

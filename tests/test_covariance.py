@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn.covariance import OAS
 
 from skeeg import covariance
-from skeeg.covariance import inverse_sqrt, mean_covariances, metric_mean, shrunk_covariances, trial_covariances
+from skeeg.covariance import (
+    TrialCovariances,
+    inverse_sqrt,
+    mean_covariances,
+    metric_mean,
+    shrunk_covariances,
+    trial_covariances,
+)
 
 
 def random_spd(n, size=4, seed=0):
@@ -94,3 +101,12 @@ def test_metric_mean_of_silence():
     some = random_spd(4, 2)
     some[:3] = 0
     assert np.isfinite(metric_mean(some)).all()
+
+
+def test_covariances_are_those_of_pyriemann():
+    from pyriemann.estimation import Covariances
+
+    X = np.random.default_rng(0).standard_normal((5, 3, 100))
+    for estimator in ("lwf", "oas"):
+        np.testing.assert_allclose(TrialCovariances(estimator).fit_transform(X), Covariances(estimator).transform(X))
+    assert TrialCovariances().fit_transform(X.astype(np.float32)).dtype == np.float32

@@ -102,8 +102,8 @@ def test_split_errors_name_the_argument(params, match):
         list(CrossTaskSplitter(**params).split(y, metadata))
 
 
-def test_dataset_joins_the_same_people():
-    dataset = CrossTaskDataset(make_fake(seed=0), make_fake(n_sessions=2, seed=1), same_people=True)
+def test_dataset_joins_the_same_subjects():
+    dataset = CrossTaskDataset(make_fake(seed=0), make_fake(n_sessions=2, seed=1), same_subjects=True)
     X, y, metadata = LeftRightImagery().get_data(dataset)
     assert sorted(metadata["session"].unique()) == ["0execution", "1imagery", "2imagery"]
     assert sorted(metadata["subject"].unique()) == [1, 2]
@@ -115,8 +115,8 @@ def test_dataset_joins_the_same_people():
 
 def test_dataset_numbers_different_people_and_shared_events():
     source, target = make_fake(n_subjects=3, events=("left_hand", "right_hand", "feet")), make_fake(n_subjects=2)
-    dataset = CrossTaskDataset(source, target, same_people=False)
-    assert dataset.people == {
+    dataset = CrossTaskDataset(source, target, same_subjects=False)
+    assert dataset.numbers == {
         1: {"execution": 1}, 2: {"execution": 2}, 3: {"execution": 3}, 4: {"imagery": 1}, 5: {"imagery": 2},
     }  # fmt: skip
     assert list(dataset.event_id) == ["left_hand", "right_hand"]
@@ -154,7 +154,7 @@ class Recorder(ClassifierMixin, BaseEstimator):
 
 
 def test_evaluation_gives_a_learning_curve_for_any_pipeline(tmp_path):
-    dataset = CrossTaskDataset(make_fake(seed=0), make_fake(seed=1), same_people=True)
+    dataset = CrossTaskDataset(make_fake(seed=0), make_fake(seed=1), same_subjects=True)
     Recorder.seen = []
     evaluation = CrossTaskEvaluation(
         LeftRightImagery(), dataset, n_target=(0, 4, 8), source="all", overwrite=True, hdf5_path=str(tmp_path)
@@ -181,7 +181,7 @@ class CountingLDA(LinearDiscriminantAnalysis):
 
 
 def test_a_pipeline_that_aligns_learns_from_the_labelled_trials_too(tmp_path):
-    dataset = CrossTaskDataset(make_fake(1, seed=0), make_fake(1, seed=1), same_people=True)
+    dataset = CrossTaskDataset(make_fake(1, seed=0), make_fake(1, seed=1), same_subjects=True)
     CountingLDA.seen = []
     evaluation = CrossTaskEvaluation(
         LeftRightImagery(), dataset, n_target=(0, 4, 8), overwrite=True, hdf5_path=str(tmp_path)

@@ -155,7 +155,7 @@ def test_code_follows_every_argument_that_shapes_the_data():
     assert SimulatedMotorExecution().code == "SimulatedMotorExecution-v1"
 
 
-def test_execution_has_the_people_of_imagery():
+def test_execution_has_the_subjects_of_imagery():
     imagery, execution = (
         small(),
         SimulatedMotorExecution(n_subjects=2, n_runs=1, n_trials=10, ch_names=("C3", "Cz", "C4")),

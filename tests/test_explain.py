@@ -17,9 +17,10 @@ from skeeg import (
     baseline,
     make_eeg,
 )
-from skeeg.array import make_domains
+from skeeg.array import as_eeg, make_domains
 from skeeg.explain import Attribution, attribute, cascading_randomisation, deletion_insertion, stability
-from skeeg.explain.paths import integrate
+from skeeg.explain.explained import Explained
+from skeeg.explain.quadrature import integrate
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 
 TELLING = [2, 5, 6]
@@ -266,3 +267,20 @@ def test_stability_compares_seeds():
 
 def test_the_room_is_reached_by_import():
     assert skeeg.explain.attribute is attribute
+
+
+def test_constants_of_a_network_are_double_and_the_default_dtype_is_left_alone():
+    class WithConstants(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(6, 2)
+            self.defaults = set()
+
+        def forward(self, x):
+            self.defaults.add(torch.get_default_dtype())
+            return self.linear(x.flatten(1)) @ torch.ones(2, 2) * torch.tensor(0.5)
+
+    network = WithConstants()
+    explained = Explained(network, as_eeg(np.ones((1, 2, 3))), "logit")
+    assert explained.outputs([0], np.ones((1, 2, 3))).dtype == np.float64
+    assert explained.score.module.defaults == {torch.float32}

@@ -117,7 +117,7 @@ def test_first_kernels_are_those_of_the_network(name):
     theirs = first - heard["out"]
     if name == "UNet":  # pads its input
         theirs = theirs[..., 1:-1]
-    if name == "EEGNet":  # pads its input, and a batch norm stands between the two
+    if name == "EEGNet":  # pads its input, and a batch norm is between the two
         start = (theirs.shape[2] - ours.shape[2]) // 2
         theirs = theirs[..., start : start + ours.shape[2]]
         scale = (theirs * ours).sum((0, 2)) / (ours**2).sum((0, 2))
@@ -194,13 +194,13 @@ def test_a_step_between_tangent_space_and_classifier_is_refused():
     X, y, _ = mixed()
     *before, last = (step for _, step in baseline("TS+LR").steps)
     scaled = make_pipeline(*before, StandardScaler(), last).fit(X, y)
-    with pytest.raises(ValueError, match=r"standardscaler \(StandardScaler\) stands between"):
+    with pytest.raises(ValueError, match=r"standardscaler \(StandardScaler\) is between"):
         spatial_patterns(scaled, X)
 
 
 def test_estimators_without_filters_say_so():
     X, y, _ = mixed()
-    with pytest.raises(ValueError, match="holds no spatial filters"):
+    with pytest.raises(ValueError, match="has no spatial filters"):
         spatial_patterns(LinearDiscriminantAnalysis().fit(np.asarray(X).mean(axis=2), y), X)
     net = NetworkClassifier("FBCNet", max_epochs=1, random_state=0, sfreq=100.0).fit(X, y)
     with pytest.raises(ValueError, match="FBCNet does not start"):

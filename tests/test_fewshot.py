@@ -78,7 +78,7 @@ def test_errors_name_the_argument(params, match):
 
 def test_others_need_others():
     y, metadata = make_metadata(1)
-    with pytest.raises(ValueError, match="others: there is nobody but subject 1"):
+    with pytest.raises(ValueError, match="others: subject 1 is the only one"):
         list(FewshotSplitter((2,), others=True).split(y, metadata))
 
 

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg import signals
 from skeeg.array import make_domains, make_eeg
-from skeeg.filtering import AverageReference, BandPass, FilterBank, Notch, Resample
+from skeeg.filtering import AverageReference, BandPass, FilterBank, Notch, PadToMultiple, Resample
 
 SFREQ = 160.0
 BANDS = [(8, 30), (None, 30), (4, None), (0.5, 45)]
@@ -338,3 +338,13 @@ def test_contradicting_rates_are_refused():
     step = BandPass().fit(X)
     with pytest.raises(ValueError, match="sampling rate 250.0 Hz, but BandPass was fitted on 160.0 Hz"):
         step.transform(make_eeg(trials(640), sfreq=250))
+
+
+@pytest.mark.parametrize(("n_times", "n_out"), [(400, 400), (401, 400), (419, 400), (420, 600), (150, 200), (599, 600)])
+def test_padding_reaches_a_multiple(n_times, n_out):
+    X = make_eeg(np.random.default_rng(0).standard_normal((2, 3, n_times)), sfreq=200.0)
+    out = PadToMultiple(200).fit_transform(X)
+    n_kept = min(n_times, n_out)
+    assert out.shape == (2, 3, n_out) and out.sfreq == 200
+    np.testing.assert_array_equal(np.asarray(out)[..., :n_kept], np.asarray(X)[..., :n_kept])
+    assert not np.asarray(out)[..., n_kept:].any()

@@ -7,7 +7,7 @@ from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
-from skeeg.explain.outputs import Explained
+from skeeg.explain.explained import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
 from skeeg.methods.gram.decay import decay_groups, decays, layer_rate, layered_groups
 from skeeg.methods.gram.form import cut_windows, window_length

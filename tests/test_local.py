@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 from skeeg.array import as_eeg
 from skeeg.datasets import LocalDataset
-from skeeg.datasets.places import find_places, number_labels, sort_places
+from skeeg.datasets.paths import arrange_recordings, find_recordings, number_labels
 
 RATE, NAMES = 100.0, ("C3", "Cz", "C4")
 CLASSES = ("left_hand", "right_hand")
@@ -204,7 +204,7 @@ def test_split_files_hidden_files_and_derivatives_are_left_out(tmp_path):
     for name in ("a_raw.fif", "a_raw-1.fif", "b-1.fif", ".c_raw.fif", "derivatives/d_raw.fif", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    recordings, subjects = sort_places(find_places(tmp_path))
+    recordings, subjects = arrange_recordings(find_recordings(tmp_path))
     assert list(subjects.values()) == ["a_raw", "b-1"] and list(recordings) == [1, 2]
 
 
@@ -271,7 +271,7 @@ def test_microvolts_taken_for_volts(tmp_path):
     raw = make_raw()
     raw._data *= 1e6
     raw.save(tmp_path / "a_raw.fif", verbose="error")
-    with pytest.raises(ValueError, match="a_raw.fif: its EEG varies by .* V.*unit='uV'"):
+    with pytest.raises(ValueError, match="a_raw.fif: its EEG has a standard deviation of .* V.*unit='uV'"):
         LocalDataset(tmp_path).arrays()
     X, _ = LocalDataset(tmp_path, unit="uV").arrays()
     np.testing.assert_allclose(X, expected(make_raw()), rtol=1e-4, atol=1e-3)

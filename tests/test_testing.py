@@ -538,6 +538,7 @@ def all_estimators():
 
 # Steps and references that pipelines and benchmarks are built of; their own rooms export and test them.
 PARTS = {
+    "AsEEG",
     "BandPowerPLS",
     "BandPowerRegressor",
     "BandPowerRidge",
@@ -546,7 +547,6 @@ PARTS = {
     "LowRankCompletion",
     "PadToMultiple",
     "RankOneRidge",
-    "Recording",
     "SplineInterpolation",
     "TimeInterpolation",
     "TrialCovariances",

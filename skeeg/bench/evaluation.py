@@ -13,8 +13,7 @@ import shutil
 
 import numpy as np
 
-from ..evaluations.seeding import with_seed
-from ..evaluations.trials import NamedTrials
+from ..evaluations.base import NamedTrials, with_seed
 from .folder import ROOM
 
 _LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other

@@ -1,8 +1,8 @@
-"""Recordings to decode: simulated, published and your own, as MOABB datasets and as plain arrays.
+"""Datasets: published, local and simulated recordings, as MOABB datasets and as plain arrays.
 
-Every dataset gives plain arrays by its method ``arrays`` and, but for the corpora with a split of their own
-(`HMCSleep`, `SHUMotorImagery`, `SeedVEmotions`, `TUHEvents`), goes into MOABB's paradigms and evaluations. Nothing is
-read or downloaded before data are asked for.
+Every dataset gives plain arrays by its method ``arrays`` and, except the corpora with a published split
+(`HMCSleep`, `SHUMotorImagery`, `SeedVEmotions`, `TUHEvents`), goes into MOABB's paradigms and evaluations. Data
+are read or downloaded lazily.
 """
 
 from .._lazy import attach
@@ -11,16 +11,16 @@ _PUBLIC = {
     "GraspImagery": "grasp",
     "HMCSleep": "hmc_sleep",
     "LocalDataset": "local",
-    "MotorSimulation": "simulation",
+    "MotorSimulation": "simulation.motor",
     "PhysionetMotor": "physionet",
     "RecordingStore": "store",
     "SHUMotorImagery": "shu_motor",
     "SeedVEmotions": "seed_v",
-    "SimulatedMotorExecution": "simulated",
-    "SimulatedMotorImagery": "simulated",
+    "SimulatedMotorExecution": "simulation.motor",
+    "SimulatedMotorImagery": "simulation.motor",
     "TUHEvents": "tuh_events",
-    "Truth": "simulation",
-    "load_arrays": "arrays",
+    "Truth": "simulation.motor",
+    "load_arrays": "base",
 }
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

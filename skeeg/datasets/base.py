@@ -1,13 +1,14 @@
-"""What the datasets of this package share."""
+"""Base class of the datasets, and any MOABB dataset as plain arrays."""
 
 import hashlib
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 from moabb.datasets.base import BaseDataset
 
-from .arrays import load_arrays
+from ..array import as_eeg, make_domains
 
 
 class SkeegDataset(BaseDataset):
@@ -39,19 +40,19 @@ class SkeegDataset(BaseDataset):
         return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
-        """List the files of one subject; nothing is ever downloaded here.
+        """List the files of one subject, without any download.
 
         Parameters
         ----------
         subject : int
             One of ``subject_list``.
         path, force_update, update_path, verbose
-            Not used; MOABB's interface has them.
+            Not used; part of MOABB's interface.
 
         Returns
         -------
         paths : list of str
-            Files on this machine.
+            Local files.
         """
         return [str(path) for path in self._files(subject)]
 
@@ -60,27 +61,27 @@ class SkeegDataset(BaseDataset):
         return []
 
     def _mark_trials(self, raw, meaning, wanted, file):
-        """Leave only the trials among a recording's annotations, by the name of their class."""
+        """Keep the annotations of trials only, under the names of their classes."""
         import mne
 
-        told = [one for one in raw.annotations if one["description"] in meaning]
-        labels = [meaning[one["description"]] for one in told]
+        trials = [one for one in raw.annotations if one["description"] in meaning]
+        labels = [meaning[one["description"]] for one in trials]
         missing = sorted(set(wanted) - set(labels))
         if missing:
             raise ValueError(f"{file}: no trial of {', '.join(missing)} among its annotations.")
-        onsets, origin = [one["onset"] for one in told], raw.annotations.orig_time
+        onsets, origin = [one["onset"] for one in trials], raw.annotations.orig_time
         return raw.set_annotations(mne.Annotations(onsets, self.interval[1], labels, orig_time=origin))
 
 
 def code_with(name, options, defaults):
-    """Name for a dataset in MOABB's results, which are kept by this name alone.
+    """Code of a dataset, by which alone MOABB stores results.
 
     Parameters
     ----------
     name : str
         Readable part.
     options, defaults : dict
-        What shapes the data, and its default.
+        Options that change the data, and their defaults.
 
     Returns
     -------
@@ -100,27 +101,27 @@ def code_with(name, options, defaults):
 
 
 def data_folder(folder, name):
-    """Where a published dataset lies.
+    """Folder of a published dataset.
 
     Parameters
     ----------
     folder : path or None
-        What the user said.
+        Folder given by the user.
     name : str
         Name of the dataset's folder under the environment variable ``SKEEG_DATA``.
 
     Returns
     -------
     folder : Path or None
-        The folder; None where neither the user nor the environment says one.
+        The folder; None if neither the user nor the environment gives one.
     """
     if folder is not None:
         return Path(folder)
     return Path(os.environ["SKEEG_DATA"]) / name if os.environ.get("SKEEG_DATA") else None
 
 
-def arrange(raws, runs_as_sessions):
-    """Sort the runs of one visit into MOABB's layout.
+def arrange_runs(raws, runs_as_sessions):
+    """Arrange the runs of one session in MOABB's layout.
 
     Parameters
     ----------
@@ -137,3 +138,98 @@ def arrange(raws, runs_as_sessions):
     if runs_as_sessions:
         return {str(number): {"0": raw} for number, raw in raws.items()}
     return {"0": {str(number): raw for number, raw in raws.items()}}
+
+
+def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
+    """Read the trials of any MOABB dataset as plain arrays.
+
+    Parameters
+    ----------
+    dataset : moabb.datasets.base.BaseDataset
+        Any dataset with events, ours or MOABB's.
+    fmin, fmax : float or None
+        Edges of a zero-phase FIR band-pass in hertz, applied to the continuous recording; None leaves that side open.
+    tmin, tmax : float or None
+        Seconds from the start of the dataset's interval; tmax None is the interval's end.
+    resample : float or None
+        Sampling rate in hertz; None keeps the recording's.
+    subjects : list or None
+        Some of ``dataset.subject_list``; None takes all.
+    classes : sequence of str or None
+        Some of ``dataset.event_id``; None takes all.
+
+    Returns
+    -------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly (tmax - tmin) times the rate.
+    y : ndarray of str, shape (n_trials,)
+        Class of each trial.
+
+    Notes
+    -----
+    MOABB's paradigms read the same trials with a Butterworth filter and one sample more.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorImagery, load_arrays
+    >>> dataset = SimulatedMotorImagery(n_subjects=1, n_trials=4)
+    >>> X, y = load_arrays(dataset, fmin=8, fmax=30, tmin=0.5)
+    >>> X.shape, X.sfreq, sorted(set(y.tolist()))
+    ((16, 22, 448), 128.0, ['left_hand', 'right_hand'])
+    """
+    wanted = list(dataset.event_id) if classes is None else list(classes)
+    unknown = [name for name in wanted if name not in dataset.event_id]
+    if unknown:
+        raise ValueError(f"classes: {dataset.code} has no {', '.join(unknown)}; it has {', '.join(dataset.event_id)}.")
+    length = dataset.interval[1] - dataset.interval[0]
+    window = (tmin, length if tmax is None else tmax)
+    if not window[0] < window[1]:
+        raise ValueError(f"tmin, tmax: got {window[0]} to {window[1]} s, expected a window that ends after its start.")
+    subjects = dataset.subject_list if subjects is None else list(subjects)
+    blocks, labels = [], []
+    for subject in subjects:
+        for session, runs in dataset.get_data([subject])[subject].items():
+            for run, raw in runs.items():
+                name = f"{dataset.code}, subject {subject}, session {session}, run {run}"
+                X, classes_of = _read_run(raw, wanted, (fmin, fmax), window, resample, name)
+                if len(X):
+                    blocks.append(X.like(X, domains=make_domains(len(X), subject, session, run)))
+                    labels.append(classes_of)
+                    _check_alike(blocks[0], blocks[-1], name)
+    if not blocks:
+        raise ValueError(f"classes: no trial of {', '.join(wanted)} in {dataset.code}.")
+    return np.concatenate(blocks), np.concatenate(labels)
+
+
+def _read_run(raw, wanted, band, window, resample, name):
+    """Trials of one recording, and their classes."""
+    import mne
+
+    raw = raw.copy().load_data(verbose="error").pick("eeg", verbose="error")
+    if any(edge is not None for edge in band):
+        raw.filter(*band, verbose="error")
+    if resample is not None and resample != raw.info["sfreq"]:
+        raw.resample(resample, verbose="error")
+    numbers = {name: i for i, name in enumerate(wanted) if name in raw.annotations.description}
+    if not numbers:
+        return [], []
+    rate = raw.info["sfreq"]
+    events, _ = mne.events_from_annotations(raw, event_id=numbers, verbose="error")
+    n_times = int(round((window[1] - window[0]) * rate))
+    epochs = mne.Epochs(raw, events, numbers, window[0], window[0] + (n_times - 1) / rate, baseline=None, preload=True,
+                        reject_by_annotation=True, event_repeated="drop", verbose="error")  # fmt: skip
+    X = as_eeg(epochs)[..., :n_times]
+    if len(X) and X.shape[2] < n_times:
+        raise ValueError(f"{name}: trials of {X.shape[2]} samples, {n_times} wanted.")
+    return X, np.array(wanted)[epochs.events[:, 2]]
+
+
+def _check_alike(first, other, name):
+    """Refuse recordings whose channels or sampling rates differ."""
+    if other.ch_names != first.ch_names:
+        odd = sorted(set(first.ch_names) ^ set(other.ch_names)) or "the same in another order"
+        raise ValueError(f"{name}: its channels differ from those before it: {odd}.")
+    if other.sfreq != first.sfreq:
+        raise ValueError(
+            f"{name}: {other.sfreq:g} Hz, those before it have {first.sfreq:g} Hz; resample= makes them alike."
+        )

@@ -1,4 +1,4 @@
-"""Corpora of recordings cut into windows, with the split by people that results are published for."""
+"""Corpora of labelled windows, with the subject-wise split of the published results."""
 
 import dataclasses
 
@@ -11,19 +11,19 @@ PARTS = ("train", "valid", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a recording is made ready.
+class Preprocessing:
+    """Preprocessing of the recordings of a corpus.
 
     Attributes
     ----------
     ch_names : tuple of str
-        Electrodes, in this order.
+        Channels, in this order.
     average : bool
-        Whether to reference to their average.
+        Whether to apply the average reference.
     band : tuple of float or None
         Edges of the band-pass in hertz; None does not filter.
     notch : float or None
-        Mains frequency to remove, in hertz; None removes none.
+        Line frequency to remove, in hertz; None removes none.
     sfreq : float
         Sampling rate in hertz.
     """
@@ -36,40 +36,40 @@ class Recipe:
 
 
 class Corpus:
-    """Base of the corpora: files of people, windows with labels, three parts that share no person.
+    """Base class of the corpora: labelled windows in three parts with disjoint subjects.
 
     Parameters
     ----------
     folder : path or None
-        Where the corpus lies; None is its folder under the environment variable ``SKEEG_DATA``. Nothing is downloaded.
+        Folder of the corpus; None is its folder under the environment variable ``SKEEG_DATA``. Nothing is downloaded.
 
     Attributes
     ----------
     classes : tuple of str
         Names of the classes; labels are these names.
-    recipe : Recipe
-        How the recordings are made ready.
+    preprocessing : Preprocessing
+        Preprocessing of the recordings.
 
     Notes
     -----
-    A subclass says where its files are (``_find``), how people are split (``_split``) and how one file is read
-    (``_read``). Recordings are referenced, resampled and filtered as a whole, in this order, before they are cut.
+    A subclass lists its files (``_find``), splits the subjects (``_split``) and reads one file (``_read``).
+    Continuous recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
     """
 
     name = source = ""
-    inner = ()  # folders below `folder` in which the files may lie
+    inner = ()  # subfolders of `folder` that may contain the files
     classes = ()
-    recipe = Recipe(())
+    preprocessing = Preprocessing(())
 
     def __init__(self, folder=None):
         self.folder = folder
 
     def __repr__(self):
-        """Name, and the folder if it was said."""
+        """Name, and the folder if it was given."""
         return f"{type(self).__name__}({'' if self.folder is None else repr(str(self.folder))})"
 
     def subjects(self, part="train"):
-        """Names of the people of one part.
+        """Names of the subjects of one part.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Corpus:
         Returns
         -------
         subjects : list of str
-            Names, sorted as they are read.
+            Names, in the order in which they are read.
         """
         return list(self._files_of(part))
 
@@ -91,12 +91,12 @@ class Corpus:
         part : {"train", "valid", "test"}
             Part of the published split.
         subjects : sequence of str or None
-            Some of its people only; large corpora are best read person by person.
+            Some of its subjects only; read large corpora subject by subject.
 
         Returns
         -------
         X : EEGArray of float32, shape (n_windows, n_channels, n_times)
-            Microvolts with electrodes, rate and domains (subject, session, run).
+            Microvolts with channel names, sampling rate and domains (subject, session, run).
         y : ndarray of str, shape (n_windows,)
             Class of each window.
         """
@@ -110,14 +110,14 @@ class Corpus:
                 windows, names = self._read(file)
                 if len(windows):
                     domains = make_domains(len(windows), subject, session, file.stem)
-                    blocks.append(make_eeg(windows, self.recipe.ch_names, self.recipe.sfreq, domains))
+                    blocks.append(make_eeg(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
                     labels.append(np.array(names))
         if not blocks:
             raise ValueError(f"{self._root()}: no window of {', '.join(self.classes)} in part {part!r}.")
         return np.concatenate(blocks), np.concatenate(labels)
 
     def _files_of(self, part):
-        """Files of each person of one part, as (session, file)."""
+        """Files of each subject of one part, as (session, file)."""
         if part not in PARTS:
             raise ValueError(f"part: got {part!r}, expected one of {', '.join(PARTS)}.")
         found = self._find(self._root())
@@ -135,8 +135,8 @@ class Corpus:
         return next((folder / name for name in self.inner if (folder / name).is_dir()), folder)
 
 
-def prepare(raw, file, recipe, rename):
-    """Bring a recording to the form of a recipe.
+def preprocess(raw, file, preprocessing, rename):
+    """Preprocess a recording.
 
     Parameters
     ----------
@@ -144,10 +144,10 @@ def prepare(raw, file, recipe, rename):
         Recording in volts.
     file : Path
         For the errors.
-    recipe : Recipe
-        Electrodes, reference, rate and filters.
+    preprocessing : Preprocessing
+        Channels, reference, sampling rate and filters.
     rename : callable
-        Gives the name of the electrode for the name of a channel.
+        Maps the channel name of the file to the electrode name.
 
     Returns
     -------
@@ -155,23 +155,25 @@ def prepare(raw, file, recipe, rename):
         Microvolts.
     """
     channels = {rename(name): name for name in reversed(raw.ch_names)}
-    missing = [name for name in recipe.ch_names if name not in channels]
+    missing = [name for name in preprocessing.ch_names if name not in channels]
     if missing:
         raise ValueError(f"{file}: electrodes {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
-    raw = raw.copy().pick([channels[name] for name in recipe.ch_names], verbose="error").load_data(verbose="error")
+    raw = (
+        raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error").load_data(verbose="error")
+    )
     raw.set_channel_types(dict.fromkeys(raw.ch_names, "eeg"), on_unit_change="ignore", verbose="error")
-    if recipe.average:
+    if preprocessing.average:
         raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")
-    if raw.info["sfreq"] != recipe.sfreq:
-        raw.resample(recipe.sfreq, verbose="error")
-    if recipe.band is not None:
-        raw.filter(*recipe.band, verbose="error")
-    if recipe.notch is not None:
-        raw.notch_filter(recipe.notch, verbose="error")
+    if raw.info["sfreq"] != preprocessing.sfreq:
+        raw.resample(preprocessing.sfreq, verbose="error")
+    if preprocessing.band is not None:
+        raw.filter(*preprocessing.band, verbose="error")
+    if preprocessing.notch is not None:
+        raw.notch_filter(preprocessing.notch, verbose="error")
     return raw.get_data(verbose="error") * 1e6
 
 
-def cut(data, starts, n_times):
+def cut_windows(data, starts, n_times):
     """Cut windows out of a recording.
 
     Parameters
@@ -191,8 +193,8 @@ def cut(data, starts, n_times):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.datasets.corpus import cut
-    >>> cut(np.arange(6.0)[None], [0, 3], 2).tolist()
+    >>> from skeeg.datasets.corpus import cut_windows
+    >>> cut_windows(np.arange(6.0)[None], [0, 3], 2).tolist()
     [[[0.0, 1.0]], [[3.0, 4.0]]]
     """
     windows = [data[:, start : start + n_times] for start in starts]
@@ -218,30 +220,30 @@ def open_recording(file, reader):
 
     try:
         return getattr(mne.io, reader)(file, verbose="error")
-    except Exception as error:  # whatever a reader trips over, the user needs to know in which file
+    except Exception as error:  # whichever error a reader raises, name the file
         raise ValueError(f"{file}: cannot be read: {error}") from error
 
 
-def share_out(names, *shares):
-    """Cut a list into parts by cumulative shares, rounded down.
+def split_fractions(names, *fractions):
+    """Split a list by cumulative fractions, rounded down.
 
     Parameters
     ----------
     names : list
-        What is shared out.
-    *shares : float
-        Where each part ends; the last part takes the rest.
+        The list.
+    *fractions : float
+        End of each part; the last part takes the rest.
 
     Returns
     -------
     parts : list of list
-        One more than shares.
+        One more than fractions.
 
     Examples
     --------
-    >>> from skeeg.datasets.corpus import share_out
-    >>> share_out(list("abcdefg"), 0.2, 0.4)
+    >>> from skeeg.datasets.corpus import split_fractions
+    >>> split_fractions(list("abcdefg"), 0.2, 0.4)
     [['a'], ['b'], ['c', 'd', 'e', 'f', 'g']]
     """
-    ends = [0, *(int(len(names) * share + 1e-9) for share in shares), len(names)]
+    ends = [0, *(int(len(names) * fraction + 1e-9) for fraction in fractions), len(names)]
     return [names[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]

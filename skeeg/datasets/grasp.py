@@ -5,40 +5,43 @@ import re
 import numpy as np
 
 from ..electrodes import standard_montage
-from .base import SkeegDataset, arrange, code_with, data_folder
+from .base import SkeegDataset, arrange_runs, code_with, data_folder
 
 _TASKS = {"imagery": (1, 2, 3, 4), "execution": (0,)}
 _PUBLISHED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
-_CLASSES = {"OVTK_GDF_Right": "right_hand", "OVTK_GDF_Tongue": "rest"}  # the recording software's names mislead
+_CLASSES = {
+    "OVTK_GDF_Right": "right_hand",
+    "OVTK_GDF_Tongue": "rest",
+}  # names by the software
 _NEW_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 
 
 class GraspImagery(SkeegDataset):
     """Grasping with the dominant (right) hand against rest, imagined or executed: OpenNeuro ds003810 [1]_.
 
-    Ten people without experience, a low-cost amplifier with 15 electrodes at 125 Hz, one visit. Imagery: four runs of
+    Ten naive subjects, a low-cost amplifier with 15 electrodes at 125 Hz, one session. Imagery: four runs of
     20 + 20 trials (15 + 15 in one run of subject 2). Execution: one run of 5 + 5 trials before them.
 
     Parameters
     ----------
     folder : path or None
-        The BIDS folder of the dataset; None is ``$SKEEG_DATA/ds003810``. Download it from
-        https://openneuro.org/datasets/ds003810, this class never does.
+        BIDS folder of the dataset; None is ``$SKEEG_DATA/ds003810``. Nothing is downloaded; the
+        dataset is at https://openneuro.org/datasets/ds003810.
     task : {"imagery", "execution"}
         Imagined or real grasping.
     notch : tuple of float or None
-        Frequencies in hertz to remove. By default the mains and a tone that sits in some recordings at a quarter of the
-        sampling rate.
+        Frequencies in hertz to remove. By default the line frequency and an artefact of some recordings at a quarter of
+        the sampling rate.
     runs_as_sessions : bool
-        Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out. Otherwise the
-        visit is one session.
+        Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out. Otherwise there
+        is one session.
     subjects, sessions : list or None
-        Some of them only.
+        Select some of them; None takes all.
 
     Notes
     -----
-    What is put right: the files leave the unit blank, so that MNE takes microvolts for volts; the annotation that says
-    "Right" is grasping and the one that says "Tongue" is rest; electrodes get their present names (T3 is T7, T4 is T8,
+    Corrections: the files state no unit, so that MNE reads microvolts as volts; the annotation "Right" is grasping and
+    "Tongue" is rest; electrodes get their current names (T3 is T7, T4 is T8,
     T5 is P7, T6 is P8). The recordings were band-passed from 0.5 to 45 Hz when they were made.
 
     References
@@ -82,7 +85,7 @@ class GraspImagery(SkeegDataset):
         )
 
     def _find_subjects(self):
-        """Numbers of the subjects in the folder; all published ones where there is no folder yet."""
+        """Numbers of the subjects in the folder; all published ones if there is no folder."""
         names = [path.name for path in self.folder.glob("sub-*")] if self.folder is not None else []
         return sorted(int(name[4:]) for name in names if re.fullmatch(r"sub-\d+", name)) or list(_PUBLISHED)
 
@@ -97,10 +100,10 @@ class GraspImagery(SkeegDataset):
     def _get_single_subject_data(self, subject):
         """Read the recordings of one subject."""
         raws = {run: self._read(file) for run, file in zip(_TASKS[self.task], self._files(subject), strict=True)}
-        return arrange(raws, self.runs_as_sessions)
+        return arrange_runs(raws, self.runs_as_sessions)
 
     def _read(self, file):
-        """Read one run, with units, labels, names and places put right."""
+        """Read one run, with corrected units, labels, channel names and positions."""
         import mne
 
         if not file.is_file():
@@ -108,7 +111,7 @@ class GraspImagery(SkeegDataset):
                 f"{file}: there is no such file. The dataset is at openneuro.org/datasets/ds003810."
             )
         raw = mne.io.read_raw_edf(file, preload=True, verbose="error")
-        if np.median(np.abs(raw.get_data(verbose="error"))) > 1e-3:  # no head makes a millivolt all the time
+        if np.median(np.abs(raw.get_data(verbose="error"))) > 1e-3:  # no EEG has a median of a millivolt
             raw.apply_function(lambda values: values * 1e-6, picks="all", verbose="error")
         raw.rename_channels({old: new for old, new in _NEW_NAMES.items() if old in raw.ch_names})
         raw.set_montage(standard_montage(), verbose="error")

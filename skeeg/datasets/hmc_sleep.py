@@ -5,16 +5,16 @@ import re
 
 import numpy as np
 
-from .corpus import Corpus, Recipe, cut, open_recording, prepare, share_out
+from .corpus import Corpus, Preprocessing, cut_windows, open_recording, preprocess, split_fractions
 
 _STAGES = ("W", "N1", "N2", "N3", "R")
 _WINDOW, _EPOCH = 15, 30  # seconds
 
 
 class HMCSleep(Corpus):
-    """Five sleep stages of 151 people: HMC [1]_, by the split that Gram is scored on.
+    """Five sleep stages of 151 subjects: HMC [1]_, with the split of the Gram paper.
 
-    Each epoch of 30 s that is scored between lights off and lights on becomes two windows of 15 s of four electrodes,
+    Each epoch of 30 s that is scored between lights off and lights on gives two windows of 15 s with four electrodes,
     referenced to the mastoids as recorded.
 
     Parameters
@@ -25,7 +25,7 @@ class HMCSleep(Corpus):
 
     Notes
     -----
-    People sorted by name: the first 20 % for validation, the next 20 % for test, the others for training. 200 Hz,
+    Subjects sorted by name: the first 20 % for validation, the next 20 % for test, the others for training. 200 Hz,
     0.1-75 Hz, notch at 50 Hz.
 
     References
@@ -36,30 +36,30 @@ class HMCSleep(Corpus):
     Examples
     --------
     >>> from skeeg.datasets import HMCSleep
-    >>> HMCSleep().recipe.ch_names
+    >>> HMCSleep().preprocessing.ch_names
     ('F4', 'C4', 'O2', 'C3')
     """
 
     name, source = "HMC", "The database is at https://physionet.org/content/hmc-sleep-staging."
     inner, classes = ("recordings",), _STAGES
-    recipe = Recipe(("F4", "C4", "O2", "C3"), average=False)
+    preprocessing = Preprocessing(("F4", "C4", "O2", "C3"), average=False)
 
     def _find(self, root):
         files = sorted(file for file in root.glob("SN*.edf") if re.fullmatch(r"SN\d+", file.stem))
         return {file.stem: [("0", file)] for file in files}
 
     def _split(self, subjects):
-        valid, test, train = share_out(sorted(subjects), 0.2, 0.4)
+        valid, test, train = split_fractions(sorted(subjects), 0.2, 0.4)
         return {"train": train, "valid": valid, "test": test}
 
     def _read(self, file):
         epochs = _read_stages(file)
-        data = prepare(open_recording(file, "read_raw_edf"), file, self.recipe, _electrode)
-        rate, n_times = self.recipe.sfreq, int(_WINDOW * self.recipe.sfreq)
+        data = preprocess(open_recording(file, "read_raw_edf"), file, self.preprocessing, _electrode)
+        rate, n_times = self.preprocessing.sfreq, int(_WINDOW * self.preprocessing.sfreq)
         starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _WINDOW)]
         labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _WINDOW)]
         keep = [i for i, start in enumerate(starts) if start + n_times <= data.shape[1]]
-        return cut(data, [starts[i] for i in keep], n_times), [labels[i] for i in keep]
+        return cut_windows(data, [starts[i] for i in keep], n_times), [labels[i] for i in keep]
 
 
 def _electrode(channel):
@@ -68,7 +68,7 @@ def _electrode(channel):
 
 
 def _read_stages(file):
-    """Onset in seconds and stage of each scored epoch, of the text beside the recording or of the annotations."""
+    """Onset in seconds and stage of each scored epoch, from the scoring file, text or EDF annotations."""
     text, other = (file.with_name(f"{file.stem}_sleepscoring{suffix}") for suffix in (".txt", ".edf"))
     if text.is_file():
         found = _read_text(text)
@@ -78,7 +78,7 @@ def _read_stages(file):
         notes = mne.read_annotations(other)
         found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
     else:
-        raise FileNotFoundError(f"{text}: there is no such file, and no {other.name} either; they hold the stages.")
+        raise FileNotFoundError(f"{text}: no such file, and no {other.name}; the sleep stages are in one of them.")
     start, stop = _night(found)
     stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
     stages = [(float(onset), float(length), stage) for onset, length, stage in stages if stage in _STAGES]
@@ -89,7 +89,7 @@ def _read_stages(file):
 
 
 def _night(found):
-    """Seconds from lights off to lights on; all of the recording where the scoring does not say them."""
+    """Seconds from lights off to lights on; the whole recording if the scoring does not give them."""
     marks = [(float(onset), note.strip().lower()) for onset, _, note in found]
     off = [onset for onset, note in marks if note.startswith("lights off")]
     on = [onset for onset, note in marks if note.startswith("lights on")]

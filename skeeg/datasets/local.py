@@ -1,4 +1,4 @@
-"""Your own recordings, from a folder."""
+"""Recordings in a local folder."""
 
 import re
 from pathlib import Path
@@ -7,34 +7,34 @@ import numpy as np
 
 from ..electrodes import standard_montage
 from .base import SkeegDataset, code_with
-from .places import find_places, sort_places
-from .reading import UNITS, check_microvolts, class_names, read_recording
+from .paths import arrange_recordings, find_recordings
+from .readers import UNITS, check_microvolts, class_names, read_recording
 
 
 class LocalDataset(SkeegDataset):
     r"""Recordings in a folder: BIDS, or any .fif, .edf, .bdf, .gdf, .set, .vhdr files, continuous or cut into epochs.
 
-    Who is who is read from the paths: BIDS names, or one folder per subject with a file per run (and folders for
+    Subjects are read from the paths: BIDS names, or one folder per subject with a file per run (and folders for
     sessions between them), or one file per subject. The events are the files' annotations, triggers or, for BIDS,
     event tables.
 
     Parameters
     ----------
     folder : path
-        Where the recordings are.
+        Folder of the recordings.
     classes : dict of str to str, tuple of str, or None
         Class of each event, ``{"769": "left_hand", "770": "right_hand"}``; a tuple takes events by their own names;
         None takes all events of the first file. Hands called ``left_hand`` and ``right_hand`` fit MOABB's
         `LeftRightImagery`.
     interval : tuple of float or None
-        Seconds around an event from which to which the trial lasts. None takes the whole epoch, or the duration that
-        continuous recordings give their events.
+        Start and end of a trial around its event, in seconds. None takes the whole epoch, or the duration of the
+        events in continuous recordings.
     channels : tuple of str or None
-        Electrodes, which every file must have. None takes those of the first file.
+        Channels, which every file must have. None takes those of the first file.
     unit : {"V", "mV", "uV"}
-        What the numbers mean once MNE has read them; other than volts only where files do not say their unit.
+        Unit of the data as MNE reads it; other than volts only for files that state no unit.
     notch : tuple of float or None
-        Frequencies in hertz to remove, such as the mains.
+        Frequencies in hertz to remove, such as line noise.
     pattern : str or None
         Regular expression for other paths, ``r"A(?P<subject>\\d+)(?P<session>[TE])\\.gdf"``; ``run`` is a group too.
     task : str or None
@@ -42,27 +42,27 @@ class LocalDataset(SkeegDataset):
     runs_as_sessions : bool
         Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out.
     subjects, sessions : list or None
-        Some of them only.
+        Select some of them; None takes all.
 
     Attributes
     ----------
     subject_names : dict of int to str
-        What the paths call each subject; where that is a number, it is the subject's number.
+        Label of each subject in the paths; a numeric label is the number of the subject.
 
     Notes
     -----
-    The first file's header is read at once, to learn events, channels and interval; data only when they are asked for.
-    Epochs are put one after the other, with a marked gap that filters do not cross.
+    The header of the first file is read at once, for events, channels and interval; data are read lazily. Epochs are
+    concatenated with an annotated gap that filters do not cross.
 
     Examples
     --------
     >>> from tempfile import mkdtemp
     >>> from skeeg.datasets import LocalDataset, SimulatedMotorImagery
     >>> folder, simulated = mkdtemp(), SimulatedMotorImagery(n_subjects=1, n_sessions=1, n_trials=4)
-    >>> raw = simulated.get_data([1])[1]["0"]["0"].save(f"{folder}/anna_raw.fif", verbose="error")
+    >>> raw = simulated.get_data([1])[1]["0"]["0"].save(f"{folder}/s1_raw.fif", verbose="error")
     >>> dataset = LocalDataset(folder)
     >>> dataset.subject_names, dataset.arrays()[0].shape
-    ({1: 'anna_raw'}, (4, 22, 512))
+    ({1: 's1_raw'}, (4, 22, 512))
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class LocalDataset(SkeegDataset):
         self.notch = None if notch is None else tuple(map(float, notch))
         self.unit, self.runs_as_sessions = unit, runs_as_sessions
         self._bids_root = self.folder if (self.folder / "dataset_description.json").is_file() else None
-        places = find_places(self.folder, pattern, task)
-        self._recordings, self.subject_names = sort_places(places, runs_as_sessions)
-        self._learn(classes, interval, channels)
+        paths = find_recordings(self.folder, pattern, task)
+        self._recordings, self.subject_names = arrange_recordings(paths, runs_as_sessions)
+        self._read_defaults(classes, interval, channels)
         shape = {"folder": str(self.folder.resolve()), "classes": self._class_of, "interval": self._window}
         shape |= {
             "channels": self.channels,
@@ -111,8 +111,8 @@ class LocalDataset(SkeegDataset):
             selected_sessions=sessions,
         )
 
-    def _learn(self, classes, interval, channels):
-        """Read the first file for what was not said: classes, interval and channels."""
+    def _read_defaults(self, classes, interval, channels):
+        """Take classes, interval and channels that are not given from the first file."""
         first = self._files(next(iter(self._recordings)))[0]
         raw, span = read_recording(first, self._bids_root)
         self._strict = classes is None
@@ -159,7 +159,7 @@ class LocalDataset(SkeegDataset):
         return self._name_classes(raw)
 
     def _check_events(self, raw, file):
-        """Refuse a file without events, or with others than wanted."""
+        """Refuse a file without events, or with unexpected ones."""
         names = class_names(raw)
         if not names:
             raise ValueError(f"{file}: there are no events, neither annotations nor triggers.")
@@ -167,11 +167,11 @@ class LocalDataset(SkeegDataset):
         if not wanted & set(names) or (self._strict and wanted != set(names)):
             raise ValueError(
                 f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
-                "Say classes= to choose events, pattern= to leave files out."
+                "Pass classes= to choose events, pattern= to leave files out."
             )
 
     def _name_classes(self, raw):
-        """Leave only the trials, called by their class, and what marks bad data."""
+        """Keep trials, named by their class, and annotations of bad data."""
         keep = [i for i, name in enumerate(raw.annotations.description) if name in self._class_of or _is_bad(name)]
         trials = raw.annotations[keep]
         trials.description = np.array([self._class_of.get(str(name), str(name)) for name in trials.description])
@@ -179,7 +179,7 @@ class LocalDataset(SkeegDataset):
 
 
 def _is_bad(name):
-    """Whether an annotation marks data to leave out."""
+    """Whether an annotation marks bad data."""
     return name.lower().startswith(("bad", "edge"))
 
 
@@ -195,5 +195,5 @@ def _shortest(raw, class_of, file):
     """Shortest duration of a recording's trials in seconds."""
     durations = [event["duration"] for event in raw.annotations if event["description"] in class_of]
     if min(durations) <= 0:
-        raise ValueError(f"interval: the events of {file} have no duration; say interval=(start, end) in seconds.")
+        raise ValueError(f"interval: the events of {file} have no duration; pass interval=(start, end) in seconds.")
     return min(durations)

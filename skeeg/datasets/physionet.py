@@ -3,7 +3,7 @@
 import re
 
 from ..electrodes import standard_montage
-from .base import SkeegDataset, arrange, code_with, data_folder
+from .base import SkeegDataset, arrange_runs, code_with, data_folder
 
 # Runs by task and by what their annotations T1 and T2 mean.
 _RUNS = {
@@ -17,24 +17,25 @@ _N_SUBJECTS = 109
 class PhysionetMotor(SkeegDataset):
     """Fists and feet, imagined or executed, of PhysioNet's EEG Motor Movement/Imagery Database [1]_, [2]_.
 
-    109 people, 64 electrodes at 160 Hz, one visit; for each task and each pair of classes three runs of 15 trials.
-    Subjects are the same for both tasks, so one task can be learnt and the other decoded.
+    109 subjects, 64 electrodes at 160 Hz, one session; for each task and each pair of classes three runs of 15 trials.
+    Subjects are the same for both tasks, so one task can be trained on and the other decoded.
 
     Parameters
     ----------
     folder : path or None
         Folder that holds S001, S002, ...; None is ``$SKEEG_DATA/eegmmidb`` where it exists. Otherwise MOABB's
-        `PhysionetMI` finds the files, or downloads them when data are asked for.
+        `PhysionetMI` finds the files, or downloads them when data are read.
     task : {"imagery", "execution"}
         Imagined or real movement.
     classes : tuple of str
         Some of ``left_hand``, ``right_hand``, ``hands`` (both), ``feet`` (both), ``rest``. Runs without any of the
         first four among them are left out.
     runs_as_sessions : bool
-        Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out. Otherwise the
-        visit is one session.
+        Whether each run becomes a session, so that MOABB's cross-session evaluation leaves one run out. Otherwise there
+        is one session.
     subjects, sessions : list or None
-        Some of them only. Subject 88 was recorded at 128 Hz; ask the paradigm to resample when it is among others.
+        Select some of them; None takes all. Subject 88 was recorded at 128 Hz: resample in the paradigm to combine it
+        with others.
 
     References
     ----------
@@ -106,7 +107,7 @@ class PhysionetMotor(SkeegDataset):
     def _get_single_subject_data(self, subject):
         """Read the recordings of one subject."""
         files = zip(sorted(self._runs), self._files(subject), strict=True)
-        return arrange({run: self._read(file, self._runs[run]) for run, file in files}, self.runs_as_sessions)
+        return arrange_runs({run: self._read(file, self._runs[run]) for run, file in files}, self.runs_as_sessions)
 
     def _read(self, file, pair):
         """Read one run, with its annotations turned into classes."""
@@ -122,8 +123,8 @@ class PhysionetMotor(SkeegDataset):
 
 
 def _find(folder):
-    """Folder with the recordings, or None where MOABB shall find them."""
-    place = data_folder(folder, "eegmmidb")
-    if folder is not None and not place.is_dir():
-        raise FileNotFoundError(f"folder: there is no folder {place}.")
-    return place if place is not None and place.is_dir() else None
+    """Folder with the recordings, or None if MOABB provides them."""
+    path = data_folder(folder, "eegmmidb")
+    if folder is not None and not path.is_dir():
+        raise FileNotFoundError(f"folder: there is no folder {path}.")
+    return path if path is not None and path.is_dir() else None

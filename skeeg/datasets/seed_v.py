@@ -1,16 +1,16 @@
-"""SEED-V: five emotions, brought about by film clips."""
+"""SEED-V: five emotions, induced by film clips."""
 
 import re
 
-from .corpus import Corpus, Recipe, cut, open_recording, prepare, share_out
+from .corpus import Corpus, Preprocessing, cut_windows, open_recording, preprocess, split_fractions
 
 _NAMES = tuple(
     "FP1 FPZ FP2 AF3 AF4 F7 F5 F3 F1 FZ F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8 T7 C5 C3 C1 CZ C2 C4 C6 "
     "T8 TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8 PO7 PO5 PO3 POZ PO4 PO6 PO8 CB1 O1 OZ "
     "O2 CB2".split()
 )
-# First and last second of the fifteen clips of each session, and what they are to bring about: Happiness, Fear,
-# Neutral, Sadness, Disgust. The same for everybody, as the corpus's own notes say.
+# First and last second of the fifteen clips of each session, and the emotion to induce: Happiness, Fear,
+# Neutral, Sadness, Disgust. The same for all subjects (notes of the corpus).
 _CLIPS = {
     "1": (
         "30 132 287 555 773 982 1271 1628 1730 2025 2227 2435 2667 2932 3204",
@@ -33,20 +33,20 @@ _WINDOW = 4  # seconds
 
 
 class SeedVEmotions(Corpus):
-    """Five emotions of 16 people in three sessions: SEED-V [1]_, by the split that Gram is scored on.
+    """Five emotions of 16 subjects in three sessions: SEED-V [1]_, with the split of the Gram paper.
 
     Every clip is cut into windows of 4 s, one after the other.
 
     Parameters
     ----------
     folder : path or None
-        Folder that holds the recordings, such as ``1_1_20180804.cnt`` (person, session, day), or their folder
+        Folder that holds the recordings, such as ``1_1_20180804.cnt`` (subject, session, date), or their folder
         ``EEG_raw``; None is ``$SKEEG_DATA/SeedVEmotions``. Ask for access at https://bcmi.sjtu.edu.cn/home/seed.
 
     Notes
     -----
-    People by number: the first 20 % for test, the next 20 % for validation, the others for training. Average of the 62
-    electrodes (mastoids and eyes are left out), 200 Hz, 0.1-75 Hz, notch at 50 Hz.
+    Subjects sorted by number: the first 20 % for test, the next 20 % for validation, the others for training. Average
+    reference of the 62 electrodes (without mastoids and EOG), 200 Hz, 0.1-75 Hz, notch at 50 Hz.
 
     References
     ----------
@@ -62,19 +62,19 @@ class SeedVEmotions(Corpus):
 
     name, source = "SEED-V", "The corpus is at https://bcmi.sjtu.edu.cn/home/seed."
     inner, classes = ("EEG_raw",), tuple(_CLASSES.values())
-    recipe = Recipe(_NAMES)
+    preprocessing = Preprocessing(_NAMES)
 
     def _find(self, root):
         found = {}
         for file in sorted(root.glob("*.cnt")):
             parts = re.fullmatch(r"(\d+)_(\d+)_.*", file.stem)
             if parts is None or parts[2] not in _CLIPS:
-                raise ValueError(f"{file}: its name does not say person, session (1 to 3) and day, as in 1_1_20180804.")
+                raise ValueError(f"{file}: expected a name with subject, session (1 to 3) and date, as 1_1_20180804.")
             found.setdefault(parts[1], []).append((parts[2], file))
         return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
     def _split(self, subjects):
-        test, valid, train = share_out(subjects, 0.2, 0.4)
+        test, valid, train = split_fractions(subjects, 0.2, 0.4)
         return {"train": train, "valid": valid, "test": test}
 
     def _read(self, file):
@@ -84,11 +84,11 @@ class SeedVEmotions(Corpus):
         seconds = len(raw.times) / raw.info["sfreq"]
         if seconds < clips[-1][1]:
             raise ValueError(f"{file}: it lasts {seconds:.0f} s, but its last clip ends at {clips[-1][1]} s.")
-        data = prepare(raw, file, self.recipe, str.upper)
-        rate = int(self.recipe.sfreq)
+        data = preprocess(raw, file, self.preprocessing, str.upper)
+        rate = int(self.preprocessing.sfreq)
         found = [
             (second * rate, _CLASSES[label])
             for start, stop, label in clips
-            for second in range(start, min(stop + 1, int(seconds)) - _WINDOW + 1, _WINDOW)  # both ends belong to it
+            for second in range(start, min(stop + 1, int(seconds)) - _WINDOW + 1, _WINDOW)  # inclusive end
         ]
-        return cut(data, [start for start, _ in found], _WINDOW * rate), [label for _, label in found]
+        return cut_windows(data, [start for start, _ in found], _WINDOW * rate), [label for _, label in found]

@@ -1,4 +1,4 @@
-"""Recordings of any origin on a disk, read as random windows without holding them in memory."""
+"""Recordings of any origin stored on disk, from which windows are read without loading all into memory."""
 
 import contextlib
 import hashlib
@@ -10,35 +10,34 @@ from pathlib import Path
 import numpy as np
 
 from ..array import make_domains, make_eeg
-from .reading import is_class
-from .sources import find_sources
+from .readers import is_class, list_recordings
 
 _OPEN_FILES = 64  # kept open while windows are drawn
 _BLOCK = 2**22  # bytes read at once for a checksum
 
 
 @dataclass(frozen=True)
-class Recording:
-    """What a store knows of one recording.
+class StoredRecording:
+    """Metadata of one recording of a store.
 
     Attributes
     ----------
     key : str
         Name of its file in the store.
     origin : str
-        Dataset or file it came from.
+        Dataset or file of origin.
     subject, session, run : str
-        Whose recording it is.
+        Domain of the recording.
     ch_names : tuple of str
-        Electrodes.
+        Channel names.
     sfreq : float
-        Samples a second.
+        Sampling rate in hertz.
     n_times : int
         Samples.
     onsets, durations : ndarray, shape (n_events,)
         Events, in seconds.
     events : ndarray of str, shape (n_events,)
-        What happened.
+        Name of each event.
     """
 
     key: str
@@ -57,23 +56,23 @@ class Recording:
 class RecordingStore:
     """A folder of recordings, one HDF5 file each: microvolts in float32 with names, rate, events and domain.
 
-    A file appears under its name only when it is complete, so a build that was broken off goes on where it stood when
-    the same sources are added again; those that are there are left alone. Other sources can be added at any time.
+    A file gets its name only when it is complete, so an interrupted build is resumed by adding the same sources again;
+    recordings that are stored already are skipped. Other sources can be added at any time.
 
     Parameters
     ----------
     folder : path
-        Folder of the store; made where there is none.
+        Folder of the store, created if necessary.
 
     Attributes
     ----------
-    recordings : tuple of Recording
-        What is there, by origin, subject, session and run.
+    recordings : tuple of StoredRecording
+        All recordings, sorted by origin, subject, session and run.
 
     Notes
     -----
-    In a file, the dataset ``eeg`` has the axes (times, channels), so that a window is one stretch on the disk, and the
-    attribute ``sha256`` its checksum, which `verify` compares.
+    In a file, the dataset ``eeg`` has the axes (times, channels), so that a window is contiguous on disk, and the
+    attribute ``sha256``, a checksum that `verify` compares.
 
     Examples
     --------
@@ -89,36 +88,37 @@ class RecordingStore:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._files = OrderedDict()
-        self._look()
+        self._list_files()
 
     def __len__(self):
         """Count the recordings."""
         return len(self.recordings)
 
     def __repr__(self):
-        """Say how much there is."""
+        """Give the number of recordings and subjects, and the total duration."""
         hours = sum(one.n_times / one.sfreq for one in self.recordings) / 3600
-        people = len({one.subject for one in self.recordings})
-        return f"RecordingStore({str(self.folder)!r}: {len(self)} recordings of {people} people, {hours:.2f} hours)"
+        n_subjects = len({one.subject for one in self.recordings})
+        content = f"{len(self)} recordings of {n_subjects} subjects, {hours:.2f} hours"
+        return f"RecordingStore({str(self.folder)!r}: {content})"
 
     def __getstate__(self):
-        """Leave the open files behind."""
+        """Drop the open files."""
         return self.__dict__ | {"_files": OrderedDict()}
 
     def add(self, source, prepare=None, subject="", session="", run="", unit="V", progress=True):
-        """Add recordings; those that are there already are not written again, and their files not read.
+        """Add recordings; those that are stored already are skipped without reading them.
 
         Parameters
         ----------
         source : moabb.datasets.base.BaseDataset, path, mne.io.Raw, mne.Epochs, or list of such
             A folder is a BIDS dataset, or holds recordings by the rules of `LocalDataset`, events or not.
         prepare : transformer or None
-            What every recording goes through, as one trial (1, n_channels, n_times), before it is written, such as
-            `skeeg.methods.gram.gram_preprocessing`. It is not remembered: use one for a store.
+            Preprocessing of each recording, as one trial (1, n_channels, n_times), before it is written, such as
+            `skeeg.methods.gram.gram_preprocessing`. The store does not record it: use one per store.
         subject, session, run : str
-            Whose recording a single file or MNE object is.
+            Domain of a single file or MNE object.
         unit : {"V", "mV", "uV"}
-            What the numbers of files mean once MNE has read them.
+            Unit of the data as MNE reads it, for files that state none.
         progress : bool
             Show a progress bar.
 
@@ -130,21 +130,21 @@ class RecordingStore:
         from tqdm.auto import tqdm
 
         added = 0
-        with tqdm(find_sources(source, subject, session, run, unit), disable=not progress, unit="recording") as bar:
+        with tqdm(list_recordings(source, subject, session, run, unit), disable=not progress, unit="recording") as bar:
             for one in bar:
                 bar.set_description(one.subject or one.origin)
                 if not self._path(one.key).exists():
                     self._write(one, prepare)
                     added += 1
-        self._look()
+        self._list_files()
         return added
 
     def read(self, recording, start=0, n_times=None):
-        """Read a stretch of a recording.
+        """Read a segment of a recording.
 
         Parameters
         ----------
-        recording : Recording
+        recording : StoredRecording
             One of ``recordings``.
         start : int
             First sample.
@@ -162,7 +162,7 @@ class RecordingStore:
         return self._open(recording.key)["eeg"][start:stop].T
 
     def windows(self, seconds, stride=None):
-        """Windows of all recordings, read when they are asked for.
+        """Windows of all recordings, read lazily.
 
         Parameters
         ----------
@@ -176,19 +176,17 @@ class RecordingStore:
         windows : StoredWindows
             Recordings shorter than a window have none.
         """
-        from .windows import StoredWindows
-
         if seconds <= 0 or (stride is not None and stride <= 0):
             raise ValueError(f"seconds, stride: got {seconds} and {stride}, expected more than 0.")
         return StoredWindows(self, float(seconds), float(seconds if stride is None else stride))
 
     def trials(self, interval, classes=None):
-        """Trials around the events, one entry a recording, for `fit` of a pre-trainer.
+        """Trials around the events, one array per recording, for `fit` of a pre-trainer.
 
         Parameters
         ----------
         interval : tuple of float
-            Seconds around an event from which to which a trial lasts.
+            Start and end of a trial around its event, in seconds.
         classes : sequence of str or None
             Events to take; None takes all but those that mark bad or missing data.
 
@@ -199,7 +197,7 @@ class RecordingStore:
         y : list of ndarray of str, shape (n_trials,)
             Event of each trial.
         """
-        if isinstance(classes, str):  # in which any part of it would be found
+        if isinstance(classes, str):  # `in` would match substrings
             raise ValueError(f"classes: got {classes!r}, expected a sequence of names, such as [{classes!r}].")
         X, y = [], []
         for recording in self.recordings:
@@ -210,8 +208,8 @@ class RecordingStore:
             inside = (first >= 0) & (first + n_times <= recording.n_times)
             if inside.any():
                 data = np.stack([self.read(recording, int(start), n_times) for start in first[inside]])
-                whose = make_domains(len(data), recording.subject, recording.session, recording.run)
-                X.append(make_eeg(data, recording.ch_names, recording.sfreq, whose))
+                domains = make_domains(len(data), recording.subject, recording.session, recording.run)
+                X.append(make_eeg(data, recording.ch_names, recording.sfreq, domains))
                 y.append(recording.events[rows][inside])
         if not X:
             raise ValueError(f"classes: no recording has events {classes or ''} with {interval} s around them.")
@@ -227,8 +225,8 @@ class RecordingStore:
 
         Returns
         -------
-        damaged : list of Recording
-            Those whose data are not what was written.
+        damaged : list of StoredRecording
+            Recordings whose data differ from what was written.
         """
         from tqdm.auto import tqdm
 
@@ -251,7 +249,7 @@ class RecordingStore:
         return self.folder / f"{key}.h5"
 
     def _write(self, source, prepare):
-        """Write one recording to a file of another name, which then takes its own in one step."""
+        """Write one recording to a temporary file, which is then renamed atomically."""
         import h5py
 
         raw = source.read()
@@ -275,13 +273,13 @@ class RecordingStore:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(unfinished)
 
-    def _look(self):
-        """List what is there."""
+    def _list_files(self):
+        """Read the metadata of all files."""
         found = [self._describe(path) for path in sorted(self.folder.glob("*.h5"))]
         self.recordings = tuple(sorted(found, key=lambda one: (one.origin, one.subject, one.session, one.run)))
 
     def _describe(self, path):
-        """Read what a file says of itself."""
+        """Read the metadata of a file."""
         import h5py
 
         try:
@@ -293,12 +291,12 @@ class RecordingStore:
                 n_times = len(data)
         except (OSError, KeyError) as error:
             raise ValueError(f"folder: {path} is no recording of a store ({error}); move it away.") from error
-        places = (str(notes[name]) for name in ("origin", "subject", "session", "run"))
+        origin = (str(notes[name]) for name in ("origin", "subject", "session", "run"))
         names = tuple(map(str, notes["ch_names"]))
-        return Recording(path.stem, *places, names, float(notes["sfreq"]), n_times, onsets, durations, events)
+        return StoredRecording(path.stem, *origin, names, float(notes["sfreq"]), n_times, onsets, durations, events)
 
     def _open(self, key):
-        """Keep the files used last open."""
+        """Open a file; the most recently used ones are kept open."""
         import h5py
 
         if key not in self._files:
@@ -313,6 +311,121 @@ class RecordingStore:
 def _microvolts(raw, source, prepare):
     """EEG of a recording as one trial, prepared."""
     raw = raw.copy().pick("eeg", exclude=[], verbose="error")
-    whose = make_domains(1, source.subject, source.session, source.run)
-    X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], whose)
+    domains = make_domains(1, source.subject, source.session, source.run)
+    X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
     return (X if prepare is None else prepare.fit_transform(X)), raw
+
+
+class StoredWindows:
+    """Windows of equal length of the recordings of a `RecordingStore`, read lazily.
+
+    `RecordingStore.windows` makes one. Pass it to ``fit`` of a self-supervised pre-trainer
+    where the data do not fit into memory.
+
+    Parameters
+    ----------
+    store : RecordingStore
+        The store.
+    seconds, stride : float
+        Length of a window, and seconds from one to the next.
+
+    Attributes
+    ----------
+    groups : dict of tuple to StoredGroup
+        Windows of equal channels and sampling rate, by (ch_names, sfreq).
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from skeeg.datasets import RecordingStore, SimulatedMotorImagery
+    >>> store = RecordingStore(mkdtemp())
+    >>> _ = store.add(SimulatedMotorImagery(n_subjects=1, n_sessions=1, n_runs=1, n_trials=4), progress=False)
+    >>> (group,) = store.windows(2.0).groups.values()
+    >>> group.take([0, 2]).shape
+    (2, 22, 256)
+    """
+
+    def __init__(self, store, seconds, stride):
+        self.store, self.seconds, self.stride = store, seconds, stride
+        by_form = {}
+        for recording in store.recordings:
+            by_form.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
+        groups = {form: StoredGroup(store, found, seconds, stride) for form, found in by_form.items()}
+        self.groups = {form: group for form, group in groups.items() if len(group)}
+        if not self.groups:
+            raise ValueError(f"seconds: none of {len(store)} recordings lasts {seconds} s.")
+
+    def __len__(self):
+        """Count the windows."""
+        return sum(map(len, self.groups.values()))
+
+    def __iter__(self):
+        """Iterate over the groups."""
+        return iter(self.groups.values())
+
+
+class StoredGroup:
+    """Windows of recordings with the same channels and sampling rate.
+
+    Parameters
+    ----------
+    store : RecordingStore
+        The store.
+    recordings : list of StoredRecording
+        Its recordings with these channels and this rate.
+    seconds, stride : float
+        See `StoredWindows`.
+
+    Attributes
+    ----------
+    ch_names : tuple of str
+        Channel names.
+    sfreq : float
+        Sampling rate in hertz.
+    shape : tuple of int
+        n_windows, n_channels, n_times.
+    subjects : ndarray of str, shape (n_windows,)
+        Subject of each window.
+    """
+
+    def __init__(self, store, recordings, seconds, stride):
+        self.store, self.recordings = store, recordings
+        self.ch_names, self.sfreq = recordings[0].ch_names, recordings[0].sfreq
+        n_times, self.step = (max(1, round(length * self.sfreq)) for length in (seconds, stride))
+        counts = [max(0, (one.n_times - n_times) // self.step + 1) for one in recordings]
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        self.shape = (int(self.starts[-1]), len(self.ch_names), n_times)
+        self.subjects = np.repeat([one.subject for one in recordings], counts)
+
+    def __len__(self):
+        """Count the windows."""
+        return self.shape[0]
+
+    @property
+    def identity(self):
+        """Identifies these windows: keys of the recordings, shape and step."""
+        return [recording.key for recording in self.recordings], self.shape, self.step
+
+    def take(self, rows):
+        """Read some windows.
+
+        Parameters
+        ----------
+        rows : array-like of int
+            Numbers of the windows.
+
+        Returns
+        -------
+        data : ndarray of float32, shape (n_rows, n_channels, n_times)
+            Microvolts.
+        """
+        rows = np.asarray(rows, dtype=np.intp)
+        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
+            raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")
+        data = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        for i in np.lexsort((rows, owners)):  # in the order on disk
+            recording = self.recordings[owners[i]]
+            start = int(rows[i] - self.starts[owners[i]]) * self.step
+            data[i] = self.store.read(recording, start, self.shape[2])
+        return data

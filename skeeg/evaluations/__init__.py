@@ -1,6 +1,6 @@
-"""Protocols that MOABB lacks, as ordinary MOABB evaluations, and what lets any pipeline take part in them.
+"""Protocols that MOABB lacks, as MOABB evaluations, and `PooledTarget`, with which any pipeline can be evaluated.
 
-Names are imported when they are asked for, so that `PooledTarget` can be used without loading MOABB.
+Names are imported lazily, so that `PooledTarget` does not load MOABB.
 """
 
 from .._lazy import attach

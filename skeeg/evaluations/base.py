@@ -1,19 +1,40 @@
-"""What the evaluations of this package share."""
+"""Base of the evaluations: trials with channel names, protocols as splitters, seeds of pipelines."""
 
 from moabb.evaluations.base import BaseEvaluation
+from sklearn.base import clone
 
+from ..array import as_eeg
 from .pooling import PooledTarget, takes_target
-from .trials import NamedTrials
+
+
+class NamedTrials:
+    """Mixin for MOABB's evaluations that passes trials as `EEGArray`, which any pipeline accepts as an array.
+
+    MOABB passes plain arrays without channel names, or, with ``return_epochs=True``, Epochs, which few pipelines
+    accept.
+    """
+
+    def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
+        """Load trials with names, rate and domains; with several filters or a post-processing, as MOABB does."""
+        if self.return_epochs or postprocess_pipeline is not None or len(self.paradigm.filters) > 1:
+            return super()._load_data(dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects)
+        epochs, labels, metadata = self.paradigm.get_data(
+            dataset,
+            subjects=subjects or dataset.subject_list,
+            return_epochs=True,
+            cache_config=self.cache_config,
+        )
+        return as_eeg(epochs), labels, metadata
 
 
 class ProtocolEvaluation(NamedTrials, BaseEvaluation):
     """MOABB evaluation whose protocol is a splitter: the ``cv_class`` and ``cv_kwargs`` of its constructor.
 
-    Trials reach the pipelines as `EEGArray`, with names, rate and domains.
+    Trials are passed to the pipelines as `EEGArray`, with names, rate and domains.
     """
 
     def _create_splitter(self):
-        """Build the splitter of the protocol."""
+        """Create the splitter of the protocol."""
         return self.cv_class(**self.cv_kwargs, random_state=self.random_state)
 
     def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
@@ -24,7 +45,7 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
         pipelines : dict of str to estimator
             Any scikit-learn pipelines.
         param_grid : dict or None
-            Grids to search, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
+            Parameter grids, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
         postprocess_pipeline : Pipeline or None
             Fixed processing after the paradigm's.
 
@@ -33,7 +54,7 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
         results : DataFrame
             One row for each dataset, session, pipeline and fold of the protocol.
         """
-        if self._needs_all_subjects:  # then the trials of the tested person come as labelled target trials
+        if self._needs_all_subjects:  # the target subject's trials are passed as labelled target trials
             pipelines = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
         return super().process(pipelines, param_grid, postprocess_pipeline)
 
@@ -44,5 +65,32 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
         )
 
     def is_valid(self, dataset):
-        """Whether the dataset can be used; the splitter says what is wrong with one that cannot."""
+        """Whether the dataset can be used; the splitter raises an error where it cannot."""
         return True
+
+
+def with_seed(pipeline, seed):
+    """Copy of a pipeline with every open ``random_state`` set.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Pipeline; a ``random_state`` that is set already is kept.
+    seed : int
+        Seed.
+
+    Returns
+    -------
+    pipeline : estimator
+        Unfitted copy.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skeeg.evaluations.base import with_seed
+    >>> with_seed(LogisticRegression(), 3).random_state, with_seed(LogisticRegression(random_state=1), 3).random_state
+    (3, 1)
+    """
+    params = pipeline.get_params()
+    free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
+    return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))

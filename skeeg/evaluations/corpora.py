@@ -1,14 +1,14 @@
-"""Scores on a corpus with a published split: fitted on its training people, scored on the whole of its test people.
+"""Scores on a corpus with a published split: fitted on its training subjects, scored on all its test subjects.
 
 A corpus is anything with ``arrays(part)``, such as `skeeg.datasets.TUHEvents`. Scores are those of all test windows at
-once; averages of scores over batches, as Gram's were published, depend on the size and the order of the batches.
+once; averages over batches, as published for Gram, depend on batch size and order.
 """
 
 import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from .seeding import with_seed
+from .base import with_seed
 
 __all__ = ["classification_scores", "run_corpus"]
 
@@ -16,7 +16,7 @@ SEEDS = (0, 10, 20, 30, 40)  # of the published scores
 
 
 def classification_scores(y, probabilities, classes):
-    """Score predicted probabilities as the general EEG models are scored.
+    """Scores of predicted probabilities, as published for EEG foundation models.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def classification_scores(y, probabilities, classes):
     Returns
     -------
     scores : dict of str to float
-        Accuracy and balanced accuracy; for two classes, of which the second one counts as positive, F1, precision,
+        Accuracy and balanced accuracy; for two classes, of which the second one is positive, F1, precision,
         recall and the areas under both curves; for more, Cohen's kappa and F1 weighted by class.
 
     Examples
@@ -47,7 +47,7 @@ def classification_scores(y, probabilities, classes):
             f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
         )
     if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities: they hold NaN or infinity.")
+        raise ValueError("probabilities: got NaN or infinity, expected finite numbers.")
     if len(classes) < 2:
         raise ValueError(f"classes: expected two or more, got {', '.join(map(str, classes))}.")
     unknown = sorted(set(y.tolist()) - set(classes.tolist()))
@@ -63,13 +63,13 @@ def classification_scores(y, probabilities, classes):
         scores["kappa"] = metrics.cohen_kappa_score(y, predicted, labels=classes)
         scores["weighted_f1"] = metrics.f1_score(y, predicted, average="weighted", zero_division=0)
     else:
-        yes, said = y == classes[1], predicted == classes[1]
-        scores["f1"] = metrics.f1_score(yes, said, zero_division=0)
-        scores["precision"] = metrics.precision_score(yes, said, zero_division=0)
-        scores["recall"] = metrics.recall_score(yes, said, zero_division=0)
-        both = 0 < yes.sum() < len(yes)
-        scores["roc_auc"] = metrics.roc_auc_score(yes, probabilities[:, 1]) if both else np.nan
-        scores["pr_auc"] = metrics.average_precision_score(yes, probabilities[:, 1]) if both else np.nan
+        positive, predicted_positive = y == classes[1], predicted == classes[1]
+        scores["f1"] = metrics.f1_score(positive, predicted_positive, zero_division=0)
+        scores["precision"] = metrics.precision_score(positive, predicted_positive, zero_division=0)
+        scores["recall"] = metrics.recall_score(positive, predicted_positive, zero_division=0)
+        both = 0 < positive.sum() < len(positive)
+        scores["roc_auc"] = metrics.roc_auc_score(positive, probabilities[:, 1]) if both else np.nan
+        scores["pr_auc"] = metrics.average_precision_score(positive, probabilities[:, 1]) if both else np.nan
     return {name: float(value) for name, value in scores.items()}
 
 
@@ -83,14 +83,14 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",), validation=None
     corpus : Corpus
         Such as `skeeg.datasets.HMCSleep`.
     seeds : sequence of int
-        Seeds; published are five.
+        Seeds; published scores use five.
     parts : tuple of str
-        Parts to learn from. With ``("train", "valid")`` the estimator chooses its own validation among both, such as
-        ``validation="subject"`` of skeeg's networks; the test subjects are never seen before they are scored.
+        Training parts. With ``("train", "valid")`` the estimator splits both for its own validation, such as
+        ``validation="subject"`` of skeeg's networks; test subjects are never used for training.
     validation : {None, "valid"}
-        ``"valid"`` lets networks choose their epoch on the published validation subjects, as the published scores did:
-        that part is read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline
-        without such a parameter trains on `parts` alone.
+        ``"valid"`` uses the published validation subjects for early stopping, as the published scores: that part is
+        read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline without
+        such a parameter trains on `parts` alone.
 
     Returns
     -------
@@ -105,15 +105,19 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",), validation=None
     >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
     """
     if validation not in (None, "valid") or (validation and validation in parts):
-        raise ValueError(f"validation: got {validation!r}, expected None, or 'valid' where it is not among {parts}.")
+        raise ValueError(
+            f"validation: got {validation!r}, expected None, or 'valid' if it is not one of parts={parts}."
+        )
     X, y, is_trained = _join(corpus, parts, validation)
     X_test, y_test = corpus.arrays("test")
     rows = []
     for name, pipeline in pipelines.items():
-        choices = _choices(pipeline) if validation else []
+        choices = _validation_params(pipeline) if validation else []
         trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
         for seed in seeds:
-            model = with_seed(pipeline, seed).set_params(**dict.fromkeys(choices, _held(corpus, validation)))
+            model = with_seed(pipeline, seed).set_params(
+                **dict.fromkeys(choices, _validation_subjects(corpus, validation))
+            )
             model.fit(trials, labels)
             scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
             rows.append(
@@ -123,7 +127,7 @@ def run_corpus(pipelines, corpus, seeds=SEEDS, parts=("train",), validation=None
 
 
 def _join(corpus, parts, validation):
-    """Trials and labels of the parts to learn from and to choose on, and which of them are learnt from."""
+    """Trials and labels of the training and validation parts, and the mask of the training trials."""
     names = [*parts, *([validation] if validation else [])]
     read = [corpus.arrays(part) for part in names]
     is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
@@ -131,12 +135,12 @@ def _join(corpus, parts, validation):
     return X, y, is_trained
 
 
-def _choices(pipeline):
-    """Parameters of a pipeline that say on which trials a network chooses its epoch."""
+def _validation_params(pipeline):
+    """Names of the ``validation`` parameters of a pipeline that are set."""
     params = pipeline.get_params()
     return [name for name in params if name.rsplit("__", 1)[-1] == "validation" and params[name] is not None]
 
 
-def _held(corpus, validation):
-    """Subjects to choose on, as ``validation`` takes them."""
+def _validation_subjects(corpus, validation):
+    """Subjects of the validation part, as ``validation`` takes them."""
     return tuple(corpus.subjects(validation)) if validation else None

@@ -1,12 +1,12 @@
-"""Train on one task, adapt on a few trials of another: the protocol, as an ordinary MOABB evaluation.
+"""Cross-task transfer as a MOABB evaluation: train on one task, adapt to a few trials of another.
 
-Three parts, each of use alone:
+Three parts, each usable on its own:
 
-- `CrossTaskDataset` joins two MOABB datasets (one recorded during execution, one during imagery, of the same people or
-  of others) into one whose sessions name the task;
+- `CrossTaskDataset` joins two MOABB datasets (one recorded during execution, one during imagery, of the same subjects
+  or of others) into one whose sessions are named after the task;
 - `CrossTaskEvaluation` runs any pipelines on it, with `CrossTaskSplitter`: fit on the source task, with k labelled
   trials of the target task as ``X_target_labeled`` and ``y_target_labeled``, score the rest of the target task;
-- `PooledTarget` lets a pipeline that knows nothing of target trials use them: it trains on source, target or both.
+- `PooledTarget` trains any pipeline on source trials, target trials or both.
 """
 
 import mne
@@ -25,7 +25,7 @@ _SOURCES = ("own", "others", "all")
 
 
 class CrossTaskDataset(BaseDataset):
-    """Two MOABB datasets as one: a task to learn from and a task to decode.
+    """Two MOABB datasets as one: a source task and a target task.
 
     Every session is named after its task (``"0execution"``, ``"1imagery"``, ...). Trials start where each dataset's own
     interval starts and have the shorter of the two lengths; events are those that both datasets have.
@@ -33,37 +33,37 @@ class CrossTaskDataset(BaseDataset):
     Parameters
     ----------
     source, target : moabb.datasets.base.BaseDataset
-        Recordings of the task to learn from and of the task to decode.
-    same_people : bool
-        Whether subject n of one is subject n of the other. Otherwise subjects are numbered anew, those of `source`
+        Recordings of the source task and of the target task.
+    same_subjects : bool
+        Whether subject n of one is subject n of the other. Otherwise subjects are renumbered, those of `source`
         first.
     tasks : tuple of two str
         Names of the two tasks, letters only.
 
     Attributes
     ----------
-    people : dict of int to dict of str to int
-        For each subject of this dataset, its number in the dataset of each task it took part in.
+    numbers : dict of int to dict of str to int
+        For each subject of this dataset, its number in the dataset of each of its tasks.
 
     Examples
     --------
     >>> from moabb.datasets import PhysionetMI
     >>> from skeeg.evaluations import CrossTaskDataset
-    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
-    >>> dataset.people[1], dataset.interval
+    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_subjects=True)
+    >>> dataset.numbers[1], dataset.interval
     ({'execution': 1, 'imagery': 1}, [0, 3])
     """
 
-    def __init__(self, source, target, same_people, tasks=("execution", "imagery")):
-        self.source, self.target, self.same_people, self.tasks = source, target, same_people, tuple(tasks)
+    def __init__(self, source, target, same_subjects, tasks=("execution", "imagery")):
+        self.source, self.target, self.same_subjects, self.tasks = source, target, same_subjects, tuple(tasks)
         if len(self.tasks) != 2 or not all(task.isalpha() for task in self.tasks) or self.tasks[0] == self.tasks[1]:
             raise ValueError(f"tasks: expected two different names made of letters, got {tasks!r}.")
         events = [event for event in source.event_id if event in target.event_id]
         if not events:
             raise ValueError(f"target: {target.code} has none of the events of {source.code}.")
-        self.people = self._list_people()
+        self.numbers = self._number_subjects()
         super().__init__(
-            subjects=list(self.people),
+            subjects=list(self.numbers),
             sessions_per_subject=source.n_sessions + target.n_sessions,
             events={event: number for number, event in enumerate(events, start=1)},
             code=self._name(),
@@ -71,47 +71,47 @@ class CrossTaskDataset(BaseDataset):
             paradigm=target.paradigm,
         )
 
-    def _list_people(self):
-        """Give each person its number in each of the two datasets."""
+    def _number_subjects(self):
+        """Give the number of each subject in each of the two datasets."""
         lists = dict(zip(self.tasks, (self.source.subject_list, self.target.subject_list), strict=True))
-        if self.same_people:
+        if self.same_subjects:
             numbers = dict.fromkeys([*self.target.subject_list, *self.source.subject_list])
             return {n: {task: n for task, subjects in lists.items() if n in subjects} for n in numbers}
         alone = [{task: number} for task, subjects in lists.items() for number in subjects]
         return dict(enumerate(alone, start=1))
 
     def _name(self):
-        """Name the parts: MOABB keeps results by this name alone, and wants its capitals to be the class's."""
-        people = "same" if self.same_people else "others"
+        """Code from the parts: MOABB stores results by it, and requires the capitals of the class name."""
+        whose = "same" if self.same_subjects else "others"
         parts = zip((self.source, self.target), self.tasks, strict=True)
-        return "-".join(["CrossTaskDataset", *(f"{one.code}-{task}".lower() for one, task in parts), people])
+        return "-".join(["CrossTaskDataset", *(f"{one.code}-{task}".lower() for one, task in parts), whose])
 
     def _get_single_subject_data(self, subject):
-        """Read the runs of both tasks of one person."""
+        """Read the runs of both tasks of one subject."""
         sessions = {}
         for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
-            if task not in self.people[subject]:
+            if task not in self.numbers[subject]:
                 continue
-            recorded = dataset.get_data(subjects=[self.people[subject][task]])
-            for runs in recorded[self.people[subject][task]].values():
+            recorded = dataset.get_data(subjects=[self.numbers[subject][task]])
+            for runs in recorded[self.numbers[subject][task]].values():
                 sessions[f"{len(sessions)}{task}"] = {
                     name: _mark_trials(raw, dataset, self.event_id) for name, raw in runs.items()
                 }
         return sessions
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
-        """List the files of one person."""
+        """List the files of one subject."""
         found = []
         for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
-            if task in self.people[subject]:
-                found += dataset.data_path(self.people[subject][task], path, force_update, update_path, verbose)
+            if task in self.numbers[subject]:
+                found += dataset.data_path(self.numbers[subject][task], path, force_update, update_path, verbose)
         return found
 
 
 class CrossTaskSplitter(BaseCrossValidator):
     """Split into source task, k labelled trials of the target task, and the rest of the target task.
 
-    The test trials of a subject are the same for every k: those that the largest k leaves.
+    The test trials of a subject are the same for every k: those left by the largest k.
 
     Parameters
     ----------
@@ -121,14 +121,14 @@ class CrossTaskSplitter(BaseCrossValidator):
         Name of the target task, with which its sessions end, or a function of the metadata that gives a boolean for
         each trial.
     source : {"own", "others", "all"}
-        Whose trials of the source task to learn from: the tested subject's, everybody else's, or both.
+        Source-task trials to train on: those of the target subject, of the other subjects, or both.
     others_target : bool
-        Whether to learn also from the other subjects' trials of the target task.
+        Whether to train also on target-task trials of the other subjects.
     balanced : bool
-        Take the first trials of each class in turn, so that the k trials hold all classes; False takes the first k
+        Take the first trials of each class in turn, so that the k trials contain all classes; False takes the first k
         trials, whatever their class.
     n_draws : int or None
-        None takes the k trials in the order of recording, as in use. A number draws so many random orders.
+        None takes the k trials in the order of recording, as online. An integer is a number of random orders.
     random_state : int, RandomState or None
         Seed of the draws.
 
@@ -186,7 +186,7 @@ class CrossTaskSplitter(BaseCrossValidator):
         for subject in dict.fromkeys(subjects[is_target]):
             train = np.flatnonzero(self._is_source(subjects == subject, is_target))
             own = np.flatnonzero((subjects == subject) & is_target)
-            _check_room(subject, train, own, sizes)
+            _check_counts(subject, train, own, sizes)
             for draw in range(self.n_draws or 1):
                 order = own if self.n_draws is None else rng.permutation(own)
                 order = _interleave(order, y[order]) if self.balanced else order
@@ -212,7 +212,7 @@ class CrossTaskSplitter(BaseCrossValidator):
         return n_subjects * (self.n_draws or 1) * len(self._check_sizes())
 
     def get_metadata(self):
-        """Tell which k and which draw the last split was."""
+        """Give k and the draw of the last split."""
         return self._last
 
     def _check_sizes(self):
@@ -237,28 +237,28 @@ class CrossTaskSplitter(BaseCrossValidator):
         return found
 
     def _is_source(self, is_own, is_target):
-        """Mask of the trials to learn from."""
-        people = {"own": is_own, "others": ~is_own, "all": np.ones_like(is_own)}[self.source]
-        return (people & ~is_target) | (~is_own & is_target & self.others_target)
+        """Mask of the source trials."""
+        chosen = {"own": is_own, "others": ~is_own, "all": np.ones_like(is_own)}[self.source]
+        return (chosen & ~is_target) | (~is_own & is_target & self.others_target)
 
 
 class CrossTaskEvaluation(ProtocolEvaluation):
-    """MOABB evaluation: fit on one task, adapt on k trials of another, score the rest of it.
+    """MOABB evaluation: fit on one task, adapt to k trials of another, test on the rest of it.
 
-    Pipelines that ask for ``y_target_labeled`` (class-level metadata requests, as `CTAdaptTLClassifier` has them)
-    get the k trials there. All others are wrapped into `PooledTarget`, which trains them on source and k trials
-    together. The result table has the columns ``n_target`` (k) and ``draw``.
+    Pipelines that request ``y_target_labeled`` (class-level metadata requests, as in `CTAdaptTLClassifier`)
+    get the k trials there. All others are wrapped into `PooledTarget`, which trains them on source and target trials.
+    The result table has the columns ``n_target`` (k) and ``draw``.
 
     Parameters
     ----------
     paradigm : moabb.paradigms.base.BaseParadigm
-        What to load and how to score.
+        Data to load and score to use.
     datasets : CrossTaskDataset or list of them
         Recordings of two tasks.
     n_target, target, source, others_target, balanced, n_draws
         The protocol, see `CrossTaskSplitter`.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
-        As in every MOABB evaluation. Results are kept by protocol: the suffix of the file is extended by it.
+        As in every MOABB evaluation. The suffix of the results file is extended by the protocol.
 
     Examples
     --------
@@ -266,7 +266,7 @@ class CrossTaskEvaluation(ProtocolEvaluation):
     >>> from moabb.datasets import PhysionetMI
     >>> from moabb.paradigms import LeftRightImagery
     >>> from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation
-    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_people=True)
+    >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_subjects=True)
     >>> evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0, 20), hdf5_path=mkdtemp())
     >>> results = evaluation.process(pipelines)  # doctest: +SKIP
     """
@@ -294,7 +294,7 @@ class CrossTaskEvaluation(ProtocolEvaluation):
         return_epochs=False,
         cache_config=None,
     ):
-        name = getattr(target, "__name__", str(target))
+        name = target.__name__ if callable(target) else str(target)
         protocol = [
             f"to-{name}",
             f"from-{source}{'-and-target' if others_target else ''}",
@@ -313,7 +313,7 @@ class CrossTaskEvaluation(ProtocolEvaluation):
             hdf5_path=hdf5_path,
             return_epochs=return_epochs,
             cache_config=cache_config,
-            cv_class=CrossTaskSplitter,  # it names the columns of the result table
+            cv_class=CrossTaskSplitter,  # names the columns of the result table
             cv_kwargs={
                 "n_target": tuple(n_target),
                 "target": target,
@@ -341,11 +341,11 @@ def _interleave(order, y):
     return order[np.argsort(pd.Series(y).groupby(y).cumcount(), kind="stable")]
 
 
-def _check_room(subject, train, own, sizes):
+def _check_counts(subject, train, own, sizes):
     """Refuse a subject without source trials, or with too few of the target task."""
     if not len(train):
-        raise ValueError(f"source: there is no trial to learn from for subject {subject}.")
+        raise ValueError(f"source: subject {subject} has no source trials.")
     if len(own) <= max(sizes):
         raise ValueError(
-            f"n_target: subject {subject} has {len(own)} trials of the target task; {max(sizes)} leave no test."
+            f"n_target: subject {subject} has {len(own)} trials of the target task; expected more than {max(sizes)}."
         )

@@ -1,7 +1,7 @@
-"""The benchmark of the MIRepNet paper: five datasets, 30 % of a session to learn from, 70 % to score, three seeds.
+"""Benchmark of the MIRepNet paper: five datasets, 30 % of a session for training, 70 % for testing, three seeds.
 
-`run_downstream` runs any pipelines by that protocol on MOABB's datasets, `compare_with_paper` puts the published table
-beside the scores. Nothing is downloaded before it is run.
+`run_downstream` runs any pipelines by that protocol on MOABB's datasets, `compare_with_paper` lists the published
+scores with them. Nothing is downloaded before a run.
 """
 
 import dataclasses
@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator, train_test_split
 
-from .base import ProtocolEvaluation
-from .seeding import with_seed
+from .base import ProtocolEvaluation, with_seed
 
 __all__ = ["DOWNSTREAM", "PUBLISHED", "DownstreamEvaluation", "compare_with_paper", "run_downstream"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One of the five datasets, and which part of it.
+    """One of the five datasets, and the part that is used.
 
     Attributes
     ----------
@@ -43,11 +42,11 @@ DOWNSTREAM = {
     "BNCI2014001": Task("BNCI2014_001", "0train", _HANDS, _SAMPLES_1000),
     "BNCI2015001": Task("BNCI2015_001", "0A", ("right_hand", "feet")),
     "BNCI2014004": Task("BNCI2014_004", "3test", _HANDS, _SAMPLES_1000),
-    # The paper prints left and right hand, which this set does not hold; its 40 trials are those of these two classes.
+    # The paper states left and right hand, which this dataset lacks; its 40 trials are those of these two classes.
     "AlexMI": Task("AlexMI", "0", ("right_hand", "feet")),
     "BNCI2014001-4": Task("BNCI2014_001", "0train", (*_HANDS, "feet", "tongue"), _SAMPLES_1000),
 }
-# Accuracy in percent on the five sets in this order, mean and standard deviation over seeds, of arXiv 2507.20254v1.
+# Accuracy in percent on the five datasets in this order, mean and standard deviation over seeds, of arXiv 2507.20254v1.
 PUBLISHED = {
     "CSP+LDA": "72.06 75.54 75.34 62.95 60.45",
     "ShallowConv": "68.94±1.15 75.73±0.32 78.21±0.19 56.10±0.42 54.35±0.41",
@@ -70,7 +69,7 @@ PUBLISHED = {
 
 
 class DownstreamSplitter(BaseCrossValidator):
-    """Draw 30 % of one session of each subject to learn from; as published, without heed of the classes.
+    """Draw 30 % of one session of each subject for training; as published, not stratified.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ class DownstreamSplitter(BaseCrossValidator):
     random_state : int
         Seed of the draw.
     train_size : float
-        Share to learn from.
+        Fraction of training trials.
 
     Examples
     --------
@@ -99,7 +98,7 @@ class DownstreamSplitter(BaseCrossValidator):
         self.train_size = train_size
 
     def split(self, y, metadata):
-        """Give the trials to learn from and to score, for each subject.
+        """Give training and test trials of each subject.
 
         Parameters
         ----------
@@ -139,23 +138,23 @@ class DownstreamSplitter(BaseCrossValidator):
         return metadata["subject"].nunique()
 
     def get_metadata(self):
-        """Tell the seed of the draw."""
+        """Give the seed of the draw."""
         return {"split_seed": self.random_state}
 
 
 class DownstreamEvaluation(ProtocolEvaluation):
-    """MOABB evaluation: 30 % of one session of each subject to learn from, the rest to score; one seed.
+    """MOABB evaluation: 30 % of one session of each subject for training, the rest for testing; one seed.
 
     Parameters
     ----------
     paradigm : moabb.paradigms.base.BaseParadigm
-        What to load and how to score.
+        Data to load and score to use.
     datasets : moabb.datasets.base.BaseDataset or list of them
         Recordings.
     session : str or None
-        The session; None takes the first of each subject.
+        Session; None takes the first of each subject.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
-        As in every MOABB evaluation. Results are kept by session and seed.
+        As in every MOABB evaluation. Results are stored by session and seed.
 
     Examples
     --------
@@ -211,15 +210,15 @@ def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0
     pipelines : dict of str to estimator
         Any pipelines; every ``random_state`` in them that is None is set to the seed.
     tasks : sequence of str, dict, or None
-        Names in `DOWNSTREAM`; or tasks of one's own by name, as (dataset, session, events); None runs all five.
+        Names in `DOWNSTREAM`; or other tasks by name, as (dataset, session, events); None runs all five.
     seeds : sequence of int
         Seeds of the splits and the networks.
     band : tuple of two floats
-        Edges of the band-pass in hertz; the published figures were made of 8-30 or 8-32 Hz.
+        Edges of the band-pass in hertz; published scores used 8-30 or 8-32 Hz.
     hdf5_path : str or None
-        Folder of MOABB's results; what is there is not computed again.
+        Folder of MOABB's results; existing results are not computed again.
     n_jobs : int
-        Folds computed at the same time.
+        Folds computed in parallel.
 
     Returns
     -------
@@ -250,7 +249,7 @@ def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0
 
 
 def compare_with_paper(results):
-    """Put the published table below one's own scores.
+    """Compare scores with the published ones.
 
     Parameters
     ----------
@@ -260,7 +259,7 @@ def compare_with_paper(results):
     Returns
     -------
     table : DataFrame
-        Accuracy in percent, mean over subjects ± standard deviation over seeds; one row an approach, one column a task.
+        Accuracy in percent, mean over subjects ± standard deviation over seeds; rows are approaches, columns tasks.
 
     Examples
     --------
@@ -287,7 +286,7 @@ def compare_with_paper(results):
 
 
 def _list_tasks(tasks):
-    """Dataset, session, events and end of each task; MOABB's datasets are made here."""
+    """Dataset, session, events and end of each task; MOABB's datasets are created here."""
     if isinstance(tasks, dict):
         return {name: (*task, None)[:4] for name, task in tasks.items()}
     from moabb import datasets

@@ -1,4 +1,4 @@
-"""How few labelled trials of a person are enough: accuracy against their number, as an ordinary MOABB evaluation."""
+"""Learning curves: score against the number of labelled trials of the target subject, as a MOABB evaluation."""
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,18 @@ __all__ = ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"]
 
 
 class FewshotSplitter(BaseCrossValidator):
-    """Split each session into its first trials of each class, to learn from, and the rest.
+    """Split each session into the first trials of each class, for training, and the rest.
 
-    The test trials are the same for every number of trials: those that the largest number leaves.
+    The test trials are the same for every number of trials: those left by the largest number.
 
     Parameters
     ----------
     n_per_class : tuple of int
         Labelled trials of each class, the learning curve.
     n_draws : int or None
-        None takes trials in the order of recording, as in use. A number draws so many random orders.
+        None takes trials in the order of recording, as online. An integer is a number of random orders.
     others : bool
-        Whether trials of the other people are there too; the trials of the person then are a labelled calibration
-        slice.
+        Whether to train on the other subjects too; the trials of the target subject are then labelled target trials.
     random_state : int, RandomState or None
         Seed of the draws.
 
@@ -47,7 +46,7 @@ class FewshotSplitter(BaseCrossValidator):
         self._last = None
 
     def split(self, y, metadata):
-        """Give the trials to learn from and to score, for each subject, session, draw and number.
+        """Give training and test trials for each subject, session, draw and number.
 
         Parameters
         ----------
@@ -59,7 +58,7 @@ class FewshotSplitter(BaseCrossValidator):
         Yields
         ------
         train, test : ndarray of int
-            Indices of the trials; with ``others``, those of other people come first, as a part of their own.
+            Indices of the trials; with ``others``, those of the source subjects come first, as a third array.
         """
         sizes, y = self._check_sizes(), np.asarray(y)
         rng = check_random_state(self.random_state)
@@ -67,12 +66,12 @@ class FewshotSplitter(BaseCrossValidator):
         for (subject, session), part in _sessions(metadata):
             rows = part.index.to_numpy()
             if self.others and len(set(subjects)) < 2:
-                raise ValueError(f"others: there is nobody but subject {subject} to learn from.")
+                raise ValueError(f"others: subject {subject} is the only one, expected two or more.")
             for draw in range(self.n_draws or 1):
                 order = rows if self.n_draws is None else rng.permutation(rows)
                 rank = pd.Series(y[order]).groupby(y[order]).cumcount().to_numpy()
                 test = np.sort(order[rank >= max(sizes)])
-                _check_room(subject, session, y[rows], y[test], sizes)
+                _check_counts(subject, session, y[rows], y[test], sizes)
                 for size in sizes:
                     self._last = {"n_per_class": size, "draw": draw}
                     train = np.sort(order[rank < size])
@@ -98,7 +97,7 @@ class FewshotSplitter(BaseCrossValidator):
         return _sessions(metadata).ngroups * (self.n_draws or 1) * len(self._check_sizes())
 
     def get_metadata(self):
-        """Tell which number of trials and which draw the last split was."""
+        """Give the number of trials and the draw of the last split."""
         return self._last
 
     def _check_sizes(self):
@@ -112,23 +111,23 @@ class FewshotSplitter(BaseCrossValidator):
 
 
 class FewshotEvaluation(ProtocolEvaluation):
-    """MOABB evaluation: learn from the first few trials of each class of a session, score the rest of it.
+    """MOABB evaluation: train on the first few trials of each class of a session, test on the rest.
 
-    Trials reach the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns
-    ``n_per_class`` and ``draw``; `plot_fewshot` draws it. The score is the paradigm's: give it ``scorer="accuracy"``
-    for accuracy, where two classes would have the area under the ROC curve.
+    Trials are passed to the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns
+    ``n_per_class`` and ``draw``; `plot_fewshot` plots it. The score is that of the paradigm: ``scorer="accuracy"``
+    gives accuracy, which for two classes is not the default.
 
     Parameters
     ----------
     paradigm : moabb.paradigms.base.BaseParadigm
-        What to load and how to score.
+        Data to load and score to use.
     datasets : moabb.datasets.base.BaseDataset or list of them
         Recordings.
     n_per_class, n_draws, others
-        The protocol, see `FewshotSplitter`. With ``others``, a pipeline that does not ask for ``X_target_labeled`` is
-        wrapped into `PooledTarget`, which trains it on other people's trials and one's own together.
+        The protocol, see `FewshotSplitter`. With ``others``, a pipeline that does not request ``X_target_labeled`` is
+        wrapped into `PooledTarget`, which trains it on source and target trials together.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
-        As in every MOABB evaluation. Results are kept by protocol: the suffix of the file is extended by it.
+        As in every MOABB evaluation. The suffix of the results file is extended by the protocol.
 
     Examples
     --------
@@ -177,25 +176,25 @@ class FewshotEvaluation(ProtocolEvaluation):
             hdf5_path=hdf5_path,
             return_epochs=return_epochs,
             cache_config=cache_config,
-            cv_class=FewshotSplitter,  # it names the columns of the result table
+            cv_class=FewshotSplitter,  # names the columns of the result table
             cv_kwargs={"n_per_class": tuple(np.atleast_1d(n_per_class).tolist()), "n_draws": n_draws, "others": others},
         )
 
 
 def plot_fewshot(results, ax=None):
-    """Draw the score against the number of labelled trials of each class.
+    """Plot the score against the number of labelled trials of each class.
 
     Parameters
     ----------
     results : DataFrame
         What `FewshotEvaluation` gives.
     ax : matplotlib.axes.Axes or None
-        Where to draw; None makes a figure.
+        Axes to plot into; None creates a figure.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        One line a pipeline, the mean over subjects; its band is the standard error over subjects.
+        One line per pipeline, the mean over subjects; its band is the standard error over subjects.
 
     Examples
     --------
@@ -229,12 +228,12 @@ def _sessions(metadata):
     return metadata.reset_index(drop=True).groupby(["subject", "session"], sort=False)
 
 
-def _check_room(subject, session, y, tested, sizes):
+def _check_counts(subject, session, y, tested, sizes):
     """Refuse a session of one class, or with too few trials of one."""
     classes, counts = np.unique(y, return_counts=True)
     if len(classes) < 2 or counts.min() < max(sizes) or not len(tested):
         there = ", ".join(f"{count} of {label}" for label, count in zip(classes.tolist(), counts, strict=True))
         raise ValueError(
-            f"n_per_class: session {session} of subject {subject} has {there}; two classes with {max(sizes)} trials "
-            "each to learn from, and others to score, are needed."
+            f"n_per_class: session {session} of subject {subject} has {there}; expected two classes with {max(sizes)} "
+            "training trials each, and further trials for testing."
         )

@@ -1,4 +1,4 @@
-"""Let any classifier use labelled trials of the person or task it is meant for."""
+"""Train any classifier with labelled trials of the target subject or task."""
 
 import numpy as np
 from sklearn import config_context
@@ -17,17 +17,17 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a classifier on source trials, on labelled target trials, or on both together.
 
     MOABB hands labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
-    to pipelines that ask for them. This asks, and gives them to a pipeline that does not: the three usual baselines of
-    every transfer method.
+    to pipelines that request them. This class requests them for any pipeline, and so gives the three usual baselines of
+    transfer learning.
 
     Parameters
     ----------
     estimator : classifier
         Any classifier or pipeline.
     use : {"both", "source", "target"}
-        What to train on.
+        Trials to train on.
     target_repeat : int
-        How many times each target trial is taken, to weigh the few against the many.
+        Number of times that each target trial is repeated, as a weight.
 
     Attributes
     ----------
@@ -64,9 +64,9 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like, shape (n_trials,)
             Labels.
         subjects : array-like, shape (n_trials,), or None
-            Subject of each source trial, for steps that ask for it; target trials are the subject ``"target"``.
+            Subject of each source trial, for steps that request it; target trials get the subject ``"target"``.
         X_target_labeled : array-like or mne.Epochs, shape (n_target_trials, ...), or None
-            Target trials; steps that ask for ``X_target_unlabeled`` get them too.
+            Target trials; steps that request ``X_target_unlabeled`` get them too.
         y_target_labeled : array-like, shape (n_target_trials,), or None
             Their labels.
 
@@ -83,7 +83,7 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(f"target_repeat: got {self.target_repeat}, expected 1 or more.")
         has_target = X_target_labeled is not None and len(X_target_labeled) > 0
         if self.use == "target" and not has_target:
-            raise ValueError("X_target_labeled: use='target' trains on labelled target trials, and there are none.")
+            raise ValueError("X_target_labeled: got no trials, but use='target' trains on them.")
         parts = [] if self.use == "target" else [(X, y, subjects)]
         if has_target and self.use != "source":
             parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
@@ -100,7 +100,7 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def __sklearn_tags__(self):
-        """Take what the classifier takes."""
+        """Accept the inputs of the classifier."""
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
         tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
         return tags
@@ -158,7 +158,7 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
 def _pool(parts):
     """Trials, labels and subjects of several parts as one."""
-    if len(parts) == 1 and parts[0][2] is None:  # the classifier itself checks what it is given
+    if len(parts) == 1 and parts[0][2] is None:  # the classifier checks its input itself
         return as_eeg(parts[0][0]) if is_epochs(parts[0][0]) else parts[0][0], parts[0][1], None
     trials = [as_eeg(X) if is_epochs(X) else np.asanyarray(X) for X, _, _ in parts]
     labels = np.concatenate([np.asarray(y) for _, y, _ in parts])
@@ -172,7 +172,7 @@ def _pool(parts):
 
 
 def takes_target(pipeline):
-    """Tell whether a pipeline learns from labelled target trials; an alignment asks for them without the labels.
+    """Whether a pipeline trains on labelled target trials; an alignment requests them without labels.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""What a fitted estimator looks at: attributions of predictions, patterns of weights, and tests of both.
+"""Explain fitted estimators: feature attributions of predictions, spatial patterns, and sanity checks of both.
 
-`attribute` shares a prediction out to the electrodes and samples of the trial; what it gives sums to the prediction,
-and says by how much it does not.
+`attribute` attributes a prediction to the channels and samples of the trial, with completeness: attributions sum to the
+prediction, up to a reported error.
 """
 
-from .attributing import attribute
+from .attribute import attribute
 from .attribution import Attribution
 from .evaluation import Curves, cascading_randomisation, deletion_insertion, stability
 from .patterns import Patterns, haufe_patterns, spatial_patterns

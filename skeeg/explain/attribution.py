@@ -1,4 +1,4 @@
-"""What came of an explanation, and how to sum it up."""
+"""Result of an attribution, and its summaries."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Attribution:
-    r"""Share of every electrode and sample in each prediction.
+    r"""Attribution of each prediction to channels and samples.
 
     For the methods with a base value, :math:`\sum_{c,t} \phi_{ict} = f(x_i) - b_i` up to ``error``.
 

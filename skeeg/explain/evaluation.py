@@ -1,4 +1,4 @@
-"""Is an explanation any good? Deletion and insertion, randomised networks, other seeds."""
+"""Sanity checks of explanations: deletion and insertion, randomised networks, stability over seeds."""
 
 import copy
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
-from .attributing import attribute
-from .outputs import Explained, choose_background, choose_targets, read_trials, split_pipeline
+from .attribute import attribute
+from .explained import Explained, choose_background, choose_targets, read_trials, split_pipeline
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Output of a network while samples are taken away, or put in, in the order of their attribution.
+    """Output of a network while samples are deleted, or inserted, in the order of their attribution.
 
     Attributes
     ----------
     share : ndarray, shape (n_steps + 1,)
-        Share of the samples that were replaced.
+        Fraction of the samples that are replaced.
     deletion, insertion, random : ndarray, shape (n_steps + 1,)
-        Mean output over the trials: most telling samples taken away first; most telling samples put in first; taken
-        away at random.
+        Mean output over the trials: deletion and insertion of the samples with the largest attribution first; deletion
+        in random order.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def deletion_insertion(
 def cascading_randomisation(estimator, X, background=None, random_state=0, settings=None):
     """Attribution of a network whose layers are made random one after the other, from the last one on [1]_.
 
-    The weights of a layer are shuffled. An explanation that does not change has not been looking at the network.
+    The weights of a layer are shuffled. An explanation that does not change does not depend on the network.
 
     Parameters
     ----------

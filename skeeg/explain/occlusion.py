@@ -1,17 +1,17 @@
-"""What happens to a prediction when a stretch of a channel is taken away."""
+"""Occlusion: decrease of a prediction when a segment of a channel is replaced."""
 
 import numpy as np
 
 from .attribution import Attribution
-from .outputs import Explained, choose_targets, split_pipeline
+from .explained import Explained, choose_targets, fitted_network, split_pipeline
 
 
 def occlude(estimator, X, background, chosen, target=None, output="margin", n_windows=10):
-    r"""Fall of the output when a stretch of a channel is replaced by that of background trials.
+    r"""Decrease of the output when a segment of a channel is replaced by that of background trials.
 
     .. math:: \phi_{c,w} = f(x) - \frac{1}{m} \sum_{x'} f(x \text{ with } x_{c,w} := x'_{c,w})
 
-    spread evenly over the samples of the stretch.
+    distributed evenly over the samples of the segment.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def occlude(estimator, X, background, chosen, target=None, output="margin", n_wi
     target, output
         See `skeeg.explain.attribute`.
     n_windows : int
-        Stretches of a trial.
+        Segments of a trial.
 
     Returns
     -------
@@ -79,14 +79,15 @@ def _same(X, i, n):
 def _predictor(estimator, X, output):
     """Give a function from trials, and the number of the trial whose alignment they share, to outputs."""
     final = split_pipeline(estimator)[1]
-    if hasattr(final, "module_") or not hasattr(final, "fit"):
+    if fitted_network(final) is not None:
         explained = Explained(estimator, X, output)
         return (lambda trials, i: explained.outputs(explained.map.index[np.asarray(i)], trials)), explained.classes
-    if not (hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")):
+    has_probabilities = hasattr(estimator, "predict_proba")
+    if not (has_probabilities or hasattr(estimator, "decision_function")):
         raise TypeError(f"estimator: {type(final).__name__} has neither predict_proba nor decision_function.")
 
     def predict(trials, _):
-        if not hasattr(estimator, "predict_proba"):
+        if not has_probabilities:
             scores = np.asarray(estimator.decision_function(trials), dtype=np.float64)
             return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
         chances = np.asarray(estimator.predict_proba(trials), dtype=np.float64)

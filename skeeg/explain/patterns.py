@@ -1,7 +1,7 @@
-"""Patterns in place of filters: what the sources that a decoder listens to look like at the electrodes.
+"""Patterns of spatial filters: topographies of the sources that a decoder extracts.
 
-The weights of a filter are no picture of its source, for they also turn away from what disturbs it. The pattern, which
-is the covariance of the data with the filter's output, is one [1]_.
+The weights of a filter do not show its source, for they also suppress noise. The pattern, the covariance of the data
+with the output of the filter, does [1]_.
 
 References
 ----------
@@ -16,8 +16,8 @@ import numpy as np
 from ..array import EEGArray
 from ..covariance import filter_patterns
 from ..filtering import FilterBank
-from .operators import LinearMap, linear_map
-from .outputs import input_map, read_trials, split_pipeline
+from .explained import fitted_network, input_map, read_trials, split_pipeline
+from .linear_maps import LinearMap, linear_map
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def spatial_patterns(estimator, X):
     Returns
     -------
     patterns : Patterns
-        At the electrodes of X, the linear steps before the filters undone.
+        At the channels of X, before the linear steps.
 
     Examples
     --------
@@ -115,26 +115,28 @@ def spatial_patterns(estimator, X):
     trials = X
     for place, (name, one) in enumerate([*steps, (type(final).__name__, final)]):
         if (filters := _spatial_filters(one)) is not None:
-            return _spatial(_beside(np.asarray(X), step), filters, names)
+            return _spatial(_stacked(np.asarray(X), step), filters, names)
         if isinstance(one, FilterBank) and one.estimators_ and _spatial_filters(one.estimators_[0]) is not None:
-            return _spatial_of_bands(_beside(np.asarray(X), step), one, X.sfreq, names)
+            return _spatial_of_bands(_stacked(np.asarray(X), step), one, X.sfreq, names)
         if hasattr(one, "reference_") and place < len(steps):
             if place + 1 < len(steps):
-                raise ValueError(f"estimator: {steps[-1][0]} stands between the tangent space and the classifier.")
+                raise ValueError(
+                    f"estimator: {steps[-1][0]} is between the tangent space and the classifier, expected no step."
+                )
             return _tangent([step for _, step in steps], final, X, names)
-        if hasattr(one, "module_"):
+        if fitted_network(one) is not None:
             return _network(one, X, trials, step, names)
         if place < len(steps) and not type(one).__name__.endswith("Covariances"):
             found, trials = linear_map(one.transform, trials, name)
             step = step.then(found)
-    raise ValueError(f"estimator: {type(final).__name__} holds no spatial filters that are known here.")
+    raise ValueError(f"estimator: {type(final).__name__} has no spatial filters.")
 
 
-def _heard(X, step):
-    """Trials in time as the filters hear them, at the electrodes of the input; and as they arrive at the filters."""
-    heard = X if step.temporal is None else X @ step.temporal.T
-    arriving = np.stack([step.spatial[which] @ trial for which, trial in zip(step.index, heard, strict=True)])
-    return heard, arriving
+def _filtered(X, step):
+    """Trials after the temporal map, at the channels of the input; and at the input of the filters."""
+    filtered = X if step.temporal is None else X @ step.temporal.T
+    arriving = np.stack([step.spatial[which] @ trial for which, trial in zip(step.index, filtered, strict=True)])
+    return filtered, arriving
 
 
 def _spatial_filters(estimator):
@@ -145,9 +147,9 @@ def _spatial_filters(estimator):
     return filters[: getattr(estimator, "n_components", None)]
 
 
-def _beside(X, step):
-    """Put what was recorded beside what arrives at the filters, which may have come through a matrix of each trial."""
-    return np.concatenate(_heard(X, step), axis=1)
+def _stacked(X, step):
+    """Channels of the input followed by those at the filters, which may have their own matrix for each trial."""
+    return np.concatenate(_filtered(X, step), axis=1)
 
 
 def _spatial(both, filters, names):
@@ -201,22 +203,23 @@ def _tangent(steps, classifier, X, names):
 
 
 def _network(final, X, trials, step, names):
-    if hasattr(final, "eeg_scale_"):  # it takes the means away, too, which patterns do not feel
+    if hasattr(final, "eeg_scale_"):  # it also removes means, to which patterns are invariant
         scale = LinearMap(np.diag(1 / final.eeg_scale_)[None], np.zeros(len(X), dtype=np.intp), None)
         step = step.then(scale)
-    elif hasattr(final, "_prepare"):
+    else:
         step = step.then(input_map(final, trials)[0])
-    heard, arriving = _heard(np.asarray(X), step)
-    kernels = first_kernels(final.module_, arriving.shape[1])
+    filtered, arriving = _filtered(np.asarray(X), step)
+    kernels = first_kernels(fitted_network(final), arriving.shape[1])
     spatial, temporal, strength = [], [], []
-    n_out = heard.shape[2] - kernels.shape[2] + 1
+    n_out = filtered.shape[2] - kernels.shape[2] + 1
     for kernel in kernels:
         output = sum(
             np.einsum("c,nct->nt", kernel[:, lag], arriving[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])
         )
         output = output - output.mean()
         lagged = np.stack(
-            [np.einsum("nt,nct->c", output, heard[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])], axis=1
+            [np.einsum("nt,nct->c", output, filtered[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])],
+            axis=1,
         ) / max((output**2).sum(), 1e-300)
         left, size, right = np.linalg.svd(lagged, full_matrices=False)
         sign = np.sign(left[np.abs(left[:, 0]).argmax(), 0])
@@ -259,7 +262,7 @@ def first_kernels(module, n_channels):
         if time.in_channels == 1 and min(time.kernel_size) == 1 and max(time.kernel_size) > 1 and covers:
             h = time.weight.detach().double().flatten(1).numpy()
             w = space.weight.detach().double().flatten(2).numpy()
-            if space.groups > 1:  # each spatial filter hears one temporal filter
+            if space.groups > 1:  # each spatial filter follows one temporal filter
                 return np.einsum("fc,fk->fck", w[:, 0], np.repeat(h, len(w) // len(h), axis=0))
             return np.einsum("fmc,mk->fck", w, h)
     raise ValueError(f"estimator: {type(module).__name__} does not start with a temporal and a spatial convolution.")

@@ -1,13 +1,14 @@
-"""Pictures of attributions and patterns, in one style; each function returns its figure."""
+"""Plots of attributions and patterns; each function returns its figure."""
 
 import numpy as np
 
 from ..electrodes import standard_montage
-from .attributing import attribute
+from .attribute import attribute
 from .attribution import Attribution, binned
+from .patterns import Patterns
 
 _RED_BLUE = "RdBu_r"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind safe
 
 
 def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
@@ -184,14 +185,14 @@ def plot_curves(curves, ylabel="probability of the class"):
 
 
 def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settings=None):
-    """Draw the figure of cross-task adaptation [1]_: attribution of each class before and after adapting to a person.
+    """Plot cross-task adaptation [1]_: attribution of each class before and after adaptation to a subject.
 
     Parameters
     ----------
     before, after : estimator or Pipeline
-        Pre-trained, and adapted to the person.
+        Pre-trained, and adapted to the subject.
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the person. Those of several people are averaged person by person, amplitudes normalised.
+        Trials of the target subject. With several subjects, normalised attributions are averaged over subjects.
     background : anything `as_eeg` accepts, or None
         See `attribute`; None takes X, as published.
     y : array-like, shape (n_trials,), or None
@@ -264,7 +265,7 @@ def _channel_maps(maps, ch_names):
     if isinstance(maps, Attribution):
         ch_names = ch_names or maps.ch_names
         maps = maps.by_class()
-    elif hasattr(maps, "spatial"):
+    elif isinstance(maps, Patterns):
         ch_names, maps = ch_names or maps.ch_names, maps.spatial
     if not isinstance(maps, dict):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from ...array import EEGArray, make_domains, make_eeg
-from ...datasets.head import electrode_directions, leadfield
-from ...datasets.waves import coloured, one_over_f, rhythm, wander
+from ...datasets.simulation.head import electrode_directions, leadfield
+from ...datasets.simulation.signals import coloured, one_over_f, rhythm, wander
 from .bold import canonical_hrf
 
 CAP_30 = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8", "T7", "T8", "P7", "P8",

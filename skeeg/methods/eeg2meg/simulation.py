@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...array import make_domains, make_eeg
-from ...datasets.head import RADIUS, electrode_directions
-from ...datasets.waves import coloured, one_over_f
+from ...datasets.simulation.head import RADIUS, electrode_directions
+from ...datasets.simulation.signals import coloured, one_over_f
 from .sensors import build_info, describe
 
 CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import GradientNormClipping
 
 from ...array import make_eeg
-from ...datasets.windows import StoredWindows
+from ...datasets.store import StoredWindows
 from ...training import NetworkEstimator, Recipe, split_validation
 from ...training.inference import run_batches
 from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain, ranks

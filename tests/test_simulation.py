@@ -8,10 +8,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from skeeg.datasets import MotorSimulation, people
-from skeeg.datasets.head import electrode_directions, leadfield, montage_directions
-from skeeg.datasets.simulation import CAP_22, TRIAL_SECONDS
-from skeeg.datasets.waves import broad, coloured, one_over_f, rhythm, wander
+from skeeg.datasets import MotorSimulation
+from skeeg.datasets.simulation import subjects
+from skeeg.datasets.simulation.head import electrode_directions, leadfield, montage_directions
+from skeeg.datasets.simulation.motor import CAP_22, TRIAL_SECONDS
+from skeeg.datasets.simulation.signals import broadband, coloured, one_over_f, rhythm, wander
 from skeeg.spatial import CSP
 
 MOTOR = ("FC3", "C3", "CP3", "Cz", "FC4", "C4", "CP4")
@@ -50,8 +51,8 @@ def t_value(power, labels):
 def test_same_seed_same_bits_other_seed_other_data():
     simulation = MotorSimulation(n_trials=4, ch_names=MOTOR)
     data, onsets, labels = simulation.run(3, 1, 0)
-    people.person.cache_clear()
-    people.day.cache_clear()
+    subjects.subject_traits.cache_clear()
+    subjects.session_state.cache_clear()
     again, onsets_again, labels_again = MotorSimulation(n_trials=4, ch_names=MOTOR).run(3, 1, 0)
     assert data.tobytes() == again.tobytes()
     assert onsets.tobytes() == onsets_again.tobytes() and labels.tolist() == labels_again.tolist()
@@ -96,7 +97,7 @@ def test_rhythms_weaken_opposite_the_hand_in_the_true_band_and_window(task):
     assert np.abs(t_value(band_power(inside, 128.0, (36, 46)), labels)).max() < 3.5
 
 
-def test_execution_is_stronger_and_broader_in_the_same_people():
+def test_execution_is_stronger_and_broader_in_the_same_subjects():
     imagery, execution = MotorSimulation(n_trials=20), MotorSimulation(task="execution", n_trials=20)
     depths = np.array([[one.truth(k).depth for one in (imagery, execution)] for k in range(1, 9)])
     assert depths[:, 1].mean() > depths[:, 0].mean() and depths[:, 1].min() > 0.15
@@ -105,8 +106,8 @@ def test_execution_is_stronger_and_broader_in_the_same_people():
     np.testing.assert_array_equal(a.patterns["M1_left"], b.patterns["M1_left"])  # same head, same cap
 
 
-def test_difficulty_follows_the_person():
-    """An able person is decoded well, an unable one not at all."""
+def test_difficulty_follows_the_subject():
+    """Large effects are decoded well, absent ones not at all."""
     simulation = MotorSimulation(n_trials=40)
     accuracy = {}
     for subject in (4, 5):
@@ -120,7 +121,7 @@ def test_difficulty_follows_the_person():
     assert 0.35 < accuracy[4] < 0.65 and 0.75 < accuracy[5] < 1
 
 
-def test_people_range_from_unable_to_able():
+def test_subjects_range_from_unable_to_able():
     depths = np.array([MotorSimulation(ch_names=("Cz",), seed=5).truth(k).depth for k in range(1, 21)])
     assert depths.min() < 0.05 and depths.max() > 0.8
     assert np.histogram(depths, bins=3, range=(0, 0.9))[0].min() >= 4  # evenly in between, whatever the seed
@@ -194,10 +195,10 @@ def test_any_montage_and_rate(montage, ch_names, sfreq):
     assert data.shape[1] == round((onsets[-1] + TRIAL_SECONDS + 2) * sfreq)
 
 
-def test_sessions_drift_but_stay_the_same_person():
+def test_sessions_drift_but_stay_the_same_subject():
     names = tuple(CAP_22)
     first, second, other = (
-        people.day(0, who, day, names, "standard_1005").gains["areas"][:, 0] for who, day in [(1, 0), (1, 1), (2, 0)]
+        subjects.session_state(0, *one, names, "standard_1005").gains["areas"][:, 0] for one in [(1, 0), (1, 1), (2, 0)]
     )
     assert not np.allclose(first, second)
     assert np.corrcoef(first, second)[0, 1] > np.corrcoef(first, other)[0, 1]
@@ -243,7 +244,7 @@ def test_montages_agree_on_where_electrodes_sit():
         assert measured[name] @ ideal[name] > np.cos(np.radians(15))
 
 
-@pytest.mark.parametrize("shape", [one_over_f, broad, rhythm(10.0, 1.0)])
+@pytest.mark.parametrize("shape", [one_over_f, broadband, rhythm(10.0, 1.0)])
 def test_coloured_noise_has_unit_variance_and_its_spectrum(shape):
     x = coloured(np.random.default_rng(0), 20, 12_000, 100.0, shape)
     assert x.var() == pytest.approx(1, rel=0.1)

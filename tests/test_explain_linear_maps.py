@@ -18,8 +18,9 @@ from skeeg import (
     make_eeg,
 )
 from skeeg.array import make_domains
-from skeeg.baselines import PadToMultiple, Recording
-from skeeg.explain.operators import linear_map
+from skeeg.base import AsEEG
+from skeeg.explain.linear_maps import linear_map
+from skeeg.filtering import PadToMultiple
 
 NAMES = ("FC3", "FCz", "FC4", "C3", "Cz", "C4", "CP3", "CPz", "CP4")
 
@@ -32,7 +33,7 @@ def trials(seed, n_trials=12, subjects=("a", "b"), n_times=120):
 
 
 STEPS = (
-    Recording(),
+    AsEEG(),
     AverageReference(),
     BandPass(8, 30, method="iir"),
     BandPass(None, 20),

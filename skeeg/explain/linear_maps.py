@@ -1,10 +1,10 @@
-"""What the linear steps of a pipeline do to a trial, as matrices.
+"""Linear steps of a pipeline as matrices.
 
 Filters, resampling, references, templates and alignments act on a trial :math:`x` (channels x times) as
 :math:`y = S x B^T`, with a spatial matrix S that may differ from trial to trial (alignment) and a temporal matrix B
-common to all. Both are found by probing the fitted step, so a step need not know that it will be explained. Where the
-step estimates something from the trials themselves, as alignment to an unseen person does, S is solved for from the
-trials and held fixed: that is the map through which the trials really went.
+common to all. Both are identified from the outputs of the fitted step for probe signals. Where the
+step estimates something from the trials themselves, as alignment of an unseen subject does, S is solved for from the
+trials and held fixed: the map that was applied to these trials.
 """
 
 import warnings
@@ -26,14 +26,14 @@ class LinearMap:
     spatial : ndarray, shape (n_maps, n_channels_out, n_channels)
         Different spatial matrices.
     index : ndarray of int, shape (n_trials,)
-        Which of them each trial goes through.
+        Spatial matrix of each trial.
     temporal : ndarray, shape (n_times_out, n_times), or None
-        Temporal matrix; None leaves time as it is.
+        Temporal matrix; None is the identity.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.explain.operators import LinearMap
+    >>> from skeeg.explain.linear_maps import LinearMap
     >>> twice = LinearMap(2 * np.eye(3)[None], np.zeros(4, int), None)
     >>> float(twice.apply(np.ones((1, 3, 5)), 0)[0, 0, 0])
     2.0
@@ -56,7 +56,7 @@ class LinearMap:
         Returns
         -------
         Y : ndarray, shape (n, n_channels_out, n_times_out)
-            What the step makes of them.
+            Mapped trials.
         """
         Y = np.matmul(self.spatial[which], X)
         return Y if self.temporal is None else np.matmul(Y, self.temporal.T)
@@ -80,7 +80,7 @@ class LinearMap:
         return np.matmul(self.spatial[which].T, back)
 
     def then(self, other):
-        """Map that goes through this one first and through another after it.
+        """Composition of this map with a following one.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class LinearMap:
 
 
 def linear_map(transform, X, name="step", tolerance=1e-6):
-    """Find the matrices of a linear step, and check that they give what the step gives.
+    """Identify the matrices of a linear step, and verify them on the trials.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def linear_map(transform, X, name="step", tolerance=1e-6):
     X : EEGArray, shape (n_trials, n_channels, n_times)
         Trials that are explained.
     name : str
-        What the error calls the step.
+        Name of the step in errors.
     tolerance : float
         Largest difference allowed between the step's output and the matrices', relative to the largest output.
 
@@ -120,13 +120,13 @@ def linear_map(transform, X, name="step", tolerance=1e-6):
     step : LinearMap
         The matrices.
     Y : ndarray, shape (n_trials, n_channels_out, n_times_out)
-        The trials behind the step, as the step gives them.
+        Output of the step.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skeeg import AverageReference, as_eeg
-    >>> from skeeg.explain.operators import linear_map
+    >>> from skeeg.explain.linear_maps import linear_map
     >>> X = as_eeg(np.random.default_rng(0).normal(size=(4, 2, 9)))
     >>> step, _ = linear_map(AverageReference().fit(X).transform, X)
     >>> step.spatial[0].round(6).tolist(), step.temporal is None
@@ -134,7 +134,7 @@ def linear_map(transform, X, name="step", tolerance=1e-6):
     """
     X = as_eeg(X)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the step has to say, it said when the pipeline ran
+        warnings.simplefilter("ignore")  # already raised when the pipeline ran
         Y = transform(X)
         if np.ndim(Y) != 3 or len(Y) != len(X):
             raise ValueError(f"{name} does not give trials for trials (it gives shape {np.shape(Y)}): explain what is "
@@ -211,21 +211,21 @@ def _probe_time(transform, X, first, spatial, follower, n_out):
 
 def _settle(X, Y, spatial, groups, temporal, name, tolerance):
     """Check the matrices against the trials; where they fail, solve for those that the trials went through."""
-    heard = X if temporal is None else X @ temporal.T
+    filtered = X if temporal is None else X @ temporal.T
     matrices, index = [], np.empty(len(X), dtype=np.intp)
     for group, matrix in enumerate(spatial):
         rows = np.flatnonzero(groups == group)
-        known = len(rows) * heard.shape[2] > 2 * heard.shape[1]  # else any output could be had by some matrix
-        if known and _misfit(matrix, heard[rows], Y[rows]) > tolerance:
-            matrix = _solve(heard[rows], Y[rows])
-        if _misfit(matrix, heard[rows], Y[rows]) <= tolerance:
+        known = len(rows) * filtered.shape[2] > 2 * filtered.shape[1]  # else any output could be had by some matrix
+        if known and _misfit(matrix, filtered[rows], Y[rows]) > tolerance:
+            matrix = _solve(filtered[rows], Y[rows])
+        if _misfit(matrix, filtered[rows], Y[rows]) <= tolerance:
             index[rows] = len(matrices)
             matrices.append(matrix)
             continue
         for row in rows:  # a running reference gives each trial a matrix of its own
-            matrix = _solve(heard[row : row + 1], Y[row : row + 1])
-            misfit = _misfit(matrix, heard[row : row + 1], Y[row : row + 1])
-            if misfit > tolerance or heard.shape[2] <= 2 * heard.shape[1]:
+            matrix = _solve(filtered[row : row + 1], Y[row : row + 1])
+            misfit = _misfit(matrix, filtered[row : row + 1], Y[row : row + 1])
+            if misfit > tolerance or filtered.shape[2] <= 2 * filtered.shape[1]:
                 raise ValueError(
                     f"{name} is not linear in the trials: no spatial and temporal matrix gives its output "
                     f'(relative error {misfit:.1g}). Explain what is behind it, or use method="occlusion".'

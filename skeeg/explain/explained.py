@@ -1,17 +1,20 @@
-"""What is explained: the network at the end of a pipeline, in float64, and the steps before it as matrices."""
+"""Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices."""
 
-import contextlib
 import copy
 import warnings
 
 import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..array import as_eeg, make_eeg
-from .operators import LinearMap, linear_map
+from .linear_maps import LinearMap, linear_map
 
 OUTPUTS = ("margin", "logit", "log_probability", "probability")
+_FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.hamming_window, torch.hann_window, torch.linspace,
+              torch.logspace, torch.ones, torch.rand, torch.randn, torch.tensor, torch.zeros}  # fmt: skip
 
 
 class Score(nn.Module):
@@ -24,12 +27,12 @@ class Score(nn.Module):
     output : {"margin", "logit", "log_probability", "probability"}
         See `skeeg.explain.attribute`.
     inputs : sequence of Tensor
-        What the network takes beside the trials.
+        Further inputs of the network.
 
     Examples
     --------
     >>> import torch
-    >>> from skeeg.explain.outputs import Score
+    >>> from skeeg.explain.explained import Score
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
     >>> Score(network, "probability")(torch.zeros(4, 2, 3)).sum(1).round(decimals=3).tolist()
     [1.0, 1.0, 1.0, 1.0]
@@ -43,7 +46,8 @@ class Score(nn.Module):
 
     def forward(self, x):
         """Explained outputs of all classes, shape (batch, n_outputs)."""
-        with _default_dtype(x.dtype):
+        with warnings.catch_warnings(), _FloatsLike(x.dtype):
+            warnings.simplefilter("ignore")
             logits = self.module(x, *self.inputs)
         logits = logits[0] if isinstance(logits, tuple | list) else logits
         logits = logits.mean(-1) if logits.ndim == 3 else logits.reshape(len(x), -1)
@@ -54,13 +58,26 @@ class Score(nn.Module):
         return torch.softmax(logits, dim=1) if self.output == "probability" else logits
 
 
+class _FloatsLike(TorchFunctionMode):
+    """Convert floats that a network creates in its forward pass to a dtype; unlike torch's default, for one thread."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        is_new = func in _FACTORIES and "dtype" not in (kwargs or {}) and found.dtype == torch.get_default_dtype()
+        return found.to(self.dtype) if is_new else found
+
+
 class Explained:
-    """A fitted estimator, or a pipeline that ends in one, taken apart.
+    """A fitted estimator, or a pipeline that ends in one: its linear steps as matrices, and its network.
 
     Parameters
     ----------
     estimator : estimator, Pipeline or nn.Module
-        What predicts.
+        Fitted model.
     X : EEGArray, shape (n_trials, n_channels, n_times)
         Trials to explain.
     output : str
@@ -79,7 +96,7 @@ class Explained:
     --------
     >>> import torch
     >>> from skeeg import as_eeg
-    >>> from skeeg.explain.outputs import Explained
+    >>> from skeeg.explain.explained import Explained
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
     >>> Explained(network, as_eeg([[[1, 2, 3], [4, 5, 6]]]), "logit").outputs([0], [[[1, 2, 3], [4, 5, 6]]]).shape
     (1, 2)
@@ -87,7 +104,7 @@ class Explained:
 
     def __init__(self, estimator, X, output="margin"):
         steps, final = split_pipeline(estimator)
-        module = final if isinstance(final, nn.Module) else getattr(final, "module_", None)
+        module = fitted_network(final)
         if module is None:
             raise TypeError(
                 f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
@@ -98,11 +115,9 @@ class Explained:
         for name, step in steps:
             found, Y = linear_map(step.transform, X, name)
             self.map, X = self.map.then(found), as_eeg(Y)
-        inputs = ()
-        if hasattr(final, "_prepare"):
-            inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32))
-            found, X = input_map(final, X)
-            self.map = self.map.then(found)
+        inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32)) if _has_input_map(final) else ()
+        found, X = input_map(final, X)
+        self.map = self.map.then(found)
         module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
         self.score = Score(module, output, inputs)
         self._check_dtype(X)
@@ -145,27 +160,49 @@ class Explained:
 
 
 def input_map(final, X):
-    """Find what a fitted estimator does to trials before its network sees them, such as scaling.
+    """Linear preprocessing inside a fitted estimator, such as scaling.
 
     Parameters
     ----------
     final : estimator
-        One of skeeg's, around a network.
+        Estimator with a network; only those of skeeg preprocess.
     X : EEGArray, shape (n_trials, n_channels, n_times)
         Trials.
 
     Returns
     -------
     step : LinearMap
-        As matrices.
+        Matrices.
     Y : ndarray, shape (n_trials, n_channels_out, n_times_out)
-        What the network sees.
+        Inputs of the network.
     """
+    if not _has_input_map(final):
+        return LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None), X
 
     def transform(Z):
         return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
 
     return linear_map(transform, X, type(final).__name__, tolerance=1e-5)  # networks take single precision
+
+
+def fitted_network(estimator):
+    """Network of a fitted estimator, itself if it is one, None if there is none.
+
+    Parameters
+    ----------
+    estimator : estimator or nn.Module
+        Estimator of skeeg, skorch or braindecode, or another.
+
+    Returns
+    -------
+    module : nn.Module or None
+        Network.
+    """
+    return estimator if isinstance(estimator, nn.Module) else getattr(estimator, "module_", None)
+
+
+def _has_input_map(final):
+    return hasattr(final, "_prepare")
 
 
 def split_pipeline(estimator):
@@ -174,37 +211,37 @@ def split_pipeline(estimator):
     Parameters
     ----------
     estimator : estimator, Pipeline or nn.Module
-        Pipelines within pipelines are taken apart too.
+        Nested pipelines are split too.
 
     Returns
     -------
     steps : list of (str, transformer)
-        What trials go through first, under a name for people to read.
+        Transformers before the last estimator, with names for messages.
     final : estimator or nn.Module
-        What predicts.
+        Fitted model.
 
     Examples
     --------
     >>> from sklearn.pipeline import make_pipeline
     >>> from skeeg import AverageReference, NetworkClassifier
-    >>> from skeeg.explain.outputs import split_pipeline
+    >>> from skeeg.explain.explained import split_pipeline
     >>> [name for name, _ in split_pipeline(make_pipeline(AverageReference(), NetworkClassifier()))[0]]
     ['averagereference (AverageReference)']
     """
-    if hasattr(estimator, "steps"):
+    if isinstance(estimator, Pipeline):
         *first, (_, last) = estimator.steps
         more, final = split_pipeline(last)
         return [*_flattened(first), *more], final
     for inner in ("best_estimator_", "estimator_"):
-        if hasattr(estimator, inner) and not hasattr(estimator, "module_"):
+        if hasattr(estimator, inner) and fitted_network(estimator) is None:
             return split_pipeline(getattr(estimator, inner))
     return [], estimator
 
 
 def _flattened(steps):
-    """Give the steps, and those of pipelines among them, one after the other."""
+    """Iterate over steps, including those of nested pipelines."""
     for name, step in steps:
-        if hasattr(step, "steps"):
+        if isinstance(step, Pipeline):
             yield from _flattened(step.steps)
         elif step not in (None, "passthrough"):
             yield f"{name} ({type(step).__name__})", step
@@ -230,7 +267,7 @@ def choose_targets(outputs, classes, target):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.explain.outputs import choose_targets
+    >>> from skeeg.explain.explained import choose_targets
     >>> choose_targets(np.array([[1.0, 2.0], [4.0, 3.0]]), np.array(["left", "right"]), None).tolist()
     [1, 0]
     """
@@ -248,7 +285,7 @@ def choose_targets(outputs, classes, target):
 
 
 def choose_background(X, background, n_background):
-    """Trials to compare with, and which of them each trial is compared with.
+    """Background trials, and the selection for each trial.
 
     Parameters
     ----------
@@ -264,13 +301,13 @@ def choose_background(X, background, n_background):
     background : EEGArray, shape (n_background_trials, n_channels, n_times)
         Trials.
     chosen : list of ndarray of int, length n_trials
-        Those of the trial's own domain where there are any, since these went through the same alignment.
+        Background trials of the same domain if there are any, since they share the alignment.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skeeg import as_eeg
-    >>> from skeeg.explain.outputs import choose_background
+    >>> from skeeg.explain.explained import choose_background
     >>> [one.tolist() for one in choose_background(as_eeg(np.ones((2, 1, 3)), subjects=[1, 2]), None, 5)[1]]
     [[0], [1]]
     """
@@ -281,23 +318,23 @@ def choose_background(X, background, n_background):
         raise ValueError("background: another montage than the trials to explain.")
     if not len(background) or not np.isfinite(background).all():
         raise ValueError("background: expected one trial or more, without NaN and infinity.")
-    everyone, chosen = np.arange(len(background)), []
+    everything, chosen = np.arange(len(background)), []
     known = X.domains is not None and background.domains is not None
     for record in X.domains.tolist() if known else [None] * len(X):
-        rows = np.flatnonzero([one == record for one in background.domains.tolist()]) if known else everyone
-        rows = rows if len(rows) else everyone
+        rows = np.flatnonzero([one == record for one in background.domains.tolist()]) if known else everything
+        rows = rows if len(rows) else everything
         picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
         chosen.append(rows[picks])
     return background, chosen
 
 
 def read_trials(estimator, X):
-    """Trials as `EEGArray`, with the names and the rate that the estimator gives to those that carry none.
+    """Trials as `EEGArray`, with names and sampling rate of the estimator where the trials carry none.
 
     Parameters
     ----------
     estimator : estimator, Pipeline or nn.Module
-        What predicts.
+        Fitted model.
     X : anything `as_eeg` accepts
         Trials.
 
@@ -310,25 +347,12 @@ def read_trials(estimator, X):
     --------
     >>> import numpy as np
     >>> from skeeg import BandPass
-    >>> from skeeg.explain.outputs import read_trials
+    >>> from skeeg.explain.explained import read_trials
     >>> read_trials(BandPass(sfreq=250), np.ones((1, 2, 3))).sfreq
     250.0
     """
     first = estimator
-    while hasattr(first, "steps"):
+    while isinstance(first, Pipeline):
         first = first.steps[0][1]
     X = as_eeg(X, getattr(first, "ch_names", None), getattr(first, "sfreq", None))
     return make_eeg(np.asarray(X, dtype=np.float64), X.ch_names, X.sfreq, X.domains)
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype):
-    """Let a network that makes tensors on its way make them of its own precision."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_default_dtype(before)

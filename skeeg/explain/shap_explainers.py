@@ -45,9 +45,9 @@ class Column(nn.Module):
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skeeg.explain.operators import LinearMap
-    >>> from skeeg.explain.outputs import Score
-    >>> from skeeg.explain.sampling import Column
+    >>> from skeeg.explain.linear_maps import LinearMap
+    >>> from skeeg.explain.explained import Score
+    >>> from skeeg.explain.shap_explainers import Column
     >>> network = Score(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2)).double())
     >>> step = LinearMap(np.eye(2)[None], np.zeros(4, int), None)
     >>> Column(network, step, 0, 1)(torch.zeros(4, 2, 3, dtype=torch.float64)).shape

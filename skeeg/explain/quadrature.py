@@ -42,7 +42,7 @@ def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluati
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.explain.paths import integrate
+    >>> from skeeg.explain.quadrature import integrate
     >>> ends = np.ones((1, 1, 2))
     >>> integrate(lambda x, owner: (x**3).sum((1, 2)), 0 * ends, ends, np.zeros(1, int), 1e-6)[0]
     array([[[1., 1.]]])

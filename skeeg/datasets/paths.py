@@ -1,4 +1,4 @@
-"""Whose recording a file is: subject, session and run from its path."""
+"""Subject, session and run of a recording, from its path."""
 
 import re
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ SUFFIXES = (".fif", ".fif.gz", ".edf", ".bdf", ".gdf", ".set", ".vhdr")
 
 _ENTITY = {part: re.compile(rf"(?:^|_){short}-([A-Za-z0-9]+)") for part, short in
            {"subject": "sub", "session": "ses", "task": "task", "run": "run"}.items()}  # fmt: skip
-_ASIDE = {"derivatives", "sourcedata", "code", "stimuli"}  # folders of BIDS that hold no recordings to decode
+_EXCLUDED = {"derivatives", "sourcedata", "code", "stimuli"}  # BIDS folders without recordings to decode
 
 
 @dataclass(frozen=True)
-class Place:
-    """One recording.
+class RecordingPath:
+    """One recording file.
 
     Attributes
     ----------
     file : Path
-        Where it lies.
+        Path of the file.
     subject, session, run : str
-        Labels as the path has them.
+        Labels found in the path.
     task : str
         Task of a BIDS name, empty elsewhere.
     """
@@ -33,7 +33,7 @@ class Place:
     task: str = ""
 
 
-def find_places(folder, pattern=None, task=None):
+def find_recordings(folder, pattern=None, task=None):
     """List the recordings in a folder.
 
     Parameters
@@ -43,14 +43,14 @@ def find_places(folder, pattern=None, task=None):
     pattern : str or None
         Regular expression with the named group ``subject`` and, if there are any, ``session`` and ``run``, searched in
         each file's path relative to the folder; files it does not match are left out. By default BIDS names are read
-        (``sub-01_ses-02_task-grasp_run-3_eeg.edf``); other files belong to the subject, and session, that their folders
-        are called after, or, in the folder itself, are one subject each.
+        (``sub-01_ses-02_task-grasp_run-3_eeg.edf``); other files take subject and session from the names of their
+        folders; files directly in the folder are one subject each.
     task : str or None
         Task of the BIDS names to read.
 
     Returns
     -------
-    places : list of Place
+    recordings : list of RecordingPath
         Sorted by subject, session and run.
     """
     found = [
@@ -58,20 +58,20 @@ def find_places(folder, pattern=None, task=None):
     ]
     if not found:
         raise ValueError(f"folder: {folder} holds no recording ({', '.join(SUFFIXES)}).")
-    places = [_by_pattern(path, folder, pattern) if pattern else _by_path(path, folder) for path in found]
-    places = [place for place in places if place is not None]
-    if not places:
+    recordings = [_by_pattern(path, folder, pattern) if pattern else _by_path(path, folder) for path in found]
+    recordings = [recording for recording in recordings if recording is not None]
+    if not recordings:
         raise ValueError(f"pattern: {pattern!r} matches no file, for one not {found[0].relative_to(folder)}.")
-    tasks = sorted({place.task for place in places})
+    tasks = sorted({recording.task for recording in recordings})
     if task is not None:
-        places = [place for place in places if place.task == task]
-        if not places:
+        recordings = [recording for recording in recordings if recording.task == task]
+        if not recordings:
             raise ValueError(
                 f"task: no file is of task {task!r}; there are {', '.join(filter(None, tasks)) or 'none'}."
             )
     elif len(tasks) > 1:
         raise ValueError(f"task: {folder} holds more than one task; choose one of {', '.join(filter(None, tasks))}.")
-    return sorted(places, key=lambda place: tuple(map(_natural, (place.subject, place.session, place.run))))
+    return sorted(recordings, key=lambda one: tuple(map(_natural, (one.subject, one.session, one.run))))
 
 
 def number_labels(labels):
@@ -80,16 +80,16 @@ def number_labels(labels):
     Parameters
     ----------
     labels : iterable of str
-        Labels as the paths have them.
+        Labels found in the paths.
 
     Returns
     -------
     names : dict of str to str
-        Name of each label: its number where all labels are different numbers, else its rank and itself.
+        Name of each label: its number where all labels are different numbers, else its rank and the label.
 
     Examples
     --------
-    >>> from skeeg.datasets.places import number_labels
+    >>> from skeeg.datasets.paths import number_labels
     >>> number_labels(["02", "01"]), number_labels(["T", "E"])
     ({'01': '1', '02': '2'}, {'E': '0E', 'T': '1T'})
     """
@@ -100,12 +100,12 @@ def number_labels(labels):
     return {label: f"{i}{'x' if clean[label][:1].isdigit() else ''}{clean[label]}" for i, label in enumerate(labels)}
 
 
-def sort_places(places, runs_as_sessions=False):
-    """Sort recordings into MOABB's layout, under names that MOABB accepts.
+def arrange_recordings(paths, runs_as_sessions=False):
+    """Arrange recordings in MOABB's layout, under names that MOABB accepts.
 
     Parameters
     ----------
-    places : list of Place
+    paths : list of RecordingPath
         Recordings.
     runs_as_sessions : bool
         Whether each recording becomes a session, numbered in order.
@@ -117,51 +117,51 @@ def sort_places(places, runs_as_sessions=False):
     subjects : dict of int to str
         Label of each subject.
     """
-    names = number_labels(place.subject for place in places)
+    names = number_labels(recording.subject for recording in paths)
     numeric = all(name.isdigit() for name in names.values())
     recordings, subjects = {}, {}
     for rank, (label, name) in enumerate(names.items(), start=1):
         number = int(name) if numeric else rank
-        own = [place for place in places if place.subject == label]
-        visits, runs = [place.session or "0" for place in own], [place.run or "0" for place in own]
+        own = [recording for recording in paths if recording.subject == label]
+        sessions, runs = [recording.session or "0" for recording in own], [recording.run or "0" for recording in own]
         if runs_as_sessions:
-            visits, runs = [str(i) for i in range(len(own))], ["0"] * len(own)
-        elif len(set(zip(visits, runs, strict=True))) < len(own):  # labels that do not tell the files apart
+            sessions, runs = [str(i) for i in range(len(own))], ["0"] * len(own)
+        elif len(set(zip(sessions, runs, strict=True))) < len(own):  # labels are not unique
             runs = [str(i) for i in range(len(own))]
-        visit_names, run_names = number_labels(visits), number_labels(runs)
+        session_names, run_names = number_labels(sessions), number_labels(runs)
         subjects[number], recordings[number] = label, {}
-        for place, visit, run in zip(own, visits, runs, strict=True):
-            recordings[number].setdefault(visit_names[visit], {})[run_names[run]] = place.file
+        for recording, session, run in zip(own, sessions, runs, strict=True):
+            recordings[number].setdefault(session_names[session], {})[run_names[run]] = recording.file
     return recordings, subjects
 
 
 def _is_wanted(path, folder):
-    """Whether a file is a recording and not a part of one, hidden, or set aside."""
+    """Whether a file is a recording and not a continuation file, hidden, or in an excluded folder."""
     parts = path.relative_to(folder).parts
-    if any(part.startswith(".") or part in _ASIDE for part in parts):
+    if any(part.startswith(".") or part in _EXCLUDED for part in parts):
         return False
     first_part = re.sub(r"-\d+(\.fif(\.gz)?)$", r"\1", path.name)  # MNE splits big files: name.fif, name-1.fif, ...
     return first_part == path.name or not path.with_name(first_part).exists()
 
 
 def _by_pattern(path, folder, pattern):
-    """Place of a file by the user's pattern, None where it does not match."""
+    """Subject, session and run by the pattern of the user, None where it does not match."""
     match = re.search(pattern, path.relative_to(folder).as_posix())
     groups = match.groupdict("") if match else {}
     if match and "subject" not in groups:
         raise ValueError(f"pattern: {pattern!r} has no group (?P<subject>...).")
-    return Place(path, groups["subject"], groups.get("session", ""), groups.get("run", "")) if match else None
+    return RecordingPath(path, groups["subject"], groups.get("session", ""), groups.get("run", "")) if match else None
 
 
 def _by_path(path, folder):
-    """Place of a file by its BIDS name or its folders."""
+    """Subject, session and run by the BIDS name or the folders."""
     entities = {part: (found := rule.search(path.name)) and found.group(1) or "" for part, rule in _ENTITY.items()}
     if entities["subject"]:
-        return Place(path, entities["subject"], entities["session"], entities["run"], entities["task"])
+        return RecordingPath(path, entities["subject"], entities["session"], entities["run"], entities["task"])
     stem, folders = path.name.split(".")[0], path.relative_to(folder).parts[:-1]
     if not folders:
-        return Place(path, stem, "", "")
-    return Place(path, folders[0], "_".join(folders[1:]), stem)
+        return RecordingPath(path, stem, "", "")
+    return RecordingPath(path, folders[0], "_".join(folders[1:]), stem)
 
 
 def _natural(label):

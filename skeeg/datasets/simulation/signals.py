@@ -1,4 +1,4 @@
-"""Random signals with a wanted spectrum."""
+"""Random signals with a given spectrum."""
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len
@@ -12,7 +12,7 @@ def coloured(rng, n_signals, n_times, sfreq, shape):
     rng : numpy.random.Generator
         Source of randomness.
     n_signals, n_times : int
-        How many independent signals, and how long.
+        Number of independent signals and their length.
     sfreq : float
         Sampling rate in hertz.
     shape : callable
@@ -31,14 +31,14 @@ def coloured(rng, n_signals, n_times, sfreq, shape):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.datasets.waves import coloured, rhythm
+    >>> from skeeg.datasets.simulation.signals import coloured, rhythm
     >>> x = coloured(np.random.default_rng(0), 1, 50_000, 100.0, rhythm(10.0, 1.0))
     >>> bool(abs(x.std() - 1) < 0.05)
     True
     """
     n = next_fast_len(n_times, real=True)
     amplitudes = np.asarray(shape(np.fft.rfftfreq(n, 1 / sfreq)), dtype=float)
-    amplitudes[0] = 0.0  # no offset
+    amplitudes[0] = 0.0  # zero mean
     amplitudes *= n / (2 * np.sqrt(np.sum(amplitudes**2)))
     used = np.flatnonzero(amplitudes > 1e-6 * amplitudes.max())  # a rhythm fills few of the bins: draw only those
     spectra = np.zeros((n_signals, amplitudes.size), dtype=complex)
@@ -63,7 +63,7 @@ def rhythm(rate, width):
 
     Examples
     --------
-    >>> from skeeg.datasets.waves import rhythm
+    >>> from skeeg.datasets.simulation.signals import rhythm
     >>> float(rhythm(10.0, 1.0)(10.0))
     1.0
     """
@@ -85,14 +85,14 @@ def one_over_f(frequencies):
 
     Examples
     --------
-    >>> from skeeg.datasets.waves import one_over_f
+    >>> from skeeg.datasets.simulation.signals import one_over_f
     >>> float(one_over_f(1.0) / one_over_f(16.0))
     8.0
     """
     return np.maximum(frequencies, 1.0) ** -0.75
 
 
-def broad(frequencies):
+def broadband(frequencies):
     """Spectrum that is flat from 8 to 30 Hz and falls off smoothly outside.
 
     Parameters
@@ -107,8 +107,8 @@ def broad(frequencies):
 
     Examples
     --------
-    >>> from skeeg.datasets.waves import broad
-    >>> float(broad(8.0).round(2)), float(broad(18.0).round(2))
+    >>> from skeeg.datasets.simulation.signals import broadband
+    >>> float(broadband(8.0).round(2)), float(broadband(18.0).round(2))
     (0.5, 1.0)
     """
     return 1 / ((1 + np.exp(-(frequencies - 8.0) / 0.5)) * (1 + np.exp((frequencies - 30.0) / 1.0)))
@@ -122,7 +122,7 @@ def wander(rng, n_signals, n_times, sfreq, spread=0.3):
     rng : numpy.random.Generator
         Source of randomness.
     n_signals, n_times : int
-        How many, and how long.
+        Number of signals and their length.
     sfreq : float
         Sampling rate in hertz.
     spread : float
@@ -136,7 +136,7 @@ def wander(rng, n_signals, n_times, sfreq, spread=0.3):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.datasets.waves import wander
+    >>> from skeeg.datasets.simulation.signals import wander
     >>> bool((wander(np.random.default_rng(0), 2, 1000, 100.0) > 0).all())
     True
     """

@@ -1,4 +1,4 @@
-"""The people of the simulation: what differs between them, and from one day to the next."""
+"""Simulated subjects: traits that differ between subjects, and what changes between sessions."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +20,8 @@ AREAS = {
 
 _GOLDEN = (5**0.5 - 1) / 2
 _N_BACKGROUND, _N_IDLE = 40, 8
-_IDLE_AT = ("O1", "O2", "Pz", "P7", "P8")  # posterior rhythms; the others sit anywhere
-# Microvolts, root mean square where strongest, and the spread of its logarithm over the sources of one person.
+_IDLE_AT = ("O1", "O2", "Pz", "P7", "P8")  # posterior rhythms; the others are placed at random
+# Microvolts, root mean square where strongest, and the spread of its logarithm over the sources of one subject.
 _LEVELS = {"areas": (3.6, 0.35), "idle": (3.0, 1.0), "background": (2.4, 1.2), "eyes": (120.0, 0.0)}
 _GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
          "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FC3", "FC4", "CP3",
@@ -29,19 +29,19 @@ _GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6",
 
 
 @dataclass(frozen=True)
-class Person:
+class SubjectTraits:
     """Traits that all sessions and both tasks of one subject share.
 
     Attributes
     ----------
     depth : float
-        Fraction by which imagery weakens the contralateral rhythm; 0 for a person whose imagery shows nothing.
+        Fraction by which imagery weakens the contralateral rhythm; 0 for a subject whose imagery shows nothing.
     preference : float
         Which rhythm follows the task: 0 the beta rhythm, 1 the mu rhythm.
     latency : float
         Seconds from the cue to half of the desynchronisation.
     lapses : float
-        Fraction of trials in which nothing is imagined.
+        Fraction of trials without any desynchronisation.
     rates : tuple of float
         Hertz of the mu and the beta rhythm.
     idle_rates : ndarray, shape (n_idle,)
@@ -49,7 +49,7 @@ class Person:
     blinks : float
         Blinks per second.
     sources : dict of str to tuple of ndarray
-        For each group of sources: places (n, 3), moments (n, 3), microvolts (n,).
+        For each group of sources: positions (n, 3), moments (n, 3), microvolts (n,).
     cap : ndarray, shape (3,)
         Rotation of the cap about the three axes of the head, radians.
     """
@@ -66,52 +66,52 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Day:
+class SessionState:
     """What changes from one session to the next.
 
     Attributes
     ----------
     shift : tuple of float
         Hertz by which the mu and the beta rhythm move.
-    vigour : float
+    amplitude : float
         Factor on the sensorimotor rhythms.
-    hum : float
-        Factor on the mains hum.
+    line_noise : float
+        Factor on the line noise.
     gains : dict of str to ndarray, shape (n_channels, n_sources)
         Microvolts that each source of each group leaves at the electrodes, against linked mastoids.
     """
 
     shift: tuple
-    vigour: float
-    hum: float
+    amplitude: float
+    line_noise: float
     gains: dict
 
 
 @lru_cache(maxsize=512)
-def person(seed, subject):
+def subject_traits(seed, subject):
     """Draw the traits of one subject.
 
     Parameters
     ----------
     seed, subject : int
-        The population and the person in it.
+        Seed of the population, number of the subject in it.
 
     Returns
     -------
-    person : Person
-        The same for the same two numbers.
+    traits : SubjectTraits
+        Depends on these two numbers alone.
 
     Examples
     --------
-    >>> from skeeg.datasets.people import person
-    >>> person(0, 1).rates == person(0, 1).rates, 8 < person(0, 1).rates[0] < 14
-    (True, True)
+    >>> from skeeg.datasets.simulation.subjects import subject_traits
+    >>> 8 < subject_traits(0, 1).rates[0] < 14
+    True
     """
     rng = np.random.default_rng((seed, 1, subject))
-    # Ability walks through its range by the golden ratio, so that any few subjects in a row cover it evenly.
+    # Steps of the golden ratio: any few consecutive subjects cover the range of effect sizes evenly.
     rank = (np.random.default_rng((seed, 0)).random() + _GOLDEN * subject) % 1
     mu, beta = np.clip(rng.normal((10.8, 21.0), (1.1, 2.5)), (8.8, 16.0), (13.0, 26.0))
-    return Person(
+    return SubjectTraits(
         depth=0.87 * float(max(rank - 0.1, 0.0) / 0.9) ** 0.8,
         preference=rng.beta(2.0, 1.2),
         latency=rng.uniform(0.35, 0.7),
@@ -127,50 +127,50 @@ def person(seed, subject):
 
 
 @lru_cache(maxsize=64)
-def day(seed, subject, session, ch_names, montage):
-    """Draw one session of one subject, seen through a cap.
+def session_state(seed, subject, session, ch_names, montage):
+    """Draw one session of one subject, recorded with a montage.
 
     Parameters
     ----------
     seed, subject, session : int
-        The population, the person and the session.
+        Seed of the population, subject and session.
     ch_names : tuple of str
-        Electrodes.
+        Channel names.
     montage : str
-        The MNE montage that knows them.
+        Name of the MNE montage with their positions.
 
     Returns
     -------
-    day : Day
-        The same for the same arguments.
+    state : SessionState
+        Depends on these arguments alone.
 
     Examples
     --------
-    >>> from skeeg.datasets.people import day
-    >>> day(0, 1, 0, ("C3", "C4"), "standard_1005").gains["areas"].shape
+    >>> from skeeg.datasets.simulation.subjects import session_state
+    >>> session_state(0, 1, 0, ("C3", "C4"), "standard_1005").gains["areas"].shape
     (2, 7)
     """
-    who, rng = person(seed, subject), np.random.default_rng((seed, 2, subject, session))
-    shift, vigour, hum = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
-    turn = _rotation(who.cap + np.radians(rng.normal(0, 2, 3)))
+    traits, rng = subject_traits(seed, subject), np.random.default_rng((seed, 2, subject, session))
+    shift, amplitude, line_noise = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
+    rotation = _rotation(traits.cap + np.radians(rng.normal(0, 2, 3)))
     mastoids = electrode_directions(("M1", "M2"))
-    electrodes = np.vstack([electrode_directions(ch_names, montage) @ turn.T, mastoids])
-    places, moments, levels = (np.concatenate(part) for part in zip(*who.sources.values(), strict=True))
-    gain = leadfield(electrodes, places, moments) * levels / np.abs(_at_grid(places, moments)).max(axis=0)
+    electrodes = np.vstack([electrode_directions(ch_names, montage) @ rotation.T, mastoids])
+    positions, moments, levels = (np.concatenate(part) for part in zip(*traits.sources.values(), strict=True))
+    gain = leadfield(electrodes, positions, moments) * levels / np.abs(_grid_potentials(positions, moments)).max(axis=0)
     gain = gain[:-2] - gain[-2:].mean(axis=0)
-    ends = np.cumsum([len(levels) for _, _, levels in who.sources.values()])
-    gains = dict(zip(who.sources, np.split(gain, ends[:-1], axis=1), strict=True))
+    ends = np.cumsum([len(levels) for _, _, levels in traits.sources.values()])
+    gains = dict(zip(traits.sources, np.split(gain, ends[:-1], axis=1), strict=True))
     for group in ("idle", "background"):
         gains[group] = gains[group] * rng.lognormal(0, 0.25, gains[group].shape[1])
-    return Day(tuple(shift), vigour, hum, gains)
+    return SessionState(tuple(shift), amplitude, line_noise, gains)
 
 
 def _sources(rng):
-    """Places, moments and microvolts of all sources of one person."""
+    """Positions, moments and microvolts of all sources of one subject."""
     anchors = {
         "areas": electrode_directions(list(AREAS.values())),
-        "idle": np.vstack([electrode_directions(_IDLE_AT), _anywhere(rng, _N_IDLE - len(_IDLE_AT))]),
-        "background": _anywhere(rng, _N_BACKGROUND),
+        "idle": np.vstack([electrode_directions(_IDLE_AT), _random_directions(rng, _N_IDLE - len(_IDLE_AT))]),
+        "background": _random_directions(rng, _N_BACKGROUND),
         "eyes": electrode_directions(["Fp1", "Fp2"]),
     }
     groups = {}
@@ -186,7 +186,7 @@ def _sources(rng):
     return groups
 
 
-def _anywhere(rng, n):
+def _random_directions(rng, n):
     """Directions over the upper part of the head, shape (n, 3)."""
     up = rng.uniform(-0.3, 1.0, n)
     round_ = rng.uniform(0, 2 * np.pi, n)
@@ -194,17 +194,17 @@ def _anywhere(rng, n):
     return np.column_stack([wide * np.cos(round_), wide * np.sin(round_), up])
 
 
-def _at_grid(places, moments):
-    """Potentials at forty electrodes all over the head, so that a source's microvolts do not hang on the cap worn."""
-    return leadfield(electrode_directions(_GRID), places, moments)
+def _grid_potentials(positions, moments):
+    """Potentials at forty electrodes: the amplitude of a source is defined independently of the montage."""
+    return leadfield(electrode_directions(_GRID), positions, moments)
 
 
 def _rotation(angles):
     """Rotation matrix about the x, y and z axis by three angles."""
-    turn = np.eye(3)
+    rotation = np.eye(3)
     for axis, angle in enumerate(angles):
         i, j = (axis + 1) % 3, (axis + 2) % 3
         step = np.eye(3)
         step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        turn = step @ turn
-    return turn
+        rotation = step @ rotation
+    return rotation

@@ -1,6 +1,6 @@
-"""A spherical head: where electrodes sit on it, and what they see of a dipole inside it.
+"""Spherical head model: electrode positions and the leadfield of dipoles.
 
-All places are directions from the centre of the head: a unit vector (x to the right, y to the nose, z up) times the
+All positions are directions from the centre of the head: a unit vector (x to the right, y to the nose, z up) times the
 fraction of the radius. The potentials come from MNE's three-layer sphere (brain, skull, scalp).
 """
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..electrodes import standard_montage
+from ...electrodes import standard_montage
 
 RADIUS = 0.095
 """Radius of the head in metres."""
@@ -30,7 +30,7 @@ def montage_directions(montage="standard_1005"):
 
     Examples
     --------
-    >>> from skeeg.datasets.head import montage_directions
+    >>> from skeeg.datasets.simulation.head import montage_directions
     >>> montage_directions()["C3"].round(1).tolist()
     [-0.7, 0.1, 0.7]
     """
@@ -40,10 +40,10 @@ def montage_directions(montage="standard_1005"):
     info = mne.create_info(digitised.ch_names, 100.0, "eeg", verbose="error")
     info.set_montage(digitised, verbose="error")
     _, centre, _ = mne.bem.fit_sphere_to_headshape(info, dig_kinds="eeg", units="m", verbose="error")
-    places = np.array([channel["loc"][:3] for channel in info["chs"]]) - centre
-    places /= np.linalg.norm(places, axis=1, keepdims=True)
-    places.setflags(write=False)
-    return dict(zip(digitised.ch_names, places, strict=True))
+    positions = np.array([channel["loc"][:3] for channel in info["chs"]]) - centre
+    positions /= np.linalg.norm(positions, axis=1, keepdims=True)
+    positions.setflags(write=False)
+    return dict(zip(digitised.ch_names, positions, strict=True))
 
 
 def electrode_directions(ch_names, montage="standard_1005"):
@@ -63,26 +63,26 @@ def electrode_directions(ch_names, montage="standard_1005"):
 
     Examples
     --------
-    >>> from skeeg.datasets.head import electrode_directions
+    >>> from skeeg.datasets.simulation.head import electrode_directions
     >>> electrode_directions(["C4", "Oz"])[:, 1].round(1).tolist()
     [0.1, -1.0]
     """
-    known = {name.upper(): place for name, place in montage_directions(montage).items()}
+    known = {name.upper(): position for name, position in montage_directions(montage).items()}
     missing = [name for name in ch_names if name.upper() not in known]
     if missing:
         raise ValueError(f"ch_names: montage {montage!r} has no electrode {', '.join(missing)}.")
     return np.array([known[name.upper()] for name in ch_names])
 
 
-def leadfield(electrodes, places, moments):
+def leadfield(electrodes, positions, moments):
     """Potentials of current dipoles at the electrodes.
 
     Parameters
     ----------
     electrodes : ndarray, shape (n_channels, 3)
         Directions of the electrodes, unit vectors.
-    places : ndarray, shape (n_sources, 3)
-        Places of the dipoles in units of the head's radius; the brain ends at 0.9.
+    positions : ndarray, shape (n_sources, 3)
+        Positions of the dipoles in units of the head's radius; the radius of the brain is 0.9.
     moments : ndarray, shape (n_sources, 3)
         Orientation of the dipoles, unit vectors.
 
@@ -103,7 +103,7 @@ def leadfield(electrodes, places, moments):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.datasets.head import electrode_directions, leadfield
+    >>> from skeeg.datasets.simulation.head import electrode_directions, leadfield
     >>> C3, C4 = electrode_directions(["C3", "C4"])
     >>> gain = leadfield(np.array([C3, C4]), 0.8 * C3[None], C3[None])
     >>> bool(gain[0, 0] > 10 * abs(gain[1, 0]))
@@ -116,8 +116,8 @@ def leadfield(electrodes, places, moments):
     # A DigMontage in the head frame is used as it is; without fiducials MNE would only warn.
     montage = mne.channels.make_dig_montage(dict(zip(names, RADIUS * electrodes, strict=True)), coord_frame="head")
     info.set_montage(montage, verbose="error")
-    ones = np.ones(len(places))
-    dipoles = mne.Dipole(0 * ones, RADIUS * places, ones, moments, ones, verbose="error")
+    ones = np.ones(len(positions))
+    dipoles = mne.Dipole(0 * ones, RADIUS * positions, ones, moments, ones, verbose="error")
     forward, _ = mne.make_forward_dipole(dipoles, _sphere(), info, verbose="error")
     return forward["sol"]["data"] * 1e-9 * 1e6
 

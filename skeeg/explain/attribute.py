@@ -1,4 +1,4 @@
-"""Which electrodes and samples a prediction comes from."""
+"""Feature attribution of predictions to channels and samples."""
 
 import warnings
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from ..base import draw_seed
 from .attribution import Attribution
-from .outputs import OUTPUTS, Explained, choose_background, choose_targets, read_trials
-from .paths import integrate
+from .explained import OUTPUTS, Explained, choose_background, choose_targets, read_trials
+from .quadrature import integrate
 
 _ON_ERROR = ("raise", "warn", "ignore")
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
@@ -32,7 +32,7 @@ def attribute(
     max_evaluations=4000,
     random_state=0,
 ):
-    r"""Share of every electrode and sample in each prediction of a network, or of a pipeline around one.
+    r"""Attribute predictions of a network, or of a pipeline with one, to channels and samples.
 
     Expected gradients [1]_ average, over background trials :math:`x'`, the integrated gradients [2]_ along the straight
     line to the trial,
@@ -46,32 +46,32 @@ def attribute(
     Parameters
     ----------
     estimator : estimator, Pipeline or torch.nn.Module
-        Fitted. For ``method="occlusion"`` anything that has ``predict_proba`` or ``decision_function`` will do.
+        Fitted. For ``method="occlusion"`` anything that has ``predict_proba`` or ``decision_function`` is accepted.
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials to explain.
     background : anything `as_eeg` accepts, or None
-        Trials to compare with; None takes X itself. For ``"integrated_gradients"`` its mean is the one trial compared
-        with, and None is silence.
+        Background trials; None takes X itself. For ``"integrated_gradients"`` the baseline is their mean, and None is a
+        zero baseline.
     method : str
         ``"expected_gradients"``, ``"integrated_gradients"``; shap's ``"deep_shap"`` (convolutional networks of modules
         that shap knows, activations of braindecode added) and ``"gradient_shap"`` (random sampling: its error is mostly
-        far above `tolerance`); ``"occlusion"``, how the output falls when a stretch of a channel is replaced by that
-        of the background (no sum is promised, and no error is raised).
+        far above `tolerance`); ``"occlusion"``, decrease of the output when a segment of a channel is replaced by that
+        of the background (without completeness).
     target : None, label, or array-like, shape (n_trials,)
         Class to explain, or number of the output of a regressor; None explains what is predicted.
     tolerance : float
         Largest completeness error, relative to the range of the explained outputs over trials and background.
     output : {"margin", "logit", "log_probability", "probability"}
-        What is explained of a classifier: the logit less the mean logit of all classes, which does not change where
+        Explained output of a classifier: the logit less the mean logit of all classes, which does not change where
         probabilities do not; the logit; or what its softmax gives.
     bands : sequence of pairs of float, or None
         Edges in hertz. The attribution is parted into those of the components of the trials in each band, and the rest.
     on_error : {"raise", "warn", "ignore"}
-        What to do above the tolerance.
+        Behaviour above the tolerance.
     n_background : int
-        Background trials each trial is compared with at most; of its own domain where there are any.
+        Largest number of background trials per trial; of the same domain if there are any.
     n_windows : int
-        Stretches of a trial for ``"occlusion"``.
+        Segments of a trial for ``"occlusion"``.
     n_samples : int
         Draws of ``"gradient_shap"``.
     batch_size : int
@@ -84,7 +84,7 @@ def attribute(
     Returns
     -------
     attribution : Attribution
-        Values, and what they should sum to.
+        Attributed values, and the sums they should have.
 
     References
     ----------
@@ -114,8 +114,8 @@ def attribute(
     if bands is not None and method not in ("expected_gradients", "integrated_gradients"):
         raise ValueError(f'bands: needs "expected_gradients" or "integrated_gradients", got method={method!r}.')
     X = read_trials(estimator, X)
-    silent = background is None and method == "integrated_gradients"
-    background, chosen = choose_background(X, 0 * X[:1] if silent else background, n_background)
+    zero_baseline = background is None and method == "integrated_gradients"
+    background, chosen = choose_background(X, 0 * X[:1] if zero_baseline else background, n_background)
     if method == "integrated_gradients":
         means = np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen])
         background, chosen = background.like(means, domains=X.domains), [np.array([i]) for i in range(len(X))]
@@ -126,7 +126,7 @@ def attribute(
     explained = Explained(estimator, X, output)
     case = _Case(explained, X, np.asarray(background, dtype=np.float64), chosen, target)
     if method.endswith("shap"):
-        from .sampling import by_shap
+        from .shap_explainers import by_shap
 
         values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
         found = case.report(values, None, method, count)
@@ -159,7 +159,7 @@ class _Case:
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
 
     def report(self, values, bands, method, count):
-        """Collect what was found."""
+        """Collect the results."""
         gap = values.sum(axis=(1, 2)) - (self.prediction - self.base)
         classes = self.explained.classes
         return Attribution(
@@ -250,7 +250,7 @@ def _components(data, masks):
 
 
 def _judge(found, tolerance, on_error):
-    """Say, or raise, that the attributions do not sum to what they should."""
+    """Warn or raise if completeness is violated."""
     worst = found.error.max()
     if worst <= tolerance or on_error == "ignore":
         return

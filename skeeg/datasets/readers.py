@@ -1,0 +1,281 @@
+"""Readers: recordings of any format or origin as continuous data whose trials are annotations."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..array import is_epochs
+from .paths import SUFFIXES, find_recordings
+
+UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
+"""Units of a file, in volts."""
+
+_NO_CLASS = ("bad", "edge", "boundary", "new segment")
+_GAP = 8  # samples between two concatenated epochs; the middle half is annotated as bad
+
+
+def read_recording(file, bids_root=None):
+    """Read a continuous recording, or epochs as one.
+
+    Parameters
+    ----------
+    file : Path
+        Any format MNE reads by its name; ``.fif`` and ``.set`` may hold epochs.
+    bids_root : Path or None
+        Root of the BIDS dataset that the file belongs to, whose event and channel tables are then read too.
+
+    Returns
+    -------
+    raw : mne.io.Raw
+        Volts, if the file states its unit. Trials are annotations; if there are none, the events of the trigger
+        channel, named by their numbers. Trigger channels are dropped.
+    span : tuple of float or None
+        First and last second of the epochs around their events, None for a continuous recording.
+    """
+    import mne
+
+    try:
+        found = _read(file, bids_root)
+    except Exception as error:  # whichever error a reader raises, name the file
+        raise ValueError(f"{file}: cannot be read: {error}") from error
+    is_cut = isinstance(found, mne.BaseEpochs)
+    raw, span = (join_epochs(found), (found.tmin, found.tmax)) if is_cut else (found, None)
+    triggers = mne.pick_types(raw.info, meg=False, stim=True)
+    if len(triggers):
+        if not class_names(raw):
+            _annotate_triggers(raw)
+        raw.drop_channels([raw.ch_names[i] for i in triggers])
+    return raw, span
+
+
+def class_names(raw):
+    """Descriptions of a recording's annotations that can be classes.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        Recording.
+
+    Returns
+    -------
+    names : list of str
+        Sorted, without those that mark bad or missing data.
+    """
+    return sorted({str(name) for name in raw.annotations.description if is_class(name)})
+
+
+def is_class(name):
+    """Whether an annotation can be a class and does not mark bad or missing data.
+
+    Parameters
+    ----------
+    name : str
+        Description of the annotation.
+
+    Returns
+    -------
+    is_class : bool
+        Whether it can.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.readers import is_class
+    >>> is_class("left"), is_class("BAD_ACQ_SKIP"), is_class("New Segment/")
+    (True, False, False)
+    """
+    return not name.lower().startswith(_NO_CLASS)
+
+
+def check_microvolts(raw, file):
+    """Refuse data that cannot be in volts.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        Recording.
+    file : Path
+        For the error.
+    """
+    spread = np.median(raw.get_data(picks="eeg", verbose="error").std(axis=1))
+    if spread > 2e-3:
+        raise ValueError(
+            f"{file}: its EEG has a standard deviation of {spread:.3g} V, expected less than 0.002 V. The file states "
+            "no unit or a wrong one: try unit='uV'."
+        )
+
+
+def _read(file, bids_root):
+    """Read epochs where the file holds them, else a continuous recording."""
+    import mne
+
+    if file.name.lower().endswith((".fif", ".fif.gz")) and mne.what(file) == "epochs":
+        return mne.read_epochs(file, verbose="error")
+    try:
+        if bids_root is None:
+            return mne.io.read_raw(file, verbose="error")
+        import mne_bids
+
+        path = mne_bids.get_bids_path_from_fname(file, check=False)
+        return mne_bids.read_raw_bids(path.update(root=bids_root), verbose="error")
+    except TypeError:
+        if not file.name.lower().endswith(".set"):
+            raise
+        return mne.io.read_epochs_eeglab(file, verbose="error")  # MNE's reader of raw .set refuses epochs
+
+
+def join_epochs(epochs):
+    """Concatenate epochs to a continuous recording, with a short annotated gap between two of them.
+
+    Parameters
+    ----------
+    epochs : mne.Epochs
+        Epochs.
+
+    Returns
+    -------
+    raw : mne.io.RawArray
+        Volts; the events of the epochs are annotations, and so are the gaps (``BAD_ACQ_SKIP``), which filters skip.
+    """
+    import mne
+
+    data, rate = epochs.get_data(copy=True), epochs.info["sfreq"]
+    n, _, length = data.shape
+    ends = np.concatenate([data[1:, :, :1], data[-1:, :, -1:]])
+    blend = np.clip(np.linspace(-0.5, 1.5, _GAP), 0, 1)  # flat in the unmarked margins, which filters see
+    bridges = data[:, :, -1:] * (1 - blend) + ends * blend
+    joined = np.concatenate([data, bridges], axis=2).transpose(1, 0, 2).reshape(data.shape[1], -1)
+    raw = mne.io.RawArray(joined, epochs.info.copy(), verbose="error")
+    starts = np.arange(n) * (length + _GAP) / rate
+    names = {number: name for name, number in epochs.event_id.items()}
+    trials = mne.Annotations(starts - epochs.tmin, 0, [names[number] for number in epochs.events[:, 2]])
+    skips = mne.Annotations(starts + (length + _GAP / 4) / rate, _GAP / 2 / rate, "BAD_ACQ_SKIP")
+    return raw.set_annotations(trials + skips)
+
+
+def _annotate_triggers(raw):
+    """Turn the events of the trigger channel into annotations named by their numbers."""
+    import mne
+
+    events = mne.find_events(raw, shortest_event=1, verbose="error")
+    names = {number: str(number) for number in np.unique(events[:, 2])}
+    found = mne.annotations_from_events(
+        events, raw.info["sfreq"], names, raw.first_samp, orig_time=raw.annotations.orig_time, verbose="error"
+    )
+    raw.set_annotations(raw.annotations + found)
+
+
+@dataclass(frozen=True)
+class RecordingSource:
+    """One recording that can be read.
+
+    Attributes
+    ----------
+    origin : str
+        Dataset or file, for messages.
+    subject, session, run : str
+        Domain of the recording.
+    read : callable
+        Returns the recording as `mne.io.Raw`, in volts, with trials as annotations.
+    stamp : str
+        Version of the recording: size and date of a file, or a checksum of the data.
+    """
+
+    origin: str
+    subject: str
+    session: str
+    run: str
+    read: object
+    stamp: str = ""
+
+    @property
+    def key(self):
+        """Name in a store, the same for the same recording."""
+        identity = [self.origin, self.subject, self.session, self.run, self.stamp]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def list_recordings(source, subject="", session="", run="", unit="V"):
+    """List the recordings of a source, without reading their data where possible.
+
+    Parameters
+    ----------
+    source : moabb.datasets.base.BaseDataset, path, mne.io.Raw, mne.Epochs, or list of such
+        A folder is a BIDS dataset or holds recordings by the rules of `skeeg.datasets.LocalDataset`.
+    subject, session, run : str
+        Domain of a single file or MNE object.
+    unit : {"V", "mV", "uV"}
+        Unit of the data as MNE reads it, for files that state none.
+
+    Yields
+    ------
+    source : RecordingSource
+        One for each recording.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
+    domain = str(subject), str(session), str(run)
+    if isinstance(source, list | tuple):
+        for one in source:
+            yield from list_recordings(one, *domain, unit)
+    elif isinstance(source, str | Path):
+        yield from _of_path(Path(source), domain, unit)
+    elif hasattr(source, "subject_list"):
+        yield from _of_dataset(source)
+    elif hasattr(source, "annotations") or is_epochs(source):
+        yield _of_object(source, domain)
+    else:
+        raise TypeError(
+            f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
+            "or a list of such."
+        )
+
+
+def _of_path(path, domain, unit):
+    """List the recordings of a folder, or one file."""
+    if path.is_dir():
+        root = path if (path / "dataset_description.json").is_file() else None
+        for found in find_recordings(path):
+            name = str(found.file.relative_to(path))
+            names = f"{path.name}/{found.subject}", found.session, "_".join(filter(None, (found.task, found.run)))
+            yield RecordingSource(f"{path.name}/{name}", *names, _reader(found.file, root, unit), _stamp(found.file))
+    elif path.is_file():
+        yield RecordingSource(path.name, *domain, _reader(path, None, unit), _stamp(path))
+    else:
+        raise FileNotFoundError(f"source: there is no file or folder {path} (recordings are {', '.join(SUFFIXES)}).")
+
+
+def _of_object(source, domain):
+    """One MNE object, identified by a checksum of its data."""
+    raw = join_epochs(source) if is_epochs(source) else source.copy().load_data(verbose="error")
+    name = str((getattr(source, "filenames", None) or [""])[0] or type(source).__name__)
+    return RecordingSource(name, *domain, lambda: raw, hashlib.sha256(raw.get_data().tobytes()).hexdigest())
+
+
+def _of_dataset(dataset):
+    """List the recordings of a MOABB dataset; its sessions and runs are known once a subject is read."""
+    for subject in dataset.subject_list:
+        for session, runs in dataset.get_data([subject])[subject].items():
+            for run, raw in runs.items():
+                yield RecordingSource(dataset.code, f"{dataset.code}/{subject}", session, run, lambda raw=raw: raw)
+
+
+def _reader(file, root, unit):
+    """Return a function that reads one file."""
+
+    def read():
+        raw = read_recording(file, root)[0].load_data(verbose="error")
+        if unit != "V":
+            raw.apply_function(lambda values: values * UNITS[unit], picks="eeg", verbose="error")
+        check_microvolts(raw, file)
+        return raw
+
+    return read
+
+
+def _stamp(file):
+    """Size and date of a file."""
+    found = file.stat()
+    return f"{found.st_size}-{found.st_mtime_ns}"

@@ -1,0 +1,1 @@
+"""Simulated recordings: subjects, signals, a head model, and motor imagery and execution made of them."""

@@ -1,0 +1,454 @@
+"""Simulated motor imagery and execution: recordings as arrays (`MotorSimulation`) and as MOABB datasets.
+
+A recording is a sum of sources in a spherical head model: sensorimotor rhythms that desynchronise when a hand or the
+feet are moved or imagined to move, rhythms unrelated to the task (posterior alpha and others), background activity
+with a 1/f spectrum, blinks, line noise and amplifier noise. All of it is drawn from a seed.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ...electrodes import standard_montage
+from ..base import SkeegDataset, code_with
+from .head import electrode_directions
+from .signals import broadband, coloured, one_over_f, rhythm, wander
+from .subjects import AREAS, session_state, subject_traits
+
+VERSION = 1
+"""Raise it whenever the same arguments give other data: MOABB caches results by the code made from it."""
+TASKS = ("imagery", "execution")
+CLASSES = ("left_hand", "right_hand", "feet", "rest")
+CAP_22 = ("Fz", "FC3", "FC1", "FCz", "FC2", "FC4", "C5", "C3", "C1", "Cz", "C2", "C4", "C6",
+          "CP3", "CP1", "CPz", "CP2", "CP4", "P1", "Pz", "P2", "POz")  # fmt: skip
+"""The 22 electrodes of BCI competition IV 2a."""
+TRIAL_SECONDS = 4.0
+"""Duration of a trial, from its cue."""
+
+_LEAD_IN, _FIXATION, _BREAK, _TAIL = 1.0, 1.5, (0.8, 1.8), 2.0
+_STEP = 0.01  # microvolts that the converter resolves; rounding to it also hides the last bits of matrix products
+_HALF = {"mu": 1.5, "beta": 3.0}  # half width of the rhythms in hertz
+_BANDS = ("mu", "beta", "broad")
+_AMPLIFIER, _LINE_NOISE = 0.4, 1.5  # microvolts
+
+# Amplitude of each sensorimotor area at rest in the three bands, relative to the mu rhythm of the hand area.
+_AT_REST = np.array([(1.0, 0.7, 0.5), (1.0, 0.7, 0.5), (0.7, 0.3, 0.3), (0.7, 0.3, 0.3),
+                     (0.3, 0.45, 0.5), (0.3, 0.45, 0.5), (0.7, 0.8, 0.5)])  # fmt: skip
+# Desynchronisation of each area for each class, as a fraction of the subject's depth. Hands: opposite side,
+# same side; imagery stays close to the opposite hand area, execution recruits its neighbours and the other side.
+_HAND = {
+    "imagery": {"M1": (1.0, 0.15), "S1": (0.7, 0.1), "PMC": (0.2, 0.0)},
+    "execution": {"M1": (1.0, 0.3), "S1": (1.0, 0.2), "PMC": (0.8, 0.3)},
+}
+# Feet: negative values are a synchronisation.
+_FEET = {
+    "imagery": {"foot": 1.0, "M1_left": -0.2, "M1_right": -0.2},
+    "execution": {"foot": 1.0, "M1_left": -0.1, "M1_right": -0.1, "PMC_left": 0.3, "PMC_right": 0.3},
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth: what is informative in the recordings of one subject.
+
+    Attributes
+    ----------
+    electrodes : tuple of str
+        Channels whose sensitivity to the informative sources is at least half of the largest one.
+    weights : ndarray, shape (n_channels,)
+        Sensitivity of each channel to the informative sources, relative to the largest one.
+    patterns : dict of str to ndarray, shape (n_channels,)
+        Topography of each informative source at rest, in microvolts, in the first session.
+    bands : dict of str to tuple of float
+        Low and high edge in hertz of each rhythm that follows the label.
+    window : tuple of float
+        Start and end of the class difference, in seconds after the cue.
+    depth : float
+        Fraction by which the contralateral rhythm loses amplitude, 0 for a subject without desynchronisation.
+    """
+
+    electrodes: tuple
+    weights: np.ndarray
+    patterns: dict
+    bands: dict
+    window: tuple
+    depth: float
+
+
+@dataclass(frozen=True)
+class MotorSimulation:
+    """Simulated recordings of any number of subjects, sessions and runs, each drawn from the seed independently.
+
+    Parameters
+    ----------
+    task : {"imagery", "execution"}
+        Both tasks have the same subjects, sessions and montages.
+    classes : tuple of str
+        Some of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
+    n_trials : int
+        Trials in one run, balanced over the classes, in random order.
+    ch_names : tuple of str
+        Channel names.
+    montage : str
+        Name of the MNE montage with their positions.
+    sfreq : float
+        Sampling rate in hertz.
+    strength : float
+        Factor on the depth of desynchronisation; 0 removes every difference between the classes.
+    noise : float
+        Factor on everything but the sensorimotor rhythms.
+    line_freq : float
+        Line frequency in hertz, left out above the Nyquist frequency; 0 for none.
+    seed : int
+        Another seed, another population.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import MotorSimulation
+    >>> data, onsets, labels = MotorSimulation(n_trials=4, ch_names=("C3", "C4"), sfreq=100.0).run(1, 0, 0)
+    >>> data.shape[0], len(onsets), sorted(labels.tolist())
+    (2, 4, ['left_hand', 'left_hand', 'right_hand', 'right_hand'])
+    """
+
+    task: str = "imagery"
+    classes: tuple = ("left_hand", "right_hand")
+    n_trials: int = 40
+    ch_names: tuple = CAP_22
+    montage: str = "standard_1005"
+    sfreq: float = 128.0
+    strength: float = 1.0
+    noise: float = 1.0
+    line_freq: float = 50.0
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuse what cannot be simulated."""
+        unknown = [name for name in self.classes if name not in CLASSES]
+        if self.task not in TASKS:
+            raise ValueError(f"task: got {self.task!r}, expected one of {', '.join(TASKS)}.")
+        if unknown or len(set(self.classes)) < max(len(self.classes), 2):
+            raise ValueError(f"classes: got {self.classes!r}, expected two or more different ones of {CLASSES!r}.")
+        if self.n_trials < len(self.classes):
+            raise ValueError(f"n_trials: got {self.n_trials}, expected at least one trial of each class.")
+        if not self.sfreq >= 64:
+            raise ValueError(f"sfreq: got {self.sfreq}, expected 64 Hz or more: the rhythms reach up to 30 Hz.")
+        if min(self.strength, self.noise, self.line_freq) < 0:
+            raise ValueError("strength, noise, line_freq: expected nothing below zero.")
+        if not self.ch_names or len(set(self.ch_names)) < len(self.ch_names):
+            raise ValueError(f"ch_names: expected different electrodes, got {self.ch_names!r}.")
+        electrode_directions(self.ch_names, self.montage)
+
+    def run(self, subject, session, run):
+        """Record one run.
+
+        Parameters
+        ----------
+        subject, session, run : int
+            Which run; it does not depend on how many others there are.
+
+        Returns
+        -------
+        data : ndarray, shape (n_channels, n_times)
+            Microvolts against linked mastoids.
+        onsets : ndarray, shape (n_trials,)
+            Seconds from the start to each cue.
+        labels : ndarray, shape (n_trials,)
+            Class names.
+        """
+        traits, state = subject_traits(self.seed, subject), self._session(subject, session)
+        rng = np.random.default_rng((self.seed, 3, TASKS.index(self.task), subject, session, run))
+        onsets, labels, n_times = self._timeline(rng)
+        data = state.gains["areas"] @ self._sensorimotor(rng, traits, state, onsets, labels, n_times)
+        others = state.gains["idle"] @ self._idle(rng, traits, state, n_times)
+        others += state.gains["background"] @ coloured(
+            rng, state.gains["background"].shape[1], n_times, self.sfreq, one_over_f
+        )
+        others += np.outer(state.gains["eyes"].sum(axis=1), self._blinks(rng, traits, n_times))
+        data += self.noise * (others + self._electronics(rng, state, n_times))
+        return np.round(data / _STEP) * _STEP, onsets, labels
+
+    def truth(self, subject):
+        """Give the ground truth of one subject.
+
+        Parameters
+        ----------
+        subject : int
+            Number of the subject.
+
+        Returns
+        -------
+        truth : Truth
+            Electrodes, sources, bands, window and depth.
+        """
+        traits, gain = subject_traits(self.seed, subject), self._session(subject, 0).gains["areas"]
+        swing = (np.ptp([self._depths(traits, label) for label in self.classes], axis=0) * _AT_REST).max(axis=1)
+        weights = np.abs(gain) @ swing
+        weights = weights / max(weights.max(), np.finfo(float).tiny)
+        bands = {name: (rate - _HALF[name], rate + _HALF[name]) for name, rate in zip(_HALF, traits.rates, strict=True)}
+        return Truth(
+            electrodes=tuple(name for name, weight in zip(self.ch_names, weights, strict=True) if weight >= 0.5),
+            weights=weights,
+            patterns={area: gain[:, i] for i, area in enumerate(AREAS) if swing[i] > 0.25 * swing.max()},
+            bands=bands | ({"broad": (8.0, 30.0)} if self.task == "execution" else {}),
+            window=(self._latency(traits), TRIAL_SECONDS),
+            depth=float(self._depth(traits)),
+        )
+
+    def _session(self, subject, session):
+        """Draw one session of one subject, recorded with this montage."""
+        return session_state(self.seed, subject, session, self.ch_names, self.montage)
+
+    def _timeline(self, rng):
+        """Onsets, labels and length of a run."""
+        labels = rng.permutation(np.resize(np.array(self.classes), self.n_trials))
+        gaps = _FIXATION + rng.uniform(*_BREAK, self.n_trials)
+        onsets = _LEAD_IN + np.cumsum(gaps) + TRIAL_SECONDS * np.arange(self.n_trials)
+        onsets = np.round(onsets * self.sfreq) / self.sfreq
+        return onsets, labels, int(round((onsets[-1] + TRIAL_SECONDS + _TAIL) * self.sfreq))
+
+    def _depth(self, traits):
+        """Depth of desynchronisation in this task: movement has an effect even where imagery has none."""
+        depth = traits.depth if self.task == "imagery" else 0.3 + 0.5 * traits.depth
+        return min(self.strength * depth, 0.95)
+
+    def _latency(self, traits):
+        """Seconds from cue to half desynchronisation; it is shorter for real movement."""
+        return traits.latency * (0.7 if self.task == "execution" else 1.0)
+
+    def _depths(self, traits, label):
+        """Loss of amplitude of each area in each band for one class, shape (n_areas, 3)."""
+        share = np.array([_share(self.task, label, area) for area in AREAS])
+        imagined = (0.4 + 0.6 * traits.preference, 1.0 - 0.6 * traits.preference, 0.1)
+        bands = imagined if self.task == "imagery" else (1.0, 0.9, 0.6)
+        return self._depth(traits) * np.outer(share, bands)
+
+    def _sensorimotor(self, rng, traits, state, onsets, labels, n_times):
+        """Rhythms of the sensorimotor areas, weakened in each trial, shape (n_areas, n_times)."""
+        keep = self._modulation(rng, traits, onsets, labels, n_times)
+        total = np.zeros((len(AREAS), n_times))
+        for band, name in enumerate(_BANDS):
+            shape = rhythm(traits.rates[band] + state.shift[band], _HALF[name] / 2) if name in _HALF else broadband
+            wave = coloured(rng, len(AREAS), n_times, self.sfreq, shape)
+            wave *= wander(rng, len(AREAS), n_times, self.sfreq)
+            total += _AT_REST[:, band, None] * keep[:, band] * wave
+        return state.amplitude * total
+
+    def _modulation(self, rng, traits, onsets, labels, n_times):
+        """Amplitude of each area in each band over time, 1 at rest, shape (n_areas, 3, n_times)."""
+        effort = np.clip(rng.normal(1.0, 0.3, self.n_trials), 0.0, 1.5) * (rng.random(self.n_trials) >= traits.lapses)
+        hold, rebound = self._courses(traits)
+        depths = {label: self._depths(traits, label)[:, :, None] for label in self.classes}
+        keep = np.ones((len(AREAS), len(_BANDS), n_times))
+        for onset, label, one in zip(onsets, labels, effort, strict=True):
+            start = int(round(onset * self.sfreq))
+            stop = start + hold.size
+            keep[:, :, start:stop] -= one * depths[label] * hold
+            keep[:, 1, start:stop] += one * depths[label][:, 1] * rebound
+        return np.maximum(keep, 0.05)
+
+    def _courses(self, traits):
+        """Course of the desynchronisation after the cue, and of the beta rebound after its end."""
+        t = np.arange(int((TRIAL_SECONDS + _TAIL) * self.sfreq)) / self.sfreq
+        rise = 1 / (1 + np.exp(-(t - self._latency(traits)) / 0.1))
+        fall = 1 / (1 + np.exp((t - TRIAL_SECONDS - 0.3) / 0.1))
+        return rise * fall, 0.6 * np.exp(-0.5 * ((t - TRIAL_SECONDS - 1.0) / 0.3) ** 2)
+
+    def _idle(self, rng, traits, state, n_times):
+        """Rhythms unrelated to the task, shape (n_idle, n_times)."""
+        rates = traits.idle_rates + state.shift[0]
+        waves = np.concatenate([coloured(rng, 1, n_times, self.sfreq, rhythm(rate, 1.0)) for rate in rates])
+        return waves * wander(rng, len(rates), n_times, self.sfreq)
+
+    def _blinks(self, rng, traits, n_times):
+        """Time course of the blinks, 1 at their peak, shape (n_times,)."""
+        course = np.zeros(n_times)
+        lid = np.hanning(max(int(0.35 * self.sfreq), 3)) ** 2
+        starts = np.cumsum(0.6 + rng.exponential(1 / traits.blinks, int(2 + n_times / self.sfreq / 0.6)))
+        for start in (starts * self.sfreq).astype(int):
+            if start + lid.size < n_times:
+                course[start : start + lid.size] += lid
+        return course
+
+    def _electronics(self, rng, state, n_times):
+        """Noise of the amplifiers and the reference, and line noise, shape (n_channels, n_times)."""
+        noise = _AMPLIFIER * rng.standard_normal((len(self.ch_names) + 1, n_times))
+        signal = noise[:-1] - noise[-1] / np.sqrt(2)  # the reference is the mean of two electrodes
+        if 0 < self.line_freq < self.sfreq / 2:
+            t = np.arange(n_times) / self.sfreq
+            wave = np.sin(2 * np.pi * self.line_freq * t + rng.uniform(0, 2 * np.pi))
+            pickup = _LINE_NOISE * state.line_noise * rng.lognormal(0.0, 0.5, len(self.ch_names))
+            signal += np.outer(pickup, wave * wander(rng, 1, n_times, self.sfreq)[0])
+        return signal
+
+
+class SimulatedMotorImagery(SkeegDataset):
+    """Simulated motor imagery, drawn in seconds from a seed, about as hard to decode as real recordings.
+
+    A spherical head model with sensorimotor rhythms that desynchronise contralateral to the imagined hand, rhythms
+    unrelated to the task, 1/f background, blinks, line noise and amplifier noise. Subjects differ in the topographies
+    and amplitudes of their sources, in the band that follows the task, and in the size of the effect, down to none;
+    electrode positions, rhythms and background drift between sessions. Subject n does not depend on ``n_subjects``.
+
+    Parameters
+    ----------
+    n_subjects : int
+        Number of subjects.
+    n_sessions, n_runs : int
+        Sessions of each subject, and runs of each session.
+    n_trials : int
+        Trials in each run.
+    task : {"imagery", "execution"}
+        Execution has the same subjects; its effects are stronger, earlier, and in more bands and areas.
+    classes : tuple of str
+        Two or more of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
+    ch_names : tuple of str
+        Channel names; the default are 22 electrodes over the motor cortex.
+    montage : str
+        Name of the MNE montage with their positions.
+    sfreq : float
+        Sampling rate in hertz, at least 64.
+    strength : float
+        Factor on the effect size; 0 leaves nothing to decode.
+    noise : float
+        Factor on all other activity.
+    line_freq : float
+        Line frequency in hertz, 0 for none.
+    seed : int
+        Another seed, another population.
+    subjects, sessions : list or None
+        Select some of them; None takes all.
+
+    Attributes
+    ----------
+    simulation : MotorSimulation
+        Gives the same recordings as arrays.
+
+    Notes
+    -----
+    Difficulty, as accuracy of CSP+LDA (six filters, 8 to 32 Hz, 4 s) over eight subjects, for seeds 0, 1 and 2:
+
+    ====================================  ==============  ==============
+    protocol                              imagery         execution
+    ====================================  ==============  ==============
+    within session, five folds            .74, .71, .72   .88, .88, .89
+    worst to best subject                 .46 to .96      .62 to .98
+    cross-session                         .67, .68, .66   .81, .81, .81
+    cross-subject, not aligned            .57, .56, .55   .63, .62, .60
+    cross-subject, Euclidean alignment    .75, .72, .69   .87, .86, .85
+    ====================================  ==============  ==============
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> dataset = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_trials=4, ch_names=("C3", "Cz", "C4"))
+    >>> X, y = dataset.arrays(subjects=[2])
+    >>> X.shape, sorted(dataset.truth(2).bands)
+    ((8, 3, 512), ['beta', 'mu'])
+    """
+
+    _TASK = "imagery"
+
+    def __init__(
+        self,
+        n_subjects=8,
+        n_sessions=2,
+        n_runs=2,
+        n_trials=40,
+        task=None,
+        classes=("left_hand", "right_hand"),
+        ch_names=CAP_22,
+        montage="standard_1005",
+        sfreq=128.0,
+        strength=1.0,
+        noise=1.0,
+        line_freq=50.0,
+        seed=0,
+        subjects=None,
+        sessions=None,
+    ):
+        for name, value in {"n_subjects": n_subjects, "n_sessions": n_sessions, "n_runs": n_runs}.items():
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, expected 1 or more.")
+        self.simulation = MotorSimulation(
+            task=self._TASK if task is None else task,
+            classes=tuple(classes),
+            n_trials=int(n_trials),
+            ch_names=tuple(ch_names),
+            montage=montage,
+            sfreq=float(sfreq),
+            strength=float(strength),
+            noise=float(noise),
+            line_freq=float(line_freq),
+            seed=int(seed),
+        )
+        self.n_runs = n_runs
+        shape = asdict(self.simulation) | {"n_sessions": n_sessions, "n_runs": n_runs}
+        standard = asdict(MotorSimulation(task=self._TASK)) | {"n_sessions": 2, "n_runs": 2}
+        super().__init__(
+            subjects=range(1, n_subjects + 1),
+            sessions_per_subject=n_sessions,
+            events={name: 1 + CLASSES.index(name) for name in self.simulation.classes},
+            code=code_with(f"{type(self).__name__}-v{VERSION}", shape, standard),
+            interval=[0, TRIAL_SECONDS],
+            paradigm="imagery",
+            selected_subjects=subjects,
+            selected_sessions=sessions,
+        )
+
+    def truth(self, subject):
+        """Give the informative channels, bands and times; see `skeeg.datasets.Truth`.
+
+        Parameters
+        ----------
+        subject : int
+            One of ``subject_list``.
+
+        Returns
+        -------
+        truth : Truth
+            For the first session.
+        """
+        return self.simulation.truth(subject)
+
+    def _get_single_subject_data(self, subject):
+        """Make the recordings of one subject, by session and run."""
+        return {
+            str(session): {str(run): self._record(subject, session, run) for run in range(self.n_runs)}
+            for session in range(self.n_sessions)
+        }
+
+    def _record(self, subject, session, run):
+        """Make one recording as MNE holds it, in volts."""
+        import mne
+
+        data, onsets, labels = self.simulation.run(subject, session, run)
+        info = mne.create_info(list(self.simulation.ch_names), self.simulation.sfreq, "eeg", verbose="error")
+        with info._unlock():
+            info["line_freq"] = self.simulation.line_freq or None
+        raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
+        raw.set_montage(standard_montage(self.simulation.montage), match_case=False, verbose="error")
+        return raw.set_annotations(mne.Annotations(onsets, TRIAL_SECONDS, labels))
+
+
+class SimulatedMotorExecution(SimulatedMotorImagery):
+    """Simulated motor execution of the subjects of `SimulatedMotorImagery`: easier to decode.
+
+    Takes the same parameters. Subject n has the same traits and sessions in both datasets.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorExecution, SimulatedMotorImagery
+    >>> SimulatedMotorExecution().truth(3).depth > SimulatedMotorImagery().truth(3).depth
+    True
+    """
+
+    _TASK = "execution"
+
+
+def _share(task, label, area):
+    """Desynchronisation of an area for a class, as a fraction of the subject's depth."""
+    if label.endswith("_hand"):
+        kind, _, side = area.partition("_")
+        opposite, same = _HAND[task].get(kind, (0.0, 0.0))
+        return same if label.startswith(side) else opposite
+    return _FEET[task].get(area, 0.0) if label == "feet" else 0.0
