@@ -161,7 +161,8 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
     Returns
     -------
     X : EEGArray, shape (n_trials, n_channels, n_times)
-        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly (tmax - tmin) times the rate.
+        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly
+        (tmax - tmin) times the rate.
     y : ndarray of str, shape (n_trials,)
         Class of each trial.
 
