@@ -1,14 +1,11 @@
 """EEG decoding methods and their baselines as scikit-learn estimators.
 
-Everything public is reachable from here and is imported only when it is asked for, so ``import skeeg`` is quick.
+Everything public is reachable from here and is imported lazily, so ``import skeeg`` is quick.
 """
 
 from ._lazy import attach
-from ._torchaudio import check_torchaudio
 
 __version__ = "0.1.0"
-
-check_torchaudio()
 
 _PUBLIC = {
     "as_eeg": "array",
@@ -50,3 +47,37 @@ _PUBLIC = {
 }
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+
+
+def _check_torchaudio():
+    """Raise a clear error if torchaudio, which braindecode imports, was built for another CUDA than torch.
+
+    The build tags are read from the version files, so that neither package is imported.
+    """
+    torch, audio = _build_tag("torch"), _build_tag("torchaudio")
+    if torch is None or audio is None or not audio.startswith("cu") or torch == audio:
+        return
+    raise ImportError(
+        f"torchaudio (built for {audio}) cannot load beside torch (built for {torch}). Both must come from the same "
+        "index: reinstall them together, for example `pip install torch torchaudio --index-url <one index>` with the "
+        "CPU wheel index of PyTorch for machines without a GPU."
+    )
+
+
+def _build_tag(package):
+    """Build tag of an installed package, such as ``"cpu"`` or ``"cu130"``; None where there is none."""
+    import importlib.util
+    import pathlib
+    import re
+
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    version = pathlib.Path(spec.origin).with_name("version.py")
+    if not version.is_file():
+        return None
+    found = re.search(r"__version__ = '[^'+]*\+((?:cu|cpu)\w*)'", version.read_text())
+    return found.group(1) if found else None
+
+
+_check_torchaudio()

@@ -65,7 +65,7 @@ def test_the_seed_decides_what_is_lost():
         ({"loss": "sensors"}, "loss: got 'sensors'"),
         ({"share": 1.0}, "share: got 1.0"),
         ({"share": 0}, "share: got 0"),
-        ({"loss": "seconds", "seconds": 3}, "only one of the seconds"),
+        ({"loss": "seconds", "seconds": 3}, "a single unit of loss='seconds'"),
     ],
 )
 def test_losses_that_cannot_be_drawn_are_refused(arguments, words):

@@ -17,7 +17,6 @@ STEPS = {"alignment", "covariance", "filtering", "model_selection", "montage", "
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training", "weights"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
-    "_torchaudio": set(),
     "_lazy": set(),
     "array": {"electrodes"},
     "electrodes": set(),

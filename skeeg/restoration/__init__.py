@@ -1,14 +1,20 @@
-"""Lost signal: what is lost, three plain ways to restore it, and how well a restoration does.
+"""Imputation of missing samples and bad channels: masks, baseline imputers and scores.
 
-The three ways are transformers in the manner of scikit-learn's imputers: NaN, or a mask, says what is lost, and all
-else comes back as it was, to the bit. They are what any cleverer restoration has to beat: the neighbours on the head at
-the same moment (`SplineInterpolation`), the same electrode before and after (`TimeInterpolation`), and what the
-electrodes have in common in the recordings of the fit (`LowRankCompletion`).
+The imputers are transformers like those of scikit-learn: NaN, or a mask, marks missing samples, and observed samples
+are unchanged. They are the baselines of learned restoration: interpolation over channels (`SplineInterpolation`),
+interpolation over time (`TimeInterpolation`), and a low-rank model of the channels (`LowRankCompletion`).
 """
 
-from .masks import LOSSES, draw_mask, find_lost
+from .imputers import (
+    LOSSES,
+    Imputer,
+    LowRankCompletion,
+    SplineInterpolation,
+    TimeInterpolation,
+    draw_mask,
+    find_lost,
+)
 from .scores import BANDS, band_power_error, correlation, normalised_error, restoration_scores
-from .transformers import Imputer, LowRankCompletion, SplineInterpolation, TimeInterpolation
 
 __all__ = [
     "BANDS",

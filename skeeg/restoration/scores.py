@@ -1,4 +1,4 @@
-"""How well a restoration does."""
+"""Scores of imputation: normalised error, correlation and band power error."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))  # del
 
 
 def normalised_error(X, restored, mask):
-    r"""Error of a restoration relative to what was lost.
+    r"""Error relative to the norm of the missing samples.
 
     Parameters
     ----------
     X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        The truth and the restoration.
+        True and restored trials.
     mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True where the signal was lost.
+        True for missing samples.
 
     Returns
     -------
     error : float
-        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the lost samples: 0 is perfect, 1 is what zeros get; NaN
-        where nothing was lost.
+        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the missing samples: 0 is perfect, 1 is that of zeros;
+        NaN if nothing is missing.
 
     Examples
     --------
@@ -35,20 +35,20 @@ def normalised_error(X, restored, mask):
 
 
 def correlation(X, restored, mask):
-    """Correlation of a restoration with what was lost.
+    """Correlation with the missing samples.
 
     Parameters
     ----------
     X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        The truth and the restoration.
+        True and restored trials.
     mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True where the signal was lost.
+        True for missing samples.
 
     Returns
     -------
     correlation : float
-        Mean over trials and electrodes of Pearson's correlation over the lost samples; a constant counts as zero. NaN
-        where nothing was lost.
+        Mean over trials and electrodes of Pearson's correlation over the missing samples; 0 for a constant, NaN
+        if nothing is missing.
 
     Examples
     --------
@@ -74,9 +74,9 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     Parameters
     ----------
     X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        The truth and the restoration.
+        True and restored trials.
     mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True where the signal was lost; only stretches that were lost as a whole count.
+        True for missing samples; only segments that are missing completely count.
     sfreq : float
         Sampling rate in hertz.
     bands : sequence of (float, float)
@@ -87,8 +87,8 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     Returns
     -------
     errors : ndarray, shape (n_bands,)
-        :math:`\sum |\hat P - P| / \sum P` over the lost stretches: 0 is perfect, 1 is what zeros get; NaN where no
-        stretch was lost as a whole.
+        :math:`\sum |\hat P - P| / \sum P` over the missing segments: 0 is perfect, 1 is that of zeros; NaN if no
+        segment is missing completely.
 
     Examples
     --------
@@ -124,14 +124,14 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
 
 
 def restoration_scores(X, restored, mask, sfreq):
-    """All three scores of a restoration.
+    """All three scores.
 
     Parameters
     ----------
     X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        The truth and the restoration.
+        True and restored trials.
     mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True where the signal was lost.
+        True for missing samples.
     sfreq : float
         Sampling rate in hertz.
 

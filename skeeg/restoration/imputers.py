@@ -1,43 +1,45 @@
-"""Three plain ways to restore lost signal, as transformers in the manner of scikit-learn's imputers."""
+"""Imputers of missing samples and bad channels, and masks of missing samples."""
 
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import FLOATS, EEGTransformer
 from ..electrodes import standard_montage
 from ..montage import find_electrodes, sphere_centre
-from .masks import find_lost
+
+LOSSES = ("electrodes", "seconds", "patches")
 
 
 class Imputer(EEGTransformer):
-    """Base of the transformers that restore what is lost and leave the rest as it is.
+    """Base of the imputers, which replace missing samples only.
 
     A subclass gives ``_fill(data, lost)``: estimates of shape (n_trials, n_channels, n_times), of which only those
-    where `lost` is True are used. It gets zeros where the signal is lost, so it cannot know what was there.
+    where `lost` is True are used. Missing samples are zero in `data`.
     """
 
     _any_length = True
 
     def __sklearn_tags__(self):
-        """Declare that NaN is welcome."""
+        """Allow NaN."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
-        """Check the input as everywhere else, but for NaN."""
+        """Check the input; NaN is allowed."""
         return super()._check_eeg(X, y, reset=reset, dtype=dtype, **({"ensure_all_finite": "allow-nan"} | checks))
 
     def fit(self, X, y=None):
-        """Learn the montage, and what the way of restoring needs, from X.
+        """Fit the imputer.
 
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; NaN where the signal is lost.
+            Trials; NaN for missing samples.
         y : None
             Ignored.
 
@@ -50,19 +52,19 @@ class Imputer(EEGTransformer):
         return self
 
     def transform(self, X, mask=None):
-        """Restore what is lost.
+        """Replace missing samples.
 
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; NaN where the signal is lost.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_stretches), or None
-            True where the signal is lost, too; whatever stands there is not looked at.
+            Trials; NaN for missing samples.
+        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
+            True for missing samples, beside NaN; values under the mask are ignored.
 
         Returns
         -------
         X : EEGArray, shape (n_trials, n_channels, n_times)
-            Trials without NaN; samples that were not lost are the same to the bit.
+            Trials without NaN; observed samples are unchanged.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -73,13 +75,13 @@ class Imputer(EEGTransformer):
         return X.like(data)
 
     def _prepare(self, X):
-        """Nothing is learned but the montage."""
+        """Fit nothing but the montage."""
 
 
 class SplineInterpolation(Imputer):
-    r"""Restore electrodes from their neighbours at the same moment, by spherical splines.
+    r"""Interpolate channels from their neighbours at the same time, by spherical splines.
 
-    Equal to mne's ``interpolate_bads`` where whole electrodes are lost; here each moment may have lost others.
+    Equal to mne's ``interpolate_bads`` where whole channels are missing; here missing channels may change over time.
 
     Parameters
     ----------
@@ -95,11 +97,10 @@ class SplineInterpolation(Imputer):
 
     Notes
     -----
-    With the visible electrodes :math:`v` and the lost ones :math:`l` of a moment,
+    With the observed channels :math:`v` and the missing ones :math:`l` at one time,
     :math:`x_l = [G_{lv}\; 1] \, C^{+} [x_v; 0]`, :math:`C = [[G_{vv} + \lambda I, 1], [1^T, 0]]`,
-    :math:`G_{ij} = \sum_{n=1}^{50} \frac{2n+1}{4\pi n^4(n+1)^4} P_n(\cos\theta_{ij})` [1]_. Electrodes lie where the
-    10-5 system has them, around mne's fit of a sphere to all of them. Where nothing is visible at a moment, zero is
-    given: the best guess of a signal without offset.
+    :math:`G_{ij} = \sum_{n=1}^{50} \frac{2n+1}{4\pi n^4(n+1)^4} P_n(\cos\theta_{ij})` [1]_. Electrodes have the
+    positions of the 10-5 system, on a sphere fitted by mne. Where no channel is observed, the estimate is zero.
 
     References
     ----------
@@ -231,7 +232,7 @@ class LowRankCompletion(Imputer):
         empty = lost.all(axis=(0, 2))
         if empty.any():
             names = [X.ch_names[i] if X.ch_names else str(i) for i in np.flatnonzero(empty)]
-            raise ValueError(f"X: electrode {', '.join(names)} is lost in all trials of fit, so nothing tells of it.")
+            raise ValueError(f"X: electrode {', '.join(names)} is lost in all trials of fit, expected samples of it.")
         data = np.where(lost, np.nanmean(data, axis=(0, 2), keepdims=True), data)
         spread = max(float(data.std()), np.finfo(float).tiny)
         for n_iter in range(1, self.max_iter + 1):
@@ -295,22 +296,110 @@ def _spline_kernel(ch_names):
     return np.polynomial.legendre.legval(points @ points.T, factors)
 
 
+def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state=None):
+    """Draw a random mask of missing samples.
+
+    Parameters
+    ----------
+    shape : tuple of int, (n_trials, n_channels, n_times)
+        Shape of the trials.
+    sfreq : float
+        Sampling rate in hertz.
+    loss : "electrodes" | "seconds" | "patches"
+        Whole channels; segments of all channels; or segments of single channels.
+    share : float
+        Fraction of missing samples, between 0 and 1; at least one unit is missing and at least one is observed.
+    seconds : float
+        Length of a segment; a remainder belongs to the last one.
+    random_state : int, RandomState or None
+        Seed of the draw.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True for missing samples; the same number in every trial.
+
+    Examples
+    --------
+    >>> from skeeg.restoration import draw_mask
+    >>> mask = draw_mask((3, 8, 800), sfreq=200, loss="electrodes", share=0.25, random_state=0)
+    >>> mask.mean(), mask.all(axis=2).sum(axis=1).tolist()
+    (np.float64(0.25), [2, 2, 2])
+    """
+    n_trials, n_channels, n_times = shape
+    if loss not in LOSSES:
+        raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(LOSSES)}.")
+    if not 0 < share < 1:
+        raise ValueError(f"share: got {share}, expected a fraction between 0 and 1.")
+    length = max(int(round(seconds * sfreq)), 1)
+    n_segments = max(n_times // length, 1)
+    n_units = {"electrodes": n_channels, "seconds": n_segments, "patches": n_channels * n_segments}[loss]
+    if n_units < 2:
+        raise ValueError(
+            f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, expected two or more."
+        )
+    n_lost = int(np.clip(round(share * n_units), 1, n_units - 1))
+    rng = check_random_state(random_state)
+    lost = np.array([rng.permutation(n_units) < n_lost for _ in range(n_trials)])
+    grid = {"electrodes": (n_channels, 1), "seconds": (1, n_segments), "patches": (n_channels, n_segments)}[loss]
+    units = np.broadcast_to(lost.reshape(n_trials, *grid), (n_trials, n_channels, n_segments))
+    return units[:, :, np.minimum(np.arange(n_times) // length, n_segments - 1)]
+
+
+def find_lost(X, mask=None):
+    """Mask of the missing samples: NaN, or under the mask.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_trials, n_channels, n_times)
+        Trials.
+    mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
+        True for missing samples, for each sample or for each of equally long segments.
+
+    Returns
+    -------
+    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True for missing samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import find_lost
+    >>> find_lost(np.array([[[1.0, np.nan, 3.0, 4.0]]]), mask=[[[False, True]]]).tolist()
+    [[[False, True, True, True]]]
+    """
+    data = np.asarray(X)
+    lost = np.isnan(data)
+    if mask is None:
+        return lost
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask: expected booleans, True for missing samples, got {mask.dtype}.")
+    n_times = data.shape[2]
+    if mask.ndim != 3 or mask.shape[:2] != data.shape[:2] or not mask.shape[2] or n_times % mask.shape[2]:
+        raise ValueError(
+            f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected one value for each sample or for "
+            "each of equally long segments."
+        )
+    return lost | np.repeat(mask, n_times // mask.shape[2], axis=2)
+
+
 def _fill_moments(data, lost, weights):
-    """Restore lost electrodes as weighted sums of those visible at the same moment.
+    """Replace missing channels by weighted sums of those observed at the same time.
 
     Parameters
     ----------
     data : ndarray, shape (n_trials, n_channels, n_times)
         Trials.
     lost : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True where the signal is lost.
+        True for missing samples.
     weights : callable
-        Gives the matrix (n_lost, n_visible) for a pattern of lost electrodes, shape (n_channels,).
+        Returns the matrix (n_missing, n_observed) for a pattern of missing channels, shape (n_channels,).
 
     Returns
     -------
     filled : ndarray, shape (n_trials, n_channels, n_times)
-        Estimates where the signal is lost, zeros elsewhere and where nothing is visible.
+        Estimates of missing samples; zeros elsewhere and where no channel is observed.
     """
     filled = np.zeros_like(data)
     trials, times = np.nonzero(lost.any(axis=1) & ~lost.all(axis=1))
