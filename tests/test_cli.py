@@ -67,7 +67,7 @@ def test_list_names_everything_with_a_line_each(capsys):
     assert cli.main(["list"]) == cli.DONE
     lines = capsys.readouterr().out.splitlines()
     for name in [*DATASETS, *EVALUATIONS, *pipeline_files()]:
-        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        (line,) = [line for line in lines if line.startswith(f"  {name}  ")]
         assert len(line.split()) > 2, line
 
 
@@ -104,6 +104,14 @@ def test_a_failing_pipeline_is_told_of_in_the_end(tmp_path, capsys):
         (["--dataset", "simulate"], "Did you mean 'simulated'"),
         (["--classes", "left_hand"], "at least two"),
         (["--param-grid", "nowhere.yml"], "there is no such file"),
+        (["--evaluation", "within-session", "cross-task"], "FakeDataset has no executed ones"),
+        (["--evaluation", "few-shot:others"], "needs at least two subjects"),
+        (["--evaluation", "few-shot", "--n-per-class", "90"], "--n-per-class: session 0 of subject 1 has"),
+        (
+            ["--pipelines", "MDM", "MIRepNet", "--checkpoint", "MDM=a.pt"],
+            "--checkpoint: MDM takes none; of these pipelines",
+        ),
+        (["--pipelines", "MIRepNet", "--checkpoint", "a.pt"], "expected PIPELINE=WEIGHTS"),
     ],
 )
 def test_wrong_arguments_are_told_apart(arguments, message, tmp_path, capsys):

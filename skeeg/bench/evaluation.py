@@ -1,4 +1,4 @@
-"""MOABB's evaluations, run one piece at a time.
+"""The evaluations of MOABB and of this package, run one piece at a time.
 
 MOABB computes everything and then writes the results file once, so a run that is stopped loses all. The classes made
 here are MOABB's own, with two things added: a piece (one pipeline on one subject, or on a few) can be computed and
@@ -13,6 +13,7 @@ import shutil
 
 import numpy as np
 
+from ..evaluations.pooling import PooledTarget, takes_target
 from ..evaluations.seeding import with_seed
 from ..evaluations.trials import NamedTrials
 from .folder import ROOM
@@ -68,6 +69,7 @@ class _InPieces(NamedTrials):
         results : list of dict
             Rows in MOABB's form.
         """
+        pipeline, param_grid = self._with_target(pipeline, param_grid)
         return self._evaluate_parallel_dataset(
             dataset=dataset,
             pipelines={name: pipeline},
@@ -75,6 +77,14 @@ class _InPieces(NamedTrials):
             process_pipeline=process_pipeline,
             work_plan={subject: {name: pipeline} for subject in subjects},
         )
+
+    def _with_target(self, pipeline, param_grid):
+        """Let a pipeline learn from labelled target trials, which MOABB gives only to those that ask for them."""
+        from ..evaluations.base import ProtocolEvaluation
+
+        if not isinstance(self, ProtocolEvaluation) or takes_target(pipeline):
+            return pipeline, param_grid
+        return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
 
     def store(self, results, name, pipeline, process_pipeline):
         """Write rows to MOABB's results file; a crash in between leaves the file as it was."""
@@ -102,12 +112,13 @@ def trials_kept():
 
 @functools.cache
 def evaluation_class(name):
-    """One of MOABB's evaluations, able to run in pieces.
+    """One of the evaluations, able to run in pieces.
 
     Parameters
     ----------
     name : str
-        Class name in `moabb.evaluations`, which the new class keeps since MOABB's results paths are made of it.
+        Class name in `moabb.evaluations` or `skeeg.evaluations`, which the new class keeps since MOABB's results paths
+        are made of it.
 
     Returns
     -------
@@ -122,7 +133,10 @@ def evaluation_class(name):
     """
     from moabb import evaluations
 
-    return type(name, (_InPieces, getattr(evaluations, name)), {"__module__": __name__})
+    from .. import evaluations as own
+
+    cls = getattr(own if name in own.__all__ else evaluations, name)
+    return type(name, (_InPieces, cls), {"__module__": __name__})
 
 
 @contextlib.contextmanager
