@@ -16,6 +16,7 @@ from moabb.evaluations.protocols import CrossSubjectMode
 from moabb.paradigms import LeftRightImagery
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import skeeg.bench
 from skeeg import NetworkClassifier
@@ -169,10 +170,32 @@ def test_device_is_set_where_a_step_has_one():
     assert made[-1].device == "cpu" and baseline("EEGNet")[-1].device == "auto"
 
 
-def test_processes_give_the_scores_of_one(tmp_path):
-    one = run(tmp_path / "one", evaluation="cross-subject")
-    two = run(tmp_path / "two", evaluation="cross-subject", jobs=2)
+@pytest.mark.parametrize(
+    "options", [{"evaluation": "cross-subject"}, {"evaluation": "few-shot:others", "n_per_class": [3]}]
+)
+def test_processes_give_the_scores_of_one(options, tmp_path):
+    one = run(tmp_path / "one", **options)
+    two = run(tmp_path / "two", jobs=2, **options)
     pd.testing.assert_frame_equal(one[SCORE], two[SCORE])
+
+
+class TargetSeen(LogVariance):
+    """Remembers the target trials that it is given."""
+
+    __metadata_request__fit = {"X_target_labeled": True, "y_target_labeled": True}
+
+    def fit(self, X, y, X_target_labeled=None, y_target_labeled=None):
+        super().fit(X, y)
+        self.seen[-1] = X, X_target_labeled
+        return self
+
+
+@pytest.mark.parametrize("name", ["few-shot:others", "cross-subject:train_and_target_labeled_20p"])
+def test_target_trials_pass_the_steps_that_training_trials_pass(name, tmp_path):
+    pipelines = {"Seen": make_pipeline(FunctionTransformer(lambda X: X[:, :2]), TargetSeen())}
+    run(tmp_path, pipelines, make_dataset(2), evaluation=name, n_per_class=[4])
+    (X, target), *_ = TargetSeen.seen
+    assert X.shape[1] == 2 and target.shape[1] == 2 and len(target) in (4, 8)
 
 
 @pytest.mark.parametrize(

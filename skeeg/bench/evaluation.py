@@ -12,6 +12,10 @@ import os
 import shutil
 
 import numpy as np
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..evaluations.pooling import PooledTarget, takes_target
 from ..evaluations.seeding import with_seed
@@ -79,12 +83,17 @@ class _InPieces(NamedTrials):
         )
 
     def _with_target(self, pipeline, param_grid):
-        """Let a pipeline learn from labelled target trials, which MOABB gives only to those that ask for them."""
+        """Let a pipeline use target trials, which MOABB hands, untransformed, only to steps that ask for them."""
         from ..evaluations.base import ProtocolEvaluation
 
-        if not isinstance(self, ProtocolEvaluation) or takes_target(pipeline):
-            return pipeline, param_grid
-        return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
+        if isinstance(self, ProtocolEvaluation) and not takes_target(pipeline):
+            return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
+        if isinstance(pipeline, Pipeline) and pipeline.transform_input is None:
+            with config_context(enable_metadata_routing=True):
+                asked = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
+            if asked:  # the steps before the one that asks transform target trials like the others
+                pipeline = clone(pipeline).set_params(transform_input=sorted(asked))
+        return pipeline, param_grid
 
     def store(self, results, name, pipeline, process_pipeline):
         """Write rows to MOABB's results file; a crash in between leaves the file as it was."""
@@ -208,8 +217,6 @@ def count_parameters(pipeline, X, y):
     n_parameters : int or None
         None where no network is in the pipeline.
     """
-    from sklearn.base import clone
-
     epochs = {key: value for key, value in pipeline.get_params().items() if key.endswith("epochs")}
     if not epochs:
         return None
