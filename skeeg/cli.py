@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   skeeg bench                                          five pipelines on the simulated set, within session
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
+  skeeg bench --evaluation within-session few-shot:others cross-task --pipelines TS+LR MIRepNet CT-adaptTL
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
   skeeg bench --dataset my_recordings --unit uV --classes 769=left_hand 770=right_hand --tmin 0.5 --tmax 3.5 --notch 50
 
@@ -57,9 +58,11 @@ def _add_bench(commands):
     )  # fmt: skip
     add = bench.add_argument
     add("--dataset", default="simulated", metavar="NAME", help="name (skeeg list), dataset of MOABB, or folder")
-    add("--evaluation", default="within-session", metavar="NAME", help="how trials are split (skeeg list)")
+    add("--evaluation", nargs="+", default=["within-session"], metavar="NAME", help="how trials are split (skeeg list)")
+    add("--n-per-class", nargs="+", type=int, metavar="N", help="labelled target trials (few-shot: 5 10 20, ...)")
     add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")
     add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
+    add("--checkpoint", nargs="+", metavar="PIPELINE=WEIGHTS", help="weights to start from: FILE, skeeg:NAME, hub:...")
     add("--subjects", nargs="+", metavar="S", help="subjects to use, as 1 2 5-9 (all)")
     add("--classes", nargs="+", metavar="EVENT", help="events to classify (all); of a folder also as EVENT=CLASS")
     add("--tmin", type=float, metavar="S", help="first second of a trial after its event (the dataset's)")
@@ -67,7 +70,7 @@ def _add_bench(commands):
     add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
     add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
     add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
-    add("--task", metavar="NAME", help="folder: task of the BIDS names to read, if there is more than one")
+    add("--task", nargs="+", metavar="NAME", help="folder: task of its BIDS names; cross-task: EXECUTED IMAGINED")
     add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
     add("--runs-as-sessions", action="store_true", default=None, help="folder: each run counts as a session")
     add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
@@ -98,47 +101,74 @@ def bench_command(options):
     from .bench import catalogue, dask_cluster, runner
 
     pipelines = options.pipelines or runner.DEFAULT_PIPELINES
-    catalogue.resolve_evaluation(options.evaluation)  # names first: a folder takes time to read
-    catalogue.get_grid(options.param_grid, catalogue.get_pipelines(pipelines)[0])
-    dataset, paradigm = _get_task(options)
-    benchmark = runner.Benchmark(
-        dataset,
-        options.evaluation,
-        pipelines,
-        param_grid=options.param_grid,
-        subjects=expand_subjects(options.subjects),
-        seeds=options.seeds,
-        jobs=choose_jobs(options),
-        device=options.device,
-        paradigm=paradigm,
-        out=options.out,
-        command=options.command,
-    )
+    checkpoints = _checkpoints(options.checkpoint)
+    evaluations = [catalogue.resolve_evaluation(name) for name in options.evaluation]
+    estimators = catalogue.get_pipelines(pipelines)[0]  # names first: a folder takes time to read
+    catalogue.get_grid(options.param_grid, estimators)
+    catalogue.set_checkpoints(estimators, checkpoints)
+    benchmarks = []
+    for evaluation in evaluations:
+        dataset, paradigm = _get_task(options, evaluation)
+        benchmarks.append(
+            runner.Benchmark(
+                dataset,
+                evaluation,
+                pipelines,
+                param_grid=options.param_grid,
+                checkpoints=checkpoints,
+                subjects=expand_subjects(options.subjects),
+                n_per_class=options.n_per_class,
+                seeds=options.seeds,
+                jobs=choose_jobs(options),
+                device=options.device,
+                paradigm=paradigm,
+                out=options.out,
+                command=options.command,
+            )
+        )
     with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
-        outcome = benchmark.run(overwrite=options.overwrite, progress=not options.quiet)
+        outcomes = runner.run_all(benchmarks, options.overwrite, progress=not options.quiet)
+    return max(_tell(outcome, len(outcomes) > 1) for outcome in outcomes)
+
+
+def _checkpoints(given):
+    """Weights by name of the pipeline, from PIPELINE=WEIGHTS."""
+    for one in given or []:
+        if "=" not in one:
+            raise ValueError(f"checkpoint: got {one!r}, expected PIPELINE=WEIGHTS.")
+    return dict(one.split("=", 1) for one in given or [])
+
+
+def _tell(outcome, several):
+    """Print what came of a comparison; give its exit status."""
+    entry = outcome.entry
+    print(f"\n{entry['name']}, {entry['evaluation']}" if several else "", end="\n" if several else "")
     print(_short_table(outcome.table))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
     if outcome.interrupted:
-        entry = outcome.entry
         print(f"Stopped: completed {entry['done']} of {entry['planned']} results. The same command continues.")
         return INTERRUPTED
     return FAILED if outcome.failures else DONE
 
 
-def _get_task(options):
+def _get_task(options, evaluation):
     """Dataset and paradigm; what is said of trials goes to the one that reads a folder, else to MOABB's paradigm."""
     from .bench import catalogue
 
     shape = {"classes": options.classes, "interval": _interval(options), "channels": options.channels}
-    names = ("unit", "notch", "task", "pattern", "runs_as_sessions")
+    names = ("unit", "notch", "pattern", "runs_as_sessions")
     own = {name: vars(options)[name] for name in names if vars(options)[name] is not None}
     if catalogue.is_folder(options.dataset):
         if options.classes and all("=" in name for name in options.classes):
             shape["classes"] = dict(name.split("=", 1) for name in options.classes)
         own, shape = own | shape, {}
-    dataset = catalogue.get_dataset(options.dataset, **own)
+    tasks = options.task or []
+    if evaluation == "cross-task":
+        dataset = catalogue.get_tasks(options.dataset, tasks, **own)
+    else:
+        dataset = catalogue.get_dataset(options.dataset, **own | ({"task": tasks[-1]} if tasks else {}))
     return dataset, catalogue.get_paradigm(dataset, band=options.band, resample=options.resample, **shape)
 
 
@@ -158,6 +188,8 @@ _ARGUMENTS = {
     "unit='uV'": "--unit uV",
     "classes=": "--classes",
     "pattern=": "--pattern",
+    "n_per_class:": "--n-per-class:",
+    "n_target:": "--n-per-class:",
 }
 
 

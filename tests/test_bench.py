@@ -16,6 +16,7 @@ from moabb.evaluations.protocols import CrossSubjectMode
 from moabb.paradigms import LeftRightImagery
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import skeeg.bench
 from skeeg import NetworkClassifier
@@ -26,6 +27,7 @@ from skeeg.bench.folder import BenchFolder
 from skeeg.bench.report import write_report
 from skeeg.bench.statistics import compare, subject_scores, summarise
 from skeeg.covariance import TrialCovariances
+from skeeg.evaluations import CrossTaskDataset
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
 
@@ -92,7 +94,8 @@ def run(out, pipelines=None, dataset=None, **options):
 
 
 def benchmark(out, pipelines, **options):
-    defaults = {"param_grid": None, "subjects": None, "seeds": [0], "jobs": 0, "device": None, "paradigm": None}
+    defaults = dict.fromkeys(["param_grid", "checkpoints", "subjects", "n_per_class", "device", "paradigm"])
+    defaults |= {"seeds": [0], "jobs": 0}
     made = runner.Benchmark(make_dataset(), "within-session", pipelines, out=out, command="x", **(defaults | options))
     return made.run(progress=False)
 
@@ -106,10 +109,10 @@ def benchmark(out, pipelines, **options):
 def test_scores_are_those_of_moabb(name, tmp_path):
     pipelines = {"CSP+LDA": baseline("CSP+LDA"), "LogVar": LogVariance()}
     table = run(tmp_path / "ours", pipelines, make_dataset(2, 2), evaluation=name)
-    class_name, mode, _ = catalogue.EVALUATIONS[name]
+    class_name, arguments, _ = catalogue.EVALUATIONS[name]
     theirs = getattr(moabb_evaluations, class_name)(
         LeftRightImagery(), [make_dataset(2, 2)], random_state=0, hdf5_path=str(tmp_path / "theirs"),
-        **({"cs_mode": mode} if mode else {}),
+        **arguments,
     ).process({name: evaluation.set_seed_and_device(one, 0, None) for name, one in pipelines.items()})  # fmt: skip
     keys = ["pipeline", "subject", "session"]
     ours, theirs = (one.set_index(keys).sort_index()["score"] for one in (table, theirs))
@@ -122,16 +125,23 @@ def test_within_subject_scores_do_not_depend_on_the_other_subjects(tmp_path):
     pd.testing.assert_frame_equal(alone[SCORE], together[together.subject == "2"][SCORE].reset_index(drop=True))
 
 
+def make_tasks(n_subjects=2):
+    executed, imagined = make_dataset(n_subjects), make_dataset(n_subjects)
+    executed.code, imagined.code = "FakeExecuted", "FakeImagined"
+    return CrossTaskDataset(executed, imagined, True)
+
+
 @pytest.mark.parametrize("name", sorted(catalogue.EVALUATIONS))
 def test_every_evaluation_gives_a_score_for_every_subject(name, tmp_path):
-    table = run(tmp_path, {"aligned": baseline("CSP+LDA", align=True)}, make_dataset(2, 2), evaluation=name)
+    dataset = make_tasks() if name == "cross-task" else make_dataset(2, 2)
+    table = run(tmp_path, {"aligned": baseline("CSP+LDA", align=True)}, dataset, evaluation=name, n_per_class=[2, 3])
     assert sorted(table.subject.unique()) == ["1", "2"]
     assert table.score.between(0, 1).all()
     assert (table.evaluation == name).all()
 
 
 def test_evaluations_name_every_protocol_of_moabb():
-    modes = {mode for _, mode, _ in catalogue.EVALUATIONS.values() if mode}
+    modes = {arguments["cs_mode"] for _, arguments, _ in catalogue.EVALUATIONS.values() if "cs_mode" in arguments}
     assert modes == {mode.value for mode in CrossSubjectMode}
 
 
@@ -161,10 +171,120 @@ def test_device_is_set_where_a_step_has_one():
     assert made[-1].device == "cpu" and baseline("EEGNet")[-1].device == "auto"
 
 
-def test_processes_give_the_scores_of_one(tmp_path):
-    one = run(tmp_path / "one", evaluation="cross-subject")
-    two = run(tmp_path / "two", evaluation="cross-subject", jobs=2)
+@pytest.mark.parametrize(
+    "options", [{"evaluation": "cross-subject"}, {"evaluation": "few-shot:others", "n_per_class": [3]}]
+)
+def test_processes_give_the_scores_of_one(options, tmp_path):
+    one = run(tmp_path / "one", **options)
+    two = run(tmp_path / "two", jobs=2, **options)
     pd.testing.assert_frame_equal(one[SCORE], two[SCORE])
+
+
+class TargetSeen(LogVariance):
+    """Remembers the target trials that it is given."""
+
+    __metadata_request__fit = {"X_target_labeled": True, "y_target_labeled": True}
+
+    def fit(self, X, y, X_target_labeled=None, y_target_labeled=None):
+        super().fit(X, y)
+        self.seen[-1] = X, X_target_labeled
+        return self
+
+
+@pytest.mark.parametrize("name", ["few-shot:others", "cross-subject:train_and_target_labeled_20p"])
+def test_target_trials_pass_the_steps_that_training_trials_pass(name, tmp_path):
+    pipelines = {"Seen": make_pipeline(FunctionTransformer(lambda X: X[:, :2]), TargetSeen())}
+    run(tmp_path, pipelines, make_dataset(2), evaluation=name, n_per_class=[4])
+    (X, target), *_ = TargetSeen.seen
+    assert X.shape[1] == 2 and target.shape[1] == 2 and len(target) in (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("few-shot", {"n_per_class": (2, 4)}),
+        ("few-shot:others", {"n_per_class": (2, 4), "others": True}),
+        ("cross-task", {"n_target": (4, 8)}),
+    ],
+)
+def test_protocols_of_this_package_score_as_by_themselves(name, options, tmp_path):
+    pipelines = {"LogVar": LogVariance()}
+    dataset = make_tasks() if name == "cross-task" else make_dataset(2)
+    class_name = catalogue.EVALUATIONS[name][0]
+    ours = run(tmp_path / "ours", pipelines, dataset, evaluation=name, n_per_class=[2, 4])
+    theirs = getattr(skeeg.evaluations, class_name)(
+        LeftRightImagery(), [dataset], random_state=0, hdf5_path=str(tmp_path / "theirs"), **options
+    ).process(pipelines)
+    keys = ["subject", "session", next(iter(options))]
+    ours, theirs = (one.set_index(keys).sort_index()["score"] for one in (ours, theirs))
+    pd.testing.assert_series_equal(ours, theirs, rtol=1e-6)
+
+
+def test_several_evaluations_are_panels_of_one_report(tmp_path):
+    names = ["within-session", "few-shot", "few-shot:others"]
+    table = run(tmp_path, {"LogVar": LogVariance()}, evaluation=names, n_per_class=[2, 3])
+    assert list(table.evaluation.unique()) == names
+    page = (tmp_path / "report.html").read_text()
+    titles = re.findall("<h1>(.*?)</h1>", page)
+    assert titles == [
+        f"FakeDataset, {words}" for words in ("within session", "few-shot", "few-shot with source subjects")
+    ]
+    assert page.count("<h2>Learning curve</h2>") == 2 and page.count('class="lead"') == 3
+    assert "Labelled trials of each class" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["few-shot:others", "cross-task"])
+def test_a_stopped_protocol_goes_on_and_a_damaged_one_is_computed_again(name, tmp_path, monkeypatch, capsys):
+    dataset = make_tasks() if name == "cross-task" else make_dataset(2)
+    options = {"dataset": dataset, "evaluation": name, "n_per_class": [2, 3]}
+    run(tmp_path, {"LogVar": LogVariance()}, **options)
+    calls = counting(monkeypatch)
+    table = run(tmp_path, **options)
+    assert calls == [("CSP+LDA", 1), ("CSP+LDA", 2)]
+    (file,) = tmp_path.glob("results/*/*/*.hdf5")
+    file.write_bytes(file.read_bytes()[:-100])
+    pd.testing.assert_frame_equal(run(tmp_path, **options)[SCORE], table[SCORE])
+    assert len(calls) == 6 and "cannot be read" in capsys.readouterr().out
+
+
+def test_other_numbers_of_labelled_trials_are_other_results(tmp_path):
+    one = run(tmp_path, {"LogVar": LogVariance()}, evaluation="few-shot", n_per_class=[2])
+    two = run(tmp_path, {"LogVar": LogVariance()}, evaluation="few-shot", n_per_class=[2, 5])
+    assert set(one.n_per_class) == {2} and set(two.n_per_class) == {2, 5}
+    assert len(BenchFolder(tmp_path).runs()) == 2
+
+
+def test_a_protocol_that_the_dataset_cannot_serve_says_what_there_is(tmp_path):
+    with pytest.raises(RuntimeError, match="n_per_class: session 0 of subject 1 has 10 of"):
+        run(tmp_path, {"LogVar": LogVariance()}, evaluation=["few-shot", "within-session"])
+    assert "within-session" in (tmp_path / "results.csv").read_text()  # the other one is computed
+    with pytest.raises(ValueError, match="FakeDataset.* has no executed ones. There are simulated, grasp, physionet"):
+        run(tmp_path, evaluation="cross-task")
+    with pytest.raises(ValueError, match="few-shot:others needs at least two subjects"):
+        run(tmp_path, evaluation="few-shot:others", subjects=[1])
+    with pytest.raises(ValueError, match="n_per_class: expected different numbers"):
+        run(tmp_path, evaluation="few-shot", n_per_class=[0])
+
+
+def test_named_tasks_are_joined():
+    dataset = catalogue.get_tasks("simulated")
+    assert dataset.tasks == ("execution", "imagery") and len(dataset.subject_list) == 8
+    assert catalogue.get_tasks("simulated-execution").code == dataset.code
+
+
+def test_checkpoints_are_given_by_the_name_of_the_pipeline(tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.touch()
+    made, _ = catalogue.get_pipelines(["CSP+LDA", "MIRepNet", "Gram", "CT-adaptTL"])
+    catalogue.set_checkpoints(made, {"MIRepNet": "skeeg:small", "Gram": weights})
+    assert made["MIRepNet"][-1].checkpoint == "skeeg:small"
+    assert (made["Gram"][-1].checkpoint, made["Gram"][-1].size) == (str(weights), None)
+    with pytest.raises(ValueError, match="CSP\\+LDA takes none; of these pipelines MIRepNet, Gram, CT-adaptTL can"):
+        catalogue.set_checkpoints(made, {"CSP+LDA": weights})
+    with pytest.raises(ValueError, match="no file nowhere.pt for MIRepNet"):
+        catalogue.set_checkpoints(made, {"MIRepNet": "nowhere.pt"})
+    with pytest.raises(ValueError, match="checkpoint: 'MIRepnet' is not known. Did you mean 'MIRepNet'"):
+        catalogue.set_checkpoints(made, {"MIRepnet": weights})
 
 
 # What is computed, and what is not computed again

@@ -45,7 +45,7 @@ def test_list_names_everything_with_a_line_each(capsys):
     assert cli.main(["list"]) == cli.DONE
     lines = capsys.readouterr().out.splitlines()
     for name in [*DATASETS, *EVALUATIONS, *pipeline_files()]:
-        (line,) = [line for line in lines if line.strip().startswith(f"{name} ")]
+        (line,) = [line for line in lines if line.startswith(f"  {name}  ")]
         assert len(line.split()) > 2, line
 
 
@@ -82,6 +82,14 @@ def test_a_failing_pipeline_is_told_of_in_the_end(tmp_path, capsys):
         (["--dataset", "simulate"], "Did you mean 'simulated'"),
         (["--classes", "left_hand"], "at least two"),
         (["--param-grid", "nowhere.yml"], "there is no such file"),
+        (["--evaluation", "within-session", "cross-task"], "FakeDataset has no executed ones"),
+        (["--evaluation", "few-shot:others"], "needs at least two subjects"),
+        (["--evaluation", "few-shot", "--n-per-class", "90"], "--n-per-class: session 0 of subject 1 has"),
+        (
+            ["--pipelines", "MDM", "MIRepNet", "--checkpoint", "MDM=a.pt"],
+            "--checkpoint: MDM takes none; of these pipelines",
+        ),
+        (["--pipelines", "MIRepNet", "--checkpoint", "a.pt"], "expected PIPELINE=WEIGHTS"),
     ],
 )
 def test_wrong_arguments_are_told_apart(arguments, message, tmp_path, capsys):
@@ -187,10 +195,11 @@ def test_ctrl_c_keeps_what_is_done(jobs, tmp_path):
     command = [sys.executable, "-m", "skeeg.cli", *TINY, "--out", str(tmp_path), "--subjects", "1-3", "--jobs", jobs]
     command += ["--pipelines", "MDM", "--seeds", *map(str, range(60))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    results = tmp_path / "results" / "LeftRightImagery" / "WithinSessionEvaluation" / "results_seed1.hdf5"
+    folder = tmp_path / "results" / "LeftRightImagery" / "WithinSessionEvaluation"
+    results = [folder / f"results_seed{seed}.hdf5" for seed in (0, 1)]  # either may be the first of two processes
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if results.is_file() and results.stat().st_size > 5000:
+        if all(file.is_file() and file.stat().st_size > 5000 for file in results):
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -29,16 +29,23 @@ _MODES = {
     "train_and_target_labeled_50p": "the first 50 % with their labels",
 }
 
+# Name, class in moabb.evaluations or skeeg.evaluations, its arguments, one line.
 EVALUATIONS = {
-    "within-session": ("WithinSessionEvaluation", None, "5-fold cross-validation within each session"),
-    "within-subject": ("WithinSubjectEvaluation", None, "5-fold cross-validation over all sessions of a subject"),
-    "cross-session": ("CrossSessionEvaluation", None, "each session of a subject predicted from the others"),
-    "cross-subject": ("CrossSubjectEvaluation", "train", "each subject predicted from the others"),
+    "within-session": ("WithinSessionEvaluation", {}, "5-fold cross-validation within each session"),
+    "within-subject": ("WithinSubjectEvaluation", {}, "5-fold cross-validation over all sessions of a subject"),
+    "cross-session": ("CrossSessionEvaluation", {}, "each session of a subject predicted from the others"),
+    "cross-subject": ("CrossSubjectEvaluation", {"cs_mode": "train"}, "each subject predicted from the others"),
+    "few-shot": ("FewshotEvaluation", {}, "the first trials of a session predict its last"),
+    "few-shot:others": ("FewshotEvaluation", {"others": True}, "the same, and the trials of other subjects train too"),
+    "cross-task": ("CrossTaskEvaluation", {}, "executed movements and the first imagined ones predict the rest"),
 } | {
-    f"cross-subject:{mode}": ("CrossSubjectEvaluation", mode, about)
+    f"cross-subject:{mode}": ("CrossSubjectEvaluation", {"cs_mode": mode}, about)
     for mode, about in _MODES.items()
     if mode != "train"  # that is plain cross-subject
 }
+
+# Labelled target trials of each class, of the protocols that take any; on the command line --n-per-class.
+N_PER_CLASS = {"few-shot": (5, 10, 20), "few-shot:others": (5, 10, 20), "cross-task": (10,)}
 
 _FEW = 30  # so many names can be listed in an error
 PIPELINE_FOLDER = Path(__file__).parent / "pipelines"
@@ -109,6 +116,48 @@ def get_dataset(dataset, **options):
         raise nearest("dataset", name, [*DATASETS, *known])
     _refuse(options, name)
     return known[name.replace("-", "_")]()
+
+
+def get_tasks(dataset, tasks=(), **options):
+    """Join executed and imagined movements of the same subjects into one dataset, for cross-task evaluation.
+
+    Parameters
+    ----------
+    dataset : str, path or moabb.datasets.base.BaseDataset
+        Name in `DATASETS` that has an execution beside it, folder with recordings, or a
+        `skeeg.evaluations.CrossTaskDataset`, which is given back.
+    tasks : sequence of str
+        Of a folder, the tasks in its BIDS names: the executed and the imagined one.
+    **options
+        As for `get_dataset`.
+
+    Returns
+    -------
+    dataset : skeeg.evaluations.CrossTaskDataset
+        Both tasks.
+    """
+    from ..evaluations import CrossTaskDataset
+
+    if isinstance(dataset, CrossTaskDataset):
+        return dataset
+    imagined = str(dataset).removesuffix("-execution")
+    if f"{imagined}-execution" in DATASETS:
+        parts = [get_dataset(name, **options) for name in (f"{imagined}-execution", imagined)]
+    elif isinstance(dataset, str | Path) and is_folder(dataset) and len(tasks) == 2:
+        parts = [get_dataset(dataset, task=task, **options) for task in tasks]
+    else:
+        pairs = ", ".join(name.removesuffix("-execution") for name in DATASETS if name.endswith("-execution"))
+        raise ValueError(
+            f"dataset: cross-task needs executed and imagined movements of the same subjects, and {_code(dataset)} "
+            f"has no executed ones. There are {pairs}, folders with --task EXECUTED IMAGINED, and "
+            "skeeg.evaluations.CrossTaskDataset."
+        )
+    return CrossTaskDataset(*parts, True)
+
+
+def _code(dataset):
+    """Name of a dataset in a message."""
+    return getattr(dataset, "code", str(dataset))
 
 
 def _make(class_name, options):
@@ -250,6 +299,33 @@ def get_pipelines(pipelines):
     if len(estimators) < len(contents):
         raise ValueError("pipelines: two of them have the same name; each needs its own.")
     return estimators, {content["name"]: content["param_grid"] for content, _ in contents if "param_grid" in content}
+
+
+def set_checkpoints(pipelines, checkpoints):
+    """Give pipelines the weights they start from.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Pipelines that are run; changed in place.
+    checkpoints : dict of str to str, or None
+        Weights by name of the pipeline: a file, ``"skeeg:NAME"`` of the package or ``"hub:owner/repository/file"``.
+    """
+    takes = {
+        name: [key for key in one.get_params() if key.rsplit("__", 1)[-1] == "checkpoint"]
+        for name, one in pipelines.items()
+    }
+    for name, weights in (checkpoints or {}).items():
+        if name not in pipelines:
+            raise nearest("checkpoint", name, pipelines)
+        if not takes[name]:
+            some = ", ".join(one for one in takes if takes[one]) or "none"
+            raise ValueError(f"checkpoint: {name} takes none; of these pipelines {some} can.")
+        if not str(weights).startswith(("skeeg:", "hub:")) and not Path(weights).is_file():
+            raise ValueError(f"checkpoint: there is no file {weights} for {name}.")
+        known, sizes = pipelines[name].get_params(), [key.removesuffix("checkpoint") + "size" for key in takes[name]]
+        changes = dict.fromkeys([key for key in sizes if key in known])  # the weights decide it
+        pipelines[name].set_params(**changes, **dict.fromkeys(takes[name], str(weights)))
 
 
 def get_grid(param_grid, pipelines):

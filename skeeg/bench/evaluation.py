@@ -1,4 +1,4 @@
-"""MOABB's evaluations, run one piece at a time.
+"""The evaluations of MOABB and of this package, run one piece at a time.
 
 MOABB computes everything and then writes the results file once, so a run that is stopped loses all. The classes made
 here are MOABB's own, with two things added: a piece (one pipeline on one subject, or on a few) can be computed and
@@ -12,8 +12,13 @@ import os
 import shutil
 
 import numpy as np
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..evaluations.base import NamedTrials, with_seed
+from ..evaluations.pooling import PooledTarget, takes_target
 from .folder import ROOM
 
 _LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other
@@ -67,6 +72,7 @@ class _InPieces(NamedTrials):
         results : list of dict
             Rows in MOABB's form.
         """
+        pipeline, param_grid = self._with_target(pipeline, param_grid)
         return self._evaluate_parallel_dataset(
             dataset=dataset,
             pipelines={name: pipeline},
@@ -74,6 +80,19 @@ class _InPieces(NamedTrials):
             process_pipeline=process_pipeline,
             work_plan={subject: {name: pipeline} for subject in subjects},
         )
+
+    def _with_target(self, pipeline, param_grid):
+        """Let a pipeline use target trials, which MOABB hands, untransformed, only to steps that ask for them."""
+        from ..evaluations.base import ProtocolEvaluation
+
+        if isinstance(self, ProtocolEvaluation) and not takes_target(pipeline):
+            return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
+        if isinstance(pipeline, Pipeline) and pipeline.transform_input is None:
+            with config_context(enable_metadata_routing=True):
+                asked = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
+            if asked:  # the steps before the one that asks transform target trials like the others
+                pipeline = clone(pipeline).set_params(transform_input=sorted(asked))
+        return pipeline, param_grid
 
     def store(self, results, name, pipeline, process_pipeline):
         """Write rows to MOABB's results file; a crash in between leaves the file as it was."""
@@ -101,12 +120,13 @@ def trials_kept():
 
 @functools.cache
 def evaluation_class(name):
-    """One of MOABB's evaluations, able to run in pieces.
+    """One of the evaluations, able to run in pieces.
 
     Parameters
     ----------
     name : str
-        Class name in `moabb.evaluations`, which the new class keeps since MOABB's results paths are made of it.
+        Class name in `moabb.evaluations` or `skeeg.evaluations`, which the new class keeps since MOABB's results paths
+        are made of it.
 
     Returns
     -------
@@ -121,7 +141,10 @@ def evaluation_class(name):
     """
     from moabb import evaluations
 
-    return type(name, (_InPieces, getattr(evaluations, name)), {"__module__": __name__})
+    from .. import evaluations as own
+
+    cls = getattr(own if name in own.__all__ else evaluations, name)
+    return type(name, (_InPieces, cls), {"__module__": __name__})
 
 
 @contextlib.contextmanager
@@ -193,8 +216,6 @@ def count_parameters(pipeline, X, y):
     n_parameters : int or None
         None where no network is in the pipeline.
     """
-    from sklearn.base import clone
-
     epochs = {key: value for key, value in pipeline.get_params().items() if key.endswith("epochs")}
     if not epochs:
         return None

@@ -25,7 +25,8 @@ _ENTRY = {
     "n_sessions": int, "jobs": int, "planned": int, "reused": int, "done": int, "interrupted": bool,
     "pipelines": {str: dict}, "versions": {str: str}, "older_versions": {str: str}, "failures": [_FAILURE],
 }  # fmt: skip
-_LATER = {"seconds": float, "n_channels": int, "n_times": int, "sfreq": float}  # known once something was computed
+# Not in every entry.
+_LATER = {"n_per_class": [int], "seconds": float, "n_channels": int, "n_times": int, "sfreq": float}
 
 
 class BenchFolder:

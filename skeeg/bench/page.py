@@ -1,15 +1,20 @@
 """What the web page of a report shows; ``page.html`` beside this file says how."""
 
+import itertools
 from pathlib import Path
 
+from .catalogue import EVALUATIONS
 from .statistics import SCORES, p_text, subject_scores
 
-_EVALUATIONS = {
+_TITLES = {
     "within-session": "within session",
     "within-subject": "within subject",
     "cross-session": "across sessions",
     "cross-subject": "across subjects",
+    "few-shot:others": "few-shot with source subjects",
+    "cross-task": "from executed to imagined movements",
 }
+_COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0a7e8c", "#5b6876")
 
 
 def page(sections):
@@ -40,6 +45,7 @@ def _section(section):
         "entry": entry,
         "title": _title(entry),
         "setting": _setting(entry),
+        "protocol": _protocol(entry),
         "score": SCORES.get(entry["scoring"], "score"),
         "chance": section["chance"],
         "failures": _failures(entry),
@@ -64,13 +70,15 @@ def _results(section):
         "rows": [_row(name, one, scores[name], entry["pipelines"].get(name, {})) for name, one in summary.iterrows()],
         "subjects": [(name, [_tint(one, floor) for one in row]) for name, row in cells],
         "test": _test(comparisons["n_subjects"]),
+        "curve": None if section["curve"] is None else _Curve(section["curve"], list(summary.index), section["chance"]),
     }
 
 
 def _title(entry):
     """Dataset and evaluation in words."""
     name, _, mode = entry["evaluation"].partition(":")
-    words = _EVALUATIONS.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
+    words = _TITLES.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
+    words = _TITLES.get(entry["evaluation"], words)
     if name == "cross-session" and entry.get("runs_as_sessions"):
         words = "leave one run out"
     return f"{entry['name']}, {words}"
@@ -93,6 +101,13 @@ def _setting(entry):
     return " · ".join(part for part in parts if part)
 
 
+def _protocol(entry):
+    """Sentence on who trains and who is tested."""
+    about = EVALUATIONS.get(entry["evaluation"], ("", {}, ""))[2]
+    numbers = ", ".join(map(str, entry.get("n_per_class") or []))
+    return f"{about[:1].upper()}{about[1:]}" + (f"; labelled trials of each class: {numbers}" if numbers else "") + "."
+
+
 def _failures(entry):
     """Subjects of each failure, by pipeline and message."""
     failures = {}
@@ -108,7 +123,7 @@ def _facts(entry):
     made += [f"{entry['reused']} of {entry['planned']} results from earlier runs"] if entry["reused"] else []
     return {
         "Made": ", ".join(made),
-        "Evaluation": f"MOABB {entry['evaluation']}, paradigm {entry['paradigm']}",
+        "Evaluation": f"{entry['evaluation']}, paradigm {entry['paradigm']}",
         "Dataset code": entry["dataset"],
         "Seeds": ", ".join(map(str, entry["seeds"])),
         "Versions": _versions(entry["versions"]),
@@ -159,17 +174,49 @@ def _signed(value):
 
 
 class _Axis:
-    """Axis of scores: tenths that hold all subjects and chance; places in percent, so that it fits any screen."""
+    """Axis of scores: tenths that hold all values and chance; places in percent, so that it fits any screen."""
 
-    def __init__(self, scores, chance):
-        lowest = min([scores.min().min()] + ([] if chance is None else [chance]))
-        self.low, self.high = max(0.0, int(lowest * 10 - 1e-9) / 10), 1.0
+    def __init__(self, values, chance, high=1.0):
+        lowest = min([values.min().min()] + ([] if chance is None else [chance]))
+        self.low, self.high = max(0.0, int(lowest * 10 - 1e-9) / 10), high
         step = 0.1 if self.high - self.low <= 0.62 else 0.2
         self.ticks = [self.low + step * i for i in range(int((self.high - self.low) / step + 1.001))]
 
     def at(self, value):
-        """Place of a score."""
-        return f"{100 * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low):.2f}%"
+        """Place of a score, from the lowest."""
+        return f"{100 * self.share(value):.2f}%"
+
+    def share(self, value):
+        """Place of a score, 0 for the lowest and 1 for the highest."""
+        return (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+
+
+class _Curve:
+    """Learning curves: a line a pipeline, from places in percent to heights in pixels."""
+
+    height = 240
+
+    def __init__(self, curve, names, chance):
+        self.unit = "each class" if curve.index.names[1] == "n_per_class" else "the target task"
+        low, high = curve["mean"] - curve["sem"].fillna(0), curve["mean"] + curve["sem"].fillna(0)
+        axis = _Axis(low, chance, min(1.0, int(high.max() * 10 + 1) / 10))
+        self.ticks = [(tick, self._y(axis, tick)) for tick in axis.ticks]
+        self.chance = None if chance is None else self._y(axis, chance)
+        numbers = sorted({number for _, number in curve.index})
+        places = {number: f"{8 + 88 * (number - numbers[0]) / (numbers[-1] - numbers[0]):.2f}%" for number in numbers}
+        self.numbers = list(places.items())
+        self.lines = []
+        for name, color in zip(names, itertools.cycle(_COLORS)):
+            means = curve["mean"][name].sort_index()
+            points = [
+                (places[n], self._y(axis, one), self._y(axis, low[name, n]), self._y(axis, high[name, n]), n, one)
+                for n, one in means.items()
+            ]
+            self.lines.append((name, color, points))
+
+    def _y(self, axis, value):
+        """Height of a score in pixels from above."""
+        return round(8 + (self.height - 40) * (1 - axis.share(value)), 1)
 
 
 def _tint(value, floor):

@@ -1,10 +1,11 @@
 """The report of a results folder: a web page and a Markdown table."""
 
+import itertools
 from html import escape
 
 from .folder import BenchFolder, write_text
 from .page import page
-from .statistics import SCORES, chance_level, compare, p_text, summarise
+from .statistics import SCORES, chance_level, compare, learning_curve, p_text, summarise
 
 
 def write_report(folder):
@@ -26,16 +27,22 @@ def write_report(folder):
         raise ValueError(f"folder: no benchmark in {folder.path}: there is no runs.json in it.")
     table = folder.table()
     sections = []
-    for key, entry in reversed(runs.items()):
+    for key, entry in _latest_first(runs):
         rows = table[table["run"] == key] if len(table) else table
         section = {"entry": entry, "rows": rows, "chance": chance_level(entry)}
         if len(rows):
-            section |= {"summary": summarise(rows), "comparisons": compare(rows)}
+            section |= {"summary": summarise(rows), "comparisons": compare(rows), "curve": learning_curve(rows)}
         sections.append(section)
     write_text(folder.path / "report.md", markdown(sections))
     path = folder.path / "report.html"
     write_text(path, page(sections))
     return path
+
+
+def _latest_first(runs):
+    """Comparisons, the latest command's first; those of one command, its panels, in its order."""
+    commands = [list(panels) for _, panels in itertools.groupby(runs.items(), lambda run: run[1]["command"])]
+    return itertools.chain.from_iterable(reversed(commands))
 
 
 def markdown(sections):
@@ -89,12 +96,24 @@ def _section(section):
         yield from _lines(score_table(section))
         chance = "" if section["chance"] is None else f" Chance is {section['chance']:.3g}."
         yield f"\nMean and standard deviation over subjects; each subject is the mean of its sessions.{chance}\n"
+        yield from _curve(section["curve"])
         yield from _comparisons(section["comparisons"])
     for failure in entry.get("failures", []):
         yield f"- {failure['pipeline']}, subject {', '.join(failure['subjects'])}: {' '.join(failure['error'].split())}"
     if entry["done"] < entry["planned"]:
         yield f"\nCompleted {entry['done']} of {entry['planned']} results.\n"
     yield ", ".join(f"{name} {version}" for name, version in entry["versions"].items()) + f". {entry['machine']}.\n"
+
+
+def _curve(curve):
+    """Lines of the learning curve."""
+    if curve is None:
+        return
+    means = curve["mean"].unstack(sort=False)
+    unit = "of each class" if curve.index.names[1] == "n_per_class" else "of the target task"
+    yield from _lines([[f"Labelled trials {unit}", *means]] + [[name, *(f"{one:.3f}" for one in row)]
+                      for name, row in zip(means.index, means.to_numpy(), strict=True)])  # fmt: skip
+    yield ""
 
 
 def _comparisons(comparisons):

@@ -10,7 +10,18 @@ import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .catalogue import EVALUATIONS, get_dataset, get_grid, get_paradigm, get_pipelines, nearest, resolve_evaluation
+from .catalogue import (
+    EVALUATIONS,
+    N_PER_CLASS,
+    get_dataset,
+    get_grid,
+    get_paradigm,
+    get_pipelines,
+    get_tasks,
+    nearest,
+    resolve_evaluation,
+    set_checkpoints,
+)
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
 from .folder import BenchFolder, set_aside
 from .pieces import Piece, compute_all, on_cluster, quiet
@@ -27,7 +38,9 @@ def run(
     pipelines=DEFAULT_PIPELINES,
     *,
     param_grid=None,
+    checkpoints=None,
     subjects=None,
+    n_per_class=None,
     seeds=(0,),
     jobs=1,
     device=None,
@@ -45,16 +58,21 @@ def run(
     ----------
     dataset : str, path or moabb.datasets.base.BaseDataset
         Name (``skeeg list``), name of a dataset of MOABB, folder with recordings, or a dataset.
-    evaluation : str
-        ``"within-session"``, ``"within-subject"``, ``"cross-session"``, ``"cross-subject"`` or
-        ``"cross-subject:<mode>"`` with a mode of `moabb.evaluations.CrossSubjectMode`.
+    evaluation : str or sequence of str
+        ``"within-session"``, ``"within-subject"``, ``"cross-session"``, ``"cross-subject"``, ``"cross-subject:<mode>"``
+        with a mode of `moabb.evaluations.CrossSubjectMode`, ``"few-shot"``, ``"few-shot:others"`` or ``"cross-task"``.
+        Several are panels of one report.
     pipelines : sequence of str or path, or dict of str to estimator
         Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name.
     param_grid : dict, path or None
         ``{pipeline: {parameter: [values]}}`` or a YAML file that says so: these pipelines choose their parameters by
         an inner cross-validation on training data.
+    checkpoints : dict of str to str, or None
+        Weights to start from by name of the pipeline: a file, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
     subjects : sequence or None
         Subjects to use; None takes all.
+    n_per_class : sequence of int or None
+        Labelled target trials of each class in few-shot (5, 10, 20) and cross-task (10) evaluation.
     seeds : sequence of int
         Each seed repeats everything with other folds and other initial weights.
     jobs : int
@@ -84,13 +102,52 @@ def run(
     >>> table.groupby("pipeline").score.mean()  # doctest: +SKIP
     """
     given = locals()
-    outcome = Benchmark(
-        dataset, evaluation, pipelines, param_grid=param_grid, subjects=subjects, seeds=seeds, jobs=jobs,
-        device=device, paradigm=paradigm, out=out, command=call_text(run, given),
-    ).run(overwrite=overwrite, progress=progress)  # fmt: skip
-    for name, message in outcome.failed().items():
-        warnings.warn(f"{name} failed: {message}", stacklevel=2)
-    return outcome.table
+    import pandas as pd
+
+    benchmarks = [
+        Benchmark(
+            dataset, one, pipelines, param_grid=param_grid, checkpoints=checkpoints, subjects=subjects,
+            n_per_class=n_per_class, seeds=seeds, jobs=jobs, device=device, paradigm=paradigm, out=out,
+            command=call_text(run, given),
+        )
+        for one in ([evaluation] if isinstance(evaluation, str) else evaluation)
+    ]  # fmt: skip
+    outcomes = run_all(benchmarks, overwrite, progress)
+    for outcome in outcomes:
+        for name, message in outcome.failed().items():
+            warnings.warn(f"{name} failed: {message}", stacklevel=2)
+    return pd.concat([outcome.table for outcome in outcomes], ignore_index=True)
+
+
+def run_all(benchmarks, overwrite=False, progress=True):
+    """Run comparisons one after the other; one in which nothing can be computed is raised after the others.
+
+    Parameters
+    ----------
+    benchmarks : list of Benchmark
+        Comparisons.
+    overwrite, progress : bool
+        As in `run`.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        Up to the first that was stopped.
+    """
+    outcomes, errors = [], []
+    if not benchmarks:
+        raise ValueError("evaluation: none given.")
+    for benchmark in benchmarks:
+        try:
+            outcomes.append(benchmark.run(overwrite, progress))
+        except RuntimeError as error:
+            errors.append(error)
+            continue
+        if outcomes[-1].interrupted:
+            break
+    if errors:
+        raise errors[0]
+    return outcomes
 
 
 @dataclass
@@ -117,18 +174,21 @@ class Benchmark:
     Takes the parameters of `run` and checks them before anything is computed.
     """
 
-    def __init__(self, dataset, evaluation, pipelines, *, param_grid, subjects, seeds, jobs, device, paradigm, out,
-                 command):  # fmt: skip
+    def __init__(self, dataset, evaluation, pipelines, *, param_grid, checkpoints, subjects, n_per_class, seeds, jobs,
+                 device, paradigm, out, command):  # fmt: skip
         self.evaluation = resolve_evaluation(evaluation)
         self.pipelines, grids = get_pipelines(pipelines)
+        set_checkpoints(self.pipelines, checkpoints)
         self.grids = get_grid(grids, self.pipelines) | get_grid(param_grid, self.pipelines)
-        self.dataset = _choose_subjects(get_dataset(dataset), subjects)
+        make = get_tasks if self.evaluation == "cross-task" else get_dataset
+        self.dataset = _choose_subjects(make(dataset), subjects)
         self.all_subjects = subjects is None
         self.paradigm = get_paradigm(self.dataset) if paradigm is None else paradigm
         self.seeds = [int(seed) for seed in seeds]
         self.jobs, self.device, self.command = _check_jobs(jobs), device, command
         self.folder = BenchFolder(out)
-        self.across = self.evaluation.startswith("cross-subject")
+        self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
+        self.n_per_class = _check_n_per_class(self.evaluation, n_per_class)
         self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
         self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
@@ -189,12 +249,14 @@ class Benchmark:
         from moabb.analysis.results import get_pipeline_digest
 
         self.units, kept = {}, {}
-        class_name, mode, _ = EVALUATIONS[self.evaluation]
+        class_name, arguments, _ = EVALUATIONS[self.evaluation]
+        arguments = arguments | self._target_trials()
         for seed in self.seeds:
             for name, pipeline in self.pipelines.items():
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
-                options = {"suffix": self._suffix(name, seed, mode)} | ({"cs_mode": mode} if mode else {})
-                evaluation = self._open_evaluation(class_name, random_state=seed, **options)
+                suffix = self._suffix(name, seed, arguments.get("cs_mode"))
+                evaluation = self._open_evaluation(class_name, random_state=seed, suffix=suffix, **arguments)
+                evaluation._needs_all_subjects = self.across  # cross-task learns from the subject's own trials
                 place = evaluation.results.filepath, get_pipeline_digest(self.process_pipeline, pipeline)
                 if place in kept:
                     raise ValueError(f"pipelines: {kept[place]} and {name} are the same; leave one out.")
@@ -202,6 +264,13 @@ class Benchmark:
                 if overwrite:
                     _forget(*place, self.dataset)
                 self.units[name, seed] = pipeline, evaluation
+
+    def _target_trials(self):
+        """How the class of the evaluation is told the number of labelled target trials."""
+        if self.evaluation != "cross-task":
+            return {"n_per_class": self.n_per_class} if self.n_per_class else {}
+        n_classes = len(self.paradigm.used_events(self.dataset))
+        return {"n_target": tuple(n_classes * number for number in self.n_per_class)}
 
     def _open_evaluation(self, class_name, **options):
         """MOABB's evaluation; a results file that cannot be read is set aside first."""
@@ -227,7 +296,7 @@ class Benchmark:
         parts = [mode, f"seed{seed}"]
         if self.paradigm.scorer is not None:
             parts.append(f"scoring-{digest(self.paradigm.scoring)}")
-        if mode and not self.all_subjects:
+        if self.across and not self.all_subjects:
             parts.append(f"subjects-{digest(self.dataset.subject_list)}")
         if name in self.grids:
             parts.append(f"grid-{digest(sorted(self.grids[name].items()))}")
@@ -292,7 +361,7 @@ class Benchmark:
 
         subjects = [str(subject) for subject in self.dataset.subject_list]
         identity = [self.dataset.code, self.evaluation, get_digest(self.process_pipeline), self.paradigm.scoring]
-        self.key = digest([*identity, subjects, self.seeds])
+        self.key = digest([*identity, subjects, self.seeds, *self.n_per_class])
         before = self.folder.runs().get(self.key, {})
         total = len(self.units) * len(subjects)
         reused = total - sum(len(piece.subjects) for piece in pieces)
@@ -300,7 +369,7 @@ class Benchmark:
         return {key: before[key] for key in ("n_channels", "n_times", "sfreq") if key in before} | {
             "dataset": self.dataset.code,
             "name": _name(self.dataset),
-            "about": first_line(self.dataset),
+            "about": first_line(getattr(self.dataset, "target", self.dataset)),
             "evaluation": self.evaluation,
             "paradigm": type(self.paradigm).__name__,
             "scoring": self.paradigm.scoring if isinstance(self.paradigm.scoring, str) else "custom",
@@ -310,6 +379,7 @@ class Benchmark:
             "n_sessions": int(self.dataset.n_sessions),
             "runs_as_sessions": bool(getattr(self.dataset, "runs_as_sessions", False)),
             "seeds": self.seeds,
+            "n_per_class": list(self.n_per_class),
             "jobs": self.jobs,
             "pipelines": before.get("pipelines", {}) | self._describe_pipelines(before.get("pipelines", {})),
             "date": datetime.now().isoformat(" ", timespec="minutes"),
@@ -371,6 +441,7 @@ def _name(dataset):
     """Name a dataset for a report: a folder of recordings by its own name."""
     from ..datasets import LocalDataset
 
+    dataset = getattr(dataset, "target", dataset)  # of two tasks the one that is decoded
     return dataset.folder.resolve().name if isinstance(dataset, LocalDataset) else type(dataset).__name__
 
 
@@ -386,6 +457,14 @@ def _check_jobs(jobs):
     from joblib import cpu_count
 
     return cpu_count() if jobs == -1 else int(jobs)
+
+
+def _check_n_per_class(evaluation, n_per_class):
+    """Numbers of labelled target trials; none where the evaluation takes none."""
+    numbers = tuple(N_PER_CLASS.get(evaluation, ()) if n_per_class is None else n_per_class)
+    if min(numbers, default=1) < 1 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {n_per_class}.")
+    return tuple(sorted(numbers)) if evaluation in N_PER_CLASS else ()
 
 
 def _choose_subjects(dataset, subjects):

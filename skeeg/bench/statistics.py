@@ -102,6 +102,36 @@ def compare(table):
     return result | {key: pd.DataFrame(value, names, names) for key, value in matrices.items()}
 
 
+def learning_curve(table):
+    """Score against the number of labelled target trials.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of one comparison.
+
+    Returns
+    -------
+    curve : DataFrame or None
+        ``mean`` and ``sem`` (standard error over subjects) by pipeline and number; None with fewer than two numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skeeg.bench.statistics import learning_curve
+    >>> rows = [("A", "1", 5, 0.6), ("A", "2", 5, 0.8), ("A", "1", 10, 0.7), ("A", "2", 10, 0.9)]
+    >>> table = pd.DataFrame(rows, columns=["pipeline", "subject", "n_per_class", "score"])
+    >>> learning_curve(table)["mean"].round(2).tolist()
+    [0.7, 0.8]
+    """
+    counted = [name for name in ("n_per_class", "n_target") if name in table and table[name].nunique() > 1]
+    if not counted:
+        return None
+    keys = ["pipeline", counted[0]]
+    scores = table.astype({counted[0]: int}).groupby([*keys, "subject"], sort=False)["score"].mean()
+    return scores.groupby(keys, sort=False).agg(["mean", "sem"])
+
+
 def chance_level(entry):
     """Score of guessing, or None for a score it is not known of.
 
