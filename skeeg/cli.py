@@ -15,7 +15,7 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
 examples:
-  skeeg bench                                          five pipelines on the simulated set, within session
+  skeeg bench                                          seven pipelines on the simulated set, within session
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
   skeeg bench --dataset my_recordings --unit uV --classes 769=left_hand 770=right_hand --tmin 0.5 --tmax 3.5 --notch 50
