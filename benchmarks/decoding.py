@@ -7,7 +7,8 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
 - cross: each subject is scored by what was learned from the other five, without and with Euclidean alignment (the test
   subject's own reference, from that subject's unlabelled test trials: transductive);
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
-  the 30 alone. Learned from: the other five, the 30, or both;
+  the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
+  (`skeeg.FineTunedClassifier`);
 - cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
@@ -94,6 +95,7 @@ def few_shot(X, y, subjects, runs, subject):
     yield "others", aligned, y, others, test
     yield f"own {N_SHOT}", aligned, y, shots, test
     yield f"others + own {N_SHOT}", aligned, y, np.r_[others, shots], test
+    yield f"others, then own {N_SHOT}", aligned, y, (others, shots), test
 
 
 def cross_task(X, y, subjects, tasks, subject):
@@ -117,6 +119,16 @@ def trials_of(protocol, band):
     return X, y, subjects, np.repeat(["imagery", "execution"], [len(imagined[1]), len(executed[1])])
 
 
+def fit(pipeline, X, y, training):
+    """Fit a pipeline to the training trials, or to those of other subjects and then to the subject's own."""
+    from skeeg import FineTunedClassifier
+
+    if not isinstance(training, tuple):
+        return pipeline.fit(X[training], y[training])
+    others, own = training
+    return FineTunedClassifier(pipeline).fit(X[others], y[others], X_target_labeled=X[own], y_target_labeled=y[own])
+
+
 def score(wanted):
     """Accuracy of one pipeline on one subject, arm by arm; wanted are protocol, pipeline, subject and seed."""
     import torch
@@ -127,7 +139,9 @@ def score(wanted):
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        pipeline = build(name, seed, protocol).fit(X[training], y[training])
+        if isinstance(training, tuple) and name not in NETWORKS:
+            continue
+        pipeline = fit(build(name, seed, protocol), X, y, training)
         found.setdefault(arm, []).append(pipeline.score(X[test], y[test]))
     return [(protocol, arm, name, subject, seed, float(np.mean(values))) for arm, values in found.items()]
 

@@ -13,7 +13,7 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
 examples:
-  skeeg bench                                          five pipelines on the simulated set, within session
+  skeeg bench                                          seven pipelines on the simulated set, within session
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
   skeeg bench --evaluation within-session few-shot:others cross-task --pipelines TS+LR MIRepNet CT-adaptTL
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2

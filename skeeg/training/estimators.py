@@ -27,6 +27,7 @@ class _AnyNetwork(NetworkEstimator):
         loss=None,
         validation=None,
         patience=None,
+        augmentation=None,
         precision="float32",
         kernels="auto",
         ch_names=None,
@@ -47,6 +48,7 @@ class _AnyNetwork(NetworkEstimator):
         self.loss = loss
         self.validation = validation
         self.patience = patience
+        self.augmentation = augmentation
         self.precision = precision
         self.kernels = kernels
         self.ch_names = ch_names
@@ -135,6 +137,10 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         Trials held out of the training to watch the loss on, and to stop by where the recipe has a ``patience``; the
         best weights are kept. ``"block"`` holds out the last trials of each class, ``"subject"`` never validates on a
         subject it trains on. A recipe with ``refit`` then trains on all trials for the updates that were best.
+    augmentation : str, callable, list of them, or None
+        What each training batch goes through: names in `skeeg.training.augmentation.NAMES`, which are the transforms of
+        `braindecode.augmentation` with a probability of one half, ``"Mixup"``, and ``"Mirror"``, which exchanges left
+        and right in electrodes and classes; or transform instances.
     precision : {"float32", "bf16", "float64"}
         Arithmetic, see `skeeg.training.Recipe`.
     kernels : {"auto", "plain", "fast"}
@@ -264,7 +270,7 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
     network_params, strategy, checkpoint, recipe, max_epochs, batch_size, learning_rate, patience, validation
         As in `NetworkClassifier`.
-    precision, kernels, ch_names, sfreq, device, random_state
+    augmentation, precision, kernels, ch_names, sfreq, device, random_state
         As in `NetworkClassifier`.
     verbose, skorch_callbacks
         As in `NetworkClassifier`.

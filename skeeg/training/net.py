@@ -131,18 +131,22 @@ class TrainingNet(NeuralNet):
         Arithmetic of the forward and backward pass; for ``"float64"`` the module and the trials must be so already.
     accumulate : int
         Pieces that a training batch is computed in, one after the other; the iterator gives it whole.
+    augmentation : callable or None
+        Makes new inputs and targets of those of a training batch.
     """
 
     batches = Batches
 
     def __init__(
-        self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1, **kwargs
-    ):
+        self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1,
+        augmentation=None, **kwargs,
+    ):  # fmt: skip
         super().__init__(module, criterion, *args, **kwargs)
         self.trained = trained
         self.parameter_groups = parameter_groups
         self.precision = precision
         self.accumulate = accumulate
+        self.augmentation = augmentation
 
     @property
     def _default_callbacks(self):
@@ -207,7 +211,9 @@ class TrainingNet(NeuralNet):
         return self.criterion_(y_pred, y_true.to(self.device), *(() if counts is None else (counts,)))
 
     def train_step_single(self, batch, **fit_params):
-        """Gradient of the loss of one batch, piece by piece where it is to be computed so."""
+        """Gradient of the loss of one batch, augmented and piece by piece where it is to be so."""
+        if self.augmentation is not None:
+            batch = self.augmentation(*batch)
         if self.accumulate == 1:
             return super().train_step_single(batch, **fit_params)
         self._set_training(True)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, flat_channels
 from ..networks import accelerate, build_network, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
+from .augmentation import make_augmentation
 from .checkpoints import has_published_weights, load_checkpoint, read_weights
 from .inference import head_features, run_batches
 from .recipe import Recipe, make_loss, make_net, resolve_device, train
@@ -221,15 +222,24 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             self._probe(data, targets)
             return
         settings = {"device": self.device, "verbose": self.verbose, "callbacks": self._callbacks()}
+        settings |= {"augmentation": self._augmentation(), "parameter_groups": self._parameter_groups()}
         with trainable_part(self.module_, self.strategy, self._head, self.lora_rank) as trained:
             self.net_ = train(
                 self.module_, data, targets, self._recipe(), loss=self._criterion(), validation=validation,
-                trained=trained, parameter_groups=self._parameter_groups(), **settings,
+                trained=trained, **settings,
             )  # fmt: skip
 
     def _callbacks(self):
         """Give the callbacks of the training."""
         return list(self.skorch_callbacks or ())
+
+    def _augmentation(self):
+        """Give a function that augments a batch, or None."""
+        if getattr(self, "augmentation", None) is None:
+            return None
+        known = {name: self.network_spec_[name] for name in ("sfreq", "ch_names")}
+        seed = int(torch.randint(2**31, ()))
+        return make_augmentation(self.augmentation, **known, classes=getattr(self, "classes_", None), seed=seed)
 
     def _parameter_groups(self):
         """Give a function from the module to the optimiser's groups, or None for one group."""

@@ -344,7 +344,7 @@ def make_net(
     kind : class
         `TrainingNet` or one derived from it.
     **parts
-        ``trained`` and ``parameter_groups`` of `TrainingNet`.
+        ``trained``, ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
 
     Returns
     -------
@@ -443,7 +443,7 @@ def train(
     kind : class
         `TrainingNet` or one derived from it.
     **parts
-        ``trained`` and ``parameter_groups`` of `TrainingNet`.
+        ``trained``, ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
 
     Returns
     -------

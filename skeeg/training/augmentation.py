@@ -1,0 +1,160 @@
+"""Augmentation of the training batches by the transforms of braindecode, and by mirrored hemispheres."""
+
+import copy
+import difflib
+import inspect
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+NAMES = (
+    "TimeReverse", "SignFlip", "FTSurrogate", "ChannelsShuffle", "ChannelsDropout", "GaussianNoise", "ChannelsSymmetry",
+    "SmoothTimeMask", "BandstopFilter", "FrequencyShift", "SensorsZRotation", "SensorsYRotation", "SensorsXRotation",
+    "Mixup", "SegmentationReconstruction", "MaskEncoding", "AmplitudeScale", "ChannelsReref", "Mirror",
+)  # fmt: skip
+"""Transforms that need no more than a name; all but ``"Mirror"`` are in `braindecode.augmentation`."""
+_PROBABILITY, _ALPHA = 0.5, 0.2
+
+
+class Mirror:
+    """Exchange the left and the right hemisphere of some trials, and the classes left and right with them.
+
+    For movements of the left and the right hand, whose patterns mirror each other.
+
+    Parameters
+    ----------
+    probability : float
+        Share of the trials that are mirrored.
+    ordered_ch_names : sequence of str
+        Electrodes, of which each has its mirror image among them: ``C3`` has ``C4``, ``Cz`` itself.
+    classes : sequence
+        Labels in the order of the class indices. A class is exchanged for the one of the same name but for left and
+        right; the others stay.
+    random_state : int, RandomState or None
+        Draws the trials.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.augmentation import Mirror
+    >>> mirror = Mirror(1.0, ["C3", "Cz", "C4"], ["left_hand", "right_hand"])
+    >>> X, y = mirror(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([0]))
+    >>> X.flatten().tolist(), y.tolist()
+    ([3.0, 2.0, 1.0], [1])
+    """
+
+    def __init__(self, probability, ordered_ch_names, classes, random_state=None):
+        self.probability = probability
+        self.channels = _counterparts(list(ordered_ch_names), _other_side, "augmentation: Mirror needs the electrode")
+        self.classes = _counterparts([str(one) for one in classes], _other_hand, "augmentation: Mirror needs the class")
+        if self.classes.equal(torch.arange(len(classes))):
+            raise ValueError(f"augmentation: Mirror needs classes named left and right, got {list(classes)}.")
+        self.rng = check_random_state(random_state)
+
+    def __call__(self, X, y):
+        """Mirror some trials of a batch."""
+        chosen = torch.from_numpy(self.rng.uniform(size=len(X)) < self.probability).to(X.device)
+        X = torch.where(chosen[:, None, None], X[:, self.channels.to(X.device)], X)
+        classes = self.classes.to(y.device)
+        if y.ndim == 1:
+            return X, torch.where(chosen, classes[y], y)
+        return X, torch.where(chosen[:, None], y[:, classes], y)  # shares of mixed trials
+
+
+def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):
+    """Give the function that augments a batch.
+
+    Parameters
+    ----------
+    augmentation : str, callable, or list of them
+        Names in `NAMES`, or transforms of (X, y), such as instances of `braindecode.augmentation.Transform`.
+    sfreq : float or None
+        Sampling rate in hertz.
+    ch_names : sequence of str or None
+        Electrodes.
+    classes : sequence or None
+        Labels in the order of the class indices; None where targets are numbers.
+    seed : int
+        Draws what transforms without a seed of their own draw.
+
+    Returns
+    -------
+    augment : callable or None
+        From inputs and targets of a batch to new ones. Mixed classes come as shares, shape (n_trials, n_classes).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.augmentation import make_augmentation
+    >>> augment = make_augmentation(["SignFlip", "Mixup"], classes=["feet", "rest"])
+    >>> X, y = augment(torch.ones(4, 2, 50), torch.tensor([0, 1, 0, 1]))
+    >>> y.shape
+    torch.Size([4, 2])
+    """
+    if augmentation is None:
+        return None
+    listed = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]
+    names = None if ch_names is None else list(ch_names)
+    known = {"sfreq": sfreq, "ordered_ch_names": names, "classes": classes, "probability": _PROBABILITY}
+    known |= {"alpha": _ALPHA}
+    seeds = np.random.SeedSequence(seed).generate_state(len(listed))
+    transforms = [_make(one, known | {"random_state": int(own)}) for one, own in zip(listed, seeds, strict=True)]
+
+    def augment(X, y):
+        kind = X.dtype
+        for transform in transforms:
+            X, y = transform(X, y)
+            y = _shares(*y, classes) if isinstance(y, tuple) else y
+        return X.to(kind), y
+
+    return augment
+
+
+def _make(one, known):
+    """Transform of a name, or a copy of the transform."""
+    if callable(one) and not isinstance(one, type):
+        return copy.deepcopy(one)
+    if one not in NAMES:
+        near = difflib.get_close_matches(str(one), NAMES, n=3, cutoff=0.4) or NAMES
+        raise ValueError(f"augmentation: got {one!r}; nearest: {', '.join(map(repr, near))}, or a transform instance.")
+    cls = Mirror
+    if one != "Mirror":
+        import braindecode.augmentation
+
+        cls = getattr(braindecode.augmentation, one)
+    wanted = inspect.signature(cls).parameters
+    arguments = {name: value for name, value in known.items() if name in wanted}
+    missing = [name for name, value in arguments.items() if value is None]
+    if missing:
+        what = {"sfreq": "the sampling rate", "ordered_ch_names": "electrode names", "classes": "classes"}[missing[0]]
+        raise ValueError(f"augmentation: {one} needs {what}, which the trials do not carry.")
+    return cls(**arguments)
+
+
+def _shares(first, second, share, classes):
+    """Mixed targets: numbers in between, or shares of the classes."""
+    if classes is not None and first.ndim == 1:
+        first, second = (torch.nn.functional.one_hot(one, len(classes)) for one in (first, second))
+    share = share.reshape(-1, *[1] * (first.ndim - 1))
+    return share * first + (1 - share) * second
+
+
+def _counterparts(names, other, needs):
+    """Index of the counterpart of each name."""
+    for name in names:
+        if other(name) not in names:
+            raise ValueError(f"{needs} {other(name)!r} for {name!r}.")
+    return torch.tensor([names.index(other(name)) for name in names])
+
+
+def _other_side(name):
+    """Electrode on the other side: an odd number is left, the even one after it right."""
+    letters = name.rstrip("0123456789")
+    number = name[len(letters) :]
+    return letters + str((int(number) + 1) // 2 * 4 - 1 - int(number)) if number else name
+
+
+def _other_hand(name):
+    """Class of the other side."""
+    return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
