@@ -134,7 +134,7 @@ SPAN = ("--tmin", "0", "--tmax", "0.8")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say --tmin and --tmax"),
+        ((), "pass --tmin and --tmax"),
         (("--tmin", "1"), "--tmax: --tmin needs it"),
         (("--tmin", "1", "--tmax", "0.5"), "--tmin, --tmax: got (1.0, 0.5)"),
         ((*SPAN, "--classes", "3", "4"), "its events are 1, 2, expected 3, 4"),

@@ -152,7 +152,9 @@ def test_patterns_by_covariance_are_those_by_regression_also_where_every_person_
 def test_u_net_patterns_are_in_the_units_of_the_eeg():
     X, _, _ = mixed(n_trials=12, n_times=60)
     X = X.like(np.asarray(X) * np.array([1, 10, 1, 1, 1])[:, None])
-    meg = EEGToMEG("unet", n_filters=2, lstm_hidden=2, max_epochs=1, random_state=0, device="cpu")
+    meg = EEGToMEG(
+        "unet", network_params={"n_filters": 2, "lstm_hidden": 2}, max_epochs=1, random_state=0, device="cpu"
+    )
     meg.fit(X, np.asarray(X)[:, :2] * 1e-13)
     found = spatial_patterns(meg, X)
     assert found.spatial.shape == (2, N_CHANNELS) and found.temporal.shape == (2, 3)

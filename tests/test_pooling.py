@@ -36,7 +36,7 @@ def test_pooled_target_names_the_target_as_a_subject_of_its_own():
 
 def test_pooled_target_errors():
     X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
-    with pytest.raises(ValueError, match="X_target_labeled: use='target'"):
+    with pytest.raises(ValueError, match="X_target_labeled: got no trials, but use='target'"):
         PooledTarget(DummyClassifier(), use="target").fit(X, y)
     with pytest.raises(ValueError, match="use: got 'none'"):
         PooledTarget(DummyClassifier(), use="none").fit(X, y)

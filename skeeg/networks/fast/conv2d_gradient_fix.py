@@ -63,7 +63,7 @@ def guard(module: nn.Module, x: Tensor) -> contextlib.AbstractContextManager:
     ----------
     module : torch.nn.Module
         The module. Its buffers, its mode and torch's random state are left as they were.
-    x : Tensor
+    x : Tensor or dict of str to Tensor
         Input like that in training, on the module's device; a few trials are enough.
 
     Returns
@@ -77,14 +77,15 @@ def guard(module: nn.Module, x: Tensor) -> contextlib.AbstractContextManager:
     >>> type(guard(torch.nn.Flatten(), torch.randn(2, 1, 50, 16))).__name__
     'nullcontext'
     """
-    if x.device.type != "cpu" or x.dtype is torch.float64 or not gradient_is_wrong(1, 10, 16):
+    first = next(iter(x.values())) if isinstance(x, dict) else x
+    if first.device.type != "cpu" or first.dtype is torch.float64 or not gradient_is_wrong(1, 10, 16):
         return contextlib.nullcontext()
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     modes = [(layer, layer.training) for layer in module.modules()]
     search = _Search()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), search:
-            module.train()(x)
+            module.train()(**x) if isinstance(x, dict) else module.train()(x)
     except Exception:  # noqa: BLE001 - the error will be raised by the training itself
         return exact_convolutions()
     finally:
