@@ -46,6 +46,9 @@ def build_parser():
     listing.set_defaults(action=list_names)
     report = commands.add_parser("report", help="write the report of a results folder again")
     report.add_argument("folder", help="folder that `skeeg bench` wrote to")
+    report.add_argument(
+        "--figures", choices=["pdf", "svg", "png"], help="figures of this format, LaTeX and CSV tables too"
+    )
     report.set_defaults(action=report_again)
     return parser
 
@@ -263,9 +266,11 @@ def report_again(options):
     status : int
         Exit status.
     """
-    from .bench import write_report
+    from .bench import write_figures, write_report
 
     print(f"Report: {write_report(options.folder)}")
+    for path in write_figures(options.folder, options.figures) if options.figures else []:
+        print(path)
     return DONE
 
 

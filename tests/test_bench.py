@@ -23,6 +23,7 @@ from skeeg import NetworkClassifier
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, runner
+from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder
 from skeeg.bench.report import write_report
 from skeeg.bench.statistics import compare, subject_scores, summarise
@@ -865,6 +866,18 @@ def test_report_is_written_again_from_the_folder(report):
     before = (report / "report.html").read_text()
     (report / "report.html").unlink()
     assert write_report(report).read_text() == before
+
+
+@pytest.mark.parametrize("form", ["pdf", "svg", "png"])
+def test_figures_and_tables_are_files(form, report):
+    paths = write_figures(report, form)
+    kinds = [(path.stem.rsplit("-", 1)[1], path.suffix[1:]) for path in paths]
+    assert kinds[:3] == [("scores", form), ("scores", "tex"), ("scores", "csv")]
+    head = paths[0].read_bytes()[:8]
+    assert head.startswith({"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[form])
+    assert list(pd.read_csv(paths[2]).columns)[:2] == ["Pipeline", "ROC AUC"] and "toprule" in paths[1].read_text()
+    with pytest.raises(ValueError, match="figures: got 'gif', expected one of pdf, svg, png"):
+        write_figures(report, "gif")
 
 
 def test_report_of_an_empty_folder_is_an_error(tmp_path):

@@ -7,6 +7,6 @@ three.
 
 from .._lazy import attach
 
-_PUBLIC = {"dask_cluster": "cluster", "run": "runner", "write_report": "report"}
+_PUBLIC = {"dask_cluster": "cluster", "run": "runner", "write_figures": "figures", "write_report": "report"}
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -36,7 +36,11 @@ EVALUATIONS = {
     "cross-session": ("CrossSessionEvaluation", {}, "each session of a subject predicted from the others"),
     "cross-subject": ("CrossSubjectEvaluation", {"cs_mode": "train"}, "each subject predicted from the others"),
     "few-shot": ("FewshotEvaluation", {}, "the first trials of a session predict its last"),
-    "few-shot:others": ("FewshotEvaluation", {"others": True}, "the same, and the trials of other subjects train too"),
+    "few-shot:others": (
+        "FewshotEvaluation",
+        {"others": True},
+        "other subjects and a session's first trials predict its last",
+    ),
     "cross-task": ("CrossTaskEvaluation", {}, "executed movements and the first imagined ones predict the rest"),
 } | {
     f"cross-subject:{mode}": ("CrossSubjectEvaluation", {"cs_mode": mode}, about)

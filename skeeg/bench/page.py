@@ -43,7 +43,7 @@ def _section(section):
     entry = section["entry"]
     shown = {
         "entry": entry,
-        "title": _title(entry),
+        "title": title(entry),
         "setting": _setting(entry),
         "protocol": _protocol(entry),
         "score": SCORES.get(entry["scoring"], "score"),
@@ -74,8 +74,19 @@ def _results(section):
     }
 
 
-def _title(entry):
-    """Dataset and evaluation in words."""
+def title(entry):
+    """Dataset and evaluation in words.
+
+    Parameters
+    ----------
+    entry : dict
+        Settings of a run.
+
+    Returns
+    -------
+    title : str
+        One line.
+    """
     name, _, mode = entry["evaluation"].partition(":")
     words = _TITLES.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
     words = _TITLES.get(entry["evaluation"], words)

@@ -21,6 +21,27 @@ def write_report(folder):
     path : Path
         The web page: one file that needs no network.
     """
+    path, sections = read_sections(folder)
+    write_text(path / "report.md", markdown(sections))
+    write_text(path / "report.html", page(sections))
+    return path / "report.html"
+
+
+def read_sections(folder):
+    """Read what a results folder holds, with statistics.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder that `skeeg.bench.run` wrote to.
+
+    Returns
+    -------
+    path : Path
+        The folder.
+    sections : list of dict
+        One for each comparison: settings, rows, chance level and, where there are scores, statistics.
+    """
     folder = BenchFolder(folder)
     runs = folder.runs()
     if not runs:
@@ -33,10 +54,7 @@ def write_report(folder):
         if len(rows):
             section |= {"summary": summarise(rows), "comparisons": compare(rows), "curve": learning_curve(rows)}
         sections.append(section)
-    write_text(folder.path / "report.md", markdown(sections))
-    path = folder.path / "report.html"
-    write_text(path, page(sections))
-    return path
+    return folder.path, sections
 
 
 def _latest_first(runs):
