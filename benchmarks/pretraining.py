@@ -44,9 +44,7 @@ RECIPE = {
 
 def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
     """Imagined movements of some subjects of EEGMMIDB."""
-    from skeeg.datasets.arrays import load_arrays
-
-    from skeeg.datasets import PhysionetMotor
+    from skeeg.datasets import PhysionetMotor, load_arrays
 
     dataset = PhysionetMotor(classes=classes)
     return load_arrays(dataset, fmin=band[0], fmax=band[1], tmax=4.0, resample=RATE, subjects=list(subjects))
@@ -120,9 +118,7 @@ def split_grasp(X, seed):
 
 def load(part):
     """Trials of a part, and the last subject of EEGMMIDB that its weights may have seen."""
-    from skeeg.datasets.arrays import load_arrays
-
-    from skeeg.datasets import GraspImagery, LocalDataset
+    from skeeg.datasets import GraspImagery, LocalDataset, load_arrays
 
     filters = {"fmin": BAND[0], "fmax": BAND[1], "resample": RATE}
     if part == "hands":
