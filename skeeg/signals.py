@@ -138,7 +138,7 @@ def resample_trials(data, ratio, npad):
     n_old = -(-(npad_left + n_times + npad) // step) * step
     n_new, first = n_old // step * new_step, npad_left // step * new_step
     n_shared = min(n_old, n_new)
-    centre = max(npad_left, n_old - npad_left - n_times) < n_times  # as in _filter_fir
+    centre = npad < n_times  # as in _filter_fir
     out = np.empty((*data.shape[:2], n_out), dtype)
     for trials, channels, padded in _blocks(data, n_old):
         x = data[trials, channels]

@@ -226,13 +226,13 @@ def test_two_killed_processes_go_on_as_one(two, alone):
 
 def _header(file):
     size = int.from_bytes(pathlib.Path(file).read_bytes()[:8], "little")
-    return json.loads(pathlib.Path(file).read_bytes()[8 : 8 + size])["__metadata__"]["skeeg run"]
+    return json.loads(pathlib.Path(file).read_bytes()[8 : 8 + size])["__metadata__"]["skeeg weights"]
 
 
 def test_errors_reach_every_process(two):
     for number in range(2):
         assert "processes have [8, 7] trials" in notes_of(two, number)["others"]
-        assert "is not the state of a run" in notes_of(two, number)["file"]
+        assert "run.safetensors could not be read as plain tensors" in notes_of(two, number)["file"]
 
 
 def test_accumulated_batches_are_one_batch():

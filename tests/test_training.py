@@ -166,7 +166,7 @@ def test_updates_are_counted_out_in_epochs_of_equal_batches():
     seen = []
     NetworkClassifier(Net, recipe=Recipe(n_updates=7, batch_size=16), skorch_callbacks=[Spy(seen)]).fit(*data(40))
     assert sum(entry[0] == "epoch" for entry in seen) == 3
-    with pytest.raises(ValueError, match="recipe: it is made for at least 50 training trials, got 40"):
+    with pytest.raises(ValueError, match="recipe: it needs at least 50 training trials, got n_samples=40"):
         classifier(min_trials=50).fit(*data(40))
 
 

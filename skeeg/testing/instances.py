@@ -132,7 +132,7 @@ _INSTANCES = {
         "max_epochs": 2,
         "network_params": {**_TINY_MIREPNET, "decoder_layers": 1},
     },
-    "EEGToMEG": {"lags": 0, "device": "cpu", "random_state": 0},
+    "EEGToMEG": {"lags": 0, "max_epochs": 2, "device": "cpu", "random_state": 0},
     "NetworkClassifier": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
     "NetworkRegressor": {"network": "EEGNet", "network_params": _TINY_EEGNET, **_TINY_TRAINING},
 }

@@ -148,7 +148,7 @@ class Recipe:
     def for_trials(self, n_trials):
         """Recipe with its updates counted out in epochs of so many training trials."""
         if n_trials < self.min_trials:
-            raise ValueError(f"recipe: it is made for at least {self.min_trials} training trials, got {n_trials}.")
+            raise ValueError(f"recipe: it needs at least {self.min_trials} training trials, got n_samples={n_trials}.")
         if self.n_updates is None:
             warmup = self.warmup_share * self.max_epochs if self.warmup_share else self.warmup
             return dataclasses.replace(self, warmup=warmup)

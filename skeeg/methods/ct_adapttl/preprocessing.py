@@ -76,7 +76,12 @@ class Harmonise(EEGTransformer):
     """
 
     _any_length = True
-    _any_montage = True
+
+    @property
+    def _any_montage(self):
+        """Trials of another montage are brought to the template, where there is one."""
+        return self.template is not None
+
     _any_rate = True
 
     def __init__(

@@ -61,6 +61,8 @@ class MontageTrials(Trials):
     def take(self, index):
         """Crops of the trials at these indices, each in a montage of its own."""
         n_starts = self.X.shape[2] - self.n_times + 1
+        if self.matrices is None and n_starts == 1:  # no random number is spent: others are drawn after these
+            return super().take(index)
         drawn = ranks.draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
         start = (drawn[:, 1] * n_starts).long()
         samples = start[:, None, None] + torch.arange(self.n_times, device=self.device)
