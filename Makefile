@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 # Tests and benchmarks use one thread a process; more only get in each other's way.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MNE_LOGGING_LEVEL=ERROR
 WORKERS ?= 2
+# Freed memory stays with the process on Linux: networks train sooner (docs/guide/devices.rst).
+KEEP_MEMORY := GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647
 
 .PHONY: bench test lint doctest docs clean
 
 bench: $(VENV)/ready
-	$(ONE_THREAD) $(BIN)/skeeg bench
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/skeeg bench
 
 test: $(VENV)/ready
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q tests

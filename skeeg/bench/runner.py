@@ -27,7 +27,7 @@ from .folder import BenchFolder, set_aside
 from .pieces import Piece, compute_all, on_cluster, quiet
 from .provenance import call_text, digest, first_line, machine, one_line, versions
 
-DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "EEGNet", "ShallowConv")
+DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "EEGNet")
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
 
