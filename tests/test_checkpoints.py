@@ -333,3 +333,9 @@ def test_any_network_takes_its_sizes_from_the_file(tmp_path):
         assert clf.network_spec_["parameters"][param] == 4
         with pytest.raises(ValueError, match=f"{param}: got 8, the checkpoint has 4"):
             NetworkClassifier(**settings, network_params={param: 8}).fit(X, y)
+
+
+def test_weights_are_files_like_any_other(tmp_path):
+    write_weights(tmp_path / "net.safetensors", {"weight": torch.ones(2)}, {})
+    (tmp_path / "other").write_text("")
+    assert (tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

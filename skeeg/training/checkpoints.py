@@ -89,7 +89,10 @@ def write_weights(path, tensors, description):
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     text = json.dumps(description, default=lambda value: value.item())
     unfinished = f"{path}.{os.getpid()}"  # processes side by side never see half a file
+    with open(unfinished, "wb") as created:
+        mode = os.fstat(created.fileno()).st_mode
     save_file(tensors, unfinished, metadata={_HEADER: text, _CHECKSUM: _checksum(tensors, text)})
+    os.chmod(unfinished, mode)  # safetensors makes files for their owner alone
     os.replace(unfinished, path)
 
 
