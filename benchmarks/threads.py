@@ -33,7 +33,7 @@ ESTIMATORS = {
         for name in ("ADFCNN", "ShallowFBCSPNet", "EEGConformer")
     },
     "BEIRARegressor shared": (BEIRARegressor, {"network": "shared"}),
-    "BEIRARegressor lstm": (BEIRARegressor, {"network": "lstm"}),
+    "BEIRARegressor lstm": (BEIRARegressor, {"network": "lstm", "network_params": {"n_branches": 2, "hidden_size": 4}}),
     "EEGToMEG transformer": (EEGToMEG, {"model": "transformer"}),
     "EEGToMEG unet": (EEGToMEG, {"model": "unet"}),
 }
