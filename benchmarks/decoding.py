@@ -163,8 +163,8 @@ def report(scores):
             continue
         text += ["", f"| {protocol} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
         for arm in dict.fromkeys(scores[scores.protocol == protocol].arm):
-            people = [part[arm].get(name) for name in names]
-            cells = ["-" if one is None else summary(one) for one in people]
+            scores = [part[arm].get(name) for name in names]
+            cells = ["-" if one is None else summary(one) for one in scores]
             text.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
