@@ -16,7 +16,7 @@ _PUBLIC = {
     "BEIRARegressor": "methods.beira",
     "BlockedSplit": "model_selection",
     "BOLDAligner": "methods.beira",
-    "Calibration": "calibration",
+    "Calibration": "alignment",
     "ChannelTemplate": "montage",
     "CSP": "spatial",
     "CTAdaptTLClassifier": "methods.ct_adapttl",

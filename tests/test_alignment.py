@@ -307,7 +307,7 @@ def test_running_mean_is_the_weighted_mean():
     expected = (3 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 13
     np.testing.assert_allclose(estimator.running_references_[0], expected)
     assert estimator.running_counts_.tolist() == [13]
-    forgetful = EuclideanAlignment(on_unseen="running", memory=4).fit(X, X_target_unlabeled=target[:6])
+    forgetful = EuclideanAlignment(on_unseen="running", past_trials=4).fit(X, X_target_unlabeled=target[:6])
     start = mean_cov(target[:6])
     forgetful.update(target[6:7])
     np.testing.assert_allclose(forgetful.running_references_[0], (3 * start + np.cov(target[6])) / 4)
@@ -442,7 +442,7 @@ def test_identity_is_kept():
         ({"domain": "person"}, "domain"),
         ({"min_trials": 0}, "min_trials"),
         ({"prior_trials": 0}, "prior_trials"),
-        ({"memory": 0}, "memory"),
+        ({"past_trials": 0}, "past_trials"),
         ({"floor": 1.0}, "floor"),
     ],
 )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..array import as_eeg, is_epochs
 from ..base import check_class_labels
-from ..calibration import Calibration
+from ..alignment import Calibration
 
 
 class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):

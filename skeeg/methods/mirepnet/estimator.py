@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import BaseEEGClassifier
-from ...calibration import Calibration
+from ...alignment import Calibration
 from ...filtering import at_rate
 from ...montage import count_near
 from ...training import NetworkEstimator, Recipe, load_checkpoint
