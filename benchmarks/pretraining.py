@@ -35,11 +35,6 @@ SIZES = {
     "embed_dim": 64, "n_layers": 2, "n_heads": 4, "n_filters_time": 32, "n_filters": 64, "filter_length": 15,
     "pool_length": 30, "pool_stride": 6, "drop_prob": 0.25,
 }  # fmt: skip
-RECIPE = {
-    "rec_weight": 0.0, "montages": 24, "crops": True, "n_times": 300, "balance": True, "resample": RATE,
-    "max_epochs": 6, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-2, "solver": "adamw",
-    "schedule": "cosine", "warmup": 0.5,
-}  # fmt: skip
 
 
 def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
@@ -59,7 +54,12 @@ def pretrain(last, seed, folder):
         classes = ("left_hand", "right_hand", "rest")
         bands = [load_hands(range(1, last + 1), classes, band) for band in BANDS]
         pretrainer = MIRepNetPretrainer(
-            SIZES, **RECIPE, random_state=seed, device="cpu", run_file=str(file.with_suffix(".run"))
+            SIZES,
+            recipe="montages",
+            resample=RATE,
+            random_state=seed,
+            device="cpu",
+            run_file=str(file.with_suffix(".run")),
         ).fit([X for X, _ in bands], [y for _, y in bands])
         pretrainer.save_checkpoint(file)
         print(file.name, {name: pretrainer.history_[-1][name] for name in ("train_acc", "dur")}, flush=True)

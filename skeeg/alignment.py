@@ -269,7 +269,7 @@ class _Alignment(EEGTransformer):
         return known
 
     def _unseen_reference(self, X, rows, key):
-        """Reference of a block of trials whose domain was not seen at fit."""
+        """Find the reference of a block of trials whose domain was not seen at fit."""
         calibration = self._calibration_reference(key)[0]
         if self.on_unseen in ("own", "block") and rows.sum() >= self.min_trials:
             block = X if rows.all() else X[rows]  # no copy in the usual case of one domain
@@ -284,7 +284,7 @@ class _Alignment(EEGTransformer):
         return calibration
 
     def _calibration_reference(self, key):
-        """Reference of the calibration trials of this domain, else of all, and their number."""
+        """Find the reference of the calibration trials of this domain, else of all, and their number."""
         if not len(self.calibration_domains_):
             return None, 0
         same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
@@ -293,7 +293,7 @@ class _Alignment(EEGTransformer):
         return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
 
     def _start_running(self, key):
-        """Reference, and its weight in trials, that a running reference starts from."""
+        """Find the reference, and its weight in trials, that a running reference starts from."""
         for i, running in enumerate(self.running_domains_.tolist()):
             if tuple(running) == key:
                 return self.running_references_[i], int(self.running_counts_[i])

@@ -387,6 +387,7 @@ class Resample(_TrialStep):
     ((2, 3, 512), 128.0)
     """
 
+    _any_rate = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # a rate it must have
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
@@ -401,8 +402,10 @@ class Resample(_TrialStep):
         _sampling_rate(self, X)
 
     def _run(self, X):
-        data = resample_trials(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
-        return X.like(data, sfreq=self.sfreq_out)
+        rate = self.sfreq_in_ if X.sfreq is None else X.sfreq
+        if rate == self.sfreq_out:
+            return X.like(X, sfreq=rate)
+        return X.like(resample_trials(np.asarray(X), float(self.sfreq_out) / rate, self.npad), sfreq=self.sfreq_out)
 
 
 class AverageReference(_TrialStep):

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 
 _HEADER = "skeeg"
 _LONGEST = 4096  # bytes of a string that a file may ask for without having it
@@ -189,6 +190,8 @@ def _encode(value, tensors, key, owned=()):
         return {
             "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
         }
+    if isinstance(value, Pipeline):
+        return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if hasattr(value, "get_params") and hasattr(value, "_check_eeg") and not isinstance(value, type):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     raise _Unstorable(key, value)
@@ -228,6 +231,8 @@ def _decode(value, tensors, params=None):
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":
         return _decode_estimator(content, tensors)
+    if kind == "pipeline":
+        return Pipeline([(name, _decode(step, tensors)) for name, step in content])
     if kind == "param":
         return params[content]
     if kind == "named":

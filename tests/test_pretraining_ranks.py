@@ -14,7 +14,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 from test_mirepnet import make_task
-from test_mirepnet_pretraining import DROPPING, make_people, make_pretrainer
+from test_mirepnet_pretraining import DROPPING, make_pretrainer, make_subjects
 from torch.nn.parallel import DistributedDataParallel
 
 from skeeg import GramPretrainer, GramTokenizer, make_eeg
@@ -53,7 +53,7 @@ class Steps(Callback):
 
 def make_data():
     """Trials of three people, those of one without labels, so that no two parts of a batch have equally many."""
-    X, y = make_people(2)
+    X, y = make_subjects(2)
     return [X, make_task(11, seed=7, subject="2")[0]], [y, None]
 
 
@@ -131,7 +131,7 @@ def work(folder):
     tokenizer.save_checkpoint(own / "tokenizer.safetensors")
     pretrainer, notes["gram"] = fit_gram(tokenizer, BATCH)
     np.savez(own / "gram.npz", **tensors_of(pretrainer))
-    (X, _), n = make_people(1), 8 - ranks.rank()
+    (X, _), n = make_subjects(1), 8 - ranks.rank()
     notes["others"] = refusal(lambda: make_pretrainer().fit(X[:n]))
     file = folder / "run.safetensors"
     file.write_text("none of ours")

@@ -7,9 +7,9 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ...alignment import Calibration
 from ...array import make_domains
 from ...base import BaseEEGClassifier, draw_seed
-from ...alignment import Calibration
 from ...networks.seeding import seeded
 from ...training import NetworkEstimator, split_validation, train
 from ...training.checkpoints import describe, write_weights
