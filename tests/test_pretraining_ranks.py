@@ -27,7 +27,7 @@ from skeeg.training.pretraining.synced import synced_norms
 BATCH, EPOCHS, KILL_AT = 4, 3, 9  # batches of one of two processes
 # In single precision biases before a normalisation, whose gradient is 0 but for rounding, walk at random with Adam: the
 # losses of the updates agree all the same, running means lag behind and validation losses differ by a thousandth.
-SETTINGS = {"max_epochs": EPOCHS, "validation": "subject", "cls_weight": 0.5, "precision": "float64"}
+SETTINGS = {"max_epochs": EPOCHS, "validation": "subject", "recipe": {"cls_weight": 0.5}, "precision": "float64"}
 GRAM = {
     "size": "tiny", "n_layers": 2, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "drop_prob": 0.0,
     "n_codes": 8, "patch_length": 20, "max_epochs": 2, "learning_rate": 1e-3, "device": "cpu", "random_state": 0,
