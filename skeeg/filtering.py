@@ -497,6 +497,36 @@ class PadToMultiple(EEGTransformer):
         return X.like(np.pad(np.asarray(X), ((0, 0), (0, 0), (0, self.multiple - rest))))
 
 
+def pad_trials(X, n_times, mode="constant"):
+    """Extend trials to a length at their end.
+
+    Parameters
+    ----------
+    X : array-like, shape (n_trials, n_channels, n_times_in)
+        Trials.
+    n_times : int
+        Length; longer trials are left as they are.
+    mode : {"constant", "reflect"}
+        Zeros, or the reflected trial.
+
+    Returns
+    -------
+    X : ndarray, shape (n_trials, n_channels, max(n_times, n_times_in))
+        Contiguous trials.
+
+    Examples
+    --------
+    >>> from skeeg.filtering import pad_trials
+    >>> pad_trials([[[1, 2, 3]]], 5, "reflect").tolist()
+    [[[1, 2, 3, 2, 1]]]
+    """
+    data = np.asarray(X)
+    missing = n_times - data.shape[2]
+    if missing <= 0:
+        return np.ascontiguousarray(data)
+    return np.pad(data, ((0, 0), (0, 0), (0, missing)), mode=mode if data.shape[2] > 1 else "constant")
+
+
 def at_rate(X, rate):
     """Bring trials to a rate; those whose own is not known are left as they are.
 

@@ -56,7 +56,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    Scores are logits: their log-softmax is what the published code gives. Published state dicts (the 12 names of
+    Scores are logits; the published code gives their log-softmax. Published state dicts (the 12 names of
     `UPSTREAM_KEYS`) load as they are.
 
     References
@@ -76,7 +76,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     @staticmethod
     def sizes_of(state):
-        """Arguments that the shapes of a state dict tell; pools have none."""
+        """Arguments that follow from the shapes of a state dict; pools do not."""
         state = rename_keys(state, UPSTREAM_KEYS)
         n_filters, _, filter_length, _ = state["temporal.weight"].shape
         return {"n_filters": n_filters, "filter_length": filter_length, "n_hidden": len(state["hidden.bias"])}
@@ -190,7 +190,6 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
 
 def _count_pools(n_times, filter_length, pool_length, pool_stride):
-    """Count the pools that fit, or raise an error that says how long a trial must be."""
     shortest = filter_length + pool_length - 1
     if n_times < shortest:
         raise ValueError(

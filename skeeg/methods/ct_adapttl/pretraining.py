@@ -1,4 +1,4 @@
-"""Pre-training on the source task: several people's trials, several folds, the best fold kept."""
+"""Pre-training on the source task, in folds of which the best is kept; weights to start from."""
 
 import contextlib
 import dataclasses
@@ -9,15 +9,92 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ...array import as_eeg, is_epochs, make_domains
-from ...training import train
-from ...training.checkpoints import read_weights, write_weights
+from ...training import load_checkpoint, train
+from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.validation import split_validation
+from .network import UPSTREAM_KEYS
 from .preprocessing import add_mirrored
+
+HEAD = "final_layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        Weights, by the names of `CTAdaptTLNet`.
+    classes : tuple or None
+        Label of each output; None where unknown, then the last layer is not used.
+    """
+
+    state: dict
+    classes: tuple | None
+
+    def has(self, classes):
+        """Whether each of these labels has an output."""
+        return self.classes is not None and set(classes) <= set(self.classes)
+
+
+def read_start(path, classes):
+    """Read a checkpoint, published or own; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``.pt`` or ``.safetensors`` file.
+    classes : tuple or None
+        Label of each of its outputs; None takes those of the file.
+
+    Returns
+    -------
+    start : Start
+        Its weights.
+    """
+    state, description = read_weights(path)
+    state = rename_keys(state, UPSTREAM_KEYS)
+    classes = description.get("classes") if classes is None else classes
+    n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
+    if classes is not None and len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    return Start(state, None if classes is None else tuple(classes))
+
+
+def load_start(module, start, classes):
+    """Load weights into a `CTAdaptTLNet`, its last layer label by label; outputs of other labels are left as they are.
+
+    Parameters
+    ----------
+    module : CTAdaptTLNet
+        Network, changed in place.
+    start : Start
+        Weights.
+    classes : sequence
+        Label of each output of the network.
+
+    Returns
+    -------
+    report : CheckpointReport
+        Tensors that were loaded, missing, unexpected.
+    """
+    try:
+        return load_checkpoint(
+            module, start.state, classes=start.classes, wanted=None if start.classes is None else classes
+        )
+    except ValueError as error:
+        if set(start.state) != set(module.state_dict()):  # another network's
+            raise
+        raise ValueError(
+            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from ({error}) "
+            "Preprocess the trials as those the weights were trained on, as Harmonise does."
+        ) from error
 
 
 @dataclasses.dataclass
 class Folds:
-    """What pre-training left.
+    """Result of a pre-training.
 
     Attributes
     ----------
@@ -43,9 +120,9 @@ class Folds:
 def split_folds(y, subjects, n_folds, validation, seed):
     """Folds of the source trials, by subject or by trial.
 
-    By subject, nobody is in both parts of a fold. One subject alone, or trials of unknown subjects, are split by
-    trial: there is nobody to hold out. There are never more folds than subjects, or than trials of the rarest class;
-    where that leaves less than two, nothing is held out.
+    By subject, no subject is in both parts of a fold; a single subject, or trials of unknown subjects, are split by
+    trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
+    held out.
 
     Parameters
     ----------
@@ -56,7 +133,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
     n_folds : int
         Number of folds; 1 gives a single split that holds out a fifth, 0 one that holds out nothing.
     validation : {"subject", "trial"}
-        What a fold holds out. By trial is the published way, in which every validation subject is trained on too.
+        What a fold holds out. By trial, as published, every validation subject is trained on too.
     seed : int
         Seed of the split.
 
@@ -90,29 +167,27 @@ def split_folds(y, subjects, n_folds, validation, seed):
 
 
 def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
-    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with what there is.
+    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far.
 
     Parameters
     ----------
     build : callable
         Gives a network to start from.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Source trials.
-    y : ndarray of int, shape (n_trials,)
-        Class indices.
+    data, y : ndarray, shape (n_trials, n_channels, n_times), and ndarray of int, shape (n_trials,)
+        Source trials and class indices.
     folds : list of (training, validation)
-        As `split_folds` gives them.
+        As `split_folds` returns them.
     recipe : skeeg.training.Recipe
         How to train.
     mirror : tuple of two ndarrays of int, or None
-        Train on mirrored trials too, as `find_mirror` gives it.
+        Train on mirrored trials too, see `find_mirror`.
     **settings
         ``device``, ``verbose`` and ``callbacks`` of `skeeg.training.train`.
 
     Returns
     -------
     folds : Folds
-        What came of it.
+        Result.
     """
     losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:
@@ -131,12 +206,12 @@ def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
 
 
 def remember(folder, what, compute):
-    """Take what was computed earlier from the same, or compute it and, unless Ctrl-C ended it, keep it.
+    """Return a result from a folder, or compute it and, unless Ctrl-C ended it, write it there.
 
     Parameters
     ----------
     folder : str, path-like or None
-        Where to keep it; None keeps nothing.
+        Cache; None caches nothing.
     what : tuple
         All that the result depends on.
     compute : callable
@@ -145,42 +220,24 @@ def remember(folder, what, compute):
     Returns
     -------
     folds : Folds
-        From the folder where it is there.
+        Result.
     """
     if folder is None:
         return compute()
     file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # what is damaged is computed again
-        state, told = read_weights(file, "memory")
-        return Folds(told["best"], np.array(told["losses"], dtype=float), told["histories"], state)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # a damaged file is computed again
+        state, header = read_weights(file, "memory")
+        return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
     found = compute()
     if found.complete:
         file.parent.mkdir(parents=True, exist_ok=True)
-        told = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
-        write_weights(file, found.state, told)
+        header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+        write_weights(file, found.state, header)
     return found
 
 
 def pool_sources(Xs, ys, subjects=None):
-    """Bring recordings of several people together.
-
-    Parameters
-    ----------
-    Xs : anything `as_eeg` accepts, or list of such
-        Trials; a list holds one recording an entry.
-    ys : array-like, shape (n_trials,), or list of such
-        Labels.
-    subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-        Who it is. None: what the trials carry, else one person a recording.
-
-    Returns
-    -------
-    X : EEGArray or array-like, shape (n_trials, n_channels, n_times)
-        All trials.
-    y : array-like, shape (n_trials,)
-        All labels.
-    subjects : ndarray of str, shape (n_trials,), or None
-        Subject of each trial.
+    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None.
 
     Examples
     --------
@@ -199,7 +256,7 @@ def pool_sources(Xs, ys, subjects=None):
     for first, other in zip(recordings[:1] * len(recordings), recordings, strict=True):
         if (other.shape[1:], other.ch_names, other.sfreq) != (first.shape[1:], first.ch_names, first.sfreq):
             raise ValueError(
-                "Xs: the recordings differ in channels, length or rate; bring them to one form first (Harmonise)."
+                "Xs: the recordings differ in channels, length or rate; preprocess them alike first (Harmonise)."
             )
     names = []
     for number, X in enumerate(recordings):

@@ -10,13 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
 from ...base import BaseEEGClassifier
-from ...filtering import BandPass
+from ...filtering import BandPass, pad_trials
 from ...montage import count_near
 from ...training import NetworkEstimator, get_recipe, load_checkpoint
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
 from .network import MIRepNet
-from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pad_trials
+from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 
 _FINETUNING = ("max_epochs", "batch_size", "learning_rate")  # settings that a checkpoint may hold
 

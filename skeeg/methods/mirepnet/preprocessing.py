@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from ...alignment import Calibration, EuclideanAlignment
 from ...array import make_eeg
 from ...covariance import inverse_sqrt, trial_covariances
-from ...filtering import BandPass, Resample
+from ...filtering import BandPass, Resample, pad_trials
 from ...montage import ChannelTemplate, canonical_name
 from ...screening import screen_subjects
 from ...training.net import Trials
@@ -106,15 +106,6 @@ def fit_steps(steps, X, subjects=None, target=None):
         X = step.fit_transform(X, **metadata)
         target = None if target is None or name == "align" else step.transform(target)
     return X
-
-
-def pad_trials(X, n_times, mode="constant"):
-    """Trials as a contiguous array of at least ``n_times`` samples, extended by zeros or by ``mode="reflect"``."""
-    data = np.asarray(X)
-    missing = n_times - data.shape[2]
-    if missing <= 0:
-        return np.ascontiguousarray(data)
-    return np.pad(data, ((0, 0), (0, 0), (0, missing)), mode=mode if data.shape[2] > 1 else "constant")
 
 
 # Pre-training

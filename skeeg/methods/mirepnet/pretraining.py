@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ...array import DOMAIN_FIELDS
+from ...filtering import pad_trials
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkEstimator, Recipe, load_checkpoint, split_validation
@@ -27,7 +28,7 @@ from ...training.pretraining import (
 from ...training.recipe import make_net, resolve_device
 from .checkpoint import read_start, save_weights
 from .network import MIRepNet
-from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pad_trials, pool_recordings
+from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
 
 @dataclasses.dataclass(frozen=True)
