@@ -15,7 +15,7 @@ from .checkpoint import read_start, save_weights
 from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
 from .network import MIRepNet
 
-_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
+_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3, "time_shift": 0.0}
 _SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision")
 
 
@@ -58,7 +58,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         checkpoint names, or 250 Hz.
     max_epochs, batch_size, learning_rate : int, int and float, or None
         See `skeeg.training.Recipe`. None is what suits the checkpoint, where it says so, or else the published
-        fine-tuning: 10, 8 and 1e-3.
+        fine-tuning: 10, 8 and 1e-3. The checkpoint may also advise random shifts in time (``time_shift``).
     weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
     validation, validation_size, lora_rank
@@ -275,7 +275,8 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _recipe(self):
         told = getattr(self, "description_", {}).get("finetuning", {})
         advised = {name: told.get(name, value) for name, value in _FINETUNING.items()}
-        given = {name: getattr(self, name) for name in _FINETUNING if getattr(self, name) is not None}
+        own = ("max_epochs", "batch_size", "learning_rate")
+        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
         return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
 
     def _criterion(self):
