@@ -152,7 +152,8 @@ def changed(path, to, change, edit_tensors=None):
 )
 def test_sizes_are_compared_before_anything_is_built(saved, tmp_path, name, value):
     def change(document):
-        pairs = document["fitted"]["network_spec_"]["dict"]
+        state = dict(document["fitted"]["network_"]["part"][1]["dict"])
+        pairs = state["spec"]["dict"]
         if name in dict(pairs):
             next(pair for pair in pairs if pair[0] == name)[1] = value
         else:
@@ -190,7 +191,7 @@ def test_nested_json_directories_and_weights_that_are_not_finite(saved, tmp_path
     def spoil(tensors):
         tensors[next(name for name in tensors if name.endswith("final_layer.conv_classifier.weight"))][:] = np.nan
 
-    with pytest.raises(ValueError, match=r"network_state_.*weight is not finite"):
+    with pytest.raises(ValueError, match=r"NetworkState.tensors.*weight is not finite"):
         skeeg.load(changed(saved, tmp_path / "nan", lambda document: None, spoil))
 
 
