@@ -8,10 +8,10 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
-from ...base import BaseEEGClassifier, draw_seed
-from ...filtering import pad_trials
+from ...base import BaseEEGClassifier, draw_seed, refuse_flat
 from ...networks.seeding import seeded
-from ...training import NetworkEstimator, split_validation, train
+from ...training import NetworkState, split_validation, train
+from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
 from .finetuning import (
     PHASES,
@@ -221,7 +221,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             data = self._fit_steps(X, subjects)
             start = self._learn_source(X, data, y, subjects, self._find_start(earlier=False), self.classes_, seed)
             self._build(X, self.classes_, start)
-        self._finish(history=self.fold_histories_[self.best_fold_])
+        self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
         self.pretrained_classes_ = self.classes_
         return self
@@ -315,7 +315,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         recipe, own = self._phase("pretrain")
         mirror = find_mirror(X.ch_names, classes, self.mirror_classes) if own["mirror"] else None
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
-        data = pad_trials(data, self.network_spec_["n_times"])
+        data = self.network_.pad(data)
         before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
         n_trials = len(folds[0][0]) * (1 if mirror is None else 2)
         recipe = count_epochs(recipe, own["n_updates"], n_trials, self.max_epochs)
@@ -328,11 +328,12 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _learn_target(self, data, y, start, seed):
         """Adapt to the target subject, or train on it alone, or keep the network."""
-        data = [pad_trials(block, self.network_spec_["n_times"]) for block in data]
+        data = [self.network_.pad(block) for block in data]
         if self.mode == "specific":
             if y is None:
                 raise ValueError("mode='specific' needs labelled trials of the target subject: pass X_target_labeled.")
-            return self._train_target("specific", data[0], y, seed)
+            self._train_target("specific", data[0], y, seed)
+            return
         if self.mode == "independent" and not start.has(self.classes_):
             raise ValueError(
                 "mode='independent' uses the last layer of the weights it starts from: name their labels by "
@@ -342,7 +343,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         if self.mode == "adaptive" and data and own["norm"] == "target":
             reestimate_norm(self.module_, np.concatenate(data))
         if self.mode == "independent" or y is None:
-            return self._finish(history=self.fold_histories_[self.best_fold_] if self.best_fold_ >= 0 else [])
+            self.network_.history = list(self.fold_histories_[self.best_fold_]) if self.best_fold_ >= 0 else []
+            return
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
         self._train_target("adapt", data[0], y, seed)
         if start.has(self.classes_):  # else the last layer is new: there is nothing to interpolate with
@@ -364,15 +366,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             net = train(
                 self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings()
             )
-        self._finish(net, net.history)
-
-    def _finish(self, net=None, history=()):
-        """Keep the history, and the net that trained ``module_``."""
-        if net is None:
-            net = self._make_net()
-            net.history.extend(history)
-        self.net_, self.history_ = net, [{k: v for k, v in row.items() if k != "batches"} for row in history]
-        self.n_iter_ = max(len(self.history_), 1)
+        self.network_.keep(net)
 
     def _settings(self):
         """Arguments of every training; the statistics of the normalisation follow ``norm``."""
@@ -380,21 +374,15 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _build(self, X, classes, start):
         """Build ``module_`` with one output a class, and load the weights it starts from."""
-        self.network_spec_ = {
-            "network": "CTAdaptTLNet",
-            "parameters": self._network_parameters(),
-            "n_chans": X.shape[1],
-            "n_times": X.shape[2],
-            "n_outputs": len(classes),
-            "sfreq": X.sfreq,
-            "ch_names": None,  # the network does not need them
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
+        earlier = self.checkpoint_report_ if self.__sklearn_is_fitted__() else None
+        self.network_ = NetworkState(
+            "CTAdaptTLNet", self._network_parameters(), n_chans=X.shape[1], n_times=X.shape[2], n_outputs=len(classes),
+            sfreq=X.sfreq, precision=self.precision,
+        ).start()  # fmt: skip
         if start is not None:
             report = load_start(self.module_, start, classes)
-            if self.checkpoint is not None and self.checkpoint_report_ is None:
-                self.checkpoint_report_ = str(report)
+            if self.checkpoint is not None:
+                self.network_.report = earlier or str(report)
 
     def _find_start(self, earlier=True):
         """Weights of an earlier `pretrain`, else of the checkpoint."""
@@ -414,10 +402,10 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         """Check trials and labels; return the trials in the precision of the network, and class indices."""
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         y = self._check_labels(y)
-        self._refuse_flat(X)
+        refuse_flat(X)
+        vars(self).pop("network_", None)  # the report is that of the first network that the checkpoint is loaded into
         self.best_fold_, self.fold_losses_, self.fold_histories_ = -1, np.empty(0), []
-        self.checkpoint_report_ = None
-        return X.like(self._in_precision(X)), y
+        return self._in_precision(X), y
 
     def _check_target(self, n_trials, unlabeled, labeled, y):
         """Check the target trials as `predict` does; return them by name, and class indices or None.
@@ -432,10 +420,10 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
                 continue
             try:
                 block = self._check_eeg(given, reset=False, dtype=np.float32)
-                self._refuse_flat(block)
+                refuse_flat(block)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            targets[name] = block.like(self._in_precision(block))
+            targets[name] = self._in_precision(block)
         if "X_target_labeled" not in targets:
             return targets, None
         n_labeled = len(targets["X_target_labeled"])
@@ -447,17 +435,11 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # Hooks of the base
 
-    def _network_class(self, name):
-        return CTAdaptTLNet
-
     def _network_parameters(self):
         defaults = {name: one.default for name, one in inspect.signature(CTAdaptTLNet).parameters.items()}
         sizes = {name: defaults[name] for name in ("n_filters", "pool_stride", "n_hidden", "drop_prob")}
         preset = sizes | network_settings(self.recipe, self.sfreq_in_)
-        return self._settle_sizes(dict(self.network_params or {}), preset)
-
-    def _criterion(self):
-        return "cross_entropy"
+        return self._sizes("CTAdaptTLNet", preset)
 
     def _phase(self, phase):
         """Recipe and other settings of a phase."""
@@ -466,6 +448,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     def _recipe(self):
         return self._phase("adapt")[0]
 
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them: of its dtype, aligned, long enough."""
-        return pad_trials(self.steps_.transform(X.like(self._in_precision(X))), self.network_spec_["n_times"])
+    def _in_precision(self, X):
+        return X.like(np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32))
+
+    def _preprocess(self, X):
+        return self.steps_.transform(self._in_precision(X))

@@ -9,16 +9,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import BaseEEGClassifier
-from ...filtering import BandPass, pad_trials
+from ...base import BaseEEGClassifier, refuse_flat
+from ...filtering import BandPass
 from ...montage import count_near
-from ...training import NetworkEstimator, get_recipe, load_checkpoint
+from ...training import NetworkState, get_recipe
+from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
 from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 
-_FINETUNING = ("max_epochs", "batch_size", "learning_rate")  # settings that a checkpoint may hold
+_FINETUNING = ("max_epochs", "batch_size", "learning_rate", "time_shift")  # settings that a checkpoint may hold
 
 
 class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -175,7 +176,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
-        self._refuse_flat(X)
+        refuse_flat(X)
         self._start = read_start(self.checkpoint, dict(self.network_params or {}))
         self.description_ = self._start[1]
         self._warn_of_mismatch(X.ch_names)
@@ -269,12 +270,6 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # Hooks of the base
 
-    def _network_class(self, name):
-        return MIRepNet
-
-    def _criterion(self):
-        return "cross_entropy"
-
     def _recipe(self):
         settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "default", **self.recipe}
         if settings["name"] == "default":
@@ -284,40 +279,20 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         names = ("max_epochs", "batch_size", "learning_rate", "precision")
         return get_recipe(settings, MIRepNet, **{name: getattr(self, name) for name in names})
 
-    @property
-    def validation_size(self):
-        """Share of the subjects or trials that are held out."""
-        return self._recipe().validation_size
-
-    @property
-    def lora_rank(self):
-        """Rank of the changes of ``strategy="lora"``."""
-        return self._recipe().lora_rank
-
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""
-        state, _, sizes = self._start
+        weights, _, sizes = self._start
         del self._start
-        self.network_spec_ = {
-            "network": "MIRepNet",
-            "parameters": sizes,
-            "n_chans": X.shape[1],
-            "n_times": X.shape[2],
-            "n_outputs": int(n_outputs),
-            "sfreq": X.sfreq,
-            "ch_names": None,  # those of the template
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
-        self.checkpoint_report_ = None
-        if state:
-            labels = {"classes": self._checkpoint_labels(), "wanted": self.classes_}
-            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint, **labels))
+        state = NetworkState(
+            "MIRepNet", sizes, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
+            precision=self.precision,
+        ).start()  # fmt: skip
+        if weights:
+            state.load(weights, classes=self._checkpoint_labels(), wanted=self.classes_, file=self.checkpoint)
+        return state
 
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them; those of fit are preprocessed already."""
-        data = X if fit else self.steps_.transform(X)
-        return pad_trials(self._in_precision(data), self.network_spec_["n_times"])
+    def _preprocess(self, X):
+        return self.steps_.transform(X)
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):

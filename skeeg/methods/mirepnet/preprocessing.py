@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from ...alignment import Calibration, EuclideanAlignment
 from ...array import make_eeg
 from ...covariance import inverse_sqrt, trial_covariances
-from ...filtering import BandPass, Resample, pad_trials
+from ...filtering import BandPass, Resample
 from ...montage import ChannelTemplate, canonical_name
 from ...screening import screen_subjects
 from ...training.net import Trials
@@ -235,8 +235,14 @@ def _stack(parts, n_times, as_recorded):
     most = max(part.shape[1] for part in parts)
     if not as_recorded and any(part.shape[1] != most for part in parts):
         raise ValueError("template: None keeps the electrodes of each recording, and these differ in their number.")
-    parts = [np.pad(part, ((0, 0), (0, most - part.shape[1]), (0, 0))) for part in parts]
-    return np.concatenate([pad_trials(part[:, :, :wanted], wanted, "reflect") for part in parts])
+    return np.concatenate([_shaped(part[:, :, :wanted], most, wanted) for part in parts])
+
+
+def _shaped(data, n_channels, n_times):
+    """Append channels of zeros, and extend the trials by reflection."""
+    data = np.pad(data, ((0, 0), (0, n_channels - data.shape[1]), (0, 0)))
+    mode = "reflect" if data.shape[2] > 1 else "constant"
+    return np.pad(data, ((0, 0), (0, 0), (0, n_times - data.shape[2])), mode=mode)
 
 
 def _unite(labels):

@@ -2,19 +2,21 @@
 
 import dataclasses
 import difflib
+from operator import attrgetter
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ...array import DOMAIN_FIELDS
-from ...filtering import pad_trials
+from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
-from ...training import NetworkEstimator, Recipe, load_checkpoint, split_validation
+from ...training import NetworkState, Recipe, split_validation
 from ...training.checkpoints import describe
 from ...training.pretraining import (
     draw_mask,
@@ -25,9 +27,8 @@ from ...training.pretraining import (
     ranks,
     read_labels,
 )
-from ...training.recipe import make_net, resolve_device
+from ...training.recipe import resolve_device
 from .checkpoint import read_start, save_weights
-from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
 
@@ -281,7 +282,7 @@ class HybridLoss(nn.Module):
         return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
 
 
-class MIRepNetPretrainer(NetworkEstimator):
+class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
     """Pre-train MIRepNet [1]_ on recordings of many subjects; rebuilt from the paper, whose code was not released.
 
     Half of the tokens of each trial are masked. The network reconstructs them from the others (mean squared error) and
@@ -331,7 +332,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         Accuracy of each subject where they were screened.
     steps_ : list of Pipeline
         Fitted preprocessing of each recording, see `mirepnet_preprocessing`.
-    module_, net_, n_iter_, checkpoint_report_
+    module_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`.
 
     Notes
@@ -365,11 +366,16 @@ class MIRepNetPretrainer(NetworkEstimator):
     _any_length = True
     _any_montage = True
     _any_rate = True
-    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+    _parameter_constraints = EEGEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
     }
     __metadata_request__fit = {"subjects": True}
+
+    module_ = property(attrgetter("network_.module"))
+    network_spec_ = property(attrgetter("network_.spec"))
+    history_ = property(attrgetter("network_.history"))
+    checkpoint_report_ = property(attrgetter("network_.report"))
 
     def __init__(
         self,
@@ -442,7 +448,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         key = fingerprint(self, (pool.data, pool.y, pool.subjects.tolist()))
         run = open_run(self.run_file, key, self.random_state)
         with seeded(run.seed):
-            self._start_network(pool, recipe)
+            self.network_ = self._start_network(pool, recipe)
             self._run(pool, run, recipe)
         return self
 
@@ -457,9 +463,38 @@ class MIRepNetPretrainer(NetworkEstimator):
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
 
+    def transform(self, X):
+        """Features of each trial: what the network gives to its last layer.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials of any montage, rate and length.
+
+        Returns
+        -------
+        features : ndarray of float32, shape (n_trials, embed_dim)
+            Features.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        steps = self._find_steps(X)
+        data = np.asarray(fit_steps(self._make_steps(X), X) if steps is None else steps.transform(X))
+        missing = max(self.module_.shortest - data.shape[2], 0)
+        data = np.pad(data.astype(self.network_.float_type, copy=False), ((0, 0), (0, 0), (0, missing)))
+        features = self.network_.features(data, batch_size=self.batch_size, device=self.device)
+        return features.astype(np.float32, copy=False)
+
+    def __sklearn_tags__(self):
+        """Declare that features are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def _check_parameters(self):
         super()._check_parameters()
-        recipe = self._recipe()
+        resolve_device(self.device)
+        recipe = self._recipe().check()
         if recipe.montages is not None and (self.template is None or self.align is None):
             raise ValueError(
                 f"montages: got {recipe.montages} with template={self.template!r} and align={self.align!r}; "
@@ -469,80 +504,19 @@ class MIRepNetPretrainer(NetworkEstimator):
         if n_layers is not None and n_layers < 1:
             raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
+    def _recipe(self):
+        names = ("max_epochs", "batch_size", "learning_rate", "accumulate", "precision")
+        return choose_recipe(self.recipe, **{name: getattr(self, name) for name in names})
+
     def _check_recording(self, X, y, subjects, first):
         """Check one recording; the first one gives the fitted attributes."""
         X = self._check_eeg(X, reset=first, dtype=np.float32)
-        self._refuse_flat(X)
+        refuse_flat(X)
         return X, read_labels(y, len(X)), subjects
 
     def _make_steps(self, X):
         rate = None if X.sfreq is None else self.resample
         return mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
-
-    def _start_network(self, pool, recipe):
-        """Build the network for the pooled trials, and load the checkpoint into it."""
-        state, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
-        self.network_spec_ = {
-            "network": "MIRepNet",
-            "parameters": sizes,
-            "n_chans": pool.data.shape[1] if recipe.montages is None else len(template_names(self.template)),
-            "n_times": min(recipe.n_times, pool.data.shape[2]) if recipe.crops else pool.data.shape[2],
-            "n_outputs": max(len(pool.classes), 1),
-            "sfreq": self.resample,
-            "ch_names": None,
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
-        self.checkpoint_report_ = None
-        if state:
-            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint))
-
-    def _run(self, pool, run, recipe):
-        """Train, or resume an earlier training."""
-        n_times = self.network_spec_["n_times"]
-        pool.data = pad_trials(self._in_precision(pool.data), n_times)
-        rows, held = split_validation(pool.y, self.validation, recipe.validation_size, pool.subjects, run.seed)
-        model, validation, subjects = self._wrap(), None, None
-        if held is not None:
-            validation = pool.validation_trials(held, n_times, self.template, recipe)
-            subjects = pool.subjects[held]
-        self.history_ = pretrain(
-            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
-            self._criterion(), run, validation=validation, subjects=subjects, device=self.device, verbose=self.verbose,
-            callbacks=self._callbacks(),
-        )  # fmt: skip
-        self.module_, self.n_iter_ = model.network.eval(), max(len(self.history_), 1)
-        self.throughput_ = float(np.median([row["trials_per_s"] for row in self.history_]))
-        self.net_ = self._make_net()
-        self.net_.history.extend(self.history_)
-        if self.verbose and ranks.is_first():
-            print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
-
-    def _wrap(self):
-        recipe = self._recipe()
-        return MaskedModel(self.module_, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
-
-    # Hooks of the base
-
-    def _recipe(self):
-        names = ("max_epochs", "batch_size", "learning_rate", "accumulate", "precision")
-        return choose_recipe(self.recipe, **{name: getattr(self, name) for name in names})
-
-    def _network_class(self, name):
-        return MIRepNet
-
-    def _criterion(self):
-        recipe = self._recipe()
-        return HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct)
-
-    def _make_net(self):
-        return make_net(self._wrap(), self._recipe(), self._criterion()).initialize()
-
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them, preprocessed as the recording with the same electrodes."""
-        steps = self._find_steps(X)
-        data = fit_steps(self._make_steps(X), X) if steps is None else steps.transform(X)
-        return pad_trials(self._in_precision(data), self.module_.shortest)
 
     def _find_steps(self, X):
         """Preprocessing of the first recording with these electrodes, or None."""
@@ -551,3 +525,37 @@ class MIRepNetPretrainer(NetworkEstimator):
             if align != "passthrough" and align.n_features_in_ == X.shape[1] and align.ch_names_in_ == X.ch_names:
                 return steps
         return None
+
+    def _start_network(self, pool, recipe):
+        """Build the network for the pooled trials, and load the checkpoint into it."""
+        weights, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
+        n_times = pool.data.shape[2]
+        state = NetworkState(
+            "MIRepNet", sizes, sfreq=self.resample, precision=self.precision, n_outputs=max(len(pool.classes), 1),
+            n_chans=pool.data.shape[1] if recipe.montages is None else len(template_names(self.template)),
+            n_times=min(recipe.n_times, n_times) if recipe.crops else n_times,
+        ).start()  # fmt: skip
+        if weights:
+            state.load(weights, file=self.checkpoint)
+        return state
+
+    def _run(self, pool, run, recipe):
+        """Train, or resume an earlier training."""
+        state = self.network_
+        pool.data, n_times = state.pad(pool.data), state.spec["n_times"]
+        rows, held = split_validation(pool.y, self.validation, recipe.validation_size, pool.subjects, run.seed)
+        validation, subjects = None, None
+        if held is not None:
+            validation = pool.validation_trials(held, n_times, self.template, recipe)
+            subjects = pool.subjects[held]
+        model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
+        state.history = pretrain(
+            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
+            HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
+            subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
+        )  # fmt: skip
+        state.module = model.network.eval()
+        self.n_iter_ = max(len(state.history), 1)
+        self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
+        if self.verbose and ranks.is_first():
+            print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
