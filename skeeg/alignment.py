@@ -220,7 +220,6 @@ class _Alignment(EEGTransformer):
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
-        """Set the references of the target, one for each of its domains."""
         blocks = []
         for name, given in targets.items():
             given = Calibration.unwrap(given, name, n_training)
@@ -241,7 +240,7 @@ class _Alignment(EEGTransformer):
         self.calibration_counts_ = np.array(counts, dtype=np.int64)
 
     def _domains(self, X, subjects):
-        """Domains present, as tuples of strings (empty ones where unknown), and the index of each trial's domain."""
+        """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
         if X.domains is None and subjects is not None:
             if np.shape(subjects) != (len(X),):
                 raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
@@ -321,7 +320,6 @@ class _Alignment(EEGTransformer):
         return np.arange(len(X)), each
 
     def _store_running(self, key, reference, count):
-        """Store the running reference of a domain."""
         old = [tuple(one) for one in self.running_domains_.tolist()]
         keep = np.array([one != key for one in old], dtype=bool)
         self.running_domains_ = np.array([one for one in old if one != key] + [key])
@@ -402,11 +400,9 @@ class EuclideanAlignment(_Alignment):
     """
 
     def _references(self, X, groups, n_groups):
-        """Mean covariance of each domain."""
         return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)
 
     def _combine(self, references, weights=None):
-        """Mean of references."""
         return np.average(references, axis=0, weights=weights)
 
 
@@ -465,12 +461,10 @@ class RiemannianAlignment(_Alignment):
         self.metric = metric
 
     def _references(self, X, groups, n_groups):
-        """Mean covariance of each domain, in the metric."""
         covariances = trial_covariances(X, center=self.center, ddof=self.ddof)
         return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
 
     def _combine(self, references, weights=None):
-        """Mean of references, in the metric."""
         try:
             return metric_mean(references, self.metric, weights, self.floor)
         except ValueError as error:  # pyRiemann's, for trials that are too short

@@ -54,25 +54,7 @@ def network_settings(recipe, sfreq):
 
 
 def phase_settings(recipe, phase, changes=None, precision="float32"):
-    """Give the settings of a phase.
-
-    Parameters
-    ----------
-    recipe : {"default", "published"}
-        Name of the recipe.
-    phase : {"pretrain", "adapt", "specific"}
-        Training on the source, fine-tuning on the target subject, or training on the target subject alone.
-    changes : dict or None
-        Settings that differ.
-    precision : str
-        See `skeeg.training.Recipe`.
-
-    Returns
-    -------
-    training : skeeg.training.Recipe
-        How the network is trained.
-    own : dict
-        The other settings of the phase.
+    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it.
 
     Examples
     --------
@@ -146,21 +128,7 @@ def layer_rates(layers, learning_rate, decay):
 
     .. math:: \eta_l = \eta \, d^{\,n_l}
 
-    with ``n_l`` layers between layer ``l`` and the output.
-
-    Parameters
-    ----------
-    layers : tuple of str
-        Layers that adapt.
-    learning_rate : float
-        Rate of the last layer.
-    decay : float
-        Factor from one layer to the one before; 1 gives all the same rate.
-
-    Returns
-    -------
-    make_groups : callable
-        Function of the network.
+    with ``n_l`` layers between layer ``l`` and the output, and :math:`d` the ``decay`` from a layer to the one before.
 
     References
     ----------
@@ -203,16 +171,9 @@ def only_trainable(module, layers, freeze_norm):
 
 @torch.no_grad()
 def reestimate_norm(module, data):
-    """Replace the statistics of the normalisation by those of unlabelled trials (adaptive batch normalisation).
+    """Replace the statistics of the normalisation by those of trials (n_trials, n_channels, n_times) of the target.
 
     The mean and variance of each filter over all trials and samples [1]_; the weights do not change.
-
-    Parameters
-    ----------
-    module : CTAdaptTLNet
-        Network, changed in place.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials of the target.
 
     References
     ----------

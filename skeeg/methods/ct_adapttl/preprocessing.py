@@ -253,24 +253,7 @@ def make_steps(alignment, on_unseen, calibrated):
 
 
 def fit_steps(steps, X, subjects=None, targets=None):
-    """Fit the preprocessing.
-
-    Parameters
-    ----------
-    steps : Pipeline
-        As `make_steps` makes it.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Training trials.
-    subjects : array-like, shape (n_trials,), or None
-        Subject of each trial.
-    targets : dict of str to EEGArray, or None
-        Trials of a target subject beside them, by the name of the argument of `fit`.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Aligned training trials.
-    """
+    """Fit the preprocessing to training trials, and to ``targets`` of `fit` by name; return the training trials."""
     step = steps["alignment"]
     if step == "passthrough":
         return X
@@ -281,16 +264,7 @@ def fit_steps(steps, X, subjects=None, targets=None):
 
 
 def find_mirror(ch_names, classes, pair):
-    """Electrodes and classes after left and right are exchanged.
-
-    Parameters
-    ----------
-    ch_names : tuple of str or None
-        Electrode names.
-    classes : sequence
-        Labels.
-    pair : tuple of two labels or None
-        Labels that are exchanged; the others stay.
+    """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged.
 
     Returns
     -------

@@ -39,20 +39,7 @@ class Start:
 
 
 def read_start(path, classes):
-    """Read a checkpoint, published or own; nothing in it is executed.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A ``.pt`` or ``.safetensors`` file.
-    classes : tuple or None
-        Label of each of its outputs; None takes those of the file.
-
-    Returns
-    -------
-    start : Start
-        Its weights.
-    """
+    """Read a checkpoint, published or own; ``classes`` None takes the labels of its outputs from the file."""
     state, description = read_weights(path)
     state = rename_keys(state, UPSTREAM_KEYS)
     classes = description.get("classes") if classes is None else classes
@@ -63,21 +50,9 @@ def read_start(path, classes):
 
 
 def load_start(module, start, classes):
-    """Load weights into a `CTAdaptTLNet`, its last layer label by label; outputs of other labels are left as they are.
+    """Load weights into a `CTAdaptTLNet`, its last layer label by label; give the report.
 
-    Parameters
-    ----------
-    module : CTAdaptTLNet
-        Network, changed in place.
-    start : Start
-        Weights.
-    classes : sequence
-        Label of each output of the network.
-
-    Returns
-    -------
-    report : CheckpointReport
-        Tensors that were loaded, missing, unexpected.
+    ``classes`` are the labels of the network's outputs; those that the weights do not have are left as they are.
     """
     try:
         return load_checkpoint(
@@ -94,21 +69,7 @@ def load_start(module, start, classes):
 
 @dataclasses.dataclass
 class Folds:
-    """Result of a pre-training.
-
-    Attributes
-    ----------
-    best : int
-        Fold with the lowest validation loss.
-    losses : ndarray, shape (n_folds,)
-        Lowest validation loss of each fold; NaN where nothing was held out.
-    histories : list of list of dict
-        One record an epoch, for each fold.
-    state : dict of str to Tensor
-        Weights of the best fold.
-    complete : bool
-        False where Ctrl-C ended it early.
-    """
+    """Result of a pre-training: index, loss (NaN where nothing was held out) and history of the folds, best weights."""
 
     best: int
     losses: np.ndarray
@@ -118,29 +79,11 @@ class Folds:
 
 
 def split_folds(y, subjects, n_folds, validation, seed):
-    """Folds of the source trials, by subject or by trial.
+    """Folds of the source trials, by subject or by trial, as pairs of indices (training, validation or None).
 
     By subject, no subject is in both parts of a fold; a single subject, or trials of unknown subjects, are split by
     trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
-    held out.
-
-    Parameters
-    ----------
-    y : ndarray of int, shape (n_trials,)
-        Class indices.
-    subjects : ndarray, shape (n_trials,), or None
-        Subject of each trial.
-    n_folds : int
-        Number of folds; 1 gives a single split that holds out a fifth, 0 one that holds out nothing.
-    validation : {"subject", "trial"}
-        What a fold holds out. By trial, as published, every validation subject is trained on too.
-    seed : int
-        Seed of the split.
-
-    Returns
-    -------
-    folds : list of (training, validation)
-        Indices; validation is None where nothing is held out.
+    held out. One fold holds out a fifth, none nothing. By trial, as published, validation subjects are trained on too.
 
     Examples
     --------
@@ -206,22 +149,7 @@ def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
 
 
 def remember(folder, what, compute):
-    """Return a result from a folder, or compute it and, unless Ctrl-C ended it, write it there.
-
-    Parameters
-    ----------
-    folder : str, path-like or None
-        Cache; None caches nothing.
-    what : tuple
-        All that the result depends on.
-    compute : callable
-        Gives the `Folds`.
-
-    Returns
-    -------
-    folds : Folds
-        Result.
-    """
+    """Read a result of the same ``what`` from a folder, or compute it and, unless Ctrl-C ended it, write it there."""
     if folder is None:
         return compute()
     file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"

@@ -20,18 +20,14 @@ def read_start(checkpoint, given):
     Parameters
     ----------
     checkpoint : str, path-like or None
-        Checkpoint.
+        Checkpoint; without one, weights and description are empty.
     given : dict
         Arguments of the network by the user; without ``decoder_layers`` there is no decoder.
 
     Returns
     -------
-    state : dict of str to Tensor
-        Empty without a checkpoint.
-    description : dict
-        Rate, classes, maybe settings for ``finetuning``; empty where the file has none.
-    sizes : dict
-        Arguments of `MIRepNet`.
+    state, description, sizes : dict
+        Tensors; rate, classes, maybe settings for ``finetuning``; arguments of `MIRepNet`.
     """
     preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
     free = {name: value for name, value in given.items() if name not in preset}  # no sizes: dropout, form of computing

@@ -102,22 +102,7 @@ def _block(embed_dim, n_heads, drop_prob):
 class Tokenizer(nn.Module):
     """Temporal filters, spatial filters over all electrodes, mean pooling: one token every ``pool_stride`` samples.
 
-    Parameters
-    ----------
-    n_chans : int
-        Electrodes.
-    embed_dim : int
-        Size of a token.
-    n_filters_time, n_filters : int
-        Temporal filters, and spatial filters over all of them.
-    filter_length, pool_length, pool_stride : int
-        Samples of a temporal filter, of a pool, and between pools.
-    drop_prob : float
-        Dropout of the pooled activity.
-    activation : type of nn.Module
-        Nonlinearity before the pooling.
-    merge : bool
-        Compute the two convolutions as one; False runs them one after the other.
+    Parameters as of `MIRepNet`; without ``merge`` the two convolutions run one after the other.
     """
 
     def __init__(
@@ -289,48 +274,15 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.final_layer = nn.Linear(embed_dim, self.n_outputs)
 
     def forward(self, x):
-        """Score the classes of each trial.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        """
+        """Score the classes of each trial: (batch, n_chans, n_times) to (batch, n_outputs)."""
         return self.final_layer(self.features(x))
 
     def features(self, x):
-        """Mean over the encoded tokens.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : Tensor, shape (batch, embed_dim)
-            What is classified.
-        """
+        """Mean over the encoded tokens, which is classified: (batch, n_chans, n_times) to (batch, embed_dim)."""
         return self.transformer(self.tokens(x)).mean(dim=1)
 
     def tokens(self, x):
-        """Tokens that the transformer takes.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        tokens : Tensor, shape (batch, n_tokens, embed_dim)
-            In the order of time.
-        """
+        """Tokens in the order of time: (batch, n_chans, n_times) to (batch, n_tokens, embed_dim)."""
         self._check_length(x.shape[-1])
         return self.embedding(x)
 
@@ -346,10 +298,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
         Returns
         -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        reconstructed : Tensor, shape (batch, n_tokens, embed_dim)
-            Tokens.
+        logits, reconstructed : Tensor, shape (batch, n_outputs) and (batch, n_tokens, embed_dim)
+            Class scores and tokens.
         """
         encoded = self.transformer(torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens))
         return self.final_layer(encoded.mean(dim=1)), self.decoder(encoded)

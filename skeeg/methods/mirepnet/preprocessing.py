@@ -79,23 +79,16 @@ def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", do
 
 
 def fit_steps(steps, X, subjects=None, target=None):
-    """Fit the preprocessing.
+    """Fit the preprocessing to training trials, and to unlabelled trials of a target; return the training trials.
 
     Parameters
     ----------
     steps : Pipeline
         As `mirepnet_preprocessing` makes it.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Training trials.
+    X, target : EEGArray, shape (n_trials, n_channels, n_times), or None for the target
+        Training trials; trials of the target subject for the alignment.
     subjects : array-like, shape (n_trials,), or None
-        Subject of each trial, where X carries no domains.
-    target : EEGArray or None
-        Trials of the target subject, without labels, for the alignment.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_template, n_times_out)
-        Preprocessed training trials.
+        Subject of each training trial, where X carries no domains.
     """
     for name, step in steps.steps:
         if step == "passthrough":
@@ -178,7 +171,7 @@ class Pool:
 
 
 def pool_recordings(recordings, make_steps, recipe):
-    """Preprocess each recording by itself, and pool the trials.
+    """Preprocess each recording by itself, and pool the trials in a `Pool`.
 
     Trials longer than ``recipe.n_times`` are cut, unless crops are drawn from them; shorter ones are extended by
     reflection.
@@ -191,11 +184,6 @@ def pool_recordings(recordings, make_steps, recipe):
         Gives the unfitted preprocessing for trials X.
     recipe : PretrainingRecipe
         Its ``screen``, ``montages``, ``crops`` and ``n_times``.
-
-    Returns
-    -------
-    pool : Pool
-        All trials.
     """
     parts, labels, names, pool = [], [], [], Pool(None, None, None, None, [], None, [], {})
     for number, (X, y, subjects) in enumerate(recordings):
@@ -331,24 +319,10 @@ def balanced_weights(y, groups):
 
 
 def draw_montages(ch_names, n, rng):
-    """Draw subsets of the electrodes of a recording: half of them common montages or all electrodes, half random.
+    """Draw ``n`` subsets of electrodes, as ascending indices: all first, then half common or all, half random.
 
     A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
     where there are such.
-
-    Parameters
-    ----------
-    ch_names : sequence of str
-        Electrodes of the recording.
-    n : int
-        Number of montages.
-    rng : numpy.random.Generator
-        Source of the draw.
-
-    Returns
-    -------
-    montages : list of ndarray of int
-        Indices of electrodes, ascending; the first montage has all.
 
     Examples
     --------
@@ -376,7 +350,8 @@ def draw_montages(ch_names, n, rng):
 def montage_matrices(X, groups, n, template, rng):
     """Alignment and interpolation of each subject in ``n`` montages of its own.
 
-    Each montage has the reference of a random half of the trials or more, as augmentation for references of few trials.
+    Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
+    augmentation for references of few trials.
 
     Parameters
     ----------
@@ -384,12 +359,8 @@ def montage_matrices(X, groups, n, template, rng):
         Trials of one recording, with channel names.
     groups : ndarray of int, shape (n_trials,)
         Subject of each trial, counted from 0.
-    n : int
-        Montages of each subject; the first has all electrodes and all trials.
-    template : str or tuple of str
-        See `skeeg.ChannelTemplate`.
-    rng : numpy.random.Generator
-        Source of the draw.
+    n, template, rng : int, str or tuple of str, and numpy.random.Generator
+        Montages of each subject, template (`skeeg.ChannelTemplate`), source of the draw.
 
     Returns
     -------

@@ -140,10 +140,7 @@ def choose_recipe(recipe, **changes):
 
 
 class MaskedModel(nn.Module):
-    """MIRepNet with masked tokens.
-
-    In evaluation the same tokens are masked every time, so that losses of different epochs can be compared, and the
-    random state does not change.
+    """MIRepNet with masked tokens, the same ones every time in evaluation, without a change of the random state.
 
     Parameters
     ----------
@@ -169,12 +166,8 @@ class MaskedModel(nn.Module):
 
         Returns
         -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        tokens, reconstructed : Tensor, shape (batch, n_tokens, embed_dim), or None
-            Tokens, and the output of the decoder.
-        masked : Tensor of bool, shape (batch, n_tokens), or None
-            Masked tokens.
+        logits, tokens, reconstructed, masked : Tensor or None
+            Class scores; tokens and output of the decoder, (batch, n_tokens, embed_dim); which are masked.
         """
         if self.mask_ratio is None:
             return self.network(x), None, None, None
@@ -223,10 +216,8 @@ class HybridLoss(nn.Module):
 
         Parameters
         ----------
-        outputs : tuple
-            Output of `MaskedModel`.
-        y : Tensor of int, shape (batch,)
-            Class indices; -1 without label.
+        outputs, y : tuple, and Tensor of int, shape (batch,)
+            Output of `MaskedModel`; class indices, -1 without label.
         counts : Tensor of int, shape (2,), or None
             `counts` of the whole batch, where these trials are a part of it.
 
@@ -252,18 +243,7 @@ class HybridLoss(nn.Module):
         return loss
 
     def per_trial(self, outputs, y):
-        """Both terms for each trial, and whether its class is predicted.
-
-        Parameters
-        ----------
-        outputs, y
-            As in `forward`.
-
-        Returns
-        -------
-        parts : Tensor, shape (batch, 3)
-            Reconstruction error, cross-entropy, 1 or 0; NaN where there is none.
-        """
+        """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
         logits, tokens, reconstructed, masked = outputs
         nothing = torch.full(y.shape, float("nan"), device=logits.device)
         error = nothing
@@ -464,17 +444,12 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         save_weights(self.module_, path, describe(self, self.template))
 
     def transform(self, X):
-        """Features of each trial: what the network gives to its last layer.
+        """Features of each trial, what the network gives to its last layer: float32, shape (n_trials, embed_dim).
 
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
             Trials of any montage, rate and length.
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n_trials, embed_dim)
-            Features.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
