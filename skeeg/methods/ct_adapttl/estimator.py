@@ -386,7 +386,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _find_start(self, earlier=True):
         """Weights of an earlier `pretrain`, else of the checkpoint."""
-        if earlier and hasattr(self, "pretrained_"):
+        if earlier and "pretrained_" in vars(self):
             state = {name: torch.as_tensor(np.array(value)) for name, value in self.pretrained_.items()}
             return Start(state, tuple(self.pretrained_classes_))
         return None if self.checkpoint is None else read_start(self.checkpoint, self.checkpoint_classes)
@@ -443,7 +443,8 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _phase(self, phase):
         """Recipe and other settings of a phase."""
-        return phase_settings(self.recipe, phase, getattr(self, f"{phase}_params"), self.precision)
+        changes = {"pretrain": self.pretrain_params, "adapt": self.adapt_params, "specific": self.specific_params}
+        return phase_settings(self.recipe, phase, changes[phase], self.precision)
 
     def _recipe(self):
         return self._phase("adapt")[0]

@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
-from ...array import as_eeg, is_epochs, make_domains
+from ...array import EEGArray, as_eeg, make_domains
 from ...training import load_checkpoint, train
 from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.validation import split_validation
@@ -180,7 +180,7 @@ def pool_sources(Xs, ys, subjects=None):
         return Xs, ys, None if subjects is None else np.asarray(subjects)
     if len(Xs) != len(ys) or (subjects is not None and len(subjects) != len(Xs)):
         raise ValueError(f"Xs: got {len(Xs)} recordings for {len(ys)} lists of labels in ys; each needs its own.")
-    recordings = [as_eeg(X) if is_epochs(X) or not hasattr(X, "domains") else X for X in Xs]
+    recordings = [as_eeg(X) if not isinstance(X, EEGArray) else X for X in Xs]
     for first, other in zip(recordings[:1] * len(recordings), recordings, strict=True):
         if (other.shape[1:], other.ch_names, other.sfreq) != (first.shape[1:], first.ch_names, first.sfreq):
             raise ValueError(

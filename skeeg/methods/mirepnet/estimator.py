@@ -273,11 +273,13 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _recipe(self):
         settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "default", **self.recipe}
         if settings["name"] == "default":
-            described = getattr(self, "description_", {}).get("finetuning", {})
+            described = vars(self).get("description_", {}).get("finetuning", {})
             advised = {name: described[name] for name in _FINETUNING if name in described}
             settings = advised | settings | {"name": "mirepnet-fork"}
-        names = ("max_epochs", "batch_size", "learning_rate", "precision")
-        return get_recipe(settings, MIRepNet, **{name: getattr(self, name) for name in names})
+        return get_recipe(
+            settings, MIRepNet, max_epochs=self.max_epochs, batch_size=self.batch_size,
+            learning_rate=self.learning_rate, precision=self.precision,
+        )  # fmt: skip
 
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""

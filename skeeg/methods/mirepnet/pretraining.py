@@ -65,12 +65,6 @@ class PretrainingRecipe(Recipe):
         is cut.
     balance : bool
         Whether each class of each subject is drawn equally often; otherwise each trial is used once an epoch.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet.pretraining import RECIPES
-    >>> RECIPES["published"].mask_ratio, RECIPES["montages"].montages
-    (0.5, 24)
     """
 
     solver: str = "adam"
@@ -96,8 +90,7 @@ class PretrainingRecipe(Recipe):
         if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
             given = (self.rec_weight, self.cls_weight)
             raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        for name in ("n_times", "montages"):
-            value = getattr(self, name)
+        for name, value in (("n_times", self.n_times), ("montages", self.montages)):
             if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
                 raise ValueError(f"{name}: got {value!r}, expected a whole number from 1, or None.")
         if self.crops and self.n_times is None:
@@ -107,7 +100,7 @@ class PretrainingRecipe(Recipe):
     @property
     def training(self):
         """What the training loop needs of it."""
-        return Recipe(**{name: getattr(self, name) for name in Recipe.__dataclass_fields__})
+        return Recipe(**{name: vars(self)[name] for name in Recipe.__dataclass_fields__})
 
 
 RECIPES = {
@@ -121,14 +114,7 @@ RECIPES = {
 
 
 def choose_recipe(recipe, **changes):
-    """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet.pretraining import choose_recipe
-    >>> choose_recipe({"name": "montages", "n_times": 400}, max_epochs=3).n_times
-    400
-    """
+    """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
     settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
     name = settings.pop("name", "published")
     for given, known in [(name, RECIPES), *((one, PretrainingRecipe.__dataclass_fields__) for one in settings)]:
@@ -140,16 +126,9 @@ def choose_recipe(recipe, **changes):
 
 
 class MaskedModel(nn.Module):
-    """MIRepNet with masked tokens, the same ones every time in evaluation, without a change of the random state.
+    """MIRepNet with a share of its tokens masked (None masks and reconstructs nothing).
 
-    Parameters
-    ----------
-    network : MIRepNet
-        Network with a decoder.
-    mask_ratio : float or None
-        Share of the tokens that are masked; None masks and reconstructs nothing.
-    detach_target : bool
-        See `PretrainingRecipe`.
+    In evaluation the same tokens are masked every time, and the random state does not change.
     """
 
     def __init__(self, network, mask_ratio, detach_target):
@@ -157,18 +136,7 @@ class MaskedModel(nn.Module):
         self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
 
     def forward(self, x):
-        """Mask, classify, reconstruct.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        logits, tokens, reconstructed, masked : Tensor or None
-            Class scores; tokens and output of the decoder, (batch, n_tokens, embed_dim); which are masked.
-        """
+        """Give logits; tokens and their reconstruction, (batch, n_tokens, embed_dim); and which tokens are masked."""
         if self.mask_ratio is None:
             return self.network(x), None, None, None
         tokens = self.network.tokens(x)
@@ -208,7 +176,7 @@ class HybridLoss(nn.Module):
         self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
 
     def counts(self, y):
-        """Count the trials and those with a label, as `skeeg.training.pretraining.SharedNet` needs them."""
+        """Count the trials and those with a label, for batches that are computed in parts."""
         return torch.stack([torch.ones_like(y).sum(), (y != UNLABELLED).sum()])
 
     def forward(self, outputs, y, counts=None):
@@ -318,12 +286,11 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
     Notes
     -----
     A script that fits this, started by ``torchrun --nproc_per_node=N`` or ``accelerate launch``, trains on N GPUs or in
-    N processes. Each process fits the same trials and computes its part of every update, of
-    ``N * batch_size * accumulate`` trials. While that product is the same, so is the loss of every update, up to
-    rounding, and an interrupted run resumes on the same curve with another number of processes. These differ: dropout,
-    which every process draws for itself, and the statistics of batch normalisation, which are those of
-    ``N * batch_size`` trials. The first process writes ``run_file`` and prints; in the end all have the same network
-    and ``history_``.
+    N processes. Each fits the same trials and computes its part of every update, of ``N * batch_size * accumulate``
+    trials. While that product is the same, so is the loss of every update, up to rounding, and an interrupted run
+    resumes with another number of processes. Dropout, which every process draws for itself, and the statistics of
+    batch normalisation, of ``N * batch_size`` trials, differ. In the end all processes have the same network and
+    ``history_``.
 
     References
     ----------
@@ -444,13 +411,7 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         save_weights(self.module_, path, describe(self, self.template))
 
     def transform(self, X):
-        """Features of each trial, what the network gives to its last layer: float32, shape (n_trials, embed_dim).
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage, rate and length.
-        """
+        """Features of each trial of X, of any montage: float32, shape (n_trials, embed_dim), before the last layer."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         steps = self._find_steps(X)
@@ -480,8 +441,10 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
             raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
     def _recipe(self):
-        names = ("max_epochs", "batch_size", "learning_rate", "accumulate", "precision")
-        return choose_recipe(self.recipe, **{name: getattr(self, name) for name in names})
+        return choose_recipe(
+            self.recipe, max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
+            accumulate=self.accumulate, precision=self.precision,
+        )  # fmt: skip
 
     def _check_recording(self, X, y, subjects, first):
         """Check one recording; the first one gives the fitted attributes."""
