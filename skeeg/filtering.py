@@ -64,6 +64,8 @@ class _TrialStep(EEGTransformer):
 class _OneFilter(_TrialStep):
     """What `BandPass` and `Notch` share: one filter, designed by `_design` for the rate of the data."""
 
+    linear_map_ = "time"
+
     def _prepare(self, X, y):
         self.coefficients_, self.n_edge_ = self._design(_sampling_rate(self, X))
         _warn_if_short(self, [self.coefficients_], X.shape[2])
@@ -387,6 +389,7 @@ class Resample(_TrialStep):
     ((2, 3, 512), 128.0)
     """
 
+    linear_map_ = "time"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # a rate it must have
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
@@ -421,6 +424,8 @@ class AverageReference(_TrialStep):
     [[[-1.0, -2.0], [1.0, 2.0]]]
     """
 
+    linear_map_ = "space"
+
     def _prepare(self, X, y):
         """Nothing is learned."""
 
@@ -446,6 +451,8 @@ class PadToMultiple(EEGTransformer):
     >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
     (2, 3, 800)
     """
+
+    linear_map_ = "space"
 
     def __init__(self, multiple=200):
         self.multiple = multiple

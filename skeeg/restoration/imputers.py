@@ -22,6 +22,7 @@ class Imputer(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "space"  # complete trials stay as they are
 
     def __sklearn_tags__(self):
         """Allow NaN."""

@@ -98,6 +98,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
 
     _any_length = True
     _any_montage = True
+    linear_map_ = "both"
     __metadata_request__fit = {"subjects": True}
 
     def __init__(
