@@ -229,11 +229,12 @@ def input_map(final, X):
     if axes is None:
         return identity_map(X), X, ()
 
-    def transform(Z):
-        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
+    def prepare(Z):
+        found = final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
+        return found if isinstance(found, tuple) else (found,)
 
-    inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32))
-    return *linear_map(transform, X, axes, type(final).__name__, tolerance=1e-5), inputs  # single precision
+    step = linear_map(lambda Z: prepare(Z)[0], X, axes, type(final).__name__, tolerance=1e-5)  # single precision
+    return *step, prepare(X)[1:]
 
 
 def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
