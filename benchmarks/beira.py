@@ -34,11 +34,7 @@ from skeeg.methods.beira import (
     BOLDAligner,
     simulate_bold,
 )
-from skeeg.methods.beira.patterns import (
-    filtered_covariance_pattern,
-    gradient_importance,
-    published_frequency_pattern,
-)
+from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.model_selection import null_scores, surrogate
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -216,6 +212,30 @@ def compare_patterns(beira, simulated, eeg):
         "montage_order": likeness(in_montage_order(beira.spatial_patterns_[0, top], simulated.eeg.ch_names)),
     }
     return rows
+
+
+def gradient_importance(module, windows, n_targets=8):
+    """Mean of ``|gradient x envelope|`` over some output samples: the published importance, (n_regions, n_branches)."""
+    with torch.no_grad():
+        envelopes = module.envelopes(windows)
+    envelopes.requires_grad_()
+    with torch.enable_grad():
+        outputs = module.decode(envelopes)
+        if outputs.ndim == 2:
+            outputs = outputs.unsqueeze(-1)
+        n_steps = outputs.shape[-1]
+        samples = sorted({(2 * i + 1) * n_steps // (2 * n_targets) for i in range(n_targets)})
+        shared = envelopes.shape[1] != outputs.shape[1]
+        regions = [[region] for region in range(outputs.shape[1])] if shared else [list(range(outputs.shape[1]))]
+        rows = []
+        for chosen in regions:  # separate networks do not depend on each other's outputs: one pass for all
+            total = 0.0
+            for sample in samples:
+                target = outputs[:, chosen, sample].sum()
+                (gradient,) = torch.autograd.grad(target, envelopes, retain_graph=True)
+                total = total + (gradient * envelopes).detach().abs().mean(dim=(0, 3))
+            rows.append(total / len(samples))
+    return torch.cat(rows).numpy()
 
 
 def in_montage_order(pattern, ch_names):

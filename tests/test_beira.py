@@ -16,7 +16,7 @@ from skeeg.explain import attribute
 from skeeg.filtering import AverageReference
 from skeeg.methods.beira import BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum, filtered_covariance_pattern
-from skeeg.methods.beira.windows import Windows, mirror
+from skeeg.methods.beira.recordings import Windows, hold_out, mirror
 from skeeg.model_selection import BlockedSplit
 
 TINY = {"n_branches": 2, "channels": (8, 8), "kernel_sizes": (3,), "strides": (8,), "max_epochs": 1, "random_state": 0,
@@ -72,7 +72,7 @@ def test_long_recordings_are_predicted_piece_by_piece_with_what_is_around(sizes,
     settings = TINY | {"channels": (8,) * (len(sizes[0]) + 1), "kernel_sizes": sizes[0], "strides": sizes[1]}
     regressor = tiny(**settings, precision="float64", window=256, validation=None).fit(X, Y)
     whole = regressor.predict(X)
-    monkeypatch.setattr("skeeg.methods.beira.windows._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.readout._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 
@@ -290,15 +290,10 @@ def test_attributions_are_refused_by_name():
 
 
 def test_many_trials_are_held_out_whole_and_long_recordings_by_their_end():
-    regressor = BEIRARegressor(recipe_params={"validation_size": 0.2}, validation_gap=2.0)
-    regressor.sfreq_in_, regressor.target_shape_ = 100.0, (2, 150)
-    recipe = regressor._recipe()
-    X, Y = data(10, 150)
-    ((training, _),), ((held, _),) = regressor._divide([(X, Y)], recipe)
+    ((training, _),), ((held, _),) = hold_out([data(10, 150)], 0.2, gap=200)
     assert len(held) == 2
-    assert len(training) == 10 - 2 - 2  # two seconds are two trials of 1.5 s
-    X, Y = data(1, 2000)
-    ((training, _),), ((held, _),) = regressor._divide([(X, Y)], recipe)
+    assert len(training) == 10 - 2 - 2  # 200 samples are two trials of 150
+    ((training, _),), ((held, _),) = hold_out([data(1, 2000)], 0.2, gap=200)
     assert training.shape[2] == 1400
     assert held.shape[2] == 400
 

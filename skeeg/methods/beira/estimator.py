@@ -15,19 +15,15 @@ from ...training import NetworkEstimator, load_checkpoint, train
 from ...training.net import Trials
 from ...training.network import tensors_of
 from ...training.recipe import resolve_device
-from .losses import ValidationCorrelation, make_loss
-from .many_to_one import BEIRAManyToOne
-from .network import BEIRA, SharedBEIRA
-from .patterns import branch_importance, branch_patterns, cross_spectrum
-from .readout import LaggedReadout, fit_readout
-from .recordings import RecordingRegressor
-from .strategies import choose_recipe, prune_branches, start_as_averages
-from .windows import Prediction, Windows, choose_window, divide_time, divide_trials, mirror, padded
+from .network import BEIRA, BEIRAManyToOne, SharedBEIRA
+from .patterns import branch_importance, read_patterns
+from .readout import Inference, LaggedReadout
+from .recordings import RecordingRegressor, Windows, choose_window, hold_out, mirror, padded
+from .strategies import ValidationCorrelation, choose_recipe, make_loss, prune_branches, start_as_averages
 
 NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that holds nothing but rounding
-_SPECTRUM_SECONDS = 4  # of a window of the spectra that patterns are read from: a resolution of 0.25 Hz
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 _N_EXAMPLES = 16  # windows that the importance of the branches is taken from
 
@@ -61,7 +57,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         are left out. Filters, patterns, importance, ``module_`` and what `transform` gives are those of the one of
         least validation loss.
     loss : {"mse", "correlation", "mixed", "covariance"}, tuple of 3 float or None
-        See `skeeg.methods.beira.losses.make_loss`; None is the recipe's.
+        See `skeeg.methods.beira.strategies.make_loss`; None is the recipe's.
     window : int or None
         Samples of a training window; None is the recipe's, or the shortest recording where that is shorter.
     max_epochs : int or None
@@ -215,7 +211,6 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             self._refuse_flat(array)
         self._warn_of_few(eeg)
         recipe = self._recipe()
-        make_loss(recipe.loss)  # says what is wrong with it before anything is computed
         with seeded(draw_seed(self.random_state)):
             self._describe_network(eeg[0].shape[1], recipe)
             training, held = self._divide([(np.asarray(x), t) for x, t in zip(eeg, targets, strict=True)], recipe)
@@ -227,8 +222,11 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
                 for module in kept:
                     prune_branches(module, self._criterion(), self._examples(training), watched)
             self.readout_ = recipe.readout if self._is_signal else "decoder"
-            read = map(self._predict_by, kept if self.readout_ != "decoder" else ())
-            self.readouts_ = [fit_readout(network, training + held, self._rate()) for network in read]
+            targets = [target.double().numpy() for _, target in training + held]
+            self.readouts_ = []
+            for network in map(self._predict_by, kept if self.readout_ != "decoder" else ()):
+                envelopes = (network.envelopes(eeg) for eeg, _ in training + held)  # many times the recording
+                self.readouts_.append(LaggedReadout.fit(envelopes, targets, self._rate()))
             self.averaged_ = kept[1:]
             self._read_weights(training)
         return self
@@ -261,7 +259,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         outputs = [self._outputs(self._standardise(array)) for array in self._read(X, reset=False)]
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
-        return self._give_back([output * scale + mean for output in outputs], X)
+        return self._like_input([output * scale + mean for output in outputs], X)
 
     def _outputs(self, data):
         """Standardised BOLD: the mean over networks and their readouts."""
@@ -339,7 +337,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
         return padded(n_times, self.decimation_)
 
     def _predict_by(self, module):
-        return Prediction(module, self.n_window_, resolve_device(self.device))
+        return Inference(module, self.n_window_, resolve_device(self.device))
 
     def _divide(self, pairs, recipe):
         """Training part and held-out part of pairs (EEG, targets), each (n_trials, ...)."""
@@ -347,14 +345,7 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
             return pairs, []
         if self.validation != "block":
             raise ValueError(f"validation: got {self.validation!r}, expected 'block' or None.")
-        size = recipe.validation_size
-        gap = round(self.validation_gap * self._rate())
-        (n_trials, _, n_times), single = pairs[0][0].shape, len(pairs) == 1
-        if self._is_signal and not (single and n_trials * size >= 1):
-            return divide_time(pairs, size, gap)
-        n_apart = -(-gap // n_times) if self._is_signal else 0  # trials with one value each need not touch in time
-        training, held = divide_trials(pairs[0], size, n_apart)
-        return [training], [held]
+        return hold_out(pairs, recipe.validation_size, round(self.validation_gap * self._rate()))
 
     def _learn_statistics(self, training, normalize):
         """Mean and scale of EEG and targets, of the training part only."""
@@ -468,14 +459,8 @@ class BEIRARegressor(NetworkEstimator, RecordingRegressor):
 
     def _read_weights(self, training):
         """Read filters, patterns and importance of the branches."""
-        rate = self._rate()
         recordings = [one.numpy() for eeg, _ in training for one in eeg]
-        n_fft = min(int(_SPECTRUM_SECONDS * rate), max(one.shape[1] for one in recordings))
-        density, self.freqs_ = cross_spectrum(recordings, rate, n_fft)
-        spatial, temporal = (part.numpy().astype(np.float64) for part in self.module_.front_weights())
-        patterns, self.frequency_patterns_ = branch_patterns(density, self.freqs_, spatial, temporal, rate)
-        self.spatial_filters_, self.temporal_filters_ = spatial @ self.standardiser_, temporal
-        self.spatial_patterns_ = patterns @ np.linalg.pinv(self.standardiser_).T
+        vars(self).update(read_patterns(self.module_, recordings, self._rate(), self.standardiser_))
         self.branch_importance_ = branch_importance(self.module_, self._examples(training))
 
     def _examples(self, training):
