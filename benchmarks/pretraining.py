@@ -31,15 +31,6 @@ import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
 RATE, BAND, BANDS = 100.0, (8.0, 30.0), ((8.0, 30.0), (4.0, 38.0))
-SIZES = {
-    "embed_dim": 64, "n_layers": 2, "n_heads": 4, "n_filters_time": 32, "n_filters": 64, "filter_length": 15,
-    "pool_length": 30, "pool_stride": 6, "drop_prob": 0.25,
-}  # fmt: skip
-RECIPE = {
-    "rec_weight": 0.0, "montages": 24, "crops": True, "n_times": 300, "balance": True, "resample": RATE,
-    "max_epochs": 6, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-2, "solver": "adamw",
-    "schedule": "cosine", "warmup": 0.5,
-}  # fmt: skip
 
 
 def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
@@ -53,14 +44,16 @@ def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
 def pretrain(last, seed, folder):
     """Pre-train on subjects 1 to ``last``, each in two bands; a run that was cut short goes on. Give the file."""
     from skeeg import MIRepNetPretrainer
+    from skeeg.methods.mirepnet.weights import PRETRAINING, SIZES
 
     file = folder / f"mirepnet-small-1-{last}-seed{seed}.safetensors"
     if not file.is_file():
         classes = ("left_hand", "right_hand", "rest")
         bands = [load_hands(range(1, last + 1), classes, band) for band in BANDS]
         pretrainer = MIRepNetPretrainer(
-            SIZES, **RECIPE, random_state=seed, device="cpu", run_file=str(file.with_suffix(".run"))
-        ).fit([X for X, _ in bands], [y for _, y in bands])
+            SIZES["small"], **PRETRAINING, n_times=300, resample=RATE, random_state=seed, device="cpu",
+            run_file=str(file.with_suffix(".run")),
+        ).fit([X for X, _ in bands], [y for _, y in bands])  # fmt: skip
         pretrainer.save_checkpoint(file)
         print(file.name, {name: pretrainer.history_[-1][name] for name in ("train_acc", "dur")}, flush=True)
     return file
@@ -77,25 +70,37 @@ def find_file(folder, last, seed):
     return str(files[seed % len(files)])
 
 
-def make_arms(folder, last, strategies):
+def make_arms(folder, last):
     """Give the pipelines by name: a function of the seed to an unfitted one."""
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
+    from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
+    from skeeg.training.shifting import TimeShift
 
-    common = {"network_params": SIZES, "resample": RATE, "align": None, "device": "cpu"}
-    arms = {name: (lambda seed, name=name: baseline(name, align=False)) for name in ("CSP+LDA", "TS+LR")}
-    arms["MIRepNet, from scratch"] = lambda seed: MIRepNetClassifier(random_state=seed, **common)
-    for name, settings in strategies.items():
-        arms[f"MIRepNet, pre-trained, {name}"] = lambda seed, settings=settings: MIRepNetClassifier(
-            find_file(folder, last, seed), random_state=seed, align=None, device="cpu", **settings
-        )
-    return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
+    def mirepnet(seed, shift=0.0, **settings):
+        callbacks = [TimeShift(shift)] if shift else None
+        return MIRepNetClassifier(align=None, resample=RATE, random_state=seed, skorch_callbacks=callbacks, **settings)
 
-
-STRATEGIES = {
-    "no labels": {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1},
-    "fine-tuned": {"max_epochs": 40, "batch_size": 64, "learning_rate": 5e-4},
-}
+    few = {name: value for name, value in FINETUNING.items() if name != "time_shift"}
+    shift = FINETUNING["time_shift"]
+    scratch = {"network_params": SIZES["small"]}
+    unfitted = {
+        "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
+        "TS+LR": lambda seed: baseline("TS+LR", align=False),
+        "MIRepNet, from scratch": lambda seed: mirepnet(seed, **scratch),
+        "MIRepNet, from scratch, shifts": lambda seed: mirepnet(
+            seed, shift, **scratch, **few | {"learning_rate": 1e-3}
+        ),
+        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(
+            seed, checkpoint=find_file(folder, last, seed), strategy="head", learning_rate=0.0, max_epochs=1
+        ),
+        "MIRepNet, pre-trained, fine-tuned": lambda seed: mirepnet(
+            seed, shift, checkpoint=find_file(folder, last, seed), **few
+        ),
+    }
+    return {
+        name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in unfitted.items()
+    }
 
 
 def split_hands(X, seed):
@@ -147,7 +152,7 @@ def compare(part, folder):
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
     done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
     X, y, last = load(part)
-    for name, make in make_arms(folder, last, STRATEGIES).items():
+    for name, make in make_arms(folder, last).items():
         for subject in dict.fromkeys(X.domains["subject"].tolist()):
             own = X.domains["subject"] == subject
             for seed in (0, 1, 2):

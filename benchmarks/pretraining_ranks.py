@@ -23,16 +23,17 @@ from skeeg import GramPretrainer, GramTokenizer, MIRepNetPretrainer, make_eeg
 from skeeg.training.pretraining import ranks
 
 BATCH, EPOCHS, PER_EPOCH = 8, 5, 10
+DEVICE = os.environ.get("DEVICE", "cpu")  # cuda: two GPUs and nccl
 MIREPNET = {
     "network_params": {
         "embed_dim": 64, "n_layers": 2, "decoder_layers": 1, "n_heads": 4, "n_filters_time": 16, "n_filters": 32,
         "drop_prob": 0.0,
     },
-    "max_epochs": EPOCHS, "random_state": 0, "device": "cpu",
+    "max_epochs": EPOCHS, "random_state": 0, "device": DEVICE,
 }  # fmt: skip
 GRAM = {
     "size": "tiny", "drop_prob": 0.0, "n_codes": 64, "learning_rate": 1e-3, "max_epochs": EPOCHS, "random_state": 0,
-    "device": "cpu",
+    "device": DEVICE,
 }  # fmt: skip
 
 

@@ -446,6 +446,16 @@ def flat_channels(X):
     return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
 
 
+def refuse_flat(X):
+    """Refuse trials with channels that never change, by name."""
+    flat = flat_channels(X)
+    if flat:
+        raise ValueError(
+            f"X: channel {', '.join(map(str, flat[:5]))} never changes over the {len(X)} trial(s) (1 sample, or a "
+            "dead or reference electrode?); drop it before fit."
+        )
+
+
 def _differ(now, before):
     """Whether two pieces of identity are both known and not the same."""
     return now is not None and before is not None and now != before

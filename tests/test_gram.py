@@ -53,7 +53,7 @@ def test_other_electrodes_length_and_rate_than_at_fit():
     found = clf.predict_proba(X)
     other = Gram(2, 5, n_times=176, channels=(39, 41, 43, 63, 80), size=clf.module_.sizes).eval()
     other.load_state_dict(clf.module_.state_dict())
-    x = torch.tensor(clf._prepare(X))
+    x = torch.tensor(clf._prepare(X)[0])
     np.testing.assert_allclose(found, other(x).softmax(dim=1).detach(), rtol=1e-4)
     before = clf.predict_proba(make_task()[0])
     clf.predict(X)
@@ -64,10 +64,10 @@ def test_other_electrodes_length_and_rate_than_at_fit():
 def test_another_montage_is_an_input_of_the_network_folded_too():
     clf, (X, _) = make_clf(max_epochs=1).fit(*make_task()), make_task(5, NAMES[::-1])
     wanted, own = clf.predict_proba(X), clf.module_.channels
-    (channels,) = clf._inputs(X)
-    folded = fold(clf.module_)(torch.tensor(clf._prepare(X)), channels)
+    data, channels = clf._prepare(X)
+    folded = fold(clf.module_)(torch.tensor(data), channels)
     np.testing.assert_allclose(folded.softmax(dim=1), wanted, rtol=1e-4)
-    assert clf.module_.channels == own and clf._inputs(make_task()[0]) == ()
+    assert clf.module_.channels == own and len(clf._prepare(make_task()[0])) == 1
     np.testing.assert_allclose(
         Explained(clf, X, "probability").outputs(np.zeros(5, int), X), wanted, rtol=1e-3
     )  # and explained with its own electrodes

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -7,6 +8,8 @@ from safetensors import safe_open
 
 from skeeg import MIRepNetClassifier, make_eeg, weights
 from skeeg.array import make_domains
+from skeeg.cli import main
+from skeeg.datasets import SimulatedMotorImagery
 from skeeg.methods.mirepnet.montages import HEADSETS, MontageTrials, draw_montages, montage_matrices
 from skeeg.montage import TEMPLATES, ChannelTemplate
 from skeeg.weights import find_weights, locate, weights_names
@@ -135,3 +138,34 @@ def test_crops_and_balance():
     assert (batch.diff(dim=2) == 1).all()
     drawn = torch.cat([one for _ in range(200) for one in trials.draw(4, shuffle=True)])
     assert 0.4 < (drawn == 3).float().mean() < 0.6
+
+
+def test_the_advice_of_the_weights_is_followed_and_can_be_overruled():
+    X, y = make_trials(MONTAGES[3])
+    clf = MIRepNetClassifier("skeeg:mirepnet-small", max_epochs=1, device="cpu", random_state=0).fit(X, y)
+    recipe, advised = clf._recipe(), find_weights("mirepnet-small").finetuning
+    assert recipe.time_shift == advised["time_shift"] > 0 and recipe.learning_rate == advised["learning_rate"]
+    assert recipe.max_epochs == clf.n_iter_ == 1
+    assert MIRepNetClassifier()._recipe().time_shift == 0
+
+
+def test_weights_of_recordings_of_ones_own(tmp_path, capsys):
+    simulated = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_runs=1, n_trials=10)
+    for subject in (1, 2):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        raw = simulated.get_data([subject])[subject]["0"]["0"]
+        raw.save(tmp_path / "data" / f"s{subject}_raw.fif", verbose="error")
+    out = tmp_path / "out"
+    command = ["pretrain", "--data", str(tmp_path / "data"), "--out", str(out), "--device", "cpu", "--quiet"]
+    assert main([*command, "--epochs", "1", "--held-out", "0.5"]) == 0
+    assert "2 subjects, 20 trials: train_acc" in capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    assert card["sha256"] == hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest()
+    assert card["classes"] == ["left_hand", "right_hand"] and set(card["scores"]) == {"train_acc", "valid_acc"}
+    assert (out / "curve.png").stat().st_size > 1000
+    X, y = make_trials(MONTAGES[3])
+    clf = MIRepNetClassifier(str(out / "weights.safetensors"), max_epochs=1, device="cpu", random_state=0).fit(X, y)
+    assert "missing" not in clf.checkpoint_report_ and clf._recipe().time_shift == card["finetuning"]["time_shift"]
+    assert main([*command, "--epochs", "1", "--held-out", "0.5"]) == 0  # nothing is left to train
+    assert json.loads((out / "card.json").read_text())["sha256"] == card["sha256"]
+    assert main([*command, "--held-out", "1.5"]) == 2 and "--held-out: got 1.5" in capsys.readouterr().err

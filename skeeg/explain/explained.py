@@ -115,7 +115,7 @@ class Explained:
         for name, step in steps:
             found, Y = linear_map(step.transform, X, name)
             self.map, X = self.map.then(found), as_eeg(Y)
-        inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32)) if _has_input_map(final) else ()
+        inputs = _prepared(final, X)[1:] if _has_input_map(final) else ()
         found, X = input_map(final, X)
         self.map = self.map.then(found)
         module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
@@ -180,7 +180,7 @@ def input_map(final, X):
         return LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None), X
 
     def transform(Z):
-        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
+        return _prepared(final, Z)[0]
 
     return linear_map(transform, X, type(final).__name__, tolerance=1e-5)  # networks take single precision
 
@@ -199,6 +199,12 @@ def fitted_network(estimator):
         Network.
     """
     return estimator if isinstance(estimator, nn.Module) else getattr(estimator, "module_", None)
+
+
+def _prepared(final, X):
+    """Give what the network of an estimator takes: trials, and further inputs."""
+    found = final._prepare(final._check_eeg(X, reset=False, dtype=np.float32))
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _has_input_map(final):

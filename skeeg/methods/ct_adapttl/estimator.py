@@ -8,10 +8,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_domains
-from ...base import BaseEEGClassifier, draw_seed
+from ...base import BaseEEGClassifier, draw_seed, refuse_flat
 from ...calibration import Calibration
 from ...networks.seeding import seeded
-from ...training import NetworkEstimator, split_validation, train
+from ...training import NetworkState, split_validation, train
+from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
 from .finetuning import (
     check_adaptation,
@@ -222,7 +223,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             data = self._fit_steps(X, subjects)
             start = self._learn_source(X, data, y, subjects, self._read_checkpoint(), self.classes_, seed)
             self._build(X, self.classes_, start)
-        self._finish(self.fold_histories_[self.best_fold_])
+        self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
         self.pretrained_classes_ = self.classes_
         return self
@@ -304,12 +305,12 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         """Fit the preprocessing to trials, and to those of a target subject beside them; give the trials aligned."""
         blocks = {} if target is None else dict(zip(target.names, target.blocks, strict=True))
         self.alignment_ = make_alignment(self.alignment, self.on_unseen, bool(blocks))
-        data = X.like(self._in_precision(X))
+        data = self._in_precision(X)
         if self.alignment_ is None:
             return np.asarray(data)
         if blocks and subjects is not None:  # the target may be among the sources: its source task is another domain
             data = data.like(data, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
-        blocks = {name: Calibration(block.like(self._in_precision(block))) for name, block in blocks.items()}
+        blocks = {name: Calibration(self._in_precision(block)) for name, block in blocks.items()}
         return np.asarray(self.alignment_.fit_transform(data, subjects=subjects, **blocks))
 
     @property
@@ -318,10 +319,13 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         check_is_fitted(self)
         return Pipeline([("alignment", "passthrough" if self.alignment_ is None else self.alignment_)])
 
+    def _in_precision(self, X):
+        return X.like(np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32))
+
     def _align(self, X):
         """Trials after the preprocessing."""
         data = self._in_precision(X)
-        return data if self.alignment_ is None else np.asarray(self.alignment_.transform(X.like(data)))
+        return np.asarray(data if self.alignment_ is None else self.alignment_.transform(data))
 
     def _learn_source(self, X, data, y, subjects, start, classes, seed):
         """Pre-train on the source; give the weights of the best fold."""
@@ -334,7 +338,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         recipe, own = self._phase("pretrain")
         mirror = find_mirror(X.ch_names, classes, self.mirror_classes) if own["mirror"] else None
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
-        data = self._pad(data)
+        data = self.network_.pad(data)
         before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
         n_trials = len(folds[0][0]) * (1 if mirror is None else 2)
         recipe = count_epochs(recipe, own["n_updates"], n_trials, self.max_epochs)
@@ -359,16 +363,13 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
                 f"checkpoint_classes; they must hold {', '.join(map(str, self.classes_))}."
             )
         if history is None:
-            self._finish(self.fold_histories_[self.best_fold_] if self.best_fold_ >= 0 else [])
-        else:
-            self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in history]
-            self.n_iter_ = len(self.history_)
+            self.network_.history = list(self.fold_histories_[self.best_fold_] if self.best_fold_ >= 0 else [])
 
     def _adapt(self, target, data, start, seed):
         """Fine-tune ``module_``; give the history, or None without labels."""
         own = self._phase("adapt")[1]
         if own["norm"] == "target":
-            reestimate_norm(self.module_, self._pad(np.concatenate(data)))
+            reestimate_norm(self.module_, self.network_.pad(np.concatenate(data)))
         if target.y is None:
             return None
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
@@ -377,19 +378,13 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             interpolate_weights(self.module_, before, own["share"])
         return history
 
-    def _finish(self, history):
-        """Take ``module_`` as it is, and the history of how it came to be."""
-        self.history_, self.n_iter_ = list(history), max(len(history), 1)
-        self.net_ = self._make_net()
-        self.net_.history.extend(history)
-
     def _train_target(self, phase, target, data, seed):
         """Train ``module_`` on the labelled target trials; give the history."""
         if target is None or target.y is None:
             raise ValueError("mode='specific' needs labelled trials of the target subject: pass X_target_labeled.")
         recipe, own = self._phase(phase)
         own = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None} | own
-        data, y, share = self._pad(data[0]), target.y, own["validation_size"]
+        data, y, share = self.network_.pad(data[0]), target.y, own["validation_size"]
         rows, held = split_validation(y, None if share is None else "trial", share, seed=seed)
         watched = None if held is None else (data[held], y[held])
         mirror = find_mirror(self.ch_names_in_, self.classes_, self.mirror_classes) if own["mirror"] else None
@@ -397,7 +392,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         recipe = count_epochs(recipe, own["n_updates"], len(y), self.max_epochs)
         layers = check_layers(own["layers"])
         with only_trainable(self.module_, layers, own["norm"] != "train"):
-            self.net_ = train(
+            net = train(
                 self.module_,
                 trials,
                 y,
@@ -406,7 +401,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
                 parameter_groups=layer_rates(layers, recipe.learning_rate, own["layer_decay"]),
                 **self._settings(),
             )
-        return self.net_.history
+        return self.network_.keep(net).history
 
     def _settings(self):
         """Arguments of every training; what becomes of the norm's statistics is for ``norm`` to say."""
@@ -415,21 +410,15 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _build(self, X, classes, start):
         """Build ``module_`` with one output a class, and load the weights it starts from."""
-        self.network_spec_ = {
-            "network": "CTAdaptTLNet",
-            "parameters": self._network_parameters(),
-            "n_chans": X.shape[1],
-            "n_times": X.shape[2],
-            "n_outputs": len(classes),
-            "sfreq": X.sfreq,
-            "ch_names": None,  # the network does not ask where its electrodes are
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
+        earlier = self.checkpoint_report_ if self.__sklearn_is_fitted__() else None
+        self.network_ = NetworkState(
+            "CTAdaptTLNet", self._network_parameters(), n_chans=X.shape[1], n_times=X.shape[2], n_outputs=len(classes),
+            sfreq=X.sfreq, precision=self.precision,
+        ).start()  # fmt: skip
         if start is not None:
             report = load_start(self.module_, start, classes)
-            if self.checkpoint is not None and self.checkpoint_report_ is None:
-                self.checkpoint_report_ = str(report)
+            if self.checkpoint is not None:
+                self.network_.report = earlier or str(report)
 
     def _known_start(self):
         """Weights of an earlier `pretrain`, else of the checkpoint."""
@@ -453,9 +442,9 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         for phase in PHASES:
             self._phase(phase)
         y = self._check_labels(y)
-        self._refuse_flat(X)
+        refuse_flat(X)
+        vars(self).pop("network_", None)  # the report is that of the first network that the checkpoint is loaded into
         self.best_fold_, self.fold_losses_, self.fold_histories_ = -1, np.empty(0), []
-        self.checkpoint_report_ = None
         return X, y
 
     def _check_target(self, n_trials, unlabeled, labeled, y):
@@ -483,24 +472,18 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         """Check target trials as `predict` would."""
         try:
             block = self._check_eeg(block, reset=False, dtype=np.float32)
-            self._refuse_flat(block)
+            refuse_flat(block)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         return block
 
     # What the base asks for
 
-    def _network_class(self, name):
-        return CTAdaptTLNet
-
     def _network_parameters(self):
         defaults = {name: one.default for name, one in inspect.signature(CTAdaptTLNet).parameters.items()}
         sizes = {name: defaults[name] for name in ("n_filters", "pool_stride", "n_hidden", "drop_prob")}
         preset = sizes | network_settings(self.recipe, None, self.sfreq_in_)
-        return self._settle_sizes(dict(self.network_params or {}), preset)
-
-    def _criterion(self):
-        return "cross_entropy"
+        return self._sizes("CTAdaptTLNet", preset)
 
     def _phase(self, phase):
         """Recipe and other settings of a phase, checked."""
@@ -513,10 +496,5 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     def _recipe(self):
         return self._phase("adapt")[0]
 
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them: of its type, aligned, long enough."""
-        return self._pad(self._align(X))
-
-    def _pad(self, data):
-        missing = self.network_spec_["n_times"] - data.shape[2]
-        return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing else np.ascontiguousarray(data)
+    def _preprocess(self, X):
+        return self._align(X)

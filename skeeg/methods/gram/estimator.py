@@ -7,14 +7,15 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
+from ...array import make_eeg
 from ...base import BaseEEGClassifier
-from ...training import NetworkEstimator, Recipe
+from ...training import NetworkState, Recipe
 from ...training.averaging import WeightAverage
+from ...training.base import NetworkEstimator
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights, save_weights
 from .decay import layered_groups
 from .form import RATE, SCALE, electrodes_of, whole_patches
-from .network import Gram
 from .sizes import PATCH_LENGTH, SIZES, is_tiny, settle
 
 _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length")
@@ -193,7 +194,7 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         for name, low, high in (("layer_decay", 0, 1), ("label_smoothing", 0, 1), ("warmup", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected {low} to {high}.")
-        self._fit_network(X, self._check_labels(y), len(self.classes_), subjects)
+        self._fit_network(self._preprocess(X), self._check_labels(y), len(self.classes_), subjects)
         return self
 
     def predict_proba(self, X):
@@ -235,9 +236,6 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # What the base asks for
 
-    def _network_class(self, name):
-        return Gram
-
     def _criterion(self):
         return torch.nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
 
@@ -245,7 +243,8 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         return Recipe(
             max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self._rate(), by_step=True,
             weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,
-            patience=self.patience, precision=self.precision,
+            patience=self.patience, precision=self.precision, validation_size=self.validation_size,
+            lora_rank=self.lora_rank,
         )  # fmt: skip
 
     def _rate(self):
@@ -263,27 +262,26 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
 
     def _start_network(self, X, n_outputs):
         """Build the network for these electrodes, and load the checkpoint into it."""
-        channels = electrodes_of(X, self.old_names).tolist()
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
         sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found, _ENCODER)
-        shape = whole_patches(X[:1], self).shape
-        self.network_spec_ = {
-            "network": "Gram",
-            "parameters": {"channels": tuple(channels), "size": dataclasses.asdict(sizes)},
-            "n_chans": X.shape[1],
-            "n_times": shape[2],
-            "n_outputs": int(n_outputs),
-            "sfreq": self.resample,
-            "ch_names": None,  # their positions in the collection say where they are
-            "probe_features": None,
-        }
-        self.module_ = build_within(self._build_network, vars(sizes), state) if state else self._build_network()
-        self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint)) if state else None
+        channels = tuple(electrodes_of(X, self.old_names).tolist())
+        network = NetworkState(
+            "Gram", {"channels": channels, "size": dataclasses.asdict(sizes)}, n_chans=X.shape[1], n_times=X.shape[2],
+            n_outputs=n_outputs, sfreq=self.resample, precision=self.precision,
+        )  # fmt: skip
+        network.module = build_within(network.build, vars(sizes), state) if state else network.build()
+        if state:
+            network.report = str(load_weights(network.module, state, self.checkpoint))
+        return network
 
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them."""
-        return whole_patches(X, self, np.float64 if self._dtype() == torch.float64 else np.float32)
+    def _preprocess(self, X):
+        data = whole_patches(X, self, np.float64 if self.precision == "float64" else np.float32)
+        return make_eeg(data, X.ch_names, self.resample, X.domains)
+
+    def _prepare(self, X):
+        """Trials of any length, without padding, and the positions of other electrodes than those of fit."""
+        return np.asarray(self._preprocess(X)), *self._inputs(X)
 
     def _inputs(self, X):
         """Positions of the electrodes, which may be others than those of fit."""

@@ -5,18 +5,18 @@ import warnings
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import BaseEEGClassifier
+from ...base import BaseEEGClassifier, refuse_flat
 from ...calibration import Calibration
 from ...filtering import at_rate
 from ...montage import count_near
-from ...training import NetworkEstimator, Recipe, load_checkpoint
+from ...training import NetworkState, Recipe
+from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
-from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
-from .network import MIRepNet
+from .form import RATE, apply_alignment, check_form, fit_alignment, on_template
 
-_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3}
-_SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision")
+_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3, "time_shift": 0.0}
+_SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision", "validation_size", "lora_rank")
 
 
 class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
@@ -58,7 +58,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         checkpoint names, or 250 Hz.
     max_epochs, batch_size, learning_rate : int, int and float, or None
         See `skeeg.training.Recipe`. None is what suits the checkpoint, where it says so, or else the published
-        fine-tuning: 10, 8 and 1e-3.
+        fine-tuning: 10, 8 and 1e-3. The checkpoint may also advise random shifts in time (``time_shift``).
     weight_decay, solver, schedule, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
     validation, validation_size, lora_rank
@@ -180,7 +180,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         check_form(self)
         targets = self._check_labels(y)
-        self._refuse_flat(X)
+        refuse_flat(X)
         self._start_from(X.ch_names)
         target = self._check_target(X_target_unlabeled, len(X))
         formed = at_rate(X, self.rate_)
@@ -247,12 +247,9 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # What the base asks for
 
-    def _network_class(self, name):
-        return MIRepNet
-
     def _start_from(self, ch_names):
         """Read what the checkpoint says of itself, and say what of it does not suit the trials."""
-        self._start, self.description_, self._sizes = read_start(self.checkpoint, dict(self.network_params or {}))
+        self._start, self.description_, self._sizes_read = read_start(self.checkpoint, dict(self.network_params or {}))
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         if not self.description_:
             return
@@ -275,38 +272,22 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     def _recipe(self):
         told = getattr(self, "description_", {}).get("finetuning", {})
         advised = {name: told.get(name, value) for name, value in _FINETUNING.items()}
-        given = {name: getattr(self, name) for name in _FINETUNING if getattr(self, name) is not None}
+        own = ("max_epochs", "batch_size", "learning_rate")
+        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
         return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
-
-    def _criterion(self):
-        return "cross_entropy"
 
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""
-        self.network_spec_ = {
-            "network": "MIRepNet",
-            "parameters": self._sizes,
-            "n_chans": X.shape[1],
-            "n_times": X.shape[2],
-            "n_outputs": int(n_outputs),
-            "sfreq": X.sfreq,
-            "ch_names": None,  # the template says where the electrodes are
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
-        self.checkpoint_report_ = None
+        state = NetworkState(
+            "MIRepNet", self._sizes_read, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
+            precision=self.precision,
+        ).start()  # fmt: skip
         if self._start:
             known = self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
-            report = load_checkpoint(
-                self.module_, self._start, classes=known, wanted=self.classes_, file=self.checkpoint
-            )
-            self.checkpoint_report_ = str(report)
-        del self._start, self._sizes
+            state.load(self._start, classes=known, wanted=self.classes_, file=self.checkpoint)
+        del self._start, self._sizes_read
+        return state
 
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them; those of fit have been brought to the template already."""
-        if not fit:
-            X = apply_alignment(self.aligner_, at_rate(X, self.rate_), self.align)
-            X = on_template(X, self.template)
-        data = np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32)
-        return padded(data, self.network_spec_["n_times"])
+    def _preprocess(self, X):
+        X = apply_alignment(self.aligner_, at_rate(X, self.rate_), self.align)
+        return on_template(X, self.template)
