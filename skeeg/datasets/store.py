@@ -286,9 +286,7 @@ class RecordingStore:
                 onsets, durations = file["onsets"][:], file["durations"][:]
                 n_times = len(data)
         except (OSError, KeyError) as error:
-            raise ValueError(
-                f"folder: {path} is no recording of a store ({error}); remove it."
-            ) from error
+            raise ValueError(f"folder: {path} is no recording of a store ({error}); remove it.") from error
         origin = (str(notes[name]) for name in ("origin", "subject", "session", "run"))
         names = tuple(map(str, notes["ch_names"]))
         return StoredRecording(path.stem, *origin, names, float(notes["sfreq"]), n_times, onsets, durations, events)
