@@ -280,7 +280,7 @@ class FilterBank(_TrialStep):
     >>> FilterBank(((8, 12), (12, 16)), sfreq=250).fit_transform(X).shape
     (20, 6, 500)
     >>> bank = FilterBank(((8, 12), (12, 16)), CSP(2), sfreq=250)
-    >>> bank.fit_transform(X, y).shape  # FBCSP goes on with SelectKBest(mutual_info_classif) and LDA
+    >>> bank.fit_transform(X, y).shape  # FBCSP continues with SelectKBest(mutual_info_classif) and LDA
     (20, 4)
     """
 
