@@ -144,6 +144,7 @@ _INSTANCES = {
 
 # Parameters that are estimators, small ones too.
 _INNER = {
+    "BalancedTarget": {"estimator": "NetworkClassifier"},
     "BOLDAligner": {"regressor": "BEIRARegressor"},
     "FineTunedClassifier": {"estimator": "NetworkClassifier"},
     "GramPretrainer": {"tokenizer": "GramTokenizer"},
@@ -170,9 +171,9 @@ def public_estimators():
     >>> "NetworkClassifier" in [estimator.__name__ for estimator in public_estimators()]
     True
     """
-    import skeeg.evaluations
+    import skeeg
 
-    public = [getattr(skeeg, name) for name in skeeg.__all__] + [skeeg.evaluations.PooledTarget]
+    public = [getattr(skeeg, name) for name in skeeg.__all__]
     found = [cls for cls in public if inspect.isclass(cls) and issubclass(cls, BaseEstimator)]
     return sorted(found, key=lambda cls: cls.__name__)
 
