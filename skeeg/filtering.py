@@ -67,6 +67,7 @@ class _TrialStep(EEGTransformer):
 class _OneFilter(_TrialStep):
     """Base of `BandPass` and `Notch`: one filter, designed by `_design` for the rate of the data."""
 
+    linear_map_ = "time"
     phase = "zero"
 
     def _prepare(self, X, y):
@@ -279,7 +280,7 @@ class FilterBank(_TrialStep):
     >>> FilterBank(((8, 12), (12, 16)), sfreq=250).fit_transform(X).shape
     (20, 6, 500)
     >>> bank = FilterBank(((8, 12), (12, 16)), CSP(2), sfreq=250)
-    >>> bank.fit_transform(X, y).shape  # FBCSP goes on with SelectKBest(mutual_info_classif) and LDA
+    >>> bank.fit_transform(X, y).shape  # FBCSP continues with SelectKBest(mutual_info_classif) and LDA
     (20, 4)
     """
 
@@ -382,6 +383,7 @@ class Resample(_TrialStep):
     """
 
     _any_rate = True
+    linear_map_ = "time"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # required
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
@@ -418,6 +420,8 @@ class AverageReference(_TrialStep):
     [[[-1.0, -2.0], [1.0, 2.0]]]
     """
 
+    linear_map_ = "space"
+
     def _run(self, X):
         data = np.asarray(X)
         return X.like(data - data.mean(axis=1, keepdims=True))
@@ -440,6 +444,8 @@ class PadToMultiple(_TrialStep):
     >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
     (2, 3, 800)
     """
+
+    linear_map_ = "space"
 
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "multiple": [Interval(Integral, 1, None, closed="left")]

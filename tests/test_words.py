@@ -11,7 +11,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 # "skeeg" and "CHANGELOG.md" are added here when they pass.
 TREES = ["README.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks"]
 PENDING = {  # rewritten with their methods; remove each when it passes
-    "benchmarks/beira.py",
     "docs/guide/bold.rst",
     "docs/guide/meg.rst",
     "docs/methods/beira.rst",

@@ -78,6 +78,7 @@ class Harmonise(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "both"
 
     @property
     def _any_montage(self):

@@ -104,6 +104,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     ((12, 2), (12, 64))
     """
 
+    linear_map_ = "both"
     _parameter_constraints = NetworkEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
