@@ -9,9 +9,9 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import check_class_labels
-from ..calibration import Calibration
 
 _USES = ("source", "target", "both")
 
