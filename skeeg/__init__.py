@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "as_eeg": "array",
     "AverageReference": "filtering",
+    "BalancedTarget": "evaluations",
     "BandPass": "filtering",
     "baseline": "baselines",
     "baseline_names": "baselines",

@@ -24,6 +24,7 @@ class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and what to do with an unseen domain."""
 
     _any_length = True
+    linear_map_ = "space"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],

@@ -256,7 +256,13 @@ class EEGEstimator(BaseEstimator):
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
-    """Base of the steps that turn trials into trials; float32 stays float32."""
+    """Base of the steps that turn trials into trials; float32 stays float32.
+
+    A step that is linear declares by ``linear_map_`` that it mixes channels (``"space"``), samples (``"time"``) or
+    ``"both"``, so that `skeeg.explain` explains pipelines with it; spatial filters are in ``spatial_filters_``.
+    """
+
+    linear_map_ = None
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
@@ -483,6 +489,7 @@ class AsEEG(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "space"
 
     def __init__(self, sfreq=None, ch_names=None):
         self.sfreq = sfreq

@@ -67,6 +67,7 @@ class _TrialStep(EEGTransformer):
 class _OneFilter(_TrialStep):
     """Base of `BandPass` and `Notch`: one filter, designed by `_design` for the rate of the data."""
 
+    linear_map_ = "time"
     phase = "zero"
 
     def _prepare(self, X, y):
@@ -381,6 +382,7 @@ class Resample(_TrialStep):
     ((2, 3, 512), 128.0)
     """
 
+    linear_map_ = "time"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # required
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
@@ -415,6 +417,8 @@ class AverageReference(_TrialStep):
     [[[-1.0, -2.0], [1.0, 2.0]]]
     """
 
+    linear_map_ = "space"
+
     def _run(self, X):
         data = np.asarray(X)
         return X.like(data - data.mean(axis=1, keepdims=True))
@@ -437,6 +441,8 @@ class PadToMultiple(_TrialStep):
     >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
     (2, 3, 800)
     """
+
+    linear_map_ = "space"
 
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "multiple": [Interval(Integral, 1, None, closed="left")]

@@ -127,6 +127,7 @@ class ChannelTemplate(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "space"
     _any_montage = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "template": [str, tuple, list, np.ndarray],

@@ -33,6 +33,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
 
     augmentation = None
     kernels = "auto"
+    linear_map_ = "space"  # of `_preprocess`, see `EEGTransformer`; zeros at the end change nothing
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, also those that the chosen way of training does not use."""

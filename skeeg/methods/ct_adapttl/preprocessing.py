@@ -76,6 +76,7 @@ class Harmonise(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "both"
 
     @property
     def _any_montage(self):

@@ -101,6 +101,7 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     ((12, 2), (12, 64))
     """
 
+    linear_map_ = "both"
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
 
     def __init__(

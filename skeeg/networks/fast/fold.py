@@ -156,9 +156,9 @@ class _Merged(nn.Module):
 
     def forward(self, x):
         """Map (batch, 1, electrodes, times), or with both exchanged, to (batch, filters, ...)."""
-        return self._filter(x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)).unsqueeze(self.time_axis ^ 1)
+        return self.filtered(x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)).unsqueeze(self.time_axis ^ 1)
 
-    def _filter(self, x):
+    def filtered(self, x):
         return F.conv1d(F.pad(x, self.padding) if any(self.padding) else x, self.weight, self.bias)
 
 
@@ -178,7 +178,7 @@ class _Exchanged(_Merged):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
 
-    def _filter(self, x):
+    def filtered(self, x):
         mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))
         n_out = x.shape[2] + sum(self.padding) - self.length + 1
         parts = cut_windows(mixed, self.length, self.padding[0], n_out)
