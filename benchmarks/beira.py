@@ -27,13 +27,7 @@ import torch
 from scipy.stats import wilcoxon
 
 from skeeg.electrodes import standard_montage
-from skeeg.methods.beira import (
-    BEIRA,
-    BandPowerRidge,
-    BEIRARegressor,
-    BOLDAligner,
-    simulate_bold,
-)
+from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.model_selection import null_scores, surrogate
 

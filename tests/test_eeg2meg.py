@@ -13,23 +13,13 @@ from sklearn.preprocessing import FunctionTransformer
 import skeeg
 from skeeg import EEGToMEG
 from skeeg.array import make_domains, make_eeg
-from skeeg.methods.eeg2meg import (
-    MEGSimulation,
-    sensor_correlations,
-    sensor_r2,
-    topography_correlation,
-)
+from skeeg.methods.eeg2meg import MEGSimulation, sensor_correlations, sensor_r2, topography_correlation
 from skeeg.methods.eeg2meg.model import Windows, split_windows
 from skeeg.testing import check_eeg_estimator
 
 TINY = {"max_epochs": 2, "device": "cpu", "random_state": 0, "lags": 0}
 UNET = {"n_filters": 4, "lstm_hidden": 4}
-SIZES = {
-    "transformer": {"embed_size": 8, "n_layers": 1, "n_heads": 2},
-    "unet": UNET,
-    "wavelet_unet": UNET,
-    "ridge": {},
-}
+SIZES = {"transformer": {"embed_size": 8, "n_layers": 1, "n_heads": 2}, "unet": UNET, "wavelet_unet": UNET, "ridge": {}}
 TYPES = ("mag", "grad", "grad")
 SI = np.array([2e-13, 3e-12, 1e-12])[:, None]
 

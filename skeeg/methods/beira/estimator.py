@@ -19,14 +19,7 @@ from ...training.recipe import resolve_device
 from .patterns import branch_importance, read_patterns
 from .readout import Inference, fit_readout
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
-from .strategies import (
-    ValidationCorrelation,
-    choose_recipe,
-    kept_loss,
-    make_loss,
-    prune_branches,
-    start_as_averages,
-)
+from .strategies import ValidationCorrelation, choose_recipe, kept_loss, make_loss, prune_branches, start_as_averages
 
 NETWORKS = {"independent": "BEIRA", "shared": "SharedBEIRA", "lstm": "BEIRAManyToOne"}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
@@ -220,7 +213,8 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
         self._warn_of_few(eeg)
         recipe, pairs = self._recipe(), [(np.asarray(x), target) for x, target in zip(eeg, targets, strict=True)]
         with seeded(draw_seed(self.random_state)):
-            multiple = self._start_network(recipe).module.decimation
+            n_chans = eeg[0].shape[1]
+            multiple = self._start_network(recipe, n_chans).module.decimation
             training, held = pairs, []
             if self.validation is not None:
                 training, held = hold_out(pairs, recipe.validation_size, round(self.validation_gap * self._rate()))
@@ -232,7 +226,7 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
                 self.n_window_ = choose_window(self.window, recipe.window, shortest, multiple)
             last_only = self.network == "lstm"
             cut = cut_windows(training, held, self.n_window_, recipe.windows_per_epoch, multiple, last_only)
-            self.networks_, self.restart_losses_ = self._train_restarts(recipe, *cut)
+            self.networks_, self.restart_losses_ = self._train_restarts(recipe, n_chans, *cut)
             self.readout_, self.readouts_ = recipe.readout if self._is_signal else "decoder", []
             if self.readout_ != "decoder":
                 parts = training + held, self._rate()
@@ -242,11 +236,11 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
             self.branch_importance_ = branch_importance(self.module_, cut[2])
         return self
 
-    def _train_restarts(self, recipe, training, watched, examples):
+    def _train_restarts(self, recipe, n_chans, training, watched, examples):
         """Train from several random weights; gives the networks to average, best first, and the loss of each."""
         loss, states, losses = self._criterion(), [], []
         for _ in range(recipe.n_restarts):
-            states.append(self._start_network(recipe))
+            states.append(self._start_network(recipe, n_chans))
             net = train(
                 states[-1].module, training, None, recipe, loss=loss,
                 validation=None if watched is None else (watched,), device=self.device, verbose=self.verbose,
@@ -262,11 +256,11 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
                 prune_branches(state.module, loss, examples, watched)
         return states, np.array(losses)
 
-    def _start_network(self, recipe):
+    def _start_network(self, recipe, n_chans):
         """Network with random weights, or those of the checkpoint."""
         sizes = self._network_sizes(recipe)
         state = NetworkState(
-            NETWORKS[self.network], sizes, n_chans=self.n_features_in_, n_outputs=self.n_regions_,
+            NETWORKS[self.network], sizes, n_chans=n_chans, n_outputs=self.n_regions_,
             precision=recipe.precision, kernels="plain",
         )  # fmt: skip
         state.module = state.build()

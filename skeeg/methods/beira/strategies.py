@@ -10,13 +10,7 @@ from skorch.callbacks import Callback
 from ...training import Recipe
 from .patterns import branch_importance
 
-_SMALL = {
-    "n_branches": 3,
-    "channels": (16, 32, 32, 32),
-    "decoder_reduce": 2,
-    "rectifier": "abs",
-    "drop_prob": 0.05,
-}
+_SMALL = {"n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "drop_prob": 0.05}
 LOSSES = {
     "mse": (1.0, 0.0, 0.0),
     "correlation": (0.0, 1.0, 0.0),

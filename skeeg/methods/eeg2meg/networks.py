@@ -152,7 +152,7 @@ class Attention(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skeeg.methods.eeg2meg.transformer import Attention
+    >>> from skeeg.methods.eeg2meg.networks import Attention
     >>> x = torch.zeros(2, 5, 8)
     >>> Attention(8, 2)(x, x, x).shape
     torch.Size([2, 5, 8])
@@ -404,15 +404,7 @@ class SensorTransformer(nn.Module):
     """
 
     def __init__(
-        self,
-        n_chans,
-        n_outputs,
-        embed_size=128,
-        n_layers=2,
-        n_heads=4,
-        forward_expansion=2,
-        dropout=0.1,
-        kernel_size=9,
+        self, n_chans, n_outputs, embed_size=128, n_layers=2, n_heads=4, forward_expansion=2, dropout=0.1, kernel_size=9
     ):
         super().__init__()
         self.embedding = nn.Conv1d(n_chans, embed_size, kernel_size, padding="same")
