@@ -27,18 +27,8 @@ import torch
 from scipy.stats import wilcoxon
 
 from skeeg.electrodes import standard_montage
-from skeeg.methods.beira import (
-    BEIRA,
-    BandPowerRidge,
-    BEIRARegressor,
-    BOLDAligner,
-    simulate_bold,
-)
-from skeeg.methods.beira.patterns import (
-    filtered_covariance_pattern,
-    gradient_importance,
-    published_frequency_pattern,
-)
+from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
+from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.model_selection import null_scores, surrogate
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -141,8 +131,8 @@ def measure_simulation(seed, n_shuffles):
     seconds = time.process_time() - started
     null = null_scores(beira, *test, n=999, random_state=seed)
     row = {"seed": seed, "beira": null.score, "p": null.p_value, "seconds": seconds}
-    row["best_alone"] = without(beira, "averaged_").score(*test)
-    row["decoders"] = without(beira, "readouts_").score(*test)
+    row["best_alone"] = changed(beira, networks_=beira.regressor_.networks_[:1]).score(*test)
+    row["decoders"] = changed(beira, readouts_=[]).score(*test)
     row["ridge"] = BandPowerRidge().fit(*train).score(*test)
     row.update(compare_patterns(beira.regressor_, simulated, train[0]))
     row["restart_losses"] = beira.regressor_.restart_losses_.tolist()
@@ -172,10 +162,10 @@ def measure_minutes(seed):
         add_row("minutes", {"seed": seed, "minutes": minutes, "beira": beira.score(*test), "ridge": ridge})
 
 
-def without(beira, part):
-    """Give the same model, predicting by its best network only, or by its decoders only."""
+def changed(beira, **attributes):
+    """Give the same model with other fitted attributes of the regressor."""
     beira = copy.deepcopy(beira)
-    setattr(beira.regressor_, part, [])
+    vars(beira.regressor_).update(attributes)
     return beira
 
 
@@ -202,7 +192,7 @@ def compare_patterns(beira, simulated, eeg):
     }
     x = np.asarray(eeg[0], dtype=np.float64)
     w, h = beira.spatial_filters_[0], beira.temporal_filters_[0]
-    standard = beira._standardise(eeg[:, :, : 16 * 4096])[0]
+    standard = torch.from_numpy(np.asarray(beira.steps_.transform(eeg[:, :, : 16 * 4096])))[0]
     windows = torch.stack(list(standard.split(4096, dim=1))).float()
     gradient = gradient_importance(beira.module_, windows)[0]
     ranked = int(gradient.argmax())
@@ -212,10 +202,34 @@ def compare_patterns(beira, simulated, eeg):
         "ranks_another_branch": ranked != top,
         "topography": likeness(filtered_covariance_pattern(x[:, : 54 * RATE], w, h)[ranked]),
         "peak": float(frequencies[pattern[ranked].argmax()]),
-        "peak_beside_it": float(frequencies[pattern[0].argmax()]),  # the curve of branch 0 stands beside any map
+        "peak_beside_it": float(frequencies[pattern[0].argmax()]),  # the curve of branch 0 is drawn with every map
         "montage_order": likeness(in_montage_order(beira.spatial_patterns_[0, top], simulated.eeg.ch_names)),
     }
     return rows
+
+
+def gradient_importance(module, windows, n_targets=8):
+    """Mean of ``|gradient x envelope|`` over some output samples: the published importance, (n_regions, n_branches)."""
+    with torch.no_grad():
+        envelopes = module.envelopes(windows)
+    envelopes.requires_grad_()
+    with torch.enable_grad():
+        outputs = module.decode(envelopes)
+        if outputs.ndim == 2:
+            outputs = outputs.unsqueeze(-1)
+        n_steps = outputs.shape[-1]
+        samples = sorted({(2 * i + 1) * n_steps // (2 * n_targets) for i in range(n_targets)})
+        shared = envelopes.shape[1] != outputs.shape[1]
+        regions = [[region] for region in range(outputs.shape[1])] if shared else [list(range(outputs.shape[1]))]
+        rows = []
+        for chosen in regions:  # separate networks do not depend on each other's outputs: one pass for all
+            total = 0.0
+            for sample in samples:
+                target = outputs[:, chosen, sample].sum()
+                (gradient,) = torch.autograd.grad(target, envelopes, retain_graph=True)
+                total = total + (gradient * envelopes).detach().abs().mean(dim=(0, 3))
+            rows.append(total / len(samples))
+    return torch.cat(rows).numpy()
 
 
 def in_montage_order(pattern, ch_names):

@@ -110,7 +110,7 @@ def by_others(method, net, trials, background):
             return (out[0] if isinstance(out, tuple) else out).reshape(len(x), -1)[:, :1]
 
     module = First().eval()
-    x, others = (torch.from_numpy(np.array(net._prepare(part))) for part in (trials, background))
+    x, others = (torch.from_numpy(np.array(net._prepare(part)[0])) for part in (trials, background))
     with torch.no_grad():
         f, base = module(x)[:, 0].numpy(), module(others)[:, 0].numpy()
     start = time.process_time()

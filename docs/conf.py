@@ -1,8 +1,10 @@
 """Sphinx configuration: builds without a network."""
 
 import sys
+import zlib
 from pathlib import Path
 
+from sphinx.ext.intersphinx import InventoryAdapter, missing_reference
 from sphinx.util.nodes import make_refnode
 
 import skeeg
@@ -38,8 +40,7 @@ default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "sg_execution_times.rst", "auto_examples/**.ipynb", "generated/backreferences"]
 
-# Links to other projects need their inventories. None is fetched: put numpy.inv, sklearn.inv, mne.inv, ... into
-# docs/inventories, and the names found there become links.
+# Links to other projects: the names that our pages use stand in inventories/names.txt, so a build needs no network.
 _SITES = {
     "braindecode": "https://braindecode.org/stable/",
     "mne": "https://mne.tools/stable/",
@@ -47,11 +48,30 @@ _SITES = {
     "numpy": "https://numpy.org/doc/stable/",
     "pyriemann": "https://pyriemann.readthedocs.io/en/latest/",
     "python": "https://docs.python.org/3/",
+    "shap": "https://shap.readthedocs.io/en/latest/",
     "sklearn": "https://scikit-learn.org/stable/",
     "skorch": "https://skorch.readthedocs.io/en/stable/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
 }
-_INVENTORIES = {name: HERE / "inventories" / f"{name}.inv" for name in _SITES}
-intersphinx_mapping = {name: (_SITES[name], str(path)) for name, path in _INVENTORIES.items() if path.is_file()}
+
+
+def _write_inventories(folder):
+    """Write the inventory of each project; gives what intersphinx needs."""
+    lines = [line.split() for line in (HERE / "inventories" / "names.txt").read_text().splitlines() if line[0] != "#"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for project in _SITES:
+        head = f"# Sphinx inventory version 2\n# Project: {project}\n# Version: \n"
+        head += "# The remainder of this file is compressed using zlib.\n"
+        body = "".join(
+            f"{name} py:{role} 1 {page + name if page.endswith('#') else page} -\n"
+            for of, name, role, page in lines
+            if of == project
+        )
+        (folder / f"{project}.inv").write_bytes(head.encode() + zlib.compress(body.encode()))
+    return {project: (site, str(folder / f"{project}.inv")) for project, site in _SITES.items()}
+
+
+intersphinx_mapping = _write_inventories(HERE / "_build" / "inventories")
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skeeg {version}"
@@ -100,10 +120,16 @@ def _without_hub(app, what, name, obj, options, lines):
 
 
 def _by_last_name(app, env, node, contnode):
-    """Resolve a reference by its last name, as `MIRepNet`, if only one object has that name."""
+    """Resolve a reference by its last name, as `MIRepNet` or `GridSearchCV`, if only one object has that name."""
     if node.get("refdomain") != "py":
         return None
     last = "." + node["reftarget"]
+    external = [
+        name for names in InventoryAdapter(env).main_inventory.values() for name in names if name.endswith(last)
+    ]
+    if len(external) == 1:
+        node["reftarget"] = external[0]
+        return missing_reference(app, env, node, contnode)
     objects = env.domains["py"].objects.items()
     found = [(name, entry) for name, entry in objects if name.endswith(last) and not entry.aliased]
     if len(found) != 1:

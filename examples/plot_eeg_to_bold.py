@@ -21,16 +21,17 @@ import argparse
 import numpy as np
 
 from skeeg import BEIRARegressor, BOLDAligner, null_scores
-from skeeg.methods.beira import BandPowerRidge, simulate_bold
-from skeeg.methods.beira.plots import (
+from skeeg.methods.beira import (
+    BandPowerRidge,
     plot_branches,
     plot_frequency_patterns,
     plot_region_scores,
     plot_spatial_patterns,
     plot_traces,
+    read_cwl,
+    simulate_bold,
     top_branches,
 )
-from skeeg.methods.beira.readers import read_cwl
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--cwl", metavar="FOLDER", help="folder with the subjects' folders, instead of the simulation")

@@ -256,7 +256,13 @@ class EEGEstimator(BaseEstimator):
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
-    """Base of the steps that turn trials into trials; float32 stays float32."""
+    """Base of the steps that turn trials into trials; float32 stays float32.
+
+    A step that is linear declares by ``linear_map_`` that it mixes channels (``"space"``), samples (``"time"``) or
+    ``"both"``, so that `skeeg.explain` explains pipelines with it; spatial filters are in ``spatial_filters_``.
+    """
+
+    linear_map_ = None
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
@@ -446,6 +452,16 @@ def flat_channels(X):
     return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
 
 
+def refuse_flat(X):
+    """Refuse trials with channels that never change, by name."""
+    flat = flat_channels(X)
+    if flat:
+        raise ValueError(
+            f"X: channel {', '.join(map(str, flat[:5]))} never changes over the {len(X)} trial(s) (1 sample, or a "
+            "dead or reference electrode?); drop it before fit."
+        )
+
+
 def _differ(now, before):
     """Whether two pieces of identity are both known and not the same."""
     return now is not None and before is not None and now != before
@@ -473,6 +489,7 @@ class AsEEG(EEGTransformer):
     """
 
     _any_length = True
+    linear_map_ = "space"
 
     def __init__(self, sfreq=None, ch_names=None):
         self.sfreq = sfreq

@@ -43,6 +43,7 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"skeeg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_bench(commands)
+    _add_pretrain(commands)
     listing = commands.add_parser("list", help="show datasets, pipelines and evaluations")
     listing.set_defaults(action=list_names)
     report = commands.add_parser("report", help="write the report of a results folder again")
@@ -89,6 +90,52 @@ def _add_bench(commands):
     add("--overwrite", action="store_true", help="compute again what is already there")
     add("--quiet", action="store_true", help="no progress bar")
     bench.set_defaults(action=bench_command)
+
+
+def _add_pretrain(commands):
+    """Options of ``skeeg pretrain``."""
+    pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
+    add = pretrain.add_argument
+    add("--method", choices=["mirepnet"], default="mirepnet", help="network (mirepnet)")
+    add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")
+    add("--classes", nargs="+", metavar="EVENT", help="events to learn (all); of a folder also as EVENT=CLASS")
+    add("--tmin", type=float, metavar="S", help="folder: first second of a trial after its event (0)")
+    add("--tmax", type=float, metavar="S", help="folder: last second of a trial after its event")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
+    add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
+    add("--size", choices=["small", "published"], default="small", help="size of the network (small)")
+    add("--epochs", type=int, metavar="N", help="passes over the trials (6)")
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help="share of the subjects to validate on (0.1)")
+    add("--seed", type=int, default=0, metavar="N", help="seed (0)")
+    add("--device", default="auto", metavar="NAME", help="as cpu or cuda (CUDA where there is one)")
+    add("--out", default="skeeg-weights", metavar="FOLDER", help="where weights, card and curve go (skeeg-weights)")
+    add("--quiet", action="store_true", help="no progress bar")
+    pretrain.set_defaults(action=pretrain_command)
+
+
+def pretrain_command(options):
+    """Run ``skeeg pretrain``; give the exit status."""
+    from .bench.catalogue import get_dataset, is_folder
+    from .methods.mirepnet.weights import pretrain_weights
+
+    interval = _interval(options, is_folder(options.data))
+    given = {"classes": _classes(options), "interval": interval, "unit": options.unit, "notch": options.notch}
+    dataset = get_dataset(options.data, **{name: value for name, value in given.items() if value is not None})
+    card = pretrain_weights(
+        dataset, options.out, options.size, tuple(options.band), options.held_out, options.epochs, options.seed,
+        options.device, verbose=not options.quiet,
+    )  # fmt: skip
+    print(f"{card['data']}: " + ", ".join(f"{name} {value:.3f}" for name, value in card["scores"].items()))
+    print(f"Weights: {os.path.join(options.out, card['file'])}")
+    return DONE
+
+
+def _classes(options):
+    """Events as a dict where a folder's are given as EVENT=CLASS."""
+    if options.classes and all("=" in name for name in options.classes):
+        return dict(name.split("=", 1) for name in options.classes)
+    return options.classes
 
 
 def bench_command(options):
@@ -158,9 +205,7 @@ def _get_task(options, dataset, evaluation):
     names = ("unit", "notch", "pattern", "runs_as_sessions", "sessions")
     own = {name: vars(options)[name] for name in names if vars(options)[name] is not None}
     if in_folder:
-        if options.classes and all("=" in name for name in options.classes):
-            shape["classes"] = dict(name.split("=", 1) for name in options.classes)
-        own, shape = own | shape, {}
+        own, shape = own | shape | {"classes": _classes(options)}, {}
     tasks = options.task or []
     if evaluation == "cross-task":
         dataset = catalogue.get_tasks(dataset, tasks, **own)
@@ -212,9 +257,9 @@ def as_options(message):
     """
     for argument, option in _ARGUMENTS.items():
         message = message.replace(argument, option)
-    parsed = build_parser().parse_args(["bench"])
+    parsed = vars(build_parser().parse_args(["bench"])) | vars(build_parser().parse_args(["pretrain", "--data", ""]))
     name, colon, rest = message.partition(":")
-    return f"--{name.replace('_', '-')}:{rest}" if colon and name in vars(parsed) else message
+    return f"--{name.replace('_', '-')}:{rest}" if colon and name in parsed else message
 
 
 def list_names(options):

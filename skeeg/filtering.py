@@ -1,8 +1,8 @@
-"""Band-pass, notch, filter bank, resampling and average reference for trials.
+"""Filters, resampling, average reference and padding: steps from trials to trials.
 
-The designs and the treatment of the edges are mne's own (`mne.filter.create_filter`, ``pad="reflect_limited"``). What
-is new is that all trials and channels are filtered together, block by block (`skeeg.signals`): results equal mne's and
-come many times sooner. Every step keeps channel names and domains, and accepts trials of any length.
+The designs of the filters and the treatment of the edges are mne's (`mne.filter.create_filter`,
+``pad="reflect_limited"``); all trials and channels are filtered together, block by block (`skeeg.signals`), which gives
+equal results many times faster. Every step keeps channel names and domains, and accepts trials of any length.
 """
 
 import warnings
@@ -22,12 +22,12 @@ _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 
 
 class _TrialStep(EEGTransformer):
-    """What the steps share: they learn from the identity of the trials, and take trials of any length."""
+    """Base of the steps: ``_prepare(X, y)`` learns, ``_run(X)`` gives the new trials, which may be of any length."""
 
     _any_length = True
 
     def fit(self, X, y=None):
-        """Prepare the step for the sampling rate and channels of X.
+        """Fit the step to the sampling rate and channels of X.
 
         Parameters
         ----------
@@ -44,6 +44,9 @@ class _TrialStep(EEGTransformer):
         self._prepare(self._check_eeg(X, reset=True), y)
         return self
 
+    def _prepare(self, X, y):
+        """Nothing is learned."""
+
     def transform(self, X):
         """Apply the step to trials.
 
@@ -55,14 +58,17 @@ class _TrialStep(EEGTransformer):
         Returns
         -------
         X : EEGArray, shape (n_trials, n_channels_out, n_times_out)
-            New trials with the identity of the old ones.
+            New trials, with the domains of the old ones.
         """
         check_is_fitted(self)
         return self._run(self._check_eeg(X, reset=False))
 
 
 class _OneFilter(_TrialStep):
-    """What `BandPass` and `Notch` share: one filter, designed by `_design` for the rate of the data."""
+    """Base of `BandPass` and `Notch`: one filter, designed by `_design` for the rate of the data."""
+
+    linear_map_ = "time"
+    phase = "zero"
 
     def _prepare(self, X, y):
         self.coefficients_, self.n_edge_ = self._design(_sampling_rate(self, X))
@@ -71,7 +77,7 @@ class _OneFilter(_TrialStep):
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
             _warn_if_short(self, [self.coefficients_], X.shape[2])
-        causal = not getattr(self, "phase", "zero").startswith("zero")
+        causal = not self.phase.startswith("zero")
         return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], causal)[:, 0])
 
 
@@ -88,7 +94,7 @@ class BandPass(_OneFilter):
         "fir": windowed-sinc filter (Hamming, ``firwin``). "iir": Butterworth filter in second-order sections.
     phase : str
         "zero" (default), for "fir" also "zero-double", "minimum" and "minimum-half", for "iir" also "forward". The last
-        three look only at the past, as an online decoder must.
+        three are causal, as an online decoder must be.
     order : int
         Order of the Butterworth filter ("iir" only); with ``phase="zero"`` it is applied twice.
     l_trans_bandwidth, h_trans_bandwidth : float or "auto"
@@ -103,7 +109,7 @@ class BandPass(_OneFilter):
     coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
         Kernel of the "fir" filter, or second-order sections of the "iir" filter.
     n_edge_ : int
-        Samples by which each end of a trial is continued ("iir" only; 0 for "fir", which needs what its taps reach).
+        Samples by which each end of a trial is continued ("iir" only).
 
     Notes
     -----
@@ -154,19 +160,11 @@ class BandPass(_OneFilter):
         self.sfreq = sfreq
 
     def _design(self, sfreq):
-        """Coefficients for this rate."""
         _check_band(self.l_freq, self.h_freq, sfreq)
         return _design(
-            sfreq,
-            self.l_freq,
-            self.h_freq,
-            self.method,
-            self.phase,
-            self.order,
-            self.l_trans_bandwidth,
-            self.h_trans_bandwidth,
-            self.filter_length,
-        )
+            sfreq, self.l_freq, self.h_freq, self.method, self.phase, self.order, self.l_trans_bandwidth,
+            self.h_trans_bandwidth, self.filter_length,
+        )  # fmt: skip
 
 
 class Notch(_OneFilter):
@@ -218,7 +216,7 @@ class Notch(_OneFilter):
         self.sfreq = sfreq
 
     def _design(self, sfreq):
-        """Coefficients for this rate: one kernel with all stop bands, or the sections of all of them in a row."""
+        """One kernel with all stop bands, or the second-order sections of all of them."""
         freqs = _positive("freqs", self.freqs)
         widths = freqs / 200 if self.notch_widths is None else _positive("notch_widths", self.notch_widths)
         if len(widths) not in (1, len(freqs)):
@@ -237,15 +235,15 @@ class Notch(_OneFilter):
 
 
 class FilterBank(_TrialStep):
-    """Several band-pass filters side by side, and, on wish, one estimator on each band.
+    """Several band-pass filters in parallel, and optionally one estimator on each band.
 
     Parameters
     ----------
     bands : tuple of (float, float)
         Pass bands in hertz.
     estimator : transformer or None
-        Fitted to each band on its own; the features of all bands are put side by side. With a CSP this is the front of
-        FBCSP, see the example. None gives the filtered signals themselves.
+        Fitted to each band separately; the features of all bands are concatenated. With a CSP these are the features of
+        FBCSP, see the example. None gives the filtered signals.
     method : "fir" | "iir"
         As in `BandPass`.
     order : int
@@ -265,10 +263,9 @@ class FilterBank(_TrialStep):
     Notes
     -----
     Without an estimator the output has shape (n_trials, n_bands * n_channels, n_times): all channels of the first
-    band, then all of the second, named "C3 8-12 Hz". It is EEG like any other, so every step that takes trials takes
-    it; ``X.reshape(n_trials, n_bands, n_channels, n_times)`` parts the bands. MOABB's filter-bank paradigms instead
-    give a fourth axis; with this class the plain paradigms serve. Each band equals `BandPass` exactly, but the forward
-    Fourier transform is shared.
+    band, then all of the second, named "C3 8-12 Hz"; ``X.reshape(n_trials, n_bands, n_channels, n_times)`` separates
+    the bands. It replaces MOABB's filter-bank paradigms, which add a fourth axis. Each band equals `BandPass` exactly,
+    but the forward Fourier transform is shared.
 
     References
     ----------
@@ -283,7 +280,7 @@ class FilterBank(_TrialStep):
     >>> FilterBank(((8, 12), (12, 16)), sfreq=250).fit_transform(X).shape
     (20, 6, 500)
     >>> bank = FilterBank(((8, 12), (12, 16)), CSP(2), sfreq=250)
-    >>> bank.fit_transform(X, y).shape  # FBCSP goes on with SelectKBest(mutual_info_classif) and LDA
+    >>> bank.fit_transform(X, y).shape  # FBCSP continues with SelectKBest(mutual_info_classif) and LDA
     (20, 4)
     """
 
@@ -307,7 +304,7 @@ class FilterBank(_TrialStep):
         self.sfreq = sfreq
 
     def __sklearn_tags__(self):
-        """Pass on what the inner estimator needs."""
+        """Pass on the requirements of the inner estimator."""
         tags = super().__sklearn_tags__()
         if self.estimator is not None:
             tags.target_tags.required = get_tags(self.estimator).target_tags.required
@@ -333,9 +330,7 @@ class FilterBank(_TrialStep):
             pairs = zip(self.estimators_, self._each_band(X), strict=True)
             return np.concatenate([estimator.transform(band) for estimator, band in pairs], axis=1)
         data = filter_trials(np.asarray(X), self.coefficients_, self.n_edges_)
-        bands = [f"{l_freq:g}-{h_freq:g} Hz" for l_freq, h_freq in _as_bands(self.bands)]
-        names = X.ch_names and [f"{name} {band}" for band in bands for name in X.ch_names]
-        return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=names)
+        return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=_band_names(X.ch_names, self.bands))
 
     def band(self, X, index):
         """Filter trials to one band.
@@ -350,12 +345,12 @@ class FilterBank(_TrialStep):
         Returns
         -------
         X : EEGArray, shape (n_trials, n_channels, n_times)
-            Filtered trials, under the names of the channels.
+            Filtered trials.
         """
         return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
 
     def _each_band(self, X):
-        """Give the trials in one band after the other: all at once would take n_bands times the memory."""
+        """Trials in one band after the other: all at once would take n_bands times the memory."""
         return (self.band(X, index) for index in range(len(self.coefficients_)))
 
 
@@ -387,8 +382,10 @@ class Resample(_TrialStep):
     ((2, 3, 512), 128.0)
     """
 
+    _any_rate = True
+    linear_map_ = "time"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # a rate it must have
+        "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # required
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
     }
 
@@ -401,8 +398,10 @@ class Resample(_TrialStep):
         _sampling_rate(self, X)
 
     def _run(self, X):
-        data = resample_trials(np.asarray(X), float(self.sfreq_out) / self.sfreq_in_, self.npad)
-        return X.like(data, sfreq=self.sfreq_out)
+        rate = self.sfreq_in_ if X.sfreq is None else X.sfreq
+        if rate == self.sfreq_out:
+            return X.like(X, sfreq=rate)
+        return X.like(resample_trials(np.asarray(X), float(self.sfreq_out) / rate, self.npad), sfreq=self.sfreq_out)
 
 
 class AverageReference(_TrialStep):
@@ -421,18 +420,17 @@ class AverageReference(_TrialStep):
     [[[-1.0, -2.0], [1.0, 2.0]]]
     """
 
-    def _prepare(self, X, y):
-        """Nothing is learned."""
+    linear_map_ = "space"
 
     def _run(self, X):
         data = np.asarray(X)
         return X.like(data - data.mean(axis=1, keepdims=True))
 
 
-class PadToMultiple(EEGTransformer):
-    """Zero-pad trials to a multiple of `multiple` samples.
+class PadToMultiple(_TrialStep):
+    """Zero-pad trials to a multiple of `multiple` samples, for networks that split a trial into patches.
 
-    For networks that split a trial into patches of fixed length.
+    A remainder of less than a tenth of a patch is cut off instead.
 
     Parameters
     ----------
@@ -447,44 +445,16 @@ class PadToMultiple(EEGTransformer):
     (2, 3, 800)
     """
 
+    linear_map_ = "space"
+
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "multiple": [Interval(Integral, 1, None, closed="left")]
+    }
+
     def __init__(self, multiple=200):
         self.multiple = multiple
 
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : PadToMultiple
-            Fitted.
-        """
-        if not self.multiple >= 1:
-            raise ValueError(f"multiple: expected a whole number from 1, got {self.multiple!r}.")
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Pad the trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_padded)
-            Trials with zeros at their end; a remainder of less than a tenth of a patch is cut off instead.
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         n_times = X.shape[2]
         rest = n_times % self.multiple
         if rest == 0:
@@ -495,19 +465,7 @@ class PadToMultiple(EEGTransformer):
 
 
 def at_rate(X, rate):
-    """Bring trials to a rate; those whose own is not known are left as they are.
-
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials.
-    rate : float or None
-        Wanted rate in hertz.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_channels, n_times_out)
-        Trials.
+    """Resample an EEGArray to a rate in hertz; unchanged where either rate is unknown.
 
     Examples
     --------
@@ -524,7 +482,7 @@ def at_rate(X, rate):
 
 
 def _sampling_rate(estimator, X):
-    """Rate of the trials; it must be known and not contradict the constructor's."""
+    """Rate of the trials, which must be known and that of the constructor."""
     name = type(estimator).__name__
     if X.sfreq is None:
         raise ValueError(f"sfreq: X carries no sampling rate; pass {name}(sfreq=...) or trials that carry theirs.")
@@ -534,7 +492,7 @@ def _sampling_rate(estimator, X):
 
 
 def _positive(name, values):
-    """Vector of the numbers above 0 that a parameter holds."""
+    """Numbers above 0 as a vector."""
     try:
         values = np.atleast_1d(np.asarray(values, dtype=float))
     except (TypeError, ValueError):
@@ -546,24 +504,24 @@ def _positive(name, values):
 
 def _as_bands(bands):
     """Pass bands as pairs."""
-    pairs = [tuple(one) if isinstance(one, tuple | list | np.ndarray) else () for one in _listed(bands)]
-    if not pairs or any(len(pair) != 2 or not all(_is_edge(edge) for edge in pair) for pair in pairs):
+    sequence = tuple | list | np.ndarray
+    pairs = [tuple(one) if isinstance(one, sequence) else () for one in bands] if isinstance(bands, sequence) else []
+    if not pairs or any(len(pair) != 2 or not all(e is None or isinstance(e, Real) for e in pair) for pair in pairs):
         raise ValueError(f"bands: expected pairs of frequencies such as ((8, 12), (12, 16)), got {bands!r}.")
     return pairs
 
 
-def _listed(values):
-    """Give what a sequence holds, and nothing for what is none."""
-    return list(values) if isinstance(values, tuple | list) or np.ndim(values) else []
-
-
-def _is_edge(freq):
-    """Whether an edge of a band is a number, or open."""
-    return freq is None or isinstance(freq, Real)
+def _band_names(ch_names, bands):
+    """Names of the channels of each band, such as "C3 8-12 Hz"."""
+    labels = [
+        f"below {high:g} Hz" if low is None else f"above {low:g} Hz" if high is None else f"{low:g}-{high:g} Hz"
+        for low, high in bands
+    ]
+    return ch_names and [f"{name} {label}" for label in labels for name in ch_names]
 
 
 def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):
-    """Refuse bands that no filter can pass."""
+    """Refuse edges that are no band at this rate."""
     if l_freq is None and h_freq is None:
         raise ValueError(f"{argument}: at least one edge is needed, got None for both.")
     nyquist = sfreq / 2
@@ -585,9 +543,9 @@ def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans
         made = create_filter(
             None, sfreq, l_freq, h_freq, length, l_trans, h_trans, method, iir_params, phase, verbose="error"
         )
-    except (RuntimeError, TypeError, ValueError) as error:  # mne's own words, which may name none of the parameters
-        told = f"method={method!r}, phase={phase!r}, order={order}, filter_length={length!r}"
-        raise ValueError(f"{told}: no such filter can be designed: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:  # mne's message may name none of the parameters
+        given = f"method={method!r}, phase={phase!r}, order={order}, filter_length={length!r}"
+        raise ValueError(f"{given}: no such filter can be designed: {error}") from error
     if method == "iir":
         return made["sos"], int(made["padlen"]) if phase != "forward" else 0
     if phase == "zero-double":

@@ -1,25 +1,32 @@
-"""Ridge regression with lags: from arrays, or from moments of data that are read chunk by chunk."""
+"""Ridge regression with lags, and the standardisation before it: from arrays, or from data read chunk by chunk."""
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .base import EEGTransformer
+from .covariance import inverse_sqrt
+from .storage import Storable
 
 ALPHAS = tuple(10.0**power for power in range(7))
 """Penalties that `choose_alpha` tries, for standardised features."""
 _N_BLOCKS = 5
 _PENALTIES = tuple(10.0**power for power in np.arange(-6, 2.1, 0.5))  # in units of the mean variance
-_PENALTY = 1e-2  # where nothing is held out to choose by
+_PENALTY = 1e-2  # without held-out samples
+_EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that contains only rounding errors
 
 
 def lagged(signals, lags, edge="hold"):
-    """Signals beside their own past and future.
+    """Signals with lags.
 
     Parameters
     ----------
     signals : ndarray, shape (n_trials, ..., n_times)
-        Signals; nothing of one trial goes into another.
+        Signals; trials are independent.
     lags : sequence of int
-        Samples back; negative ones look ahead.
+        Samples back; negative ones are ahead.
     edge : {"hold", "zero"}
-        What lies before the start and after the end: the first and the last value, or zeros.
+        Values before the start and after the end: the first and the last value, or zeros.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def moments(chunks):
     sums = shift = None
     for parts in chunks:
         parts = [np.asarray(part).reshape(*part.shape[:2], -1) for part in parts]
-        if shift is None:  # sums about a mean, rough as it may be, lose no digits
+        if shift is None:  # sums about an approximate mean lose no digits
             shift = [part.mean(axis=(0, 2), dtype=np.float64) for part in parts]
         new = [_sums(part - mean[:, None]) for part, mean in zip(parts, shift, strict=True)]
         sums = new if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
@@ -80,9 +87,89 @@ def moments(chunks):
 
 
 def _sums(part):
-    """Count samples, and sum up values and squares of each channel, shape (3, n_channels)."""
+    """Count the samples, and sum values and squares of each channel, shape (3, n_channels)."""
     first, second = part.sum(axis=(0, 2)), np.square(part).sum(axis=(0, 2))
     return np.stack([np.full_like(first, part.shape[0] * part.shape[2]), first, second])
+
+
+class ChannelScaler(Storable, EEGTransformer):
+    r"""Centre the channels and scale or whiten them, by statistics over all trials given to fit.
+
+    .. math:: y(t) = W (x(t) - m)
+
+    Parameters
+    ----------
+    method : {"channel", "global", "whiten"}
+        Divide each channel by its standard deviation; divide all by one standard deviation, about zero; or make the
+        channels uncorrelated.
+
+    Attributes
+    ----------
+    mean_ : ndarray, shape (n_channels,)
+        m.
+    matrix_ : ndarray, shape (n_channels, n_channels)
+        W: diagonal, or the inverse square root of the covariance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.regression import ChannelScaler
+    >>> ChannelScaler().fit_transform(np.array([[[1.0, 3.0], [5.0, 5.0]]])).tolist()
+    [[[-1.0, 1.0], [0.0, 0.0]]]
+    """
+
+    _any_length = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "method": [StrOptions({"channel", "global", "whiten"})]
+    }
+
+    def __init__(self, method="channel"):
+        self.method = method
+
+    def fit(self, X, y=None):
+        """Learn mean and matrix.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : ignored
+            For pipelines.
+
+        Returns
+        -------
+        self : ChannelScaler
+            The fitted step.
+        """
+        data = np.asarray(self._check_eeg(X, reset=True))
+        ((mean, deviation),) = moments([(data,)])
+        if self.method == "global":
+            deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2) + np.var(mean)))
+            mean = np.zeros_like(mean)
+        self.mean_, self.matrix_ = mean, np.diag(1 / np.where(deviation > 0, deviation, 1.0))
+        if self.method == "whiten":
+            centred = data - mean[:, None]
+            products = CrossProducts([(centred, centred[:, :1])])
+            self.matrix_ = inverse_sqrt(products.xx / products.n, _EIGENVALUE_FLOOR)
+        return self
+
+    def transform(self, X):
+        """Centre and scale trials.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials of any length.
+
+        Returns
+        -------
+        X : EEGArray, shape (n_trials, n_channels, n_times)
+            New trials.
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        data = np.asarray(X)
+        return X.like(self.matrix_.astype(data.dtype) @ (data - self.mean_.astype(data.dtype)[:, None]))
 
 
 def solve_ridge(gram, cross, alphas):
@@ -131,28 +218,19 @@ def ridge_weights(features, targets, alphas):
     -------
     weights : list of ndarray, shape (n_features, n_targets)
         One for each penalty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import ridge_weights
-    >>> [weight.round(2).item() for weight in ridge_weights(np.ones((3, 1)), np.ones((3, 1)), [0.0, 3.0])]
-    [1.0, 0.5]
     """
-    if features.shape[1] > features.shape[0]:  # the smaller of the two products tells all
+    if features.shape[1] > features.shape[0]:  # by the smaller of the two products
         return [features.T @ one for one in solve_ridge(features @ features.T, targets, alphas)]
     return solve_ridge(features.T @ features, features.T @ targets, alphas)
 
 
 def choose_alpha(features, targets, gap, alphas=ALPHAS):
-    """Penalty of least squared error over five blocks of time; the middle one where there is too little to tell.
+    """Choose the penalty of least squared error over five blocks of time; the middle one where there are too few rows.
 
     Parameters
     ----------
-    features : ndarray, shape (n_rows, n_features)
-        Standardised features, in the order of time.
-    targets : ndarray, shape (n_rows, n_targets)
-        Centred targets.
+    features, targets
+        As in `ridge_weights`, in the order of time.
     gap : int
         Rows on either side of a block that are not used.
     alphas : sequence of float
@@ -183,7 +261,7 @@ def choose_alpha(features, targets, gap, alphas=ALPHAS):
 
 
 class CrossProducts:
-    """Second moments of inputs and targets: all that ridge regression needs of data that are read chunk by chunk.
+    """Second moments of inputs and targets, from which ridge regression follows without the data.
 
     Parameters
     ----------
@@ -215,7 +293,7 @@ class CrossProducts:
             self.n, self.xx, self.xy = self.n + x.shape[1], self.xx + x @ x.T, self.xy + x @ y.T
 
     def __add__(self, other):
-        """Give the products of both sets of samples."""
+        """Products of both sets of samples."""
         total = CrossProducts()
         total.n, total.xx, total.xy = self.n + other.n, self.xx + other.xx, self.xy + other.xy
         return total

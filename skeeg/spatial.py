@@ -201,6 +201,11 @@ class CSP(EEGTransformer):
         self.norm_trace = norm_trace
         self.component_order = component_order
 
+    @property
+    def linear_map_(self):
+        """Axis that filtered trials mix; power is not linear."""
+        return "space" if self.transform_into == "csp_space" else None
+
     def __sklearn_tags__(self):
         """Declare that labels are required."""
         tags = super().__sklearn_tags__()

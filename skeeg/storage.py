@@ -7,6 +7,8 @@ import json
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 _HEADER = "skeeg"
 _LONGEST = 4096  # bytes of a string that a file may ask for without having it
@@ -57,7 +59,9 @@ def load(path, params=None, cls=None):
     if _HEADER not in metadata:
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
-        return _decode_estimator(json.loads(metadata[_HEADER]), tensors, params or {}, cls)
+        estimator = _decode_estimator(json.loads(metadata[_HEADER]), tensors, params or {}, cls)
+        check_is_fitted(estimator)
+        return estimator
     except _Refusal:
         raise
     except Exception as error:  # whatever a network's constructor makes of sizes that mean nothing
@@ -91,6 +95,34 @@ def read_tensors(path, framework="numpy"):
 def cause_of(error):
     """Text of an error, with its type where the text alone may not tell what happened."""
     return str(error).rstrip(".") if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+class Storable:
+    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays.
+
+    Examples
+    --------
+    >>> from skeeg.storage import Storable
+    >>> class Pair(Storable):
+    ...     pass
+    >>> Storable.known["Pair"] is Pair
+    True
+    """
+
+    known = {}
+
+    def __init_subclass__(cls, **kwargs):
+        """Let files name the class."""
+        super().__init_subclass__(**kwargs)
+        Storable.known[cls.__name__] = cls
+
+    def __getstate__(self):
+        """All attributes."""
+        return vars(self).copy()
+
+    def __setstate__(self, state):
+        """All attributes."""
+        vars(self).update(state)
 
 
 class _Refusal(ValueError):
@@ -189,6 +221,10 @@ def _encode(value, tensors, key, owned=()):
         return {
             "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
         }
+    if isinstance(value, Pipeline):
+        return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
+    if isinstance(value, Storable):
+        return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
     if hasattr(value, "get_params") and hasattr(value, "_check_eeg") and not isinstance(value, type):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     raise _Unstorable(key, value)
@@ -228,11 +264,24 @@ def _decode(value, tensors, params=None):
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":
         return _decode_estimator(content, tensors)
+    if kind == "pipeline":
+        return Pipeline([(name, _decode(step, tensors)) for name, step in content])
+    if kind == "part":
+        return _decode_part(*content, tensors, params)
     if kind == "param":
         return params[content]
     if kind == "named":
         return _Named(content)
     return _decode_array(kind, content, value, tensors)
+
+
+def _decode_part(name, state, tensors, params):
+    """Part of an estimator of its JSON form."""
+    state = _decode(state, tensors, params)
+    _check_finite(state, name)
+    part = object.__new__(Storable.known[name])
+    part.__setstate__(state)
+    return part
 
 
 def _decode_array(kind, content, value, tensors):

@@ -4,20 +4,18 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.signal import oaconvolve
-from sklearn.utils.validation import check_is_fitted
 
-from .base import EEGTransformer
-from .filtering import _as_bands
+from .filtering import _as_bands, _band_names, _TrialStep
 
 DEFAULT_RATE = 220.0
-"""Sampling rate in hertz where nobody says it: that of the published recordings."""
+"""Sampling rate in hertz where it is unknown: that of the published recordings."""
 
-_SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, and points at which it is summed up
+_SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, and points of its integral
 _AT_ONCE = 2**22  # samples of one chunk of trials, which bounds the memory
 
 
-class WaveletBands(EEGTransformer):
-    r"""Band envelopes: the mean size of the Morlet wavelet coefficients in each band, at every sample.
+class WaveletBands(_TrialStep):
+    r"""Band envelopes: the mean magnitude of the Morlet wavelet coefficients in each band, at every sample.
 
     .. math::
         b(t) = \log\Bigl(1 + \frac{1}{|F|} \sum_{f \in F}
@@ -35,14 +33,14 @@ class WaveletBands(EEGTransformer):
     n_freqs : int
         Frequencies between the two of `freq_range`.
     freq_range : tuple of float
-        Lowest and highest frequency in hertz; what lies above half the sampling rate is left out.
+        Lowest and highest frequency in hertz; those above half the sampling rate are left out.
     log : bool
         Whether to take the logarithm of one plus the mean.
     scale : {"minmax", None}
-        Bring each channel and band to 0 to 1, by the extremes of the trials given to fit and of no others.
+        Scale each channel and band to 0 to 1, by the extremes of the trials given to fit.
     joined : bool
-        Whether the trials of each run are windows that follow each other without a gap: then envelopes are taken over
-        the whole run and cut again, and have edges where it starts and ends only.
+        Whether the trials of each run are windows that follow each other without a gap: then envelopes are computed
+        over the whole run and cut again, and have edges only where it starts and ends.
     sfreq : float or None
         Sampling rate in hertz, where X does not carry it; unknown rates are taken to be 220 Hz.
 
@@ -69,8 +67,6 @@ class WaveletBands(EEGTransformer):
     [0, 1]
     """
 
-    _any_length = True
-
     def __init__(
         self,
         bands=((8, 13), (13, 30), (30, 100)),
@@ -91,62 +87,26 @@ class WaveletBands(EEGTransformer):
         self.joined = joined
         self.sfreq = sfreq
 
-    def fit(self, X, y=None):
-        """Learn the extremes of the envelopes.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials.
-        y : ignored
-            For pipelines.
-
-        Returns
-        -------
-        self : WaveletBands
-            The fitted estimator.
-        """
+    def _prepare(self, X, y):
         if self.scale not in ("minmax", None):
             raise ValueError(f"scale: got {self.scale!r}, expected 'minmax' or None.")
-        X = self._check_eeg(X, reset=True)
         self.min_ = self.max_ = None
         if self.scale == "minmax":
             envelopes = self._envelopes(X)
             self.min_, self.max_ = envelopes.min(axis=(0, 2)), envelopes.max(axis=(0, 2))
         else:
             self._frequencies(X)
-        return self
 
-    def transform(self, X):
-        """Compute the envelopes.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any length.
-
-        Returns
-        -------
-        envelopes : EEGArray, shape (n_trials, n_bands * n_channels, n_times)
-            0 to 1 on the trials of fit; others may go beyond.
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         envelopes = self._envelopes(X)
         if self.min_ is not None:
             span = np.where(self.max_ > self.min_, self.max_ - self.min_, 1.0)
             envelopes = (envelopes - self.min_[:, None]) / span[:, None]
-        names = None
-        if X.ch_names is not None:
-            names = [f"{name} {low:g}-{high:g} Hz" for low, high in self.bands for name in X.ch_names]
-        return X.like(envelopes.astype(X.dtype), ch_names=names)
-
-    def _rate(self, X):
-        return DEFAULT_RATE if X.sfreq is None else X.sfreq
+        return X.like(envelopes.astype(X.dtype), ch_names=_band_names(X.ch_names, self.bands))
 
     def _frequencies(self, X):
         """Frequencies of each band in cycles a sample."""
-        rate = self._rate(X)
+        rate = DEFAULT_RATE if X.sfreq is None else X.sfreq
         low, high = self.freq_range
         if not 0 < low < high:
             raise ValueError(f"freq_range: got {self.freq_range!r}, expected 0 < low < high.")
@@ -168,17 +128,16 @@ class WaveletBands(EEGTransformer):
         bands = self._frequencies(X)
         data = np.asarray(X, dtype=np.float64)
         if self.joined:
-            runs = list(_runs(X))
-            whole = [_cut(self._of(_join(data[rows]), bands), len(rows)) for rows in runs]
-            envelopes = np.empty((len(data), *whole[0].shape[1:]))
-            for rows, values in zip(runs, whole, strict=True):
-                envelopes[rows] = values
+            envelopes = np.empty((len(data), len(bands) * data.shape[1], data.shape[2]))
+            for rows in _runs(X):
+                whole = self._of(data[rows].transpose(1, 0, 2).reshape(1, data.shape[1], -1), bands)[0]
+                envelopes[rows] = whole.reshape(len(whole), len(rows), -1).transpose(1, 0, 2)
         else:
             envelopes = self._of(data, bands)
         return np.log1p(envelopes) if self.log else envelopes
 
     def _of(self, data, bands):
-        """Mean size of the coefficients of each band, shape (n_trials, n_bands * n_channels, n_times)."""
+        """Mean magnitude of the coefficients of each band, shape (n_trials, n_bands * n_channels, n_times)."""
         n_trials, n_channels, n_times = data.shape
         out = np.zeros((n_trials, len(bands), n_channels, n_times))
         step = max(1, _AT_ONCE // (n_channels * n_times))
@@ -231,7 +190,7 @@ def morlet(frequency, bandwidth=1.5):
 
 
 def _same(data, kernel):
-    """Convolve along time, and keep the middle that is as long as the data."""
+    """Convolve along time, as long as the data."""
     full = oaconvolve(data, kernel[None, None, :], axes=2)
     start = (full.shape[2] - data.shape[2]) // 2
     return full[..., start : start + data.shape[2]]
@@ -240,18 +199,6 @@ def _same(data, kernel):
 def _runs(X):
     """Trials of each run, in their order."""
     if X.domains is None:
-        yield np.arange(len(X))
-        return
+        return [np.arange(len(X))]
     names = np.array(["\0".join(record) for record in X.domains.tolist()])
-    for name in dict.fromkeys(names):
-        yield np.flatnonzero(names == name)
-
-
-def _join(trials):
-    """Windows end to end, as one trial."""
-    return trials.transpose(1, 0, 2).reshape(1, trials.shape[1], -1)
-
-
-def _cut(recording, n_windows):
-    """One trial as windows."""
-    return recording[0].reshape(recording.shape[1], n_windows, -1).transpose(1, 0, 2)
+    return [np.flatnonzero(names == name) for name in dict.fromkeys(names)]

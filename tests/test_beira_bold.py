@@ -35,7 +35,7 @@ class FirstChannels(RecordingRegressor):
 
     def predict(self, X):
         eeg = self._read(X, reset=False)
-        return self._give_back([np.asarray(array)[:, : self.n_regions_] for array in eeg], X)
+        return self._like_input([np.asarray(array)[:, : self.n_regions_] for array in eeg], X)
 
 
 def slow(n_times, sfreq, n=2, seed=0):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
 from skeeg.methods.beira.layers import cheap_dropout, depthwise_conv1d, time_major_conv1d
-from skeeg.methods.beira.losses import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
+from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
 PUBLISHED = {"channels": (128,) * 4, "kernel_sizes": (5, 5, 3), "strides": (8, 8, 4), "decoder_reduce": 4}

@@ -3,8 +3,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from skeeg.array import make_eeg
-from skeeg.methods.beira import BEIRARegressor
-from skeeg.methods.beira.plots import (
+from skeeg.methods.beira import (
+    BEIRARegressor,
     plot_branches,
     plot_frequency_patterns,
     plot_region_scores,

@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 
 from skeeg.methods.beira import BandPowerRidge, BOLDAligner
-from skeeg.methods.beira.readers import read_cwl, read_noddi, region_signals
+from skeeg.methods.beira.datasets import read_cwl, read_noddi, region_signals
 
 TR, SFREQ, N_VOLUMES = 2.0, 100.0, 60
 NAMES = ["Left Lateral Ventrical", "Left Caudate", "Right Caudate"]  # as nilearn spells them

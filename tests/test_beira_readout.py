@@ -96,7 +96,7 @@ def test_long_recordings_are_read_out_piece_by_piece(network, monkeypatch):
     regressor = tiny(network, precision="float64", readout="lagged").fit(X, Y)
     whole = regressor.predict(X)
     assert whole.shape == Y.shape
-    monkeypatch.setattr("skeeg.methods.beira.windows._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.readout._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 

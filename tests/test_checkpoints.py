@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file as numpy_save
 from safetensors.torch import save_file
+from sklearn.base import clone
 
 import skeeg
 from skeeg import (
@@ -30,7 +33,7 @@ from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS as CT_KEYS
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 from skeeg.methods.gram import Gram
 from skeeg.methods.gram.checkpoint import published_state as published_gram
-from skeeg.methods.gram.sizes import SIZES
+from skeeg.methods.gram.layers import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
@@ -149,7 +152,8 @@ def changed(path, to, change, edit_tensors=None):
 )
 def test_sizes_are_compared_before_anything_is_built(saved, tmp_path, name, value):
     def change(document):
-        pairs = document["fitted"]["network_spec_"]["dict"]
+        state = dict(document["fitted"]["network_"]["part"][1]["dict"])
+        pairs = state["spec"]["dict"]
         if name in dict(pairs):
             next(pair for pair in pairs if pair[0] == name)[1] = value
         else:
@@ -187,7 +191,7 @@ def test_nested_json_directories_and_weights_that_are_not_finite(saved, tmp_path
     def spoil(tensors):
         tensors[next(name for name in tensors if name.endswith("final_layer.conv_classifier.weight"))][:] = np.nan
 
-    with pytest.raises(ValueError, match=r"network_state_.*weight is not finite"):
+    with pytest.raises(ValueError, match=r"NetworkState.tensors.*weight is not finite"):
         skeeg.load(changed(saved, tmp_path / "nan", lambda document: None, spoil))
 
 
@@ -265,8 +269,9 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
 def test_gram_takes_its_sizes_from_the_file(tmp_path):
     X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 64)), ("C3", "Cz", "C4"), 200), ["a", "b"] * 4
     sizes = {"n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1}
-    fast = {"patch_length": 16, "max_epochs": 0, "device": "cpu"}
-    pretrainer = GramPretrainer(size="tiny", **sizes, n_codes=16, tokenizer_epochs=1, **fast).fit(X)
+    fast = {"max_epochs": 0, "device": "cpu"}
+    tokenizer = GramTokenizer("tiny", network_params={"n_codes": 16, "patch_length": 16}, max_epochs=1, device="cpu")
+    pretrainer = GramPretrainer(tokenizer, "tiny", network_params=sizes, **fast).fit(X)
     for name in ("own.safetensors", "own.pth"):
         path = str(tmp_path / name)
         pretrainer.save_checkpoint(path)
@@ -274,7 +279,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
         assert clf.module_.sizes.n_heads == 4 and clf._rate() == 1e-3
         assert GramPretrainer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.sizes
         assert GramTokenizer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.vqgan.sizes
-        for asked in ({"n_heads": 2}, {"size": "base"}):
+        for asked in ({"network_params": {"n_heads": 2}}, {"size": "base"}):
             with pytest.raises(ValueError, match=r"n_\w+: got \d.*, the checkpoint has"):
                 GramClassifier(checkpoint=path, **{**fast, "max_epochs": 1}, **asked).fit(X, y)
 
@@ -339,3 +344,20 @@ def test_weights_are_files_like_any_other(tmp_path):
     write_weights(tmp_path / "net.safetensors", {"weight": torch.ones(2)}, {})
     (tmp_path / "other").write_text("")
     assert (tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_folder_in_the_form_of_the_hub_is_a_checkpoint(tmp_path, monkeypatch):
+    X, y = (
+        make_eeg(np.random.default_rng(0).normal(size=(12, 3, 400)), ("C3", "Cz", "C4"), 100),
+        np.resize(["a", "b"], 12),
+    )
+    clf = skeeg.NetworkClassifier("EEGNet", {"F1": 4}, max_epochs=1, random_state=0).fit(X, y)
+    save_file(clf.module_.state_dict(), tmp_path / "model.safetensors")
+    again = clone(clf).set_params(checkpoint=str(tmp_path)).fit(X, y)
+    assert "matched" in again.checkpoint_report_
+    asked = []
+    fake = types.SimpleNamespace(hf_hub_download=lambda *names: asked.append(names) or tmp_path / "model.safetensors")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    read_weights("hub:someone/network")
+    read_weights("hub:someone/network/other.safetensors")
+    assert asked == [("someone/network", "model.safetensors"), ("someone/network", "other.safetensors")]

@@ -19,8 +19,8 @@ from skeeg import (
 )
 from skeeg.array import as_eeg, make_domains
 from skeeg.explain import Attribution, attribute, cascading_randomisation, deletion_insertion, stability
+from skeeg.explain.attribute import integrate
 from skeeg.explain.explained import Explained
-from skeeg.explain.quadrature import integrate
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 
 TELLING = [2, 5, 6]

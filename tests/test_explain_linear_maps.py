@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from skeeg import (
+    CSP,
     AverageReference,
     BandPass,
     ChannelTemplate,
@@ -19,8 +20,10 @@ from skeeg import (
 )
 from skeeg.array import make_domains
 from skeeg.base import AsEEG
-from skeeg.explain.linear_maps import linear_map
+from skeeg.covariance import TrialCovariances
+from skeeg.explain.explained import linear_map, step_map
 from skeeg.filtering import PadToMultiple
+from skeeg.restoration import TimeInterpolation
 
 NAMES = ("FC3", "FCz", "FC4", "C3", "Cz", "C4", "CP3", "CPz", "CP4")
 
@@ -46,6 +49,7 @@ STEPS = (
     Harmonise(sfreq_out=125.0),
     EuclideanAlignment(),
     RiemannianAlignment(),
+    TimeInterpolation(),
 )
 
 
@@ -54,7 +58,7 @@ STEPS = (
 def test_matrices_found_on_some_trials_give_what_the_step_gives_for_others(step):
     X, others = trials(0), trials(1)
     step.fit(X)
-    found, Y = linear_map(step.transform, X)
+    found, Y = step_map(step, X, "step")
     for which, trial in zip(found.index, range(len(X)), strict=True):
         np.testing.assert_allclose(found.apply(X[[trial]], which)[0], np.asarray(Y)[trial], atol=1e-9 * np.abs(Y).max())
     expected = np.asarray(step.transform(others))
@@ -66,8 +70,8 @@ def test_matrices_found_on_some_trials_give_what_the_step_gives_for_others(step)
 
 def test_adjoint_of_a_chain_of_steps_is_its_transpose():
     X, rng = trials(0, 4), np.random.default_rng(2)
-    first, Y = linear_map(Resample(64).fit(X).transform, X)
-    second, Z = linear_map(EuclideanAlignment().fit(Y).transform, Y)
+    first, Y = step_map(Resample(64).fit(X), X, "resample")
+    second, Z = step_map(EuclideanAlignment().fit(Y), Y, "alignment")
     both = first.then(second)
     for i, which in enumerate(both.index):
         x, g = rng.normal(size=X.shape[1:])[None], rng.normal(size=Z.shape[1:])[None]
@@ -76,10 +80,10 @@ def test_adjoint_of_a_chain_of_steps_is_its_transpose():
 
 
 @pytest.mark.parametrize("on_unseen", ["own", "source", "running"])
-def test_alignment_of_unseen_people_is_held_fixed(on_unseen):
+def test_alignment_of_unseen_subjects_is_held_fixed(on_unseen):
     step = EuclideanAlignment(on_unseen=on_unseen).fit(trials(0))
     new = trials(3, subjects=("c", "d"))
-    found, Y = linear_map(step.transform, new)
+    found, Y = step_map(step, new, "step")
     assert len(found.spatial) == {"own": 2, "source": 2, "running": 12}[on_unseen]
     for i, which in enumerate(found.index):
         np.testing.assert_allclose(found.apply(np.asarray(new)[[i]], which)[0], np.asarray(Y)[i], atol=1e-8)
@@ -92,12 +96,32 @@ class Squares(TransformerMixin, BaseEstimator):
 
 def test_a_step_that_is_not_linear_is_named():
     with pytest.raises(ValueError, match="squares is not linear"):
-        linear_map(Squares().transform, trials(0), "squares")
+        step_map(Squares(), trials(0), "squares")  # it declares nothing
     bank = FilterBank(((8, 12), (12, 16)), method="iir").fit(trials(0))
     with pytest.raises(ValueError, match="bank is not linear"):
-        linear_map(bank.transform, trials(0), "bank")
+        step_map(bank, trials(0), "bank")
+
+
+class Foreign(TransformerMixin, BaseEstimator):
+    """Mixes channels and smooths over time, as a step of another library that declares nothing."""
+
+    def transform(self, X):
+        data = np.asarray(X)
+        return X.like(np.cumsum(data[:, :3] - data[:, 3:6], axis=2)[:, :, ::2], ch_names=None)
+
+
+def test_linear_steps_of_other_libraries_need_not_declare_it():
+    X = trials(0)
+    found, Y = step_map(Foreign(), X, "foreign")
+    np.testing.assert_allclose(found.apply(np.asarray(X), 0), np.asarray(Y), atol=1e-9 * np.abs(Y).max())
+
+
+@pytest.mark.parametrize("step", [CSP(2), FilterBank(((8, 12),)), TrialCovariances()], ids=repr)
+def test_steps_that_are_not_linear_declare_it(step):
+    assert step.linear_map_ is None
+    assert CSP(2, transform_into="csp_space").linear_map_ == "space"
 
 
 def test_a_step_that_gives_features_is_named():
     with pytest.raises(ValueError, match="power does not give trials"):
-        linear_map(lambda X: np.asarray(X).var(axis=2), as_eeg(np.ones((2, 3, 8))), "power")
+        linear_map(lambda X: np.asarray(X).var(axis=2), as_eeg(np.ones((2, 3, 8))), name="power")

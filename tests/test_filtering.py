@@ -348,3 +348,9 @@ def test_padding_reaches_a_multiple(n_times, n_out):
     assert out.shape == (2, 3, n_out) and out.sfreq == 200
     np.testing.assert_array_equal(np.asarray(out)[..., :n_kept], np.asarray(X)[..., :n_kept])
     assert not np.asarray(out)[..., n_kept:].any()
+
+
+def test_open_bands_have_names():
+    X = make_eeg(trials(1100), ("C3", "C4"), SFREQ)
+    out = FilterBank(((None, 8), (30, None))).fit_transform(X)
+    assert out.ch_names == ("C3 below 8 Hz", "C4 below 8 Hz", "C3 above 30 Hz", "C4 above 30 Hz")

@@ -3,14 +3,16 @@ import pytest
 import torch
 from sklearn.model_selection import cross_val_score
 from test_gram_pretraining import make_pretrainer
-from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
+from test_gram_tokenizer import NAMES, make_tokenizer, make_trials, nest
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
 from skeeg.explain.explained import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
-from skeeg.methods.gram.decay import decay_groups, decays, layer_rate, layered_groups
-from skeeg.methods.gram.form import cut_windows, window_length
+from skeeg.methods.gram.estimator import FinetuningSettings
+from skeeg.methods.gram.layers import Sizes
+from skeeg.methods.gram.network import decays, layer_rate, param_groups
+from skeeg.methods.gram.preprocessing import cut_windows, window_length
 from skeeg.networks import fold
 from skeeg.training.averaging import WeightAverage
 
@@ -21,7 +23,7 @@ SMALL = {
 
 
 def make_clf(**params):
-    return GramClassifier(**{**SMALL, **params})
+    return GramClassifier(**nest({**SMALL, **params}, Sizes, FinetuningSettings))
 
 
 def make_task(n=24, names=NAMES, n_times=64, seed=0, rate=200.0, subject=""):
@@ -53,7 +55,7 @@ def test_other_electrodes_length_and_rate_than_at_fit():
     found = clf.predict_proba(X)
     other = Gram(2, 5, n_times=176, channels=(39, 41, 43, 63, 80), size=clf.module_.sizes).eval()
     other.load_state_dict(clf.module_.state_dict())
-    x = torch.tensor(clf._prepare(X))
+    x = torch.tensor(clf._prepare(X)[0])
     np.testing.assert_allclose(found, other(x).softmax(dim=1).detach(), rtol=1e-4)
     before = clf.predict_proba(make_task()[0])
     clf.predict(X)
@@ -64,10 +66,10 @@ def test_other_electrodes_length_and_rate_than_at_fit():
 def test_another_montage_is_an_input_of_the_network_folded_too():
     clf, (X, _) = make_clf(max_epochs=1).fit(*make_task()), make_task(5, NAMES[::-1])
     wanted, own = clf.predict_proba(X), clf.module_.channels
-    (channels,) = clf._inputs(X)
-    folded = fold(clf.module_)(torch.tensor(clf._prepare(X)), channels)
+    data, channels = clf._prepare(X)
+    folded = fold(clf.module_)(torch.tensor(data), channels)
     np.testing.assert_allclose(folded.softmax(dim=1), wanted, rtol=1e-4)
-    assert clf.module_.channels == own and clf._inputs(make_task()[0]) == ()
+    assert clf.module_.channels == own and len(clf._prepare(make_task()[0])) == 1
     np.testing.assert_allclose(
         Explained(clf, X, "probability").outputs(np.zeros(5, int), X), wanted, rtol=1e-3
     )  # and explained with its own electrodes
@@ -115,7 +117,7 @@ def test_checkpoints_of_another_size(tmp_path):
 
 def test_layer_decay_by_the_formula():
     net = Gram(2, 3, n_times=400, channels=(1, 2, 3), size="base")
-    groups = layered_groups(net, 2e-3, 0.65)
+    groups = param_groups(net, 2e-3, 0.65)
     shares = {id(p): group["lr"] / 2e-3 for group in groups for p in group["params"]}
     named = {name: shares[id(p)] for name, p in net.named_parameters() if p.requires_grad}
     assert len(named) == sum(len(group["params"]) for group in groups)
@@ -131,7 +133,7 @@ def test_what_decays():
     fading = {name for name, p in net.named_parameters() if p.requires_grad and decays(name, p)}
     assert {"proj_weights", "tconv.conv1.weight", "blocks.0.attn.key.weight"} < fading
     assert not any(part in name for name in fading for part in ("bias", "gamma", "ln", "norm", "token", "emb"))
-    first, second = decay_groups(net)
+    first, second = param_groups(net)
     assert len(first["params"]) == len(fading) and second["weight_decay"] == 0
 
 

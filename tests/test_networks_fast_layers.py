@@ -2,12 +2,18 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from skeeg.networks import accelerate
 from skeeg.networks.fast.layers import (
     average_pool,
     convolve,
+    depthwise_conv,
+    filter_bank,
+    fourier_conv,
     has_average_form,
     has_convolution_form,
     margins,
@@ -140,3 +146,85 @@ def test_one_trial_online_is_filtered_window_by_window(padding):
     assert convolve(layer, x) is None  # not where a gradient may be wanted
     with torch.no_grad():
         torch.testing.assert_close(convolve(layer, x), layer(x))
+
+
+# Long filters as Toeplitz matrices, and as products of spectra
+
+
+shapes = {
+    "n_times": st.integers(1, 150),
+    "length": st.integers(1, 110),
+    "left": st.integers(0, 60),
+    "right": st.integers(0, 60),
+}
+
+
+def usable(n_times, length, left, right):
+    return n_times + left + right >= length
+
+
+@given(**shapes)
+@example(n_times=5, length=3, left=40, right=0)
+@example(n_times=5, length=40, left=39, right=39)
+@settings(max_examples=40, deadline=None)
+def test_depthwise_conv_and_its_gradients(n_times, length, left, right):
+    if not usable(n_times, length, left, right):
+        return
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 2, n_times, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, length, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.pad(x, (left, right)), weight[:, None, None], groups=3)
+    ours = depthwise_conv(x, weight, (left, right))
+    torch.testing.assert_close(ours, plain)
+    grad = torch.randn_like(plain)
+    for a, b in zip(
+        torch.autograd.grad(ours, (x, weight), grad), torch.autograd.grad(plain, (x, weight), grad), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@given(**shapes)
+@settings(max_examples=20, deadline=None)
+def test_filter_bank(n_times, length, left, right):
+    if not usable(n_times, length, left, right):
+        return
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, n_times, dtype=torch.float64)
+    weight = torch.randn(4, length, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.pad(x, (left, right))[:, None], weight[:, None, None])
+    ours = filter_bank(x, weight, (left, right))
+    torch.testing.assert_close(ours, plain)
+    (a,), (b,) = (torch.autograd.grad(y.square().sum(), weight) for y in (ours, plain))
+    torch.testing.assert_close(a, b)
+
+
+def test_double_backward():
+    x = torch.randn(1, 2, 1, 12, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(depthwise_conv, (x, weight))
+
+
+@given(n_times=st.integers(1, 60), length=st.integers(1, 40), left=st.integers(0, 30), right=st.integers(0, 30))
+@example(n_times=5, length=3, left=10, right=0)
+@settings(max_examples=40, deadline=None)
+def test_fourier_conv_and_its_gradients(n_times, length, left, right):
+    if n_times + left + right < length:
+        return
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 2, n_times, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, length, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.pad(x, (left, right)), weight[:, :, None])
+    ours = fourier_conv(x, weight, (left, right))
+    torch.testing.assert_close(ours, plain)
+    grad = torch.randn_like(plain)
+    for a, b in zip(
+        torch.autograd.grad(ours, (x, weight), grad), torch.autograd.grad(plain, (x, weight), grad), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_fourier_conv_in_float32_on_an_offset():
+    x, weight = torch.randn(2, 8, 1, 500) + 100, torch.randn(8, 8, 65)
+    truth = F.conv2d(x.double(), weight[:, :, None].double())
+    plain = F.conv2d(x, weight[:, :, None])
+    assert (fourier_conv(x, weight) - truth).abs().max() < 5 * (plain - truth).abs().max() + 1e-3

@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.regression import CrossProducts, choose_alpha, lagged, moments, ridge_from_products, ridge_weights
+from skeeg.array import make_eeg
+from skeeg.regression import (
+    ChannelScaler,
+    CrossProducts,
+    choose_alpha,
+    lagged,
+    moments,
+    ridge_from_products,
+    ridge_weights,
+)
 
 
 @pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
@@ -60,3 +70,27 @@ def test_the_penalty_is_chosen_by_held_out_samples():
     assert ridge_from_products(training, CrossProducts())[1] == 0.01
     with pytest.raises(ValueError, match="alpha: got -1"):
         ridge_from_products(training, held, -1)
+
+
+@parametrize_with_checks([ChannelScaler(), ChannelScaler("whiten")])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_channels_are_centred_and_scaled_or_whitened():
+    random = np.random.default_rng(0)
+    X = np.array([[1.0], [2.0], [5.0]]) * random.normal(3.0, 1.0, size=(5, 3, 200))
+    X = make_eeg(random.normal(size=(3, 3)) @ X, ["C3", "Cz", "C4"], 100.0)
+    scaled, whole, white = (ChannelScaler(method).fit_transform(X) for method in ("channel", "global", "whiten"))
+    np.testing.assert_allclose(scaled.std(axis=(0, 2)), 1.0)
+    np.testing.assert_allclose(scaled.mean(axis=(0, 2)), 0.0, atol=1e-9)
+    np.testing.assert_allclose(whole, np.asarray(X) / X.std())
+    np.testing.assert_allclose(np.cov(white.transpose(1, 0, 2).reshape(3, -1), ddof=0), np.eye(3), atol=1e-9)
+    assert white.ch_names == X.ch_names and white.sfreq == 100.0
+    assert ChannelScaler().fit(X.astype(np.float32)).transform(X[:, :, :7].astype(np.float32)).dtype == np.float32
+
+
+def test_whitening_leaves_out_what_an_average_reference_empties():
+    X = np.random.default_rng(0).normal(size=(1, 4, 3000))
+    white = ChannelScaler("whiten").fit_transform(X - X.mean(axis=1, keepdims=True))
+    assert np.linalg.matrix_rank(np.cov(white[0]), tol=1e-4) == 3

@@ -536,12 +536,13 @@ def all_estimators():
     return found
 
 
-# Steps and references that pipelines and benchmarks are built of; their own rooms export and test them.
+# Steps and baselines that pipelines and benchmarks are built of; their own modules export and test them.
 PARTS = {
     "AsEEG",
     "BandPowerPLS",
     "BandPowerRegressor",
     "BandPowerRidge",
+    "ChannelScaler",
     "FilterBankCSP",
     "Imputer",
     "LowRankCompletion",

@@ -71,6 +71,8 @@ def test_an_open_band_reaches_to_the_last_frequency():
     X = np.random.default_rng(0).normal(size=(2, 3, 500))
     both = [WaveletBands(bands=bands, sfreq=250).fit_transform(X) for bands in (((30, None),), ((30, 100),))]
     np.testing.assert_array_equal(*both)
+    named = WaveletBands(bands=((30, None), (None, 8))).fit_transform(make_eeg(X, ["C3", "Cz", "C4"], 250.0))
+    assert named.ch_names[::3] == ("C3 above 30 Hz", "C3 below 8 Hz")
 
 
 def test_bands_beyond_the_rate_are_refused():

@@ -1,20 +1,26 @@
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from skeeg import MIRepNetClassifier, make_eeg, weights
 from skeeg.array import make_domains
-from skeeg.methods.mirepnet.montages import HEADSETS, MontageTrials, draw_montages, montage_matrices
+from skeeg.cli import main
+from skeeg.datasets import SimulatedMotorImagery
+from skeeg.methods.mirepnet.preprocessing import MONTAGES as COMMON
+from skeeg.methods.mirepnet.preprocessing import MontageTrials, draw_montages, montage_matrices
 from skeeg.montage import TEMPLATES, ChannelTemplate
+from skeeg.training.checkpoints import read_weights
 from skeeg.weights import find_weights, locate, weights_names
 
 MONTAGES = {
     3: ("C3", "Cz", "C4"),
     15: tuple("F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8".split()),
-    22: tuple(HEADSETS["BNCI2014001"].split()),
+    22: tuple(COMMON["BNCI2014001"].split()),
     64: (
         *TEMPLATES["mirepnet45"],
         *"FP1 FPZ FP2 AF7 AF3 AFZ AF4 AF8 FT9 FT10 T9 T10 PO7 PO3 POZ PO4 PO8 O1".split(),
@@ -90,7 +96,7 @@ def test_known_classes_are_decoded_without_any_training():
 def test_what_does_not_suit_the_weights_is_said():
     X, y = make_trials(MONTAGES[3])
     quick = {"max_epochs": 1, "device": "cpu", "random_state": 0}
-    with pytest.warns(UserWarning, match="the weights know .*; the outputs for 'feet' start at random"):
+    with pytest.warns(UserWarning, match="the weights have outputs for .*; those for 'feet' start at random"):
         MIRepNetClassifier("skeeg:mirepnet-small", **quick).fit(X, np.where(y == "left_hand", "feet", y))
     far = make_eeg(np.asarray(X), ("O1", "O2", "Cz"), 160.0)
     with pytest.warns(UserWarning, match="ch_names: fewer than two of O1, O2, Cz lie near"):
@@ -135,3 +141,36 @@ def test_crops_and_balance():
     assert (batch.diff(dim=2) == 1).all()
     drawn = torch.cat([one for _ in range(200) for one in trials.draw(4, shuffle=True)])
     assert 0.4 < (drawn == 3).float().mean() < 0.6
+
+
+def test_the_advice_of_the_weights_is_followed_and_can_be_overruled():
+    X, y = make_trials(MONTAGES[3])
+    clf = MIRepNetClassifier("skeeg:mirepnet-small", max_epochs=1, device="cpu", random_state=0).fit(X, y)
+    recipe, advised = clf._recipe(), find_weights("mirepnet-small").finetuning
+    assert recipe.time_shift == advised["time_shift"] > 0 and recipe.learning_rate == advised["learning_rate"]
+    assert recipe.max_epochs == clf.n_iter_ == 1
+    assert MIRepNetClassifier()._recipe().time_shift == 0
+
+
+def test_weights_of_recordings_of_ones_own(tmp_path, capsys):
+    simulated = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_runs=1, n_trials=10)
+    for subject in (1, 2):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        raw = simulated.get_data([subject])[subject]["0"]["0"]
+        raw.save(tmp_path / "data" / f"s{subject}_raw.fif", verbose="error")
+    out = tmp_path / "out"
+    command = ["pretrain", "--data", str(tmp_path / "data"), "--out", str(out), "--device", "cpu", "--quiet"]
+    assert main([*command, "--epochs", "1", "--held-out", "0.5"]) == 0
+    assert "2 subjects, 20 trials: train_acc" in capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    assert card["sha256"] == hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest()
+    assert card["classes"] == ["left_hand", "right_hand"] and set(card["scores"]) == {"train_acc", "valid_acc"}
+    assert (out / "curve.png").stat().st_size > 1000
+    X, y = make_trials(MONTAGES[3])
+    clf = MIRepNetClassifier(str(out / "weights.safetensors"), max_epochs=1, device="cpu", random_state=0).fit(X, y)
+    assert "missing" not in clf.checkpoint_report_ and clf._recipe().time_shift == card["finetuning"]["time_shift"]
+    before, _ = read_weights(out / "weights.safetensors")
+    assert main([*command, "--epochs", "1", "--held-out", "0.5"]) == 0  # nothing is left to train
+    after, _ = read_weights(out / "weights.safetensors")  # the file's bytes differ: its header has no order
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert main([*command, "--held-out", "1.5"]) == 2 and "--held-out: got 1.5" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Recordings of any origin stored on disk, from which windows are read without loading all into memory."""
+"""Recordings stored on disk, from which windows are read without loading all into memory."""
 
 import contextlib
 import hashlib
@@ -56,8 +56,7 @@ class StoredRecording:
 class RecordingStore:
     """A folder of recordings, one HDF5 file each: microvolts in float32 with names, rate, events and domain.
 
-    A file gets its name only when it is complete, so an interrupted build is resumed by adding the same sources again;
-    recordings that are stored already are skipped. Other sources can be added at any time.
+    A file gets its name only when it is complete, so an interrupted build is resumed by adding the same sources again.
 
     Parameters
     ----------
@@ -95,7 +94,7 @@ class RecordingStore:
         return len(self.recordings)
 
     def __repr__(self):
-        """Give the number of recordings and subjects, and the total duration."""
+        """Count recordings and subjects, and give the total duration."""
         hours = sum(one.n_times / one.sfreq for one in self.recordings) / 3600
         n_subjects = len({one.subject for one in self.recordings})
         content = f"{len(self)} recordings of {n_subjects} subjects, {hours:.2f} hours"
@@ -146,10 +145,8 @@ class RecordingStore:
         ----------
         recording : StoredRecording
             One of ``recordings``.
-        start : int
-            First sample.
-        n_times : int or None
-            Samples; None reads to the end.
+        start, n_times : int or None
+            First sample and number of samples; None reads to the end.
 
         Returns
         -------
@@ -234,7 +231,7 @@ class RecordingStore:
         return [one for one in bar if not self._is_sound(one)]
 
     def _is_sound(self, recording):
-        """Whether data and checksum of one recording agree."""
+        """Whether a recording has its checksum."""
         data = self._open(recording.key)["eeg"]
         found, rows = hashlib.sha256(), max(1, _BLOCK // (4 * data.shape[1]))
         try:
@@ -245,7 +242,6 @@ class RecordingStore:
         return found.hexdigest() == data.attrs["sha256"]
 
     def _path(self, key):
-        """File of a recording."""
         return self.folder / f"{key}.h5"
 
     def _write(self, source, prepare):
@@ -290,7 +286,7 @@ class RecordingStore:
                 onsets, durations = file["onsets"][:], file["durations"][:]
                 n_times = len(data)
         except (OSError, KeyError) as error:
-            raise ValueError(f"folder: {path} is no recording of a store ({error}); move it away.") from error
+            raise ValueError(f"folder: {path} is no recording of a store ({error}); remove it.") from error
         origin = (str(notes[name]) for name in ("origin", "subject", "session", "run"))
         names = tuple(map(str, notes["ch_names"]))
         return StoredRecording(path.stem, *origin, names, float(notes["sfreq"]), n_times, onsets, durations, events)
@@ -309,7 +305,7 @@ class RecordingStore:
 
 
 def _microvolts(raw, source, prepare):
-    """EEG of a recording as one trial, prepared."""
+    """EEG of a recording as one preprocessed trial."""
     raw = raw.copy().pick("eeg", exclude=[], verbose="error")
     domains = make_domains(1, source.subject, source.session, source.run)
     X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
@@ -317,10 +313,9 @@ def _microvolts(raw, source, prepare):
 
 
 class StoredWindows:
-    """Windows of equal length of the recordings of a `RecordingStore`, read lazily.
+    """Windows of equal length of the recordings of a `RecordingStore`, read lazily; see `RecordingStore.windows`.
 
-    `RecordingStore.windows` makes one. Pass it to ``fit`` of a self-supervised pre-trainer
-    where the data do not fit into memory.
+    They go into ``fit`` of a self-supervised pre-trainer where the data do not fit into memory.
 
     Parameters
     ----------
@@ -347,11 +342,11 @@ class StoredWindows:
 
     def __init__(self, store, seconds, stride):
         self.store, self.seconds, self.stride = store, seconds, stride
-        by_form = {}
+        by_kind = {}
         for recording in store.recordings:
-            by_form.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
-        groups = {form: StoredGroup(store, found, seconds, stride) for form, found in by_form.items()}
-        self.groups = {form: group for form, group in groups.items() if len(group)}
+            by_kind.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
+        groups = {kind: StoredGroup(store, found, seconds, stride) for kind, found in by_kind.items()}
+        self.groups = {kind: group for kind, group in groups.items() if len(group)}
         if not self.groups:
             raise ValueError(f"seconds: none of {len(store)} recordings lasts {seconds} s.")
 
@@ -403,7 +398,7 @@ class StoredGroup:
 
     @property
     def identity(self):
-        """Identifies these windows: keys of the recordings, shape and step."""
+        """Keys of the recordings, shape and step: what distinguishes these windows from others."""
         return [recording.key for recording in self.recordings], self.shape, self.step
 
     def take(self, rows):

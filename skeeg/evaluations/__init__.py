@@ -1,11 +1,12 @@
-"""Protocols that MOABB lacks, as MOABB evaluations, and `PooledTarget`, with which any pipeline can be evaluated.
+"""Protocols that MOABB lacks, as MOABB evaluations, and two wrappers by which any pipeline uses target trials.
 
-Names are imported lazily, so that `PooledTarget` does not load MOABB.
+Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not load MOABB.
 """
 
 from .._lazy import attach
 
 _PUBLIC = {
+    "BalancedTarget": "pooling",
     "CrossTaskDataset": "protocols",
     "CrossTaskEvaluation": "protocols",
     "CrossTaskSplitter": "protocols",

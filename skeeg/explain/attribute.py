@@ -1,17 +1,27 @@
-"""Feature attribution of predictions to channels and samples."""
+"""Feature attribution of predictions to channels and samples: integrals of gradients, and occlusion."""
 
 import warnings
 
 import numpy as np
+import torch
 
 from ..base import draw_seed
 from .attribution import Attribution
-from .explained import OUTPUTS, Explained, choose_background, choose_targets, read_trials
-from .quadrature import integrate
+from .explained import (
+    OUTPUTS,
+    Explained,
+    choose_background,
+    choose_targets,
+    fitted_network,
+    read_trials,
+    split_pipeline,
+)
 
 _ON_ERROR = ("raise", "warn", "ignore")
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
 _PAIRS = 128  # lines whose gradients are held together
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
+_NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 
 
 def attribute(
@@ -56,7 +66,7 @@ def attribute(
         ``"expected_gradients"``, ``"integrated_gradients"``; shap's ``"deep_shap"`` (convolutional networks of modules
         that shap knows, activations of braindecode added) and ``"gradient_shap"`` (random sampling: its error is mostly
         far above `tolerance`); ``"occlusion"``, decrease of the output when a segment of a channel is replaced by that
-        of the background (without completeness).
+        of the background, distributed evenly over its samples (without completeness).
     target : None, label, or array-like, shape (n_trials,)
         Class to explain, or number of the output of a regressor; None explains what is predicted.
     tolerance : float
@@ -65,7 +75,7 @@ def attribute(
         Explained output of a classifier: the logit less the mean logit of all classes, which does not change where
         probabilities do not; the logit; or what its softmax gives.
     bands : sequence of pairs of float, or None
-        Edges in hertz. The attribution is parted into those of the components of the trials in each band, and the rest.
+        Edges in hertz. The attribution is divided into that of the trials' components in each band, and the rest.
     on_error : {"raise", "warn", "ignore"}
         Behaviour above the tolerance.
     n_background : int
@@ -120,11 +130,8 @@ def attribute(
         means = np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen])
         background, chosen = background.like(means, domains=X.domains), [np.array([i]) for i in range(len(X))]
     if method == "occlusion":
-        from .occlusion import occlude
-
-        return occlude(estimator, X, background, chosen, target, output, n_windows)
-    explained = Explained(estimator, X, output)
-    case = _Case(explained, X, np.asarray(background, dtype=np.float64), chosen, target)
+        return _occlude(estimator, X, np.asarray(background), chosen, target, output, n_windows)
+    case = _Case(Explained(estimator, X, output), X, np.asarray(background), chosen, target)
     if method.endswith("shap"):
         from .shap_explainers import by_shap
 
@@ -132,7 +139,7 @@ def attribute(
         found = case.report(values, None, method, count)
     else:
         found = _by_paths(case, bands, method, tolerance, batch_size, max_evaluations)
-    _judge(found, tolerance, on_error)
+    _check_completeness(found, tolerance, on_error)
     return found
 
 
@@ -149,11 +156,10 @@ class _Case:
         self.prediction = outputs[rows, self.columns]
         self.predicted = None if explained.classes is None else np.asarray(explained.classes)[outputs.argmax(axis=1)]
         known = {}
-        for i in rows:
-            key = index[i], tuple(chosen[i])
-            if key not in known:
-                known[key] = explained.outputs([index[i]] * len(chosen[i]), background[chosen[i]])
-        starts = [known[index[i], tuple(chosen[i])][:, self.columns[i]] for i in rows]
+        keys = [(index[i], *chosen[i]) for i in rows]
+        for key, (which, *some) in dict(zip(keys, keys, strict=True)).items():
+            known[key] = explained.outputs([which] * len(some), background[some])
+        starts = [known[key][:, column] for key, column in zip(keys, self.columns, strict=True)]
         self.base = np.array([part.mean() for part in starts])
         everything = np.concatenate([self.prediction, *starts])
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
@@ -194,20 +200,13 @@ def _by_paths(case, bands, method, tolerance, batch_size, max_evaluations):
         def score(z, points, columns=columns):
             return case.explained.score(z)[np.arange(len(z)), columns[points]]
 
-        gradients, spent = integrate(
-            score,
-            step.apply(starts, which),
-            step.apply(ends, which),
-            owner,
-            tolerance * case.range / 2,
-            batch_size,
-            max_evaluations,
-        )
+        lines = step.apply(starts, which), step.apply(ends, which), owner
+        gradients, spent = integrate(score, *lines, tolerance * case.range / 2, batch_size, max_evaluations)
         count += spent
         back = step.adjoint(gradients, which)
         for place, i in enumerate(rows):
-            mine = owner == place
-            change, slope = ends[mine] - starts[mine], back[mine]
+            own = owner == place
+            change, slope = ends[own] - starts[own], back[own]
             values[i] = (change * slope).mean(axis=0)
             for name, component in _components(change, masks):
                 parts[name][i] = (component * slope).mean(axis=0)
@@ -231,7 +230,7 @@ def _blocks(case):
 def _band_masks(bands, sfreq, n_times):
     """Frequencies of each band, and of the rest, as masks over those of a trial's Fourier transform."""
     if sfreq is None:
-        raise ValueError("bands: the trials carry no sampling rate; pass trials that do, such as as_eeg(X, sfreq=...).")
+        raise ValueError("bands: the trials have no sampling rate; pass as_eeg(X, sfreq=...).")
     freqs = np.fft.rfftfreq(n_times, 1 / sfreq)
     masks = {f"{low:g}-{high:g} Hz": (freqs >= low) & (freqs < high) for low, high in bands}
     taken = np.sum(list(masks.values()), axis=0)
@@ -249,7 +248,7 @@ def _components(data, masks):
         yield name, np.fft.irfft(spectrum * mask, data.shape[-1], axis=-1)
 
 
-def _judge(found, tolerance, on_error):
+def _check_completeness(found, tolerance, on_error):
     """Warn or raise if completeness is violated."""
     worst = found.error.max()
     if worst <= tolerance or on_error == "ignore":
@@ -266,3 +265,172 @@ def _judge(found, tolerance, on_error):
     if on_error == "raise":
         raise ValueError(message)
     warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluations=4000):
+    r"""Mean gradient along lines, by quadrature with a known error, in float64.
+
+    .. math:: \bar g = \int_0^1 \nabla f(x' + \alpha (x - x')) \, d\alpha
+
+    The integral of the derivative over an interval of the line is the difference of the function's values at its ends.
+    So the error of Gauss-Legendre quadrature is known for each interval, and only those above the tolerance are halved.
+
+    Parameters
+    ----------
+    score : callable
+        From a Tensor (batch, n_channels, n_times) and the owners (batch,) of the points to values (batch,).
+    starts, ends : ndarray of float64, shape (n_pairs, n_channels, n_times)
+        Ends of each line.
+    owner : ndarray of int, shape (n_pairs,)
+        Trial that each line belongs to. Lines of one trial are averaged, so they share its tolerance.
+    tolerance : float
+        Error allowed in the mean over a trial's lines, in units of the function.
+    batch_size : int
+        Points at which gradients are computed together.
+    max_evaluations : int
+        Gradients a line at most; what has not converged by then is kept as it is.
+
+    Returns
+    -------
+    gradients : ndarray, shape (n_pairs, n_channels, n_times)
+        Mean gradient along each line.
+    n_evaluations : int
+        Gradients that were computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain.attribute import integrate
+    >>> ends = np.ones((1, 1, 2))
+    >>> integrate(lambda x, owner: (x**3).sum((1, 2)), 0 * ends, ends, np.zeros(1, int), 1e-6)[0]
+    array([[[1., 1.]]])
+    """
+    counts = np.bincount(owner)
+    values = [_values(score, points, owner, batch_size) for points in (starts, ends)]
+    gradients, spent = np.zeros(starts.shape), 0
+    todo, factor = np.arange(len(starts)), 1.0
+    for _ in range(4):  # again, more strictly, for trials whose errors add up instead of cancelling
+        limit = factor * tolerance * counts[owner[todo]] / 3
+        some = starts[todo], ends[todo], owner[todo], [part[todo] for part in values]
+        gradients[todo], used = _adapt(score, *some, limit, batch_size, max_evaluations)
+        spent += used
+        gaps = (gradients * (ends - starts)).sum(axis=(1, 2)) - (values[1] - values[0])
+        errors = np.abs(np.bincount(owner, gaps, minlength=len(counts))) / np.maximum(counts, 1)
+        todo, factor = np.flatnonzero(errors[owner] > tolerance), factor / 8
+        if not len(todo) or spent > max_evaluations * len(starts):
+            break
+    return gradients, spent
+
+
+def _adapt(score, starts, ends, owner, values, limit, batch_size, max_evaluations):
+    """Halve the intervals of all lines until their errors are small enough; mean gradients and the cost."""
+    intervals = np.bincount(owner)  # of each trial
+    pairs = np.arange(len(starts))
+    lows, highs, f_lows, f_highs = np.zeros(len(pairs)), np.ones(len(pairs)), *values
+    gradients, spent = np.zeros(starts.shape), 0
+    size = max(1, batch_size // len(_NODES))
+    while len(pairs):
+        allowed = limit[pairs] / np.sqrt(intervals[owner[pairs]])
+        done = np.empty(len(pairs), dtype=bool)
+        for first in range(0, len(pairs), size):
+            rows = slice(first, first + size)
+            totals, rises = _interval(score, starts, ends, owner, pairs[rows], lows[rows], highs[rows])
+            errors = np.abs(rises - (f_highs - f_lows)[rows])
+            done[rows] = kept = (errors <= allowed[rows]) | (spent > max_evaluations * len(starts))
+            np.add.at(gradients, pairs[rows][kept], totals[kept])
+            spent += len(errors) * len(_NODES)
+        rest = ~done
+        if not rest.any():
+            break
+        np.add.at(intervals, owner[pairs[rest]], 1)
+        pairs, lows, highs, f_lows, f_highs = (part[rest] for part in (pairs, lows, highs, f_lows, f_highs))
+        middles = (lows + highs) / 2
+        points = starts[pairs] + middles[:, None, None] * (ends[pairs] - starts[pairs])
+        f_middles = _values(score, points, owner[pairs], batch_size)
+        pairs = np.concatenate([pairs, pairs])
+        lows, highs = np.concatenate([lows, middles]), np.concatenate([middles, highs])
+        f_lows, f_highs = np.concatenate([f_lows, f_middles]), np.concatenate([f_middles, f_highs])
+    return gradients, spent
+
+
+def _interval(score, starts, ends, owner, pairs, lows, highs):
+    """Integral of the gradient, and of the derivative along the line, over each interval."""
+    along, width = ends[pairs] - starts[pairs], highs - lows
+    at = lows[:, None] + width[:, None] * _NODES
+    points = (starts[pairs][:, None] + at[:, :, None, None] * along[:, None]).reshape(-1, *starts.shape[1:])
+    slopes = _gradients(score, points, np.repeat(owner[pairs], len(_NODES))).reshape(len(pairs), len(_NODES), -1)
+    totals = np.einsum("pk,pkv->pv", width[:, None] * _WEIGHTS, slopes).reshape(along.shape)
+    return totals, (totals * along).sum(axis=(1, 2))
+
+
+def _gradients(score, points, owner):
+    x = torch.from_numpy(np.ascontiguousarray(points)).requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(score(x, owner).sum(), x)
+    return gradient.numpy()
+
+
+def _values(score, points, owner, batch_size):
+    """Values of the function at points, without gradients."""
+    with torch.no_grad():
+        parts = [
+            score(torch.from_numpy(np.ascontiguousarray(points[i : i + batch_size])), owner[i : i + batch_size])
+            for i in range(0, len(points), batch_size)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def _occlude(estimator, X, background, chosen, target, output, n_windows):
+    """Decrease of the output when a segment of a channel is replaced by that of background trials."""
+    predict, classes = _predictor(estimator, X, output)
+    outputs = predict(X, range(len(X)))
+    columns = choose_targets(outputs, classes, target)
+    prediction = outputs[np.arange(len(X)), columns]
+    edges = np.linspace(0, X.shape[2], min(n_windows, X.shape[2]) + 1).round().astype(int)
+    values, base, extremes, count = np.empty(X.shape), np.empty(len(X)), list(prediction), 0
+    for i, trial in enumerate(np.asarray(X)):
+
+        def scores_of(trials, i=i):
+            domains = None if X.domains is None else np.repeat(X.domains[i : i + 1], len(trials))
+            return predict(X.like(trials, domains=domains), [i] * len(trials))[:, columns[i]]
+
+        others = background[chosen[i]]
+        extremes += (starts := scores_of(others)).tolist()
+        base[i] = starts.mean()
+        for channel in range(X.shape[1]):
+            changed = np.tile(trial, (len(edges) - 1, len(others), 1, 1))
+            for window, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+                changed[window, :, channel, low:high] = others[:, channel, low:high]
+            scores = scores_of(changed.reshape(-1, *trial.shape))
+            falls = prediction[i] - scores.reshape(len(edges) - 1, -1).mean(axis=1)
+            values[i, channel] = np.repeat(falls / np.diff(edges), np.diff(edges))
+            count += len(scores)
+    gap = np.abs(values.sum(axis=(1, 2)) - (prediction - base))
+    labels = np.asarray(classes) if classes is not None else np.arange(outputs.shape[1])
+    return Attribution(
+        values, np.asarray(X), prediction, base, gap / (np.ptp(extremes) or 1.0), labels[columns],
+        labels[outputs.argmax(axis=1)], "occlusion", X.ch_names, X.sfreq, X.domains, None, count,
+    )  # fmt: skip
+
+
+def _predictor(estimator, X, output):
+    """Make a function from trials, and the numbers of those whose alignment they share, to outputs; and the classes."""
+    final = split_pipeline(estimator)[1]
+    if fitted_network(final) is not None:
+        explained = Explained(estimator, X, output)
+        return (lambda trials, i: explained.outputs(explained.map.index[np.asarray(i)], trials)), explained.classes
+    has_probabilities = hasattr(estimator, "predict_proba")
+    if not (has_probabilities or hasattr(estimator, "decision_function")):
+        raise TypeError(f"estimator: {type(final).__name__} has neither predict_proba nor decision_function.")
+
+    def predict(trials, _):
+        if not has_probabilities:
+            scores = np.asarray(estimator.decision_function(trials), dtype=np.float64)
+            return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
+        chances = np.asarray(estimator.predict_proba(trials), dtype=np.float64)
+        if output == "probability":
+            return chances
+        logs = np.log(np.maximum(chances, np.finfo(float).tiny))
+        return logs - logs.mean(axis=1, keepdims=True) if output in ("margin", "logit") else logs
+
+    return predict, estimator.classes_

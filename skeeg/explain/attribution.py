@@ -28,11 +28,11 @@ class Attribution:
     predicted : ndarray, shape (n_trials,), or None
         Predicted labels.
     method : str
-        How it was found.
+        Of `attribute`.
     ch_names : tuple of str or None
         Electrode names.
     sfreq : float or None
-        Samples a second.
+        Sampling rate in hertz.
     domains : ndarray, shape (n_trials,), or None
         Subject, session and run of each trial.
     band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
@@ -70,12 +70,12 @@ class Attribution:
         Parameters
         ----------
         y : array-like, shape (n_trials,), or None
-            True labels; None groups by what is explained, which is the predicted class unless told otherwise.
+            True labels; None groups by what is explained, by default the predicted class.
 
         Returns
         -------
         maps : dict of label to ndarray, shape (n_channels, n_times)
-            A class that no trial belongs to has none.
+            One map for each class that has trials.
         """
         labels = self._labels(y)
         return {label: self.values[labels == label].mean(axis=0) for label in np.unique(labels).tolist()}
@@ -96,7 +96,7 @@ class Attribution:
         Returns
         -------
         maps : dict of label to ndarray, shape (n_channels, n_times)
-            One map a class.
+            One map for each class.
         """
         if subjects is None and self.domains is None:
             raise ValueError("subjects: the trials carried no domains; pass the subject of each trial.")
@@ -118,12 +118,12 @@ class Attribution:
         Parameters
         ----------
         n_bins : int
-            Bins of equal length; where the samples do not go into them evenly, lengths differ by one.
+            Bins of equal length, or whose lengths differ by one.
 
         Returns
         -------
         attribution : Attribution
-            With ``n_bins`` samples a trial. What summed to the prediction still does.
+            With ``n_bins`` samples for each trial, and the same sums.
         """
         n_times = self.values.shape[2]
         if not 1 <= n_bins <= n_times:
@@ -159,15 +159,15 @@ class Attribution:
         return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
 
     def importance(self, axis="channel"):
-        """Mean size of what each electrode, or each moment, adds to a prediction, whatever its sign.
+        """Mean absolute contribution of each electrode, or each time, to a prediction.
 
-        What an electrode adds is the sum over its samples. The sizes of the single samples would not do: noise times a
-        small weight swings about zero from sample to sample, and its size would count though it adds nothing.
+        The contribution of an electrode is the sum over its samples. The sum of their absolute values would not do:
+        noise times a small weight varies about zero and contributes nothing.
 
         Parameters
         ----------
         axis : "channel", "time" or "both"
-            What to keep.
+            Axis to keep.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class Attribution:
         Returns
         -------
         explanation : shap.Explanation
-            One feature an electrode and sample, shape (n_trials, n_channels * n_times).
+            One feature for each electrode and sample, shape (n_trials, n_channels * n_times).
         """
         import shap
 
@@ -205,7 +205,7 @@ class Attribution:
     def __getitem__(self, rows):
         """Select trials."""
         parts = ("values", "data", "prediction", "base_value", "error", "target", "predicted", "domains")
-        chosen = {name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in parts}
+        chosen = {name: vars(self)[name][rows] for name in parts if vars(self)[name] is not None}
         bands = self.band_values and {name: values[rows] for name, values in self.band_values.items()}
         return replace(self, **chosen, band_values=bands)
 
@@ -217,19 +217,7 @@ class Attribution:
 
 
 def binned(values, n_bins):
-    """Sum over bins of time.
-
-    Parameters
-    ----------
-    values : array-like, shape (..., n_times)
-        Maps.
-    n_bins : int
-        Bins; fewer where there are not so many samples.
-
-    Returns
-    -------
-    sums : ndarray, shape (..., n_bins)
-        Sums.
+    """Sum values (..., n_times) over bins of time; there are fewer bins where there are fewer samples.
 
     Examples
     --------

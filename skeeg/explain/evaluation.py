@@ -4,11 +4,14 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
+from ..array import make_eeg
+from ..networks.seeding import seeded
 from .attribute import attribute
-from .explained import Explained, choose_background, choose_targets, read_trials, split_pipeline
+from .explained import Explained, choose_background, choose_targets, split_pipeline
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Curves:
     def areas(self):
         """Mean height of each curve. Good attributions make that of deletion low and that of insertion high."""
         names = ("deletion", "insertion", "random")
-        return {name: float(np.trapezoid(getattr(self, name), self.share)) for name in names}
+        return {name: float(np.trapezoid(vars(self)[name], self.share)) for name in names}
 
 
 def deletion_insertion(
@@ -57,7 +60,7 @@ def deletion_insertion(
     attribution : Attribution
         Of `attribute`.
     background : anything `as_eeg` accepts, or None
-        Trials whose mean takes the place of what is deleted; None takes the explained trials.
+        Trials whose mean replaces what is deleted; None takes the explained trials.
     n_steps : int
         Points of the curves, less one.
     output : str
@@ -65,8 +68,8 @@ def deletion_insertion(
     random_state : int
         Of the random order.
     by : {"sample", "channel"}
-        What is replaced at a time. Either makes trials that no network has seen: jumps in slow waves, or electrodes
-        that no longer share what neighbours share, which an alignment enlarges. Flat, equal curves are a sign of it.
+        What is replaced at a time. Both make trials outside the training distribution: steps in slow waves, or
+        electrodes without the correlation of neighbours, which an alignment amplifies. Flat, equal curves indicate it.
 
     Returns
     -------
@@ -90,8 +93,7 @@ def deletion_insertion(
     """
     if by not in ("sample", "channel"):
         raise ValueError(f"by: got {by!r}, expected 'sample' or 'channel'.")
-    X = read_trials(estimator, attribution.data)
-    X = X.like(np.asarray(X), ch_names=attribution.ch_names, sfreq=attribution.sfreq, domains=attribution.domains)
+    X = make_eeg(attribution.data, attribution.ch_names, attribution.sfreq, attribution.domains)
     background, chosen = choose_background(X, background, len(X) if background is None else len(background))
     explained = Explained(estimator, X, output)
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
@@ -103,11 +105,8 @@ def deletion_insertion(
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
         order = np.argsort(-attribution.values[i].reshape(-1, size).sum(axis=1), kind="stable")
         orders = [(part[:, None] * size + np.arange(size)).ravel() for part in (order, rng.permutation(len(order)))]
-        plans = (
-            (trial.ravel(), empty, orders[0]),
-            (empty, trial.ravel(), orders[0]),
-            (trial.ravel(), empty, orders[1]),
-        )
+        full = trial.ravel()
+        plans = ((full, empty, orders[0]), (empty, full, orders[0]), (full, empty, orders[1]))
         for curve, (before, after, turn) in zip(curves, plans, strict=True):
             states = np.repeat(before[None], n_steps + 1, axis=0)
             for state, cut in zip(states, cuts, strict=True):
@@ -118,7 +117,7 @@ def deletion_insertion(
 
 
 def cascading_randomisation(estimator, X, background=None, random_state=0, settings=None):
-    """Attribution of a network whose layers are made random one after the other, from the last one on [1]_.
+    """Attribution of a network whose layers are randomised one after the other, from the last one on [1]_.
 
     The weights of a layer are shuffled. An explanation that does not change does not depend on the network.
 
@@ -136,7 +135,7 @@ def cascading_randomisation(estimator, X, background=None, random_state=0, setti
     Returns
     -------
     layers : list of str
-        Layers in the order in which they were made random; the first is ``""``, none.
+        Layers in the order of randomisation; the first is ``""``, none.
     similarity : ndarray, shape (n_layers,)
         Spearman's correlation of the mean absolute attribution, over electrodes and samples, with that before.
 
@@ -154,10 +153,6 @@ def cascading_randomisation(estimator, X, background=None, random_state=0, setti
     >>> float(cascading_randomisation(clf, X[:1], X[2:3], settings={"tolerance": 0.1})[1][0])
     1.0
     """
-    import torch
-
-    from ..networks.seeding import seeded
-
     found = attribute(estimator, X, background, **(settings or {}))
     settings, first = (settings or {}) | {"target": found.target}, found.importance("both").ravel()
     twin = copy.deepcopy(estimator)

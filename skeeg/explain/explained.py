@@ -1,7 +1,16 @@
-"""Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices."""
+"""Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices.
+
+Filters, resampling, references, templates and alignments act on a trial :math:`x` (channels x times) as
+:math:`y = S x B^T`, with a spatial matrix S that may differ from trial to trial (alignment) and a temporal matrix B
+common to all. A step declares by ``linear_map_`` which of the two it has: ``"space"``, ``"time"``, ``"both"``, or None
+where it is not linear; steps of other libraries may have both. The matrices are identified from the outputs of the
+fitted step for probe signals and verified on the trials. Where a step estimates something from the trials themselves,
+as alignment of an unseen subject does, S is solved for from the trials and held fixed.
+"""
 
 import copy
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,12 +18,95 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..array import as_eeg, make_eeg
-from .linear_maps import LinearMap, linear_map
+from ..array import as_eeg
 
 OUTPUTS = ("margin", "logit", "log_probability", "probability")
 _FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.hamming_window, torch.hann_window, torch.linspace,
               torch.logspace, torch.ones, torch.rand, torch.randn, torch.tensor, torch.zeros}  # fmt: skip
+_CHUNK = 2**24  # numbers in one block of probes
+
+
+class Explained:
+    """A fitted estimator, or a pipeline that ends in one: its linear steps as matrices, and its network.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or nn.Module
+        Fitted model.
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials to explain.
+    output : str
+        See `Score`.
+
+    Attributes
+    ----------
+    classes : ndarray or None
+        Labels, in the order of the outputs.
+    map : LinearMap
+        From the pipeline's input to the network's.
+    score : Score
+        In float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg import as_eeg
+    >>> from skeeg.explain.explained import Explained
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
+    >>> Explained(network, as_eeg([[[1, 2, 3], [4, 5, 6]]]), "logit").outputs([0], [[[1, 2, 3], [4, 5, 6]]]).shape
+    (1, 2)
+    """
+
+    def __init__(self, estimator, X, output="margin"):
+        steps, final = split_pipeline(estimator)
+        module = fitted_network(final)
+        if module is None:
+            raise TypeError(
+                f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
+                'method="occlusion" explains any classifier.'
+            )
+        self.classes = getattr(final, "classes_", None)
+        self.map = identity_map(X)
+        for name, step in steps:
+            found, X = step_map(step, X, name)
+            self.map = self.map.then(found)
+        found, X, inputs = input_map(final, X)
+        self.map = self.map.then(found)
+        module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
+        self.score = Score(module, output, inputs)
+        try:
+            with torch.no_grad():
+                self.score(torch.from_numpy(np.array(X[:1], dtype=np.float64)))
+        except RuntimeError as error:
+            name = type(module).__name__
+            raise ValueError(f"estimator: {name} does not run in double precision: {error}") from error
+
+    def outputs(self, index, X):
+        """Explained outputs of trials, each through its own map.
+
+        Parameters
+        ----------
+        index : array-like of int, shape (n,)
+            Spatial matrix for each trial.
+        X : array-like, shape (n, n_channels, n_times)
+            Trials as they enter the pipeline.
+
+        Returns
+        -------
+        outputs : ndarray of float64, shape (n, n_outputs)
+            Outputs.
+        """
+        index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
+        found = [None] * len(X)
+        for which in np.unique(index):
+            rows = np.flatnonzero(index == which)
+            for first in range(0, len(rows), 64):
+                some = rows[first : first + 64]
+                with torch.no_grad():
+                    outputs = self.score(torch.from_numpy(self.map.apply(X[some], which))).numpy()
+                for row, output in zip(some, outputs, strict=True):
+                    found[row] = output
+        return np.stack(found)
 
 
 class Score(nn.Module):
@@ -71,147 +163,227 @@ class _FloatsLike(TorchFunctionMode):
         return found.to(self.dtype) if is_new else found
 
 
-class Explained:
-    """A fitted estimator, or a pipeline that ends in one: its linear steps as matrices, and its network.
+@dataclass(frozen=True)
+class LinearMap:
+    """Linear map of trials, :math:`y_i = S_{k(i)} x_i B^T`.
+
+    Attributes
+    ----------
+    spatial : ndarray, shape (n_maps, n_channels_out, n_channels)
+        Different spatial matrices.
+    index : ndarray of int, shape (n_trials,)
+        Spatial matrix of each trial.
+    temporal : ndarray, shape (n_times_out, n_times), or None
+        Temporal matrix; None is the identity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.explain.explained import LinearMap
+    >>> twice = LinearMap(2 * np.eye(3)[None], np.zeros(4, int), None)
+    >>> float(twice.apply(np.ones((1, 3, 5)), 0)[0, 0, 0])
+    2.0
+    """
+
+    spatial: np.ndarray
+    index: np.ndarray
+    temporal: np.ndarray | None
+
+    def apply(self, X, which):
+        """Map trials (n, n_channels, n_times) by one of the spatial matrices and the temporal one."""
+        return self.spatial[which] @ self.filter(X)
+
+    def filter(self, X):
+        """Map trials by the temporal matrix alone."""
+        return X if self.temporal is None else X @ self.temporal.T
+
+    def adjoint(self, gradients, which):
+        """Map gradients :math:`g` with respect to the output back to those with respect to the input, S^T g B."""
+        back = gradients if self.temporal is None else gradients @ self.temporal
+        return self.spatial[which].T @ back
+
+    def then(self, other):
+        """Composition of this map with a following one, for the same trials."""
+        pairs, index = np.unique(np.stack([self.index, other.index], axis=1), axis=0, return_inverse=True)
+        spatial = np.stack([other.spatial[second] @ self.spatial[first] for first, second in pairs])
+        if self.temporal is None or other.temporal is None:
+            temporal = self.temporal if other.temporal is None else other.temporal
+        else:
+            temporal = other.temporal @ self.temporal
+        return LinearMap(spatial, index.ravel(), temporal)
+
+
+def identity_map(X):
+    """Map that leaves trials as they are."""
+    return LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
+
+
+def step_map(step, X, name):
+    """Map of a fitted transformer, and its output for the trials."""
+    return linear_map(step.transform, X, getattr(step, "linear_map_", "both"), name)
+
+
+def input_map(final, X):
+    """Map of the preprocessing inside a fitted estimator of skeeg, its output, and further inputs of its network."""
+    axes = getattr(final, "linear_map_", None)
+    if axes is None:
+        return identity_map(X), X, ()
+
+    def prepare(Z):
+        found = final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
+        return found if isinstance(found, tuple) else (found,)
+
+    step = linear_map(lambda Z: prepare(Z)[0], X, axes, type(final).__name__, tolerance=1e-5)  # single precision
+    return *step, prepare(X)[1:]
+
+
+def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
+    """Identify the matrices of a linear step, and verify them on the trials.
+
+    Parameters
+    ----------
+    transform : callable
+        From trials to trials.
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials that are explained.
+    axes : {"space", "time", "both", None}
+        What the step declares as its ``linear_map_``.
+    name : str
+        Name of the step in errors.
+    tolerance : float
+        Largest difference allowed between the step's output and the matrices', relative to the largest output.
+
+    Returns
+    -------
+    step : LinearMap
+        The matrices.
+    Y : EEGArray, shape (n_trials, n_channels_out, n_times_out)
+        Output of the step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import AverageReference, as_eeg
+    >>> from skeeg.explain.explained import linear_map
+    >>> X = as_eeg(np.random.default_rng(0).normal(size=(4, 2, 9)))
+    >>> step, _ = linear_map(AverageReference().fit(X).transform, X, "space")
+    >>> step.spatial[0].round(6).tolist(), step.temporal is None
+    ([[0.5, -0.5], [-0.5, 0.5]], True)
+    """
+    advice = 'Explain what follows it, or use method="occlusion".'
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # already raised when the pipeline ran
+        Y = transform(X)
+        if np.ndim(Y) != 3 or len(Y) != len(X):
+            raise ValueError(f"{name} does not give trials for trials (it gives shape {np.shape(Y)}). {advice}")
+        keys = np.zeros(len(X)) if X.domains is None else X.domains
+        _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
+        if axes == "time":
+            spatial = [np.eye(X.shape[1])] * len(firsts)
+        else:
+            spatial = [_probe_space(transform, X[first : first + 1], axes) for first in firsts]
+        temporal = _probe_time(transform, X[firsts[0] : firsts[0] + 1], spatial[0], axes, Y.shape[2])
+    step = LinearMap(np.stack(spatial), groups.ravel(), temporal)
+    filtered, out = step.filter(np.asarray(X, dtype=np.float64)), np.asarray(Y, dtype=np.float64)
+    found = None if axes is None else _settled(step, filtered, out, tolerance)
+    if found is None:
+        raise ValueError(
+            f"{name} is not linear in the trials: no spatial and temporal matrix gives its output. {advice}"
+        )
+    return found, as_eeg(Y)
+
+
+def _answers(transform, like, data):
+    """Output of a step for signals (n, n_channels, n_times) of the domain of one trial."""
+    domains = None if like.domains is None else np.repeat(like.domains, len(data))
+    return np.asarray(transform(like.like(data, domains=domains)), dtype=np.float64)
+
+
+def _probe_space(transform, like, axes):
+    """Spatial matrix of a step, from one time course in one channel after the other."""
+    n_channels, n_times = like.shape[1:]
+    course = np.random.default_rng(0).standard_normal(n_times).astype(np.float32).astype(np.float64)
+    answers = _answers(transform, like, np.eye(n_channels)[:, :, None] * course)
+    flat = answers.reshape(-1, answers.shape[2])  # all rows are multiples of one time course
+    if axes == "space":
+        course = np.pad(course, (0, max(0, flat.shape[1] - n_times)))[: flat.shape[1]]
+    else:
+        course = flat[np.linalg.norm(flat, axis=1).argmax()]
+    return (flat @ course / max(course @ course, 1e-300)).reshape(answers.shape[:2]).T
+
+
+def _probe_time(transform, like, spatial, axes, n_out):
+    """Temporal matrix of a step, from an impulse at one sample after the other; None where time stays as it is."""
+    n_channels, n_times = like.shape[1:]
+    kept = np.eye(n_out, n_times)
+    if axes == "space":
+        return None if n_out == n_times else kept
+    temporal = np.empty((n_out, n_times))
+    if axes == "time":  # channels are not mixed: an impulse in each of them at once
+        for start in range(0, n_times, n_channels):
+            times = np.arange(start, min(start + n_channels, n_times))
+            impulses = np.zeros((1, n_channels, n_times))
+            impulses[0, np.arange(len(times)), times] = 1.0
+            temporal[:, times] = _answers(transform, like, impulses)[0, : len(times)].T
+        return temporal
+    place = np.random.default_rng(1).standard_normal(n_channels).astype(np.float32).astype(np.float64)
+    size = max(1, _CHUNK // (n_channels * n_times))
+    for start in range(0, n_times, size):
+        times = np.arange(start, min(start + size, n_times))
+        answers = _answers(transform, like, place[None, :, None] * np.eye(n_times)[times][:, None, :])
+        largest = np.unravel_index(np.abs(answers).argmax(), answers.shape)
+        direction = answers[largest[0], :, largest[2]]  # all columns are multiples of one place
+        temporal[:, times] = np.einsum("c,nct->tn", direction, answers) / (direction @ spatial @ place)
+    return None if n_out == n_times and np.allclose(temporal, kept, rtol=0, atol=1e-7) else temporal
+
+
+def _settled(step, X, Y, tolerance):
+    """Map verified on filtered trials X and outputs Y, or None where no spatial matrices fit.
+
+    An alignment of an unseen domain estimates its matrix from the trials, a running reference from each: it is solved.
+    """
+    matrices, index = [], np.empty(len(X), dtype=np.intp)
+    for group, matrix in enumerate(step.spatial):
+        rows = np.flatnonzero(step.index == group)
+        for parts in ([rows], rows[:, None]):
+            found = [_fitting(matrix, X[part], Y[part], tolerance) for part in parts]
+            if all(one is not None for one in found):
+                break
+        else:
+            return None
+        for part, one in zip(parts, found, strict=True):
+            index[part] = len(matrices)
+            matrices.append(one)
+    return LinearMap(np.stack(matrices), index, step.temporal)
+
+
+def _fitting(matrix, X, Y, tolerance):
+    """Spatial matrix if it gives Y from X, else the one that solves this; None if none does."""
+    if _misfit(matrix, X, Y) <= tolerance:
+        return matrix
+    if len(X) * X.shape[2] <= 2 * X.shape[1]:  # too few samples: some matrix gives any output
+        return None
+    wide, goal = (part.transpose(1, 0, 2).reshape(part.shape[1], -1).T for part in (X, Y))
+    matrix = np.linalg.lstsq(wide, goal, rcond=1e-12)[0].T
+    return matrix if _misfit(matrix, X, Y) <= tolerance else None
+
+
+def _misfit(matrix, X, Y):
+    return np.abs(matrix @ X - Y).max() / max(np.abs(Y).max(), 1e-300)
+
+
+def fitted_network(estimator):
+    """Network of a fitted estimator of skeeg, skorch or braindecode, itself if it is one, None if there is none."""
+    return estimator if isinstance(estimator, nn.Module) else getattr(estimator, "module_", None)
+
+
+def split_pipeline(estimator):
+    """Split a fitted pipeline, nested ones and searches too, into its steps and its last estimator.
 
     Parameters
     ----------
     estimator : estimator, Pipeline or nn.Module
         Fitted model.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials to explain.
-    output : str
-        See `Score`.
-
-    Attributes
-    ----------
-    classes : ndarray or None
-        Labels, in the order of the outputs.
-    map : LinearMap
-        From the pipeline's input to the network's.
-    score : Score
-        In float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg import as_eeg
-    >>> from skeeg.explain.explained import Explained
-    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
-    >>> Explained(network, as_eeg([[[1, 2, 3], [4, 5, 6]]]), "logit").outputs([0], [[[1, 2, 3], [4, 5, 6]]]).shape
-    (1, 2)
-    """
-
-    def __init__(self, estimator, X, output="margin"):
-        steps, final = split_pipeline(estimator)
-        module = fitted_network(final)
-        if module is None:
-            raise TypeError(
-                f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
-                'method="occlusion" explains any classifier.'
-            )
-        self.classes = getattr(final, "classes_", None)
-        self.map = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
-        for name, step in steps:
-            found, Y = linear_map(step.transform, X, name)
-            self.map, X = self.map.then(found), as_eeg(Y)
-        inputs = final._inputs(final._check_eeg(X, reset=False, dtype=np.float32)) if _has_input_map(final) else ()
-        found, X = input_map(final, X)
-        self.map = self.map.then(found)
-        module = copy.deepcopy(module).cpu().eval().double().requires_grad_(False)
-        self.score = Score(module, output, inputs)
-        self._check_dtype(X)
-
-    def _check_dtype(self, X):
-        """Refuse networks that cannot compute in double precision, by name."""
-        try:
-            with torch.no_grad():
-                self.score(torch.from_numpy(np.array(X[:1], dtype=np.float64)))
-        except RuntimeError as error:
-            name = type(self.score.module).__name__
-            raise ValueError(f"estimator: {name} does not run in double precision: {error}") from error
-
-    def outputs(self, index, X):
-        """Explained outputs of trials, each through its own map.
-
-        Parameters
-        ----------
-        index : array-like of int, shape (n,)
-            Spatial matrix for each trial.
-        X : array-like, shape (n, n_channels, n_times)
-            Trials as they enter the pipeline.
-
-        Returns
-        -------
-        outputs : ndarray, shape (n, n_outputs)
-            In float64.
-        """
-        index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
-        found = [None] * len(X)
-        for which in np.unique(index):
-            rows = np.flatnonzero(index == which)
-            for first in range(0, len(rows), 64):
-                some = rows[first : first + 64]
-                with torch.no_grad():
-                    outputs = self.score(torch.from_numpy(self.map.apply(X[some], which))).numpy()
-                for row, output in zip(some, outputs, strict=True):
-                    found[row] = output
-        return np.stack(found)
-
-
-def input_map(final, X):
-    """Linear preprocessing inside a fitted estimator, such as scaling.
-
-    Parameters
-    ----------
-    final : estimator
-        Estimator with a network; only those of skeeg preprocess.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials.
-
-    Returns
-    -------
-    step : LinearMap
-        Matrices.
-    Y : ndarray, shape (n_trials, n_channels_out, n_times_out)
-        Inputs of the network.
-    """
-    if not _has_input_map(final):
-        return LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None), X
-
-    def transform(Z):
-        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
-
-    return linear_map(transform, X, type(final).__name__, tolerance=1e-5)  # networks take single precision
-
-
-def fitted_network(estimator):
-    """Network of a fitted estimator, itself if it is one, None if there is none.
-
-    Parameters
-    ----------
-    estimator : estimator or nn.Module
-        Estimator of skeeg, skorch or braindecode, or another.
-
-    Returns
-    -------
-    module : nn.Module or None
-        Network.
-    """
-    return estimator if isinstance(estimator, nn.Module) else getattr(estimator, "module_", None)
-
-
-def _has_input_map(final):
-    return hasattr(final, "_prepare")
-
-
-def split_pipeline(estimator):
-    """Split a fitted pipeline into its steps and its last estimator.
-
-    Parameters
-    ----------
-    estimator : estimator, Pipeline or nn.Module
-        Nested pipelines are split too.
 
     Returns
     -------
@@ -232,9 +404,10 @@ def split_pipeline(estimator):
         *first, (_, last) = estimator.steps
         more, final = split_pipeline(last)
         return [*_flattened(first), *more], final
-    for inner in ("best_estimator_", "estimator_"):
-        if hasattr(estimator, inner) and fitted_network(estimator) is None:
-            return split_pipeline(getattr(estimator, inner))
+    if fitted_network(estimator) is None:
+        for inner in ("best_estimator_", "estimator_"):
+            if inner in vars(estimator):
+                return split_pipeline(vars(estimator)[inner])
     return [], estimator
 
 
@@ -248,29 +421,7 @@ def _flattened(steps):
 
 
 def choose_targets(outputs, classes, target):
-    """Column of the output that is explained in each trial.
-
-    Parameters
-    ----------
-    outputs : ndarray, shape (n_trials, n_outputs)
-        Outputs.
-    classes : ndarray or None
-        Labels in the order of the outputs.
-    target : None, label, or array-like, shape (n_trials,)
-        None takes the largest output of each trial.
-
-    Returns
-    -------
-    columns : ndarray of int, shape (n_trials,)
-        Outputs.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.explain.explained import choose_targets
-    >>> choose_targets(np.array([[1.0, 2.0], [4.0, 3.0]]), np.array(["left", "right"]), None).tolist()
-    [1, 0]
-    """
+    """Column of the output (n_trials, n_outputs) that is explained in each trial; None takes the largest."""
     if target is None:
         return outputs.argmax(axis=1)
     wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
@@ -318,10 +469,11 @@ def choose_background(X, background, n_background):
         raise ValueError("background: another montage than the trials to explain.")
     if not len(background) or not np.isfinite(background).all():
         raise ValueError("background: expected one trial or more, without NaN and infinity.")
+    background = background.like(np.asarray(background, dtype=np.float64))
     everything, chosen = np.arange(len(background)), []
     known = X.domains is not None and background.domains is not None
-    for record in X.domains.tolist() if known else [None] * len(X):
-        rows = np.flatnonzero([one == record for one in background.domains.tolist()]) if known else everything
+    for record in X.domains if known else [None] * len(X):
+        rows = np.flatnonzero(background.domains == record) if known else everything
         rows = rows if len(rows) else everything
         picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
         chosen.append(rows[picks])
@@ -329,19 +481,7 @@ def choose_background(X, background, n_background):
 
 
 def read_trials(estimator, X):
-    """Trials as `EEGArray`, with names and sampling rate of the estimator where the trials carry none.
-
-    Parameters
-    ----------
-    estimator : estimator, Pipeline or nn.Module
-        Fitted model.
-    X : anything `as_eeg` accepts
-        Trials.
-
-    Returns
-    -------
-    X : EEGArray of float64, shape (n_trials, n_channels, n_times)
-        Trials.
+    """Trials as `EEGArray` of float64, with names and rate of the estimator where they carry none.
 
     Examples
     --------
@@ -354,5 +494,5 @@ def read_trials(estimator, X):
     first = estimator
     while isinstance(first, Pipeline):
         first = first.steps[0][1]
-    X = as_eeg(X, getattr(first, "ch_names", None), getattr(first, "sfreq", None))
-    return make_eeg(np.asarray(X, dtype=np.float64), X.ch_names, X.sfreq, X.domains)
+    X = as_eeg(X, vars(first).get("ch_names"), vars(first).get("sfreq"))
+    return X.like(np.asarray(X, dtype=np.float64))

@@ -12,12 +12,11 @@ References
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from ..array import EEGArray
 from ..covariance import filter_patterns
 from ..filtering import FilterBank
-from .explained import fitted_network, input_map, read_trials, split_pipeline
-from .linear_maps import LinearMap, linear_map
+from .explained import LinearMap, fitted_network, identity_map, input_map, read_trials, split_pipeline, step_map
 
 
 @dataclass(frozen=True)
@@ -109,42 +108,53 @@ def spatial_patterns(estimator, X):
     >>> abs(spatial_patterns(baseline("CSP+LDA").fit(X, y), X).spatial[0]).argmax()
     np.int64(1)
     """
+    from pyriemann.tangentspace import TangentSpace
+
     X = read_trials(estimator, X)
-    names, (steps, final) = X.ch_names, split_pipeline(estimator)
-    step = LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
-    trials = X
-    for place, (name, one) in enumerate([*steps, (type(final).__name__, final)]):
-        if (filters := _spatial_filters(one)) is not None:
-            return _spatial(_stacked(np.asarray(X), step), filters, names)
-        if isinstance(one, FilterBank) and one.estimators_ and _spatial_filters(one.estimators_[0]) is not None:
-            return _spatial_of_bands(_stacked(np.asarray(X), step), one, X.sfreq, names)
-        if hasattr(one, "reference_") and place < len(steps):
+    steps, final = split_pipeline(estimator)
+    step, trials = identity_map(X), X
+    for place, (name, one) in enumerate(steps):
+        if (found := _of_filters(one, X, step)) is not None:
+            return found
+        if isinstance(one, TangentSpace):
             if place + 1 < len(steps):
                 raise ValueError(
                     f"estimator: {steps[-1][0]} is between the tangent space and the classifier, expected no step."
                 )
-            return _tangent([step for _, step in steps], final, X, names)
-        if fitted_network(one) is not None:
-            return _network(one, X, trials, step, names)
-        if place < len(steps) and not type(one).__name__.endswith("Covariances"):
-            found, trials = linear_map(one.transform, trials, name)
+            return _tangent([step for _, step in steps], final, X)
+        if not type(one).__name__.endswith("Covariances"):
+            found, trials = step_map(one, trials, name)
             step = step.then(found)
+    if (found := _of_filters(final, X, step)) is not None:
+        return found
+    if fitted_network(final) is not None:
+        return _network(final, X, trials, step)
     raise ValueError(f"estimator: {type(final).__name__} has no spatial filters.")
 
 
-def _filtered(X, step):
-    """Trials after the temporal map, at the channels of the input; and at the input of the filters."""
-    filtered = X if step.temporal is None else X @ step.temporal.T
-    arriving = np.stack([step.spatial[which] @ trial for which, trial in zip(step.index, filtered, strict=True)])
-    return filtered, arriving
+def _of_filters(one, X, step):
+    """Patterns of the spatial filters of a transformer, behind a linear step, or None if it has none."""
+    if isinstance(one, FilterBank) and one.estimators_ and _spatial_filters(one.estimators_[0]) is not None:
+        bands = one._each_band(X.like(_stacked(X, step), ch_names=None))
+        each = [_spatial(band, _spatial_filters(csp), X) for csp, band in zip(one.estimators_, bands, strict=True)]
+        spatial, strength = (
+            np.concatenate(parts) for parts in zip(*((e.spatial, e.strength) for e in each), strict=True)
+        )
+        return Patterns(spatial, None, strength, X.ch_names)
+    filters = _spatial_filters(one)
+    return None if filters is None else _spatial(_stacked(X, step), filters, X)
 
 
 def _spatial_filters(estimator):
     """Spatial filters in use, shape (n_filters, n_channels), or None; MNE's classes call them ``filters_``."""
     filters = getattr(estimator, "spatial_filters_", getattr(estimator, "filters_", None))
-    if not isinstance(filters, np.ndarray) or filters.ndim != 2:
-        return None
-    return filters[: getattr(estimator, "n_components", None)]
+    return filters[: estimator.n_components] if isinstance(filters, np.ndarray) and filters.ndim == 2 else None
+
+
+def _filtered(X, step):
+    """Trials after the temporal map, at the channels of the input; and at the input of the filters."""
+    filtered = step.filter(np.asarray(X))
+    return filtered, step.spatial[step.index] @ filtered
 
 
 def _stacked(X, step):
@@ -152,27 +162,15 @@ def _stacked(X, step):
     return np.concatenate(_filtered(X, step), axis=1)
 
 
-def _spatial(both, filters, names):
-    n_channels = both.shape[1] - filters.shape[1]
-    covariance = np.cov(both.transpose(1, 0, 2).reshape(both.shape[1], -1))
+def _spatial(both, filters, X):
+    n_channels = X.shape[1]
+    covariance = np.cov(np.asarray(both).transpose(1, 0, 2).reshape(both.shape[1], -1))
     beside = np.concatenate([np.zeros((len(filters), n_channels)), filters], axis=1)
     strength = np.diag(beside @ covariance @ beside.T)
-    return Patterns(filter_patterns(covariance, beside)[:, :n_channels], None, strength, names)
+    return Patterns(filter_patterns(covariance, beside)[:, :n_channels], None, strength, X.ch_names)
 
 
-def _spatial_of_bands(both, bank, sfreq, names):
-    """Patterns of the filters of each band, one band after the other."""
-    bands = bank._each_band(EEGArray(both, sfreq=sfreq))
-    each = [
-        _spatial(np.asarray(band), _spatial_filters(one), names)
-        for one, band in zip(bank.estimators_, bands, strict=True)
-    ]
-    return Patterns(
-        np.concatenate([one.spatial for one in each]), None, np.concatenate([one.strength for one in each]), names
-    )
-
-
-def _tangent(steps, classifier, X, names):
+def _tangent(steps, classifier, X):
     r"""Patterns of a linear classifier on the tangent space: sources whose power follows its output [2]_.
 
     The pattern :math:`a` of the classifier in the tangent space is a point :math:`C^{1/2} \exp(a) C^{1/2}` among the
@@ -199,50 +197,37 @@ def _tangent(steps, classifier, X, names):
     root = (vectors * np.sqrt(values)) @ vectors.T
     factors, filters = eigh(root @ expm(matrix) @ root, reference)
     order = np.argsort(-np.abs(np.log(factors)))
-    return Patterns((reference @ filters).T[order], None, np.log(factors)[order], names)
+    return Patterns((reference @ filters).T[order], None, np.log(factors)[order], X.ch_names)
 
 
-def _network(final, X, trials, step, names):
-    if hasattr(final, "eeg_scale_"):  # it also removes means, to which patterns are invariant
-        scale = LinearMap(np.diag(1 / final.eeg_scale_)[None], np.zeros(len(X), dtype=np.intp), None)
-        step = step.then(scale)
-    else:
-        step = step.then(input_map(final, trials)[0])
-    filtered, arriving = _filtered(np.asarray(X), step)
+def _network(final, X, trials, step):
+    scale = getattr(final, "eeg_scale_", None)
+    if scale is None:
+        found = input_map(final, trials)[0]
+    else:  # of EEGToMEG, which also removes means, to which patterns are invariant
+        found = LinearMap(np.diag(1 / scale)[None], np.zeros(len(X), dtype=np.intp), None)
+    filtered, arriving = _filtered(X, step.then(found))
     kernels = first_kernels(fitted_network(final), arriving.shape[1])
+    n_lags = kernels.shape[2]
+    n_out = filtered.shape[2] - n_lags + 1
     spatial, temporal, strength = [], [], []
-    n_out = filtered.shape[2] - kernels.shape[2] + 1
     for kernel in kernels:
-        output = sum(
-            np.einsum("c,nct->nt", kernel[:, lag], arriving[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])
-        )
+        output = sum(np.einsum("c,nct->nt", kernel[:, k], arriving[:, :, k : k + n_out]) for k in range(n_lags))
         output = output - output.mean()
-        lagged = np.stack(
-            [np.einsum("nt,nct->c", output, filtered[:, :, lag : lag + n_out]) for lag in range(kernel.shape[1])],
-            axis=1,
-        ) / max((output**2).sum(), 1e-300)
+        lagged = [np.einsum("nt,nct->c", output, filtered[:, :, k : k + n_out]) for k in range(n_lags)]
+        lagged = np.stack(lagged, axis=1) / max((output**2).sum(), 1e-300)
         left, size, right = np.linalg.svd(lagged, full_matrices=False)
         sign = np.sign(left[np.abs(left[:, 0]).argmax(), 0])
         spatial.append(sign * size[0] * left[:, 0])
         temporal.append(sign * right[0])
         strength.append(output.var())
-    return Patterns(np.stack(spatial), np.stack(temporal), np.array(strength), names)
+    return Patterns(np.stack(spatial), np.stack(temporal), np.array(strength), X.ch_names)
 
 
 def first_kernels(module, n_channels):
-    """Kernels over electrodes and time of a network that starts with convolutions over both, at once or in turn.
+    """Kernels (n_filters, n_channels, n_lags) of a network that starts with convolutions over space and time.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network.
-    n_channels : int
-        Electrodes of its input.
-
-    Returns
-    -------
-    kernels : ndarray, shape (n_filters, n_channels, n_lags)
-        The first convolution, or the first two as one.
+    Of the first convolution, or of the first two, a temporal and a spatial one, as one.
 
     Examples
     --------
@@ -251,8 +236,6 @@ def first_kernels(module, n_channels):
     >>> first_kernels(build_network("EEGNet", n_chans=3, n_times=128, n_outputs=2), 3).shape
     (16, 3, 64)
     """
-    import torch
-
     convolutions = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
     first = convolutions[0] if convolutions else None
     if first is not None and first.in_channels == 1 and first.kernel_size[0] == n_channels > 1:

@@ -19,16 +19,16 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     maps : Attribution, Patterns, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
         An attribution is summed over time and averaged by class; maps of electrodes by samples are summed over time.
     ch_names : sequence of str or None
-        Electrodes, where `maps` does not carry them. Those without a standard place are left out.
+        Electrodes, where `maps` has none. Those without a standard position are left out.
     names : bool or None
-        Whether to write the names of the electrodes; None does up to 32.
+        Whether electrodes are labelled; None labels up to 32.
     unit : str
         Label of the scale.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        One map beside the other.
+        One map for each class or pattern.
 
     Examples
     --------
@@ -48,18 +48,14 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     picture = None
     for axis, (label, one) in zip(axes.ravel(), maps.items(), strict=False):
         shown = [ch_names[i] for i in kept] if names else None
-        picture, _ = mne.viz.plot_topomap(
-            np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, vlim=(-limit, limit), cmap=_RED_BLUE,
-            contours=0, names=shown, sensors=True,
-        )  # fmt: skip
+        look = {"vlim": (-limit, limit), "cmap": _RED_BLUE, "contours": 0, "names": shown, "sensors": True}
+        picture, _ = mne.viz.plot_topomap(np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, **look)
         axis.set_title(str(label), fontsize=10)
         for text in axis.texts:
             text.set_fontsize(6)
     for axis in axes.ravel()[len(maps) :]:
         axis.set_visible(False)
-    bar = figure.colorbar(picture, ax=axes, shrink=0.6, aspect=18)
-    bar.set_label(unit)
-    bar.outline.set_visible(False)
+    _colorbar(figure, picture, axes, unit)
     return figure
 
 
@@ -70,19 +66,17 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
     ----------
     maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
         An attribution is averaged by class.
-    ch_names : sequence of str or None
-        Electrodes, where `maps` does not carry them.
+    ch_names, unit
+        See `plot_topomap`.
     seconds : float or None
         Length of a trial; None takes it from the attribution, or counts samples.
     n_bins : int
         Bins of time in which attributions are summed; 0 leaves the samples.
-    unit : str
-        Label of the scale.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        One image beside the other.
+        One image for each class.
 
     Examples
     --------
@@ -103,25 +97,23 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
 
 
 def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribution"):
-    """Time course of the attribution at some electrodes, one panel each, one line a class.
+    """Time course of the attribution at some electrodes, one panel each, one line for each class.
 
     Parameters
     ----------
     maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
         An attribution is averaged by class.
-    ch_names : sequence of str or None
-        Electrodes, where `maps` does not carry them.
+    ch_names, unit
+        See `plot_topomap`.
     picks : sequence of str or None
         Electrodes to show; None shows the four with the largest attributions.
     sfreq : float or None
-        Samples a second, where `maps` does not carry it.
-    unit : str
-        Label of the axis.
+        Sampling rate in hertz, where `maps` has none.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        One panel above the other.
+        One panel for each electrode.
 
     Examples
     --------
@@ -153,14 +145,14 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
 
 
 def plot_curves(curves, ylabel="probability of the class"):
-    """Draw deletion and insertion curves.
+    """Plot deletion and insertion curves.
 
     Parameters
     ----------
     curves : Curves
         Of `deletion_insertion`.
     ylabel : str
-        What falls and rises.
+        Label of the axis.
 
     Returns
     -------
@@ -177,7 +169,7 @@ def plot_curves(curves, ylabel="probability of the class"):
     figure, axes = _grid(1, 1, 4.2, 3.0)
     axis = axes[0, 0]
     for colour, (name, area) in zip((*_COLOURS[:2], "0.6"), curves.areas.items(), strict=True):
-        axis.plot(curves.share, getattr(curves, name), color=colour, label=f"{name} ({area:.2f})")
+        axis.plot(curves.share, vars(curves)[name], color=colour, label=f"{name} ({area:.2f})")
     axis.set(xlabel="share of the samples replaced", ylabel=ylabel)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize="small")
@@ -200,13 +192,13 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
     n_bins : int
         Bins of time.
     settings : dict or None
-        Further arguments of `attribute`; the log-probability of the predicted class is explained, as
-        published, unless told otherwise.
+        Further arguments of `attribute`; by default the log-probability of the predicted class is explained, as
+        published.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        One row before and one after, one column a class, electrodes by bins of time.
+        One row before and one after, one column for each class, electrodes by bins of time.
 
     References
     ----------
@@ -243,7 +235,7 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
 
 
 def _draw_images(figure, axes, rows, ch_names, seconds, unit):
-    """Images on one scale, electrodes down the left side."""
+    """Draw images on one scale, electrodes on the vertical axis."""
     limit = np.nanmax([np.abs(one).max() for row in rows for _, one in row if np.isfinite(one).any()], initial=0) or 1.0
     picture = None
     for line, row in zip(axes, rows, strict=True):
@@ -255,13 +247,16 @@ def _draw_images(figure, axes, rows, ch_names, seconds, unit):
             axis.set_yticks(range(len(one)), _names(ch_names, len(one)), fontsize=6)
     for axis in axes[-1]:
         axis.set_xlabel("seconds" if seconds else "bins of time")
-    bar = figure.colorbar(picture, ax=axes, shrink=0.7, aspect=25)
-    bar.set_label(unit)
+    _colorbar(figure, picture, axes, unit)
+
+
+def _colorbar(figure, picture, axes, unit):
+    bar = figure.colorbar(picture, ax=axes, shrink=0.65, aspect=20, label=unit)
     bar.outline.set_visible(False)
 
 
 def _channel_maps(maps, ch_names):
-    """Give a dict of label to one number an electrode, and the electrodes' names."""
+    """Make a dict of label to one number for each electrode, and list the electrodes' names."""
     if isinstance(maps, Attribution):
         ch_names = ch_names or maps.ch_names
         maps = maps.by_class()
@@ -271,19 +266,19 @@ def _channel_maps(maps, ch_names):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
     maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}
     if ch_names is None:
-        raise ValueError("ch_names: a map of the scalp needs electrode names, and the data carry none.")
+        raise ValueError("ch_names: a scalp map needs electrode names, and the data have none.")
     return maps, list(ch_names)
 
 
 def _placed(ch_names):
-    """Information for MNE on the electrodes that have a standard place, and their positions in the list."""
+    """MNE's description of the electrodes with a standard position, and their indices in the list."""
     import mne
 
     system = standard_montage()
     known = {name.upper(): name for name in system.ch_names}
     kept = [i for i, name in enumerate(ch_names) if str(name).upper() in known]
     if len(kept) < 3:
-        raise ValueError(f"ch_names: only {len(kept)} of {len(ch_names)} electrodes have a place on the scalp.")
+        raise ValueError(f"ch_names: only {len(kept)} of {len(ch_names)} electrodes have a standard position.")
     info = mne.create_info([known[str(ch_names[i]).upper()] for i in kept], 1.0, "eeg", verbose="error")
     return info.set_montage(system, verbose="error"), kept
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-# Modules of torch and of braindecode that act on every number by itself, and modules that are linear.
+# Modules of torch and of braindecode that act elementwise, and modules that are linear.
 _ELEMENTWISE = ("Square", "SafeLog", "LogActivation", "SiLU", "Mish", "SELU", "CELU", "ReLU6", "Hardtanh", "Hardswish")
 _LINEAR = ("Ensure4d", "Rearrange", "CombinedConv", "Conv2dWithConstraint", "LinearWithConstraint", "ZeroPad2d",
            "MaxNormLinear", "AvgPool2dWithConv", "_LinearSteps")  # fmt: skip
@@ -27,71 +27,25 @@ class _LinearSteps(nn.Module):
         return y if self.temporal is None else y @ self.temporal
 
 
-class Column(nn.Module):
-    """One explained output of a pipeline whose steps are linear, as a module on the pipeline's input.
-
-    Parameters
-    ----------
-    score : Score
-        Of the network.
-    step : LinearMap
-        From the pipeline's input to the network's.
-    which : int
-        Spatial matrix.
-    column : int
-        Output.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> from skeeg.explain.linear_maps import LinearMap
-    >>> from skeeg.explain.explained import Score
-    >>> from skeeg.explain.shap_explainers import Column
-    >>> network = Score(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2)).double())
-    >>> step = LinearMap(np.eye(2)[None], np.zeros(4, int), None)
-    >>> Column(network, step, 0, 1)(torch.zeros(4, 2, 3, dtype=torch.float64)).shape
-    torch.Size([4, 1])
-    """
+class _Column(nn.Module):
+    """One explained output of a pipeline whose steps are linear, as a module on the pipeline's input."""
 
     def __init__(self, score, step, which, column):
         super().__init__()
         self.steps, self.score, self.column = _LinearSteps(step.spatial[which], step.temporal), score, column
 
     def forward(self, x):
-        """Explained output, shape (batch, 1)."""
         return self.score(self.steps(x))[:, self.column : self.column + 1]
 
 
 def by_shap(case, method, n_samples, batch_size, seed):
-    """Attributions by shap's DeepExplainer or GradientExplainer.
-
-    Parameters
-    ----------
-    case : object
-        Trials, background and columns, as `skeeg.explain.attribute` puts them together.
-    method : {"deep_shap", "gradient_shap"}
-        Which of the two.
-    n_samples : int
-        Draws of the second.
-    batch_size : int
-        Of the second.
-    seed : int
-        Of the second.
-
-    Returns
-    -------
-    values : ndarray, shape (n_trials, n_channels, n_times)
-        Attributions.
-    count : int
-        Gradients that it took.
-    """
+    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer, and their cost."""
     values, count, step = np.empty(case.data.shape), 0, case.explained.map
     keys = list(zip(step.index.tolist(), case.columns.tolist(), map(tuple, case.chosen), strict=True))
     for key in dict.fromkeys(keys):
         rows = np.array([one == key for one in keys])
         which, column, chosen = key
-        module = Column(case.explained.score, step, which, column)
+        module = _Column(case.explained.score, step, which, column)
         trials, background = (
             torch.from_numpy(np.array(part)) for part in (case.data[rows], case.background[list(chosen)])
         )
@@ -120,7 +74,7 @@ def _run(module, trials, background, method, n_samples, batch_size, seed):
 
 @contextlib.contextmanager
 def _known_operations():
-    """Let shap know the operations of EEG networks, as long as it is at work here."""
+    """Add the operations of EEG networks to those that shap knows."""
     from shap.explainers._deep.deep_pytorch import linear_1d, nonlinear_1d, op_handler
 
     added = {name: nonlinear_1d for name in _ELEMENTWISE} | {name: linear_1d for name in _LINEAR}

@@ -1,7 +1,6 @@
 """Networks for EEG decoding: the registry, exact fast forms, and networks that braindecode lacks.
 
-The package uses torch only, not scikit-learn. Names are imported on first use, so that a fast form can be used without
-loading braindecode.
+Only torch is used, not scikit-learn. Names are imported on first use, so that a fast form does not load braindecode.
 """
 
 from .._lazy import attach

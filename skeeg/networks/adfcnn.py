@@ -1,12 +1,10 @@
 """ADFCNN: two temporal scales, two kinds of spatial filter, and attention over the feature maps."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from .fast.convolutions import front_end, usable
 from .heads import ReplaceableHead
@@ -17,29 +15,12 @@ with warnings.catch_warnings():
     from braindecode.models.base import EEGModuleMixin
     from braindecode.modules import SafeLog, Square
 
-__all__ = ["ADFCNN"]
-
 
 class MaxNormConv2d(nn.Conv2d):
-    """Convolution whose filters never exceed an L2 norm.
+    """Convolution whose filters never exceed an L2 norm, on wish padded to keep the width (the odd zero on the right).
 
     In training the stored weight itself is scaled down before each use, as in the published network, so that the
     optimiser goes on from the constrained value. In evaluation the module is left as it is and a scaled copy is used.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Planes in and out.
-    kernel_size : tuple of int
-        Height and width.
-    max_norm : float
-        Largest L2 norm of one filter.
-    groups : int
-        Groups of planes.
-    bias : bool
-        Whether there is a bias.
-    same : bool
-        Whether the width is padded with zeros so that it stays as it is, the odd zero on the right.
 
     Examples
     --------
@@ -55,7 +36,7 @@ class MaxNormConv2d(nn.Conv2d):
         self.pad = ((kernel_size[1] - 1) // 2, kernel_size[1] // 2) if same else (0, 0)
         self.max_norm = max_norm
 
-    def constrained_weight(self) -> Tensor:
+    def constrained_weight(self):
         """Weight within the norm, shape as stored."""
         if not self.training:
             return self.weight.renorm(p=2, dim=0, maxnorm=self.max_norm)
@@ -63,7 +44,7 @@ class MaxNormConv2d(nn.Conv2d):
             self.weight.copy_(self.weight.renorm(p=2, dim=0, maxnorm=self.max_norm))
         return self.weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         """Convolve with the constrained filters."""
         return self._conv_forward(F.pad(x, self.pad), self.constrained_weight(), self.bias)
 
@@ -105,16 +86,16 @@ class _Backbone(nn.Module):
         self.w_v = nn.Linear(n_filters, n_filters)
         self.dropout = nn.Dropout(drop_prob)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         """Map (batch, 1, n_chans, n_times) to features (batch, n_filters, 1, n_tokens)."""
         return self._attend(self.spatial_1(self.spectral_1(x)), self.spatial_2(self.spectral_2(x)))
 
-    def skeeg_fast_forward(self, x: Tensor) -> Tensor:
+    def skeeg_fast_forward(self, x):
         """Compute the same with each branch's convolutions together."""
         first = self._branch(x, self.spectral_1, self.spatial_1, depthwise=True)
         return self._attend(first, self._branch(x, self.spectral_2, self.spatial_2, depthwise=False))
 
-    def _branch(self, x: Tensor, spectral: nn.Sequential, spatial: nn.Sequential, depthwise: bool) -> Tensor:
+    def _branch(self, x, spectral, spatial, depthwise):
         (time, norm), space = spectral, spatial[0]
         if not usable((spectral, time, norm, spatial, space), norm, x, linear=False):
             return spatial(spectral(x))
@@ -124,7 +105,7 @@ class _Backbone(nn.Module):
             y = layer(y)
         return y
 
-    def _attend(self, first: Tensor, second: Tensor) -> Tensor:
+    def _attend(self, first, second):
         x = torch.cat([first, second], dim=3)
         tokens = x.squeeze(2).transpose(1, 2)
         q, k, v = (linear(tokens).transpose(1, 2) for linear in (self.w_q, self.w_k, self.w_v))
@@ -140,10 +121,10 @@ class ADFCNN(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     :bdg-success:`Convolution` :bdg-info:`Attention/Transformer`
 
-    One branch filters with a long temporal kernel and one spatial filter a feature map, and averages; the other filters
-    with a short kernel and spatial filters over all feature maps, and takes the logarithm of the power. The tokens of
-    both are laid end to end, and attention among the feature maps, ``softmax(q k' / sqrt(n_tokens)) v`` with ``q`` and
-    ``k`` of unit length over the tokens, is added to them.
+    One branch filters with a long temporal kernel and one spatial filter for each feature map, and averages; the other
+    filters with a short kernel and spatial filters over all feature maps, and takes the logarithm of the power. The
+    tokens of both are concatenated, and attention among the feature maps, ``softmax(q k' / sqrt(n_tokens)) v`` with
+    ``q`` and ``k`` of unit length over the tokens, is added to them.
 
     Parameters
     ----------
@@ -184,29 +165,25 @@ class ADFCNN(ReplaceableHead, EEGModuleMixin, nn.Module):
         n_chans=None,
         n_outputs=None,
         n_times=None,
-        n_filters: int = 8,
-        kernel_length_1: int = 125,
-        kernel_length_2: int = 30,
-        pool_length_1: int = 32,
-        pool_stride_1: int = 32,
-        pool_length_2: int = 75,
-        pool_stride_2: int = 25,
-        max_norm: float = 2.0,
-        activation: type[nn.Module] = nn.ELU,
-        drop_prob: float = 0.5,
-        scrambled_attention: bool = True,
+        n_filters=8,
+        kernel_length_1=125,
+        kernel_length_2=30,
+        pool_length_1=32,
+        pool_stride_1=32,
+        pool_length_2=75,
+        pool_stride_2=25,
+        max_norm=2.0,
+        activation=nn.ELU,
+        drop_prob=0.5,
+        scrambled_attention=True,
         chs_info=None,
         input_window_seconds=None,
         sfreq=None,
     ):
         super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
+            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times, sfreq=sfreq,
             input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
+        )  # fmt: skip
         self.mapping = {
             "classifier.dense.0.weight": "final_layer.weight",
             "classifier.dense.0.bias": "final_layer.bias",
@@ -227,6 +204,6 @@ class ADFCNN(ReplaceableHead, EEGModuleMixin, nn.Module):
         n_tokens = (self.n_times - pool_length_1) // pool_stride_1 + (self.n_times - pool_length_2) // pool_stride_2 + 2
         self.final_layer = nn.Conv2d(n_filters, self.n_outputs, (1, n_tokens))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         """Logits (batch, n_outputs) of trials (batch, n_chans, n_times)."""
         return self.final_layer(self.backbone(x.unsqueeze(1))).flatten(1)

@@ -1,14 +1,10 @@
 """Last layers."""
 
-from __future__ import annotations
-
 from torch import nn
-
-__all__ = ["ReplaceableHead"]
 
 
 class ReplaceableHead:
-    """What a network of braindecode's kind inherits first, if its last layer is one linear layer or convolution.
+    """First base class of a network of braindecode's kind whose last layer is one linear layer or convolution.
 
     Examples
     --------
@@ -19,19 +15,12 @@ class ReplaceableHead:
     (5, 5)
     """
 
-    def reset_head(self, n_outputs: int) -> None:
-        """Replace the last layer by a new one for another number of outputs.
-
-        Parameters
-        ----------
-        n_outputs : int
-            New number of classes or targets.
-        """
+    def reset_head(self, n_outputs):
+        """Replace the last layer by a new one for another number of classes or targets."""
         self._set_n_outputs(n_outputs)
         old = self.final_layer
-        new = (
-            nn.Linear(old.in_features, n_outputs)
-            if isinstance(old, nn.Linear)
-            else type(old)(old.in_channels, n_outputs, old.kernel_size)
-        )
+        if isinstance(old, nn.Linear):
+            new = nn.Linear(old.in_features, n_outputs)
+        else:
+            new = type(old)(old.in_channels, n_outputs, old.kernel_size)
         self.final_layer = new.to(old.weight)

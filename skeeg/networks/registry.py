@@ -4,8 +4,6 @@ A network is named as braindecode names it (``"EEGNet"``, ``"ShallowFBCSPNet"``,
 (``"ADFCNN"``), or given as a class. braindecode is heavy and is imported only when a name is looked up.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import functools
@@ -13,7 +11,6 @@ import importlib
 import inspect
 import re
 import warnings
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -21,19 +18,8 @@ from torch import nn
 from ..electrodes import standard_montage
 from .seeding import seeded
 
-__all__ = [
-    "build_network",
-    "channel_info",
-    "get_network",
-    "minimum_times",
-    "network_names",
-    "register_with_braindecode",
-    "required_signals",
-    "signal_kwargs",
-]
-
 _SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")
-# Where skeeg's own networks are defined; imported when one is asked for.
+# Modules of skeeg's own networks, imported on request.
 _OWN = {
     "ADFCNN": "skeeg.networks.adfcnn",
     "BEIRA": "skeeg.methods.beira",
@@ -52,7 +38,7 @@ _HINTS = {
     "Labram": "It takes LaBraM's own 128 electrodes only; 'InterpolatedLaBraM' takes any montage.",
     "REVE": "It downloads electrode positions from the hub when it is built.",
     "BENDR": "'InterpolatedBENDR' maps any montage to BENDR's own.",
-    "AttnSleep": "Its d_model must be the number of steps its feature extractor gives; set d_model to what is said.",
+    "AttnSleep": "Its d_model must be the number of steps its feature extractor gives; set d_model to that number.",
 }
 # Lengths that minimum_times tries: powers of two, and multiples of 200 for the networks that cut seconds at 200 Hz.
 _LENGTHS = tuple(sorted({2**k for k in range(16)} | {200 * 2**k for k in range(8)}))
@@ -60,7 +46,7 @@ _LENGTHS = tuple(sorted({2**k for k in range(16)} | {200 * 2**k for k in range(8
 
 @contextlib.contextmanager
 def _quiet():
-    """Silence what braindecode says about its own future and about sizes it adapts by itself."""
+    """Suppress braindecode's warnings about its own changes and about sizes it adapts."""
     import mne
 
     with warnings.catch_warnings(), mne.use_log_level("error"):
@@ -69,7 +55,7 @@ def _quiet():
 
 
 @functools.cache
-def _braindecode_networks() -> dict[str, type[nn.Module]]:
+def _braindecode_networks():
     with _quiet():
         from braindecode.models.util import interpolated_models_dict, models_dict
 
@@ -77,7 +63,7 @@ def _braindecode_networks() -> dict[str, type[nn.Module]]:
     return {**models_dict, **interpolated_models_dict}
 
 
-def network_names() -> tuple[str, ...]:
+def network_names():
     """Names of all networks that :func:`get_network` knows, sorted.
 
     Returns
@@ -93,25 +79,18 @@ def network_names() -> tuple[str, ...]:
     return tuple(sorted({*_braindecode_networks(), *_OWN}))
 
 
-def get_network(network: str | type[nn.Module]) -> type[nn.Module]:
+def get_network(network):
     """Class of a network given by name or as a class.
 
     Parameters
     ----------
     network : str or subclass of torch.nn.Module
-        A name from :func:`network_names`, or a class, which is handed back.
+        A name from :func:`network_names`, or a class, which is returned.
 
     Returns
     -------
     type
         The class.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; the message offers the nearest names.
-    TypeError
-        If ``network`` is neither a string nor a module class.
 
     Examples
     --------
@@ -133,10 +112,10 @@ def get_network(network: str | type[nn.Module]) -> type[nn.Module]:
     raise ValueError(f"unknown network {network!r}; nearest names: {offer}")
 
 
-def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
+def register_with_braindecode(*networks):
     """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``.
 
-    Never called at import: it changes braindecode's registry, which is the user's to decide.
+    Not called at import, as it changes braindecode's registry.
 
     Parameters
     ----------
@@ -146,7 +125,7 @@ def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The names that were added, or were there already.
+        The names that were added or already present.
 
     Examples
     --------
@@ -164,7 +143,7 @@ def register_with_braindecode(*networks: type[nn.Module]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def channel_info(ch_names: Sequence[str]) -> list[dict]:
+def channel_info(ch_names):
     """Describe channels by name as ``mne.Info["chs"]`` does, with positions of MNE's ``standard_1005``.
 
     Parameters
@@ -175,7 +154,7 @@ def channel_info(ch_names: Sequence[str]) -> list[dict]:
     Returns
     -------
     list of dict
-        One description a channel; ``loc[:3]`` is the position in metres, in the head frame.
+        One description for each channel; ``loc[:3]`` is the position in metres, in the head frame.
 
     Examples
     --------
@@ -183,15 +162,18 @@ def channel_info(ch_names: Sequence[str]) -> list[dict]:
     >>> info[0]["ch_name"], info[1]["loc"].shape
     ('Fp1', (12,))
     """
-    described = _standard_channels()
-    return [
-        _copy_channel(described[name.lower()]) if name.lower() in described else _unplaced(name) for name in ch_names
-    ]
+    import mne
+
+    known, described = _standard_channels(), []
+    for name in ch_names:
+        channel = known.get(name.lower()) or mne.create_info([name], 1.0, "eeg", verbose="error")["chs"][0]
+        described.append({**channel, "loc": channel["loc"].copy()})
+    return described
 
 
 @functools.cache
-def _standard_channels() -> dict[str, dict]:
-    """Describe all electrodes of MNE's largest standard montage, by name in lower case."""
+def _standard_channels():
+    """Descriptions of all electrodes of MNE's largest standard montage, by name in lower case."""
     import mne
 
     montage = standard_montage()
@@ -200,17 +182,7 @@ def _standard_channels() -> dict[str, dict]:
     return {channel["ch_name"].lower(): channel for channel in info["chs"]}
 
 
-def _copy_channel(channel: dict) -> dict:
-    return {**channel, "loc": channel["loc"].copy()}
-
-
-def _unplaced(name: str) -> dict:
-    import mne
-
-    return mne.create_info([name], 1.0, "eeg", verbose="error")["chs"][0]
-
-
-def required_signals(network: str | type[nn.Module]) -> tuple[str, ...]:
+def required_signals(network):
     """Signal parameters that a network cannot be built without.
 
     Parameters
@@ -221,8 +193,8 @@ def required_signals(network: str | type[nn.Module]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Some of ``n_chans``, ``n_times``, ``n_outputs``, ``sfreq`` and ``chs_info``. For a class that braindecode does
-        not describe, those that its constructor gives no default.
+        Some of ``n_chans``, ``n_times``, ``n_outputs``, ``sfreq`` and ``chs_info``: those without a default, or that
+        braindecode describes as mandatory.
 
     Examples
     --------
@@ -240,14 +212,14 @@ def required_signals(network: str | type[nn.Module]) -> tuple[str, ...]:
 
 
 def signal_kwargs(
-    network: str | type[nn.Module],
+    network,
     *,
-    n_chans: int,
-    n_times: int,
-    n_outputs: int,
-    sfreq: float | None = None,
-    chs_info: list[dict] | None = None,
-) -> dict:
+    n_chans,
+    n_times,
+    n_outputs,
+    sfreq=None,
+    chs_info=None,
+):
     """Signal parameters for a network's constructor: those that it takes and that are known.
 
     Parameters
@@ -259,17 +231,12 @@ def signal_kwargs(
     sfreq : float or None
         Sampling rate in hertz.
     chs_info : list of dict or None
-        Channel descriptions, as :func:`channel_info` gives them.
+        Channel descriptions, see :func:`channel_info`.
 
     Returns
     -------
     dict
         Keyword arguments.
-
-    Raises
-    ------
-    ValueError
-        If the network cannot do without a parameter that is None.
 
     Examples
     --------
@@ -288,7 +255,7 @@ def signal_kwargs(
     return {name: value for name, value in given.items() if value is not None and name in parameters}
 
 
-def _in_samples(name: str, value: object, sfreq: float | None) -> object:
+def _in_samples(name, value, sfreq):
     """Turn a duration such as ``"0.5 s"`` into samples, at least one; anything else stays."""
     duration = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if duration is None:
@@ -299,15 +266,15 @@ def _in_samples(name: str, value: object, sfreq: float | None) -> object:
 
 
 def build_network(
-    network: str | type[nn.Module],
+    network,
     *,
-    n_chans: int,
-    n_times: int,
-    n_outputs: int,
-    sfreq: float | None = None,
-    ch_names: Sequence[str] | None = None,
-    parameters: Mapping[str, object] | None = None,
-) -> nn.Module:
+    n_chans,
+    n_times,
+    n_outputs,
+    sfreq=None,
+    ch_names=None,
+    parameters=None,
+):
     """Build a network for given signals.
 
     Parameters
@@ -328,11 +295,6 @@ def build_network(
     -------
     torch.nn.Module
         The network, freshly initialised from torch's global random state, in training mode.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is unknown or a needed signal is not given.
 
     Examples
     --------
@@ -356,7 +318,7 @@ def build_network(
             raise
 
 
-def _check_parameters(cls: type[nn.Module], parameters: Mapping[str, object]) -> None:
+def _check_parameters(cls, parameters):
     """Refuse a constructor argument that the network does not have, offering the nearest."""
     known = set(inspect.signature(cls.__init__).parameters)
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
@@ -370,7 +332,7 @@ def _check_parameters(cls: type[nn.Module], parameters: Mapping[str, object]) ->
             raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(near)}")
 
 
-def _construct(cls: type[nn.Module], arguments: dict) -> nn.Module:
+def _construct(cls, arguments):
     """Build the class, also where braindecode's merged front layer cannot take one electrode."""
     if arguments.get("n_chans") == 1 and cls.__name__ in {"ShallowFBCSPNet", "Deep4Net"}:
         from .fast.accelerate import one_electrode
@@ -380,19 +342,19 @@ def _construct(cls: type[nn.Module], arguments: dict) -> nn.Module:
 
 
 def minimum_times(
-    network: str | type[nn.Module],
+    network,
     *,
-    n_chans: int,
-    n_outputs: int = 2,
-    sfreq: float | None = None,
-    ch_names: Sequence[str] | None = None,
-    parameters: Mapping[str, object] | None = None,
-) -> int:
+    n_chans,
+    n_outputs=2,
+    sfreq=None,
+    ch_names=None,
+    parameters=None,
+):
     """Smallest number of samples that a network accepts.
 
-    Found by trying: the network is built and run on noise at growing lengths until one is accepted, then by
-    bisection. A length counts when the output is finite in training and in evaluation. The answer is remembered, and
-    torch's global random state is left as it was.
+    The network is built and run on noise at growing lengths until one is accepted, then by bisection. A length is
+    accepted if the output is finite in training and in evaluation. Results are cached; torch's global random state is
+    left as it was. A `ValueError` says so if no length up to 32768 samples is accepted.
 
     Parameters
     ----------
@@ -403,11 +365,6 @@ def minimum_times(
     -------
     int
         The smallest ``n_times``.
-
-    Raises
-    ------
-    ValueError
-        If no length up to 32768 samples is accepted; the cause is the network's own error.
 
     Examples
     --------
@@ -426,7 +383,7 @@ def minimum_times(
 
 
 @functools.lru_cache(maxsize=256)
-def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
+def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters):
     def refusal(n_times):
         return _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, dict(parameters))
 
@@ -447,7 +404,7 @@ def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters) -> int:
     return high
 
 
-def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters) -> Exception | None:
+def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters):
     """Error that a network raises at a length, or None where it works."""
     with seeded(0), torch.no_grad(), _quiet():
         try:

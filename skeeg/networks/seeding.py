@@ -1,36 +1,30 @@
-"""Torch's random numbers under a seed of one's own, in one thread at a time."""
-
-from __future__ import annotations
+"""Torch's random numbers under a seed, in one thread at a time."""
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
 
 import torch
-
-__all__ = ["seeded"]
 
 _lock = threading.RLock()
 
 
-def _new_lock() -> None:
+def _new_lock():
     """Make a lock for a forked process, in which no thread is left that could release the old one."""
     global _lock
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
+if os.name == "posix":  # elsewhere processes do not fork
     os.register_at_fork(after_in_child=_new_lock)
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed):
     """Run a block under its own torch seed and leave the global random state as it was.
 
     Initial weights and dropout draw from torch's generators, of which a process has one for each device. So blocks wait
-    for each other: two fits in two threads run one after the other, and each is the fit that it is alone. Use processes
-    to fit at the same time.
+    for each other: two fits in two threads run one after the other. Use processes to fit at the same time.
 
     Parameters
     ----------
@@ -48,7 +42,7 @@ def seeded(seed: int) -> Iterator[None]:
     True
     """
     launched = torch.distributed.is_available() and torch.distributed.is_initialized()
-    own = [torch.cuda.current_device()] if launched and torch.cuda.is_available() else []  # the others are not ours
+    own = [torch.cuda.current_device()] if launched and torch.cuda.is_available() else []
     with _lock, torch.random.fork_rng(devices=own if launched else None):
         torch.manual_seed(seed)
         yield

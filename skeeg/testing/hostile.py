@@ -186,10 +186,14 @@ def _estimator(parameters=(), fitted=(), spoil=False, **spec):
             "n_outputs": 2, "sfreq": None, "ch_names": None, "probe_features": None,
         } | spec  # fmt: skip
         weight = np.full(2, np.nan, np.float32) if spoil else np.zeros(2, np.float32)
+        state = {
+            "spec": {"dict": [list(pair) for pair in description.items()]}, "precision": "float32", "kernels": "auto",
+            "head": "final_layer", "history": [], "report": None,
+            "tensors": {"dict": [["final_layer.weight", {"tensor": "w", "shape": [2]}]]},
+        }  # fmt: skip
         found = {
             "classes_": {"strings": ["a", "b"], "dtype": "<U1"}, "n_features_in_": 2, "n_times_in_": 128, "scale_": 1.0,
-            "history_": [], "network_spec_": {"dict": [list(pair) for pair in description.items()]},
-            "network_state_": {"dict": [["final_layer.weight", {"tensor": "w", "shape": [2]}]]},
+            "network_": {"part": ["NetworkState", {"dict": [list(pair) for pair in state.items()]}]},
         } | dict(fitted)  # fmt: skip
         found = {name: value for name, value in found.items() if value is not None}
         document = {"version": "0", "class": "NetworkClassifier", "params": {}, "fitted": found}
@@ -204,7 +208,7 @@ _ESTIMATORS = {
     "an estimator of great products": _estimator([("F1", 10**6), ("D", 10**6)]),
     "an estimator of great strings": _estimator(fitted={"classes_": {"strings": ["a"], "dtype": "<U500000000"}}),
     "an estimator without classes": _estimator(fitted={"classes_": None}),
-    "an estimator without network": _estimator(fitted={"network_spec_": None}),
+    "an estimator without network": _estimator(fitted={"network_": None}),
     "an estimator of nan": _estimator(spoil=True),
     "an estimator without weights": _estimator(),
     "an estimator of nothing": lambda path, fuse: save_arrays({}, path, metadata={"skeeg": "{}"}),

@@ -6,6 +6,7 @@ from .finetuning import FineTunedClassifier
 from .net import TrainingNet
 from .network import NetworkEstimator
 from .recipe import PRESETS, Recipe, default_recipe, get_recipe, train
+from .state import NetworkState
 from .strategies import STRATEGIES
 from .validation import split_validation
 
@@ -17,6 +18,7 @@ __all__ = [
     "NetworkClassifier",
     "NetworkEstimator",
     "NetworkRegressor",
+    "NetworkState",
     "Recipe",
     "TrainingNet",
     "default_recipe",

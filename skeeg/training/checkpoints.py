@@ -20,6 +20,7 @@ from .sizes import check_sizes
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
+_PRETRAINED = "model.safetensors"  # what save_pretrained of the hub writes
 _HEADER, _CHECKSUM = "skeeg weights", "checksum"
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -192,7 +193,8 @@ def resolve(reference, argument="checkpoint"):
     Parameters
     ----------
     reference : str or path-like
-        File, ``"skeeg:NAME"`` for weights that ship with the package, or ``"hub:owner/repository/file"``.
+        File, folder of ``save_pretrained``, ``"skeeg:NAME"`` for weights that ship with the package, or
+        ``"hub:owner/repository"``, with a file where it is another than model.safetensors.
     argument : str
         Name of the argument, for errors.
 
@@ -204,8 +206,10 @@ def resolve(reference, argument="checkpoint"):
     if str(reference).startswith(PREFIX):
         return locate(reference)
     path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
-    if path.is_dir():
-        raise ValueError(f"{argument}: {path} is a directory, expected a file.")
+    if path.is_dir():  # as save_pretrained of the hub writes it
+        if not (path / _PRETRAINED).is_file():
+            raise ValueError(f"{argument}: {path} is a directory without {_PRETRAINED}, expected a file.")
+        path /= _PRETRAINED
     if not path.is_file():
         raise FileNotFoundError(f"{argument}: there is no file {path}.")
     return path
@@ -344,7 +348,7 @@ def fetch(reference):
     Parameters
     ----------
     reference : str
-        ``"hub:owner/repository/file"``.
+        ``"hub:owner/repository"`` or ``"hub:owner/repository/file"``.
 
     Returns
     -------
@@ -353,13 +357,13 @@ def fetch(reference):
     """
     owner, _, rest = reference.removeprefix(_HUB).partition("/")
     repository, _, file = rest.partition("/")
-    if not (owner and repository and file):
+    if not (owner and repository):
         raise ValueError(f"checkpoint: expected '{_HUB}owner/repository/file', got {reference!r}.")
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise ImportError("checkpoint: files of the hub need huggingface_hub: pip install skeeg[hub].") from error
-    return hf_hub_download(f"{owner}/{repository}", file)
+    return hf_hub_download(f"{owner}/{repository}", file or _PRETRAINED)
 
 
 def has_published_weights(network):

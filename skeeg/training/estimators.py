@@ -4,8 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseEEGClassifier, BaseEEGRegressor
-from ..networks import fold
-from .network import NetworkEstimator
+from .base import NetworkEstimator
 from .recipe import get_recipe
 
 
@@ -62,26 +61,30 @@ class _AnyNetwork(NetworkEstimator):
         names = ("max_epochs", "batch_size", "learning_rate", "patience", "precision")
         return get_recipe(self.recipe, self.network, **{name: getattr(self, name) for name in names})
 
-    @property
-    def scale(self):
-        """What the trials are divided by."""
-        return self._recipe().scale
-
-    @property
-    def validation_size(self):
-        """Share of the subjects or trials that are held out."""
-        return self._recipe().validation_size
-
-    @property
-    def lora_rank(self):
-        """Rank of the changes of ``strategy="lora"``."""
-        return self._recipe().lora_rank
-
-    def _network_parameters(self):
-        return self._settle_sizes(dict(self.network_params or {}))
-
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
+
+    def _learn_scale(self, X):
+        """Set ``scale_``: what the trials are divided by, or ``"trial"``."""
+        scale = self._recipe().scale
+        if scale == "std":
+            self.scale_ = float(np.std(X, dtype=np.float64)) or 1.0
+        elif scale is None or scale == "trial":
+            self.scale_ = scale or 1.0
+        elif isinstance(scale, int | float) and scale > 0:
+            self.scale_ = float(scale)
+        else:
+            raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
+
+    def _preprocess(self, X):
+        dtype = np.float64 if self.precision == "float64" else np.float32
+        data = np.asarray(X, dtype=dtype)
+        if self.scale_ == "trial":
+            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
+            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(dtype)
+        elif self.scale_ != 1.0:
+            data = data * dtype(1.0 / self.scale_)
+        return X.like(data)
 
     def compile_inference(self):
         """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
@@ -95,18 +98,8 @@ class _AnyNetwork(NetworkEstimator):
             Predicts by the folded network.
         """
         check_is_fitted(self)
-        self._folded = self.module_, fold(self.module_)
+        self.network_.fold()
         return self
-
-    def _inference_network(self):
-        origin, folded = getattr(self, "_folded", (None, None))
-        return folded if origin is self.module_ else self.module_  # another fit made another network
-
-    def __getstate__(self):
-        """State without the folded network."""
-        state = super().__getstate__()
-        state.pop("_folded", None)
-        return state
 
 
 class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
@@ -207,7 +200,8 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
-        self._fit_network(X, targets, len(self.classes_), subjects)
+        self._learn_scale(X)
+        self._fit_network(self._preprocess(X), targets, len(self.classes_), subjects)
         return self
 
     def partial_fit(self, X, y, classes=None, subjects=None):
@@ -229,16 +223,18 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         self : NetworkClassifier
             The fitted estimator.
         """
-        warm = hasattr(self, "module_")
+        warm = self.__sklearn_is_fitted__()
         X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
         if not warm:
             self._check_labels(y if classes is None else classes)
+            self._learn_scale(X)
         new = np.setdiff1d(y, self.classes_)
         if len(new):
             raise ValueError(
                 f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
             )
-        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
+        targets = np.searchsorted(self.classes_, y)
+        self._fit_network(self._preprocess(X), targets, len(self.classes_), subjects, warm=warm)
         return self
 
     def predict_proba(self, X):
@@ -315,7 +311,8 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         spread = targets.std(axis=0)
         self.target_scale_ = np.where(spread > 0, spread, 1.0)  # a constant target is predicted by its mean
         standard = ((targets - self.target_mean_) / self.target_scale_).astype(np.float32)
-        self._fit_network(X, standard, targets.shape[1], subjects)
+        self._learn_scale(X)
+        self._fit_network(self._preprocess(X), standard, targets.shape[1], subjects)
         return self
 
     def predict(self, X):
@@ -331,5 +328,6 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         y : ndarray of float64, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
             Predictions.
         """
-        outputs = self._forward(X).numpy().reshape(-1, len(self.target_mean_) if hasattr(self, "target_mean_") else 1)
+        outputs = self._forward(X)  # first: it raises where the estimator is not fitted
+        outputs = outputs.numpy().reshape(-1, len(self.target_mean_))
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)

@@ -35,6 +35,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     """
 
     _head = "final_layer"
+    linear_map_ = "space"  # of the preprocessing: scale and zeros at the end
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, those too that the chosen way of training does not use."""

@@ -1,10 +1,10 @@
-"""BEIRA: the BOLD signal of deep structures from scalp EEG, with weights that can be read."""
+"""BEIRA: the BOLD signal of deep structures from scalp EEG, with interpretable weights."""
 
 from .baselines import BandPowerPLS, BandPowerRidge, RankOneRidge
 from .bold import BOLDAligner, canonical_hrf, cut_volumes, match_volumes, volume_onsets
+from .datasets import EEGfMRI, SimulatedBOLD, read_cwl, read_noddi, region_signals, simulate_bold
 from .estimator import BEIRARegressor
-from .many_to_one import BEIRAManyToOne
-from .network import BEIRA, SharedBEIRA
+from .network import BEIRA, BEIRAManyToOne, SharedBEIRA
 from .plots import (
     plot_branches,
     plot_frequency_patterns,
@@ -13,8 +13,6 @@ from .plots import (
     plot_traces,
     top_branches,
 )
-from .readers import EEGfMRI, read_cwl, read_noddi, region_signals
-from .simulation import SimulatedBOLD, simulate_bold
 from .strategies import RECIPES, BEIRARecipe
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Linear regressions of BOLD on lagged band powers: what BEIRA has to beat."""
+"""Linear regressions of BOLD on lagged band powers: the baselines of BEIRA."""
 
 import numpy as np
 from sklearn.cross_decomposition import PLSRegression
@@ -16,15 +16,15 @@ _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 class BandPowerRegressor(RecordingRegressor):
-    """Base of the linear regressions on lagged band powers: features in, signals out.
+    """Base of the linear regressions on lagged band powers.
 
-    The powers of each electrode in each band, at steps of half a second and with lags that span the haemodynamic
-    response, are standardised on the training data; the predicted steps are interpolated to the rate of the EEG. A
-    subclass gives ``_fit_linear(features, targets)`` and ``_predict_linear(features)``.
+    The powers of each electrode in each band, at steps of a second and with lags that span the haemodynamic response,
+    are standardised on the training data; the predicted steps are interpolated to the rate of the EEG. A subclass has
+    ``_fit_linear(features, targets)``.
     """
 
     def __sklearn_tags__(self):
-        """Declare that scikit-learn's example targets cannot be fitted: they follow the sign, and a power has none."""
+        """Declare that scikit-learn's example targets cannot be fitted: they depend on the sign."""
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True
         return tags
@@ -49,7 +49,6 @@ class BandPowerRegressor(RecordingRegressor):
         for array, target in zip(eeg, targets, strict=True):
             powers, samples = self._features(array)
             at_steps = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target[:, None]
-            powers = powers if self._is_signal else powers[:, -1:]
             features.append(powers.reshape(-1, *powers.shape[2:]))
             rows.append(at_steps.reshape(-1, at_steps.shape[2]))
         features, rows = np.concatenate(features), np.concatenate(rows)
@@ -71,32 +70,38 @@ class BandPowerRegressor(RecordingRegressor):
         Returns
         -------
         y : ndarray of float64, or list of them
-            In the form and length of the targets at fit.
+            Of the shape and length of the targets at fit.
         """
         check_is_fitted(self)
         outputs = []
         for array in self._read(X, reset=False):
             powers, samples = self._features(array)
-            powers = powers if self._is_signal else powers[:, -1:]
             steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
             steps = (steps * self.target_scale_ + self.target_mean_).reshape(*powers.shape[:2], -1)
             grid = np.arange(array.shape[2])
+            steps = steps.transpose(0, 2, 1) if self._is_signal else steps[:, 0]
             if self._is_signal:
-                outputs.append(_interpolate(grid, samples, steps.transpose(0, 2, 1)))
-            else:
-                outputs.append(steps[:, 0])
-        return self._give_back(outputs, X)
+                steps = np.stack([[np.interp(grid, samples, signal) for signal in trial] for trial in steps])
+            outputs.append(steps)
+        return self._like_input(outputs, X)
 
     def _features(self, X):
-        """Lagged powers (n_trials, n_steps, n_lags, n_channels, n_bands) and the samples of the steps."""
+        """Lagged powers (n_trials, n_steps, n_lags, n_channels, n_bands) and the samples of the steps.
+
+        Of values without time, which belong to the end of a trial, the last step alone.
+        """
         rate = self._rate()
         powers, samples = band_powers(X, rate, self.bands, self.step)
         lags = [round(lag / self.step) for lag in self.lags]
-        return np.moveaxis(lagged(powers, lags), -1, 1), samples
+        powers = np.moveaxis(lagged(powers, lags), -1, 1)
+        return powers if self._is_signal else powers[:, -1:], samples
 
     def _scale(self, features):
         """Standardised features (n_rows, n_features)."""
         return (features.reshape(len(features), -1) - self.scaler_mean_) / self.scaler_scale_
+
+    def _predict_linear(self, features):
+        return features @ self.coef_.reshape(len(self.coef_), -1).T
 
 
 class BandPowerRidge(BandPowerRegressor):
@@ -135,16 +140,7 @@ class BandPowerRidge(BandPowerRegressor):
     ((2, 9, 30, 5), (1, 2, 30000))
     """
 
-    def __init__(
-        self,
-        alpha="cv",
-        bands=BANDS,
-        lags=_LAGS,
-        step=1.0,
-        region_names=None,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, alpha="cv", bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.alpha = alpha
         self.bands = bands
         self.lags = lags
@@ -160,9 +156,6 @@ class BandPowerRidge(BandPowerRegressor):
             self.alpha_ = float(self.alpha)
         coef = ridge_weights(features, targets, [self.alpha_])[0]
         self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
-
-    def _predict_linear(self, features):
-        return features @ self.coef_.reshape(len(self.coef_), -1).T
 
 
 class BandPowerPLS(BandPowerRegressor):
@@ -188,16 +181,7 @@ class BandPowerPLS(BandPowerRegressor):
     (1, 9, 30, 5)
     """
 
-    def __init__(
-        self,
-        n_components=5,
-        bands=BANDS,
-        lags=_LAGS,
-        step=1.0,
-        region_names=None,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, n_components=5, bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.n_components = n_components
         self.bands = bands
         self.lags = lags
@@ -213,22 +197,19 @@ class BandPowerPLS(BandPowerRegressor):
         pls = PLSRegression(max(used, 1), scale=False).fit(features, targets)
         self.coef_ = pls.coef_.reshape(targets.shape[1], *self.feature_shape_)
 
-    def _predict_linear(self, features):
-        return features @ self.coef_.reshape(len(self.coef_), -1).T
-
 
 class RankOneRidge(BandPowerRegressor):
     r"""Ridge regression of BOLD on lagged band powers whose weights are one topography times one pattern of time.
 
     The weights of a region are :math:`u v^\top`, with u over electrodes and v over lags and bands. Each is found by a
-    ridge regression with the other fixed, in turn.
+    ridge regression with the other fixed, alternately.
 
     Parameters
     ----------
     alphas : tuple of (float, float)
         Penalty of u and of v.
     max_iter : int
-        Most turns.
+        Most alternations.
     tol : float
         Stop when the cosine distance between the last two values of both vectors is less.
     random_state : int, RandomState or None
@@ -243,7 +224,7 @@ class RankOneRidge(BandPowerRegressor):
     temporal_ : ndarray, shape (n_regions, n_lags, n_bands)
         Patterns v.
     n_iter_ : int
-        Most turns that a region took.
+        Most alternations that a region took.
 
     Examples
     --------
@@ -293,7 +274,7 @@ class RankOneRidge(BandPowerRegressor):
         return planes.reshape(-1, n_channels, n_lags * n_bands)
 
     def _alternate(self, planes, target, random):
-        """Topography, pattern and number of turns of one region."""
+        """Topography, pattern and number of iterations of one region."""
         spatial = np.zeros(planes.shape[1])
         temporal = random.normal(size=planes.shape[2]) * np.sqrt(2 / planes.shape[2])
         n_turns, moved = 0, True
@@ -319,27 +300,10 @@ def _cosine_distance(a, b):
 
 
 def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
-    """Logarithm of the power in bands, at even steps of time.
+    """Natural logarithm of the power in bands (n_trials, n_channels, n_bands, n_steps), and the samples of the steps.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        EEG.
-    sfreq : float
-        Sampling rate in hertz.
-    bands : sequence of (float, float)
-        Lower and upper edge of each band in hertz. Bands above half the sampling rate hold nothing.
-    step : float
-        Seconds between two values.
-    width : float
-        Seconds of the Hann window around each; beyond the ends the signal is mirrored.
-
-    Returns
-    -------
-    powers : ndarray, shape (n_trials, n_channels, n_bands, n_steps)
-        Natural logarithms.
-    samples : ndarray of int, shape (n_steps,)
-        Sample in the middle of each window.
+    Each is of a Hann window of `width` seconds around a sample; beyond the ends the signal is mirrored. Bands above
+    half the sampling rate are empty.
 
     Examples
     --------
@@ -356,7 +320,9 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
     samples = np.arange(0, n_times, hop)
     padded = np.pad(X, ((0, 0), (0, 0), (n_window // 2, n_window)), mode="symmetric")
     window = np.hanning(n_window + 2)[1:-1]
-    masks = _band_masks(np.fft.rfftfreq(n_window, 1 / sfreq), bands)
+    freqs = np.fft.rfftfreq(n_window, 1 / sfreq)
+    masks = np.array([(freqs >= low) & (freqs < high) for low, high in bands], dtype=float)
+    masks /= np.maximum(masks.sum(axis=1, keepdims=True), 1)
     segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=2)[:, :, samples]
     powers = np.empty((*X.shape[:2], len(masks), len(samples)))
     for trial in range(len(X)):  # bounds the memory of the spectra
@@ -364,17 +330,6 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
             spectra = np.abs(np.fft.rfft(segments[trial, channel] * window, axis=1)) ** 2
             powers[trial, channel] = masks @ spectra.T
     return np.log(powers + 1e-12 * max(powers.mean(), 1e-12)), samples
-
-
-def _band_masks(freqs, bands):
-    """Rows that average the bins of each band."""
-    masks = np.array([(freqs >= low) & (freqs < high) for low, high in bands], dtype=float)
-    return masks / np.maximum(masks.sum(axis=1, keepdims=True), 1)
-
-
-def _interpolate(grid, samples, steps):
-    """Signals (n_trials, n_regions, n_times) of their values at some samples."""
-    return np.stack([[np.interp(grid, samples, signal) for signal in trial] for trial in steps])
 
 
 def _standard(rows):

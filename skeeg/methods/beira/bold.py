@@ -1,4 +1,4 @@
-"""EEG and fMRI volumes on one clock: repetition times, triggers, and the haemodynamic delay."""
+"""Alignment of EEG and fMRI volumes: repetition times, triggers, and the haemodynamic delay."""
 
 import fractions
 import warnings
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...model_selection import region_correlations
 from .estimator import BEIRARegressor
-from .recordings import RecordingRegressor, is_recording_list
+from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
 def canonical_hrf(sfreq, delay=6.0, duration=32.0):
@@ -53,30 +53,11 @@ def canonical_hrf(sfreq, delay=6.0, duration=32.0):
 
 
 def deconvolve(bold, response, noise=0.1):
-    r"""Wiener deconvolution: the slow activity that would give these signals through a response.
+    r"""Wiener deconvolution: the slow activity that would give these signals (..., n_times) through a response.
 
     .. math:: N(f) = \frac{\overline{H(f)} B(f)}{|H(f)|^2 + \lambda}
 
-    Parameters
-    ----------
-    bold : ndarray, shape (..., n_times)
-        Signals.
-    response : ndarray, shape (n_taps,)
-        Impulse response that sums to 1.
-    noise : float
-        Power of the noise relative to the signal, λ.
-
-    Returns
-    -------
-    activity : ndarray, shape (..., n_times)
-        Of the same mean as `bold`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.bold import canonical_hrf, deconvolve
-    >>> deconvolve(np.ones((2, 500)), canonical_hrf(10.0)).std().round(6)
-    np.float64(0.0)
+    with :math:`\lambda` the power of the noise relative to the signal. The mean is kept.
     """
     bold = np.asarray(bold, dtype=np.float64)
     mean, n_times, n_pad = bold.mean(axis=-1, keepdims=True), bold.shape[-1], len(response)
@@ -88,27 +69,7 @@ def deconvolve(bold, response, noise=0.1):
 
 
 def convolve(activity, response):
-    """Signals that activity gives through a response; before its start it is taken to have its first value.
-
-    Parameters
-    ----------
-    activity : ndarray, shape (..., n_times)
-        Slow activity.
-    response : ndarray, shape (n_taps,)
-        Impulse response.
-
-    Returns
-    -------
-    bold : ndarray, shape (..., n_times)
-        Signals.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.bold import canonical_hrf, convolve
-    >>> convolve(np.ones((1, 4)), canonical_hrf(10.0)).round(6).tolist()
-    [[1.0, 1.0, 1.0, 1.0]]
-    """
+    """Signals of activity (..., n_times) through a response; before its start it has its first value."""
     activity = np.asarray(activity, dtype=np.float64)
     history = np.repeat(activity[..., :1], len(response), axis=-1)
     kernel = response.reshape((1,) * (activity.ndim - 1) + (-1,))
@@ -117,7 +78,7 @@ def convolve(activity, response):
 
 
 def volume_onsets(raw, description="mri"):
-    """Read when each volume began from the annotations of a recording.
+    """Onset of each volume by the annotations of a recording.
 
     Parameters
     ----------
@@ -149,12 +110,12 @@ def volume_onsets(raw, description="mri"):
 
 
 def match_volumes(onsets, bold):
-    """Pair triggers with volumes where their numbers differ: the first of both are kept, with a warning.
+    """Pair triggers and volumes: where their numbers differ, the first of both are kept, with a warning.
 
     Parameters
     ----------
     onsets : ndarray, shape (n_triggers,)
-        When the volumes began.
+        Onsets of the volumes.
     bold : ndarray, shape (n_regions, n_volumes)
         Signals.
 
@@ -186,7 +147,7 @@ def match_volumes(onsets, bold):
 
 
 def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
-    """Cut a recording into blocks of whole volumes, which can be split without anything crossing the cut.
+    """Cut a recording into blocks of whole volumes, for splits without leakage.
 
     Parameters
     ----------
@@ -238,10 +199,10 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
 
 
 class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
-    """Regressor of BOLD volumes: brings EEG and volumes to one rate and allows for the haemodynamic response.
+    """Regressor of BOLD volumes: resamples EEG and volumes to one rate and allows for the haemodynamic response.
 
-    Each trial or recording is aligned by itself, so nothing is resampled across a split. The regressor within sees
-    signals at one rate that belong together; predictions come back at the times of the volumes.
+    Each trial or recording is aligned by itself, so nothing is resampled across a split. The inner regressor is fitted
+    to aligned signals at one rate; predictions are at the times of the volumes.
 
     Parameters
     ----------
@@ -272,7 +233,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     rate_ : float
         Common rate.
     n_unscored_ : int
-        Values at the start of each trial whose EEG was not recorded; they do not count in `score`.
+        Values at the start of each trial whose EEG was not recorded; `score` leaves them out.
 
     Examples
     --------
@@ -307,7 +268,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         self.sfreq = sfreq
 
     def __sklearn_tags__(self):
-        """Declare what the regressor within declares of its scores."""
+        """Pass on what the inner regressor declares of its scores."""
         tags = super().__sklearn_tags__()
         if self.regressor is not None:
             tags.regressor_tags.poor_score = get_tags(self.regressor).regressor_tags.poor_score
@@ -321,7 +282,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         X : array-like, shape (n_trials, n_channels, n_times), or a list of recordings
             EEG.
         y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
-            BOLD. Values without an axis of time, (n_trials,) or (n_trials, n_regions), are handed on as they are.
+            BOLD. Values without an axis of time, (n_trials,) or (n_trials, n_regions), are not aligned.
 
         Returns
         -------
@@ -333,21 +294,19 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         return self
 
     def align(self, X, y):
-        """Bring EEG and BOLD to one rate, with the haemodynamic response undone; what the regressor is fitted on.
+        """Resample EEG and BOLD to one rate and undo the haemodynamic response: the data of the inner regressor.
 
         Parameters
         ----------
-        X : array-like, shape (n_trials, n_channels, n_times), or a list of recordings
-            EEG.
-        y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
-            BOLD.
+        X, y
+            As in `fit`.
 
         Returns
         -------
         eeg : list of EEGArray, shape (n_trials, n_channels, n_samples)
             One for an array of trials, one for each recording of a list.
         bold : list of ndarray, shape (n_trials, n_regions, n_samples)
-            Targets, as many samples as the EEG. Values without an axis of time come back as they were.
+            Targets, as many samples as the EEG. Values without an axis of time are returned as given.
         """
         if self.response not in ("delay", "canonical"):
             raise ValueError(f"response: got {self.response!r}, expected 'delay' or 'canonical'.")
@@ -363,7 +322,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
     def predict(self, X):
-        """Predict the BOLD volumes that these recordings span.
+        """Predict the BOLD volumes within these recordings.
 
         Parameters
         ----------
@@ -384,7 +343,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         activity = self.regressor_.predict(resampled)
         parts = zip(items, eeg, activity, strict=True)
         outputs = [self._sample(signals, self._times(item, array.shape[2])) for item, array, signals in parts]
-        return self._give_back(outputs, X)
+        return self._like_input(outputs, X)
 
     def score_per_region(self, X, y):
         """Pearson correlation of predicted and measured volumes for each region.
@@ -394,7 +353,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         X : anything `fit` accepts
             EEG.
         y : array-like or list
-            BOLD in the form it had at fit. Volumes before `delay` do not count: their EEG was not recorded.
+            BOLD of the shape it had at fit. Volumes before `delay` do not count: their EEG was not recorded.
 
         Returns
         -------
@@ -416,11 +375,11 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         return X.like(data.astype(np.float32, copy=False), sfreq=self.rate_)
 
     def _times(self, item, n_times):
-        """When the values of the BOLD signal were measured, in seconds from the start of the EEG."""
+        """Give the times of the values of the BOLD signal, in seconds from the start of the EEG."""
         if self.tr is None:
             return np.arange(n_times) / self._rate()
         if isinstance(self.tr, str):
-            if not hasattr(item, "annotations"):
+            if not is_raw(item):
                 raise ValueError(f"tr: {self.tr!r} names annotations, which only recordings that are mne.io.Raw have.")
             return volume_onsets(item, self.tr)
         if not self.tr > 0:
@@ -436,7 +395,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         elif len(times) != bold.shape[2]:
             raise ValueError(
                 f"y: {bold.shape[2]} volumes, but {eeg.shape[2] / self._rate():.2f} s of EEG hold {len(times)} volumes "
-                f"of {self.tr} s. `cut_volumes` and `match_volumes` bring recordings into shape."
+                f"of {self.tr} s; see `cut_volumes` and `match_volumes`."
             )
         self.n_unscored_ = max(self.n_unscored_, int(np.sum(times < self.delay - 1e-9)))
         eeg = self._resample(eeg)

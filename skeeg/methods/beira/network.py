@@ -1,4 +1,4 @@
-"""BEIRA's networks: an interpretable front end, then an encoder and a decoder, one such network for each region."""
+"""BEIRA's networks: an interpretable front end, then an encoder and a decoder, or the LSTM of its predecessor."""
 
 import math
 import warnings
@@ -13,6 +13,7 @@ from .layers import (
     FrontEnd,
     cheap_dropout,
     check_n_times,
+    depthwise_conv1d,
     front_weights,
     gelu_max,
     joint_front_end,
@@ -22,34 +23,13 @@ from .layers import (
 )
 
 with warnings.catch_warnings():
-    # braindecode announces changes of its own at import; they are not for the user of this network.
+    # braindecode announces changes of its own at import
     warnings.simplefilter("ignore", FutureWarning)
     from braindecode.models.base import EEGModuleMixin
 
 
 class ConvBlock(nn.Module):
-    """Convolution over time, layer normalisation over channels, activation, dropout, maximum over time.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Channels.
-    kernel_size : int
-        Samples of the kernel.
-    stride : int
-        Samples of which the maximum is taken; 1 keeps all.
-    activation : type of torch.nn.Module
-        Element-wise nonlinearity.
-    drop_prob : float
-        Dropout probability.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.network import ConvBlock
-    >>> ConvBlock(4, 8, 3, stride=2)(torch.zeros(1, 4, 20)).shape
-    torch.Size([1, 8, 10])
-    """
+    """Convolution over time, layer normalisation over channels, activation, dropout, maximum over `stride` samples."""
 
     def __init__(self, n_in, n_out, kernel_size, stride=1, activation=nn.GELU, drop_prob=0.3):
         super().__init__()
@@ -79,15 +59,7 @@ class ConvBlock(nn.Module):
 
 
 class UpsampleBlock(nn.Module):
-    """`ConvBlock` followed by linear interpolation in time.
-
-    Parameters
-    ----------
-    n_in, n_out, kernel_size, activation, drop_prob
-        Of the block.
-    scale : int
-        How many samples each becomes.
-    """
+    """`ConvBlock` followed by linear interpolation in time, by which each sample becomes `scale` samples."""
 
     def __init__(self, n_in, n_out, kernel_size, scale, activation=nn.GELU, drop_prob=0.3):
         super().__init__()
@@ -109,7 +81,7 @@ class _EncoderDecoder(nn.Module):
 
     @staticmethod
     def sizes_of(state):
-        """Arguments that the shapes of a state dict tell, of one network or of several; strides have none."""
+        """Arguments that follow from the shapes of a state dict, of one network or of several; strides do not."""
         state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
         blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
         channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
@@ -126,21 +98,7 @@ class _EncoderDecoder(nn.Module):
         }
 
     def build(self, n_chans, front, sizes, activation, drop_prob):
-        """Make the parts.
-
-        Parameters
-        ----------
-        n_chans : int
-            Electrodes.
-        front : tuple
-            Arguments of `FrontEnd` after the first.
-        sizes : tuple
-            ``channels``, ``kernel_sizes``, ``strides`` and ``decoder_reduce``.
-        activation : type of torch.nn.Module
-            Element-wise nonlinearity.
-        drop_prob : float
-            Dropout probability.
-        """
+        """Make the parts, of the arguments of `FrontEnd` and of the sizes of encoder and decoder."""
         channels, kernel_sizes, strides, decoder_reduce = sizes
         _check_sizes(*sizes)
         self.artur_block = FrontEnd(n_chans, *front)
@@ -176,26 +134,7 @@ class _EncoderDecoder(nn.Module):
 
 
 def reach(front_taps, kernel_sizes, strides):
-    """Bound how far from a sample the input may lie that its output depends on.
-
-    Parameters
-    ----------
-    front_taps : tuple of int
-        Lengths of the filters of the front end.
-    kernel_sizes, strides : tuple of int
-        Of the encoder, and in reverse of the decoder.
-
-    Returns
-    -------
-    n_samples : int
-        Samples to either side, at most.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira.network import reach
-    >>> reach((51, 51), (5, 5, 3), (8, 8, 4))
-    2126
-    """
+    """Count the samples to either side that an output depends on, at most."""
     scales = [math.prod(strides[:i]) for i in range(len(strides) + 1)]
     steps = list(zip(kernel_sizes, scales[:-1], scales[1:], strict=True))
     encoder = sum(kernel * fine + coarse for kernel, fine, coarse in steps)  # the kernel, then the maximum
@@ -204,7 +143,7 @@ def reach(front_taps, kernel_sizes, strides):
 
 
 def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
-    """Refuse an encoder whose parts do not match."""
+    """Refuse sizes of an encoder that do not match."""
     for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
         if len(sizes) != len(channels) - 1:
             raise ValueError(
@@ -214,19 +153,27 @@ def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
         raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
 
 
+class _ReadableFront:
+    """Networks whose spatial and temporal filters can be read from ``front_layers``."""
+
+    def front_weights(self):
+        """Spatial (n_fronts, n_branches, n_chans) and temporal filters (n_fronts, n_branches, filter_length)."""
+        return front_weights(self.front_layers())
+
+
 def _last_layer(old, new):
     """Give the new names of the tensors of a last layer."""
     return {f"{old}.{name}": f"{new}.{name}" for name in ("weight", "bias")}
 
 
-class BEIRA(EEGModuleMixin, nn.Module):
+class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
     r"""BEIRA: BOLD of deep structures from scalp EEG, from Kovalev et al. (2022) [1]_.
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
 
-    Branch m of region r sees :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an encoder
-    and a decoder turn the envelopes into the region's BOLD signal at the rate of the EEG. Each region has a complete
-    network of its own.
+    Branch m of region r computes :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
+    encoder and a decoder turn the envelopes into the region's BOLD signal at the rate of the EEG. Each region has a
+    complete network of its own.
 
     Parameters
     ----------
@@ -254,9 +201,8 @@ class BEIRA(EEGModuleMixin, nn.Module):
     Notes
     -----
     The output is as long as the input rounded down to a multiple of `decimation`. Published state dicts load as they
-    are, whatever `grouped` says; the last layer, there ``models.{region}.conv1x1_one``, is ``final_layer.{region}``
-    here. ``dilation`` and ``n_freqs`` of the published
-    constructor have no effect there and do not exist here.
+    are, whatever `grouped` is; the last layer, there ``models.{region}.conv1x1_one``, is ``final_layer.{region}`` here.
+    ``dilation`` and ``n_freqs`` of the published constructor have no effect there and do not exist here.
 
     References
     ----------
@@ -327,10 +273,6 @@ class BEIRA(EEGModuleMixin, nn.Module):
         """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
         return joint_front_end([model.artur_block for model in self.models], x)
 
-    def front_weights(self):
-        """Spatial and temporal filters, (n_regions, n_branches, n_chans) and (n_regions, n_branches, filter_length)."""
-        return front_weights(self.front_layers())
-
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
         parts = enumerate(zip(self.models, self.final_layer, strict=True))
@@ -345,7 +287,7 @@ class BEIRA(EEGModuleMixin, nn.Module):
         return torch.cat([model.run_plain(x, last) for model, last in parts], dim=1)
 
 
-class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
+class SharedBEIRA(_ReadableFront, ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
     """BEIRA with one network for all regions, from Kovalev et al. (2022).
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
@@ -416,10 +358,6 @@ class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
         return joint_front_end([self.artur_block], x)
 
-    def front_weights(self):
-        """Spatial and temporal filters, (1, n_branches, n_chans) and (1, n_branches, filter_length)."""
-        return front_weights(self.front_layers())
-
     def decode(self, envelopes):
         """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
         return self.run_decoder(envelopes[:, 0], self.final_layer)
@@ -428,3 +366,114 @@ class SharedBEIRA(ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
         check_n_times(x.shape[-1], self.decimation)
         return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x, self.final_layer)
+
+
+class Absolute(nn.LeakyReLU):
+    """Full-wave rectifier as published: a leaky ReLU of slope -1, which is the absolute value."""
+
+    def __init__(self):
+        super().__init__(-1.0)
+
+
+class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module):
+    """Predecessor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
+
+    :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
+
+    Parameters
+    ----------
+    n_branches : int
+        Branches.
+    filter_length, envelope_length : int
+        Taps of the band-pass and of the low-pass filter.
+    downsampling : int
+        Samples of an envelope of which the maximum is taken.
+    hidden_size : int
+        Units of the LSTM, for each direction.
+    bidirectional : bool
+        Whether the LSTM also runs backwards.
+    unused_layers : bool
+        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
+        whole.
+    activation : type of torch.nn.Module
+        Rectifier.
+    drop_prob : float
+        Dropout between the layers of the LSTM; the published value is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira import BEIRAManyToOne
+    >>> BEIRAManyToOne(n_chans=5, n_outputs=2, n_times=128)(torch.zeros(3, 5, 128)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        n_chans=None,
+        n_outputs=None,
+        n_times=None,
+        n_branches: int = 16,
+        filter_length: int = 51,
+        envelope_length: int = 51,
+        downsampling: int = 32,
+        hidden_size: int = 16,
+        bidirectional: bool = True,
+        unused_layers: bool = False,
+        activation: type[nn.Module] = Absolute,
+        drop_prob: float = 0.0,
+        chs_info=None,
+        input_window_seconds=None,
+        sfreq=None,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
+        self.decimation = downsampling
+        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
+        check_n_times(n_times, downsampling)
+        self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
+        self.detector = nn.Sequential(
+            nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same"),
+            nn.BatchNorm1d(n_branches, affine=False),
+            activation(),
+            nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
+        )
+        if unused_layers:
+            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
+        self.lstm = nn.LSTM(
+            n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
+        )
+        width = hidden_size * (2 if bidirectional else 1)
+        self.bn_last = nn.BatchNorm1d(width, affine=False)
+        self.final_layer = nn.Linear(width, self.n_outputs)
+        if unused_layers:
+            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
+
+    def envelopes(self, x):
+        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
+        first, norm, rectifier, last = self.detector
+        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
+        x = rectifier(norm(depthwise_conv1d(x, first.weight)))
+        return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
+
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of the one front end."""
+        return [(self.unmixing_layer, self.detector[0], self.detector[3])]
+
+    def decode(self, envelopes):
+        """Run the LSTM alone, on what `envelopes` gives: to (batch, n_outputs)."""
+        x = F.max_pool1d(envelopes[:, 0], self.decimation)
+        return self.final_layer(self.bn_last(self.lstm(x.mT)[0][:, -1]))
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""
+        check_n_times(x.shape[-1], self.decimation)
+        return self.decode(self.envelopes(x))

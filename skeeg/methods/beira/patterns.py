@@ -1,30 +1,43 @@
-"""What the weights of BEIRA say: which electrodes and which rhythm a branch is tuned to.
+"""Spatial and temporal filters, patterns and importance of the branches of BEIRA.
 
-Branch m filters the data with h and projects them on w. Its weights are no picture of its source, for they also turn
-away from interference. For the data y = h * x that the branch hears, with covariance R, the spatial pattern is
-``g = R w``; for the signal z = w' x that it filters, with spectrum S, the frequency pattern is ``S(f) |H(f)|``. Both
-follow from the cross-spectrum of the recording, which is estimated once for all branches:
-``R = sum_f |H(f)|^2 S_x(f)`` and ``S(f) = w' S_x(f) w``. ``R w`` itself is `skeeg.covariance.filter_patterns`, by
-which `skeeg.explain.spatial_patterns` reads all other weights.
+Branch m filters the data with h and projects them on w. Its weights are no pattern of its source, for they also
+suppress interference. For the data y = h * x, with covariance R, the spatial pattern is ``g = R w``; for the signal
+z = w' x, with spectrum S, the frequency pattern is ``S(f) |H(f)|``. Both follow from the cross-spectrum of the
+recording, which is estimated once for all branches: ``R = sum_f |H(f)|^2 S_x(f)`` and ``S(f) = w' S_x(f) w``. ``R w``
+itself is `skeeg.covariance.filter_patterns`, by which `skeeg.explain.spatial_patterns` reads all other weights.
 """
 
 import numpy as np
+import torch
 from scipy import signal
 
 from ...covariance import filter_patterns
 
+_SPECTRUM_SECONDS = 4  # of a window of the cross-spectrum: a resolution of 0.25 Hz
+
+
+def read_patterns(module, recordings, rate, whitening):
+    """Compute filters and patterns of all branches in units of the EEG: attributes of `BEIRARegressor` by name.
+
+    The recordings (n_channels, n_times) are EEG as the network takes it, multiplied by a whitening matrix.
+    """
+    n_fft = min(int(_SPECTRUM_SECONDS * rate), max(one.shape[1] for one in recordings))
+    density, freqs = cross_spectrum(recordings, rate, n_fft)
+    spatial, temporal = (part.numpy().astype(np.float64) for part in module.front_weights())
+    patterns, frequency = branch_patterns(density, freqs, spatial, temporal, rate)
+    return {
+        "spatial_filters_": spatial @ whitening,
+        "temporal_filters_": temporal,
+        "spatial_patterns_": patterns @ np.linalg.pinv(whitening).T,
+        "frequency_patterns_": frequency,
+        "freqs_": freqs,
+    }
+
 
 def cross_spectrum(recordings, sfreq, n_fft):
-    """Cross-spectral density of recordings, averaged over half-overlapping Hann windows.
+    """Cross-spectral density of recordings (n_channels, n_times), averaged over half-overlapping Hann windows.
 
-    Parameters
-    ----------
-    recordings : sequence of ndarray, shape (n_channels, n_times)
-        Recordings of any length.
-    sfreq : float
-        Sampling rate in hertz.
-    n_fft : int
-        Samples of a window; shorter recordings are padded with zeros.
+    Recordings shorter than a window of `n_fft` samples are padded with zeros.
 
     Returns
     -------
@@ -32,15 +45,6 @@ def cross_spectrum(recordings, sfreq, n_fft):
         One-sided, so that its real part sums to the covariance.
     freqs : ndarray, shape (n_freqs,)
         Hertz.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import cross_spectrum
-    >>> x = np.random.default_rng(0).normal(size=(2, 4000))
-    >>> density, freqs = cross_spectrum([x], 100.0, 200)
-    >>> bool(np.abs(density.sum(axis=0).real - np.cov(x)).max() < 0.05)
-    True
     """
     window = signal.windows.hann(n_fft, sym=False)
     density, n_segments = 0.0, 0
@@ -60,38 +64,13 @@ def cross_spectrum(recordings, sfreq, n_fft):
 
 
 def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
-    """Spatial and frequency patterns of all branches.
+    """Spatial patterns ``R w`` (..., n_channels) and frequency patterns ``S(f) |H(f)|`` (..., n_freqs) of branches.
 
-    Parameters
-    ----------
-    density : ndarray of complex, shape (n_freqs, n_channels, n_channels)
-        Of `cross_spectrum`.
-    freqs : ndarray, shape (n_freqs,)
-        Hertz.
-    spatial_filters : ndarray, shape (..., n_channels)
-        Projection w of each branch.
-    temporal_filters : ndarray, shape (..., n_taps)
-        Filter h of each branch.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    spatial : ndarray, shape (..., n_channels)
-        ``R w``.
-    frequency : ndarray, shape (..., n_freqs)
-        ``S(f) |H(f)|``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import branch_patterns, cross_spectrum
-    >>> density, freqs = cross_spectrum([np.random.default_rng(0).normal(size=(2, 900))], 100.0, 50)
-    >>> spatial, frequency = branch_patterns(density, freqs, np.ones((3, 2)), np.ones((3, 5)), 100.0)
-    >>> spatial.shape, frequency.shape
-    ((3, 2), (3, 26))
+    They are computed from a `cross_spectrum`, projections w (..., n_channels) and filters h (..., n_taps).
     """
-    gain = np.abs(frequency_response(temporal_filters, freqs, sfreq))
+    temporal_filters = np.asarray(temporal_filters, dtype=np.float64)
+    phases = np.exp(-2j * np.pi * np.outer(np.arange(temporal_filters.shape[-1]), freqs) / sfreq)
+    gain = np.abs(temporal_filters @ phases)
     shape = gain.shape[:-1]
     gain, w = gain.reshape(-1, len(freqs)), np.reshape(spatial_filters, (-1, density.shape[1])).astype(np.float64)
     real = density.real  # w is real, so the imaginary part, which is antisymmetric, plays no role in w' S w
@@ -101,91 +80,27 @@ def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     return spatial.reshape(*shape, -1), (spectrum * gain).reshape(*shape, -1)
 
 
-def frequency_response(filters, freqs, sfreq):
-    """Complex response of filters at given frequencies.
-
-    Parameters
-    ----------
-    filters : ndarray, shape (..., n_taps)
-        Impulse responses.
-    freqs : ndarray, shape (n_freqs,)
-        Hertz.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    response : ndarray of complex, shape (..., n_freqs)
-        Responses.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import frequency_response
-    >>> abs(frequency_response(np.ones((1, 4)), np.array([0.0, 25.0]), 100.0)).round(3).tolist()
-    [[4.0, 0.0]]
-    """
-    filters = np.asarray(filters, dtype=np.float64)
-    phases = np.exp(-2j * np.pi * np.outer(np.arange(filters.shape[-1]), freqs) / sfreq)
-    return filters @ phases
-
-
 def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
-    """Spatial patterns with the data actually filtered: slower than `branch_patterns`, and exact at the edges.
+    """Spatial patterns ``cov(h * x) w`` of the data actually filtered, as published, (n_branches, n_channels).
 
-    Parameters
-    ----------
-    eeg : ndarray, shape (n_channels, n_times)
-        Recording.
-    spatial_filters : ndarray, shape (n_branches, n_channels)
-        Projections.
-    temporal_filters : ndarray, shape (n_branches, n_taps)
-        Filters, correlated with the data as the network does.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_branches, n_channels)
-        ``cov(h * x) w``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import filtered_covariance_pattern
-    >>> filtered_covariance_pattern(np.random.default_rng(0).normal(size=(3, 90)), np.eye(3), np.ones((3, 1))).shape
-    (3, 3)
+    They are slower than `branch_patterns` and exact at the edges. EEG has shape (n_channels, n_times), the filters have
+    shapes (n_branches, n_channels) and (n_branches, n_taps).
     """
     eeg = np.asarray(eeg, dtype=np.float64)
     patterns = []
     for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
-        heard = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
+        filtered = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
         left = len(h) // 2
-        covariance = np.atleast_2d(np.cov(heard[:, left : left + eeg.shape[1]]))
+        covariance = np.atleast_2d(np.cov(filtered[:, left : left + eeg.shape[1]]))
         patterns.append(filter_patterns(covariance, w[None], apart=False)[0])
     return np.stack(patterns)
 
 
 def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
-    """Frequency patterns as the published notebooks draw them; kept to show what was wrong with it.
+    """Frequency patterns of the published notebooks, for comparison with `branch_patterns`, (n_branches, n_taps // 2).
 
-    The amplitude of one bin in about a hundred of the raw periodogram stands for the spectrum, with no average at all,
-    times the filter's amplitude. Use `branch_patterns`.
-
-    Parameters
-    ----------
-    eeg, spatial_filters, temporal_filters
-        As in `filtered_covariance_pattern`.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_branches, n_taps // 2)
-        At ``arange(n_taps // 2) / n_taps`` times the sampling rate.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import published_frequency_pattern
-    >>> published_frequency_pattern(np.random.default_rng(0).normal(size=(3, 90)), np.eye(3), np.ones((3, 51))).shape
-    (3, 25)
+    The amplitude of one bin in about a hundred of the raw periodogram stands for the spectrum, without an average,
+    times the filter's amplitude, at ``arange(n_taps // 2) / n_taps`` times the sampling rate.
     """
     z = np.asarray(spatial_filters) @ np.asarray(eeg)
     n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
@@ -196,10 +111,10 @@ def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
 
 
 def branch_importance(module, windows):
-    """How much each branch drives the output: how far the output moves when the branch says nothing.
+    """Compute the importance of each branch: the change of the output when its envelope is replaced by its mean.
 
-    The envelope of one branch at a time is held at its mean over the window. A branch that is silent, or loud but
-    steady, then counts for nothing, which a gradient times an envelope (`gradient_importance`) does not give.
+    A branch whose envelope is constant then has no importance, which a gradient times the envelope, by which the
+    published notebooks rank branches, does not give.
 
     Parameters
     ----------
@@ -211,19 +126,8 @@ def branch_importance(module, windows):
     Returns
     -------
     importance : ndarray, shape (n_regions, n_branches)
-        Root mean square of the difference of the outputs. One row a region, also where the regions share one front end.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.patterns import branch_importance
-    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> branch_importance(network, torch.randn(2, 4, 64)).shape
-    (2, 3)
+        Root mean square of the change. One row a region, also where the regions share one front end.
     """
-    import torch
-
     squares = 0.0
     with torch.inference_mode():
         for window in windows.split(1):
@@ -235,53 +139,3 @@ def branch_importance(module, windows):
                 moved.append((module.decode(held) - full).double().square().reshape(full.shape[1], -1).mean(-1))
             squares = squares + torch.stack(moved, dim=-1)
     return (squares / len(windows)).sqrt().numpy()
-
-
-def gradient_importance(module, windows, n_targets=8):
-    """Mean of ``|gradient x envelope|``, by which the published notebooks rank branches; see `branch_importance`.
-
-    Parameters
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, in evaluation mode.
-    windows : Tensor, shape (n_windows, n_chans, n_times)
-        Data as the network takes them.
-    n_targets : int
-        Output samples of each window that are explained, evenly spread.
-
-    Returns
-    -------
-    importance : ndarray, shape (n_regions, n_branches)
-        One row a region, also where the regions share one front end.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.patterns import gradient_importance
-    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> gradient_importance(network, torch.randn(2, 4, 64)).shape
-    (2, 3)
-    """
-    import torch
-
-    with torch.no_grad():
-        envelopes = module.envelopes(windows)
-    envelopes.requires_grad_()
-    with torch.enable_grad():
-        outputs = module.decode(envelopes)
-        if outputs.ndim == 2:
-            outputs = outputs.unsqueeze(-1)
-        n_steps = outputs.shape[-1]
-        samples = sorted({(2 * i + 1) * n_steps // (2 * n_targets) for i in range(n_targets)})
-        shared = envelopes.shape[1] != outputs.shape[1]
-        regions = [[region] for region in range(outputs.shape[1])] if shared else [list(range(outputs.shape[1]))]
-        rows = []
-        for chosen in regions:  # separate networks do not feel each other's outputs: one pass for all
-            total = 0.0
-            for sample in samples:
-                target = outputs[:, chosen, sample].sum()
-                (gradient,) = torch.autograd.grad(target, envelopes, retain_graph=True)
-                total = total + (gradient * envelopes).detach().abs().mean(dim=(0, 3))
-            rows.append(total / len(samples))
-    return torch.cat(rows).numpy()

@@ -1,14 +1,16 @@
-"""Pictures of what BEIRA predicts and of what its branches are tuned to, for any number of regions."""
+"""Figures of the predictions of BEIRA and of the patterns of its branches, for any number of regions."""
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ...electrodes import standard_montage
-from ...model_selection import region_correlations
+from ...model_selection import NullScores, region_correlations
+from .bold import BOLDAligner
+from .estimator import BEIRARegressor
 
 _SIDES = ("Left", "Right")
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinct for the colour-blind
 
 
 def top_branches(estimator, n_branches=3):
@@ -17,9 +19,9 @@ def top_branches(estimator, n_branches=3):
     Parameters
     ----------
     estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted; of the last two the `BEIRARegressor` within.
+        Fitted.
     n_branches : int
-        How many; fewer where the network has not so many.
+        At most.
 
     Returns
     -------
@@ -29,8 +31,7 @@ def top_branches(estimator, n_branches=3):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira import BEIRARegressor
-    >>> from skeeg.methods.beira.plots import top_branches
+    >>> from skeeg.methods.beira import BEIRARegressor, top_branches
     >>> beira = BEIRARegressor()
     >>> beira.spatial_patterns_, beira.branch_importance_ = np.ones((1, 3, 4)), np.array([[0.1, 0.7, 0.2]])
     >>> top_branches(beira, 2).tolist()
@@ -50,7 +51,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     sfreq : float
         Samples, or volumes, a second.
     region_names : sequence of str or None
-        Names. Regions that differ only in ``Left`` and ``Right`` stand side by side.
+        Names. Regions that differ only in ``Left`` and ``Right`` are drawn side by side.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira.plots import plot_traces
+    >>> from skeeg.methods.beira import plot_traces
     >>> Y = np.random.default_rng(0).normal(size=(1, 3, 50))
     >>> len(plot_traces(Y, Y, 0.5).axes)
     3
@@ -94,9 +95,9 @@ def plot_region_scores(scores, region_names=None, null=None):
     Parameters
     ----------
     scores : array-like, shape (n_regions,), or NullScores
-        Correlations; of a `NullScores` also the level that 95 % of its surrogates stay below.
+        Correlations; of a `NullScores` also the 95 % quantile of its surrogates.
     region_names : sequence of str or None
-        Names. Where all come as ``Left`` and ``Right``, both bars of a structure stand together.
+        Names. Where all come as ``Left`` and ``Right``, both bars of a structure are adjacent.
     null : array-like, shape (n_regions,), or None
         Level to mark on each bar, such as a quantile of null scores.
 
@@ -107,11 +108,11 @@ def plot_region_scores(scores, region_names=None, null=None):
 
     Examples
     --------
-    >>> from skeeg.methods.beira.plots import plot_region_scores
+    >>> from skeeg.methods.beira import plot_region_scores
     >>> plot_region_scores([0.4, 0.5], ["Left Caudate", "Right Caudate"]).axes[0].get_title(loc="left")
     'mean r = 0.45'
     """
-    if hasattr(scores, "scores_per_region"):
+    if isinstance(scores, NullScores):
         null = np.quantile(scores.scores_per_region, 0.95, axis=0) if null is None else null
         scores = scores.score_per_region
     scores = np.asarray(scores, dtype=float)
@@ -140,7 +141,7 @@ def plot_region_scores(scores, region_names=None, null=None):
 
 
 def plot_spatial_patterns(estimator, n_branches=3, info=None):
-    """Topographies that the most important branches of each region are tuned to.
+    """Spatial patterns of the most important branches of each region.
 
     Parameters
     ----------
@@ -149,23 +150,14 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
     n_branches : int
         Branches of each region, the most important on the left.
     info : mne.Info or None
-        Positions of the electrodes, in the order of the data; None takes the names of the data at their places in MNE's
+        Positions of the electrodes, in the order of the data; None takes those of the names of the data in MNE's
         ``standard_1005``.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
         One row a region. A topography is scaled to its largest value, which is made positive: scale and sign of a
-        branch mean nothing.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira.plots import plot_spatial_patterns
-    >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
-    >>> len(plot_spatial_patterns(beira.fit(simulated.eeg, simulated.bold)).axes)
-    2
+        branch are arbitrary.
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     info = _positions(beira) if info is None else info
@@ -179,14 +171,12 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
 
 
 def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
-    """Rhythms that the most important branches of each region are tuned to.
+    """Frequency patterns of the most important branches of each region.
 
     Parameters
     ----------
-    estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted.
-    n_branches : int
-        Branches of each region: those that `plot_spatial_patterns` draws.
+    estimator, n_branches
+        As in `plot_spatial_patterns`.
     fmax : float or None
         Highest frequency in hertz; None draws all.
 
@@ -194,16 +184,6 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
     -------
     figure : matplotlib.figure.Figure
         One panel a region; each curve is scaled to its largest value.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira.plots import plot_frequency_patterns
-    >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
-    >>> figure = plot_frequency_patterns(beira.fit(simulated.eeg, simulated.bold), fmax=40)
-    >>> len(figure.axes[0].lines)
-    2
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     n_columns = min(len(branches), 2)
@@ -217,18 +197,12 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
 
 
 def plot_branches(estimator, n_branches=3, fmax=None, info=None):
-    """Topographies and rhythms of the same branches, region by region.
+    """Spatial and frequency patterns of the same branches, region by region.
 
     Parameters
     ----------
-    estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted on EEG with electrode names.
-    n_branches : int
-        Branches of each region, the most important on the left.
-    fmax : float or None
-        Highest frequency in hertz; None draws all.
-    info : mne.Info or None
-        As in `plot_spatial_patterns`.
+    estimator, n_branches, fmax, info
+        As in `plot_spatial_patterns` and `plot_frequency_patterns`.
 
     Returns
     -------
@@ -237,8 +211,7 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
 
     Examples
     --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira.plots import plot_branches
+    >>> from skeeg.methods.beira import BEIRARegressor, plot_branches, simulate_bold
     >>> simulated = simulate_bold(duration=60, random_state=0)
     >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
     >>> len(plot_branches(beira.fit(simulated.eeg, simulated.bold)).axes)
@@ -260,17 +233,13 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
 
 
 def _find(estimator):
-    """Find the fitted BEIRARegressor in what may hold it."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "regressor_"):
-            estimator = estimator.regressor_
-        else:
-            check_is_fitted(estimator, "spatial_patterns_")
-            return estimator
+    """Fitted BEIRARegressor within a pipeline, an aligner or a search."""
+    if isinstance(estimator, Pipeline):
+        return _find(estimator[-1])
+    if isinstance(estimator, BEIRARegressor):
+        check_is_fitted(estimator, "spatial_patterns_")
+        return estimator
+    return _find(estimator.regressor_ if isinstance(estimator, BOLDAligner) else estimator.best_estimator_)
 
 
 def _of_region(patterns, region):

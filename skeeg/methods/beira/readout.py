@@ -1,25 +1,104 @@
-"""A linear readout of the envelopes: the BOLD signal as a weighted sum of what the branches heard before."""
+"""From a trained network to BOLD signals of any length: by its decoder, and by ridge regression on its envelopes."""
 
 import dataclasses
 
 import numpy as np
+import torch
 
 from ...regression import choose_alpha, lagged, ridge_weights
+from ...storage import Storable
+from ...training.inference import run_batches
+from .network import BEIRAManyToOne
+from .recordings import mirror, padded
 
+_SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
+_SLIDE_STEP = 16  # samples between two values of the many-to-one network, which pools twice as many
 _LAGS = tuple(range(-6, 26))  # seconds by which an envelope precedes its target, which may have been advanced by six
 _STEP = 1.0  # seconds
 _GAP = 10.0  # seconds left out on either side of a block that the penalty is tried on
-_OUTLYING = 0.02  # share of the values on either side that are held at the limit: artefacts are large
+_OUTLYING = 0.02  # share of the values on either side that are clipped: artefacts are large
 
 
 @dataclasses.dataclass(frozen=True)
-class LaggedReadout:
+class Inference:
+    """A trained network applied to recordings of any length.
+
+    Attributes
+    ----------
+    module : BEIRA, SharedBEIRA or BEIRAManyToOne
+        Trained network, on the CPU; it is not changed.
+    window : int
+        Samples of a training window: the context of the many-to-one network.
+    device : str
+        Where to compute.
+    """
+
+    module: torch.nn.Module
+    window: int
+    device: str
+
+    def signals(self, data):
+        """Compute outputs (n_trials, n_regions, n_times) as long as the EEG (n_trials, n_channels, n_times)."""
+        if isinstance(self.module, BEIRAManyToOne):
+            return np.stack([self._slide(recording) for recording in data])
+        return self._run_pieces(data, self.module.reach)
+
+    def last_values(self, data):
+        """Compute outputs at the last sample of each trial, (n_trials, n_regions)."""
+        if isinstance(self.module, BEIRAManyToOne):
+            return self._run(data).numpy()
+        return self._run_pieces(data, self.module.reach)[..., -1]
+
+    def envelopes(self, data):
+        """Envelopes of the branches, (n_trials, n_fronts, n_branches, n_times): one front end a region, or for all."""
+        taps = sum(layer.kernel_size[0] for layer in self.module.front_layers()[0][1:])
+        return self._run_pieces(data, taps, lambda module, batch: module.envelopes(batch))
+
+    def apply(self, function, data, size=None):
+        """Rows of a function of the network and of a batch, for all trials.
+
+        On a CPU trials go one by one: larger batches are no faster, and rounding would depend on the other trials.
+        """
+        if size is None:
+            size = 1 if self.device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
+        return run_batches(self.module, data, size, self.device, function=function)
+
+    def _run(self, data, size=None, function=torch.nn.Module.__call__):
+        """Compute outputs of the network for trials of any length, which are padded for it."""
+        return self.apply(function, mirror(data, padded(data.shape[2], self.module.decimation)), size)
+
+    def _run_pieces(self, data, reach, function=torch.nn.Module.__call__):
+        """Compute outputs as long as the EEG; long recordings go piece by piece, each with its context."""
+        n_times, outputs = data.shape[2], []
+        step, margin = padded(_SAMPLES_AT_ONCE, self.module.decimation), padded(reach, self.module.decimation)
+        for start in range(0, n_times, step):
+            first = max(start - margin, 0)
+            output = self._run(data[:, :, first : start + step + margin], function=function)
+            outputs.append(output[..., start - first : start - first + min(step, n_times - start)])
+        return torch.cat(outputs, dim=-1).numpy()
+
+    def _slide(self, recording):
+        """Many-to-one network at steps over a recording (n_channels, n_times), interpolated to all samples."""
+        n_times = recording.shape[1]
+        past = mirror(recording[:, : self.window].flip(1), self.window).flip(1)  # what comes before the start
+        signal = torch.cat([past[:, 1:], recording], dim=1)
+        ends = np.unique(np.append(np.arange(0, n_times, _SLIDE_STEP), n_times - 1))
+        outputs = []
+        for chunk in np.array_split(ends, max(1, len(ends) * self.window // _SAMPLES_AT_ONCE)):
+            windows = torch.stack([signal[:, end : end + self.window] for end in chunk])
+            outputs.append(self._run(windows, len(windows)))
+        outputs = torch.cat(outputs).numpy()
+        return np.stack([np.interp(np.arange(n_times), ends, one) for one in outputs.T])
+
+
+@dataclasses.dataclass(frozen=True)
+class LaggedReadout(Storable):
     r"""Ridge regression of each region's BOLD on the envelopes of its branches at lags of whole seconds.
 
     .. math:: \hat y_r(t) = b_r + \sum_m \sum_l a_{rml}\, \tilde e_{rm}(t - l)
 
-    with :math:`\tilde e` the mean of an envelope over a second, held between the quantiles of .02 and .98 that it had
-    in training. The haemodynamic response is learnt with the weights.
+    with :math:`\tilde e` the mean of an envelope over a second, clipped to the quantiles of .02 and .98 that it had in
+    training. The haemodynamic response is learnt with the weights.
 
     Attributes
     ----------
@@ -51,19 +130,8 @@ class LaggedReadout:
     def fit(cls, envelopes, targets, rate):
         """Fit the weights, with a penalty chosen over blocks of time for each region.
 
-        Parameters
-        ----------
-        envelopes : iterable of ndarray, shape (n_trials, n_fronts, n_branches, n_times)
-            Of each recording; one front end, or one for each region.
-        targets : list of ndarray, shape (n_trials, n_regions, n_times)
-            BOLD.
-        rate : float
-            Sampling rate of both in hertz.
-
-        Returns
-        -------
-        readout : LaggedReadout
-            Fitted.
+        Envelopes (n_trials, n_fronts, n_branches, n_times) and BOLD (n_trials, n_regions, n_times) are of each
+        recording; there is one front end, or one for each region.
         """
         step = max(round(_STEP * rate), 1)
         means = [step_means(one, step) for one in envelopes]
@@ -82,21 +150,11 @@ class LaggedReadout:
         return cls(step, limits, weights, np.array([offset for _, offset in fits]))
 
     def predict(self, envelopes):
-        """Give the weighted sums, interpolated between seconds.
-
-        Parameters
-        ----------
-        envelopes : ndarray, shape (n_trials, n_fronts, n_branches, n_times)
-            Of one recording.
-
-        Returns
-        -------
-        bold : ndarray, shape (n_trials, n_regions, n_times)
-            Signals.
-        """
+        """Weighted sums of envelopes, interpolated between seconds, (n_trials, n_regions, n_times)."""
         means = np.clip(step_means(envelopes, self.step), *self.limits[..., None])
         n_fronts, n_times = envelopes.shape[1], envelopes.shape[3]
-        grid, middles = np.arange(n_times), _middles(n_times, self.step)
+        starts = np.arange(0, n_times, self.step)
+        grid, middles = np.arange(n_times), (starts + np.minimum(starts + self.step, n_times) - 1) / 2
         bold = np.empty((len(means), len(self.weights), n_times))
         for region, (weights, offset) in enumerate(zip(self.weights, self.offsets, strict=True)):
             trials = _features(means[:, min(region, n_fronts - 1)])
@@ -105,48 +163,13 @@ class LaggedReadout:
 
 
 def fit_readout(network, pairs, rate):
-    """Fit a readout to what a trained network hears.
-
-    Parameters
-    ----------
-    network : Prediction
-        Trained network.
-    pairs : list of (Tensor, Tensor)
-        Standardised EEG (n_trials, n_channels, n_times) and BOLD (n_trials, n_regions, n_times) of each recording.
-    rate : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    readout : LaggedReadout
-        Fitted.
-    """
+    """Fit a `LaggedReadout` to pairs of standardised EEG and BOLD by an `Inference`."""
     envelopes = (network.envelopes(eeg) for eeg, _ in pairs)  # one at a time: they may be many times the recording
     return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], rate)
 
 
 def step_means(signals, step):
-    """Mean over steps of time; the last may be shorter.
-
-    Parameters
-    ----------
-    signals : ndarray, shape (..., n_times)
-        Signals.
-    step : int
-        Samples.
-
-    Returns
-    -------
-    means : ndarray of float64, shape (..., n_steps)
-        Means.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.readout import step_means
-    >>> step_means(np.arange(5), 2).tolist()
-    [0.5, 2.5, 4.0]
-    """
+    """Mean of signals (..., n_times) over steps of time, float64 (..., n_steps); the last step may be shorter."""
     starts = np.arange(0, signals.shape[-1], step)
     return np.add.reduceat(signals, starts, axis=-1, dtype=np.float64) / np.diff(starts, append=signals.shape[-1])
 
@@ -165,9 +188,3 @@ def _fit_region(features, target):
     alpha = choose_alpha(standard, centred, round(_GAP / _STEP))
     weights = ridge_weights(standard, centred, [alpha])[0][:, 0] / scale
     return weights.reshape(shape), level - mean @ weights
-
-
-def _middles(n_times, step):
-    """Sample in the middle of each step."""
-    starts = np.arange(0, n_times, step)
-    return (starts + np.minimum(starts + step, n_times) - 1) / 2

@@ -1,16 +1,19 @@
-"""What the regressors of BOLD share: trials or recordings in, BOLD of the same shape out, scores by region."""
+"""Recordings of any length: reading them, holding out their end, windows to train on."""
 
 import sys
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray, make_eeg
 from ...base import BaseEEGRegressor
 from ...model_selection import region_correlations
+from ...training.net import Trials
 
 DEFAULT_RATE = 100.0
-"""Sampling rate in hertz where nobody says it: the published filters are made for it."""
+"""Sampling rate in hertz where it is unknown: the published filters are made for it."""
+_N_EXAMPLES = 16  # windows that the importance of the branches is computed on
 
 
 class RecordingRegressor(BaseEEGRegressor):
@@ -36,24 +39,7 @@ class RecordingRegressor(BaseEEGRegressor):
         return arrays
 
     def _read_pairs(self, X, y, same_length=True):
-        """Check EEG and targets of fit.
-
-        Parameters
-        ----------
-        X : array-like or list
-            Trials or recordings.
-        y : array-like or list
-            Targets.
-        same_length : bool
-            Whether signals must be as long as the EEG.
-
-        Returns
-        -------
-        eeg : list of EEGArray, shape (n_trials, n_channels, n_times)
-            One array, or one for each recording.
-        targets : list of ndarray, shape (n_trials, n_regions, n_times) or (n_trials, n_regions)
-            Targets of each.
-        """
+        """Check EEG and targets of fit: a list of EEGArrays and a list of ndarrays (n_trials, n_regions[, n_times])."""
         if is_recording_list(X):
             eeg = self._read(X, reset=True)
             targets = _read_target_list(eeg, y, same_length)
@@ -69,16 +55,16 @@ class RecordingRegressor(BaseEEGRegressor):
         return eeg, targets
 
     def _check_regions(self, targets):
-        """Names of the regions; a region that never changes cannot be learnt."""
+        """Set the names of the regions, and refuse a region that never changes."""
         names = self.region_names
         if names is not None and len(names) != self.n_regions_:
             raise ValueError(f"region_names: got {len(names)} names for {self.n_regions_} regions.")
         self.region_names_ = tuple(names or (f"region {i + 1}" for i in range(self.n_regions_)))
-        low = np.min([_over_all_but_regions(np.min, array) for array in targets], axis=0)
-        high = np.max([_over_all_but_regions(np.max, array) for array in targets], axis=0)
+        rows = [np.moveaxis(array, 1, 0).reshape(self.n_regions_, -1) for array in targets]
+        low, high = np.min([row.min(axis=1) for row in rows], axis=0), np.max([row.max(axis=1) for row in rows], axis=0)
         constant = [name for name, same in zip(self.region_names_, low == high, strict=True) if same]
         if constant:
-            n_values = sum(array.size // self.n_regions_ for array in targets)
+            n_values = sum(row.shape[1] for row in rows)
             raise ValueError(f"y: {', '.join(constant)} never changes over {n_values} sample{'s' * (n_values > 1)}.")
 
     @property
@@ -87,15 +73,14 @@ class RecordingRegressor(BaseEEGRegressor):
         return len(self.target_shape_) == 2
 
     def _rate(self):
-        """Tell the sampling rate of the data, the published one where unknown."""
         return DEFAULT_RATE if self.sfreq_in_ is None else self.sfreq_in_
 
-    def _give_back(self, outputs, X):
-        """Predictions, a list of (n_trials, n_regions, n_times) or (n_trials, n_regions), in the form of X and y."""
+    def _like_input(self, outputs, X):
+        """Predictions, a list of (n_trials, n_regions[, n_times]), as an array or a list as X and y are."""
         outputs = [np.asarray(output, dtype=np.float64) for output in outputs]
         if not is_recording_list(X):
             return outputs[0] if self._is_signal else self._shape_like_targets(outputs[0])
-        return [out if _has_trials(item) or out.ndim == 2 else out[0] for out, item in zip(outputs, X, strict=True)]
+        return [out if out.ndim == 2 or _has_trials(item) else out[0] for out, item in zip(outputs, X, strict=True)]
 
     def score_per_region(self, X, y):
         """Pearson correlation of prediction and target for each region.
@@ -105,7 +90,7 @@ class RecordingRegressor(BaseEEGRegressor):
         X : anything `fit` accepts
             Trials or recordings.
         y : array-like
-            Targets in the form they had at fit.
+            Targets of the shape they had at fit.
 
         Returns
         -------
@@ -120,10 +105,8 @@ class RecordingRegressor(BaseEEGRegressor):
 
         Parameters
         ----------
-        X : anything `fit` accepts
-            Trials or recordings.
-        y : array-like
-            Targets in the form they had at fit.
+        X, y
+            As in `score_per_region`.
 
         Returns
         -------
@@ -134,26 +117,16 @@ class RecordingRegressor(BaseEEGRegressor):
 
 
 def is_recording_list(X):
-    """Whether X is a list of recordings rather than an array of trials.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.recordings import is_recording_list
-    >>> is_recording_list([np.zeros((4, 500)), np.zeros((4, 700))]), is_recording_list([[1.0, 2.0]])
-    (True, False)
-    """
-    return isinstance(X, list | tuple) and len(X) > 0 and all(_is_raw(one) or _is_matrix(one) for one in X)
+    """Whether X is a list of recordings rather than an array of trials."""
+    if not isinstance(X, list | tuple) or not len(X):
+        return False
+    return all(is_raw(one) or isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in X)
 
 
-def _is_raw(item):
+def is_raw(item):
     """Whether this is an `mne.io.Raw`; nothing is where mne has not been imported."""
     mne = sys.modules.get("mne")
     return mne is not None and isinstance(item, mne.io.BaseRaw)
-
-
-def _is_matrix(item):
-    return isinstance(item, np.ndarray) and item.ndim in (2, 3)
 
 
 def _has_trials(item):
@@ -162,7 +135,7 @@ def _has_trials(item):
 
 def _as_trials(item):
     """One recording as an array of trials."""
-    if _is_raw(item):
+    if is_raw(item):
         data = item.get_data(picks="eeg") * 1e6
         names = [name for name, kind in zip(item.ch_names, item.get_channel_types(), strict=True) if kind == "eeg"]
         return make_eeg(data[None], names, item.info["sfreq"])
@@ -198,5 +171,169 @@ def _lengths_differ(n_eeg, n_bold):
     )
 
 
-def _over_all_but_regions(function, array):
-    return function(array, axis=tuple(axis for axis in range(array.ndim) if axis != 1))
+def hold_out(pairs, size, gap):
+    """Hold out the end of each recording, or the last of many trials.
+
+    Parameters
+    ----------
+    pairs : list of tuple of ndarray
+        EEG (n_trials, n_channels, n_times) and targets (n_trials, n_regions, n_times) or (n_trials, n_regions).
+    size : float
+        Share to hold out.
+    gap : int
+        Samples before the held-out part that are left out. Trials with one value each are taken to lie apart.
+
+    Returns
+    -------
+    training, held : list of tuple of ndarray
+        Views of the beginnings and of the ends.
+    """
+    eeg, target = pairs[0]
+    is_signal = target.ndim == 3
+    if is_signal and (len(pairs) > 1 or len(eeg) * size < 1):
+        parts = [_divide(pair, -1, size, gap, "sample") for pair in pairs]
+    else:
+        parts = [_divide(pairs[0], 0, size, -(-gap // eeg.shape[2]) if is_signal else 0, "trial")]
+    return [part[0] for part in parts], [part[1] for part in parts]
+
+
+def _divide(pair, axis, size, gap, unit):
+    """Beginning and end of a pair along an axis."""
+    n = pair[0].shape[axis]
+    start = n - max(round(size * n), 1)
+    if start - gap < (1 if unit == "sample" else 2):
+        raise ValueError(
+            f"validation: {n} {unit}{'s' * (n > 1)} are too few to hold out a share of {size} after a gap of {gap} "
+            f"{unit}s."
+        )
+    parts = [np.split(one, [start - gap, start], axis) for one in pair]
+    return tuple(part[0] for part in parts), tuple(part[2] for part in parts)
+
+
+class Windows(Trials):
+    """Windows of recordings and of their targets; a window is a view until a batch is made of it.
+
+    Parameters
+    ----------
+    eeg : list of Tensor, shape (n_channels, n_times)
+        Recordings, all at least `window` long.
+    bold : list of Tensor, shape (n_regions, n_times)
+        Targets at the same rate.
+    window : int
+        Samples of a window.
+    n_windows : int or None
+        Windows of a pass, drawn anew each time, uniformly from all positions. None takes consecutive windows that
+        overlap by half, the same at every pass.
+    n_padded : int or None
+        Length to which the EEG of a window is padded by `mirror`.
+    last_only : bool
+        Whether the target is the last sample of a window rather than all of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.recordings import Windows
+    >>> windows = Windows([torch.zeros(4, 100), torch.zeros(4, 80)], [torch.zeros(2, 100), torch.zeros(2, 80)], 50, 8)
+    >>> x, y = windows.take(torch.arange(3))
+    >>> len(windows), tuple(x.shape), tuple(y.shape)
+    (8, (3, 4, 50), (3, 2, 50))
+    """
+
+    def __init__(self, eeg, bold, window, n_windows=None, n_padded=None, last_only=False):
+        self.eeg, self.bold = eeg, bold
+        self.window, self.n_windows, self.n_padded, self.last_only = window, n_windows, n_padded or window, last_only
+        counts = torch.tensor([recording.shape[1] - window + 1 for recording in eeg])
+        self.ends = counts.cumsum(0)
+        step = max(window // 2, 1)
+        self.fixed = [
+            (i, start) for i, count in enumerate(counts.tolist()) for start in [*range(0, count - 1, step), count - 1]
+        ]
+
+    def __len__(self):
+        """Count the windows of a pass."""
+        return len(self.fixed) if self.n_windows is None else self.n_windows
+
+    def __getitem__(self, index):
+        """One window and its target."""
+        x, y = self.take(torch.tensor([index]))
+        return x[0], y[0]
+
+    @property
+    def device(self):
+        """Where the recordings are."""
+        return self.eeg[0].device
+
+    def take(self, index):
+        """Cut a batch: of the windows at these indices, or of as many drawn ones."""
+        if self.n_windows is None:
+            places = [self.fixed[i] for i in index.tolist()]
+        else:
+            places = [self._place(i) for i in torch.randint(int(self.ends[-1]), (len(index),)).tolist()]
+        x, y = (
+            torch.stack([recordings[i][:, start : start + self.window] for i, start in places])
+            for recordings in (self.eeg, self.bold)
+        )
+        return mirror(x, self.n_padded), y[..., -1] if self.last_only else y
+
+    def _place(self, position):
+        """Find recording and start of one of all possible windows."""
+        i = int(torch.searchsorted(self.ends, position, right=True))
+        return i, position - (int(self.ends[i - 1]) if i else 0)
+
+    def to(self, device):
+        """Copy the recordings to another device."""
+        eeg, bold = ([one.to(device) for one in many] for many in (self.eeg, self.bold))
+        return Windows(eeg, bold, self.window, self.n_windows, self.n_padded, self.last_only)
+
+
+def cut_windows(training, held, window, n_windows, multiple, last_only):
+    """Cut pairs of tensors (EEG, targets) into windows; trials with one value each are windows themselves.
+
+    Returns
+    -------
+    windows, watched : Trials
+        For training and validation; the second is None where nothing is held out.
+    examples : Tensor, shape (n_examples, n_channels, n_padded)
+        Training windows, spread over all.
+    """
+    n_padded = padded(window, multiple)
+    if training[0][1].ndim == 2:
+        every, *watched = [Trials(mirror(eeg, n_padded), target) for eeg, target in (*training, *held)]
+        windows, watched = every, watched[0] if watched else None
+    else:
+
+        def cut(pairs, length, n=None):
+            eeg, bold = ([one for pair in pairs for one in pair[part]] for part in (0, 1))
+            return Windows(eeg, bold, length, n, padded(length, multiple), last_only)
+
+        watched = cut(held, min(window, *(eeg.shape[2] for eeg, _ in held))) if held else None
+        windows, every = cut(training, window, n_windows), cut(training, window)
+    spread = torch.linspace(0, len(every) - 1, min(len(every), _N_EXAMPLES)).long()
+    return windows, watched, every.take(spread)[0]
+
+
+def choose_window(window, usual, shortest, multiple):
+    """Choose the samples of a training window; None takes the usual number, or the shortest recording."""
+    if window is None:
+        longest = min(usual, shortest)
+        return max(longest // multiple * multiple, min(longest, multiple))
+    if not 1 <= window <= shortest:
+        raise ValueError(
+            f"window: got {window} samples, expected 1 to {shortest}, the shortest recording or part of one that is "
+            "left to train on."
+        )
+    return int(window)
+
+
+def mirror(x, n_times):
+    """Continue signals (..., n) to a length by mirroring them, again and again where they are short."""
+    n = x.shape[-1]
+    if n == n_times:
+        return x
+    index = torch.arange(n_times) % (2 * n)
+    return x[..., torch.where(index < n, index, 2 * n - 1 - index)]
+
+
+def padded(n_times, multiple):
+    """Round up to a multiple."""
+    return -(-n_times // multiple) * multiple

@@ -1,26 +1,30 @@
-"""How BEIRA is trained: the recipes, and what the default one adds to the published training."""
+"""How BEIRA is trained: the recipes, what the default one adds to the published training, and the losses."""
 
 import dataclasses
 import difflib
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 
 from ...training import Recipe
 from .patterns import branch_importance
 
-_SMALL = {
-    "n_branches": 3,
-    "channels": (16, 32, 32, 32),
-    "decoder_reduce": 2,
-    "rectifier": "abs",
-    "drop_prob": 0.05,
+_SMALL = {"n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "drop_prob": 0.05}
+LOSSES = {
+    "mse": (1.0, 0.0, 0.0),
+    "correlation": (0.0, 1.0, 0.0),
+    "mixed": (0.9, 0.1, 0.0),
+    "covariance": (1.0, 0.0, 0.1),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class BEIRARecipe(Recipe):
     """How a `BEIRARegressor` is trained and read out; the defaults are those of ``recipe="default"``.
+
+    ``normalize``, ``start``, ``n_restarts``, ``prune`` and ``readout`` are the strategies that this package adds to the
+    published training.
 
     Parameters
     ----------
@@ -30,9 +34,9 @@ class BEIRARecipe(Recipe):
         Arguments of the network that differ from its own defaults, which are the published ones.
     normalize : {"whiten", "channel", "global"}
         Make the channels uncorrelated, which lets weak rhythms be learnt beside strong artefacts; standardise each
-        channel; or divide by one standard deviation, as published. Filters and patterns are for the EEG as it came.
+        channel; or divide by one standard deviation, as published. Filters and patterns are for the EEG as given.
     loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
-        See `skeeg.methods.beira.losses.make_loss`.
+        See `make_loss`.
     window : int
         Samples of a training window.
     windows_per_epoch : int
@@ -43,16 +47,16 @@ class BEIRARecipe(Recipe):
         Initial smoothing filters: moving averages, by which each branch starts with its amplitude; or random ones, as
         published, which may cancel most of an envelope.
     n_restarts : int
-        Trainings from other random weights, whose predictions are averaged.
+        Random restarts, whose predictions are averaged.
     prune : bool
-        Silence branches after training where the validation loss does not rise by it (`prune_branches`).
+        Remove branches after training where the validation loss does not rise by it (`prune_branches`).
     readout : {"both", "lagged", "decoder"}
-        What makes BOLD of the envelopes: the decoder, as published; ridge regression on the envelopes at lags of
-        seconds (`skeeg.methods.beira.readout.LaggedReadout`); or the mean of the two.
+        How BOLD is predicted from the envelopes: by the decoder, as published; by ridge regression on the envelopes at
+        lags of seconds (`skeeg.methods.beira.readout.LaggedReadout`); or by the mean of the two.
 
     Examples
     --------
-    >>> from skeeg.methods.beira.strategies import RECIPES
+    >>> from skeeg.methods.beira import RECIPES
     >>> RECIPES["default"].readout, RECIPES["published"].readout
     ('both', 'decoder')
     """
@@ -87,6 +91,7 @@ class BEIRARecipe(Recipe):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a whole number, at least 1.")
         if not 0 < self.validation_size < 1:
             raise ValueError(f"validation_size: got {self.validation_size}, expected a share between 0 and 1.")
+        make_loss(self.loss)
         return super().check()
 
 
@@ -102,28 +107,7 @@ RECIPES = {
 
 
 def choose_recipe(name, recipe_params, **overrides):
-    """Give a recipe by its name, with some settings changed.
-
-    Parameters
-    ----------
-    name : {"default", "published"}
-        Recipe.
-    recipe_params : dict or None
-        Settings of `BEIRARecipe` to change.
-    **overrides
-        Further settings; None keeps the recipe's own.
-
-    Returns
-    -------
-    recipe : BEIRARecipe
-        Checked.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira.strategies import choose_recipe
-    >>> choose_recipe("default", {"patience": 5}, n_restarts=None).patience
-    5
-    """
+    """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
     _check_choice("recipe", name, tuple(RECIPES))
     fields = {field.name for field in dataclasses.fields(BEIRARecipe)} - {"network_params", *overrides}
     for one in recipe_params or {}:
@@ -142,33 +126,28 @@ def _check_choice(name, value, allowed):
     raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
 
 
+def kept_loss(state, recipe, has_validation):
+    """Loss of the weights that a training kept: of the validation where there is one; infinite where it diverged."""
+    if state.net.diverged_:
+        return np.inf
+    name = "valid_loss" if has_validation else "train_loss"
+    losses = [row[name] for row in state.history if np.isfinite(row.get(name, np.nan))]
+    best = recipe.patience is not None and has_validation
+    return float(min(losses) if best else losses[-1]) if losses else np.inf
+
+
 def start_as_averages(module):
-    """Initialise the smoothing filters of a network as moving averages.
-
-    Parameters
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Changed in place.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.strategies import start_as_averages
-    >>> network = BEIRA(4, 1, envelope_length=50)
-    >>> start_as_averages(network)
-    >>> round(float(network.front_layers()[0][2].weight[0, 0, 0]), 3)
-    0.02
-    """
+    """Initialise the smoothing filters of a network as moving averages, in place."""
     for _, _, low_pass in module.front_layers():
         torch.nn.init.constant_(low_pass.weight, 1 / low_pass.kernel_size[0])
         torch.nn.init.zeros_(low_pass.bias)
 
 
 def prune_branches(module, criterion, examples, watched):
-    """Hold branches at their mean envelope where the validation loss does not rise by it, the least important first.
+    """Replace branches by their mean envelope where the validation loss does not rise by it, least important first.
 
-    The smoothing filter of such a branch becomes zero and its bias the mean, so the network keeps its form. The most
-    important branch of each front end is kept.
+    The smoothing filter of such a branch becomes zero and its bias the mean, so the layers of the network stay as they
+    are. The most important branch of each front end is kept.
 
     Parameters
     ----------
@@ -180,21 +159,6 @@ def prune_branches(module, criterion, examples, watched):
         Training data, which give the means and the order.
     watched : Dataset
         Validation windows and targets, by index.
-
-    Returns
-    -------
-    kept : ndarray of bool, shape (n_fronts, n_branches)
-        Whether a branch was left as it was.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.strategies import prune_branches
-    >>> network = BEIRA(4, 1, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> watched = torch.utils.data.TensorDataset(torch.randn(2, 4, 64), torch.randn(2, 1, 64))
-    >>> prune_branches(network, torch.nn.MSELoss(), torch.randn(2, 4, 64), watched).shape
-    (1, 3)
     """
     importance, layers = torch.from_numpy(branch_importance(module, examples)), module.front_layers()
     importance = importance if len(layers) == len(importance) else importance.sum(0, keepdim=True)
@@ -221,7 +185,120 @@ def _set(layer, branch, weight, bias):
 
 
 def _mean_loss(module, criterion, watched):
-    """Mean loss of the windows."""
     with torch.inference_mode():
         pairs = (watched[i] for i in range(len(watched)))
         return sum(float(criterion(module(x[None]), y[None])) for x, y in pairs) / len(watched)
+
+
+class BOLDLoss(torch.nn.Module):
+    r"""Weighted sum of squared error, correlation and covariance distance.
+
+    .. math:: w_1 \,\mathrm{MSE} - w_2 \,\bar r + w_3 \min(d(\hat Y, Y), 100)
+
+    The first and the last sample do not count for the squared error, as in the published loss. Terms of weight zero
+    are not computed. Outputs that are longer than the targets are cut: the network pads its input.
+
+    Parameters
+    ----------
+    mse, correlation, covariance : float
+        The three weights.
+    sample : int
+        Sample of the outputs that a target without an axis of time stands for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.beira.strategies import BOLDLoss
+    >>> BOLDLoss(1.0)(torch.ones(2, 3, 8), torch.zeros(2, 3, 8)).item()
+    1.0
+    """
+
+    def __init__(self, mse=1.0, correlation=0.0, covariance=0.0, sample=-1):
+        super().__init__()
+        self.mse, self.correlation, self.covariance, self.sample = mse, correlation, covariance, sample
+
+    def forward(self, outputs, targets):
+        """Loss of outputs (batch, n_regions, times) or (batch, n_regions) against targets of the same axes."""
+        if targets.ndim == 2:  # one value a window: the signals run over the batch
+            outputs = outputs[..., self.sample] if outputs.ndim == 3 else outputs
+            outputs, targets = outputs.T[None], targets.T[None]
+            inner = slice(None)
+        else:
+            outputs = outputs[..., : targets.shape[-1]]
+            inner = slice(1, -1) if targets.shape[-1] > 2 else slice(None)
+        total = outputs.new_zeros(())
+        if self.mse:
+            total = total + self.mse * (outputs[..., inner] - targets[..., inner]).square().mean()
+        if self.correlation:
+            total = total - self.correlation * pearson(outputs, targets).mean()
+        if self.covariance:
+            total = total + self.covariance * covariance_distance(outputs, targets).mean().clamp(0, 100)
+        return total
+
+
+def make_loss(loss, sample=-1):
+    """Build the `BOLDLoss` of a name or of three weights.
+
+    Parameters
+    ----------
+    loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
+        ``"mixed"`` is 0.9 squared error and 0.1 correlation, ``"covariance"`` squared error and 0.1 distance; a tuple
+        gives the weights of squared error, correlation and covariance distance.
+    sample : int
+        See `BOLDLoss`.
+    """
+    weights = LOSSES.get(loss) if isinstance(loss, str) else loss
+    good = isinstance(weights, list | tuple) and len(weights) == 3 and all(weight >= 0 for weight in weights)
+    if not good or not any(weights):
+        names = ", ".join(map(repr, LOSSES))
+        raise ValueError(f"loss: got {loss!r}, expected {names}, or three weights of which one is positive.")
+    return BOLDLoss(*weights, sample)
+
+
+def pearson(a, b, dim=-1, eps=1e-8):
+    """Pearson correlation of tensors along an axis; 0 where a signal is constant."""
+    a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
+    return torch.nan_to_num(torch.cosine_similarity(a, b, dim=dim, eps=eps))
+
+
+def covariance_distance(a, b, shrinkage=1e-3):
+    r"""Affine-invariant distance between the covariances of two sets of signals (..., n_regions, n_times).
+
+    .. math:: d(A, B) = \sqrt{\sum_i \log^2 \lambda_i(A^{-1} B)}
+
+    A share `shrinkage` of the mean variance of `b`, the measured signals, is added to both diagonals, without which few
+    samples or equal regions give singular matrices.
+    """
+    n_regions = a.shape[-2]
+    cov_a, cov_b = _covariance(a), _covariance(b)
+    level = cov_b.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-12)
+    ridge = shrinkage * level * torch.eye(n_regions, dtype=a.dtype, device=a.device)
+    factor = torch.linalg.cholesky(cov_b + ridge)
+    half = torch.linalg.solve_triangular(factor, cov_a + ridge, upper=False)
+    whitened = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    logs = torch.linalg.eigvalsh((whitened + whitened.mT) / 2).clamp_min(1e-12).log()
+    return (logs.square().sum(-1) + 1e-12).sqrt()  # the root has no gradient at zero
+
+
+def _covariance(x):
+    x = x - x.mean(-1, keepdim=True)
+    return x @ x.mT / max(x.shape[-1] - 1, 1)
+
+
+class ValidationCorrelation(Callback):
+    """Mean correlation over validation windows and regions, written into the history as ``valid_r``."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start the sum."""
+        self.total = self.count = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Add one validation batch; single values have no correlation."""
+        if not training and batch[1].ndim == 3:
+            r = pearson(y_pred.float()[..., : batch[1].shape[-1]], batch[1].to(y_pred.device))
+            self.total, self.count = self.total + float(r.sum()), self.count + r.numel()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the mean into the history."""
+        if self.count:
+            net.history.record("valid_r", self.total / self.count)

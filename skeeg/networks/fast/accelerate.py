@@ -1,11 +1,8 @@
 """Exact fast forms of layers, put in place and taken out again without a change of the weights."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .convolutions import find_runs, merged_conv, run_sequential
@@ -13,12 +10,10 @@ from .dropout import attend_by_heads, drop, has_attention_form, has_dropout_form
 from .layers import average_pool, convolve, has_average_form, has_convolution_form
 from .private_names import is_braindecode, set_one_channel
 
-__all__ = ["accelerate", "one_electrode"]
-
 _KERNELS = ("auto", "fast", "plain")
 
 
-def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
+def accelerate(module, kernels="auto"):
     """Put exact fast forms in place of a module's slow layers, or take them out again.
 
     The forms compute the same numbers in less time, and with right gradients where PyTorch's are wrong (see
@@ -63,26 +58,23 @@ def accelerate(module: nn.Module, kernels: str = "auto") -> nn.Module:
 class _Fast:
     """What the fast form of a layer class adds to it."""
 
-    _skeeg_plain: type[nn.Module]
-    _skeeg_form: str
-
     def __reduce_ex__(self, protocol):
-        """Pickle by the plain class and the name of the form, since the class itself is made at run time."""
+        """Pickle by the plain class and the name of the form, since the class is made at run time."""
         reduced = super().__reduce_ex__(protocol)
         return (_new_fast, (self._skeeg_plain, self._skeeg_form), *reduced[2:])
 
 
-def _new_fast(plain: type[nn.Module], form: str) -> nn.Module:
+def _new_fast(plain, form):
     cls = _fast_class(plain, form)
     return cls.__new__(cls)
 
 
 @functools.cache
-def _fast_class(plain: type[nn.Module], form: str) -> type[nn.Module]:
+def _fast_class(plain, form):
     return _make_class(plain, form, (_Fast, plain), {"__doc__": None})
 
 
-def _make_class(plain: type[nn.Module], form: str, bases: tuple[type, ...], body: dict) -> type[nn.Module]:
+def _make_class(plain, form, bases, body):
     compute = _FORMS[form][1]
 
     @functools.wraps(plain.forward)  # torch.export reads the names of the inputs
@@ -95,7 +87,7 @@ def _make_class(plain: type[nn.Module], form: str, bases: tuple[type, ...], body
     return type(plain)(plain.__name__, bases, {**body, **names, **ours})
 
 
-def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
+def _speed_up(layer, form, kernels):
     """Give a layer the class of its fast form."""
     if form == "sequential":
         layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
@@ -108,37 +100,33 @@ def _speed_up(layer: nn.Module, form: str, kernels: str) -> None:
     layer.__class__ = _make_class(plain, form, (*plain.__bases__, _Fast), body)
 
 
-def _restore(layer: nn.Module) -> None:
+def _restore(layer):
     if isinstance(layer, _Fast):
         layer.__class__ = layer._skeeg_plain
         for name in ("_skeeg_runs", "_skeeg_kernels"):
             vars(layer).pop(name, None)
 
 
-def _has_one_electrode(layer: nn.Module) -> bool:
+def _has_one_electrode(layer):
     return is_braindecode(layer, "CombinedConv") and layer.conv_spat.kernel_size[1] == 1
 
 
-def _compute_combined(layer: nn.Module, x: Tensor) -> Tensor:
+def _compute_combined(layer, x):
     """Output (batch, filters, times', 1) of a ``CombinedConv`` for (batch, 1, times, electrodes)."""
     time, space = layer.conv_time, layer.conv_spat
     x = x[:, 0].transpose(1, 2)
     return merged_conv(x, time.weight, time.bias, space.weight, space.bias).unsqueeze(-1)
 
 
-def _compute_sequential(layer: nn.Sequential, x: Tensor) -> Tensor:
-    return run_sequential(layer, layer._skeeg_runs, x, layer._skeeg_kernels)
-
-
-def _holds_runs(layer: nn.Module) -> bool:
+def _holds_runs(layer):
     return isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward and bool(find_runs(layer))
 
 
 # By name: whether a plain layer has the form, and its output by the form, or None where the layer's own is better.
-_FORMS: dict[str, tuple[Callable, Callable]] = {
-    "own": (lambda layer: hasattr(type(layer), "skeeg_fast_forward"), lambda layer, *x: layer.skeeg_fast_forward(*x)),
+_FORMS = {
+    "own": (lambda layer: hasattr(layer, "skeeg_fast_forward"), lambda layer, *x: layer.skeeg_fast_forward(*x)),
     "combined": (lambda layer: is_braindecode(layer, "CombinedConv"), _compute_combined),
-    "sequential": (_holds_runs, _compute_sequential),
+    "sequential": (_holds_runs, lambda layer, x: run_sequential(layer, layer._skeeg_runs, x, layer._skeeg_kernels)),
     "convolution": (has_convolution_form, convolve),
     "average": (has_average_form, average_pool),
     "dropout": (has_dropout_form, drop),
@@ -146,7 +134,7 @@ _FORMS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def one_electrode(cls: type[nn.Module], arguments: dict) -> nn.Module:
+def one_electrode(cls, arguments):
     """Build braindecode's ``ShallowFBCSPNet`` or ``Deep4Net`` for one electrode, which their own layer cannot run.
 
     Its first layer has its fast form. ``arguments`` are those of the constructor.

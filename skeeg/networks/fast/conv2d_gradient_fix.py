@@ -9,17 +9,12 @@ as ``conv1d``, with electrodes as input channels, has right gradients at every w
 ``docs/upstream/conv2d_weight_gradient.md`` holds the report for PyTorch with a minimal reproduction.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-
-__all__ = ["conv2d_as_conv1d", "exact_convolutions", "guard"]
 
 _MAX_PLANES = 3  # of inputs whose gradients are wrong
 
@@ -29,8 +24,8 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
 
     Inside the context a ``conv2d`` on the CPU whose kernel is as wide as its input becomes a ``conv1d`` over columns as
     input channels: the same numbers, with right weight gradients where PyTorch's are wrong (torch 2.11 to 2.14 on CPUs
-    with AVX-512, 14 to 19 columns). It works with any module and changes neither parameters nor state dict. Only the
-    forward pass needs to run inside.
+    with AVX-512, 14 to 19 columns). It changes neither parameters nor state dict. Only the forward pass needs to run
+    inside.
 
     Examples
     --------
@@ -45,18 +40,15 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace a convolution that spans the width; call anything else."""
-        if func is torch.conv2d:
-            y = conv2d_as_conv1d(*args, **(kwargs or {}))
-            if y is not None:
-                return y
-        return func(*args, **(kwargs or {}))
+        y = conv2d_as_conv1d(*args, **(kwargs or {})) if func is torch.conv2d else None
+        return func(*args, **(kwargs or {})) if y is None else y
 
 
-def guard(module: nn.Module, x: Tensor) -> contextlib.AbstractContextManager:
+def guard(module, x):
     """Context to train a module in: :func:`exact_convolutions` where the module needs it, else an empty one.
 
     On a GPU, in float64, and on processors whose gradients are right (tested once a process, in a few milliseconds)
-    nothing is needed. Elsewhere one forward pass tells whether the module contains a convolution with wrong gradients;
+    nothing is needed. Elsewhere one forward pass shows whether the module contains a convolution with wrong gradients;
     layers in their fast form (:func:`skeeg.networks.accelerate`) do not.
 
     Parameters
@@ -108,14 +100,14 @@ class _Search(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _needs_fix(input: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry, **named) -> bool:
+def _needs_fix(input, weight, bias=None, *geometry, **named):
     if conv2d_as_conv1d(input, weight, bias, *geometry, **named) is None or weight.shape[1] > _MAX_PLANES:
         return False
     return gradient_is_wrong(*weight.shape[1:])
 
 
 @functools.cache
-def gradient_is_wrong(n_planes: int, height: int, width: int) -> bool:
+def gradient_is_wrong(n_planes, height, width):
     """Whether float32 weight gradients of kernels of this size, which span the width, are wrong on this processor."""
     generator = torch.Generator("cpu").manual_seed(0)
     x = torch.randn(8, n_planes, height + 90, width, generator=generator, device="cpu")
@@ -129,20 +121,18 @@ def gradient_is_wrong(n_planes: int, height: int, width: int) -> bool:
     return bool((grads[0] - grads[1]).norm() > 1e-3 * grads[1].norm())
 
 
-def conv2d_as_conv1d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1
-) -> Tensor | None:
+def conv2d_as_conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Compute ``conv2d`` by ``conv1d`` where the kernel spans the width: (batch, filters, height', 1).
 
-    None where it does not, or where PyTorch's own form is right and as fast, as it is where the kernel spans the height
-    too and there are more than three planes: the last layer of an EEGNet.
+    None where it does not, or where PyTorch's own form is right and as fast: where the kernel spans the height too and
+    there are more than three planes, as in the last layer of an EEGNet.
     """
     if groups != 1 or input.ndim != 4 or input.device.type != "cpu" or weight.shape[3] != input.shape[3]:
         return None
     if input.shape[3] == 1 or padding == "same":
         return None
-    dilation = _pair(dilation)
-    padding = _pair(0 if padding == "valid" else padding)
+    dilation = pair(dilation)
+    padding = pair(0 if padding == "valid" else padding)
     if padding[1] != 0 or dilation[1] != 1:
         return None
     if weight.shape[2] == input.shape[2] and weight.shape[1] > _MAX_PLANES:
@@ -151,14 +141,15 @@ def conv2d_as_conv1d(
         input.transpose(2, 3).flatten(1, 2),
         weight.transpose(2, 3).flatten(1, 2),
         bias,
-        stride=_pair(stride)[0],
+        stride=pair(stride)[0],
         padding=padding[0],
         dilation=dilation[0],
     )
     return y.unsqueeze(-1)
 
 
-def _pair(value) -> tuple[int, int]:
+def pair(value):
+    """Two numbers, for height and width, of a setting that may be one."""
     if isinstance(value, int):
         return value, value
     return (value[0], value[0]) if len(value) == 1 else tuple(value)

@@ -17,28 +17,20 @@ call, so parametrizations, loaded weights and changed modes count. Where a layer
 shape, the layers run one by one.
 """
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from scipy.fft import next_fast_len
+from torch import nn
 
-from .layers import is_plain_conv, margins
+from .layers import depthwise_conv, is_plain_conv, margins, skew
 from .private_names import has_hooks, in_transform
-from .toeplitz import depthwise_conv, lagged_covariance
 
-__all__ = ["find_runs", "front_end", "merge_kernels", "merged_conv", "run_sequential", "usable"]
+_CACHED = 1 << 17  # samples that lagged_covariance takes at once; as doubles and their spectrum they fill about 2 MB
 
 
-def merge_kernels(
-    temporal_weight: Tensor,
-    temporal_bias: Tensor | None,
-    spatial_weight: Tensor,
-    spatial_bias: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
+def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
     """Merge a temporal and a spatial convolution into one kernel over electrodes and time.
 
     Parameters
@@ -81,24 +73,15 @@ def merge_kernels(
     return kernel, bias if spatial_bias is None else bias + spatial_bias
 
 
-def merged_conv(
-    x: Tensor,
-    temporal_weight: Tensor,
-    temporal_bias: Tensor | None,
-    spatial_weight: Tensor,
-    spatial_bias: Tensor | None,
-    *,
-    padding: int | tuple[int, int] = 0,
-    stride: int = 1,
-) -> Tensor:
+def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias, *, padding=0, stride=1):
     """Temporal convolution followed by a spatial one over all electrodes, as one ``conv1d``.
 
     Parameters
     ----------
     x : Tensor, shape (batch, C, T)
-        The recording. A singleton plane axis is dropped by the caller: ``x[:, 0]`` of ``(batch, 1, C, T)``.
+        Trials, without a plane axis.
     temporal_weight, temporal_bias, spatial_weight, spatial_bias : Tensor
-        The parameters of the two layers, as :func:`merge_kernels` takes them.
+        See :func:`merge_kernels`.
     padding : int or tuple of int
         Zeros added to the time axis before the temporal convolution, on both sides or as (left, right).
     stride : int
@@ -148,7 +131,7 @@ class Run:
     n_out: int
 
 
-def find_runs(sequence: nn.Sequential) -> tuple[Run, ...]:
+def find_runs(sequence):
     """Find the runs of layers in a ``Sequential`` that have a fast form."""
     layers, runs, position = list(sequence), [], 0
     while position < len(layers) - 1:
@@ -161,7 +144,7 @@ def find_runs(sequence: nn.Sequential) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def _run_at(layers: list[nn.Module], start: int) -> Run | None:
+def _run_at(layers, start):
     time = layers[start]
     if not _is_conv(time) or time.in_channels != 1 or min(time.kernel_size) != 1 or max(time.kernel_size) == 1:
         return None
@@ -182,11 +165,11 @@ def _run_at(layers: list[nn.Module], start: int) -> Run | None:
     return Run(start, end + 1, time_axis, normed, depthwise, length, n_planes, space.out_channels)
 
 
-def _is_conv(layer: nn.Module) -> bool:
+def _is_conv(layer):
     return is_plain_conv(layer) and layer.stride == (1, 1) and layer.dilation == (1, 1)
 
 
-def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, kernels: str) -> Tensor:
+def run_sequential(sequence, runs, x, kernels):
     """Forward pass of a ``Sequential``, its runs computed together where it pays (``kernels="fast"``: always).
 
     A run whose layers were replaced after the module was accelerated is not computed together.
@@ -197,7 +180,7 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
         for layer in layers[position : run.start]:
             x = layer(x)
         position, y = run.start, None
-        # Asked in the order of what an answer costs: one online trial takes a millisecond in all.
+        # In the order of what a check costs: one online trial takes a millisecond in all.
         if x.ndim == 4 and x.numel() and (kernels == "fast" or _pays(run, layers[run.start + 1], x)):
             y = _compute(layers[run.start : run.stop], run, x) if _run_at(layers, run.start) == run else None
         if y is not None:
@@ -207,25 +190,22 @@ def run_sequential(sequence: nn.Sequential, runs: tuple[Run, ...], x: Tensor, ke
     return x
 
 
-def _compute(layers: list[nn.Module], run: Run, x: Tensor) -> Tensor | None:
+def _compute(layers, run, x):
     """Output of a run, or None where its layers must run one by one."""
-    if not _applies(layers, run, x):
-        return None
     time, norm, space = layers[0], layers[1] if run.normed else None, layers[-1]
-    x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     padding = margins(time, run.time_axis)
+    if x.shape[1] != 1 or x.shape[5 - run.time_axis] != space.kernel_size[3 - run.time_axis]:
+        return None
+    if x.shape[run.time_axis] + sum(padding) < run.length:
+        return None
+    if not usable(layers, norm, x, linear=not (run.normed or run.depthwise)):
+        return None
+    x = x[:, 0] if run.time_axis == 3 else x[:, 0].transpose(1, 2)
     y = front_end(x, (time.weight, time.bias), norm, (space.weight, space.bias), run.depthwise, padding)
     return y.unsqueeze(run.time_axis ^ 1)
 
 
-def front_end(
-    x: Tensor,
-    time: tuple[Tensor, Tensor | None],
-    norm: nn.BatchNorm2d | None,
-    space: tuple[Tensor, Tensor | None],
-    depthwise: bool,
-    padding: tuple[int, int] = (0, 0),
-) -> Tensor:
+def front_end(x, time, norm, space, depthwise, padding=(0, 0)):
     """Temporal convolution, batch norm and spatial convolution over all electrodes, computed together.
 
     From x (batch, C, T), the weight and the bias (or None) of both convolutions, and the batch norm between them (or
@@ -241,16 +221,7 @@ def front_end(
     return merged_conv(x, weight, bias, *space, padding=padding)
 
 
-def _applies(layers: list[nn.Module], run: Run, x: Tensor) -> bool:
-    """Whether the fast form gives what the layers give, for this input and in this state."""
-    if x.shape[1] != 1 or x.shape[5 - run.time_axis] != layers[-1].kernel_size[3 - run.time_axis]:
-        return False
-    if x.shape[run.time_axis] + sum(margins(layers[0], run.time_axis)) < max(layers[0].kernel_size):
-        return False
-    return usable(layers, layers[1] if run.normed else None, x, linear=not (run.normed or run.depthwise))
-
-
-def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, linear: bool) -> bool:
+def usable(layers, norm, x, linear):
     """Whether layers can be computed together in their state.
 
     None of them runs by itself, so none may have a hook. The batch statistics of the norm among them are computed
@@ -265,8 +236,8 @@ def usable(layers: Sequence[nn.Module], norm: nn.BatchNorm2d | None, x: Tensor, 
     return not (norm is not None and _batch_statistics(norm) and x.requires_grad and torch.is_grad_enabled())
 
 
-def _pays(run: Run, second: nn.Module, x: Tensor) -> bool:
-    """Whether a run, of which this is the second layer, is sooner done together, by what both ways cost on one core."""
+def _pays(run, second, x):
+    """Whether a run, of which this is the second layer, is faster computed together, by the costs on one core."""
     if x.device.type != "cpu":
         return False
     if not run.depthwise:
@@ -283,11 +254,11 @@ def _pays(run: Run, second: nn.Module, x: Tensor) -> bool:
     return apart > 1.15 * together
 
 
-def _batch_statistics(norm: nn.BatchNorm2d) -> bool:
+def _batch_statistics(norm):
     return norm.training or norm.running_mean is None
 
 
-def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]):
+def _normalise(norm, x, weight, bias, padding):
     """Factor and shift (F,) of each filter's output that a batch norm after a temporal convolution amounts to."""
     if _batch_statistics(norm):
         length = weight.shape[1]
@@ -311,7 +282,7 @@ def _normalise(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor | N
     return scale.to(weight.dtype), shift.to(weight.dtype)
 
 
-def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+def _update_running(norm, mean, variance, count):
     """Update the running statistics as ``torch.nn.BatchNorm2d`` does, with the unbiased variance."""
     if count < 2:
         raise ValueError("Expected more than 1 value per channel when training")
@@ -323,7 +294,7 @@ def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count:
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), momentum)
 
 
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, space: tuple, padding: tuple[int, int]) -> Tensor:
+def _depthwise(x, weight, bias, space, padding):
     """Temporal filters and a spatial convolution of each plane by itself, in the other order."""
     n_planes, n_electrodes = weight.shape[0], x.shape[1]
     mixing, offset = space[0].reshape(-1, n_electrodes), space[1]
@@ -333,3 +304,58 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, space: tuple, pad
         through = mixing.sum(1) * bias.repeat_interleave(mixed.shape[2])
         offset = through if offset is None else through + offset
     return y if offset is None else y + offset[:, None]
+
+
+@torch.no_grad()
+def lagged_covariance(x, length, padding=(0, 0)):
+    """Mean (K,) and covariance (K, K) of all windows of K samples of x (batch, rows, T), in double precision.
+
+    A filter ``w`` applied to every signal gives values of mean ``w @ mean`` and of biased variance ``w @ cov @ w``: the
+    batch statistics of a temporal convolution, without the convolution. No gradient flows to x. The second moment
+    ``R[k, l] = sum_t x[t + k] x[t + l]`` is the autocorrelation at lag ``l - k``, which one Fourier transform for each
+    signal gives for all lags, less the products outside the first or behind the last window.
+    """
+    n_times = x.shape[2]
+    n_windows, size = n_times + sum(padding) - length + 1, next_fast_len(n_times + length - 1, real=True)
+    total, head, tail, power = 0.0, 0.0, 0.0, 0.0
+    for part in x.detach().split(max(1, _CACHED // (x.shape[1] * n_times))):
+        rows = part.reshape(-1, n_times).double()
+        total = total + rows.sum(0)
+        spectrum = torch.fft.rfft(rows, n=size)
+        power = power + (spectrum.real.square() + spectrum.imag.square()).sum(0)
+        first, last = _edges(rows, length, padding, n_windows)
+        head, tail = head + first.t() @ first, tail + last.t() @ last
+    moment = _toeplitz_moment(torch.fft.irfft(power, n=size)[:length], head, tail)
+    count = x.shape[0] * x.shape[1] * n_windows
+    mean = F.pad(total, padding).unfold(0, n_windows, 1).sum(1) / count
+    return mean, moment / count - torch.outer(mean, mean)
+
+
+def _edges(rows, length, padding, n_windows):
+    """First and last ``length - 1`` samples of the padded signals."""
+    head = F.pad(rows[:, : max(length - 1 - padding[0], 0)], (padding[0], 0))
+    head = F.pad(head, (0, max(0, length - 1 - head.shape[1])))[:, : length - 1]
+    start = n_windows - padding[0]
+    tail = rows[:, start:] if start >= 0 else F.pad(rows, (-start, 0))
+    return head, F.pad(tail, (0, length - 1 - tail.shape[1]))
+
+
+def _toeplitz_moment(correlation, head, tail):
+    """Second moment of the windows from the autocorrelation and the products of the samples at both edges."""
+    length = correlation.shape[0]
+    lag = torch.arange(length, device=correlation.device)
+    moment = correlation[(lag[:, None] - lag).abs()]
+    if length == 1:
+        return moment
+    # Down a diagonal, each step leaves out one more sample of the head, and one less of the tail.
+    before = _unskew(skew(head[None], length).cumsum(1), length - 1)[0]
+    after = _unskew(skew(tail.flip(0, 1)[None], length).cumsum(1), length - 1)[0].flip(0, 1)
+    moment[1:, 1:] -= before
+    moment[:-1, :-1] -= after
+    return moment
+
+
+def _unskew(skewed, n_columns):
+    n_batch, n_rows, width = skewed.shape
+    flat = skewed.reshape(n_batch, -1)[:, : n_rows * (width - 1)]
+    return flat.view(n_batch, n_rows, width - 1)[:, :, :n_columns]

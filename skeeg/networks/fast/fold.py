@@ -1,24 +1,19 @@
 """A trained network folded for inference: batch norms and linear neighbours become one layer each."""
 
-from __future__ import annotations
-
 import copy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .accelerate import accelerate
-from .convolutions import Run, find_runs, merge_kernels
-from .layers import is_plain_conv, margins
+from .convolutions import find_runs, merge_kernels
+from .layers import block_length, cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
 from .private_names import fix_parameters, is_braindecode
-from .toeplitz import block_length, cut_windows, filter_windows, toeplitz_matrix
-
-__all__ = ["FoldedNetwork", "fold"]
 
 
-def fold(module: nn.Module) -> FoldedNetwork:
+def fold(module):
     """Fold a trained network for inference, one trial at a time or many.
 
     Batch norms are taken into the convolutions before them, temporal and spatial convolutions are merged or exchanged,
@@ -54,36 +49,30 @@ def fold(module: nn.Module) -> FoldedNetwork:
 
 
 class FoldedNetwork(nn.Module):
-    """A network folded by :func:`fold`.
+    """A network folded by :func:`fold`, for evaluation only."""
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        The folded layers.
-    """
-
-    def __init__(self, network: nn.Module):
+    def __init__(self, network):
         super().__init__()
         self.network = network
         self.training = False
 
-    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+    def forward(self, x, *inputs):
         """Compute the outputs of trials (batch, n_chans, n_times), and of what else the network takes."""
         with torch.no_grad():
             return self.network(x, *inputs)
 
-    def train(self, mode: bool = True) -> FoldedNetwork:
+    def train(self, mode=True):
         """Stay in evaluation; there is nothing left to train."""
         if mode:
             raise ValueError("a folded network is for evaluation; train the network that it was folded from")
         return self
 
 
-def _fold_sequence(sequence: nn.Sequential) -> None:
+def _fold_sequence(sequence):
     """Replace the layers of a ``Sequential`` by fewer ones that compute the same in evaluation."""
     layers = list(sequence)
     runs = {run.start: run for run in find_runs(sequence)}
-    folded: dict[int, nn.Module] = {}
+    folded = {}
     position = 0
     while position < len(layers):
         start = position
@@ -103,7 +92,7 @@ def _fold_sequence(sequence: nn.Sequential) -> None:
         sequence[position] = folded.get(position, nn.Identity())
 
 
-def _fold_run(layers: list[nn.Module], run: Run) -> nn.Module:
+def _fold_run(layers, run):
     time, space = layers[0], layers[-1]
     if run.normed:
         time = _absorb(copy.deepcopy(time), layers[1])
@@ -111,7 +100,7 @@ def _fold_run(layers: list[nn.Module], run: Run) -> nn.Module:
     return form(time, space, run.time_axis)
 
 
-def _take_norm(layer: nn.Module, layers: list[nn.Module], position: int) -> tuple[nn.Module, int]:
+def _take_norm(layer, layers, position):
     """Take the batch norm that follows into a layer, where it can be."""
     following = layers[position] if position < len(layers) else None
     linear = isinstance(layer, _Merged) or (is_plain_conv(layer) if isinstance(layer, nn.Conv2d) else False)
@@ -120,7 +109,7 @@ def _take_norm(layer: nn.Module, layers: list[nn.Module], position: int) -> tupl
     return _absorb(layer, following), position + 1
 
 
-def _absorb(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
+def _absorb(layer, norm):
     """Scale and shift the outputs of a linear layer as a batch norm in evaluation does."""
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.weight is not None:
@@ -135,7 +124,7 @@ def _absorb(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     return layer
 
 
-def _take_pointwise(layer: nn.Conv2d, layers: list[nn.Module], position: int) -> tuple[nn.Module, int]:
+def _take_pointwise(layer, layers, position):
     """Merge a convolution of each plane by itself with the pointwise one that follows."""
     following = layers[position] if position < len(layers) else None
     if not (is_plain_conv(layer) and layer.groups == layer.in_channels == layer.out_channels > 1):
@@ -144,14 +133,8 @@ def _take_pointwise(layer: nn.Conv2d, layers: list[nn.Module], position: int) ->
         return layer, position
     if following.stride != (1, 1) or following.groups != 1 or following.padding not in ((0, 0), "same", "valid"):
         return layer, position
-    merged = nn.Conv2d(
-        layer.in_channels,
-        following.out_channels,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-    )
+    geometry = {name: vars(layer)[name] for name in ("stride", "padding", "dilation")}
+    merged = nn.Conv2d(layer.in_channels, following.out_channels, layer.kernel_size, **geometry)
     mixing = following.weight.flatten(1)
     bias = torch.zeros_like(mixing[:, 0]) if following.bias is None else following.bias
     if layer.bias is not None:
@@ -164,25 +147,25 @@ def _take_pointwise(layer: nn.Conv2d, layers: list[nn.Module], position: int) ->
 class _Merged(nn.Module):
     """Temporal and spatial convolution as one kernel over electrodes and time."""
 
-    def __init__(self, time: nn.Conv2d, space: nn.Conv2d, time_axis: int):
+    def __init__(self, time, space, time_axis):
         super().__init__()
         self.time_axis, self.padding = time_axis, margins(time, time_axis)
         kernel, bias = merge_kernels(time.weight, time.bias, space.weight, space.bias)
         self.weight = nn.Parameter(kernel, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         """Map (batch, 1, electrodes, times), or with both exchanged, to (batch, filters, ...)."""
-        x = x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)
-        if any(self.padding):
-            x = F.pad(x, self.padding)
-        return F.conv1d(x, self.weight, self.bias).unsqueeze(self.time_axis ^ 1)
+        return self.filtered(x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)).unsqueeze(self.time_axis ^ 1)
+
+    def filtered(self, x):
+        return F.conv1d(F.pad(x, self.padding) if any(self.padding) else x, self.weight, self.bias)
 
 
 class _Exchanged(_Merged):
     """Spatial filters of each plane first, then its temporal filter as a Toeplitz matrix."""
 
-    def __init__(self, time: nn.Conv2d, space: nn.Conv2d, time_axis: int):
+    def __init__(self, time, space, time_axis):
         nn.Module.__init__(self)
         self.time_axis, self.padding = time_axis, margins(time, time_axis)
         filters = time.weight.flatten(1)
@@ -195,11 +178,8 @@ class _Exchanged(_Merged):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, 1, electrodes, times), or with both exchanged, to (batch, filters, ...)."""
-        x = x[:, 0] if self.time_axis == 3 else x[:, 0].transpose(1, 2)
+    def filtered(self, x):
         mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))
         n_out = x.shape[2] + sum(self.padding) - self.length + 1
         parts = cut_windows(mixed, self.length, self.padding[0], n_out)
-        y = filter_windows(parts, self.matrix, mixed, n_out).flatten(1, 2) + self.bias[:, None]
-        return y.unsqueeze(self.time_axis ^ 1)
+        return filter_windows(parts, self.matrix, mixed, n_out).flatten(1, 2) + self.bias[:, None]

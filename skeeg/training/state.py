@@ -1,0 +1,303 @@
+"""The network that an estimator holds: its description, its module, its training, and how it is stored."""
+
+import copy
+import warnings
+
+import numpy as np
+import torch
+
+from ..networks import accelerate, build_network, channel_info, fold, get_network, minimum_times, required_signals
+from ..networks.seeding import seeded
+from ..storage import Storable
+from .checkpoints import load_checkpoint
+from .inference import head_features, run_batches
+from .recipe import make_loss, make_net, resolve_device, train
+from .sizes import build_within
+from .strategies import check_strategy, fit_probe, replace_head, trainable_part
+from .validation import split_validation
+
+
+class NetworkState(Storable):
+    """Network of an estimator, which pickles, copies and is saved as its description and its tensors.
+
+    An estimator makes one in ``fit`` and keeps it as ``network_``. A subclass overrides `build` where
+    `skeeg.networks.build_network` does not build the network.
+
+    Parameters
+    ----------
+    network : str or class
+        Network of the registry, or a class.
+    parameters : dict or None
+        Arguments of its constructor.
+    n_chans, n_times, n_outputs : int or None
+        Channels, samples a trial, and outputs, where the network needs them.
+    sfreq : float or None
+        Sampling rate in hertz.
+    ch_names : tuple of str or None
+        Electrodes; left out where some have no standard position and the network does not need positions.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic, see `Recipe`.
+    kernels : {"auto", "plain", "fast"}
+        See `skeeg.networks.accelerate`.
+    head : str
+        Name of the last layer.
+
+    Attributes
+    ----------
+    spec : dict
+        Description that `build` reads: the parameters up to ``ch_names``, and ``probe_features``.
+    module : torch.nn.Module or None
+        The network, on the CPU, in evaluation mode.
+    net : TrainingNet or None
+        The skorch net that trained it; None after loading.
+    history : list of dict
+        One record an epoch.
+    report : str or None
+        What the checkpoint brought.
+
+    Examples
+    --------
+    >>> import numpy as np, pickle
+    >>> from skeeg.training import NetworkState, Recipe
+    >>> state = NetworkState("EEGNet", n_chans=3, n_times=128, n_outputs=2).start()
+    >>> X, y = np.random.default_rng(0).normal(size=(8, 3, 128)).astype("float32"), np.arange(8) % 2
+    >>> len(state.train(X, y, Recipe(max_epochs=2)).history)
+    2
+    >>> state.forward(X).equal(pickle.loads(pickle.dumps(state)).forward(X))
+    True
+    """
+
+    def __init__(
+        self, network, parameters=None, *, n_chans=None, n_times=None, n_outputs=None, sfreq=None, ch_names=None,
+        precision="float32", kernels="auto", head="final_layer",
+    ):  # fmt: skip
+        self.spec = {
+            "network": network,
+            "parameters": dict(parameters or {}),
+            "n_chans": n_chans,
+            "n_times": n_times,
+            "n_outputs": n_outputs,
+            "sfreq": sfreq,
+            "ch_names": None if ch_names is None else _with_positions(network, ch_names),
+            "probe_features": None,
+        }
+        self.precision, self.kernels, self.head = precision, kernels, head
+        self.module = self.net = self.report = self.folded = None
+        self.history = []
+
+    @property
+    def dtype(self):
+        """Type of the weights and of the input, of torch."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @property
+    def float_type(self):
+        """Type of the input, of NumPy."""
+        return np.float64 if self.precision == "float64" else np.float32
+
+    # Building
+
+    def build(self):
+        """Give a new module, as ``spec`` describes it."""
+        spec = dict(self.spec)
+        probe = spec.pop("probe_features")
+        module = build_network(spec.pop("network"), **spec)
+        if probe is not None:
+            replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self.head)
+        return accelerate(module.to(self.dtype).eval(), self.kernels)
+
+    def start(self):
+        """Build the module; trials shorter than it accepts will be padded, with a warning.
+
+        Returns
+        -------
+        self : NetworkState
+            With its module.
+        """
+        try:
+            self.module = self.build()
+            with torch.no_grad():  # not inference_mode: what a network keeps from a call is used in training later
+                self.module(torch.randn(2, self.spec["n_chans"], self.spec["n_times"]).to(self.dtype))
+        except Exception as error:  # every network has errors of its own for trials that are too short
+            self.spec["n_times"] = self._shortest(error)
+            self.module = self.build()
+        return self
+
+    def _shortest(self, error):
+        """Fewest samples that the network accepts, or its error where their number is not what is wrong."""
+        cls = get_network(self.spec["network"])
+        wanted = {name: self.spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
+        names = self.spec["ch_names"] if "chs_info" in required_signals(cls) else None
+        try:
+            shortest = minimum_times(cls, ch_names=names, **wanted)
+        except ValueError:
+            if isinstance(error, ValueError):
+                raise error from None
+            raise ValueError(f"network: {cls.__name__} cannot be built or run: {error}") from error
+        if shortest <= self.spec["n_times"]:
+            raise ValueError(f"X: {cls.__name__} refuses {self.spec['n_times']} samples a trial: {error}") from error
+        warnings.warn(
+            f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.",
+            stacklevel=7,
+        )
+        return shortest
+
+    def load(self, checkpoint, **how):
+        """Load a checkpoint into the module and keep the report; arguments as of `load_checkpoint`."""
+        self.report = str(load_checkpoint(self.module, checkpoint, head=self.head, **how))
+
+    def rebuild(self, tensors):
+        """Give a module of this description with these weights, as `tensors_of` gives them."""
+        module = build_within(self.build, self.spec, tensors)
+        state = {name: torch.as_tensor(np.asarray(value)) for name, value in tensors.items()}
+        torch.nn.Module.load_state_dict(module, state)
+        return module
+
+    def copy(self):
+        """Give a state whose training leaves this one as it is."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), module=copy.deepcopy(self.module), spec=dict(self.spec), folded=None)
+        return twin
+
+    # Training
+
+    def train(
+        self, data, targets, recipe, *, loss="cross_entropy", validation=None, subjects=None, seed=0, strategy="full",
+        device="auto", verbose=0, callbacks=(), augmentation=None, parameter_groups=None,
+    ):  # fmt: skip
+        """Split off validation trials and train the module.
+
+        Parameters
+        ----------
+        data : ndarray, shape (n_trials, ...)
+            Inputs.
+        targets : ndarray, shape (n_trials,) or (n_trials, n_outputs)
+            Class indices or targets.
+        recipe : Recipe
+            How to train.
+        loss : str or torch.nn.Module
+            See `train`.
+        validation, subjects, seed
+            See `split_validation`.
+        strategy : {"full", "head", "probe", "lora"}
+            What is trained.
+        device, verbose, callbacks, augmentation, parameter_groups
+            See `train`.
+
+        Returns
+        -------
+        self : NetworkState
+            Trained.
+        """
+        check_strategy(strategy)
+        targets = targets.astype(self.float_type) if targets.dtype.kind == "f" else targets
+        rows, held = split_validation(targets, validation, recipe.validation_size, subjects, seed)
+        watched = None if held is None else (data[held], targets[held])
+        if held is not None:
+            data, targets = data[rows], targets[rows]
+        if strategy == "probe":
+            return self._probe(data, targets, recipe, loss, device)
+        with trainable_part(self.module, strategy, self.head, recipe.lora_rank) as trained:
+            net = train(
+                self.module, data, targets, recipe, loss=loss, validation=watched, trained=trained, device=device,
+                verbose=verbose, callbacks=callbacks, augmentation=augmentation, parameter_groups=parameter_groups,
+            )  # fmt: skip
+        return self.keep(net)
+
+    def keep(self, net):
+        """Take over a net that was trained around the module, and its history."""
+        self.net, self.folded = net, None
+        self.history = [*self.history, *({k: v for k, v in row.items() if k != "batches"} for row in net.history)]
+        return self
+
+    def _probe(self, data, targets, recipe, loss, device):
+        """Fit a linear layer on the frozen features, in closed form."""
+        layer = fit_probe(self.features(data, batch_size=recipe.batch_size, device=device), targets)
+        self.spec["probe_features"] = layer.in_features
+        replace_head(self.module, layer.to(self.dtype), self.head)
+        self.module.eval()
+        return self.keep(self.untrained_net(recipe, loss))
+
+    def untrained_net(self, recipe, loss):
+        """Give a net around the module, with the history as it is."""
+        net = make_net(self.module, recipe, make_loss(loss)).initialize()
+        net.history.extend(self.history)
+        return net
+
+    # Running
+
+    def pad(self, data):
+        """Trials of the type and the length that the module takes."""
+        data = np.asarray(data, dtype=self.float_type)
+        missing = self.spec["n_times"] - data.shape[2]
+        return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing > 0 else np.ascontiguousarray(data)
+
+    def forward(self, data, *inputs, batch_size=None, device="auto"):
+        """Compute the outputs of the network; nothing of it changes.
+
+        Parameters
+        ----------
+        data : ndarray or Tensor, shape (n_trials, n_channels, n_times)
+            Trials.
+        *inputs : Tensor
+            What the network takes beside them.
+        batch_size : int or None
+            Trials at a time; None is 64.
+        device : str
+            Where to compute.
+
+        Returns
+        -------
+        outputs : Tensor, shape (n_trials, n_outputs)
+            On the CPU; the mean over windows where the network has outputs for several.
+        """
+        module = self.module if self.folded is None else self.folded
+        outputs = run_batches(module, data, batch_size or 64, resolve_device(device), inputs).to(self.dtype)
+        return outputs.mean(-1) if outputs.ndim == 3 else outputs
+
+    def features(self, data, *inputs, batch_size=None, device="auto"):
+        """Compute what the network gives to its last layer, ndarray (n_trials, n_features); parameters as `forward`."""
+        return head_features(self.module, data, batch_size or 64, self.head, resolve_device(device), inputs)
+
+    def fold(self):
+        """Make `forward` use a folded copy of the module, see `skeeg.networks.fold`."""
+        self.folded = fold(self.module)
+
+    # Storing
+
+    def __getstate__(self):
+        """Tensors in place of the module and the net."""
+        state = {name: value for name, value in vars(self).items() if name not in ("module", "net", "folded")}
+        return state | {"tensors": None if self.module is None else tensors_of(self.module)}
+
+    def __setstate__(self, state):
+        """Build the module again from its tensors."""
+        state = dict(state)
+        tensors = state.pop("tensors")
+        vars(self).update(state, module=None, net=None, folded=None)
+        if tensors is not None:
+            with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
+                self.module = self.rebuild(tensors)
+
+
+def tensors_of(module):
+    """Weights of a network as arrays, for pickles and files.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.state import tensors_of
+    >>> {name: value.shape for name, value in tensors_of(torch.nn.Linear(3, 2)).items()}
+    {'weight': (2, 3), 'bias': (2,)}
+    """
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def _with_positions(network, ch_names):
+    """Electrode names for a network; one that can do without positions does not get half of them."""
+    infos = channel_info(ch_names)
+    unknown = [name for name, info in zip(ch_names, infos, strict=True) if not np.isfinite(info["loc"][:3]).all()]
+    cls = get_network(network)
+    if unknown and "chs_info" in required_signals(cls):
+        raise ValueError(f"ch_names: {cls.__name__} needs positions; {', '.join(unknown)} have no standard one.")
+    return None if unknown else tuple(ch_names)
