@@ -8,17 +8,17 @@ are read or downloaded lazily.
 from .._lazy import attach
 
 _PUBLIC = {
-    "GraspImagery": "grasp",
-    "HMCSleep": "hmc_sleep",
+    "GraspImagery": "movements",
+    "HMCSleep": "corpora",
     "LocalDataset": "local",
     "MotorSimulation": "simulation.motor",
-    "PhysionetMotor": "physionet",
+    "PhysionetMotor": "movements",
     "RecordingStore": "store",
-    "SHUMotorImagery": "shu_motor",
-    "SeedVEmotions": "seed_v",
+    "SHUMotorImagery": "corpora",
+    "SeedVEmotions": "corpora",
     "SimulatedMotorExecution": "simulation.moabb_datasets",
     "SimulatedMotorImagery": "simulation.moabb_datasets",
-    "TUHEvents": "tuh_events",
+    "TUHEvents": "corpora",
     "Truth": "simulation.motor",
     "load_arrays": "base",
 }

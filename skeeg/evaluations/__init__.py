@@ -6,19 +6,19 @@ Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not lo
 from .._lazy import attach
 
 _PUBLIC = {
-    "CrossTaskDataset": "crosstask",
-    "CrossTaskEvaluation": "crosstask",
-    "CrossTaskSplitter": "crosstask",
-    "DownstreamEvaluation": "downstream",
-    "FewshotEvaluation": "fewshot",
-    "FewshotSplitter": "fewshot",
     "BalancedTarget": "pooling",
+    "CrossTaskDataset": "protocols",
+    "CrossTaskEvaluation": "protocols",
+    "CrossTaskSplitter": "protocols",
+    "DownstreamEvaluation": "published",
+    "FewshotEvaluation": "protocols",
+    "FewshotSplitter": "protocols",
     "PooledTarget": "pooling",
-    "classification_scores": "corpora",
-    "compare_with_paper": "downstream",
-    "plot_fewshot": "fewshot",
-    "run_corpus": "corpora",
-    "run_downstream": "downstream",
+    "classification_scores": "published",
+    "compare_with_paper": "published",
+    "plot_fewshot": "protocols",
+    "run_corpus": "published",
+    "run_downstream": "published",
 }
 
 __all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
