@@ -27,13 +27,7 @@ import torch
 from scipy.stats import wilcoxon
 
 from skeeg.electrodes import standard_montage
-from skeeg.methods.beira import (
-    BEIRA,
-    BandPowerRidge,
-    BEIRARegressor,
-    BOLDAligner,
-    simulate_bold,
-)
+from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.model_selection import null_scores, surrogate
 
@@ -137,8 +131,8 @@ def measure_simulation(seed, n_shuffles):
     seconds = time.process_time() - started
     null = null_scores(beira, *test, n=999, random_state=seed)
     row = {"seed": seed, "beira": null.score, "p": null.p_value, "seconds": seconds}
-    row["best_alone"] = without(beira, "averaged_").score(*test)
-    row["decoders"] = without(beira, "readouts_").score(*test)
+    row["best_alone"] = changed(beira, networks_=beira.regressor_.networks_[:1]).score(*test)
+    row["decoders"] = changed(beira, readouts_=[]).score(*test)
     row["ridge"] = BandPowerRidge().fit(*train).score(*test)
     row.update(compare_patterns(beira.regressor_, simulated, train[0]))
     row["restart_losses"] = beira.regressor_.restart_losses_.tolist()
@@ -168,10 +162,10 @@ def measure_minutes(seed):
         add_row("minutes", {"seed": seed, "minutes": minutes, "beira": beira.score(*test), "ridge": ridge})
 
 
-def without(beira, part):
-    """Give the same model, predicting by its best network only, or by its decoders only."""
+def changed(beira, **attributes):
+    """Give the same model with other fitted attributes of the regressor."""
     beira = copy.deepcopy(beira)
-    setattr(beira.regressor_, part, [])
+    vars(beira.regressor_).update(attributes)
     return beira
 
 
@@ -198,7 +192,7 @@ def compare_patterns(beira, simulated, eeg):
     }
     x = np.asarray(eeg[0], dtype=np.float64)
     w, h = beira.spatial_filters_[0], beira.temporal_filters_[0]
-    standard = beira._standardise(eeg[:, :, : 16 * 4096])[0]
+    standard = torch.from_numpy(np.asarray(beira.steps_.transform(eeg[:, :, : 16 * 4096])))[0]
     windows = torch.stack(list(standard.split(4096, dim=1))).float()
     gradient = gradient_importance(beira.module_, windows)[0]
     ranked = int(gradient.argmax())
@@ -208,7 +202,7 @@ def compare_patterns(beira, simulated, eeg):
         "ranks_another_branch": ranked != top,
         "topography": likeness(filtered_covariance_pattern(x[:, : 54 * RATE], w, h)[ranked]),
         "peak": float(frequencies[pattern[ranked].argmax()]),
-        "peak_beside_it": float(frequencies[pattern[0].argmax()]),  # the curve of branch 0 stands beside any map
+        "peak_beside_it": float(frequencies[pattern[0].argmax()]),  # the curve of branch 0 is drawn with every map
         "montage_order": likeness(in_montage_order(beira.spatial_patterns_[0, top], simulated.eeg.ch_names)),
     }
     return rows

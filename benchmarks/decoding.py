@@ -5,7 +5,8 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
 
 - within: each run of a subject is scored by what was learned from that subject's other runs;
 - cross: each subject is scored by what was learned from the other five, without and with Euclidean alignment (the test
-  subject's own reference, from that subject's unlabelled test trials: transductive);
+  subject's own reference, from that subject's unlabelled test trials: transductive), and with the decision moved by the
+  same unlabelled trials (`skeeg.BalancedTarget`, which assumes that both classes are as frequent);
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
   (`skeeg.FineTunedClassifier`);
@@ -95,7 +96,7 @@ def few_shot(X, y, subjects, runs, subject):
     yield "others", aligned, y, others, test
     yield f"own {N_SHOT}", aligned, y, shots, test
     yield f"others + own {N_SHOT}", aligned, y, np.r_[others, shots], test
-    yield f"others, then own {N_SHOT}", aligned, y, (others, shots), test
+    yield FINE_TUNED, aligned, y, (others, shots), test
 
 
 def cross_task(X, y, subjects, tasks, subject):
@@ -107,6 +108,14 @@ def cross_task(X, y, subjects, tasks, subject):
 
 
 PROTOCOLS = {"within": within, "cross": cross, "few-shot": few_shot, "cross-task": cross_task}
+BALANCED = "others, aligned, balanced"
+FINE_TUNED = f"others, then own {N_SHOT}"
+ARMS = {
+    "within": ("own other runs",),
+    "cross": ("others", "others, aligned", BALANCED),
+    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED),
+    "cross-task": ("own executed", "all executed"),
+}
 
 
 def trials_of(protocol, band):
@@ -130,55 +139,73 @@ def fit(pipeline, X, y, training):
 
 
 def score(wanted):
-    """Accuracy of one pipeline on one subject, arm by arm; wanted are protocol, pipeline, subject and seed."""
+    """Accuracy of one pipeline on one subject, arm by arm; wanted are protocol, pipeline, subject, seed and arms."""
     import torch
+    from sklearn.frozen import FrozenEstimator
 
-    protocol, name, subject, seed = wanted
+    from skeeg import BalancedTarget
+
+    protocol, name, subject, seed, arms = wanted
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        if isinstance(training, tuple) and name not in NETWORKS:
+        if not {arm, f"{arm}, balanced"} & set(arms):
             continue
         pipeline = fit(build(name, seed, protocol), X, y, training)
         found.setdefault(arm, []).append(pipeline.score(X[test], y[test]))
-    return [(protocol, arm, name, subject, seed, float(np.mean(values))) for arm, values in found.items()]
+        if f"{arm}, balanced" == BALANCED:
+            moved = BalancedTarget(FrozenEstimator(pipeline)).fit(X[training], y[training], X_target_unlabeled=X[test])
+            found[BALANCED] = [moved.score(X[test], y[test])]
+    return [(protocol, arm, name, subject, seed, float(np.mean(found[arm]))) for arm in arms]
+
+
+def missing_arms(done, protocol, name, subject, seed, arms):
+    """Arms that are asked for, make sense for the pipeline and have no score yet."""
+    return [
+        arm
+        for arm in ARMS[protocol]
+        if arm in arms and (protocol, arm, name, subject, seed) not in done and (name in NETWORKS or arm != FINE_TUNED)
+    ]
 
 
 def report(scores):
     """Markdown tables: one a protocol, arms by pipelines, mean and spread over subjects."""
     packages = ("skeeg", "torch", "braindecode", "scikit-learn", "pyriemann", "mne")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    seeds = sorted(map(int, scores.seed.unique()))
     names = [name for name in [*BANDS, *NETWORKS] if name in set(scores.pipeline)]
-    text = [f"Written {datetime.date.today()}; {versions}; networks by the recipe 'imagery', seeds {seeds}.", ""]
+    text = [f"Written {datetime.date.today()}; {versions}; networks by the recipe 'imagery'.", ""]
     text.append(
-        "Accuracy, mean ± standard deviation over the six subjects (seeds averaged first), in brackets the mean of 06 "
-        "and 07 alone, on which no recipe was chosen; chance is .5."
+        "Accuracy, mean ± standard deviation over the six subjects (seeds averaged first), in round brackets the mean "
+        "of 06 and 07 alone, on which no recipe was chosen, in square ones the number of seeds where several; chance "
+        "is .5."
     )
     for protocol in PROTOCOLS:
-        part = scores[scores.protocol == protocol].groupby(["arm", "pipeline", "subject"]).accuracy.mean()
+        part = (
+            scores[scores.protocol == protocol].groupby(["arm", "pipeline", "subject"]).accuracy.agg(["mean", "count"])
+        )
         if part.empty:
             continue
         text += ["", f"| {protocol} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        for arm in dict.fromkeys(scores[scores.protocol == protocol].arm):
-            scores = [part[arm].get(name) for name in names]
-            cells = ["-" if one is None else summary(one) for one in scores]
+        for arm in (arm for arm in ARMS[protocol] if arm in part.index):
+            cells = [summary(part.loc[arm, name]) if (arm, name) in part.index else "-" for name in names]
             text.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
 
-def summary(accuracy):
-    """Mean and spread over subjects, and the mean of those that nothing was chosen on."""
-    apart = accuracy[~accuracy.index.isin(CHOSEN_ON)]
-    return f"{accuracy.mean():.3f} ± {accuracy.std():.3f} ({apart.mean():.3f})"
+def summary(part):
+    """Mean and spread over subjects, the mean of those that nothing was chosen on, and the seeds where several."""
+    accuracy, n_seeds = part["mean"], part["count"].min()
+    apart = accuracy[~accuracy.index.isin(CHOSEN_ON)].mean()
+    return f"{accuracy.mean():.3f} ± {accuracy.std():.3f} ({apart:.3f})" + (f" [{n_seeds}]" if n_seeds > 1 else "")
 
 
 def main():
     """Score what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS))
+    parser.add_argument("--arms", nargs="+", default=[arm for arms in ARMS.values() for arm in arms])
     parser.add_argument("--pipelines", nargs="+", default=[*BANDS, *NETWORKS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -188,17 +215,18 @@ def main():
     out.mkdir(exist_ok=True)
     table = out / "decoding.csv"
     scores = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=COLUMNS)
-    done = set(zip(scores.protocol, scores.pipeline, scores.subject, scores.seed, strict=True))
+    done = set(scores[COLUMNS[:-1]].itertuples(index=False, name=None))
     wanted = [
-        (protocol, name, subject, seed)
+        (protocol, name, subject, seed, missing)
         for name in args.pipelines
         for protocol in args.protocols
         for subject in SUBJECTS
         for seed in (args.seeds if name in NETWORKS else [0])
+        if (missing := missing_arms(done, protocol, name, subject, seed, args.arms))
     ]
     # forked, not joblib's: its workers do not have this script's functions
     with multiprocessing.get_context("fork").Pool(args.jobs) as pool:
-        for rows in pool.imap(score, [one for one in wanted if one not in done]):
+        for rows in pool.imap(score, wanted):
             rows = pd.DataFrame(rows, columns=COLUMNS)
             scores = pd.concat([scores, rows]) if len(scores) else rows
             scores.to_csv(table, index=False)

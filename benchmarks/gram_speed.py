@@ -31,10 +31,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from skeeg.methods.gram.decay import decay_groups
-from skeeg.methods.gram.network import GramPretrainingNetwork, GramTokenizerNetwork
-from skeeg.methods.gram.objective import MaskedObjective, TokenizerObjective, masked_loss, tokenizer_loss
+from skeeg.methods.gram.network import GramPretrainingNetwork, GramTokenizerNetwork, param_groups
+from skeeg.methods.gram.pretrainer import MaskedObjective
+from skeeg.methods.gram.training import Objective
 from skeeg.networks.fast.dropout import Dropout
+from skeeg.training.pretraining import PartsLoss
 
 RESULTS = Path(__file__).parent / "results" / "gram_speed.csv"
 N_CHANS, N_SECONDS = 32, 8  # 256 patches, as upstream
@@ -72,11 +73,12 @@ def make_step(stage, size, batch, device, bf16):
     tokenizer = GramTokenizerNetwork("tiny" if size == "tiny" else "base")
     tokenizer.quantize.embedding.initted.fill_(1)
     if stage == "tokenizer":
-        model, loss = TokenizerObjective(tokenizer), tokenizer_loss()
+        model, loss = Objective(tokenizer), PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
     else:
-        model, loss = MaskedObjective(GramPretrainingNetwork(tokenizer, size), 0.5), masked_loss(0.5, 0.5)
+        model = MaskedObjective(GramPretrainingNetwork(tokenizer, size), 0.5)
+        loss = PartsLoss(("cls_loss", "mimic_loss", "wave_loss", "mlm_acc"), (0.5, 0.5, 0.0, 0.0))
     model = model.to(device).train()
-    optimizer = torch.optim.AdamW(decay_groups(model), lr=1e-5)
+    optimizer = torch.optim.AdamW(param_groups(model), lr=1e-5)
     inputs = {"x": 0.3 * torch.randn(batch, N_CHANS, N_SECONDS * 200, device=device)}
     inputs["channels"] = torch.arange(N_CHANS, device=device).expand(batch, -1)
     if stage != "tokenizer":  # the trainer finds the tokens once, before

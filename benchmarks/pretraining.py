@@ -3,6 +3,8 @@
 Parts, each of which can be run alone:
 
 - ``train``: pre-train on subjects 1-64 (three seeds) and 1-80 (the weights that ship), in the background over hours;
+- ``ablation``: the same on subjects 1-80 by masked tokens, and by masked tokens and classes; the parts below then
+  score these weights too;
 - ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
   target, and with 20;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
@@ -23,6 +25,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import functools
 import warnings
 from pathlib import Path
 
@@ -41,33 +44,47 @@ def load_hands(subjects, classes=("left_hand", "right_hand"), band=BAND):
     return load_arrays(dataset, fmin=band[0], fmax=band[1], tmax=4.0, resample=RATE, subjects=list(subjects))
 
 
-def pretrain(last, seed, folder):
+OBJECTIVES = {
+    "supervised": {},
+    "hybrid": {"rec_weight": 0.05},
+    "masked": {"rec_weight": 1.0, "cls_weight": 0.0},
+}
+"""Settings of the pre-training for the ablation; the first is what ships."""
+
+
+def name_file(folder, last, seed, objective="supervised"):
+    """File of weights, or pattern of the files of all seeds."""
+    size = "small" if objective == "supervised" else f"small-{objective}"
+    return folder / f"mirepnet-{size}-1-{last}-seed{seed}.safetensors"
+
+
+def pretrain(last, seed, folder, objective="supervised"):
     """Pre-train on subjects 1 to ``last``, each in two bands; a run that was cut short goes on. Give the file."""
     from skeeg import MIRepNetPretrainer
-    from skeeg.methods.mirepnet.weights import PRETRAINING, SIZES
+    from skeeg.methods.mirepnet.weights import SIZES
 
-    file = folder / f"mirepnet-small-1-{last}-seed{seed}.safetensors"
+    file = name_file(folder, last, seed, objective)
     if not file.is_file():
         classes = ("left_hand", "right_hand", "rest")
         bands = [load_hands(range(1, last + 1), classes, band) for band in BANDS]
         pretrainer = MIRepNetPretrainer(
-            SIZES["small"], **PRETRAINING, n_times=300, resample=RATE, random_state=seed, device="cpu",
-            run_file=str(file.with_suffix(".run")),
+            SIZES["small"], recipe={"name": "montages"} | OBJECTIVES[objective], resample=RATE, random_state=seed,
+            device="cpu", run_file=str(file.with_suffix(".run")),
         ).fit([X for X, _ in bands], [y for _, y in bands])  # fmt: skip
         pretrainer.save_checkpoint(file)
-        print(file.name, {name: pretrainer.history_[-1][name] for name in ("train_acc", "dur")}, flush=True)
+        print(file.name, pretrainer.history_[-1], flush=True)
     return file
 
 
 # Comparison
 
 
-def find_file(folder, last, seed):
-    """Weights of a seed of the pre-training; those of the first seeds again where there are fewer."""
-    files = sorted(folder.glob(f"mirepnet-small-1-{last}-seed?.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no weights of subjects 1-{last}; run the part train first.")
-    return str(files[seed % len(files)])
+def find_file(folder, last, seed, objective="supervised"):
+    """Weights of a seed of the pre-training."""
+    file = name_file(folder, last, seed, objective)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; run the part train, or ablation, first.")
+    return str(file)
 
 
 def make_arms(folder, last):
@@ -77,30 +94,33 @@ def make_arms(folder, last):
     from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
     from skeeg.training.shifting import TimeShift
 
-    def mirepnet(seed, shift=0.0, **settings):
-        callbacks = [TimeShift(shift)] if shift else None
-        return MIRepNetClassifier(align=None, resample=RATE, random_state=seed, skorch_callbacks=callbacks, **settings)
+    advice = dict(FINETUNING)
+    shift = advice.pop("time_shift")
+    given = {"align": None, "resample": RATE, "network_params": SIZES["small"]}
 
-    few = {name: value for name, value in FINETUNING.items() if name != "time_shift"}
-    shift = FINETUNING["time_shift"]
-    scratch = {"network_params": SIZES["small"]}
-    unfitted = {
+    def scratch(seed, shifts=(), **settings):
+        return MIRepNetClassifier(random_state=seed, skorch_callbacks=list(shifts), **given | settings)
+
+    def pretrained(seed, objective="supervised", **settings):
+        callbacks = [] if settings else [TimeShift(shift)]
+        file = find_file(folder, last, seed, objective)
+        return MIRepNetClassifier(file, random_state=seed, skorch_callbacks=callbacks, **given | (settings or advice))
+
+    none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
+    arms = {
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
-        "MIRepNet, from scratch": lambda seed: mirepnet(seed, **scratch),
-        "MIRepNet, from scratch, shifts": lambda seed: mirepnet(
-            seed, shift, **scratch, **few | {"learning_rate": 1e-3}
-        ),
-        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(
-            seed, checkpoint=find_file(folder, last, seed), strategy="head", learning_rate=0.0, max_epochs=1
-        ),
-        "MIRepNet, pre-trained, fine-tuned": lambda seed: mirepnet(
-            seed, shift, checkpoint=find_file(folder, last, seed), **few
+        "MIRepNet, from scratch": scratch,
+        "MIRepNet, pre-trained, no labels": lambda seed: pretrained(seed, **none),
+        "MIRepNet, pre-trained, fine-tuned": pretrained,
+        "MIRepNet, from scratch, shifts": lambda seed: scratch(
+            seed, [TimeShift(shift)], **advice | {"learning_rate": 1e-3}
         ),
     }
-    return {
-        name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in unfitted.items()
-    }
+    for objective in ("masked", "hybrid"):
+        if name_file(folder, last, 0, objective).is_file():
+            arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(pretrained, objective=objective)
+    return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
 
 
 def split_hands(X, seed):
@@ -146,13 +166,14 @@ def align(X, reference=None):
     return EuclideanAlignment().fit(X if reference is None else reference).transform(X)
 
 
-def compare(part, folder):
-    """Score every pipeline on every subject with every seed, and write each score down at once."""
+def compare(part, folder, pipelines=""):
+    """Score the pipelines whose name holds a text on every subject with every seed; write each score down at once."""
     file = RESULTS / f"pretraining_{part}.csv"
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
     done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
     X, y, last = load(part)
-    for name, make in make_arms(folder, last).items():
+    arms = {name: make for name, make in make_arms(folder, last).items() if pipelines in name}
+    for name, make in arms.items():
         for subject in dict.fromkeys(X.domains["subject"].tolist()):
             own = X.domains["subject"] == subject
             for seed in (0, 1, 2):
@@ -184,6 +205,7 @@ def main():
     parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp"])
     parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pipelines", default="", metavar="TEXT", help="only those whose name holds this text")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -192,8 +214,13 @@ def main():
             for seed in range(options.seeds):
                 for last in (64, 80):
                     pretrain(last, seed, options.folder)
+        elif part == "ablation":
+            for seed in range(options.seeds):
+                for objective in OBJECTIVES:
+                    pretrain(80, seed, options.folder, objective)
         else:
-            print(f"## {part}\n\n{summarise(compare(part, options.folder)).to_string(index=False)}\n", flush=True)
+            table = summarise(compare(part, options.folder, options.pipelines))
+            print(f"## {part}\n\n{table.to_string(index=False)}\n", flush=True)
 
 
 if __name__ == "__main__":

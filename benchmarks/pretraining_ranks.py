@@ -31,10 +31,8 @@ MIREPNET = {
     },
     "max_epochs": EPOCHS, "random_state": 0, "device": DEVICE,
 }  # fmt: skip
-GRAM = {
-    "size": "tiny", "drop_prob": 0.0, "n_codes": 64, "learning_rate": 1e-3, "max_epochs": EPOCHS, "random_state": 0,
-    "device": DEVICE,
-}  # fmt: skip
+GRAM = {"size": "tiny", "learning_rate": 1e-3, "max_epochs": EPOCHS, "random_state": 0, "device": DEVICE}
+TOKENIZER_SIZES = {"drop_prob": 0.0, "n_codes": 64}
 
 
 class Steps(Callback):
@@ -81,7 +79,10 @@ def windows():
 def train_gram(tokenizer, batch_size):
     """Train the second stage."""
     steps = Steps()
-    GramPretrainer(tokenizer, drop_path=0.0, batch_size=batch_size, skorch_callbacks=[steps], **GRAM).fit(windows())
+    sizes = {"drop_prob": 0.0, "drop_path": 0.0}
+    GramPretrainer(
+        tokenizer, network_params=sizes, batch_size=batch_size, skorch_callbacks=[steps], **GRAM
+    ).fit(windows())  # fmt: skip
     return steps.losses
 
 
@@ -91,7 +92,7 @@ def work(folder, kill_at):
     own = folder / str(ranks.rank())
     own.mkdir()
     found = {"mirepnet": train_mirepnet(BATCH)}
-    tokenizer = GramTokenizer(batch_size=BATCH, **GRAM).fit(windows())
+    tokenizer = GramTokenizer(batch_size=BATCH, network_params=TOKENIZER_SIZES, **GRAM).fit(windows())
     np.save(own / "codebook.npy", tokenizer.codebook_)
     tokenizer.save_checkpoint(own / "tokenizer.safetensors")
     found["gram"] = train_gram(tokenizer, BATCH)

@@ -13,7 +13,7 @@ trained on 7000 hours. With this little training it predicts the power of a miss
 import matplotlib.pyplot as plt
 import numpy as np
 
-from skeeg import GramPretrainer, GramRestorer
+from skeeg import GramPretrainer, GramRestorer, GramTokenizer
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.restoration import (
     LowRankCompletion,
@@ -40,7 +40,8 @@ print(training.shape, "training trials, channels, samples;", len(test), "test tr
 # samples stay bit-identical. For Gram, ``amplitude="power"`` keeps the power of the spectrum, ``"least_squares"``
 # shrinks uncertain estimates towards zero.
 
-pretrainer = GramPretrainer(size="tiny", max_epochs=10, tokenizer_epochs=5, batch_size=4, random_state=0, device="cpu")
+tokenizer = GramTokenizer(size="tiny", max_epochs=5, batch_size=4, random_state=0, device="cpu")
+pretrainer = GramPretrainer(tokenizer, "tiny", max_epochs=10, batch_size=4, random_state=0, device="cpu")
 pretrainer.fit(training)
 ways = {
     "Gram": GramRestorer(pretrainer=pretrainer),

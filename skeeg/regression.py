@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt
+from .storage import Storable
 
 ALPHAS = tuple(10.0**power for power in range(7))
 """Penalties that `choose_alpha` tries, for standardised features."""
@@ -91,7 +92,7 @@ def _sums(part):
     return np.stack([np.full_like(first, part.shape[0] * part.shape[2]), first, second])
 
 
-class ChannelScaler(EEGTransformer):
+class ChannelScaler(Storable, EEGTransformer):
     r"""Centre the channels and scale or whiten them, by statistics over all trials given to fit.
 
     .. math:: y(t) = W (x(t) - m)

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 _HEADER = "skeeg"
@@ -220,6 +221,8 @@ def _encode(value, tensors, key, owned=()):
         return {
             "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
         }
+    if isinstance(value, Pipeline):
+        return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
     if hasattr(value, "get_params") and hasattr(value, "_check_eeg") and not isinstance(value, type):
@@ -261,6 +264,8 @@ def _decode(value, tensors, params=None):
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":
         return _decode_estimator(content, tensors)
+    if kind == "pipeline":
+        return Pipeline([(name, _decode(step, tensors)) for name, step in content])
     if kind == "part":
         return _decode_part(*content, tensors, params)
     if kind == "param":

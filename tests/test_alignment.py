@@ -236,6 +236,14 @@ def test_unseen_domain_own_mean(name):
     np.testing.assert_allclose(mean_cov(Z), np.eye(4), atol=1e-10)
 
 
+def test_a_block_is_its_own_reference_whatever_was_seen_at_fit():
+    X = noise(20)
+    step = EuclideanAlignment(on_unseen="block", min_trials=4).fit(X, subjects=["a"] * 10 + ["b"] * 10)
+    aligned = step.transform(3 * X[:5], subjects=["a"] * 5)
+    np.testing.assert_allclose(np.mean([np.cov(trial) for trial in aligned], axis=0), np.eye(X.shape[1]), atol=1e-8)
+    np.testing.assert_allclose(step.transform(X[:3], subjects=["a"] * 3), step.whiteners_[0] @ X[:3], atol=1e-8)
+
+
 def test_several_unseen_domains_each_have_their_own_mean():
     X = np.concatenate([noise(8, seed=1), 9 * noise(8, seed=2), noise(8, seed=3)])
     estimator = EuclideanAlignment().fit(named(X[:8], "a"))
@@ -307,7 +315,7 @@ def test_running_mean_is_the_weighted_mean():
     expected = (3 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 13
     np.testing.assert_allclose(estimator.running_references_[0], expected)
     assert estimator.running_counts_.tolist() == [13]
-    forgetful = EuclideanAlignment(on_unseen="running", memory=4).fit(X, X_target_unlabeled=target[:6])
+    forgetful = EuclideanAlignment(on_unseen="running", past_trials=4).fit(X, X_target_unlabeled=target[:6])
     start = mean_cov(target[:6])
     forgetful.update(target[6:7])
     np.testing.assert_allclose(forgetful.running_references_[0], (3 * start + np.cov(target[6])) / 4)
@@ -442,7 +450,7 @@ def test_identity_is_kept():
         ({"domain": "person"}, "domain"),
         ({"min_trials": 0}, "min_trials"),
         ({"prior_trials": 0}, "prior_trials"),
-        ({"memory": 0}, "memory"),
+        ({"past_trials": 0}, "past_trials"),
         ({"floor": 1.0}, "floor"),
     ],
 )

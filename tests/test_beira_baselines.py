@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.methods.beira import (
-    BandPowerPLS,
-    BandPowerRidge,
-    RankOneRidge,
-    simulate_bold,
-)
+from skeeg.methods.beira import BandPowerPLS, BandPowerRidge, RankOneRidge, simulate_bold
 from skeeg.methods.beira.baselines import band_powers
 from skeeg.model_selection import surrogate
 

@@ -33,7 +33,7 @@ from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS as CT_KEYS
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 from skeeg.methods.gram import Gram
 from skeeg.methods.gram.checkpoint import published_state as published_gram
-from skeeg.methods.gram.sizes import SIZES
+from skeeg.methods.gram.layers import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
@@ -269,8 +269,9 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
 def test_gram_takes_its_sizes_from_the_file(tmp_path):
     X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 64)), ("C3", "Cz", "C4"), 200), ["a", "b"] * 4
     sizes = {"n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1}
-    fast = {"patch_length": 16, "max_epochs": 0, "device": "cpu"}
-    pretrainer = GramPretrainer(size="tiny", **sizes, n_codes=16, tokenizer_epochs=1, **fast).fit(X)
+    fast = {"max_epochs": 0, "device": "cpu"}
+    tokenizer = GramTokenizer("tiny", network_params={"n_codes": 16, "patch_length": 16}, max_epochs=1, device="cpu")
+    pretrainer = GramPretrainer(tokenizer, "tiny", network_params=sizes, **fast).fit(X)
     for name in ("own.safetensors", "own.pth"):
         path = str(tmp_path / name)
         pretrainer.save_checkpoint(path)
@@ -278,7 +279,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
         assert clf.module_.sizes.n_heads == 4 and clf._rate() == 1e-3
         assert GramPretrainer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.sizes
         assert GramTokenizer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.vqgan.sizes
-        for asked in ({"n_heads": 2}, {"size": "base"}):
+        for asked in ({"network_params": {"n_heads": 2}}, {"size": "base"}):
             with pytest.raises(ValueError, match=r"n_\w+: got \d.*, the checkpoint has"):
                 GramClassifier(checkpoint=path, **{**fast, "max_epochs": 1}, **asked).fit(X, y)
 

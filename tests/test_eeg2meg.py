@@ -13,23 +13,13 @@ from sklearn.preprocessing import FunctionTransformer
 import skeeg
 from skeeg import EEGToMEG
 from skeeg.array import make_domains, make_eeg
-from skeeg.methods.eeg2meg import (
-    MEGSimulation,
-    sensor_correlations,
-    sensor_r2,
-    topography_correlation,
-)
+from skeeg.methods.eeg2meg import MEGSimulation, sensor_correlations, sensor_r2, topography_correlation
 from skeeg.methods.eeg2meg.model import Windows, split_windows
 from skeeg.testing import check_eeg_estimator
 
 TINY = {"max_epochs": 2, "device": "cpu", "random_state": 0, "lags": 0}
 UNET = {"n_filters": 4, "lstm_hidden": 4}
-SIZES = {
-    "transformer": {"embed_size": 8, "n_layers": 1, "n_heads": 2},
-    "unet": UNET,
-    "wavelet_unet": UNET,
-    "ridge": {},
-}
+SIZES = {"transformer": {"embed_size": 8, "n_layers": 1, "n_heads": 2}, "unet": UNET, "wavelet_unet": UNET, "ridge": {}}
 TYPES = ("mag", "grad", "grad")
 SI = np.array([2e-13, 3e-12, 1e-12])[:, None]
 
@@ -243,11 +233,11 @@ def test_bad_runs_are_named(change, message):
         EEGToMEG("ridge", validation=None).fit_runs(*change(X, Y))
 
 
-def test_windows_come_back_in_the_order_they_were_asked_for():
+def test_windows_are_read_in_the_requested_order():
     X, Y = linear_data(9)
     windows, rows = Windows([X[:4], X[4:]], [Y[:4], Y[4:]]), np.array([7, 0, 3, 3])
-    np.testing.assert_array_equal(windows.take(rows)[0], X[rows])
-    np.testing.assert_array_equal(windows.take(rows)[1], Y[rows])
+    np.testing.assert_array_equal(windows.read(rows)[0], X[rows])
+    np.testing.assert_array_equal(windows.read(rows)[1], Y[rows])
 
 
 @pytest.mark.parametrize("model, size", [("unet", "lstm_hidden"), ("transformer", "embed_size")])
@@ -297,8 +287,8 @@ def test_scores_by_type_band_and_map():
         ({"scale": "window"}, "scale: got 'window'"),
         ({"meg": "magnetometers"}, "meg: got"),
         ({"lags": -1}, "lags: got -1"),
-        ({"model": "ridge", "positions": True}, "geometry: positions=True needs the places"),
-        ({"model": "minimum_norm"}, "geometry: model='minimum_norm' needs the places"),
+        ({"model": "ridge", "positions": True}, "geometry: positions=True needs the positions"),
+        ({"model": "minimum_norm"}, "geometry: model='minimum_norm' needs the positions"),
         ({"model": "wavelet_unet", "positions": True}, "positions: envelopes"),
         ({"validation": "session"}, "validation: got 'session'"),
         ({"recipe_params": {"validation_size": 2}}, "validation_size: got 2"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skeeg.methods.eeg2meg import SensorTransformer, SensorUNet, SequenceTransformer, UNet
-from skeeg.methods.eeg2meg.transformer import Attention
+from skeeg.methods.eeg2meg.networks import Attention
 from skeeg.training import load_checkpoint
 
 DEMO = {"embed_size": 128, "n_layers": 2, "n_heads": 4, "forward_expansion": 2, "dropout": 0.1, "max_length": 1000}

@@ -18,6 +18,7 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
+from skeeg.methods.eeg2meg.recordings import read_trials
 from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
 
@@ -98,9 +99,7 @@ def test_predictions_can_be_plotted_and_localised(raw, virtual):
 
 def test_windows_with_a_bad_annotation_are_left_out(raw):
     marked = raw.copy().set_annotations(mne.Annotations([1.2, 5.0], [0.1, 0.2], ["BAD muscle", "fine"]))
-    virtual = EEGToMEG("ridge", window=0.5)
-    windows = virtual._windows(marked, ["Cz"])
-    whole = virtual._windows(raw, ["Cz"])
+    windows, whole = (read_trials(one, ["Cz"], 0.5) for one in (marked, raw))
     np.testing.assert_array_equal(windows, np.delete(whole, 2, axis=0))
     with pytest.raises(ValueError, match="window: 100 s, but the recording lasts"):
         EEGToMEG("ridge", window=100).fit_raw(raw)
@@ -147,7 +146,7 @@ def test_recordings_that_do_not_fit_are_named(raw, virtual):
     nowhere = raw.copy()
     for channel in nowhere.info["chs"][:32]:
         channel["loc"][:] = np.nan
-    with pytest.raises(ValueError, match="needs the places of the sensors; Fp1, Fp2"):
+    with pytest.raises(ValueError, match="needs the positions of the sensors; Fp1, Fp2"):
         EEGToMEG("minimum_norm", window=0.5).fit_raw(nowhere)
 
 

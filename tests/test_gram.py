@@ -3,14 +3,16 @@ import pytest
 import torch
 from sklearn.model_selection import cross_val_score
 from test_gram_pretraining import make_pretrainer
-from test_gram_tokenizer import NAMES, make_tokenizer, make_trials
+from test_gram_tokenizer import NAMES, make_tokenizer, make_trials, nest
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
 from skeeg.explain.explained import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
-from skeeg.methods.gram.decay import decay_groups, decays, layer_rate, layered_groups
-from skeeg.methods.gram.form import cut_windows, window_length
+from skeeg.methods.gram.estimator import FinetuningSettings
+from skeeg.methods.gram.layers import Sizes
+from skeeg.methods.gram.network import decays, layer_rate, param_groups
+from skeeg.methods.gram.preprocessing import cut_windows, window_length
 from skeeg.networks import fold
 from skeeg.training.averaging import WeightAverage
 
@@ -21,7 +23,7 @@ SMALL = {
 
 
 def make_clf(**params):
-    return GramClassifier(**{**SMALL, **params})
+    return GramClassifier(**nest({**SMALL, **params}, Sizes, FinetuningSettings))
 
 
 def make_task(n=24, names=NAMES, n_times=64, seed=0, rate=200.0, subject=""):
@@ -115,7 +117,7 @@ def test_checkpoints_of_another_size(tmp_path):
 
 def test_layer_decay_by_the_formula():
     net = Gram(2, 3, n_times=400, channels=(1, 2, 3), size="base")
-    groups = layered_groups(net, 2e-3, 0.65)
+    groups = param_groups(net, 2e-3, 0.65)
     shares = {id(p): group["lr"] / 2e-3 for group in groups for p in group["params"]}
     named = {name: shares[id(p)] for name, p in net.named_parameters() if p.requires_grad}
     assert len(named) == sum(len(group["params"]) for group in groups)
@@ -131,7 +133,7 @@ def test_what_decays():
     fading = {name for name, p in net.named_parameters() if p.requires_grad and decays(name, p)}
     assert {"proj_weights", "tconv.conv1.weight", "blocks.0.attn.key.weight"} < fading
     assert not any(part in name for name in fading for part in ("bias", "gamma", "ln", "norm", "token", "emb"))
-    first, second = decay_groups(net)
+    first, second = param_groups(net)
     assert len(first["params"]) == len(fading) and second["weight_decay"] == 0
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -8,17 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skeeg.methods.gram import COLLECTION, Gram, GramPretrainingNetwork, GramTokenizerNetwork, channel_indices
-from skeeg.methods.gram.layers import Attention, sincos_table
-from skeeg.methods.gram.network import window_starts
-from skeeg.methods.gram.sizes import SIZES, TOKENIZER_SIZES, choose
+from skeeg.methods.gram.layers import (
+    SIZES,
+    TOKENIZER_SIZES,
+    Attention,
+    choose_sizes,
+    electrode_positions,
+    geometry_table,
+    sincos_table,
+    to_patches,
+)
+from skeeg.methods.gram.preprocessing import window_starts
 
 NAMES = "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T7 T8 P7 P8 CZ".split()
-TINY_CODES = choose(
+TINY_CODES = choose_sizes(
     TOKENIZER_SIZES,
     "tiny",
     {"n_layers": 1, "decoder_layers": 1, "n_heads": 4, "decoder_heads": 4, "patch_length": 16},
 )
-TINY = choose(SIZES, "tiny", {"patch_length": 16, "n_filters": 8, "n_heads": 4})
+TINY = choose_sizes(SIZES, "tiny", {"patch_length": 16, "n_filters": 8, "n_heads": 4})
 
 # What the published code gives: sum, sum of absolute values, first eight values, step and twelve strided values, for
 # weights by `fill` and the input of `published_input`.
@@ -162,7 +171,8 @@ def test_published_autoencoder(autoencoder, tokenizer, published_input):
     assert outputs.mimic_loss.item() == pytest.approx(2.006389856338501, abs=1e-5)
     assert outputs.accuracy == 0 and outputs.hidden.sum() == 52
     np.testing.assert_allclose(outputs.layer_weights, LAYER_WEIGHTS, atol=1e-6)
-    torch.testing.assert_close(parts, torch.stack([outputs.cls_loss, outputs.mimic_loss, outputs.accuracy]))
+    expected = [outputs.cls_loss, outputs.mimic_loss, torch.tensor(0.0), outputs.accuracy]
+    torch.testing.assert_close(parts, torch.stack(expected))
 
 
 def test_published_classifier(published_input):
@@ -219,9 +229,9 @@ def test_trainable_parameters_of_the_tokenizer():
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 11644384
 
 
-def make_tiny(seed=0, **options):
+def make_tiny(seed=0, sizes=TINY, **options):
     torch.manual_seed(seed)
-    return GramPretrainingNetwork(GramTokenizerNetwork(TINY_CODES), TINY, **options).eval()
+    return GramPretrainingNetwork(GramTokenizerNetwork(TINY_CODES), sizes, **options).eval()
 
 
 def test_attention_is_the_plain_formula():
@@ -305,14 +315,43 @@ def test_given_base_classes_are_those_of_the_tokenizer():
 
 
 def test_learned_token_for_hidden_patches():
-    assert "mask_token" in make_tiny(hidden_token="learned").state_dict()
-    net, hidden = make_tiny(hidden_token="learned"), torch.tensor([[[True, False], [False, True]]])
+    sizes = dataclasses.replace(TINY, hidden_token="learned")
+    assert "mask_token" in make_tiny(sizes=sizes).state_dict()
+    net, hidden = make_tiny(sizes=sizes), torch.tensor([[[True, False], [False, True]]])
     tokens, _ = net.visible(torch.randn(1, 2, 32), hidden, [3, 4])
     before = net.decode(tokens, hidden, [3, 4])
     net.mask_token.data[..., 0] += 1
     assert not torch.allclose(net.decode(tokens, hidden, [3, 4]), before)
     with pytest.raises(ValueError, match="hidden_token: got 'zero'"):
-        make_tiny(hidden_token="zero")
+        choose_sizes(SIZES, "tiny", {"hidden_token": "zero"})
+
+
+def test_samples_of_masked_patches_are_predicted_from_visible_ones():
+    torch.manual_seed(0)
+    net, x = make_tiny(sizes=dataclasses.replace(TINY, wave_head=True)), torch.randn(2, 3, 32)
+    hidden = torch.tensor([[[True, False, False], [False, False, True]]] * 2)
+    patches = net.restore_waves(x, hidden, [1, 2, 3])
+    assert patches.shape == (2, 2, 3, 16)
+    torch.testing.assert_close(net.restore_waves(10 * x, hidden, [1, 2, 3]), 10 * patches, rtol=1e-3, atol=1e-4)
+    other = torch.where(hidden.transpose(1, 2).repeat_interleave(16, dim=2), torch.nan, x)
+    assert torch.equal(net.restore_waves(other, hidden, [1, 2, 3]), patches)
+    loss = net.losses(x, hidden, [1, 2, 3])[:, 2]
+    scale = to_patches(x, 16)[~hidden].view(2, -1).square().mean(dim=1)[:, None, None]
+    truth, found = (one[hidden].view(2, 2, 16) / scale.sqrt() for one in (to_patches(x, 16), patches))
+    wanted = (found - truth).square().mean(dim=2) / (0.3 + truth.square().mean(dim=2))
+    torch.testing.assert_close(loss, wanted.mean(dim=1))
+    assert (make_tiny().losses(x, hidden, [1, 2, 3])[:, 2] == 0).all()
+
+
+def test_geometric_encoding_follows_the_distance_of_electrodes():
+    code = geometry_table(400)[0].double()
+    points = electrode_positions()[:114]
+    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    found = (code[:114] @ code[:114].T / 200).numpy()
+    np.testing.assert_allclose(found, np.exp(-(distance**2) / 0.5), atol=0.3)
+    torch.testing.assert_close(code[114], code[0] - code[15])  # FP1-F7
+    assert torch.equal(geometry_table(400), geometry_table(400))
 
 
 @given(st.integers(1, 200), st.integers(1, 20))
@@ -378,7 +417,7 @@ def test_electrodes_outside_the_collection(names, match):
 )
 def test_sizes_that_do_not_go_together(size, changes, match):
     with pytest.raises(ValueError, match=match):
-        choose(SIZES, size, changes)
+        choose_sizes(SIZES, size, changes)
 
 
 def test_windows_the_networks_refuse():

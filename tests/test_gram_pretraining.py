@@ -3,27 +3,32 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from test_gram_tokenizer import NAMES, assert_same_weights, make_tokenizer, make_trials, weights_of
+from test_gram_tokenizer import NAMES, assert_same_weights, make_tokenizer, make_trials, nest, weights_of
 from test_mirepnet_pretraining import StopAt
 
-from skeeg import GramPretrainer
+from skeeg import GramPretrainer, GramTokenizer
 from skeeg.methods.gram import Gram, GramPretrainingNetwork, read_pretrained, read_tokenizer
 from skeeg.methods.gram.checkpoint import load_weights, published_state, read_weights, save_weights
-from skeeg.methods.gram.objective import MaskedObjective, draw_hidden
+from skeeg.methods.gram.layers import Sizes
+from skeeg.methods.gram.pretrainer import MaskedObjective, PretrainingSettings, draw_hidden, draw_mixed
 from skeeg.networks.seeding import seeded
 from skeeg.training import Recipe
 from skeeg.training.net import Batches
 from skeeg.training.pretraining import GroupedTrials, fingerprint
 
 SMALL = {
-    "size": "tiny", "n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1, "n_codes": 16,
-    "patch_length": 16, "max_epochs": 3, "tokenizer_epochs": 1, "batch_size": 8, "learning_rate": 5e-3,
-    "random_state": 0, "device": "cpu",
+    "size": "tiny", "n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1,
+    "max_epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "random_state": 0, "device": "cpu",
 }  # fmt: skip
 
 
 def make_pretrainer(**params):
-    return GramPretrainer(**{**SMALL, **params})
+    epochs = params.pop("tokenizer_epochs", 1)
+    if "checkpoint" not in params:
+        shared = {"n_layers": 2, "decoder_layers": 2, "learning_rate": None, "drop_prob": 0.1, "max_epochs": epochs}
+        held = {name: params[name] for name in ("validation", "validation_size") if name in params}
+        params.setdefault("tokenizer", make_tokenizer(**shared, **held, random_state=None))
+    return GramPretrainer(**nest({**SMALL, **params}, Sizes, PretrainingSettings))
 
 
 def make_recordings():
@@ -68,6 +73,19 @@ def test_rate_by_the_update():
 # What is hidden
 
 
+def test_mixed_masks_are_whole_channels_seconds_or_patches():
+    torch.manual_seed(0)
+    kinds = set()
+    for _ in range(60):
+        hidden = draw_mixed(3, 4, 6)
+        assert len(set(hidden.flatten(1).sum(dim=1).tolist())) == 1 and 0 < hidden[0].sum() < 24
+        channels, seconds = hidden[0].all(dim=0).sum(), hidden[0].all(dim=1).sum()
+        whole = {"channels": channels * 4 == hidden[0].sum(), "seconds": seconds * 6 == hidden[0].sum()}
+        kinds.add(next((kind for kind, found in whole.items() if found), "patches"))
+    assert kinds == {"channels", "seconds", "patches"}
+    assert draw_mixed(2, 1, 1).shape == (2, 1, 1)
+
+
 def test_hidden_share_and_its_limits():
     assert draw_hidden(3, 3, 17, 0.5).flatten(1).sum(dim=1).tolist() == [26] * 3
     assert draw_hidden(2, 1, 49, 0.999).flatten(1).sum(dim=1).tolist() == [48] * 2
@@ -108,7 +126,7 @@ def test_tokenizer_is_not_touched():
 
 def test_targets_found_once_are_those_of_every_batch():
     pretrainer = make_pretrainer(max_epochs=1).fit(make_trials())
-    pool = pretrainer._with_targets(pretrainer._pool(make_recordings(), None))
+    pool = pretrainer._with_targets(pretrainer._pool(make_recordings(), None, pretrainer.module_.sizes))
     objective = MaskedObjective(pretrainer.module_, 0.5).eval()
     for inputs, _ in Batches(pool.trials, 4):
         bare = {name: value for name, value in inputs.items() if name != "codes"}
@@ -149,8 +167,7 @@ def test_weights_come_back(tmp_path):
         assert_same_weights(again, pretrainer)
         network = read_pretrained(path)
         assert network.sizes == pretrainer.module_.sizes and not network.training
-        whole = {"n_layers": None, "decoder_layers": None, "max_epochs": 0}
-        codes = make_tokenizer(checkpoint=path, **whole).fit(X).transform(X)
+        codes = GramTokenizer(checkpoint=path, max_epochs=0, device="cpu").fit(X).transform(X)
         x = torch.tensor(np.asarray(X, dtype=np.float32) * np.float32(0.01))
         assert np.array_equal(codes, read_tokenizer(path).encode(x, [39, 41, 43, 63]))
         with pytest.raises(ValueError, match="n_layers: got 1 .*the checkpoint has 2"):
@@ -210,6 +227,7 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
     [
         ({"mask_ratio": 1.0}, "mask_ratio: got 1.0"),
         ({"cls_weight": 0, "mimic_weight": 0}, "cls_weight, mimic_weight: got"),
+        ({"masks": "none"}, "masks: got 'none'"),
         ({"hidden_token": "none"}, "hidden_token: got 'none'"),
         ({"size": "small"}, "size: got 'small'"),
         ({"n_heads": 3}, "n_heads: an embedding of 16"),
@@ -217,7 +235,7 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
         ({"drop_path": 1.0}, "drop_path: got 1.0"),
         ({"tokenizer_epochs": -1}, "max_epochs: got -1"),
         ({"tokenizer": 3}, "tokenizer: got int"),
-        ({"tokenizer": make_tokenizer(scale=1.0)}, "tokenizer: its scale is 1.0, the pretrainer's 100.0"),
+        ({"tokenizer": make_tokenizer(scale=1.0), "scale": 100.0}, "tokenizer: its scale is 1.0, the autoencoder"),
         ({"run_file": "nowhere/run"}, "run_file: there is no folder nowhere"),
     ],
 )

@@ -7,7 +7,8 @@ import torch
 
 from skeeg import GramPretrainer, GramRestorer, make_eeg
 from skeeg.methods.gram import GramPretrainingNetwork, GramTokenizerNetwork, channel_indices
-from skeeg.methods.gram.restoring import (
+from skeeg.methods.gram.layers import SIZES, choose_sizes
+from skeeg.methods.gram.restorer import (
     cut_patches,
     hide_patches,
     near_electrodes,
@@ -15,7 +16,7 @@ from skeeg.methods.gram.restoring import (
     restore_trials,
     scale_shapes,
 )
-from skeeg.restoration import LOSSES, draw_mask, normalised_error
+from skeeg.restoration import LOSSES, SplineInterpolation, draw_mask, normalised_error
 
 NAMES = ("Fp1", "Fz", "C3", "Cz", "C4", "Pz", "O1")
 CPU = torch.device("cpu")
@@ -139,7 +140,7 @@ def test_trials_without_anything_visible_in_a_window_keep_what_was_interpolated(
     X = np.asarray(trials(n=1, n_times=8000, names=("C3", "C4")))
     lost = np.zeros(X.shape, bool)
     lost[:, :, :2800] = True
-    at = {"rate": 1.0, "scale": 100.0, "batch_size": 4, "device": CPU}
+    at = {"rate": 1.0, "batch_size": 4, "device": CPU}
     waves, offsets = restore_trials(network, X, lost, np.array([39, 43]), **at)
     assert np.allclose(offsets[:, :, :2800], X[:, :, :2800])
     assert (waves[:, :, :2800] == 0).all()
@@ -194,13 +195,29 @@ def test_another_montage_and_rate_at_transform(restorer):
 
 def test_least_squares_amplitude_is_the_smaller_error_on_what_was_learned(restorer):
     X = trials(n=8)
-    assert restorer.gain_.tolist() == [1, 1]
+    assert restorer.gain_.tolist() == [[1, 1, 0]] * 2
     other = GramRestorer(**{**restorer.get_params(deep=False), "amplitude": "least_squares"}).fit(X)
-    assert ((other.gain_ >= 0) & (other.gain_ <= 1)).all()
-    assert other.gain_[0] < 1
+    assert (other.gain_ >= 0).all() and other.gain_[0, 0] < 1 and (other.gain_[:, 2] == 0).all()
     mask = draw_mask(X.shape, 200.0, "patches", 0.5, random_state=1)
     errors = [normalised_error(X, one.transform(X, mask=mask), mask) for one in (restorer, other)]
     assert errors[1] < errors[0]
+
+
+def test_a_prior_is_combined_with_the_network():
+    mixing = np.random.default_rng(1).standard_normal((7, 2))
+    X = trials(n=8)
+    X = X.like(np.einsum("cs,nst->nct", mixing, np.asarray(X)[:, :2]) + 0.3 * np.asarray(X))
+    network = GramPretrainingNetwork(GramTokenizerNetwork("tiny"), choose_sizes(SIZES, "tiny", {"wave_head": True}))
+    pretrainer = GramPretrainer(size="tiny", network_params={"wave_head": True}, max_epochs=0, device="cpu").fit(X)
+    assert set(pretrainer.module_.state_dict()) == set(network.state_dict())
+    settings = {"pretrainer": pretrainer, "amplitude": "least_squares", "device": "cpu", "random_state": 0}
+    both = GramRestorer(**settings, prior="splines").fit(X)
+    assert both.gain_[0, 2] > 0 and both.gain_[1, 2] == 0  # where no channel is observed, splines are zero
+    mask = draw_mask(X.shape, 200.0, "patches", 0.5, random_state=1)
+    splines = SplineInterpolation().fit(X).transform(X, mask=mask)
+    assert normalised_error(X, both.transform(X, mask=mask), mask) < normalised_error(X, splines, mask)
+    with pytest.raises(ValueError, match="prior: got 'splines' with amplitude='power'"):
+        GramRestorer(pretrainer=pretrainer, prior="splines").fit(X)
 
 
 def test_bad_channels_of_raw_and_epochs_are_restored(restorer):
@@ -259,7 +276,7 @@ def test_fit_takes_what_is_complete_and_tells_where_nothing_is():
     X = trials(n=6)
     X[0, 2, 100] = np.nan
     X[:, 5] = np.nan
-    short = GramPretrainer(size="tiny", max_epochs=1, n_layers=1, random_state=0, device="cpu")
+    short = GramPretrainer(size="tiny", max_epochs=1, network_params={"n_layers": 1}, random_state=0, device="cpu")
     restorer = GramRestorer(pretrainer=short, random_state=0, device="cpu").fit(X)
     assert restorer.pretrainer_.ch_names_in_ == tuple(name for name in NAMES if name != "Pz")
     assert np.isfinite(restorer.transform(X)).all()

@@ -7,8 +7,8 @@ from skeeg.array import make_eeg
 from skeeg.datasets import RecordingStore
 
 SIZE = {
-    "size": "tiny", "n_layers": 1, "n_heads": 2, "n_codes": 8, "patch_length": 20, "resample": 20.0, "max_epochs": 2,
-    "batch_size": 4, "learning_rate": 1e-3, "random_state": 0, "device": "cpu",
+    "size": "tiny", "max_epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "random_state": 0, "device": "cpu",
+    "network_params": {"n_layers": 1, "n_heads": 2, "patch_length": 20, "sfreq": 20.0},
 }  # fmt: skip
 
 
@@ -47,8 +47,8 @@ def test_windows_on_the_disk_train_as_windows_in_memory_do(store, stage):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=name)
 
 
-def test_people_of_stored_windows_are_held_out_together(store):
-    fitted = GramTokenizer(**SIZE, validation="subject", validation_size=0.3).fit(store.windows(3.0))
+def test_subjects_of_stored_windows_are_held_out_together(store):
+    fitted = GramTokenizer(**SIZE, validation="subject", recipe_params={"validation_size": 0.3}).fit(store.windows(3.0))
     assert len(fitted.history_[-1]["valid_by_subject"]) == 1
 
 
@@ -61,6 +61,6 @@ def test_a_run_on_other_windows_is_not_gone_on_with(store, tmp_path):
 
 def test_windows_that_the_network_cannot_take_are_refused(store):
     with pytest.raises(ValueError, match="rate of 200.0 Hz .*gram_preprocessing"):
-        GramTokenizer(**SIZE | {"resample": 200.0}).fit(store.windows(3.0))
+        GramTokenizer(**SIZE | {"network_params": {"patch_length": 20}}).fit(store.windows(3.0))
     with pytest.raises(ValueError, match="50 samples at 20 Hz"):
         GramTokenizer(**SIZE).fit(store.windows(2.5))

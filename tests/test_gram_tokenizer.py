@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from skorch.callbacks import Callback
 
 from skeeg import GramTokenizer, make_eeg
-from skeeg.methods.gram.quantizer import Quantizer, cosine_kmeans, nearest_codes
+from skeeg.methods.gram.layers import TokenizerSizes
+from skeeg.methods.gram.tokenizer import TokenizerSettings
+from skeeg.methods.gram.tokenizer_network import Quantizer, cosine_kmeans, nearest_codes
 
 NAMES = ("C3", "Cz", "C4", "Pz")
 SMALL = {
@@ -28,8 +31,20 @@ def make_trials(n=12, names=NAMES, n_times=64, seed=0, rate=200.0):
     return make_eeg(30 * waves + 3 * rng.standard_normal(waves.shape), names, rate)
 
 
+def nest(params, sizes, settings):
+    """Parameters of an estimator; sizes and settings of the recipe go to their dicts."""
+    nested = {"network_params": {}, "recipe_params": {}}
+    for name, value in params.items():
+        home = nested
+        for outer, cls in (("network_params", sizes), ("recipe_params", settings)):
+            if name in {field.name for field in dataclasses.fields(cls)} - {"sfreq"}:
+                home = nested[outer]
+        home[name] = value
+    return nested
+
+
 def make_tokenizer(**params):
-    return GramTokenizer(**{**SMALL, **params})
+    return GramTokenizer(**nest({**SMALL, **params}, TokenizerSizes, TokenizerSettings))
 
 
 def weights_of(estimator):
@@ -176,7 +191,8 @@ def test_partial_fit_goes_on():
     assert losses[2] < losses[0]
     twin = copy.deepcopy(tokenizer).partial_fit(make_trials(4, ("O1", "O2")))
     assert twin.n_iter_ == 4 and tokenizer.n_iter_ == 3
-    twin.partial_fit(X).set_params(n_layers=2).fit(X).partial_fit(X)  # the optimiser of the other network is gone
+    twin.partial_fit(X).set_params(network_params__n_layers=2)
+    twin.fit(X).partial_fit(X)  # the optimiser of the other network is gone
     assert twin.n_iter_ == 3
 
 
@@ -268,7 +284,9 @@ def test_trials_that_are_refused(what, match):
         ({"warmup": 1.0}, "warmup: got 1.0"),
         ({"scale": 0.0}, "scale: got 0.0"),
         ({"n_codes": 0}, "n_codes: got 0"),
-        ({"decay": 2.0}, "decay: got 2.0"),
+        ({"codebook_decay": 2.0}, "codebook_decay: got 2.0"),
+        ({"network_params": {"layers": 2}}, "network_params: got the unknown name 'layers', did you mean"),
+        ({"recipe_params": {"n_codes": 2}}, "recipe_params: got the unknown name 'n_codes'"),
         ({"old_names": "maybe"}, "old_names: got 'maybe'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file nowhere.pth"),
     ],
@@ -297,9 +315,13 @@ def test_codes_placed_after_a_while_are_used_and_those_placed_at_once_stay_toget
     waves = np.sin(2 * np.pi * (rng.uniform(1, 8, (30, 3, 1)) * t + rng.uniform(0, 1, (30, 3, 1))))
     X = make_eeg(20 * waves, ("C3", "Cz", "C4"), 20.0)
     settings = {
-        "size": "tiny", "n_layers": 1, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "n_codes": 64,
-        "patch_length": 20, "resample": 20.0, "window": 5, "batch_size": 4, "max_epochs": 2, "random_state": 0,
-        "device": "cpu",
+        "size": "tiny", "window": 5, "batch_size": 4, "max_epochs": 2, "random_state": 0, "device": "cpu",
+        "network_params": {
+            "n_layers": 1, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "n_codes": 64, "patch_length": 20,
+            "sfreq": 20.0,
+        },
     }  # fmt: skip
-    used = {epochs: (GramTokenizer(**settings, warm_epochs=epochs).fit(X).usage_ > 0).sum() for epochs in (0, 3)}
+    used = {}
+    for epochs in (0, 3):
+        used[epochs] = (GramTokenizer(**settings, recipe_params={"warm_epochs": epochs}).fit(X).usage_ > 0).sum()
     assert used[0] < 48 < 60 <= used[3], used

@@ -151,7 +151,7 @@ def test_single_trials_online():
         one_by_one.append(clf.predict_proba(new[i : i + 1]))
         clf.update(new[i : i + 1])
     np.testing.assert_allclose(np.concatenate(one_by_one), at_once, atol=1e-5)
-    with pytest.raises(ValueError, match="align: update\\(\\) serves align='running'"):
+    with pytest.raises(ValueError, match="align: got 'own', update"):
         make_clf(max_epochs=1).fit(X, y).update(X)
 
 

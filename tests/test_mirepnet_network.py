@@ -6,8 +6,8 @@ import torch
 from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.blocks import Attention
 from skeeg.methods.mirepnet.checkpoint import load_weights, published_state, save_weights
+from skeeg.methods.mirepnet.network import Attention
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
 

@@ -5,7 +5,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from skeeg.array import make_eeg
-from skeeg.evaluations import PooledTarget
+from skeeg.evaluations import BalancedTarget, PooledTarget
 
 
 @pytest.mark.parametrize(("use", "n_trained"), [("both", 14), ("source", 8), ("target", 6)])
@@ -59,3 +59,34 @@ def test_pooled_target_offers_what_its_classifier_offers():
     X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
     assert PooledTarget(LogisticRegression()).fit(X, y).predict_proba(X).shape == (4, 2)
     assert not hasattr(PooledTarget(CountTrials()), "predict_proba")
+
+
+def test_balanced_target_gives_the_classes_their_shares():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(80, 4)), np.repeat(["a", "b", "b", "c"], 20)
+    X[np.arange(80), np.repeat([0, 1, 1, 2], 20)] += 2
+    target = np.repeat(X, 2, axis=0) + [1.5, 0, 0, 0]
+    plain = LogisticRegression().fit(X, y)
+    model = BalancedTarget(LogisticRegression()).fit(X, y, X_target_unlabeled=target)
+    np.testing.assert_allclose(model.predict_proba(target).mean(0), [0.25, 0.5, 0.25], atol=1e-6)
+    assert model.score(target, np.repeat(y, 2)) > plain.score(target, np.repeat(y, 2)) + 0.1
+    moved = np.log(model.predict_proba(X)) - np.log(plain.predict_proba(X))
+    np.testing.assert_allclose(np.diff(moved, axis=1), np.tile(np.diff(model.offset_), (80, 1)), atol=1e-6)
+
+
+def test_balanced_target_without_target_trials_is_its_classifier():
+    X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
+    for target in (None, X[:0]):
+        model = BalancedTarget(LogisticRegression()).fit(X, y, X_target_unlabeled=target)
+        np.testing.assert_allclose(model.predict_proba(X), LogisticRegression().fit(X, y).predict_proba(X), atol=1e-9)
+
+
+def test_balanced_target_hands_subjects_and_target_to_the_steps_that_ask():
+    class Certain(CountTrials):
+        def predict_proba(self, X):
+            return np.tile([1.0, 0.0], (len(X), 1))
+
+    X, y = np.arange(4.0)[:, None], np.array([0, 1, 0, 1])
+    model = BalancedTarget(Certain()).fit(X, y, [7, 7, 8, 8], X[:2])
+    assert model.estimator_.subjects_ == [7, 7, 8, 8] and len(model.estimator_.unlabeled_) == 2
+    assert np.isfinite(model.predict_proba(X)).all()

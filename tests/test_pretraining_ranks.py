@@ -14,7 +14,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 from test_mirepnet import make_task
-from test_mirepnet_pretraining import DROPPING, make_people, make_pretrainer
+from test_mirepnet_pretraining import DROPPING, make_pretrainer, make_subjects
 from torch.nn.parallel import DistributedDataParallel
 
 from skeeg import GramPretrainer, GramTokenizer, make_eeg
@@ -27,12 +27,9 @@ from skeeg.training.pretraining.synced import synced_norms
 BATCH, EPOCHS, KILL_AT = 4, 3, 9  # batches of one of two processes
 # In single precision biases before a normalisation, whose gradient is 0 but for rounding, walk at random with Adam: the
 # losses of the updates agree all the same, running means lag behind and validation losses differ by a thousandth.
-SETTINGS = {"max_epochs": EPOCHS, "validation": "subject", "cls_weight": 0.5, "precision": "float64"}
-GRAM = {
-    "size": "tiny", "n_layers": 2, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "drop_prob": 0.0,
-    "n_codes": 8, "patch_length": 20, "max_epochs": 2, "learning_rate": 1e-3, "device": "cpu", "random_state": 0,
-}  # fmt: skip
-STAGE2 = {**GRAM, "drop_path": 0.0}
+SETTINGS = {"max_epochs": EPOCHS, "validation": "subject", "recipe": {"cls_weight": 0.5}, "precision": "float64"}
+GRAM = {"size": "tiny", "max_epochs": 2, "learning_rate": 1e-3, "device": "cpu", "random_state": 0}
+SIZES = {"n_layers": 2, "n_heads": 2, "decoder_layers": 1, "decoder_heads": 2, "drop_prob": 0.0, "patch_length": 20}
 
 
 class Steps(Callback):
@@ -53,7 +50,7 @@ class Steps(Callback):
 
 def make_data():
     """Trials of three people, those of one without labels, so that no two parts of a batch have equally many."""
-    X, y = make_people(2)
+    X, y = make_subjects(2)
     return [X, make_task(11, seed=7, subject="2")[0]], [y, None]
 
 
@@ -73,7 +70,10 @@ def fit_mirepnet(batch_size, **params):
 
 def fit_gram(tokenizer, batch_size, **params):
     steps = Steps()
-    pretrainer = GramPretrainer(tokenizer, batch_size=batch_size, skorch_callbacks=[steps], **{**STAGE2, **params})
+    sizes = {**SIZES, "drop_path": 0.0}
+    pretrainer = GramPretrainer(
+        tokenizer, network_params=sizes, batch_size=batch_size, skorch_callbacks=[steps], **{**GRAM, **params}
+    )
     return pretrainer.fit(make_windows()), steps.losses
 
 
@@ -126,12 +126,12 @@ def work(folder):
     np.savez(own / "mirepnet.npz", **tensors_of(pretrainer))
     pieces, _ = fit_mirepnet(BATCH // 2, accumulate=2, network_params=DROPPING, precision="bf16")
     np.savez(own / "pieces.npz", **tensors_of(pieces))
-    tokenizer = GramTokenizer(batch_size=BATCH, **GRAM).fit(make_windows())
+    tokenizer = GramTokenizer(batch_size=BATCH, network_params={**SIZES, "n_codes": 8}, **GRAM).fit(make_windows())
     np.save(own / "codebook.npy", tokenizer.codebook_)
     tokenizer.save_checkpoint(own / "tokenizer.safetensors")
     pretrainer, notes["gram"] = fit_gram(tokenizer, BATCH)
     np.savez(own / "gram.npz", **tensors_of(pretrainer))
-    (X, _), n = make_people(1), 8 - ranks.rank()
+    (X, _), n = make_subjects(1), 8 - ranks.rank()
     notes["others"] = refusal(lambda: make_pretrainer().fit(X[:n]))
     file = folder / "run.safetensors"
     file.write_text("none of ours")

@@ -10,7 +10,7 @@ import pytest
 import skeeg
 
 ROOT = pathlib.Path(skeeg.__file__).parent
-DATA = {"_lazy", "array", "calibration", "electrodes"}
+DATA = {"_lazy", "array", "electrodes"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "filtering", "model_selection", "montage", "regression", "restoration", "screening",
          "signals", "spatial", "tangentspace", "wavelets"}  # fmt: skip
@@ -20,12 +20,11 @@ MAY_IMPORT = {
     "_lazy": set(),
     "array": {"electrodes"},
     "electrodes": set(),
-    "calibration": set(),
     "base": BASE,
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
     "networks": {"_lazy", "electrodes"},
-    "training": BASE | {"networks", "weights"},
+    "training": BASE | {"alignment", "networks", "weights"},
     "weights": set(),
     "datasets": BASE,
     "explain": BELOW_METHODS,
@@ -36,7 +35,7 @@ MAY_IMPORT = {
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }
-QUICK = {"array", "base", "calibration", "electrodes", "storage", *STEPS}
+QUICK = {"array", "base", "electrodes", "storage", *STEPS}
 HEAVY = {"torch", "mne", "moabb", "braindecode", "skorch", "pyriemann", "shap"}
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,6 +1,6 @@
-"""Protocols that MOABB lacks, as MOABB evaluations, and `PooledTarget`, with which any pipeline can be evaluated.
+"""Protocols that MOABB lacks, as MOABB evaluations, and two wrappers by which any pipeline uses target trials.
 
-Names are imported lazily, so that `PooledTarget` does not load MOABB.
+Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not load MOABB.
 """
 
 from .._lazy import attach
@@ -12,6 +12,7 @@ _PUBLIC = {
     "DownstreamEvaluation": "downstream",
     "FewshotEvaluation": "fewshot",
     "FewshotSplitter": "fewshot",
+    "BalancedTarget": "pooling",
     "PooledTarget": "pooling",
     "classification_scores": "corpora",
     "compare_with_paper": "downstream",

@@ -1,6 +1,7 @@
-"""Train any classifier with labelled trials of the target subject or task."""
+"""Give any classifier the trials of the target subject or task, labelled or not."""
 
 import numpy as np
+from scipy.special import softmax
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
@@ -9,11 +10,39 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..array import as_eeg, is_epochs
+from ..base import check_class_labels
+from ..calibration import Calibration
 
 _USES = ("source", "target", "both")
 
 
-class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class _WithTarget:
+    """What the wrappers share: the classifier that they fit, and its input."""
+
+    def _fit_estimator(self, X, y, subjects, target):
+        """Fit a copy of the classifier, with what its steps request."""
+        extra = {"subjects": subjects, "X_target_unlabeled": target}
+        fitted = clone(self.estimator)
+        with config_context(enable_metadata_routing=True):
+            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
+            return fitted.fit(X, y, **{k: v for k, v in extra.items() if k in wanted and v is not None})
+
+    def _keep(self, fitted, classes):
+        """Set the fitted attributes."""
+        self.estimator_, self.classes_ = fitted, classes
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(fitted, name):
+                setattr(self, name, getattr(fitted, name))
+        return self
+
+    def __sklearn_tags__(self):
+        """Accept the inputs of the classifier."""
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
+        return tags
+
+
+class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a classifier on source trials, on labelled target trials, or on both together.
 
     MOABB hands labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
@@ -88,22 +117,8 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if has_target and self.use != "source":
             parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
         trials, labels, subjects = _pool(parts)
-        extra = {"subjects": subjects, "X_target_unlabeled": X_target_labeled if has_target else None}
-        fitted = clone(self.estimator)
-        with config_context(enable_metadata_routing=True):
-            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
-            fitted.fit(trials, labels, **{k: v for k, v in extra.items() if k in wanted and v is not None})
-        self.estimator_, self.classes_ = fitted, np.unique(np.asarray(labels))
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(fitted, name):
-                setattr(self, name, getattr(fitted, name))
-        return self
-
-    def __sklearn_tags__(self):
-        """Accept the inputs of the classifier."""
-        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
-        return tags
+        fitted = self._fit_estimator(trials, labels, subjects, X_target_labeled if has_target else None)
+        return self._keep(fitted, np.unique(np.asarray(labels)))
 
     def predict(self, X):
         """Label of each trial.
@@ -154,6 +169,130 @@ class PooledTarget(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self.estimator_.decision_function(X)
+
+
+class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    r"""Move the decision of any classifier to the target, by unlabelled trials of it.
+
+    A classifier of source subjects may rank the trials of a target subject well and still give most of them the same
+    label. Each class gets an offset, so that the probabilities of the target trials given to `fit` have the means
+    :math:`\pi_c`, the shares of the classes among the source trials:
+
+    .. math:: q_c(x) = \frac{p_c(x) e^{b_c}}{\sum_k p_k(x) e^{b_k}}, \qquad \frac{1}{n} \sum_i q_c(x_i) = \pi_c
+
+    Right where the target performs the classes as often as the sources do, as in a cued experiment; wrong where not.
+    Without target trials nothing moves.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any classifier or pipeline with `predict_proba`. Steps that request ``X_target_unlabeled``, as alignments do,
+        get the target trials too.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        Fitted classifier.
+    classes_ : ndarray, shape (n_classes,)
+        Labels.
+    offset_ : ndarray, shape (n_classes,)
+        :math:`b_c`, of mean zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skeeg.evaluations import BalancedTarget
+    >>> X, y = np.array([[-1.0], [1.0]] * 4), np.array(["a", "b"] * 4)
+    >>> model = BalancedTarget(LogisticRegression()).fit(X, y, X_target_unlabeled=X[:4] + 10)
+    >>> model.predict([[9.0], [11.0]]).tolist()
+    ['a', 'b']
+    """
+
+    __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X, y, subjects=None, X_target_unlabeled=None):
+        """Train on the sources, then find the offsets.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Source trials.
+        y : array-like, shape (n_trials,)
+            Labels.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each source trial, for steps that request it.
+        X_target_unlabeled : Calibration, array-like, mne.Epochs or None, shape (n_target_trials, ...)
+            Target trials.
+
+        Returns
+        -------
+        self : BalancedTarget
+            Fitted.
+        """
+        if y is None:
+            raise ValueError("y: BalancedTarget requires y to be passed, but the target y is None.")
+        check_class_labels(y)
+        target = Calibration.unwrap(X_target_unlabeled, "X_target_unlabeled", len(np.asarray(y)))
+        target = target if target is not None and len(target) else None
+        fitted = self._fit_estimator(X, y, subjects, target)
+        classes, counts = np.unique(np.asarray(y), return_counts=True)
+        offset = np.zeros(len(classes))
+        if target is not None:
+            offset = _balance(fitted.predict_proba(target), counts / counts.sum())
+        self.offset_ = offset
+        return self._keep(fitted, classes)
+
+    def predict(self, X):
+        """Label of each trial.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or mne.Epochs, shape (n_trials, ...)
+            Trials.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_trials, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return softmax(_log(self.estimator_.predict_proba(X)) + self.offset_, axis=1)
+
+
+def _balance(probabilities, shares, n_iter=1000):
+    """Offsets of the classes with which the probabilities have these shares as means (Sinkhorn's iteration)."""
+    logs, offset = _log(probabilities), np.zeros(len(shares))
+    for _ in range(n_iter):
+        step = np.log(shares) - np.log(softmax(logs + offset, axis=1).mean(0))
+        offset += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return offset - offset.mean()
+
+
+def _log(probabilities):
+    """Logarithms that are finite."""
+    return np.log(np.maximum(probabilities, 1e-12))
 
 
 def _pool(parts):

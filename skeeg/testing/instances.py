@@ -42,23 +42,22 @@ _TINY_MIREPNET = {
 }
 
 # A patch of one sample, for checks with as few as two; at 8 Hz the kit's own trials make one window.
+_TINY_SIZES = {"n_layers": 1, "n_heads": 1, "drop_prob": 0.0, "patch_length": 1, "sfreq": 8.0, "scale": 1.0}
 _TINY_GRAM = {
     "ch_names": ("Cz",),
     "size": "tiny",
-    "n_layers": 1,
-    "n_heads": 1,
-    "drop_prob": 0.0,
-    "patch_length": 1,
-    "resample": 8.0,
-    "scale": 1.0,
-    "warmup": 0.0,
     "batch_size": 32,
     "learning_rate": 0.03,
     "precision": "float64",
     "device": "cpu",
     "random_state": 0,
 }
-_TINY_STAGE = {**_TINY_GRAM, "max_epochs": 1, "decoder_layers": 1, "n_codes": 8}
+_TINY_TOKENIZER = {
+    **_TINY_GRAM,
+    "max_epochs": 1,
+    "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
+    "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
+}
 
 _TINY_BEIRA = {
     "network_params": {
@@ -108,17 +107,23 @@ _INSTANCES = {
     "GramClassifier": {
         **_TINY_GRAM,
         "max_epochs": 8,
-        "n_filters": 16,
-        "n_heads": 4,
-        "drop_path": 0.0,
-        "layer_decay": 1.0,
-        "label_smoothing": 0.0,
-        "weight_decay": 0.0,
-        "clip": None,
+        "network_params": {**_TINY_SIZES, "n_filters": 16, "n_heads": 4, "drop_path": 0.0},
+        "recipe_params": {
+            "warmup": 0.0,
+            "layer_decay": 1.0,
+            "label_smoothing": 0.0,
+            "weight_decay": 0.0,
+            "clip": None,
+        },
     },
-    "GramPretrainer": {**_TINY_STAGE, "n_filters": 8, "decoder_dim": 4, "tokenizer_epochs": 0},
+    "GramPretrainer": {
+        **_TINY_GRAM,
+        "max_epochs": 1,
+        "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_filters": 8, "decoder_dim": 4},
+        "recipe_params": {"warmup": 0.0},
+    },
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
-    "GramTokenizer": {**_TINY_STAGE, "warm_epochs": 0},
+    "GramTokenizer": _TINY_TOKENIZER,
     "MIRepNetClassifier": {
         **_TINY_TRAINING,
         "ch_names": ("Cz",),
@@ -139,12 +144,17 @@ _INSTANCES = {
 
 # Parameters that are estimators, small ones too.
 _INNER = {
+    "BalancedTarget": {"estimator": "NetworkClassifier"},
     "BOLDAligner": {"regressor": "BEIRARegressor"},
     "FineTunedClassifier": {"estimator": "NetworkClassifier"},
+    "GramPretrainer": {"tokenizer": "GramTokenizer"},
     "GramRestorer": {"pretrainer": "GramPretrainer"},
     "PooledTarget": {"estimator": "NetworkClassifier"},
 }
-_CHANGES = {"GramRestorer": {"pretrainer__max_epochs": 0}}  # it is the restoration that is checked
+_CHANGES = {
+    "GramPretrainer": {"tokenizer__max_epochs": 0},
+    "GramRestorer": {"pretrainer__max_epochs": 0},  # it is the restoration that is checked
+}
 
 
 def public_estimators():
@@ -161,9 +171,9 @@ def public_estimators():
     >>> "NetworkClassifier" in [estimator.__name__ for estimator in public_estimators()]
     True
     """
-    import skeeg.evaluations
+    import skeeg
 
-    public = [operator.attrgetter(name)(skeeg) for name in [*skeeg.__all__, "evaluations.PooledTarget"]]
+    public = operator.attrgetter(*skeeg.__all__)(skeeg)
     found = [cls for cls in public if inspect.isclass(cls) and issubclass(cls, BaseEstimator)]
     return sorted(found, key=lambda cls: cls.__name__)
 

@@ -11,9 +11,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
+from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import check_class_labels
-from ..calibration import Calibration
 
 
 class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):

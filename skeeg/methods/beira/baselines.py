@@ -140,16 +140,7 @@ class BandPowerRidge(BandPowerRegressor):
     ((2, 9, 30, 5), (1, 2, 30000))
     """
 
-    def __init__(
-        self,
-        alpha="cv",
-        bands=BANDS,
-        lags=_LAGS,
-        step=1.0,
-        region_names=None,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, alpha="cv", bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.alpha = alpha
         self.bands = bands
         self.lags = lags
@@ -190,16 +181,7 @@ class BandPowerPLS(BandPowerRegressor):
     (1, 9, 30, 5)
     """
 
-    def __init__(
-        self,
-        n_components=5,
-        bands=BANDS,
-        lags=_LAGS,
-        step=1.0,
-        region_names=None,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, n_components=5, bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.n_components = n_components
         self.bands = bands
         self.lags = lags

@@ -233,7 +233,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     rate_ : float
         Common rate.
     n_unscored_ : int
-        Values at the start of each trial whose EEG was not recorded; they do not count in `score`.
+        Values at the start of each trial whose EEG was not recorded; `score` leaves them out.
 
     Examples
     --------

@@ -176,7 +176,7 @@ class _TimeMajorConv(torch.autograd.Function):
         left, right = same_padding(n_taps)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            # The adjoint pads the other way round, which matters for even kernels only.
+            # The adjoint pads in reverse, which matters for even kernels only.
             spare = F.pad(grad, (0, 0, right - left, 0))
             grad_x = _convolve(spare, weight.flip(2).transpose(0, 1))[:, : x.shape[1]]
         if ctx.needs_input_grad[1]:
@@ -192,8 +192,8 @@ class _TimeMajorConv(torch.autograd.Function):
 def norm_gelu(x, norm):
     """``gelu(norm(x))`` that keeps nothing but its input for the gradient.
 
-    What lies between is computed again on the way back, which takes some hundredths of the time of an update and saves
-    a tenth of its memory.
+    What lies between is computed again in the backward pass, which takes some hundredths of the time of an update and
+    saves a tenth of its memory.
     """
     if not torch.is_grad_enabled():
         return F.gelu(norm(x))

@@ -17,23 +17,9 @@ _SPECTRUM_SECONDS = 4  # of a window of the cross-spectrum: a resolution of 0.25
 
 
 def read_patterns(module, recordings, rate, whitening):
-    """Compute filters and patterns of all branches, in units of the EEG.
+    """Compute filters and patterns of all branches in units of the EEG: attributes of `BEIRARegressor` by name.
 
-    Parameters
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network.
-    recordings : list of ndarray, shape (n_channels, n_times)
-        EEG as the network takes it.
-    rate : float
-        Sampling rate in hertz.
-    whitening : ndarray, shape (n_channels, n_channels)
-        Matrix by which the EEG was multiplied.
-
-    Returns
-    -------
-    found : dict of str to ndarray
-        Fitted attributes of `BEIRARegressor` by name.
+    The recordings (n_channels, n_times) are EEG as the network takes it, multiplied by a whitening matrix.
     """
     n_fft = min(int(_SPECTRUM_SECONDS * rate), max(one.shape[1] for one in recordings))
     density, freqs = cross_spectrum(recordings, rate, n_fft)
@@ -49,16 +35,9 @@ def read_patterns(module, recordings, rate, whitening):
 
 
 def cross_spectrum(recordings, sfreq, n_fft):
-    """Cross-spectral density of recordings, averaged over half-overlapping Hann windows.
+    """Cross-spectral density of recordings (n_channels, n_times), averaged over half-overlapping Hann windows.
 
-    Parameters
-    ----------
-    recordings : sequence of ndarray, shape (n_channels, n_times)
-        Recordings of any length; those shorter than a window are padded with zeros.
-    sfreq : float
-        Sampling rate in hertz.
-    n_fft : int
-        Samples of a window.
+    Recordings shorter than a window of `n_fft` samples are padded with zeros.
 
     Returns
     -------
@@ -66,15 +45,6 @@ def cross_spectrum(recordings, sfreq, n_fft):
         One-sided, so that its real part sums to the covariance.
     freqs : ndarray, shape (n_freqs,)
         Hertz.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.patterns import cross_spectrum
-    >>> x = np.random.default_rng(0).normal(size=(2, 4000))
-    >>> density, freqs = cross_spectrum([x], 100.0, 200)
-    >>> bool(np.abs(density.sum(axis=0).real - np.cov(x)).max() < 0.05)
-    True
     """
     window = signal.windows.hann(n_fft, sym=False)
     density, n_segments = 0.0, 0
@@ -94,25 +64,9 @@ def cross_spectrum(recordings, sfreq, n_fft):
 
 
 def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
-    """Spatial patterns ``R w`` and frequency patterns ``S(f) |H(f)|`` of all branches.
+    """Spatial patterns ``R w`` (..., n_channels) and frequency patterns ``S(f) |H(f)|`` (..., n_freqs) of branches.
 
-    Parameters
-    ----------
-    density, freqs
-        As `cross_spectrum` gives them.
-    spatial_filters : ndarray, shape (..., n_channels)
-        Projection w of each branch.
-    temporal_filters : ndarray, shape (..., n_taps)
-        Filter h of each branch.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    spatial : ndarray, shape (..., n_channels)
-        Topographies.
-    frequency : ndarray, shape (..., n_freqs)
-        Spectra.
+    They are computed from a `cross_spectrum`, projections w (..., n_channels) and filters h (..., n_taps).
     """
     temporal_filters = np.asarray(temporal_filters, dtype=np.float64)
     phases = np.exp(-2j * np.pi * np.outer(np.arange(temporal_filters.shape[-1]), freqs) / sfreq)
@@ -127,21 +81,10 @@ def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
 
 
 def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
-    """Spatial patterns of the data actually filtered, as published; slower than `branch_patterns`, exact at the edges.
+    """Spatial patterns ``cov(h * x) w`` of the data actually filtered, as published, (n_branches, n_channels).
 
-    Parameters
-    ----------
-    eeg : ndarray, shape (n_channels, n_times)
-        Recording.
-    spatial_filters : ndarray, shape (n_branches, n_channels)
-        Projections.
-    temporal_filters : ndarray, shape (n_branches, n_taps)
-        Filters, correlated with the data as the network does.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_branches, n_channels)
-        ``cov(h * x) w``.
+    They are slower than `branch_patterns` and exact at the edges. EEG has shape (n_channels, n_times), the filters have
+    shapes (n_branches, n_channels) and (n_branches, n_taps).
     """
     eeg = np.asarray(eeg, dtype=np.float64)
     patterns = []
@@ -154,20 +97,10 @@ def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
 
 
 def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
-    """Frequency patterns of the published notebooks, for comparison.
+    """Frequency patterns of the published notebooks, for comparison with `branch_patterns`, (n_branches, n_taps // 2).
 
     The amplitude of one bin in about a hundred of the raw periodogram stands for the spectrum, without an average,
-    times the filter's amplitude. Use `branch_patterns`.
-
-    Parameters
-    ----------
-    eeg, spatial_filters, temporal_filters
-        As in `filtered_covariance_pattern`.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_branches, n_taps // 2)
-        At ``arange(n_taps // 2) / n_taps`` times the sampling rate.
+    times the filter's amplitude, at ``arange(n_taps // 2) / n_taps`` times the sampling rate.
     """
     z = np.asarray(spatial_filters) @ np.asarray(eeg)
     n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
@@ -178,7 +111,7 @@ def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
 
 
 def branch_importance(module, windows):
-    """How much each branch changes the output: the difference when its envelope is replaced by its mean.
+    """Compute the importance of each branch: the change of the output when its envelope is replaced by its mean.
 
     A branch whose envelope is constant then has no importance, which a gradient times the envelope, by which the
     published notebooks rank branches, does not give.
@@ -193,16 +126,7 @@ def branch_importance(module, windows):
     Returns
     -------
     importance : ndarray, shape (n_regions, n_branches)
-        Root mean square of the difference of the outputs. One row a region, also where the regions share one front end.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.patterns import branch_importance
-    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> branch_importance(network, torch.randn(2, 4, 64)).shape
-    (2, 3)
+        Root mean square of the change. One row a region, also where the regions share one front end.
     """
     squares = 0.0
     with torch.inference_mode():

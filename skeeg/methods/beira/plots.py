@@ -31,8 +31,7 @@ def top_branches(estimator, n_branches=3):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.beira import BEIRARegressor
-    >>> from skeeg.methods.beira import top_branches
+    >>> from skeeg.methods.beira import BEIRARegressor, top_branches
     >>> beira = BEIRARegressor()
     >>> beira.spatial_patterns_, beira.branch_importance_ = np.ones((1, 3, 4)), np.array([[0.1, 0.7, 0.2]])
     >>> top_branches(beira, 2).tolist()
@@ -151,7 +150,7 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
     n_branches : int
         Branches of each region, the most important on the left.
     info : mne.Info or None
-        Positions of the electrodes, in the order of the data; None takes the names of the data at their places in MNE's
+        Positions of the electrodes, in the order of the data; None takes those of the names of the data in MNE's
         ``standard_1005``.
 
     Returns
@@ -159,15 +158,6 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
     figure : matplotlib.figure.Figure
         One row a region. A topography is scaled to its largest value, which is made positive: scale and sign of a
         branch are arbitrary.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira import plot_spatial_patterns
-    >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
-    >>> len(plot_spatial_patterns(beira.fit(simulated.eeg, simulated.bold)).axes)
-    2
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     info = _positions(beira) if info is None else info
@@ -185,10 +175,8 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
 
     Parameters
     ----------
-    estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted.
-    n_branches : int
-        Branches of each region: those that `plot_spatial_patterns` draws.
+    estimator, n_branches
+        As in `plot_spatial_patterns`.
     fmax : float or None
         Highest frequency in hertz; None draws all.
 
@@ -196,16 +184,6 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
     -------
     figure : matplotlib.figure.Figure
         One panel a region; each curve is scaled to its largest value.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira import plot_frequency_patterns
-    >>> simulated = simulate_bold(duration=60, random_state=0)
-    >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
-    >>> figure = plot_frequency_patterns(beira.fit(simulated.eeg, simulated.bold), fmax=40)
-    >>> len(figure.axes[0].lines)
-    2
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     n_columns = min(len(branches), 2)
@@ -223,14 +201,8 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
 
     Parameters
     ----------
-    estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted on EEG with electrode names.
-    n_branches : int
-        Branches of each region, the most important on the left.
-    fmax : float or None
-        Highest frequency in hertz; None draws all.
-    info : mne.Info or None
-        As in `plot_spatial_patterns`.
+    estimator, n_branches, fmax, info
+        As in `plot_spatial_patterns` and `plot_frequency_patterns`.
 
     Returns
     -------
@@ -239,8 +211,7 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
 
     Examples
     --------
-    >>> from skeeg.methods.beira import BEIRARegressor, simulate_bold
-    >>> from skeeg.methods.beira import plot_branches
+    >>> from skeeg.methods.beira import BEIRARegressor, plot_branches, simulate_bold
     >>> simulated = simulate_bold(duration=60, random_state=0)
     >>> beira = BEIRARegressor(max_epochs=1, network_params={"n_branches": 2})
     >>> len(plot_branches(beira.fit(simulated.eeg, simulated.bold)).axes)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ...regression import choose_alpha, lagged, ridge_weights
+from ...storage import Storable
 from ...training.inference import run_batches
 from .network import BEIRAManyToOne
 from .recordings import mirror, padded
@@ -30,15 +31,6 @@ class Inference:
         Samples of a training window: the context of the many-to-one network.
     device : str
         Where to compute.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.readout import Inference
-    >>> network = BEIRA(4, 2, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> Inference(network, 64, "cpu").signals(torch.randn(1, 4, 99)).shape
-    (1, 2, 99)
     """
 
     module: torch.nn.Module
@@ -100,7 +92,7 @@ class Inference:
 
 
 @dataclasses.dataclass(frozen=True)
-class LaggedReadout:
+class LaggedReadout(Storable):
     r"""Ridge regression of each region's BOLD on the envelopes of its branches at lags of whole seconds.
 
     .. math:: \hat y_r(t) = b_r + \sum_m \sum_l a_{rml}\, \tilde e_{rm}(t - l)
@@ -138,19 +130,8 @@ class LaggedReadout:
     def fit(cls, envelopes, targets, rate):
         """Fit the weights, with a penalty chosen over blocks of time for each region.
 
-        Parameters
-        ----------
-        envelopes : iterable of ndarray, shape (n_trials, n_fronts, n_branches, n_times)
-            Of each recording; one front end, or one for each region.
-        targets : list of ndarray, shape (n_trials, n_regions, n_times)
-            BOLD.
-        rate : float
-            Sampling rate of both in hertz.
-
-        Returns
-        -------
-        readout : LaggedReadout
-            Fitted.
+        Envelopes (n_trials, n_fronts, n_branches, n_times) and BOLD (n_trials, n_regions, n_times) are of each
+        recording; there is one front end, or one for each region.
         """
         step = max(round(_STEP * rate), 1)
         means = [step_means(one, step) for one in envelopes]
@@ -169,18 +150,7 @@ class LaggedReadout:
         return cls(step, limits, weights, np.array([offset for _, offset in fits]))
 
     def predict(self, envelopes):
-        """Weighted sums, interpolated between seconds.
-
-        Parameters
-        ----------
-        envelopes : ndarray, shape (n_trials, n_fronts, n_branches, n_times)
-            Of one recording.
-
-        Returns
-        -------
-        bold : ndarray, shape (n_trials, n_regions, n_times)
-            Signals.
-        """
+        """Weighted sums of envelopes, interpolated between seconds, (n_trials, n_regions, n_times)."""
         means = np.clip(step_means(envelopes, self.step), *self.limits[..., None])
         n_fronts, n_times = envelopes.shape[1], envelopes.shape[3]
         starts = np.arange(0, n_times, self.step)
@@ -190,6 +160,12 @@ class LaggedReadout:
             trials = _features(means[:, min(region, n_fronts - 1)])
             bold[:, region] = [np.interp(grid, middles, np.tensordot(one, weights, 2) + offset) for one in trials]
         return bold
+
+
+def fit_readout(network, pairs, rate):
+    """Fit a `LaggedReadout` to pairs of standardised EEG and BOLD by an `Inference`."""
+    envelopes = (network.envelopes(eeg) for eeg, _ in pairs)  # one at a time: they may be many times the recording
+    return LaggedReadout.fit(envelopes, [target.double().numpy() for _, target in pairs], rate)
 
 
 def step_means(signals, step):

@@ -13,6 +13,7 @@ from ...training.net import Trials
 
 DEFAULT_RATE = 100.0
 """Sampling rate in hertz where it is unknown: the published filters are made for it."""
+_N_EXAMPLES = 16  # windows that the importance of the branches is computed on
 
 
 class RecordingRegressor(BaseEEGRegressor):
@@ -116,15 +117,7 @@ class RecordingRegressor(BaseEEGRegressor):
 
 
 def is_recording_list(X):
-    """Whether X is a list of recordings rather than an array of trials.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.recordings import is_recording_list
-    >>> is_recording_list([np.zeros((4, 500)), np.zeros((4, 700))]), is_recording_list([[1.0, 2.0]])
-    (True, False)
-    """
+    """Whether X is a list of recordings rather than an array of trials."""
     if not isinstance(X, list | tuple) or not len(X):
         return False
     return all(is_raw(one) or isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in X)
@@ -194,14 +187,6 @@ def hold_out(pairs, size, gap):
     -------
     training, held : list of tuple of ndarray
         Views of the beginnings and of the ends.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.recordings import hold_out
-    >>> training, held = hold_out([(np.zeros((1, 4, 100)), np.zeros((1, 2, 100)))], 0.2, 10)
-    >>> training[0][0].shape, held[0][1].shape
-    ((1, 4, 70), (1, 2, 20))
     """
     eeg, target = pairs[0]
     is_signal = target.ndim == 3
@@ -237,8 +222,8 @@ class Windows(Trials):
     window : int
         Samples of a window.
     n_windows : int or None
-        Windows of a pass, drawn anew each time from all positions alike. None goes once through windows that follow
-        each other, half overlapping, the same at every pass.
+        Windows of a pass, drawn anew each time, uniformly from all positions. None takes consecutive windows that
+        overlap by half, the same at every pass.
     n_padded : int or None
         Length to which the EEG of a window is padded by `mirror`.
     last_only : bool
@@ -299,6 +284,32 @@ class Windows(Trials):
         """Copy the recordings to another device."""
         eeg, bold = ([one.to(device) for one in many] for many in (self.eeg, self.bold))
         return Windows(eeg, bold, self.window, self.n_windows, self.n_padded, self.last_only)
+
+
+def cut_windows(training, held, window, n_windows, multiple, last_only):
+    """Cut pairs of tensors (EEG, targets) into windows; trials with one value each are windows themselves.
+
+    Returns
+    -------
+    windows, watched : Trials
+        For training and validation; the second is None where nothing is held out.
+    examples : Tensor, shape (n_examples, n_channels, n_padded)
+        Training windows, spread over all.
+    """
+    n_padded = padded(window, multiple)
+    if training[0][1].ndim == 2:
+        every, *watched = [Trials(mirror(eeg, n_padded), target) for eeg, target in (*training, *held)]
+        windows, watched = every, watched[0] if watched else None
+    else:
+
+        def cut(pairs, length, n=None):
+            eeg, bold = ([one for pair in pairs for one in pair[part]] for part in (0, 1))
+            return Windows(eeg, bold, length, n, padded(length, multiple), last_only)
+
+        watched = cut(held, min(window, *(eeg.shape[2] for eeg, _ in held))) if held else None
+        windows, every = cut(training, window, n_windows), cut(training, window)
+    spread = torch.linspace(0, len(every) - 1, min(len(every), _N_EXAMPLES)).long()
+    return windows, watched, every.take(spread)[0]
 
 
 def choose_window(window, usual, shortest, multiple):

@@ -10,13 +10,7 @@ from skorch.callbacks import Callback
 from ...training import Recipe
 from .patterns import branch_importance
 
-_SMALL = {
-    "n_branches": 3,
-    "channels": (16, 32, 32, 32),
-    "decoder_reduce": 2,
-    "rectifier": "abs",
-    "drop_prob": 0.05,
-}
+_SMALL = {"n_branches": 3, "channels": (16, 32, 32, 32), "decoder_reduce": 2, "rectifier": "abs", "drop_prob": 0.05}
 LOSSES = {
     "mse": (1.0, 0.0, 0.0),
     "correlation": (0.0, 1.0, 0.0),
@@ -113,14 +107,7 @@ RECIPES = {
 
 
 def choose_recipe(name, recipe_params, **overrides):
-    """Recipe of a name with settings changed; an override that is None keeps the recipe's own.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira.strategies import choose_recipe
-    >>> choose_recipe("default", {"patience": 5}, n_restarts=None).patience
-    5
-    """
+    """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
     _check_choice("recipe", name, tuple(RECIPES))
     fields = {field.name for field in dataclasses.fields(BEIRARecipe)} - {"network_params", *overrides}
     for one in recipe_params or {}:
@@ -137,6 +124,16 @@ def _check_choice(name, value, allowed):
     near = difflib.get_close_matches(str(value), allowed, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
+
+
+def kept_loss(state, recipe, has_validation):
+    """Loss of the weights that a training kept: of the validation where there is one; infinite where it diverged."""
+    if state.net.diverged_:
+        return np.inf
+    name = "valid_loss" if has_validation else "train_loss"
+    losses = [row[name] for row in state.history if np.isfinite(row.get(name, np.nan))]
+    best = recipe.patience is not None and has_validation
+    return float(min(losses) if best else losses[-1]) if losses else np.inf
 
 
 def start_as_averages(module):
@@ -162,21 +159,6 @@ def prune_branches(module, criterion, examples, watched):
         Training data, which give the means and the order.
     watched : Dataset
         Validation windows and targets, by index.
-
-    Returns
-    -------
-    kept : ndarray of bool, shape (n_fronts, n_branches)
-        Whether a branch is unchanged.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira import BEIRA
-    >>> from skeeg.methods.beira.strategies import prune_branches
-    >>> network = BEIRA(4, 1, n_branches=3, channels=(8, 8), kernel_sizes=(3,), strides=(4,)).eval()
-    >>> watched = torch.utils.data.TensorDataset(torch.randn(2, 4, 64), torch.randn(2, 1, 64))
-    >>> prune_branches(network, torch.nn.MSELoss(), torch.randn(2, 4, 64), watched).shape
-    (1, 3)
     """
     importance, layers = torch.from_numpy(branch_importance(module, examples)), module.front_layers()
     importance = importance if len(layers) == len(importance) else importance.sum(0, keepdim=True)
@@ -255,7 +237,7 @@ class BOLDLoss(torch.nn.Module):
 
 
 def make_loss(loss, sample=-1):
-    """Build the loss of a name or of three weights.
+    """Build the `BOLDLoss` of a name or of three weights.
 
     Parameters
     ----------
@@ -264,17 +246,6 @@ def make_loss(loss, sample=-1):
         gives the weights of squared error, correlation and covariance distance.
     sample : int
         See `BOLDLoss`.
-
-    Returns
-    -------
-    loss : BOLDLoss
-        The loss.
-
-    Examples
-    --------
-    >>> from skeeg.methods.beira.strategies import make_loss
-    >>> make_loss("mixed").correlation
-    0.1
     """
     weights = LOSSES.get(loss) if isinstance(loss, str) else loss
     good = isinstance(weights, list | tuple) and len(weights) == 3 and all(weight >= 0 for weight in weights)
@@ -285,44 +256,18 @@ def make_loss(loss, sample=-1):
 
 
 def pearson(a, b, dim=-1, eps=1e-8):
-    """Pearson correlation of tensors along an axis; 0 where a signal is constant.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.strategies import pearson
-    >>> round(pearson(torch.arange(9.0), 3 - torch.arange(9.0)).item(), 4)
-    -1.0
-    """
+    """Pearson correlation of tensors along an axis; 0 where a signal is constant."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     return torch.nan_to_num(torch.cosine_similarity(a, b, dim=dim, eps=eps))
 
 
 def covariance_distance(a, b, shrinkage=1e-3):
-    r"""Affine-invariant distance between the covariances of two sets of signals.
+    r"""Affine-invariant distance between the covariances of two sets of signals (..., n_regions, n_times).
 
     .. math:: d(A, B) = \sqrt{\sum_i \log^2 \lambda_i(A^{-1} B)}
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (..., n_regions, n_times)
-        Signals.
-    shrinkage : float
-        Share of the mean variance that is added to the diagonals, without which few samples or equal regions give
-        singular matrices. It is taken from `b`, the measured signals, for both.
-
-    Returns
-    -------
-    distance : Tensor, shape (...,)
-        Distances.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.strategies import covariance_distance
-    >>> x = torch.randn(2, 3, 50)
-    >>> covariance_distance(x, x).abs().max().item() < 1e-4
-    True
+    A share `shrinkage` of the mean variance of `b`, the measured signals, is added to both diagonals, without which few
+    samples or equal regions give singular matrices.
     """
     n_regions = a.shape[-2]
     cov_a, cov_b = _covariance(a), _covariance(b)

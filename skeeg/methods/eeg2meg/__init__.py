@@ -1,11 +1,9 @@
-"""EEG to MEG: virtual magnetometers and gradiometers from a cap."""
+"""EEG to MEG: virtual magnetometers and gradiometers."""
 
 from .estimator import EEGToMEG
-from .scores import sensor_correlations, sensor_r2, topography_correlation
-from .sensors import retype_wakeman_henson
+from .networks import SensorTransformer, SensorUNet, SequenceTransformer, UNet
+from .sensors import retype_wakeman_henson, sensor_correlations, sensor_r2, topography_correlation
 from .simulation import MEGSimulation
-from .transformer import SensorTransformer, SequenceTransformer
-from .unet import SensorUNet, UNet
 
 __all__ = [
     "EEGToMEG",

@@ -1,26 +1,51 @@
 """EEG to MEG as a scikit-learn regressor and a step of pipelines."""
 
+import dataclasses
+import warnings
+
 import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
-from ...base import BaseEEGRegressor, draw_seed
+from ...base import BaseEEGRegressor, draw_seed, refuse_flat
+from ...filtering import BandPass
 from ...networks.seeding import seeded
-from ...regression import moments
-from ...training import NetworkEstimator
+from ...regression import ChannelScaler, lagged, moments
+from ...training import Recipe, train
+from ...training.base import NetworkEstimator
+from ...training.recipe import resolve_device
 from ...wavelets import WaveletBands
 from .forward import PositionCodes, apply_by_place, geometry_matrices, read_geometry
-from .model import MODELS, NETWORKS, LinearAndNetwork, View, Windows, split_windows
-from .recordings import RecordingBridge
-from .scores import SensorScores
-from .sensors import check_microvolts, check_same_unit, check_si
+from .model import MODELS, NETWORKS, SIZES, Selection, SensorNetwork, Windows, best_weight, fit_ridge, split_windows
+from .recordings import predict_overlapping, read_eeg, read_recordings
+from .sensors import (
+    build_info,
+    check_microvolts,
+    check_same_unit,
+    check_si,
+    describe,
+    name_sensors,
+    sensor_correlations,
+    sensor_r2,
+    topography_correlation,
+)
+
+BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
+_TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
+_WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
 
 
-class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator, BaseEEGRegressor):
-    r"""Virtual MEG: what a helmet would have measured at the same time as a cap.
+class GeometryUnknownError(ValueError, AttributeError):
+    """The sensors are unknown: a wrong call of a method, and an attribute that does not exist."""
 
-    The map is learned from simultaneous recordings, or, for the minimum norm, taken from physics. Networks learn what
-    ridge regression leaves over, so that they start from the best linear map:
+
+class EEGToMEG(TransformerMixin, BaseEEGRegressor):
+    r"""Virtual MEG: MEG predicted from simultaneous EEG.
+
+    The map is learned from simultaneous recordings, or, for the minimum norm, follows from a forward model. Networks
+    learn the residual of ridge regression, so that they start from the best linear map:
 
     .. math:: \hat y = s_y \odot (W z + \gamma\, f(z)) + m_y, \qquad z = (x - m_x) / s_x
 
@@ -31,23 +56,22 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     ----------
     model : {"ridge", "unet", "transformer", "wavelet_unet", "minimum_norm"}
         Ridge regression with lags, which networks have not outperformed on simulations; networks; or the minimum norm,
-        which learns nothing and needs the places of all sensors. ``"wavelet_unet"`` predicts band envelopes
+        which is not trained and needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes
         (`skeeg.WaveletBands`) in place of signals.
     network_params : dict or None
         Sizes of the network, such as ``{"n_filters": 48}``; see `SensorUNet` and `SensorTransformer`.
     positions : bool or tuple of 2 int
-        Whether to give the model the places of electrodes, helmet and head, so that one model serves other caps and
-        other places of the head; fit and predict then need ``geometry``. Two numbers are the highest degree of the
-        harmonics of the cap and of the moments of the head; True is (5, 7).
+        Whether to give the model the positions of electrodes, MEG sensors and head, so that one model serves other
+        montages and head positions; fit and predict then need ``geometry``. Two numbers are the highest degree of the
+        harmonics of the EEG and of the moments of the MEG; True is (5, 7).
     meg : {True, "mag", "grad"}
         Which sensors to take from recordings.
     meg_types : tuple of str or None
-        ``"mag"`` or ``"grad"`` for each sensor, where no geometry tells.
+        ``"mag"`` or ``"grad"`` for each sensor, where no geometry is given.
     scale : {"channel", "type"}
         Divide each sensor by its own standard deviation, or by that of its type.
     lags : int or None
-        Samples before and after that ridge regression sees beside the present one; None leaves everything to the
-        network.
+        Samples before and after the present one that are inputs of ridge regression; None uses the network alone.
     alpha : "auto" or float
         Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. For
         the minimum norm the power of the noise relative to the signal, 1 / 9 with "auto".
@@ -63,7 +87,7 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     validation : {"auto", "subject", "run", "block", "trial", None}
         What to hold out: subjects where there are two, else runs, else the last windows; see `split_windows`.
     checkpoint : str or None
-        Weights that the network starts from, which tell its sizes; see `skeeg.NetworkRegressor`.
+        Weights that the network starts from, with their sizes; see `skeeg.NetworkRegressor`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
@@ -75,6 +99,8 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         Of the training windows, in tesla and tesla per metre.
     meg_names_, meg_types_ : tuple of str
         Sensors.
+    steps_ : Pipeline
+        Fitted preprocessing of the EEG, or, with `positions`, of its harmonics.
     coef_ : ndarray or None
         Ridge weights of standardised signals.
     alpha_ : float or None
@@ -82,17 +108,19 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
     network_weight_ : float
         :math:`\gamma`.
     geometries_ : tuple of dict
-        Sensors of the training, see `skeeg.methods.eeg2meg.sensors.describe`.
+        Sensors at fit, see `skeeg.methods.eeg2meg.sensors.describe`.
+    info_eeg_, info_meg_ : mne.Info
+        Sensors of the EEG at fit, and of predictions.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
         As in `skeeg.NetworkRegressor`; the first four with networks only.
 
     Notes
     -----
     X is in microvolts, as everywhere (`mne.Epochs` and `mne.io.Raw` are converted); Y is in tesla and tesla per metre.
-    Targets without an axis of time are one value a trial: ridge regression then sees all samples of the trial, and the
-    output of a network is averaged over them.
+    Targets without an axis of time are one value a trial: the inputs of ridge regression are then all samples of the
+    trial, and the outputs of a network are averaged over them.
 
-    As a step of a pipeline put the fitted estimator into `sklearn.frozen.FrozenEstimator`: labels are no MEG.
+    As a step of a pipeline put the fitted estimator into `sklearn.frozen.FrozenEstimator`, as labels are not MEG.
 
     Examples
     --------
@@ -108,7 +136,13 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
 
     __metadata_request__fit = {"subjects": True}
 
-    _may_be_infinite = ("geometries_",)  # MNE marks places that are not known by NaN
+    _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
+
+    module_, network_spec_, net_ = NetworkEstimator.module_, NetworkEstimator.network_spec_, NetworkEstimator.net_
+    history_, n_iter_, checkpoint_report_ = (
+        NetworkEstimator.history_, NetworkEstimator.n_iter_, NetworkEstimator.checkpoint_report_
+    )  # fmt: skip
+    _sizes = NetworkEstimator._sizes
 
     def __init__(
         self,
@@ -165,7 +199,14 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
 
     @property
     def _is_signal(self):
-        return len(getattr(self, "target_shape_", (0, 0))) == 2
+        return len(vars(self).get("target_shape_", (0, 0))) == 2
+
+    @property
+    def steps_(self):
+        """Fitted preprocessing as a pipeline."""
+        return Pipeline(list(self.preprocessing_) or [("none", "passthrough")])
+
+    # Learning
 
     def fit(self, X, y, subjects=None, geometry=None):
         """Learn the map.
@@ -179,24 +220,22 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-            EEG and MEG sensors with their places, for all trials or for each.
+            EEG and MEG sensors with their positions, for all trials or for each.
 
         Returns
         -------
         self : EEGToMEG
             The fitted estimator.
         """
-        self._check_settings()
         X, targets = self._check_eeg_and_targets(X, y, dtype=np.float64)
-        self._refuse_flat(X)
+        refuse_flat(X)
         targets = self._as_signals(targets, X)
         domains = X.domains
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
         self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         subjects = None if subjects is None else np.asarray(subjects)
-        source = Windows([np.asarray(X)], [targets], places, subjects, runs)
-        return self._learn(source, domains)
+        return self._learn(Windows([np.asarray(X)], [targets], places, subjects, runs), domains)
 
     def fit_runs(self, X, y, subjects=None, geometry=None):
         """Learn from runs that may be memory maps, of which a few windows are held in memory at a time.
@@ -210,14 +249,14 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         subjects : sequence of str, length n_runs, or None
             Subject of each run.
         geometry : mne.Info, sequence of mne.Info, length n_runs, or None
-            EEG and MEG sensors with their places, of all runs or of each.
+            EEG and MEG sensors with their positions, of all runs or of each.
 
         Returns
         -------
         self : EEGToMEG
             The fitted estimator.
         """
-        self._check_settings()
+        self._check_parameters()
         _check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
@@ -226,7 +265,27 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
 
-    def _check_settings(self):
+    def fit_raw(self, raws, subjects=None):
+        """Learn from continuous recordings that hold EEG and MEG.
+
+        Parameters
+        ----------
+        raws : mne.io.Raw or list of them
+            Cut into windows of ``window`` seconds, without those that overlap an annotation called bad. Each is a run
+            of its own.
+        subjects : sequence of str, length n_raws, or None
+            Subject of each.
+        """
+        X, Y, geometry = read_recordings(raws, subjects, self._kind, self.window)
+        return self.fit(X, Y, geometry=geometry)
+
+    def fit_epochs(self, epochs, subjects=None):
+        """Learn from epochs that hold EEG and MEG; `mne.Epochs` or a list of them, as in `fit_raw`."""
+        return self.fit_raw(epochs, subjects)
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        resolve_device(self.device)
         if self.model not in MODELS:
             raise ValueError(f"model: got {self.model!r}, expected one of {', '.join(map(repr, MODELS))}.")
         if self.scale not in ("channel", "type"):
@@ -237,11 +296,15 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         if not by_network and not (isinstance(self.lags, int | np.integer) and self.lags >= 0):
             raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0, or None for networks.")
         if self.model in NETWORKS:
-            self._network_parameters(), self._recipe().check()
+            self._network_sizes(), self._recipe().check()
         elif self.checkpoint is not None:
             raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
+
+    @property
+    def _kind(self):
+        return "meg" if self.meg is True else self.meg
 
     def _as_signals(self, targets, X):
         """Targets (n_trials, n_outputs, n_times), of one sample where they have no axis of time."""
@@ -257,72 +320,66 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         return targets.reshape(len(X), *self.target_shape_)
 
     def _learn(self, source, domains):
-        """Learn from a source of windows."""
+        """Learn from windows."""
         with seeded(seed := draw_seed(self.random_state)):
-            rows, held = split_windows(source, self.validation, self._settings()["validation_size"], seed)
-            raw = View(source, rows, lambda x, y, rows: (x, y))
-            self._learn_scales(raw, source)
-            self._prepare_geometry()
+            rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
+            self._learn_scales(Selection(source, rows), source.in_memory)
+            self._learn_geometry()
+            self.preprocessing_, self.network_, self.coef_, self.alpha_ = (), None, None, None
             if self.model == "minimum_norm":
                 return self
-            code = self._coder(source, domains)
-            if source.in_memory:  # coded once; what is on a disk is coded batch by batch
-                rows_of_all = np.arange(len(source))
-                coded = code(*source.take(rows_of_all), rows_of_all)
-                source, code = Windows(*([one] for one in coded)), lambda x, y, rows: (x, y)
-            coded = [View(source, part, code) for part in (rows, held)]
-            self._learn_codes(coded[0])
-            pairs = [view.then(self._standard) for view in coded]
-            sums = self._fit_linear(*pairs)
+            code, codes = self._coder(source, domains), ()
+            if source.in_memory:  # coded once; what is on disk is coded batch by batch
+                every = np.arange(len(source))
+                source = Windows(*([one] for one in code(*source.read(every), every)))
+            else:
+                codes = (code,)
+            parts = [Selection(source, part, codes) for part in (rows, held)]
+            if self.positions or self.model == "wavelet_unet":
+                self._learn_codes(parts[0])
+                parts = [part.then(self._scale_codes) for part in parts]
+            refitted = None
+            if self.lags is not None:
+                self.coef_, refitted, self.alpha_ = fit_ridge(*parts, self._ridge_inputs, self.alpha)
             if self.model in NETWORKS:
-                self._fit_residual(*pairs, in_memory=source.in_memory)
-            self._refit_linear(sums)
+                self._fit_residual(*[part.then(lambda x, y, rows: (x, y - self._linear(x))) for part in parts])
+            self.coef_ = refitted
         return self
 
-    def _learn_scales(self, training, source):
+    def _learn_scales(self, training, in_memory):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
         (self.eeg_mean_, eeg_scale), (self.meg_mean_, scale) = moments(training.chunks())
         for name, found in (("X", eeg_scale), ("y", scale)):
             if not np.isfinite(found).all():
                 raise ValueError(f"{name}: contains NaN or infinity.")
         flat = np.flatnonzero(eeg_scale == 0)
-        if not source.in_memory and len(flat):
+        if not in_memory and len(flat):
             raise ValueError(f"X: channel {', '.join(map(str, flat[:5]))} never changes; drop it before fit.")
         self.eeg_scale_ = np.where(eeg_scale > 0, eeg_scale, 1.0)
-        self._name_sensors(len(scale))
+        n_sensors = self.n_features_in_, len(scale)
+        self.meg_names_, self.meg_types_ = name_sensors(self.geometries_, self.meg_types, *n_sensors)
         if self.geometries_ or self.meg_types is not None:
             check_si(scale, self.meg_types_)
             check_microvolts(eeg_scale)
-        types = np.array(self.meg_types_)
         self.type_scale_ = np.ones(len(scale))
-        for kind in dict.fromkeys(self.meg_types_):
-            self.type_scale_[types == kind] = np.sqrt(np.mean(scale[types == kind] ** 2)) or 1.0
+        for own in self._of_types(len(scale)).values():
+            self.type_scale_[own] = np.sqrt(np.mean(scale[own] ** 2)) or 1.0
         chosen = scale if self.scale == "channel" else self.type_scale_
         self.meg_scale_ = np.where(chosen > 0, chosen, 1.0)
 
-    def _name_sensors(self, n_meg):
-        """Names and types of the sensors, from the geometry where it is known."""
-        types, names = self.meg_types, None
-        for one in self.geometries_:
-            for what, n in (("eeg", self.n_features_in_), ("meg", n_meg)):
-                if len(one[what]["names"]) != n:
-                    raise ValueError(f"geometry: {len(one[what]['names'])} {what} sensors, but the data have {n}.")
-            types, names = one["meg"]["types"], one["meg"]["names"]
-        if types is not None and len(types) != n_meg:
-            raise ValueError(f"meg_types: got {len(types)} types for {n_meg} sensors.")
-        self.meg_types_ = tuple(types) if types is not None else ("meg",) * n_meg
-        self.meg_names_ = names if names is not None else tuple(f"MEG {i + 1:03d}" for i in range(n_meg))
-
-    def _prepare_geometry(self):
-        """Matrices of the training's geometries."""
+    def _learn_geometry(self):
+        """Matrices of the geometries at fit."""
         self.matrices_ = ()
         if not (self.positions or self.model == "minimum_norm"):
             return
         if not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
-            raise ValueError(f"geometry: {what} needs the places of the sensors; pass fit(..., geometry=info).")
-        codes = self._position_codes()
-        self.matrices_ = tuple(geometry_matrices(self.model, one, codes, self._noise) for one in self.geometries_)
+            raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
+        self.matrices_ = self._matrices_of(self.geometries_)
+
+    def _matrices_of(self, geometries):
+        codes, noise = self._position_codes(), 1 / 9 if self.alpha == "auto" else self.alpha
+        return tuple(geometry_matrices(self.model, one, codes, noise) for one in geometries)
 
     def _position_codes(self):
         if not self.positions or self.model == "minimum_norm":
@@ -330,40 +387,114 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         orders = (5, 7) if self.positions is True else self.positions
         return PositionCodes(self.geometries_, self.type_scale_, *orders)
 
-    @property
-    def _noise(self):
-        """Power of the noise that the minimum norm assumes."""
-        return 1 / 9 if self.alpha == "auto" else self.alpha
-
     def _coder(self, source, domains):
-        """Make the function of windows and their rows that gives what is modelled."""
-        codes = self._position_codes()
-        encoders = [] if codes is None else [codes.target_encoder(one) for one in self.geometries_]
+        """Make the function of windows and their rows that gives inputs and targets of the model."""
+        encoders = [self._position_codes().target_encoder(one) for one in self.geometries_] if self.positions else None
+        if not self.positions:
+            self.preprocessing_ = (("scale", _scaler(self.eeg_mean_, self.eeg_scale_)),)
+        if self.model == "wavelet_unet":
+            bands = self._bands().fit(make_eeg(source.read(np.arange(1))[0], sfreq=self.sfreq_in_))
+            self.preprocessing_ += (("bands", bands),)
+        steps = self.steps_
 
         def code(x, y, rows):
-            places = source.places[rows]
-            records = None if domains is None else domains[rows]
-            x = self._code_inputs(x, places, records)
-            if codes is not None:
-                return x, apply_by_place(encoders, y, places)
-            return x, self._envelopes((y - self.meg_mean_[:, None]) / self.meg_scale_[:, None], records)
+            places, records = source.places[rows], None if domains is None else domains[rows]
+            x = self._preprocess(steps, x, places, records)
+            return x, apply_by_place(encoders, y, places) if self.positions else self._scale_targets(y, records)
 
         return code
 
-    def _code_inputs(self, x, places, records=None, matrices=None):
-        """EEG as harmonics, as standardised envelopes, or as it is."""
+    def _preprocess(self, steps, x, places, records, matrices=None):
+        """Compute inputs of the model: the steps applied to EEG, or, with `positions`, to its harmonics."""
         if self.positions:
             matrices = self.matrices_ if matrices is None else matrices
-            return apply_by_place([one["encoder"] for one in matrices], x, places)
-        return self._envelopes((x - self.eeg_mean_[:, None]) / self.eeg_scale_[:, None], records)
+            x = apply_by_place([one["encoder"] for one in matrices], x, places)
+        return np.asarray(steps.transform(make_eeg(x, None, self.sfreq_in_, records)))
 
-    def _envelopes(self, z, records=None):
+    def _bands(self):
+        bands, rate = WaveletBands(scale=None, joined=self.joined), self.sfreq_in_
+        return bands.set_params(bands=tuple(one for one in bands.bands if rate is None or one[0] < 0.45 * rate))
+
+    def _scale_targets(self, y, records=None):
+        """MEG in units of each sensor's standard deviation, or its envelopes."""
+        z = (y - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         if self.model != "wavelet_unet":
             return z
-        bands = WaveletBands(scale=None, joined=self.joined)
-        rate = self.sfreq_in_
-        bands.set_params(bands=tuple(one for one in bands.bands if rate is None or one[0] < 0.45 * rate))
-        return np.asarray(bands.fit_transform(make_eeg(z, None, rate, records)))
+        return np.asarray(self._bands().fit_transform(make_eeg(z, None, self.sfreq_in_, records)))
+
+    def _learn_codes(self, training):
+        """Scales of harmonics or envelopes: of each input; of each output, or one of all moments of the MEG."""
+        (mean, scale), (self.output_mean_, out) = moments(training.chunks())
+        self.preprocessing_ += (("scale_codes", _scaler(mean, np.where(scale > 0, scale, 1.0))),)
+        if self.positions:
+            out = np.full_like(out, np.sqrt(np.mean(out**2)))
+        self.output_scale_ = np.where(out > 0, out, 1.0)
+
+    def _scale_codes(self, x, y, rows):
+        x = np.asarray(self.preprocessing_[-1][1].transform(x))
+        return x, (y - self.output_mean_[:, None]) / self.output_scale_[:, None]
+
+    def _ridge_inputs(self, z):
+        """Compute inputs of ridge regression: lags, or all samples where a trial has one value."""
+        z = np.asarray(z, dtype=np.float64)
+        if not self._is_signal:
+            return z.reshape(len(z), -1, 1)
+        lags = range(self.lags, -self.lags - 1, -1)
+        return lagged(z, lags, edge="zero").reshape(len(z), -1, z.shape[2]) if self.lags else z
+
+    def _linear(self, z):
+        return 0.0 if self.coef_ is None else self.coef_ @ self._ridge_inputs(z)
+
+    def _fit_residual(self, training, held):
+        """Train the network on the residual of ridge regression, and weigh it by the held-out windows."""
+        (x, y), recipe = training.read(np.arange(1)), self._recipe()
+        state = SensorNetwork(
+            self.model, self._network_sizes(), n_chans=x.shape[1], n_outputs=y.shape[1], precision=recipe.precision
+        )
+        state.spec["averaged"] = not self._is_signal
+        state.module = state.build()
+        if self.checkpoint is not None:
+            state.load(self.checkpoint, keep_head=True)
+        watched = (held.trials(state.dtype),) if len(held) else None
+        net = train(
+            state.module, training.trials(state.dtype), None, recipe, loss=self._criterion(), validation=watched,
+            device=self.device, callbacks=self.skorch_callbacks or (), verbose=self.verbose,
+        )  # fmt: skip
+        self.network_, self.network_weight_ = state.keep(net), 1.0
+        if watched is not None and self.lags is not None:
+            self.network_weight_ = best_weight(self._run, held)
+        if self.network_weight_ < _WORTH_IT:
+            warnings.warn(
+                f"model: {self.model!r} adds nothing to ridge regression on the held-out windows (network_weight_ is "
+                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds.",
+                stacklevel=4,
+            )
+
+    def _run(self, z):
+        return self.network_.run(z, self._recipe().batch_size, self.device)
+
+    def _network_sizes(self):
+        cls = NETWORKS[self.model]
+        unknown = set(self.network_params or {}) - set(SIZES[cls])
+        if unknown:
+            raise ValueError(
+                f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(SIZES[cls])}."
+            )
+        return self._sizes(cls, {"dropout": 0.1})
+
+    def _criterion(self):
+        return "mse"
+
+    def _recipe(self):
+        names = {field.name for field in dataclasses.fields(Recipe)} - {"max_epochs"}
+        unknown = set(self.recipe_params or {}) - names
+        if unknown:
+            raise ValueError(
+                f"recipe_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(names))}."
+            )
+        return Recipe(max_epochs=self.max_epochs, **_TRAINING | dict(self.recipe_params or {}))
+
+    # Predicting
 
     def predict(self, X, geometry=None):
         """Predict MEG.
@@ -373,7 +504,7 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
             EEG in microvolts, or Epochs; of any length, where the targets of fit were signals.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-            Where the sensors and the head are, for models that know; None takes the first of the training.
+            Sensors and head position, for models that take them; None takes the first of fit.
 
         Returns
         -------
@@ -383,33 +514,29 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
-        matrices, places = self._matrices_for(geometry, len(X))
-        data = np.asarray(X)
+        data, matrices, places = np.asarray(X), self.matrices_, np.zeros(len(X), dtype=int)
+        if geometry is not None and matrices:
+            geometries, places = read_geometry(geometry, len(X), self.meg)
+            matrices = self._matrices_of(geometries)
         if data.shape[1] == len(self.eeg_scale_) and self._is_signal:
             check_same_unit(data.std(axis=(0, 2)), self.eeg_scale_)
         if self.model == "minimum_norm":
             return apply_by_place([one["inverse"] for one in matrices], data, places)
-        z = self._code_inputs(data, places, X.domains, matrices)
-        z = (z - self.input_mean_[:, None]) / self.input_scale_[:, None]
+        z = self._preprocess(self.steps_, data, places, X.domains, matrices)
         outputs = self._linear(z)
-        if self.model in NETWORKS:
+        if self.network_ is not None:
             outputs = outputs + self.network_weight_ * self._run(z)
-        outputs = outputs * self.output_scale_[:, None] + self.output_mean_[:, None]
+        if self.positions or self._has_bands:
+            outputs = outputs * self.output_scale_[:, None] + self.output_mean_[:, None]
         if self.positions:
-            outputs = apply_by_place([one["decoder"] for one in matrices], outputs, places)
-        elif self.model != "wavelet_unet":
-            outputs = outputs * self.meg_scale_[:, None] + self.meg_mean_[:, None]
+            return apply_by_place([one["decoder"] for one in matrices], outputs, places)
+        if self._has_bands:
+            return outputs
+        outputs = outputs * self.meg_scale_[:, None] + self.meg_mean_[:, None]
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
-    def _matrices_for(self, geometry, n_trials):
-        if geometry is None or not self.matrices_:
-            return self.matrices_, np.zeros(n_trials, dtype=int)
-        geometries, places = read_geometry(geometry, n_trials, self.meg)
-        codes = self._position_codes()
-        return [geometry_matrices(self.model, one, codes, self._noise) for one in geometries], places
-
     def targets(self, y):
-        """Give what ``predict`` is compared with: the MEG itself, or its envelopes for ``"wavelet_unet"``.
+        """Targets that ``predict`` is compared with: the MEG itself, or its envelopes for ``"wavelet_unet"``.
 
         Parameters
         ----------
@@ -419,11 +546,11 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         Returns
         -------
         targets : ndarray
-            In the form of the predictions.
+            Of the shape of the predictions.
         """
         check_is_fitted(self)
         y = np.asarray(y, dtype=np.float64)
-        return self._envelopes((y - self.meg_mean_[:, None]) / self.meg_scale_[:, None]) if self._has_bands else y
+        return self._scale_targets(y) if self._has_bands else y
 
     @property
     def _has_bands(self):
@@ -440,7 +567,7 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         Returns
         -------
         Z : EEGArray of float32, shape (n_trials, n_meg, n_times)
-            Named after the sensors; an array (n_trials, n_outputs) where targets have no axis of time.
+            With the names of the sensors; an array (n_trials, n_outputs) where targets have no axis of time.
         """
         check_is_fitted(self)
         prediction = self.predict(X, geometry)
@@ -450,16 +577,219 @@ class EEGToMEG(LinearAndNetwork, SensorScores, RecordingBridge, NetworkEstimator
         X = self._check_eeg(X, reset=False, dtype=np.float64)
         if self._has_bands:
             return X.like(prediction.astype(np.float32), ch_names=None)
-        standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
-        return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
+        return X.like(self._scale_targets(prediction).astype(np.float32), ch_names=self.meg_names_)
+
+    # Recordings
+
+    @property
+    def info_eeg_(self):
+        """Sensors of the EEG at fit."""
+        return self._first_info("eeg")
+
+    @property
+    def info_meg_(self):
+        """Sensors of predictions."""
+        return self._first_info("meg")
+
+    def _first_info(self, kind):
+        check_is_fitted(self)
+        if not self.geometries_:
+            raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
+        return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
+
+    def predict_raw(self, raw):
+        """Predict the MEG of a continuous recording.
+
+        Parameters
+        ----------
+        raw : mne.io.Raw
+            EEG, with the channels of fit.
+
+        Returns
+        -------
+        meg : mne.io.RawArray
+            Same times and annotations. Windows of the length at fit overlap by half and are cross-faded.
+        """
+        import mne
+
+        X, geometry, info = self._read(raw)
+        signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
+        out = mne.io.RawArray(signals, info, first_samp=raw.first_samp, verbose="error")
+        out.set_meas_date(raw.info["meas_date"])
+        return out.set_annotations(raw.annotations, verbose="error")
+
+    def predict_epochs(self, epochs):
+        """Predict the MEG of epochs.
+
+        Returns
+        -------
+        meg : mne.EpochsArray
+            Same events, times and metadata.
+        """
+        import mne
+
+        X, geometry, info = self._read(epochs)
+        return mne.EpochsArray(
+            self.predict(X, geometry), info, events=epochs.events, tmin=epochs.tmin, event_id=epochs.event_id,
+            metadata=epochs.metadata, baseline=None, verbose="error",
+        )  # fmt: skip
+
+    def predict_evoked(self, evoked):
+        """Predict the MEG of an average.
+
+        Networks are not linear: the MEG of an average is not the average MEG.
+
+        Returns
+        -------
+        meg : mne.EvokedArray
+            Same times and comment.
+        """
+        import mne
+
+        X, geometry, info = self._read(evoked)
+        return mne.EvokedArray(
+            self.predict(X, geometry)[0], info, tmin=evoked.times[0], comment=evoked.comment, nave=evoked.nave,
+            kind=evoked.kind, baseline=None, verbose="error",
+        )  # fmt: skip
+
+    def _read(self, recording):
+        """EEG of a recording, its geometry for `predict`, and the Info of predictions."""
+        check_is_fitted(self)
+        if self._has_bands:
+            raise ValueError("model: 'wavelet_unet' predicts envelopes, not MEG signals; use predict.")
+        if not self._is_signal:
+            raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
+        X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
+        self.info_meg_  # noqa: B018, refuses unknown sensors
+        meg, geometry = self.geometries_[0]["meg"], None
+        if self.matrices_:
+            if set(recording.get_channel_types()) & {"mag", "grad"}:
+                meg = describe(recording.info, self._kind)
+            geometry = build_info(describe(recording.info, "eeg"), meg, sfreq=rate)
+        return X, geometry, build_info(meg, sfreq=rate)
+
+    # Scores
+
+    def score(self, X, y, geometry=None):
+        """Mean Pearson correlation over sensors.
+
+        Parameters
+        ----------
+        X, y
+            EEG and MEG as at fit.
+        geometry : mne.Info, sequence of them, or None
+            As in `predict`.
+
+        Returns
+        -------
+        r : float
+            Mean of `score_per_sensor`.
+        """
+        return float(self.score_per_sensor(X, y, geometry=geometry).mean())
+
+    def score_per_sensor(self, X, y, metric="r", geometry=None):
+        """Pearson correlation, or explained variance, of each sensor.
+
+        Parameters
+        ----------
+        X, y, geometry
+            As in `score`.
+        metric : {"r", "r2"}
+            Correlation or explained variance.
+
+        Returns
+        -------
+        values : ndarray, shape (n_sensors,)
+            For ``model="wavelet_unet"``, of each band and sensor.
+        """
+        if metric not in ("r", "r2"):
+            raise ValueError(f"metric: got {metric!r}, expected 'r' or 'r2'.")
+        return (sensor_correlations if metric == "r" else sensor_r2)(*self._compared(X, y, geometry))
+
+    def score_per_type(self, X, y, metric="r", geometry=None):
+        """Mean of `score_per_sensor` over the sensors of each type.
+
+        Returns
+        -------
+        values : dict of str to float
+            ``"mag"`` and ``"grad"``, or ``"meg"`` where types are unknown.
+        """
+        values = self.score_per_sensor(X, y, metric, geometry)
+        return {kind: float(values[own].mean()) for kind, own in self._of_types(len(values)).items()}
+
+    def score_per_band(self, X, y, bands=BANDS, geometry=None):
+        """Mean Pearson correlation over sensors of signals filtered to each band.
+
+        Parameters
+        ----------
+        X, y, geometry
+            As in `score`.
+        bands : tuple of (str, float, float)
+            Names and edges in hertz; those above half the sampling rate are left out.
+
+        Returns
+        -------
+        values : dict of str to float
+            By name.
+        """
+        truth, prediction = self._compared(X, y, geometry)
+        if self.sfreq_in_ is None:
+            raise ValueError("sfreq: bands need the sampling rate; give it to the estimator or to X.")
+        values = {}
+        for name, low, high in bands:
+            if high < self.sfreq_in_ / 2:
+                band = BandPass(low, high, method="iir", sfreq=self.sfreq_in_)
+                parts = (np.asarray(band.fit_transform(one / (one.std() or 1.0))) for one in (truth, prediction))
+                values[name] = float(sensor_correlations(*parts).mean())
+        return values
+
+    def score_topography(self, X, y, geometry=None):
+        """Correlation over the sensors of each type of the true and the predicted evoked field.
+
+        Returns
+        -------
+        values : dict of str to float
+            By type; trials are averaged.
+        """
+        truth, prediction = self._compared(X, y, geometry)
+        kinds = self._of_types(truth.shape[1])
+        return {kind: topography_correlation(truth[:, own], prediction[:, own]) for kind, own in kinds.items()}
+
+    def _of_types(self, n):
+        """Mask of the outputs of each sensor type."""
+        types = np.resize(np.array(self.meg_types_), n)
+        return {kind: types == kind for kind in dict.fromkeys(self.meg_types_)}
+
+    def _compared(self, X, y, geometry):
+        """Truth and prediction, both (n_trials, n_sensors, n_times)."""
+        check_is_fitted(self)
+        prediction = np.asarray(self.predict(X, geometry=geometry))
+        truth = np.asarray(self.targets(y), dtype=np.float64)
+        if truth.shape != prediction.shape:
+            raise ValueError(f"y: got shape {truth.shape}, expected {prediction.shape}.")
+        shape = (len(truth), -1, 1) if truth.ndim < 3 else truth.shape
+        return truth.reshape(shape), prediction.reshape(shape)
+
+    def __sklearn_tags__(self):
+        """Declare that virtual MEG is float32."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def __sklearn_is_fitted__(self):
         """Fitted once the map is there."""
-        return hasattr(self, "meg_scale_") and (self.model == "minimum_norm" or hasattr(self, "output_scale_"))
+        return "preprocessing_" in vars(self)
+
+
+def _scaler(mean, scale):
+    """Scaler of means and standard deviations that were learned chunk by chunk."""
+    scaler = ChannelScaler().fit(np.zeros((1, len(mean), 2)))
+    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / scale)
+    return scaler
 
 
 def _check_runs(X, y, subjects):
-    """Refuse runs that are no pairs of windows of one size."""
+    """Refuse runs that are not pairs of windows of one size."""
     if not len(X) or not len(X[0]):
         raise ValueError("X: at least one window is needed, got 0.")
     if len(y) != len(X) or (subjects is not None and len(subjects) != len(X)):

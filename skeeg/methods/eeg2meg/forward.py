@@ -12,28 +12,7 @@ _SHELLS = ((0.45, 40), (0.6, 80), (0.75, 140), (0.87, 220))  # fractions of the 
 
 
 def head_sphere(eeg):
-    """Sphere through the electrodes.
-
-    Parameters
-    ----------
-    eeg : dict
-        Sensors as `describe` gives; four or more, not in one plane.
-
-    Returns
-    -------
-    centre : ndarray, shape (3,)
-        Metres, in the frame of the head.
-    radius : float
-        Metres.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.forward import head_sphere
-    >>> from skeeg.methods.eeg2meg.simulation import MEGSimulation
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> round(head_sphere(describe(MEGSimulation().info(), "eeg"))[1], 3)
-    0.095
-    """
+    """Centre (3,) and radius in metres of the sphere through four or more electrodes that are not in one plane."""
     check_places(eeg, "The sphere of the head")
     places = eeg["loc"][:, :3]
     # |p|^2 = 2 p c + (r^2 - |c|^2) is linear in the centre c and the last term
@@ -45,20 +24,7 @@ def head_sphere(eeg):
 
 
 def leadfields(eeg, meg):
-    """EEG and MEG of unit dipoles in three orientations all over a spherical head.
-
-    Parameters
-    ----------
-    eeg, meg : dict
-        Sensors as `describe` gives.
-
-    Returns
-    -------
-    eeg_gain : ndarray, shape (n_eeg, n_dipoles)
-        Volts for one ampere-metre, against the average.
-    meg_gain : ndarray, shape (n_meg, n_dipoles)
-        Tesla, or tesla per metre.
-    """
+    """EEG (n_eeg, n_dipoles), in volts against the average, and MEG of unit dipoles throughout a spherical head."""
     import mne
 
     check_places(meg, "The field of a dipole")
@@ -116,31 +82,11 @@ def minimum_norm(eeg, meg, alpha=1 / 9):
 
 
 def harmonic_encoder(eeg, order=5, penalty=1e-3):
-    r"""Matrix from a cap to spherical harmonics, which every cap has in common.
+    r"""Matrix from EEG to spherical harmonics, which all montages have in common, ((order + 1) ** 2 - 1, n_eeg).
 
     .. math:: B = (Y^\top Y + \lambda n D)^{-1} Y^\top, \qquad D = \mathrm{diag}\bigl((l (l + 1))^2 / 4\bigr)
 
-    Parameters
-    ----------
-    eeg : dict
-        Sensors as `describe` gives.
-    order : int
-        Highest degree l; there are :math:`(L + 1)^2 - 1` harmonics, the constant is the reference.
-    penalty : float
-        :math:`\lambda`, on rough maps.
-
-    Returns
-    -------
-    matrix : ndarray, shape ((order + 1) ** 2 - 1, n_eeg)
-        Harmonics of one microvolt at each electrode.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.forward import harmonic_encoder
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> from skeeg.methods.eeg2meg.simulation import MEGSimulation
-    >>> harmonic_encoder(describe(MEGSimulation().info(), "eeg"), order=3).shape
-    (15, 32)
+    with :math:`\lambda` a penalty on rough maps. The constant is left out: it is the reference.
     """
     centre, _ = head_sphere(eeg)
     basis, degrees = harmonics(eeg["loc"][:, :3] - centre, order)
@@ -150,30 +96,7 @@ def harmonic_encoder(eeg, order=5, penalty=1e-3):
 
 
 def harmonics(directions, order):
-    """Real spherical harmonics.
-
-    Parameters
-    ----------
-    directions : ndarray, shape (n, 3)
-        Of any length but zero.
-    order : int
-        Highest degree.
-
-    Returns
-    -------
-    values : ndarray, shape (n, (order + 1) ** 2)
-        Orthonormal on the sphere.
-    degrees : ndarray of int, shape ((order + 1) ** 2,)
-        Degree of each.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.forward import harmonics
-    >>> values, degrees = harmonics(np.eye(3), 1)
-    >>> values.shape, degrees.tolist()
-    ((3, 4), [0, 1, 1, 1])
-    """
+    """Real spherical harmonics, orthonormal on the sphere, of directions (n, 3): (n, (order + 1) ** 2), and degrees."""
     x, y, z = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T
     turn, columns, degrees = np.arctan2(y, x), [], []
     for degree in range(order + 1):
@@ -187,39 +110,19 @@ def harmonics(directions, order):
 
 
 def multipoles(meg, centre, order=7):
-    """Fields at the sensors of the multipole moments of a head: what the same brain gives at any place of the head.
+    """Fields at the MEG sensors of the multipole moments of a head, (n_meg, (order + 1) ** 2 - 1) [1]_.
 
-    Parameters
-    ----------
-    meg : dict
-        Sensors as `describe` gives.
-    centre : ndarray, shape (3,)
-        Origin of the expansion in the frame of the head.
-    order : int
-        Highest order; there are :math:`(L + 1)^2 - 1` moments.
-
-    Returns
-    -------
-    basis : ndarray, shape (n_meg, n_moments)
-        Tesla, or tesla per metre, for one unit of each moment.
+    The moments of the same brain activity do not depend on the head position; `centre` (3,) is the origin of the
+    expansion in the head frame.
 
     References
     ----------
     .. [1] Taulu, S., & Kajola, M. (2005). Presentation of electromagnetic multichannel data: the signal space
        separation method. Journal of Applied Physics, 97(12), 124905.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.forward import multipoles
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> from skeeg.methods.eeg2meg.simulation import neuromag_info
-    >>> multipoles(describe(neuromag_info(), "meg"), np.zeros(3), order=3).shape
-    (306, 15)
     """
     import mne
 
-    check_places(meg, "A model of the head's place")
+    check_places(meg, "A model of the head position")
     basis, _, _, n_inside = mne.preprocessing.compute_maxwell_basis(
         build_info(meg), origin=tuple(centre), int_order=order, ext_order=0, regularize=None, bad_condition="ignore",
         coord_frame="head", verbose="error",
@@ -228,24 +131,7 @@ def multipoles(meg, centre, order=7):
 
 
 def sphere_points(n):
-    """Spread points evenly over the part of a sphere that holds the brain.
-
-    Parameters
-    ----------
-    n : int
-        Points on the whole sphere; those far below are left out.
-
-    Returns
-    -------
-    points : ndarray, shape (at most n, 3)
-        Unit vectors.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.forward import sphere_points
-    >>> sphere_points(10).shape
-    (7, 3)
-    """
+    """Spread unit vectors evenly over a sphere of n points, without those far below the brain."""
     z = 1 - (2 * np.arange(n) + 1) / n
     turn = np.pi * (3 - np.sqrt(5)) * np.arange(n)
     points = np.column_stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z])
@@ -258,7 +144,7 @@ def read_geometry(geometry, n_trials, meg=True):
     Parameters
     ----------
     geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-        With EEG and MEG sensors and the place of the head.
+        With EEG and MEG sensors and the head position.
     n_trials : int
         Trials.
     meg : {True, "mag", "grad"}
@@ -270,15 +156,6 @@ def read_geometry(geometry, n_trials, meg=True):
         ``"eeg"`` and ``"meg"`` as `describe` gives them; empty where nothing is known.
     places : ndarray of int, shape (n_trials,)
         Index into them.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg import MEGSimulation
-    >>> from skeeg.methods.eeg2meg.forward import read_geometry
-    >>> here, there = MEGSimulation().info(), MEGSimulation().info(position=1)
-    >>> geometries, places = read_geometry([here, there, here], 3)
-    >>> len(geometries), places.tolist()
-    (2, [0, 1, 0])
     """
     if geometry is None:
         return (), np.zeros(n_trials, dtype=int)
@@ -296,12 +173,12 @@ def read_geometry(geometry, n_trials, meg=True):
 
 
 class PositionCodes:
-    r"""Codes that every cap and every place of the head have in common.
+    r"""Codes that all montages and head positions have in common.
 
     EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
-    multipole moments, rotated and scaled so that for the mean place :math:`|a|` is the size of the field in units of
+    multipole moments, rotated and scaled so that for the mean position :math:`|a|` is the size of the field in units of
     each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
-    matrix, which physics gives, knows where the head is.
+    matrix, of the forward model, depends on the head position.
 
     Parameters
     ----------
@@ -345,24 +222,7 @@ class PositionCodes:
 
 
 def geometry_matrices(model, geometry, codes=None, alpha=1 / 9):
-    """Matrices of one geometry that predictions need.
-
-    Parameters
-    ----------
-    model : str
-        ``"minimum_norm"`` needs the one from EEG to MEG; others the coding.
-    geometry : dict
-        As `read_geometry` gives.
-    codes : PositionCodes or None
-        How sensors are coded.
-    alpha : float
-        See `minimum_norm`.
-
-    Returns
-    -------
-    matrices : dict of str to ndarray
-        ``"inverse"`` from microvolts, or ``"encoder"`` and ``"decoder"``.
-    """
+    """Matrices of a geometry for predictions: ``"inverse"`` from microvolts, or ``"encoder"`` and ``"decoder"``."""
     if model == "minimum_norm":
         check_places(geometry["eeg"], "model='minimum_norm'")
         check_places(geometry["meg"], "model='minimum_norm'")
@@ -371,31 +231,9 @@ def geometry_matrices(model, geometry, codes=None, alpha=1 / 9):
 
 
 def apply_by_place(matrices, data, places):
-    """Multiply each trial by the matrix of its geometry.
-
-    Parameters
-    ----------
-    matrices : sequence of ndarray, shape (n_out, n_in)
-        One a geometry.
-    data : ndarray, shape (n_trials, n_in, n_times)
-        Trials.
-    places : ndarray of int, shape (n_trials,)
-        Geometry of each.
-
-    Returns
-    -------
-    data : ndarray of float64, shape (n_trials, n_out, n_times)
-        Products.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.forward import apply_by_place
-    >>> apply_by_place([np.eye(2), 2 * np.eye(2)], np.ones((2, 2, 1)), np.array([0, 1]))[:, 0, 0].tolist()
-    [1.0, 2.0]
-    """
+    """Multiply each trial (n_in, n_times) by the matrix (n_out, n_in) of its geometry."""
     out = np.empty((len(data), len(matrices[0]), data.shape[2]))
     for place in np.unique(places):
-        mine = places == place
-        out[mine] = matrices[place] @ np.asarray(data[mine], dtype=np.float64)
+        own = places == place
+        out[own] = matrices[place] @ np.asarray(data[own], dtype=np.float64)
     return out

@@ -1,4 +1,4 @@
-"""Sensors as plain arrays that can be stored, and back as an `mne.Info`; units; channels that are not what they say."""
+"""Sensors: as arrays and as an `mne.Info`, their units and channel types, and scores of each."""
 
 import re
 import warnings
@@ -17,26 +17,19 @@ _NOT_EEG = re.compile(r"\b(EOG|HEOG|VEOG|ECG|EKG|EMG|MISC|TRIG|STATUS)|(EOG|ECG|
 
 
 def describe(info, kind):
-    """Sensors of an Info as arrays.
+    """Sensors of an `mne.Info` as arrays; those marked bad are left out.
 
     Parameters
     ----------
     info : mne.Info
         With the sensors.
     kind : {"eeg", "meg", "mag", "grad"}
-        Which of them; those marked bad are left out.
+        Which of them.
 
     Returns
     -------
     sensors : dict
         ``names``, ``types`` (tuples), ``loc`` (n, 12), ``coil_type`` and ``coord_frame`` (n,), ``dev_head`` (4, 4).
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> from skeeg.methods.eeg2meg.simulation import neuromag_info
-    >>> describe(neuromag_info(), "mag")["names"][:2]
-    ('MEG 0111', 'MEG 0121')
     """
     import mne
 
@@ -59,27 +52,7 @@ def describe(info, kind):
 
 
 def build_info(*groups, sfreq=1.0):
-    """Info of sensors that `describe` gave.
-
-    Parameters
-    ----------
-    *groups : dict
-        Sensors, in this order.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    info : mne.Info
-        With places, coils and the place of the head in the helmet.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.sensors import build_info, describe
-    >>> from skeeg.methods.eeg2meg.simulation import neuromag_info
-    >>> build_info(describe(neuromag_info(), "grad"))["nchan"]
-    204
-    """
+    """Info of sensors that `describe` gave, with their positions, coils and the head position."""
     import mne
 
     names = [name for group in groups for name in group["names"]]
@@ -97,24 +70,9 @@ _CHANNEL_FIELDS = ("loc", "coil_type", "coord_frame")
 
 
 def eeg_picks(info):
-    """Channels that are EEG: typed so, not bad, not named after another organ, and placed like the others.
+    """Channels that are EEG: by type, not bad, not named after another signal, with a position if others have one.
 
-    Parameters
-    ----------
-    info : mne.Info
-        Recording.
-
-    Returns
-    -------
-    picks : ndarray of int
-        What is left out although typed EEG is named in a warning.
-
-    Examples
-    --------
-    >>> import mne
-    >>> from skeeg.methods.eeg2meg.sensors import eeg_picks
-    >>> eeg_picks(mne.create_info(["Cz", "Pz", "stim"], 100.0, ["eeg", "eeg", "stim"])).tolist()
-    [0, 1]
+    A warning names the channels of type EEG that are left out.
     """
     import mne
 
@@ -125,8 +83,8 @@ def eeg_picks(info):
     if odd.any():
         names = ", ".join(info["ch_names"][i] for i in picks[odd])
         warnings.warn(
-            f"{names}: typed as EEG, but named or placed like something else; left out. Set their types "
-            "(raw.set_channel_types) or places (raw.set_montage) to decide yourself.",
+            f"{names}: typed as EEG, but its name or position is not that of an electrode; left out. Set their types "
+            "(raw.set_channel_types) or positions (raw.set_montage) to keep them.",
             stacklevel=2,
         )
     return picks[~odd]
@@ -137,63 +95,49 @@ def _has_place(channel):
     return bool(np.isfinite(place).all() and np.any(place != 0))
 
 
-def check_places(sensors, what):
-    """Raise a ValueError where sensors have no place.
+def name_sensors(geometries, types, n_eeg, n_meg):
+    """Names and types of MEG sensors: of geometries of matching size, or numbered, with the given types or "meg"."""
+    names = None
+    for one in geometries:
+        for what, n in (("eeg", n_eeg), ("meg", n_meg)):
+            if len(one[what]["names"]) != n:
+                raise ValueError(f"geometry: {len(one[what]['names'])} {what} sensors, but the data have {n}.")
+        types, names = one["meg"]["types"], one["meg"]["names"]
+    if types is not None and len(types) != n_meg:
+        raise ValueError(f"meg_types: got {len(types)} types for {n_meg} sensors.")
+    names = tuple(f"MEG {i + 1:03d}" for i in range(n_meg)) if names is None else names
+    return names, ("meg",) * n_meg if types is None else tuple(types)
 
-    Parameters
-    ----------
-    sensors : dict
-        As `describe` gives.
-    what : str
-        What needs the places.
-    """
+
+def check_places(sensors, what):
+    """Raise a ValueError that names what needs positions where sensors have none."""
     lost = [n for n, loc in zip(sensors["names"], sensors["loc"], strict=True) if not _has_place({"loc": loc})]
     if lost:
         raise ValueError(
-            f"{what} needs the places of the sensors; {', '.join(lost[:5])}{', ...' * (len(lost) > 5)} have none."
+            f"{what} needs the positions of the sensors; {', '.join(lost[:5])}{', ...' * (len(lost) > 5)} have none."
         )
 
 
 def check_si(Y_scale, types):
-    """Raise a ValueError where MEG is clearly not in tesla and tesla per metre.
-
-    Parameters
-    ----------
-    Y_scale : ndarray, shape (n_sensors,)
-        Standard deviation of each sensor.
-    types : tuple of str
-        Type of each sensor.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.sensors import check_si
-    >>> check_si(np.array([2e-13]), ("mag",))
-    """
+    """Raise a ValueError where standard deviations of MEG are clearly not in tesla and tesla per metre."""
     for kind, typical in _TYPICAL.items():
-        mine = Y_scale[np.array(types) == kind]
-        if not len(mine) or not np.median(mine) > 0:
+        own = Y_scale[np.array(types) == kind]
+        if not len(own) or not np.median(own) > 0:
             continue
-        ratio = np.median(mine) / typical
+        ratio = np.median(own) / typical
         if 1e-3 < ratio < 1e3:
             continue
         others = _OTHER_UNITS[kind]
         factor = min(others, key=lambda one: abs(np.log10(ratio / one)))
         hint = f"; {others[factor]}? Divide them by {factor:.0e}" if ratio > 1 else ""
         raise ValueError(
-            f"Y: the {kind} channels have a standard deviation of {np.median(mine):.1e}, expected about {typical:.0e} "
+            f"Y: the {kind} channels have a standard deviation of {np.median(own):.1e}, expected about {typical:.0e} "
             f"{UNITS[kind]} (SI units){hint}."
         )
 
 
 def check_microvolts(X_scale):
-    """Raise a ValueError where EEG is clearly in volts.
-
-    Parameters
-    ----------
-    X_scale : ndarray, shape (n_channels,)
-        Standard deviation of each channel.
-    """
+    """Raise a ValueError where standard deviations of EEG are clearly in volts."""
     level = np.median(X_scale)
     if 1e-9 < level < 1e-3:
         raise ValueError(
@@ -203,13 +147,7 @@ def check_microvolts(X_scale):
 
 
 def check_same_unit(X_scale, fitted_scale):
-    """Raise a ValueError where EEG has another unit than at fit.
-
-    Parameters
-    ----------
-    X_scale, fitted_scale : ndarray, shape (n_channels,)
-        Standard deviation of each channel now and at fit.
-    """
+    """Raise a ValueError where standard deviations of EEG are of another unit than at fit."""
     known = (X_scale > 0) & (fitted_scale > 0)
     ratio = np.median(X_scale[known] / fitted_scale[known]) if known.any() else 1.0
     if not 1 / _CHANGED_UNIT < ratio < _CHANGED_UNIT:
@@ -217,6 +155,93 @@ def check_same_unit(X_scale, fitted_scale):
             f"X: the EEG is {ratio:.0e} times as strong as at fit: another unit? Multiply it by "
             f"{10.0 ** -(3 * round(np.log10(ratio) / 3)):.0e}."
         )
+
+
+def sensor_correlations(truth, prediction):
+    """Pearson correlation of each sensor, all trials end to end.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
+        Signals.
+
+    Returns
+    -------
+    r : ndarray, shape (n_sensors,)
+        0 where one of the two never changes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.eeg2meg import sensor_correlations
+    >>> x = np.random.default_rng(0).normal(size=(2, 3, 40))
+    >>> sensor_correlations(x, -x).round(3).tolist()
+    [-1.0, -1.0, -1.0]
+    """
+    a, b = (_end_to_end(one) for one in (truth, prediction))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(a)), where=norm > 0)
+
+
+def sensor_r2(truth, prediction):
+    """Explained variance of each sensor, all trials end to end.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
+        Signals.
+
+    Returns
+    -------
+    r2 : ndarray, shape (n_sensors,)
+        1 at best; 0 for the mean; 0 where the truth never changes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.eeg2meg import sensor_r2
+    >>> x = np.random.default_rng(0).normal(size=(2, 3, 40))
+    >>> sensor_r2(x, x).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    a, b = (_end_to_end(one) for one in (truth, prediction))
+    total = np.square(a - a.mean(axis=1, keepdims=True)).sum(axis=1)
+    error = np.square(a - b).sum(axis=1)
+    return 1 - np.divide(error, total, out=np.ones(len(a)), where=total > 0)
+
+
+def topography_correlation(truth, prediction):
+    """Correlation over sensors of the true and the predicted evoked field, averaged over time.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
+        Signals of sensors of one type; trials are averaged first.
+
+    Returns
+    -------
+    r : float
+        Samples count by the variance of the true field over sensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.eeg2meg import topography_correlation
+    >>> x = np.random.default_rng(0).normal(size=(2, 9, 40))
+    >>> round(topography_correlation(x, 2 * x), 3)
+    1.0
+    """
+    a, b = (np.asarray(one, dtype=np.float64).mean(axis=0) for one in (truth, prediction))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    power, norm = np.square(a).sum(axis=0), np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    r = np.divide((a * b).sum(axis=0), norm, out=np.zeros(a.shape[1]), where=norm > 0)
+    return float(np.sum(r * power) / power.sum()) if power.sum() > 0 else 0.0
+
+
+def _end_to_end(signals):
+    signals = np.asarray(signals, dtype=np.float64)
+    return signals.transpose(1, 0, 2).reshape(signals.shape[1], -1)
 
 
 def retype_wakeman_henson(raw):

@@ -1,4 +1,4 @@
-"""Simultaneous EEG and MEG of dipoles in a spherical head, with the coils of a true helmet."""
+"""Simulated EEG and MEG of dipoles in a spherical head, with the coils of a Neuromag system."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6"
           "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FCz", "CPz")  # fmt: skip
 """The electrodes of the simulation."""
 
-_REST = (0.0, 0.003, 0.0)  # metres from the middle of the helmet to that of the head
+_REST = (0.0, 0.003, 0.0)  # metres from the centre of the sensors to that of the head
 _MOMENT = 20e-9  # ampere-metres, root mean square, of a source over time
 _WHITE = {"eeg": 0.4e-6, "mag": 2e-14, "grad": 2e-12}  # volts, tesla, tesla per metre
 _BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
@@ -22,13 +22,13 @@ _BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
 
 @dataclass(frozen=True)
 class MEGSimulation:
-    """People with EEG and MEG at once, made from a seed: known sources, true coils, no download.
+    """Simulated subjects with simultaneous EEG and MEG: known sources, real coil definitions.
 
     Parameters
     ----------
     sources : {"gaussian", "bursting"}
         Gaussian sources with a 1/f spectrum, for which no map from EEG to MEG is better than a linear one; or rhythms
-        that are silent most of the time and come in bursts, of the same power on average, for which some are.
+        that are zero most of the time and occur in bursts, of the same power on average, for which some are.
     n_sources : int
         Dipoles in the cortex.
     background : float
@@ -37,8 +37,8 @@ class MEGSimulation:
         Factor on the noise of electrodes (0.4 microvolts), magnetometers (20 femtotesla) and gradiometers (20
         femtotesla per centimetre).
     move : float
-        How far the head may be from the middle, in metres; it turns by up to twenty times that, in radians, about each
-        axis. Position 0 is the middle. Beyond 8 millimetres it would touch the helmet.
+        Largest shift of the head from the centre, in metres; it rotates by up to twenty times that, in radians, about
+        each axis. Position 0 is the centre. Beyond 8 millimetres it would touch the sensors.
     ch_names : tuple of str
         Electrodes.
     sfreq : float
@@ -49,7 +49,7 @@ class MEGSimulation:
         Share by which the first quarter of the sources is weaker in trials of class 1, and the second quarter in trials
         of class 0. 0 makes the classes the same.
     seed : int
-        Another seed, other people.
+        Another seed gives other subjects.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class MEGSimulation:
     seed: int = 0
 
     def __post_init__(self):
-        """Refuse what cannot be simulated."""
+        """Check the parameters."""
         if self.sources not in ("gaussian", "bursting"):
             raise ValueError(f"sources: got {self.sources!r}, expected 'gaussian' or 'bursting'.")
         if min(self.n_sources, self.n_times) < 1 or not self.sfreq >= 60:
@@ -80,32 +80,32 @@ class MEGSimulation:
             raise ValueError("background, noise: expected nothing below 0; classes: a share below 1; move: 0 to 0.008.")
 
     def info(self, position=0):
-        """Describe electrodes and helmet.
+        """Describe electrodes and MEG sensors.
 
         Parameters
         ----------
         position : int
-            Place of the head in the helmet; 0 is the middle.
+            Head position; 0 is the centre.
 
         Returns
         -------
         info : mne.Info
-            EEG, then 306 MEG sensors in the order of the helmet.
+            EEG, then 306 MEG sensors.
         """
         groups = _sensors(self.ch_names, self.move, self.seed, position)
         return build_info(*groups, sfreq=self.sfreq)
 
     def trials(self, subject=0, run=0, n_trials=50, position=0):
-        """Record trials, one directly after the other.
+        """Simulate consecutive trials.
 
         Parameters
         ----------
         subject, run : int
-            Who, and which run; neither depends on how many others there are.
+            Subject and run; neither depends on how many others there are.
         n_trials : int
             Trials of ``n_times`` samples.
         position : int
-            Place of the head.
+            Head position.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class MEGSimulation:
         )
 
     def raw(self, subject=0, run=0, n_trials=50, position=0):
-        """Record the trials as one continuous recording.
+        """Simulate the trials as one continuous recording.
 
         Parameters
         ----------
@@ -171,12 +171,12 @@ class MEGSimulation:
 
 
 def neuromag_info(dev_head=None, sfreq=1.0):
-    """Helmet of 102 magnetometers and 204 planar gradiometers, with MNE's coil definitions.
+    """Info of 102 magnetometers and 204 planar gradiometers, with MNE's coil definitions.
 
     Parameters
     ----------
     dev_head : ndarray, shape (4, 4), or None
-        From the frame of the helmet to that of the head; None puts the head into the middle.
+        From the device to the head frame; None puts the head into the centre.
     sfreq : float
         Sampling rate in hertz.
 
@@ -195,7 +195,7 @@ def neuromag_info(dev_head=None, sfreq=1.0):
     import mne
 
     if not hasattr(mne.channels, "read_meg_canonical_info"):
-        raise ImportError("The helmet needs MNE 1.12 or newer: pip install 'mne>=1.12'.")
+        raise ImportError("The MEG sensors need MNE 1.12 or newer: pip install 'mne>=1.12'.")
     info = mne.channels.read_meg_canonical_info("neuromag", verbose="error")
     info["dev_head_t"] = mne.transforms.Transform("meg", "head", _place(np.zeros(3), np.zeros(3), dev_head))
     return build_info(describe(info, "meg"), sfreq=sfreq)
@@ -205,7 +205,7 @@ _N_BACKGROUND = 40
 
 
 def _place(shift, turn, given=None):
-    """Transform from helmet to head of a head that has moved and turned."""
+    """Device-to-head transform of a head that has moved and rotated."""
     import mne
 
     if given is not None:
@@ -215,7 +215,7 @@ def _place(shift, turn, given=None):
 
 @lru_cache(maxsize=64)
 def _sensors(ch_names, move, seed, position):
-    """Electrodes and helmet as `describe` gives them."""
+    """Electrodes and MEG sensors as `describe` gives them."""
     import mne
 
     eeg = mne.create_info(list(ch_names), 1.0, "eeg", verbose="error")
@@ -229,7 +229,7 @@ def _sensors(ch_names, move, seed, position):
 
 @lru_cache(maxsize=64)
 def _gains(ch_names, move, seed, position, subject, n_sources):
-    """Volts, and tesla (per metre), for one ampere-metre of each source of one person."""
+    """Volts, and tesla (per metre), for one ampere-metre of each source of one subject."""
     import mne
 
     rng = np.random.default_rng((seed, 1, subject))

@@ -1,13 +1,13 @@
-"""Gram: one general model of EEG, for classification and for the restoration of what was lost."""
+"""Gram: one general model of EEG, for classification and for the restoration of missing samples."""
 
 from .checkpoint import load_weights, read_pretrained, read_tokenizer, save_weights
-from .collection import COLLECTION, channel_indices
 from .estimator import GramClassifier
-from .form import gram_preprocessing
-from .network import Gram, GramPretrainingNetwork, GramTokenizerNetwork
+from .network import Gram, GramPretrainingNetwork
+from .preprocessing import COLLECTION, channel_indices, gram_preprocessing
 from .pretrainer import GramPretrainer
 from .restorer import GramRestorer
 from .tokenizer import GramTokenizer
+from .tokenizer_network import GramTokenizerNetwork
 
 __all__ = [
     "COLLECTION",

@@ -1,4 +1,4 @@
-"""Published weights of Gram: read without executing anything, loaded with a report, and written again."""
+"""Published weights of Gram: read without executing anything, loaded with a report, and written."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ import torch
 from ...training import checkpoints, load_checkpoint
 from ...training.checkpoints import rename_keys
 from ...training.sizes import build_within, check_sizes, count_blocks
-from .network import UPSTREAM_KEYS, Gram, GramPretrainingNetwork
-from .sizes import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose
+from .layers import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose_sizes
+from .network import UPSTREAM_KEYS, GramPretrainingNetwork
 from .tokenizer_network import GramTokenizerNetwork
 
 TOKENIZER = "vqgan."
-"""What the names of the tokenizer's tensors begin with in the checkpoints of the second stage."""
-_OWN = {  # our names of what a published configuration calls otherwise
+"""Prefix of the names of the tokenizer's tensors in checkpoints of the second stage."""
+_OWN = {  # names of sizes here, and in a published configuration
     "n_filters": "out_chans", "n_layers": "n_layer", "n_heads": "n_head", "fused": "out_indices",
     "layer_scale": "layer_scale_init_values", "decoder_dim": "decoder_n_embd", "decoder_layers": "decoder_n_layer",
     "decoder_heads": "decoder_n_head", "drop_prob": "resid_pdrop", "drop_path": "drop_path_rate",
@@ -28,14 +28,14 @@ def read_weights(path):
     Parameters
     ----------
     path : str or path-like
-        A ``.safetensors`` file, upstream's ``.pth``, or ``"hub:owner/repository/file"``.
+        A ``.safetensors`` file, upstream's ``.pth``, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
 
     Returns
     -------
     state : dict of str to Tensor
         On the CPU.
     config : dict
-        What the file tells of the sizes; empty where it tells nothing.
+        Sizes by the file; empty where it has none.
     """
     state, description = checkpoints.read_weights(path)
     config = _plain(description.get("cf", description.get("network_params")))
@@ -44,7 +44,7 @@ def read_weights(path):
 
 
 def load_weights(module, source, file=None):
-    """Load a checkpoint of either stage into a network; a last layer is left as it is.
+    """Load a checkpoint of either stage into a network; its last layer stays as it is.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def load_weights(module, source, file=None):
         Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
         tokenizer.
     file : str, path-like or None
-        What errors call the checkpoint, where it was read before.
+        Name of the checkpoint in errors, where it was read before.
 
     Returns
     -------
@@ -81,113 +81,71 @@ def _tokenizer_of(state):
 
 
 def read_tokenizer(source):
-    """Tokenizer of a checkpoint of either stage.
-
-    Parameters
-    ----------
-    source : str or path-like
-        Checkpoint.
-
-    Returns
-    -------
-    network : GramTokenizerNetwork
-        In evaluation mode.
-    """
+    """Tokenizer of a checkpoint of either stage, a `GramTokenizerNetwork` in evaluation mode."""
     return _make_tokenizer(*read_weights(source), source)
 
 
 def _make_tokenizer(state, config, source):
-    """Tokenizer of what was read."""
+    """Tokenizer of tensors and configuration."""
     state = _tokenizer_of(state)
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
     told = config.get("tokenizer")
-    sizes = _tokenizer_sizes(state) if told is None else _told(TOKENIZER_SIZES, told, file=source)
+    sizes = _tokenizer_sizes(state) if told is None else _sizes_told(TOKENIZER_SIZES, told, file=source)
     network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
 
 def read_pretrained(source):
-    """Masked autoencoder of a checkpoint of the second stage, its tokenizer inside.
-
-    Parameters
-    ----------
-    source : str or path-like
-        Checkpoint.
-
-    Returns
-    -------
-    network : GramPretrainingNetwork
-        In evaluation mode.
-    """
+    """Masked autoencoder of a checkpoint of the second stage, a `GramPretrainingNetwork` in evaluation mode."""
     state, config = read_weights(source)
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
-    token = "learned" if "mask_token" in state else "class"
     tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config, source)
-    network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes, token), vars(sizes), state)
+    network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes), vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
 
 def read_sizes(state, config, file="it"):
-    """Sizes of a checkpoint of the second stage.
+    """`Sizes` of a checkpoint of the second stage: the file's own, else the named ones with its filters and blocks.
 
-    Parameters
-    ----------
-    state, config
-        As `read_weights` gives them.
-    file : str or path-like
-        What errors call the checkpoint.
-
-    Returns
-    -------
-    sizes : Sizes
-        What the file says, else the named size of as many filters and blocks.
+    Parameters are as `read_weights` gives them; ``file`` is the name of the checkpoint in errors.
     """
     if "tconv.conv1.bias" not in state:
         raise ValueError(f"checkpoint: {file} is not one of the second stage, with an encoder.")
     if "sizes" in config:
-        return _told(SIZES, config["sizes"], file=file)
+        return _sizes_told(SIZES, config["sizes"], file=file)
     told = {ours: config[theirs] for ours, theirs in _OWN.items() if theirs in config}
+    told |= {"hidden_token": "learned"} if "mask_token" in state else {}
     found = {"n_filters": len(state["tconv.conv1.bias"]), "n_layers": count_blocks(state, "blocks.")}
     for name, sizes in SIZES.items():
         if found == {"n_filters": sizes.n_filters, "n_layers": sizes.n_layers}:
-            return _told(SIZES, name, told | ({"fused": tuple(told["fused"])} if "fused" in told else {}), file)
+            return _sizes_told(SIZES, name, told, file)
     raise ValueError(f"checkpoint: {file} is of no published size ({found}), and says nothing of its own.")
 
 
 def _tokenizer_sizes(state):
-    """Sizes of a tokenizer whose file says nothing of them; heads are those published."""
+    """Sizes of a tokenizer whose file has none; heads are those published."""
     n_codes, code_dim = state["quantize.embedding.weight"].shape
     parts = {"n_layers": "encoder.blocks.", "decoder_layers": "decoder.blocks."}
     layers = {name: count_blocks(state, prefix) for name, prefix in parts.items()}
-    return choose(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
+    return choose_sizes(TOKENIZER_SIZES, "base", {"n_codes": n_codes, "code_dim": code_dim, **layers})
 
 
-def _told(table, size, changes=None, file="it"):
-    """Sizes as a file tells them, where they mean anything."""
+def _sizes_told(table, size, changes=None, file="it"):
+    """Sizes by a file, where they mean anything."""
     try:
-        return choose(table, size, changes)
+        return choose_sizes(table, size, changes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the sizes of {file} mean nothing ({error})") from error
 
 
 def published_state(module, tokenizer=None):
-    """State of a network by the published names.
+    """State of a network by the published names, dict of str to Tensor on the CPU.
 
-    Parameters
-    ----------
-    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
-        Network.
-    tokenizer : GramTokenizerNetwork or None
-        Tokenizer to put beside a `Gram`, as upstream's files of fine-tuned networks have it.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU.
+    A tokenizer is added to a `Gram`, as in upstream's files of fine-tuned networks.
     """
     state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
     if tokenizer is not None:
@@ -200,8 +158,10 @@ def save_weights(module, path, tokenizer=None):
 
     Parameters
     ----------
-    module, tokenizer
-        See `published_state`.
+    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
+        Network.
+    tokenizer : GramTokenizerNetwork or None
+        Tokenizer to add to a `Gram`, as in upstream's files of fine-tuned networks.
     path : str or path-like
         A ``.safetensors`` file, or a ``.pth`` file of plain values.
 
@@ -215,13 +175,13 @@ def save_weights(module, path, tokenizer=None):
     ...     read_tokenizer(os.path.join(folder, "weights.pth")).sizes.n_codes
     512
     """
-    inside = getattr(module, "vqgan", tokenizer)
-    config = {} if isinstance(module, GramTokenizerNetwork) else {"sizes": dataclasses.asdict(module.sizes)}
-    tokenizer = module if isinstance(module, GramTokenizerNetwork) else inside
+    config, state = {"sizes": dataclasses.asdict(module.sizes)}, published_state(module, tokenizer)
+    if isinstance(module, GramPretrainingNetwork):
+        tokenizer = module.vqgan
+    elif isinstance(module, GramTokenizerNetwork):
+        config, tokenizer = {}, module
     if tokenizer is not None:
         config["tokenizer"] = dataclasses.asdict(tokenizer.sizes)
-    beside = tokenizer if isinstance(module, Gram) else None
-    state = published_state(module, beside)
     if str(path).endswith(".safetensors"):
         checkpoints.write_weights(path, state, {"network": type(module).__name__, "network_params": config})
     else:
@@ -229,7 +189,7 @@ def save_weights(module, path, tokenizer=None):
 
 
 def _plain(config):
-    """Give a configuration as plain values, sizes as tuples where they must be."""
+    """Give a configuration as plain values, without sizes that are not known."""
     config = {str(name): value for name, value in config.items()} if isinstance(config, dict) else {}
     for kind, cls in (("sizes", Sizes), ("tokenizer", TokenizerSizes)):
         if isinstance(config.get(kind), dict):

@@ -5,72 +5,102 @@ import dataclasses
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import GradientNormClipping
 
-from ...array import make_eeg
 from ...base import BaseEEGClassifier
-from ...training import NetworkState, Recipe
 from ...training.averaging import WeightAverage
 from ...training.base import NetworkEstimator
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights, save_weights
-from .decay import layered_groups
-from .form import RATE, SCALE, electrodes_of, whole_patches
-from .sizes import PATCH_LENGTH, SIZES, is_tiny, settle
+from .layers import SIZES, settle_sizes
+from .network import param_groups
+from .preprocessing import RATE, channels_of, network_input
+from .training import GramState, Settings, is_small
 
-_ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length")
-_ARCHITECTURE = ("n_filters", "n_layers", "n_heads", "drop_prob", "drop_path", "patch_length")
+_ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq", "scale", "positions")
 
 
-class GramClassifier(NetworkEstimator, BaseEEGClassifier):
-    """Gram [1]_: a general model of EEG, pre-trained on recordings of any montage, fine-tuned on one's own task.
-
-    Trials are resampled to 200 Hz and brought to units of 0.1 mV; `gram_preprocessing` has the filters. Those of more
-    than 16 s are cut into windows whose features are averaged. Trials to predict may have other electrodes of the
-    collection than those of fit.
+@dataclasses.dataclass(frozen=True)
+class FinetuningSettings(Settings):
+    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too.
 
     Parameters
     ----------
-    checkpoint : str or None
-        Weights to start from: a file that `GramPretrainer.save_checkpoint` wrote, the published ``base.pth``, or
-        ``"hub:owner/repository/file"``. None starts from scratch.
-    size : {"tiny", "base", "medium", "large"} or None
-        Size of the encoder; None takes that of the checkpoint, else ``"base"``.
-    strategy : {"full", "head", "probe", "lora"}
-        What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
-        low-rank changes beside the last layer.
     layer_decay : float
-        Each block learns so much slower than the one after it.
+        Factor of the learning rate of each block to that of the next.
     decay_patches : bool
         Whether the convolutions of the patches learn as slowly as the class token; False gives them the whole learning
         rate, as the published code does.
     label_smoothing : float
         Share of each label that is spread over all classes.
     average : float or None
-        Decay of a mean of the weights that the network is given at the end, see `skeeg.training.averaging`; it starts
-        with the loaded weights. None keeps the last, or with ``patience`` the best, weights.
-    max_epochs, batch_size, weight_decay, patience, precision
+        Decay of a mean of the weights that the network has at the end, see `skeeg.training.averaging`; it starts with
+        the loaded weights. None keeps the last, or with ``patience`` the best, weights.
+    lora_rank : int
+        Rank of the changes of ``strategy="lora"``.
+    """
+
+    weight_decay: float = 0.05
+    lowest: float = 0.002
+    layer_decay: float = 0.65
+    decay_patches: bool = True
+    label_smoothing: float = 0.1
+    average: float | None = None
+    lora_rank: int = 4
+
+    def check(self):
+        """Raise a ValueError for a value out of range."""
+        super().check()
+        for name in ("layer_decay", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected 0 to 1.")
+
+    def recipe(self, estimator, rate):
+        """Recipe of an estimator with these settings."""
+        recipe = super().recipe(estimator, rate)
+        return dataclasses.replace(recipe, patience=estimator.patience, lora_rank=self.lora_rank)
+
+    def callbacks(self, estimator):
+        """User's callbacks, the clipping of the gradient, and the average."""
+        return [*super().callbacks(estimator), *([] if self.average is None else [WeightAverage(self.average)])]
+
+
+class GramClassifier(NetworkEstimator, BaseEEGClassifier):
+    """Gram [1]_: a general model of EEG, pre-trained on recordings of any montage, fine-tuned on a task.
+
+    Trials are resampled to the rate of the network, 200 Hz as published, and brought to units of 0.1 mV;
+    `gram_preprocessing` has the filters. Those of more than 16 s are cut into windows whose features are averaged.
+    Trials to predict may have other channels of the collection than those of fit.
+
+    Parameters
+    ----------
+    checkpoint : str or None
+        Weights to start from: a file that `GramPretrainer.save_checkpoint` wrote, the published ``base.pth``,
+        ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``. None starts from scratch.
+    size : {"tiny", "base", "medium", "large"} or None
+        Size of the encoder; None takes that of the checkpoint, else ``"base"``.
+    network_params : dict or None
+        Fields of `Sizes` that differ from ``size``.
+    strategy : {"full", "head", "probe", "lora"}
+        What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
+        low-rank changes beside the last layer.
+    max_epochs, batch_size, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published ones.
     learning_rate : float or None
-        Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 5e-4 for 256 trials an update, in
-        proportion.
-    warmup : float
-        Share of the passes in which the learning rate rises from zero; after it falls along a cosine.
-    lowest : float
-        Share of the learning rate that the cosine ends at.
-    clip : float or None
-        Largest norm of the gradient.
-    old_names, resample, scale
+        Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 5e-4 for 256
+        trials an update, in proportion.
+    recipe_params : dict or None
+        Other settings of the training, see `FinetuningSettings`.
+    old_names : {"auto", "keep", "rename"}
         As in `GramTokenizer`.
-    n_filters, n_layers, n_heads, drop_prob, drop_path, patch_length
-        Other sizes than those of ``size``, see `Sizes`; None keeps them.
-    validation, validation_size, lora_rank, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+    validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
     Attributes
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels.
+    steps_ : Pipeline
+        Preprocessing of trials for the network.
     layer_weights_ : ndarray, shape (n_fused,)
         Share of each fused block; they sum to one.
     checkpoint_report_ : str or None
@@ -106,32 +136,16 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         self,
         checkpoint=None,
         size=None,
+        network_params=None,
         strategy="full",
-        layer_decay=0.65,
-        decay_patches=True,
-        label_smoothing=0.1,
-        average=None,
         max_epochs=50,
         batch_size=128,
         learning_rate=None,
-        weight_decay=0.05,
-        warmup=0.1,
-        lowest=0.002,
-        clip=1.0,
+        recipe_params=None,
         validation=None,
-        validation_size=0.2,
         patience=None,
         precision="float32",
-        lora_rank=4,
         old_names="auto",
-        resample=RATE,
-        scale=SCALE,
-        n_filters=None,
-        n_layers=None,
-        n_heads=None,
-        drop_prob=None,
-        drop_path=None,
-        patch_length=PATCH_LENGTH,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -141,32 +155,16 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
     ):
         self.checkpoint = checkpoint
         self.size = size
+        self.network_params = network_params
         self.strategy = strategy
-        self.layer_decay = layer_decay
-        self.decay_patches = decay_patches
-        self.label_smoothing = label_smoothing
-        self.average = average
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.lowest = lowest
-        self.clip = clip
+        self.recipe_params = recipe_params
         self.validation = validation
-        self.validation_size = validation_size
         self.patience = patience
         self.precision = precision
-        self.lora_rank = lora_rank
         self.old_names = old_names
-        self.resample = resample
-        self.scale = scale
-        self.n_filters = n_filters
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.drop_prob = drop_prob
-        self.drop_path = drop_path
-        self.patch_length = patch_length
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -180,11 +178,11 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials that know their electrodes' names, or names by ``ch_names``.
+            Trials with channel names, or names by ``ch_names``.
         y : array-like, shape (n_trials,)
             Labels of any kind.
         subjects : array-like, shape (n_trials,), or None
-            Person of each trial, for ``validation="subject"``, where X carries no domains.
+            Subject of each trial, for ``validation="subject"``, where X carries no domains.
 
         Returns
         -------
@@ -192,10 +190,8 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
             Fitted.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        for name, low, high in (("layer_decay", 0, 1), ("label_smoothing", 0, 1), ("warmup", 0, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected {low} to {high}.")
-        self._fit_network(self._preprocess(X), self._check_labels(y), len(self.classes_), subjects)
+        sizes, _ = self._read_start()
+        self._fit_network(network_input(sizes).transform(X), self._check_labels(y), len(self.classes_), subjects)
         return self
 
     def predict_proba(self, X):
@@ -231,60 +227,57 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         save_weights(self.module_, path)
 
     @property
-    def _any_rate(self):
-        """Whether trials of any rate are brought to that of the network."""
-        return self.resample is not None
+    def steps_(self):
+        """Preprocessing of trials for the network, a fitted `sklearn.pipeline.Pipeline`."""
+        return network_input(self.module_.sizes)
 
-    # What the base asks for
+    @property
+    def _any_rate(self):
+        return (self.network_params or {}).get("sfreq", RATE) is not None
+
+    @property
+    def _settings(self):
+        return FinetuningSettings.of(self)
 
     def _criterion(self):
-        return torch.nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-
-    def _recipe(self):
-        return Recipe(
-            max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self._rate(), by_step=True,
-            weight_decay=self.weight_decay, warmup=self.warmup * self.max_epochs, lowest=self.lowest,
-            patience=self.patience, precision=self.precision, validation_size=self.validation_size,
-            lora_rank=self.lora_rank,
-        )  # fmt: skip
+        return torch.nn.CrossEntropyLoss(label_smoothing=self._settings.label_smoothing)
 
     def _rate(self):
         if self.learning_rate is not None:
             return self.learning_rate
-        return 1e-3 if is_tiny(self) else 5e-4 * self.batch_size / 256
+        return 1e-3 if is_small(self) else 5e-4 * self.batch_size / 256
 
-    def _parameter_groups(self):
-        return lambda module: layered_groups(module, self._rate(), self.layer_decay, self.decay_patches)
+    def _recipe(self):
+        return self._settings.recipe(self, self._rate())
 
     def _callbacks(self):
-        clip = [] if self.clip is None else [GradientNormClipping(self.clip)]
-        average = [] if self.average is None else [WeightAverage(self.average)]
-        return [*super()._callbacks(), *clip, *average]
+        return self._settings.callbacks(self)
 
-    def _start_network(self, X, n_outputs):
-        """Build the network for these electrodes, and load the checkpoint into it."""
+    def _parameter_groups(self):
+        settings = self._settings
+        return lambda module: param_groups(module, self._rate(), settings.layer_decay, settings.decay_patches)
+
+    def _read_start(self):
+        """Sizes of the network, and the tensors of the checkpoint."""
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
-        sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found, _ENCODER)
-        channels = tuple(electrodes_of(X, self.old_names).tolist())
-        network = NetworkState(
-            "Gram", {"channels": channels, "size": dataclasses.asdict(sizes)}, n_chans=X.shape[1], n_times=X.shape[2],
-            n_outputs=n_outputs, sfreq=self.resample, precision=self.precision,
+        return settle_sizes(SIZES, self.size, self.network_params, found, _ENCODER), state
+
+    def _start_network(self, X, n_outputs):
+        """Build the network for these channels, and load the checkpoint into it."""
+        sizes, state = self._read_start()
+        parameters = {"channels": tuple(channels_of(X, self.old_names).tolist()), "size": dataclasses.asdict(sizes)}
+        network = GramState(
+            "Gram", parameters, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=sizes.sfreq,
+            precision=self.precision,
         )  # fmt: skip
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
         if state:
             network.report = str(load_weights(network.module, state, self.checkpoint))
         return network
 
-    def _preprocess(self, X):
-        data = whole_patches(X, self, np.float64 if self.precision == "float64" else np.float32)
-        return make_eeg(data, X.ch_names, self.resample, X.domains)
-
     def _prepare(self, X):
-        """Trials of any length, without padding, and the positions of other electrodes than those of fit."""
-        return np.asarray(self._preprocess(X)), *self._inputs(X)
-
-    def _inputs(self, X):
-        """Positions of the electrodes, which may be others than those of fit."""
+        """Trials of any length, without padding, and the indices of the channels where they are not those of fit."""
+        data = np.asarray(self.steps_.transform(X), dtype=self.network_.float_type)
         own = X.ch_names is None or X.ch_names == self.ch_names_in_
-        return () if own else (torch.from_numpy(electrodes_of(X, self.old_names)),)
+        return (data,) if own else (data, torch.from_numpy(channels_of(X, self.old_names)))

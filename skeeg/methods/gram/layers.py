@@ -1,31 +1,287 @@
-"""Parts of Gram's networks, named as in the published state dicts."""
+"""Sizes of Gram's networks, and their layers, named as in the published state dicts."""
 
+import dataclasses
+import difflib
+import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...montage import canonical_name
+from ...networks import channel_info
 from ...networks.fast.dropout import Dropout
-from .sizes import STRIDE
+from .preprocessing import COLLECTION, MAX_SECONDS, RATE, SCALE, too_short
+
+PATCH_LENGTH = 200
+"""Samples of a patch: one second at 200 Hz."""
+STRIDE = 8
+"""Samples between the columns of a patch's convolution."""
+HEAD_RADIUS = 0.099
+"""Mean distance of the electrodes of the 10-5 system from their origin, in metres."""
+_LENGTH_SCALE = 0.5  # of the Gaussian whose features encode the positions, in head radii
 
 
-def sincos_table(n_positions, dim, base=1000.0):
-    r"""Make the fixed code of positions: sines and cosines in turn.
-
-    .. math:: e_{2i}(p) = \sin(p\,b^{-2i/D}), \quad e_{2i+1}(p) = \cos(p\,b^{-2i/D})
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Sizes of the masked autoencoder, and of the classifier that has its encoder.
 
     Parameters
     ----------
-    n_positions, dim : int
-        Positions, and numbers of each, :math:`D`.
-    base : float
-        :math:`b`; 1000 as published, not the usual 10000.
+    n_filters : int
+        Filters of the convolution of the patches; an embedding has one value for each of them and each column.
+    n_layers, n_heads : int
+        Transformer blocks of the encoder, and heads of each.
+    fused : tuple of int
+        Blocks, from 0, whose outputs are fused; the last is the last block.
+    layer_scale : float
+        Initial value of the layer scale.
+    decoder_dim, decoder_layers, decoder_heads : int
+        The same of the decoder.
+    drop_prob, drop_path : float
+        Dropout, and stochastic depth of the last block; it rises linearly from block to block.
+    patch_length : int
+        Samples of a patch.
+    max_seconds : int
+        Patches of a channel in a window.
+    sfreq : float or None
+        Sampling rate of the input in hertz; None takes trials at their own rate.
+    scale : float
+        Microvolts of one unit of the input.
+    positions : {"index", "geometry"}
+        Channel encoding: by the index in the collection, as published, or by the position on the head.
+    hidden_token : {"class", "learned"}
+        What stands for masked patches in the decoder: the encoded class token, as published, or a token of its own.
+    wave_head : bool
+        Whether a linear layer of the decoder predicts the samples of masked patches, beside their tokens.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.layers import SIZES
+    >>> {name: size.dim for name, size in SIZES.items()}
+    {'tiny': 100, 'base': 200, 'medium': 400, 'large': 800}
+    """
+
+    n_filters: int = 8
+    n_layers: int = 12
+    n_heads: int = 10
+    fused: tuple = (0, 2, 4, 6, 8, 11)
+    layer_scale: float = 0.1
+    decoder_dim: int = 200
+    decoder_layers: int = 8
+    decoder_heads: int = 10
+    drop_prob: float = 0.05
+    drop_path: float = 0.1
+    patch_length: int = PATCH_LENGTH
+    max_seconds: int = MAX_SECONDS
+    sfreq: float | None = RATE
+    scale: float = SCALE
+    positions: str = "index"
+    hidden_token: str = "class"
+    wave_head: bool = False
+
+    def __post_init__(self):
+        """Take a list for a tuple, as files have it."""
+        object.__setattr__(self, "fused", tuple(self.fused))
+
+    @property
+    def dim(self):
+        """Size of an embedding."""
+        return self.n_filters * math.ceil(self.patch_length / STRIDE)
+
+    @property
+    def heads(self):
+        """Size of the embedding that the heads of each name divide."""
+        return {"n_heads": self.dim, "decoder_heads": self.decoder_dim}
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSizes:
+    """Sizes of the tokenizer.
+
+    Parameters
+    ----------
+    n_codes, code_dim : int
+        Entries of the codebook, and dimensions of each.
+    n_layers, n_heads, decoder_layers, decoder_heads : int
+        Transformer blocks and heads of the encoder and of the decoder.
+    drop_prob, patch_length, max_seconds, sfreq, scale, positions
+        As in `Sizes`.
+    """
+
+    n_codes: int = 8196
+    code_dim: int = 32
+    n_layers: int = 12
+    n_heads: int = 10
+    decoder_layers: int = 12
+    decoder_heads: int = 10
+    drop_prob: float = 0.1
+    patch_length: int = PATCH_LENGTH
+    max_seconds: int = MAX_SECONDS
+    sfreq: float | None = RATE
+    scale: float = SCALE
+    positions: str = "index"
+
+    n_filters = 8  # with 200 samples a patch an embedding then is as long as a patch, which the decoder needs
+
+    @property
+    def dim(self):
+        """Size of an embedding."""
+        return self.n_filters * math.ceil(self.patch_length / STRIDE)
+
+    @property
+    def heads(self):
+        """Size of the embedding that the heads of each name divide."""
+        return {"n_heads": self.dim, "decoder_heads": self.dim}
+
+
+_TINY = {"n_filters": 4, "n_layers": 4, "n_heads": 5, "fused": (0, 1, 2, 3)}
+SIZES = {
+    "tiny": Sizes(**_TINY, decoder_dim=100, decoder_layers=2, decoder_heads=5),
+    "base": Sizes(),
+    "medium": Sizes(16, 24, 16, (0, 4, 8, 12, 16, 20, 23), 1e-5),
+    "large": Sizes(32, 32, 16, (0, 4, 8, 12, 16, 20, 24, 28, 31), 1e-5),
+}
+TOKENIZER_SIZES = {
+    "tiny": TokenizerSizes(n_codes=512, n_layers=2, decoder_layers=2),
+    **dict.fromkeys(("base", "medium", "large"), TokenizerSizes()),
+}
+SHARED = ("patch_length", "max_seconds", "sfreq", "scale")  # sizes that both stages have alike
+_TRAINED_WITH = ("drop_prob", "drop_path", "layer_scale")  # settings of the training, not sizes of a checkpoint
+_OF_A_NAME = (  # sizes that differ between the named ones
+    "n_filters", "n_layers", "n_heads", "fused", "decoder_dim", "decoder_layers", "decoder_heads", "n_codes",
+)  # fmt: skip
+
+
+def choose_sizes(table, size, changes=None):
+    """Sizes by name, some of them changed.
+
+    Parameters
+    ----------
+    table : dict
+        `SIZES` or `TOKENIZER_SIZES`.
+    size : str, Sizes, TokenizerSizes or dict
+        Name, or the sizes themselves.
+    changes : dict or None
+        Fields to change. Without ``fused``, another number of blocks fuses six of them, evenly spread, or all; heads
+        that do not divide an embedding of another size become fewer.
 
     Returns
     -------
-    table : Tensor, shape (1, n_positions, dim)
-        Code.
+    sizes : Sizes or TokenizerSizes
+        Checked.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.layers import SIZES, choose_sizes
+    >>> choose_sizes(SIZES, "base", {"n_layers": 3}).fused
+    (0, 1, 2)
+    """
+    if isinstance(size, str) and size not in table:
+        raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
+    sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
+    given, known = dict(changes or {}), vars(sizes)
+    check_names("network_params", given, known)
+    if "fused" in known and given.get("n_layers", sizes.n_layers) != sizes.n_layers:
+        last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
+        spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
+        given.setdefault("fused", tuple(spread))
+    sizes = dataclasses.replace(sizes, **given)
+    if given:
+        fitting = {name: _fewer(dim, getattr(sizes, name)) for name, dim in sizes.heads.items() if name not in given}
+        sizes = dataclasses.replace(sizes, **fitting)
+    _check(sizes)
+    return sizes
+
+
+def settle_sizes(table, size, changes, found=None, relevant=None):
+    """Sizes of a network that may start from a checkpoint.
+
+    Parameters
+    ----------
+    table, size, changes
+        As for `choose_sizes`; None as size is the checkpoint's, else ``"base"``.
+    found : Sizes, TokenizerSizes or None
+        Sizes of the checkpoint. A requested one that differs is an error that names both.
+    relevant : tuple of str or None
+        Sizes that are compared; None compares all.
+
+    Returns
+    -------
+    sizes : Sizes or TokenizerSizes
+        Checked.
+    """
+    asked = choose_sizes(table, size or "base", changes)
+    if found is None:
+        return asked
+    given = (
+        {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
+    )
+    for name in [one for one in vars(asked) if one in given]:
+        wanted, has = getattr(asked, name), getattr(found, name)
+        if wanted != has and name not in _TRAINED_WITH:
+            raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; leave it out.")
+    trained = {name: value for name, value in vars(asked).items() if name in ("drop_prob", "drop_path")}
+    return dataclasses.replace(found, **trained)
+
+
+def check_alike(tokenizer, sizes):
+    """Refuse a tokenizer whose patches, rate or unit are others than those of the masked autoencoder."""
+    for name in SHARED:
+        its, own = getattr(tokenizer, name), getattr(sizes, name)
+        if its != own:
+            raise ValueError(f"tokenizer: its {name} is {its}, the autoencoder's {own}; give both the same.")
+
+
+def check_names(argument, given, known):
+    """Refuse names of settings that do not exist, with the nearest that does."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}."
+            raise ValueError(f"{argument}: got the unknown name {name!r}, {hint}")
+
+
+def _fewer(dim, heads):
+    """Largest number of heads, up to a number, that divides an embedding."""
+    return max(count for count in range(1, max(heads, 1) + 1) if dim % count == 0)
+
+
+def _check(sizes):
+    """Raise a ValueError for sizes that do not go together."""
+    values = vars(sizes)
+    for name, lowest in (("patch_length", 1), ("n_layers", 1), ("decoder_layers", 0), ("n_codes", 1), ("code_dim", 1)):
+        if values.get(name, lowest) < lowest:
+            raise ValueError(f"{name}: got {values[name]}, expected {lowest} or more.")
+    if sizes.n_filters < 4 or sizes.n_filters % 4:
+        raise ValueError(f"n_filters: got {sizes.n_filters}, expected a multiple of the 4 groups of the normalisation.")
+    for name in ("drop_prob", "drop_path"):
+        if not 0 <= values.get(name, 0) < 1:
+            raise ValueError(f"{name}: got {values[name]}, expected 0 or more and less than 1.")
+    if not sizes.scale > 0:
+        raise ValueError(f"scale: got {sizes.scale}, expected a number of microvolts above 0.")
+    for name, allowed in (("positions", ("index", "geometry")), ("hidden_token", ("class", "learned"))):
+        if values.get(name, allowed[0]) not in allowed:
+            raise ValueError(f"{name}: got {values[name]!r}, expected {' or '.join(map(repr, allowed))}.")
+    for name, dim in sizes.heads.items():
+        if values[name] < 1 or dim % values[name]:
+            raise ValueError(f"{name}: an embedding of {dim} cannot be split into {values[name]} heads of equal size.")
+    fused = values.get("fused", (sizes.n_layers - 1,))
+    if not fused or list(fused) != sorted(set(fused)) or fused[-1] != sizes.n_layers - 1 or fused[0] < 0:
+        raise ValueError(f"fused: got {fused}, expected rising blocks that end with the last, {sizes.n_layers - 1}.")
+
+
+# Encodings of time and channel
+
+
+def sincos_table(n_positions, dim, base=1000.0):
+    r"""Make the fixed encoding of positions: sines and cosines in turn.
+
+    .. math:: e_{2i}(p) = \sin(p\,b^{-2i/D}), \quad e_{2i+1}(p) = \cos(p\,b^{-2i/D})
+
+    with :math:`b` = 1000 as published, not the usual 10000; shape (1, n_positions, dim).
 
     Examples
     --------
@@ -34,22 +290,67 @@ def sincos_table(n_positions, dim, base=1000.0):
     [0.8415, 0.5403, 0.8036]
     """
     rates = base ** (-torch.arange(math.ceil(dim / 2), dtype=torch.float64) / (dim / 2))
-    angles = torch.arange(n_positions, dtype=torch.float64)[:, None] * rates
+    return _interleaved(torch.arange(n_positions, dtype=torch.float64)[:, None] * rates, dim)
+
+
+def geometry_table(dim):
+    r"""Make the fixed encoding of the collection by positions on the head: random Fourier features.
+
+    The inner product of two electrodes approximates :math:`\exp(-\lVert r_i - r_j \rVert^2 / 2 l^2)` with positions on
+    the unit sphere and :math:`l` = 0.5; a bipolar derivation has the difference of its electrodes' encodings.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.layers import geometry_table
+    >>> code = geometry_table(200)[0]  # Cz, C1 and O1
+    >>> bool(code[41] @ code[40] > code[41] @ code[80] + 50)
+    True
+    """
+    points = electrode_positions()
+    points = np.nan_to_num(points / np.linalg.norm(points, axis=1, keepdims=True))
+    frequencies = torch.randn(3, math.ceil(dim / 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    table = _interleaved(torch.from_numpy(points) @ frequencies / _LENGTH_SCALE, dim)
+    for i, name in enumerate(COLLECTION):
+        if "-" in name:
+            first, second = (COLLECTION.index(part) for part in name.split("-"))
+            table[0, i] = table[0, first] - table[0, second]
+    return table
+
+
+def _interleaved(angles, dim):
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None, :, :dim].float()
+
+
+@functools.cache
+def electrode_positions():
+    """Positions of the collection in metres, shape (130, 3); NaN for bipolar derivations."""
+    return np.array([info["loc"][:3] for info in channel_info([canonical_name(name) for name in COLLECTION])])
+
+
+def frozen(table):
+    """Make an encoding a parameter that is in the state dict and is not learned."""
+    return nn.Parameter(table, requires_grad=False)
+
+
+def channel_table(sizes, dim):
+    """Frozen encoding of the channels of the collection, shape (1, 130, dim)."""
+    return frozen(geometry_table(dim) if sizes.positions == "geometry" else sincos_table(len(COLLECTION), dim))
+
+
+def token(*shape):
+    """Make a learned token of a shape, drawn as published."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))
+
+
+# Layers
 
 
 class PatchConv(nn.Module):
     """Three convolutions over the samples of each patch, normalised over all patches of the trial.
 
     The statistics of the normalisation run over the patches, so an embedding depends on which others are there: a trial
-    must never be filled up with empty ones.
-
-    Parameters
-    ----------
-    n_filters : int
-        Filters.
-    activation : type of nn.Module
-        Nonlinearity after each normalisation.
+    must never be padded with empty ones. Patches (batch, n_patches, patch_length) become embeddings (batch, n_patches,
+    n_filters * ceil(patch_length / 8)), column by column, all filters of each.
 
     Examples
     --------
@@ -68,18 +369,7 @@ class PatchConv(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.GroupNorm(4, n_filters) for _ in range(3))
 
     def forward(self, patches):
-        """Embed patches.
-
-        Parameters
-        ----------
-        patches : Tensor, shape (batch, n_patches, patch_length)
-            Patches of each trial.
-
-        Returns
-        -------
-        embedded : Tensor, shape (batch, n_patches, n_filters * ceil(patch_length / 8))
-            Column by column, all filters of each.
-        """
+        """Embed patches."""
         x = patches[:, None]
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
             x = self.activation(norm(conv(x)))
@@ -87,16 +377,9 @@ class PatchConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention, its four layers named as published.
+    """Multi-head attention over tokens (batch, n_tokens, dim), its four layers named as published.
 
-    It goes through torch's fused kernel but for training with dropout on a CPU, where the plain formula is sooner.
-
-    Parameters
-    ----------
-    dim, n_heads : int
-        Size of a token, and heads.
-    drop_prob : float
-        Dropout of the attention weights and of the output.
+    It uses torch's fused kernel, except for training with dropout on a CPU, where the plain formula is faster.
     """
 
     def __init__(self, dim, n_heads, drop_prob):
@@ -106,18 +389,7 @@ class Attention(nn.Module):
         self.drop = Dropout(drop_prob)
 
     def forward(self, x):
-        """Let every token look at every other.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_tokens, dim)
-            Tokens.
-
-        Returns
-        -------
-        attended : Tensor, shape (batch, n_tokens, dim)
-            Tokens.
-        """
+        """Attend from every token to all."""
         q, k, v = (
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
@@ -129,17 +401,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers on each token.
-
-    Parameters
-    ----------
-    dim : int
-        Size of a token; it is four times as wide between the layers.
-    drop_prob : float
-        Dropout of the output.
-    activation : type of nn.Module
-        Nonlinearity between the layers.
-    """
+    """Two linear layers on each token, four times as wide between them."""
 
     def __init__(self, dim, drop_prob, activation=nn.GELU):
         super().__init__()
@@ -148,18 +410,7 @@ class FeedForward(nn.Module):
         self.drop = Dropout(drop_prob)
 
     def forward(self, x):
-        """Change each token by itself.
-
-        Parameters
-        ----------
-        x : Tensor, shape (..., dim)
-            Tokens.
-
-        Returns
-        -------
-        y : Tensor, shape (..., dim)
-            Tokens.
-        """
+        """Map each token by itself."""
         return self.drop(self.fc2(self.activation(self.fc1(x))))
 
 
@@ -173,7 +424,7 @@ class Block(nn.Module):
     dim, n_heads, drop_prob
         See `Attention`.
     layer_scale : float or None
-        Start of :math:`\gamma`; None has none.
+        Initial :math:`\gamma`; None has none.
     drop_path : float
         Share of the trials, in training, that skip a branch.
     activation : type of nn.Module
@@ -197,23 +448,12 @@ class Block(nn.Module):
             self.gamma_1, self.gamma_2 = (nn.Parameter(torch.full((dim,), float(layer_scale))) for _ in range(2))
 
     def forward(self, x):
-        """Let tokens exchange and change.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_tokens, dim)
-            Tokens.
-
-        Returns
-        -------
-        x : Tensor, shape (batch, n_tokens, dim)
-            Tokens.
-        """
+        """Attend, then map each token."""
         x = x + self._branch(self.attn(self.ln1(x)), self.gamma_1)
         return x + self._branch(self.mlp(self.ln2(x)), self.gamma_2)
 
     def _branch(self, y, gamma):
-        """Scale a branch, and leave it out for some trials."""
+        """Scale a branch, and skip it for some trials."""
         y = y if gamma is None else gamma * y
         if not self.training or not self.drop_path:
             return y
@@ -222,29 +462,14 @@ class Block(nn.Module):
 
 
 def blocks(n_layers, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0, activation=nn.GELU):
-    """Make transformer blocks, skipped the more often the later they come.
-
-    Parameters
-    ----------
-    n_layers : int
-        Blocks.
-    dim, n_heads, drop_prob, layer_scale, activation
-        See `Block`.
-    drop_path : float
-        Share of the trials that skip a branch of the last block; the first is never skipped.
-
-    Returns
-    -------
-    blocks : nn.ModuleList
-        Blocks.
-    """
+    """Make transformer blocks whose stochastic depth rises from 0 to `drop_path`."""
     shares = [drop_path * depth / max(n_layers - 1, 1) for depth in range(n_layers)]
     return nn.ModuleList(Block(dim, n_heads, drop_prob, layer_scale, share, activation) for share in shares)
 
 
 @torch.no_grad()
 def initialise(module, bound=2.0, convolutions=False):
-    """Draw the weights as published: normal with a standard deviation of .02, cut off, smaller in later blocks.
+    """Draw the weights as published: normal with a standard deviation of .02, truncated, smaller in later blocks.
 
     Parameters
     ----------
@@ -268,52 +493,13 @@ def initialise(module, bound=2.0, convolutions=False):
                 block.mlp.fc2.weight.div_(math.sqrt(2 * depth))
 
 
-def token(*shape):
-    """Make a learned token, drawn as published.
-
-    Parameters
-    ----------
-    *shape : int
-        Its axes.
-
-    Returns
-    -------
-    token : nn.Parameter
-        Normal with a standard deviation of .02.
-    """
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))
-
-
-def table(n_positions, dim):
-    """Make a fixed code of positions that is in the state dict and is not learned.
-
-    Parameters
-    ----------
-    n_positions, dim
-        See `sincos_table`.
-
-    Returns
-    -------
-    table : nn.Parameter, shape (1, n_positions, dim)
-        Without gradient.
-    """
-    return nn.Parameter(sincos_table(n_positions, dim), requires_grad=False)
+# Patches
 
 
 def to_patches(x, patch_length):
-    """Cut trials into patches, second by second, all electrodes of each.
+    """Cut trials (batch, n_chans, n_times) into patches (batch, n_seconds, n_chans, patch_length).
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, n_chans, n_times)
-        Trials; samples beyond the last whole patch are left out.
-    patch_length : int
-        Samples of a patch.
-
-    Returns
-    -------
-    patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
-        Patches.
+    Samples beyond the last whole patch are left out; `to_trials` joins the patches again.
 
     Examples
     --------
@@ -324,24 +510,24 @@ def to_patches(x, patch_length):
     """
     n_seconds = x.shape[2] // patch_length
     if not n_seconds:
-        raise ValueError(
-            f"X: {x.shape[2]} sample(s), that is {x.shape[2]} feature(s), a channel at the network's rate, but one "
-            f"patch takes {patch_length}."
-        )
+        raise ValueError(too_short(x.shape[2], patch_length))
     return x[:, :, : n_seconds * patch_length].unflatten(2, (n_seconds, patch_length)).transpose(1, 2)
 
 
 def to_trials(patches):
-    """Join patches to trials.
-
-    Parameters
-    ----------
-    patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
-        Patches.
-
-    Returns
-    -------
-    x : Tensor, shape (batch, n_chans, n_seconds * patch_length)
-        Trials.
-    """
+    """Join patches (batch, n_seconds, n_chans, patch_length) to trials."""
     return patches.transpose(1, 2).flatten(2)
+
+
+def as_indices(channels, device):
+    """Make indices of the channels a tensor (n_chans,); of a batch, whose trials share them, of the first trial."""
+    channels = torch.as_tensor(channels, dtype=torch.int64, device=device)
+    return channels[0] if channels.ndim == 2 else channels
+
+
+def check_window(patches, channels, max_seconds):
+    """Raise a ValueError where a window is too long, or has other channels than indices."""
+    if patches.shape[1] > max_seconds:
+        raise ValueError(f"X: a window may have {max_seconds} patches an electrode, got {patches.shape[1]}.")
+    if patches.shape[2] != len(channels):
+        raise ValueError(f"channels: got {len(channels)} positions for {patches.shape[2]} electrodes.")

@@ -1,28 +1,40 @@
 """Gram's networks: the tokenizer, the masked autoencoder, and the classifier made of its encoder."""
 
-import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.heads import ReplaceableHead
-from .collection import COLLECTION, channel_indices
-from .layers import PatchConv, blocks, initialise, table, to_patches, token
-from .sizes import SIZES, choose
-from .tokenizer_network import GramTokenizerNetwork, as_channels, check_window
+from .layers import (
+    SIZES,
+    PatchConv,
+    as_indices,
+    blocks,
+    channel_table,
+    check_alike,
+    check_window,
+    choose_sizes,
+    frozen,
+    initialise,
+    sincos_table,
+    to_patches,
+    token,
+)
+from .preprocessing import channel_indices, window_starts
+from .tokenizer_network import GramTokenizerNetwork
 
 __all__ = ["Gram", "GramOutputs", "GramPretrainingNetwork", "GramTokenizerNetwork"]
 
 UPSTREAM_KEYS = {"cls_head.weight": "final_layer.weight", "cls_head.bias": "final_layer.bias"}
 PRETRAINING_PARTS = (
-    "vqgan", "mask_token", "mimic_head", "decoder_ch_emb", "decoder_time_emb", "decoder_embed", "decoder_blocks",
-    "decoder_norm", "decoder_pred",
+    "vqgan", "mask_token", "mimic_head", "wave_head", "decoder_ch_emb", "decoder_time_emb", "decoder_embed",
+    "decoder_blocks", "decoder_norm", "decoder_pred",
 )  # fmt: skip
-"""Parts of a checkpoint of the second stage that the classifier has no use for."""
+"""Parts of a checkpoint of the second stage that the classifier does not have."""
+_NO_DECAY = ("cls_token", "mask_token", "time_emb", "ch_emb", "quantize.")
 
 
 class _Encoder(nn.Module):
@@ -31,7 +43,7 @@ class _Encoder(nn.Module):
     def _build_encoder(self, sizes, activation=nn.GELU):
         dim = sizes.dim
         self.sizes = sizes
-        self.ch_emb, self.time_emb = table(len(COLLECTION), dim), table(sizes.max_seconds, dim)
+        self.ch_emb, self.time_emb = channel_table(sizes, dim), frozen(sincos_table(sizes.max_seconds, dim))
         self.cls_token = token(1, 1, dim)
         self.tconv = PatchConv(sizes.n_filters, activation)
         drops = sizes.drop_prob, sizes.layer_scale, sizes.drop_path
@@ -41,29 +53,14 @@ class _Encoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def layer_weights(self):
-        """Share of each fused block.
-
-        Returns
-        -------
-        weights : Tensor, shape (n_fused,)
-            They sum to one.
-        """
+        """Share of each fused block, shape (n_fused,); they sum to one."""
         return self.proj_weights.flatten().softmax(dim=0)
 
     def encode(self, patches, places):
-        """Fused tokens of some patches, the class token first.
+        """Fused and normalised tokens (batch, 1 + n_patches, dim), the class token first.
 
-        Parameters
-        ----------
-        patches : Tensor, shape (batch, n_patches, patch_length)
-            Patches; the others of the window are not looked at.
-        places : Tensor, shape (batch, n_patches, dim) or (1, n_patches, dim)
-            Codes of their time and place.
-
-        Returns
-        -------
-        tokens : Tensor, shape (batch, 1 + n_patches, dim)
-            Normalised.
+        Of patches (batch, n_patches, patch_length) and the encodings of their time and channel (batch or 1, n_patches,
+        dim); the other patches of the window are not used.
         """
         if patches.shape[1]:
             tokens = self.tconv(patches)
@@ -80,25 +77,25 @@ class _Encoder(nn.Module):
         return self.norm(fused)
 
     def _places(self, n_seconds, channels, time_emb, ch_emb):
-        """Codes of the time and place of every patch of a window, shape (1, n_patches, dim)."""
+        """Encode the time and channel of every patch of a window, shape (1, n_patches, dim)."""
         return (time_emb[:, :n_seconds, None] + ch_emb[:, None, channels]).flatten(1, 2)
 
 
 class GramOutputs(NamedTuple):
-    """What the masked autoencoder computes, as the published code gives it.
+    """Outputs of the masked autoencoder, as in the published code.
 
     Attributes
     ----------
     cls_loss : Tensor, shape ()
-        Cross-entropy of the base classes of the hidden patches.
+        Cross-entropy of the tokens of the masked patches.
     mimic_loss : Tensor, shape ()
-        Squared error of the standardised spectra of the visible ones.
+        Squared error of the standardised spectra of the visible patches.
     accuracy : Tensor, shape ()
-        Share of the hidden patches whose base class was found.
+        Share of the masked patches whose token is predicted.
     logits : Tensor, shape (batch, n_patches, n_codes)
-        Scores of the base classes of all patches.
+        Scores of the tokens of all patches.
     hidden : Tensor of bool, shape (batch, n_patches)
-        Patches that were hidden.
+        Masked patches.
     layer_weights : Tensor, shape (n_fused,)
         Share of each fused block.
     """
@@ -114,9 +111,9 @@ class GramOutputs(NamedTuple):
 class GramPretrainingNetwork(_Encoder):
     r"""Masked autoencoder of Gram [1]_, its tokenizer inside.
 
-    Of each window some patches are hidden before anything is computed of it. The encoder sees the others; from their
-    tokens it guesses their amplitude spectra, and the decoder guesses the base classes of the hidden ones. Hidden is
-    what ``hidden`` says: nothing under it is ever read.
+    Of each window some patches are masked before anything is computed of it. The encoder has the others; from their
+    tokens it predicts their amplitude spectra, and the decoder predicts the tokens of the masked ones. Masked is what
+    ``hidden`` says: nothing under it is ever read.
 
     Parameters
     ----------
@@ -124,12 +121,9 @@ class GramPretrainingNetwork(_Encoder):
         Tokenizer; None makes an untrained one of the same size.
     size : str or Sizes
         Name in `SIZES`, or the sizes.
-    hidden_token : {"class", "learned"}
-        What stands for hidden patches in the decoder: the encoded class token, as published, or a token of its own.
     tokenizer_trains : bool
-        Whether `train` puts the tokenizer into training mode too, as in the published code: there the base classes to
-        guess are drawn with dropout and the codebook drifts, although nothing is meant to train it. False holds it in
-        evaluation mode.
+        Whether `train` puts the tokenizer into training mode too, as in the published code: there the target tokens are
+        drawn with dropout and the codebook drifts. False holds it in evaluation mode.
 
     References
     ----------
@@ -146,43 +140,30 @@ class GramPretrainingNetwork(_Encoder):
     torch.Size([2, 2, 3])
     """
 
-    def __init__(self, tokenizer=None, size="base", hidden_token="class", tokenizer_trains=False):
+    def __init__(self, tokenizer=None, size="base", tokenizer_trains=False):
         super().__init__()
-        if hidden_token not in ("class", "learned"):
-            raise ValueError(f"hidden_token: got {hidden_token!r}, expected 'class' or 'learned'.")
-        sizes = choose(SIZES, size)
+        sizes = choose_sizes(SIZES, size)
         self._build_encoder(sizes)
         dim, length = sizes.decoder_dim, sizes.patch_length
         vqgan = GramTokenizerNetwork(size if isinstance(size, str) else "base") if tokenizer is None else tokenizer
-        if (vqgan.sizes.patch_length, vqgan.sizes.max_seconds) != (length, sizes.max_seconds):
-            raise ValueError(f"tokenizer: it takes patches of {vqgan.sizes.patch_length} samples, this one {length}.")
+        check_alike(vqgan.sizes, sizes)
         self.mimic_head, self.decoder_embed = nn.Linear(sizes.dim, length), nn.Linear(sizes.dim, dim)
-        self.decoder_ch_emb, self.decoder_time_emb = table(len(COLLECTION), dim), table(sizes.max_seconds, dim)
+        self.decoder_ch_emb = channel_table(sizes, dim)
+        self.decoder_time_emb = frozen(sincos_table(sizes.max_seconds, dim))
         self.decoder_blocks = blocks(
             sizes.decoder_layers, dim, sizes.decoder_heads, sizes.drop_prob, sizes.layer_scale, sizes.drop_path
         )
         self.decoder_norm = nn.LayerNorm(dim)
         self.decoder_pred = nn.Linear(dim, vqgan.sizes.n_codes, bias=False)
-        if hidden_token == "learned":
-            self.mask_token = token(1, 1, dim)
+        self.wave_head = nn.Linear(dim, length) if sizes.wave_head else None
+        self.mask_token = token(1, 1, dim) if sizes.hidden_token == "learned" else None
         self.tokenizer_trains = tokenizer_trains
         initialise(self, bound=0.02, convolutions=True)
         self.vqgan = vqgan.requires_grad_(False)
         self.vqgan.train(self.training and tokenizer_trains)
 
     def train(self, mode=True):
-        """Switch to training, the tokenizer left in evaluation mode.
-
-        Parameters
-        ----------
-        mode : bool
-            Whether to train.
-
-        Returns
-        -------
-        self : GramPretrainingNetwork
-            The network.
-        """
+        """Switch to training, the tokenizer left in evaluation mode."""
         super().train(mode)
         self.vqgan.train(mode and self.tokenizer_trains)
         return self
@@ -195,18 +176,18 @@ class GramPretrainingNetwork(_Encoder):
         x : Tensor, shape (batch, n_chans, n_times)
             Trials.
         hidden : Tensor of bool, shape (batch, n_seconds, n_chans)
-            Patches that are not looked at, equally many of each trial.
+            Masked patches, equally many of each trial.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
         tokens : Tensor, shape (batch, 1 + n_visible, dim)
-            The class token, then the visible patches in the order of time and electrode.
+            The class token, then the visible patches in the order of time and channel.
         seen : Tensor, shape (batch, n_visible, patch_length)
             The visible patches.
         """
-        patches, channels = to_patches(x, self.sizes.patch_length), as_channels(channels, x.device)
+        patches, channels = to_patches(x, self.sizes.patch_length), as_indices(channels, x.device)
         check_window(patches, channels, self.sizes.max_seconds)
         at = _indices(~hidden.flatten(1))
         seen = torch.take_along_dim(patches.flatten(1, 2), at[..., None], dim=1)
@@ -224,11 +205,11 @@ class GramPretrainingNetwork(_Encoder):
         Returns
         -------
         decoded : Tensor, shape (batch, n_seconds * n_chans, decoder_dim)
-            What the base classes are read from.
+            Input of the layers that predict tokens and samples.
         """
         embedded, n_seconds = self.decoder_embed(tokens), hidden.shape[1]
-        channels, hidden = as_channels(channels, tokens.device), hidden.flatten(1)
-        filler = self.mask_token.to(embedded.dtype) if hasattr(self, "mask_token") else embedded[:, :1]
+        channels, hidden = as_indices(channels, tokens.device), hidden.flatten(1)
+        filler = embedded[:, :1] if self.mask_token is None else self.mask_token.to(embedded.dtype)
         whole = filler.expand(len(embedded), hidden.shape[1], -1)
         at = _indices(~hidden)[..., None].expand(-1, -1, embedded.shape[2])
         whole = whole.scatter(1, at, embedded[:, 1:])
@@ -239,19 +220,20 @@ class GramPretrainingNetwork(_Encoder):
         return self.decoder_norm(x)[:, 1:]
 
     def losses(self, x, hidden, channels, codes=None):
-        """Both losses of each trial, and how many base classes were found.
+        """Losses of each trial, and the share of the tokens that are predicted.
 
         Parameters
         ----------
         x, hidden, channels
             As in `visible`.
         codes : Tensor of int64, shape (batch, n_seconds, n_chans), or None
-            Base classes of the patches; None asks the tokenizer.
+            Tokens of the patches; None asks the tokenizer.
 
         Returns
         -------
-        losses : Tensor, shape (batch, 3)
-            Cross-entropy of the hidden base classes, squared error of the visible spectra, share found.
+        losses : Tensor, shape (batch, 4)
+            Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the
+            masked samples (0 without ``wave_head``), share of tokens predicted.
         """
         if codes is None:
             codes = self._targets(x, channels)
@@ -263,7 +245,17 @@ class GramPretrainingNetwork(_Encoder):
         wanted = codes.flatten(1).gather(1, at)
         entropy = F.cross_entropy(_single(logits).flatten(0, 1), wanted.flatten(), reduction="none").view(at.shape)
         found, n_hidden = (logits.argmax(dim=-1) == wanted).to(mimic.dtype), max(at.shape[1], 1)
-        return torch.stack([entropy.sum(dim=1).to(mimic.dtype) / n_hidden, mimic, found.sum(dim=1) / n_hidden], dim=1)
+        wave = torch.zeros_like(mimic) if self.wave_head is None else self._wave(decoded, x, seen, at).to(mimic.dtype)
+        return torch.stack(
+            [entropy.sum(dim=1).to(mimic.dtype) / n_hidden, mimic, wave, found.sum(dim=1) / n_hidden], dim=1
+        )
+
+    def _wave(self, decoded, x, seen, at):
+        """Squared error of the masked samples, relative to their power and some of the window's, for each trial."""
+        truth = torch.take_along_dim(to_patches(x, self.sizes.patch_length).flatten(1, 2), at[..., None], dim=1)
+        truth = truth / _rms(seen).clamp(min=1e-6)
+        error = (_single(self.wave_head(decoded)) - truth).square().mean(dim=2)
+        return (error / (0.3 + truth.square().mean(dim=2))).mean(dim=1)
 
     def forward(self, x, hidden, channels):
         """Losses and scores of a batch.
@@ -288,35 +280,52 @@ class GramPretrainingNetwork(_Encoder):
 
     @torch.no_grad()
     def restore_codes(self, x, hidden, channels):
-        """Guess the base classes of all patches from the visible ones; the tokenizer's decoder makes signal of them.
+        """Predict the tokens of all patches from the visible ones; the tokenizer's decoder makes signal of them.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
-            Trials; what lies under ``hidden`` is never read and may be NaN.
+            Trials; samples under ``hidden`` are never read and may be NaN.
         hidden : Tensor of bool, shape (batch, n_seconds, n_chans)
-            Patches to do without, equally many of each trial.
+            Masked patches, equally many of each trial.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
         codes : Tensor of int64, shape (batch, n_seconds, n_chans)
-            Base classes.
+            Tokens.
         """
         tokens, _ = self.visible(x, hidden, channels)
-        logits = self.decoder_pred(self.decode(tokens, hidden, channels))
-        return logits.argmax(dim=-1).view(hidden.shape)
+        return self.decoder_pred(self.decode(tokens, hidden, channels)).argmax(dim=-1).view(hidden.shape)
+
+    @torch.no_grad()
+    def restore_waves(self, x, hidden, channels):
+        """Predict the samples of all patches from the visible ones, by ``wave_head``.
+
+        Parameters
+        ----------
+        x, hidden, channels
+            As in `restore_codes`.
+
+        Returns
+        -------
+        patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
+            Samples in the unit of x, shrunk towards zero where they are uncertain.
+        """
+        tokens, seen = self.visible(x, hidden, channels)
+        waves = self.wave_head(self.decode(tokens, hidden, channels)) * _rms(seen)
+        return waves.unflatten(1, hidden.shape[1:])
 
     def features(self, x, channels):
-        """Fused class token of windows of which nothing is hidden.
+        """Fused class token of windows of which nothing is masked.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
             Trials of any length; see `Gram`.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
@@ -326,7 +335,7 @@ class GramPretrainingNetwork(_Encoder):
         return _window_features(self, x, channels)
 
     def _targets(self, x, channels):
-        """Tell the base classes of the patches, without gradient: nothing of the tokenizer wants one."""
+        """Tokens of the patches, without gradient."""
         with torch.autocast(x.device.type, enabled=False):
             if self.vqgan.training:  # as published: with dropout, and the codebook moves
                 z = self.vqgan.vectors(x, channels)
@@ -335,11 +344,11 @@ class GramPretrainingNetwork(_Encoder):
 
     def _mimic(self, tokens, seen):
         """Squared error of the standardised amplitude spectra, for each trial."""
-        guessed = _single(self.mimic_head(tokens[:, 1:]))
+        predicted = _single(self.mimic_head(tokens[:, 1:]))
         with torch.autocast(seen.device.type, enabled=False):
-            half = torch.fft.rfft(seen.to(guessed.dtype)).abs()
+            half = torch.fft.rfft(seen.to(predicted.dtype)).abs()
             mirrored = half[..., 1 : (seen.shape[-1] + 1) // 2].flip(-1)
-            return (_standard(guessed) - _standard(torch.cat([half, mirrored], -1))).square().mean(dim=(1, 2))
+            return (_standard(predicted) - _standard(torch.cat([half, mirrored], -1))).square().mean(dim=(1, 2))
 
 
 class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
@@ -353,8 +362,8 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
     n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         The six signal parameters of every braindecode network.
     channels : tuple of int or None
-        Positions of the electrodes in the collection, where the forward pass is given no others; None finds them by
-        the names in ``chs_info``.
+        Indices of the channels in the collection, where the forward pass is given no others; None finds them by the
+        names in ``chs_info``.
     size : str or Sizes
         Name in `SIZES`, or the sizes.
     drop_prob : float or None
@@ -398,8 +407,9 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
             channels = channel_indices([info["ch_name"] for info in self.chs_info]).tolist()
         self.channels = tuple(int(place) for place in channels)
         if len(self.channels) != self.n_chans:
-            raise ValueError(f"channels: got {len(self.channels)} positions for {self.n_chans} electrodes.")
-        self._build_encoder(choose(SIZES, size, {"drop_prob": drop_prob}), activation)
+            raise ValueError(f"channels: got {len(self.channels)} indices for {self.n_chans} electrodes.")
+        changes = {} if drop_prob is None else {"drop_prob": drop_prob}
+        self._build_encoder(choose_sizes(SIZES, size, changes), activation)
         self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
@@ -411,7 +421,7 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         x : Tensor, shape (batch, n_chans, n_times)
             Trials, in units of 0.1 mV at 200 Hz.
         channels : sequence of int or Tensor, shape (n_chans,), or None
-            Positions of the electrodes in the collection, which may be others, and more or fewer, than those that the
+            Indices of the channels in the collection, which may be others, and more or fewer, than those that the
             network was built for; None takes those.
 
         Returns
@@ -432,40 +442,14 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         Returns
         -------
         features : Tensor, shape (batch, dim)
-            What is classified.
+            Input of the last layer.
         """
         return _window_features(self, x, self.channels if channels is None else channels)
 
 
-def window_starts(n_seconds, max_seconds):
-    """Cut a trial into windows of equal length, as few as possible.
-
-    Parameters
-    ----------
-    n_seconds, max_seconds : int
-        Patches of an electrode, and of a window at the most.
-
-    Returns
-    -------
-    starts : list of int
-        First patch of each window.
-    length : int
-        Patches of a window.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.network import window_starts
-    >>> window_starts(16, 16), window_starts(30, 16), window_starts(33, 16)
-    (([0], 16), ([0, 15], 15), ([0, 11, 22], 11))
-    """
-    n_windows = math.ceil(n_seconds / max_seconds)
-    length = math.ceil(n_seconds / n_windows)
-    return np.linspace(0, n_seconds - length, n_windows).round().astype(int).tolist(), length
-
-
 def _window_features(network, x, channels):
     """Class token of each window, averaged over the windows of a trial."""
-    patches, channels = to_patches(x, network.sizes.patch_length), as_channels(channels, x.device)
+    patches, channels = to_patches(x, network.sizes.patch_length), as_indices(channels, x.device)
     starts, length = window_starts(patches.shape[1], network.sizes.max_seconds)
     windows = torch.stack([patches[:, start : start + length] for start in starts], dim=1).flatten(0, 1)
     check_window(windows, channels, network.sizes.max_seconds)
@@ -491,3 +475,88 @@ def _standard(x):
     if x.shape[-1] == 1:
         return x - x
     return (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-5)
+
+
+def _rms(seen):
+    """Root mean square of the visible patches of each trial, shape (batch, 1, 1)."""
+    return _single(seen).square().mean(dim=(1, 2), keepdim=True).sqrt()
+
+
+# Groups of parameters
+
+
+def decays(name, parameter):
+    """Whether a parameter has weight decay: no bias, no vector, no token, no encoding of positions, no codebook.
+
+    The weights of the fused blocks have four axes and do, as published.
+    """
+    return parameter.ndim > 1 and not any(part in name for part in _NO_DECAY)
+
+
+def layer_rate(name, n_layers, decay, patches=True):
+    r"""Share of the learning rate of a parameter of the encoder.
+
+    .. math:: d^{L + 1 - l}
+
+    with :math:`l` 0 for the class token and the convolutions of the patches, :math:`i + 1` for block :math:`i`, and
+    :math:`L + 1` for everything after the blocks.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    n_layers : int
+        Blocks, :math:`L`.
+    decay : float
+        :math:`d`.
+    patches : bool
+        False gives the convolutions the whole rate, as the published code does.
+
+    Returns
+    -------
+    share : float
+        Share.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.network import layer_rate
+    >>> names = ("cls_token", "tconv.conv1.weight", "blocks.11.ln1.weight", "final_layer.bias")
+    >>> [round(layer_rate(name, 12, 0.65), 4) for name in names]
+    [0.0037, 0.0037, 0.65, 1.0]
+    """
+    depth = n_layers + 1
+    if name == "cls_token" or (patches and name.startswith("tconv.")):
+        depth = 0
+    elif name.startswith("blocks."):
+        depth = int(name.split(".")[1]) + 1
+    return decay ** (n_layers + 1 - depth)
+
+
+def param_groups(module, rate=None, layer_decay=1.0, patches=True):
+    """Group the trainable parameters for torch's optimisers, by weight decay and by the rate of their layer.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network.
+    rate : float or None
+        Learning rate of the last layer; None leaves the optimiser's to all.
+    layer_decay, patches
+        See `layer_rate`.
+
+    Returns
+    -------
+    groups : list of dict
+        Each with ``params``, and ``lr`` and ``weight_decay`` where they differ from the optimiser's.
+    """
+    groups = {(1.0, True): {"params": []}, (1.0, False): {"params": [], "weight_decay": 0.0}}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            share = 1.0 if rate is None else layer_rate(name, module.sizes.n_layers, layer_decay, patches)
+            fades = decays(name, parameter)
+            group = groups.setdefault((share, fades), {"params": []} | ({} if fades else {"weight_decay": 0.0}))
+            group["params"].append(parameter)
+    if rate is not None:
+        for (share, _), group in groups.items():
+            group["lr"] = rate * share
+    return [group for group in groups.values() if group["params"]]

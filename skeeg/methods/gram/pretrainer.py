@@ -1,92 +1,166 @@
-"""The second stage: guess hidden seconds from visible ones, on as many recordings as there are."""
+"""The second stage: predict masked seconds from visible ones, on as many recordings as there are."""
 
 import dataclasses
 import os
 
+import numpy as np
+import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ...networks.seeding import seeded
-from ...training.pretraining import GroupedTrials, fingerprint, open_run
+from ...training.pretraining import GroupedTrials, PartsLoss, fingerprint, hide_all_but, open_run
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
-from .form import RATE, SCALE
-from .network import GramPretrainingNetwork, GramTokenizerNetwork
-from .objective import MaskedObjective, masked_loss
-from .sizes import PATCH_LENGTH, SIZES, TOKENIZER_SIZES, choose, settle
-from .stage import GramStage, Pool
+from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
+from .network import GramPretrainingNetwork
 from .tokenizer import GramTokenizer
+from .tokenizer_network import GramTokenizerNetwork
+from .training import GramStage, GramState, Objective, Pool, StageSettings
 
-_ARCHITECTURE = (
-    "n_filters", "n_layers", "n_heads", "decoder_dim", "decoder_layers", "decoder_heads", "drop_prob", "drop_path",
-    "patch_length",
-)  # fmt: skip
 _OF_THE_TOKENIZER = (
-    "size", "window", "mixed", "old_names", "resample", "scale", "batch_size", "accumulate", "precision",
-    "patch_length", "n_codes", "validation", "validation_size", "ch_names", "sfreq", "device", "verbose",
+    "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
+    "verbose",
 )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingSettings(StageSettings):
+    """Settings of the second stage that ``recipe_params`` may change; all of `StageSettings` too.
+
+    Parameters
+    ----------
+    cls_weight, mimic_weight : float
+        Weights of the cross-entropy of the tokens and of the squared error of the spectra.
+    wave_weight : float
+        Weight of the relative squared error of the masked samples, for a network with ``wave_head``.
+    masks : {"patches", "mixed"}
+        What is masked: patches at random, as published, or, half of the times, whole channels or whole seconds, and
+        otherwise patches at a random ratio between 0.2 and 0.7.
+    tokenizer_trains : bool
+        True trains as the published code does, whose tokenizer drops out and drifts while it gives the targets.
+    """
+
+    weight_decay: float = 0.05
+    cls_weight: float = 0.5
+    mimic_weight: float = 0.5
+    wave_weight: float = 1.0
+    masks: str = "patches"
+    tokenizer_trains: bool = False
+
+    def check(self):
+        """Raise a ValueError for a value out of range."""
+        super().check()
+        if min(self.cls_weight, self.mimic_weight) < 0 or self.cls_weight == self.mimic_weight == 0:
+            given = (self.cls_weight, self.mimic_weight)
+            raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
+        if self.masks not in ("patches", "mixed"):
+            raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
+
+
+class MaskedObjective(Objective):
+    """Masked autoencoder that draws masks and gives its losses.
+
+    In evaluation the same patches are masked every time, so that epochs can be compared, and the random state is left
+    alone.
+    """
+
+    def __init__(self, network, mask_ratio, masks="patches"):
+        super().__init__(network)
+        self.mask_ratio, self.masks = mask_ratio, masks
+
+    def forward(self, x, channels=None, codes=None):
+        """Losses (batch, 4) as of `GramPretrainingNetwork.losses`; ``codes`` are known tokens of the patches."""
+        if isinstance(x, dict):
+            return self(**x)
+        shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
+        mixed = self.training and self.masks == "mixed"
+        hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
+        return self.network.losses(x, hidden.to(x.device), channels, codes)
+
+
+def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
+    """Draw patches to mask; one at least stays, and of two or more one at least is masked.
+
+    Parameters
+    ----------
+    n_trials, n_seconds, n_chans : int
+        Trials, and patches of each.
+    ratio : float
+        Share to mask.
+    anew : bool
+        False draws the same every time and leaves the random state alone.
+
+    Returns
+    -------
+    hidden : Tensor of bool, shape (n_trials, n_seconds, n_chans)
+        Equally many of each trial.
+    """
+    n_patches = n_seconds * n_chans
+    generator = None if anew else torch.Generator().manual_seed(0)
+    kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
+    return hide_all_but(kept, n_trials, n_patches, generator).view(n_trials, n_seconds, n_chans)
+
+
+def draw_mixed(n_trials, n_seconds, n_chans):
+    """Draw whole channels or seconds, up to half of them, a quarter of the times each, and else patches."""
+    kind, ratio = torch.rand(2).tolist()
+    n_units = {0: n_chans, 1: n_seconds}.get(int(4 * kind), 1)
+    if n_units == 1:
+        return draw_hidden(n_trials, n_seconds, n_chans, 0.2 + 0.5 * ratio)
+    hidden = hide_all_but(n_units - 1 - int(ratio * (n_units // 2)), n_trials, n_units)
+    grid = hidden[:, None] if kind < 0.25 else hidden[:, :, None]
+    return grid.expand(n_trials, n_seconds, n_chans).contiguous()
 
 
 class GramPretrainer(GramStage):
-    """Pre-train Gram [1]_: a masked autoencoder over any montage of a collection of 130 names.
+    """Pre-train Gram [1]_: a masked autoencoder over any montage of a collection of 130 channels.
 
-    Half of the patches of each window, a patch being a second of an electrode, are hidden. From the others the encoder
-    guesses their own spectra, and the decoder the base classes of the hidden ones; both count alike. Batches are of one
-    montage and length each and are mixed within a pass; nothing is filled up, since the normalisation of the patches
-    would notice.
+    Half of the patches of each window, a patch being a second of a channel, are masked. From the others the encoder
+    predicts their own spectra, and the decoder the tokens of the masked ones; both losses have equal weights. Batches
+    are of one montage and length each and are mixed within an epoch; nothing is padded, since that would change the
+    normalisation of the patches.
 
     Parameters
     ----------
     tokenizer : GramTokenizer, str, path-like or None
-        What gives the base classes: a tokenizer for the same rate, unit and patches (fitted, or to be fitted on the
-        same recordings), a checkpoint of either stage, or None for a tokenizer of the same size, fitted on the same
-        recordings for ``tokenizer_epochs``.
+        What gives the tokens: a tokenizer (fitted, or to be fitted on the same recordings), a checkpoint of either
+        stage, or None for a tokenizer of the same size and number of epochs, fitted on the same recordings.
     size : {"tiny", "base", "medium", "large"} or None
         Sizes of the networks; ``"tiny"`` trains on a laptop. None takes those of the checkpoint, else ``"base"``.
     checkpoint : str or None
         Weights of this stage to start from, tokenizer included; with ``max_epochs=0`` they stay as they are.
+    network_params : dict or None
+        Fields of `Sizes` that differ from ``size``. Length, rate and unit of the patches are those of the tokenizer
+        where they are left out.
     mask_ratio : float
-        Share of the patches to hide.
-    cls_weight, mimic_weight : float
-        Weights of the base classes and of the spectra.
-    hidden_token : {"class", "learned"}
-        See `GramPretrainingNetwork`.
-    tokenizer_trains : bool
-        True trains as the published code does, whose tokenizer drops out and drifts while it gives the targets.
-    tokenizer_epochs : int or None
-        Passes of the tokenizer where it is fitted here; None takes ``max_epochs``.
-    tokenizer_rate : float or None
-        Its learning rate; None takes that of `GramTokenizer`.
+        Share of the patches to mask.
     run_file : str or None
         File to keep the state of the training in after every epoch, see `GramTokenizer`. A tokenizer that is fitted
         here keeps its own beside it.
     learning_rate : float or None
-        Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 4e-4 for 1024 windows an update,
-        in proportion.
-    max_epochs, batch_size, accumulate, weight_decay, warmup, lowest, clip, precision
+        Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-4 for
+        1024 windows an update, in proportion.
+    recipe_params : dict or None
+        Other settings of the training, see `PretrainingSettings`.
+    window, old_names, max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
-    validation, validation_size, window, mixed
+    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `GramTokenizer`.
-    old_names, resample, scale, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
-        As in `GramTokenizer`.
-    n_filters, n_layers, n_heads, decoder_dim, decoder_layers, decoder_heads, drop_prob, drop_path, patch_length
-        Other sizes than those of ``size``, see `Sizes`; None keeps them.
-    n_codes : int or None
-        Base classes of a tokenizer that is fitted here.
 
     Attributes
     ----------
     history_ : list of dict
-        One record an epoch: ``train_cls_loss``, ``train_mimic_loss``, ``train_mlm_acc``, the same for the validation
-        people together (``valid_``) and each (``valid_by_subject``), windows a second.
+        One record an epoch: ``train_cls_loss``, ``train_mimic_loss``, ``train_wave_loss``, ``train_mlm_acc``, the same
+        for the validation subjects together (``valid_``) and each (``valid_by_subject``), windows a second.
     tokenizer_history_ : list of dict
         The same of the tokenizer, where it was fitted here.
     layer_weights_ : ndarray, shape (n_fused,)
         Share of each fused block.
     throughput_ : float
         Median of the patches a second.
-    module_, net_, n_iter_, checkpoint_report_
-        As in `skeeg.NetworkClassifier`.
+    steps_, module_, net_, n_iter_, checkpoint_report_
+        As in `GramTokenizer`.
 
     References
     ----------
@@ -105,6 +179,7 @@ class GramPretrainer(GramStage):
     (3, 100)
     """
 
+    _settings_class = PretrainingSettings
     _published_rate = 4e-4
 
     def __init__(
@@ -112,40 +187,17 @@ class GramPretrainer(GramStage):
         tokenizer=None,
         size=None,
         checkpoint=None,
+        network_params=None,
         mask_ratio=0.5,
-        cls_weight=0.5,
-        mimic_weight=0.5,
-        hidden_token="class",
-        tokenizer_trains=False,
-        tokenizer_epochs=None,
-        tokenizer_rate=None,
         run_file=None,
         window="auto",
-        mixed=True,
         old_names="auto",
-        resample=RATE,
-        scale=SCALE,
         max_epochs=50,
         batch_size=128,
-        accumulate=1,
         learning_rate=None,
-        weight_decay=0.05,
-        warmup=0.1,
-        lowest=0.025,
-        clip=1.0,
+        recipe_params=None,
         precision="float32",
         validation=None,
-        validation_size=0.2,
-        n_filters=None,
-        n_layers=None,
-        n_heads=None,
-        decoder_dim=None,
-        decoder_layers=None,
-        decoder_heads=None,
-        drop_prob=None,
-        drop_path=None,
-        n_codes=None,
-        patch_length=PATCH_LENGTH,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -156,40 +208,17 @@ class GramPretrainer(GramStage):
         self.tokenizer = tokenizer
         self.size = size
         self.checkpoint = checkpoint
+        self.network_params = network_params
         self.mask_ratio = mask_ratio
-        self.cls_weight = cls_weight
-        self.mimic_weight = mimic_weight
-        self.hidden_token = hidden_token
-        self.tokenizer_trains = tokenizer_trains
-        self.tokenizer_epochs = tokenizer_epochs
-        self.tokenizer_rate = tokenizer_rate
         self.run_file = run_file
         self.window = window
-        self.mixed = mixed
         self.old_names = old_names
-        self.resample = resample
-        self.scale = scale
         self.max_epochs = max_epochs
         self.batch_size = batch_size
-        self.accumulate = accumulate
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.lowest = lowest
-        self.clip = clip
+        self.recipe_params = recipe_params
         self.precision = precision
         self.validation = validation
-        self.validation_size = validation_size
-        self.n_filters = n_filters
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.decoder_dim = decoder_dim
-        self.decoder_layers = decoder_layers
-        self.decoder_heads = decoder_heads
-        self.drop_prob = drop_prob
-        self.drop_path = drop_path
-        self.n_codes = n_codes
-        self.patch_length = patch_length
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -203,23 +232,28 @@ class GramPretrainer(GramStage):
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), list of such, or StoredWindows
-            Trials that know their electrodes' names; a list holds one recording an entry. Windows of
-            a `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
+            Trials with channel names; a list holds one recording an entry. Windows of a
+            `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
         y : object
             Ignored.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Who it is, where trials carry no domains; None takes each recording for one person.
+            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
 
         Returns
         -------
         self : GramPretrainer
             Fitted.
         """
-        self._check_stage()
-        pool = self._pool(X, subjects)
+        state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
+        found = read_sizes(state, config, self.checkpoint) if state else None
+        its, given = self._tokenizer_sizes(), self.network_params or {}
+        alike = {} if its is None else {name: getattr(its, name) for name in SHARED}
+        sizes = settle_sizes(SIZES, self.size, {**alike, **given}, found)
+        check_alike(sizes if its is None else its, sizes)
+        pool = self._pool(X, subjects, sizes)
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
         with seeded(run.seed):
-            self._start_network(self._find_tokenizer(pool, run))
+            self._start_network(self._find_tokenizer(pool, run, sizes), sizes, state)
             if run.earlier is not None:  # the kept tokenizer gives the targets
                 self._objective().load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
@@ -227,7 +261,7 @@ class GramPretrainer(GramStage):
         return self
 
     def transform(self, X):
-        """Features of trials of which nothing is hidden.
+        """Features of trials of which nothing is masked.
 
         Parameters
         ----------
@@ -240,8 +274,8 @@ class GramPretrainer(GramStage):
             Fused class token, averaged over the windows of a trial.
         """
         check_is_fitted(self)
-        windows, starts, channels, _ = self._windows_of(X)
-        features = self._by_batch(GramPretrainingNetwork.features, windows.flatten(0, 1), channels)
+        windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
+        features = self._by_batch(GramPretrainingNetwork.features, torch.from_numpy(windows).flatten(0, 1), channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
 
     @property
@@ -263,34 +297,26 @@ class GramPretrainer(GramStage):
 
     # Steps of fit
 
-    def _check_stage(self):
+    def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
-        super()._check_stage()
+        super()._check_parameters()
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and below 1.")
-        if min(self.cls_weight, self.mimic_weight) < 0 or self.cls_weight == self.mimic_weight == 0:
-            given = (self.cls_weight, self.mimic_weight)
-            raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
-        if isinstance(self.tokenizer, GramTokenizer):
-            for name in ("resample", "scale", "patch_length"):
-                its, own = getattr(self.tokenizer, name), getattr(self, name)
-                if its != own:
-                    raise ValueError(f"tokenizer: its {name} is {its}, the pretrainer's {own}; give both the same.")
-        elif not isinstance(self.tokenizer, str | os.PathLike | None):
+        if not isinstance(self.tokenizer, GramTokenizer | str | os.PathLike | None):
             kind = type(self.tokenizer).__name__
             raise TypeError(f"tokenizer: got {kind}, expected a GramTokenizer, a file, or None.")
-        choose(SIZES, self.size or "base")
 
-    def _find_tokenizer(self, pool, run):
-        """Tokenizer's network, fitted where it is to be.
+    def _tokenizer_sizes(self):
+        """Sizes of the given tokenizer, or None."""
+        given = self.tokenizer
+        if given is None or not isinstance(given, GramTokenizer):
+            return None if given is None else read_tokenizer(given).sizes
+        return given.module_.sizes if given.__sklearn_is_fitted__() else given._read_start()[0]
 
-        Returns
-        -------
-        network : GramTokenizerNetwork
-            One of its own, in evaluation mode.
-        """
+    def _find_tokenizer(self, pool, run, sizes):
+        """Tokenizer's network, fitted where it is to be, one of its own in evaluation mode."""
         self.tokenizer_history_ = []
         if self.checkpoint is not None:
             return read_tokenizer(self.checkpoint)
@@ -298,72 +324,59 @@ class GramPretrainer(GramStage):
             return read_tokenizer(self.tokenizer)
         fitted = self.tokenizer
         if fitted is None or not fitted.__sklearn_is_fitted__():
-            fitted = self._new_tokenizer() if fitted is None else clone(fitted)
-            if run.earlier is None:
+            fitted = self._new_tokenizer(sizes) if fitted is None else clone(fitted)
+            fitted._check_parameters()
+            fitted._start_network(*fitted._read_start())
+            if run.earlier is None:  # else its weights are in the run
                 self._fit_tokenizer(fitted, pool, run)
-            else:  # its weights are in the run
-                fitted._start_network()
-        network = GramTokenizerNetwork(fitted.module_.sizes, fitted.decay)
+        network = GramTokenizerNetwork(fitted.module_.sizes, fitted.module_.quantize.decay)
         network.load_state_dict(fitted.module_.state_dict())
         return network
 
     def _fit_tokenizer(self, tokenizer, pool, run):
-        """Fit the tokenizer on the same people: those that are held out here are held out there."""
-        tokenizer._check_stage()
+        """Fit the tokenizer on the same subjects: those that are held out here are held out there."""
         path = None if self.run_file is None else f"{self.run_file}.tokenizer"
         own = open_run(path, f"{run.key} tokenizer", run.seed)
         with seeded(own.seed):
             tokenizer._fit_pool(pool, dataclasses.replace(own, seed=own.earlier.seed if own.earlier else run.seed))
         self.tokenizer_history_ = tokenizer.history_
 
-    def _new_tokenizer(self):
+    def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""
-        settings = {name: getattr(self, name) for name in _OF_THE_TOKENIZER}
-        epochs = self.max_epochs if self.tokenizer_epochs is None else self.tokenizer_epochs
-        return GramTokenizer(**settings, max_epochs=epochs, learning_rate=self.tokenizer_rate)
+        alike = {name: getattr(sizes, name) for name in (*SHARED, "positions")}
+        common = [field.name for field in dataclasses.fields(StageSettings)]
+        settings = {name: value for name, value in (self.recipe_params or {}).items() if name in common}
+        settings.pop("weight_decay", None)
+        own = {name: getattr(self, name) for name in _OF_THE_TOKENIZER}
+        return GramTokenizer(**own, network_params=alike, recipe_params=settings)
 
-    def _start_network(self, tokenizer):
-        """Build the network around a tokenizer, and load the checkpoint into it."""
-        state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
-        found = read_sizes(state, config, self.checkpoint) if state else None
-        sizes = settle(SIZES, self.size, {name: getattr(self, name) for name in _ARCHITECTURE}, found)
-        self.network_spec_ = {
-            "network": "GramPretrainingNetwork",
-            "parameters": {
-                "size": dataclasses.asdict(sizes),
-                "tokenizer": dataclasses.asdict(tokenizer.sizes),
-                "decay": tokenizer.quantize.decay,
-                "hidden_token": self.hidden_token,
-                "tokenizer_trains": self.tokenizer_trains,
-            },
-        }
-        self.module_ = build_within(self._build_network, vars(sizes), state) if state else self._build_network()
-        self.module_.vqgan.load_state_dict(tokenizer.state_dict())
-        self.checkpoint_report_ = None
+    def _start_network(self, tokenizer, sizes, state):
+        """Build the network around a tokenizer, and load the tensors of a checkpoint into it."""
+        parameters = {
+            "size": dataclasses.asdict(sizes), "tokenizer": dataclasses.asdict(tokenizer.sizes),
+            "decay": tokenizer.quantize.decay, "tokenizer_trains": self._settings.tokenizer_trains,
+        }  # fmt: skip
+        self.network_ = network = GramState("GramPretrainingNetwork", parameters, precision=self.precision)
+        network.module = build_within(network.build, vars(sizes), state) if state else network.build()
+        network.module.vqgan.load_state_dict(tokenizer.state_dict())
         if state:
-            self.checkpoint_report_ = str(load_weights(self.module_, state, self.checkpoint))
+            network.report = str(load_weights(network.module, state, self.checkpoint))
 
     def _with_targets(self, pool):
-        """Put the base classes beside the windows: they never change, so they are found once."""
-        if self.tokenizer_trains:
+        """Add the tokens to the windows: they never change, so they are computed once."""
+        if self._settings.tokenizer_trains:
             return pool
         groups = []
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
             codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
-        return Pool(GroupedTrials(groups, pool.trials.shared, self.mixed), pool.subjects)
-
-    # What the base asks for
+        return Pool(GroupedTrials(groups, pool.trials.shared, self._settings.mixed), pool.subjects)
 
     def _objective(self):
-        return MaskedObjective(self.module_, self.mask_ratio)
+        return MaskedObjective(self.module_, self.mask_ratio, self._settings.masks)
 
     def _criterion(self):
-        return masked_loss(self.cls_weight, self.mimic_weight)
-
-    def _build_network(self):
-        spec = self.network_spec_["parameters"]
-        tokenizer = GramTokenizerNetwork(choose(TOKENIZER_SIZES, spec["tokenizer"]), spec["decay"])
-        sizes = choose(SIZES, spec["size"])
-        network = GramPretrainingNetwork(tokenizer, sizes, spec["hidden_token"], spec["tokenizer_trains"])
-        return network.to(self._dtype()).eval()
+        settings = self._settings
+        wave = settings.wave_weight if self.module_.sizes.wave_head else 0.0
+        names = ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")
+        return PartsLoss(names, (settings.cls_weight, settings.mimic_weight, wave, 0.0))

@@ -1,6 +1,7 @@
-"""Restoration of lost signal by Gram, in the manner of scikit-learn's imputers."""
+"""Restoration of missing samples by Gram, in the manner of scikit-learn's imputers."""
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
@@ -8,26 +9,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import draw_seed
-from ...restoration import Imputer, TimeInterpolation, draw_mask, find_lost
+from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, draw_mask, find_lost
+from ...signals import resample_trials
 from ...training.inference import on_device
 from ...training.recipe import resolve_device
-from .collection import COLLECTION, channel_indices
-from .form import electrodes_of
+from .layers import HEAD_RADIUS, SIZES, electrode_positions
+from .preprocessing import COLLECTION, channel_indices, channels_of, too_short, window_length
 from .pretrainer import GramPretrainer
-from .restoring import restore_trials
-from .sizes import SIZES
 
-AMPLITUDES = ("power", "least_squares")
-_N_CALIBRATION = 64  # trials that the factor of the amplitude is learned from, at most
+_N_CALIBRATION = 64  # trials that the factors are learned from, at most
 
 
 class GramRestorer(Imputer):
-    r"""Restore lost samples, stretches and electrodes by Gram [1]_.
+    r"""Restore missing samples, segments and channels by Gram [1]_.
 
-    NaN marks what is lost, or a mask does; electrodes that were never recorded can be asked for by name. The masked
-    autoencoder guesses the base class of every second of every electrode that is not complete, the tokenizer's decoder
-    makes a shape of it, and the amplitude is taken from what is visible. Visible samples come back to the bit, and
-    nothing that lies under the mask is ever read.
+    NaN marks missing samples, or a mask does; channels that were never recorded can be asked for by name. The masked
+    autoencoder predicts every second of every channel that is not complete: its samples, where the network has a
+    ``wave_head``, else its token, which the tokenizer's decoder turns into a shape with the amplitude of the observed
+    samples. Observed samples are unchanged, and nothing under the mask is ever read.
 
     Parameters
     ----------
@@ -39,15 +38,16 @@ class GramRestorer(Imputer):
     size : {"tiny", "base", "medium", "large"} or None
         Size of the networks where `pretrainer` does not say it; None takes that of the checkpoint, else ``"tiny"``.
     electrodes : tuple of str or None
-        Electrodes that the result shall have; those that X does not hold are made anew. None keeps those of X.
+        Channels that the result has; those that X does not hold are made anew. None keeps those of X.
     amplitude : {"power", "least_squares"}
-        The networks know shapes only. ``"power"``: an electrode's restored seconds vary as much as its visible ones, so
-        that its spectrum keeps its size. ``"least_squares"``: less, by the factors (``gain_``) of shape and level that
-        make the squared error on the trials of fit least, half of whose patches are hidden for that; the surer the
-        guesses, the nearer to one. An electrode without a visible second takes the mean amplitude of the others, nearer
-        ones first.
+        ``"power"``: the factors below are one, so that with a network of tokens the spectrum of a channel keeps its
+        power. ``"least_squares"``: the factors (``gain_``) that minimise the squared error on the trials of fit, parts
+        of which are masked for that.
+    prior : {"splines", None}
+        Linear estimate that is added with a factor of its own: spherical splines of the channels observed at the same
+        time. It needs ``amplitude="least_squares"``.
     ch_names, sfreq
-        Electrodes and sampling rate of X, for trials that do not carry them.
+        Channel names and sampling rate of X, for trials that do not carry them.
     batch_size : int
         Windows restored at a time.
     device : str
@@ -59,16 +59,19 @@ class GramRestorer(Imputer):
     ----------
     pretrainer_ : GramPretrainer
         What holds both stages.
-    gain_ : ndarray, shape (2,)
-        Factors of the shapes and of the levels they stand on.
+    gain_ : ndarray, shape (2, 3)
+        Factors :math:`g` of the network, the level and the prior; first row where another channel is observed at the
+        same time, second row where none is.
 
     Notes
     -----
-    With the shape :math:`\hat s` of a hidden second, :math:`\hat x = g_1 \sigma (\hat s - \bar s) + g_2 m`, where
-    :math:`\sigma^2` is the power of the electrode's visible seconds over that of their own reconstructions, both
-    without their means, and :math:`m` lies on the line between the means of the visible seconds before and after; it is
-    zero for electrodes of which nothing is visible. A second is hidden from the networks as a whole, however little of
-    it is lost. Trials longer than a window are restored window by window, those shorter than one patch are refused.
+    :math:`\hat x = g_1 w + g_2 m + g_3 s`. With a ``wave_head``, :math:`w` are the predicted samples and the level
+    :math:`m` is zero. Otherwise :math:`w = \sigma (\hat s - \bar s)` with the shape :math:`\hat s` of a masked
+    second, where :math:`\sigma^2` is the power of the channel's observed seconds over that of their own
+    reconstructions, both without their means; a channel without an observed second takes the mean amplitude of the
+    others, nearer ones first. :math:`m` lies on the line between the means of the observed seconds before and after.
+    :math:`s` are the splines. A second is masked as a whole, however little of it is missing. Trials longer than a
+    window are restored window by window, those shorter than one patch are refused.
 
     References
     ----------
@@ -89,7 +92,11 @@ class GramRestorer(Imputer):
 
     _any_montage = True
     _any_rate = True
-    _parameter_constraints = Imputer._parameter_constraints | {"size": [StrOptions(set(SIZES)), None]}
+    _parameter_constraints = Imputer._parameter_constraints | {
+        "size": [StrOptions(set(SIZES)), None],
+        "amplitude": [StrOptions({"power", "least_squares"})],
+        "prior": [StrOptions({"splines"}), None],
+    }
 
     def __init__(
         self,
@@ -98,6 +105,7 @@ class GramRestorer(Imputer):
         size=None,
         electrodes=None,
         amplitude="power",
+        prior=None,
         ch_names=None,
         sfreq=None,
         batch_size=32,
@@ -109,6 +117,7 @@ class GramRestorer(Imputer):
         self.size = size
         self.electrodes = electrodes
         self.amplitude = amplitude
+        self.prior = prior
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.batch_size = batch_size
@@ -116,19 +125,19 @@ class GramRestorer(Imputer):
         self.random_state = random_state
 
     def transform(self, X, mask=None):
-        """Restore what is lost.
+        """Restore missing samples.
 
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage within the collection; NaN where the signal is lost.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_stretches), or None
-            True where the signal is lost, too; whatever stands there is not looked at.
+            Trials of any montage within the collection; NaN for missing samples.
+        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
+            True for missing samples, beside NaN; values under the mask are ignored.
 
         Returns
         -------
         X : EEGArray, shape (n_trials, n_electrodes, n_times)
-            Trials without NaN; samples that were not lost are the same to the bit.
+            Trials without NaN; observed samples are unchanged.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -138,7 +147,7 @@ class GramRestorer(Imputer):
         if self.electrodes is not None:
             data, lost, names, picks = self._add_electrodes(X, data, lost)
         if lost.any():
-            data[lost] = self._guess(data, lost, names, X.sfreq)[lost]
+            data[lost] = self._combine(data, lost, names, X.sfreq)[lost]
         if self.electrodes is None:
             return X.like(data)
         return X.like(np.ascontiguousarray(data[:, picks]), ch_names=self.electrodes)
@@ -154,7 +163,7 @@ class GramRestorer(Imputer):
         Returns
         -------
         inst : of the same type
-            Copy with no bad EEG channel; all other values are the same to the bit.
+            Copy with no bad EEG channel; all other values are unchanged.
         """
         import mne
 
@@ -175,7 +184,7 @@ class GramRestorer(Imputer):
         X = self._check_eeg(X, reset=False)
         lost = np.isnan(np.asarray(X))
         lost[:, [names.index(name) for name in bads]] = True
-        estimates = self._guess(np.where(lost, 0, np.asarray(X)), lost, names, X.sfreq)
+        estimates = self._combine(np.where(lost, 0, np.asarray(X)), lost, names, X.sfreq)
         for name in bads:
             trials[:, inst.ch_names.index(name)] = estimates[:, names.index(name)] * 1e-6
         inst.info["bads"] = [name for name in inst.info["bads"] if name not in bads]
@@ -184,24 +193,25 @@ class GramRestorer(Imputer):
     # Steps of fit
 
     def _check_parameters(self):
-        """Refuse settings that mean nothing, those too that only the restoring needs."""
+        """Refuse settings that mean nothing, also those that only the restoration needs."""
         super()._check_parameters()
         resolve_device(self.device)
-
-    def _prepare(self, X):
-        """Train the networks, or read them, and learn the factor of the amplitude."""
-        if self.amplitude not in AMPLITUDES:
-            raise ValueError(f"amplitude: got {self.amplitude!r}, expected one of {', '.join(AMPLITUDES)}.")
+        if self.prior is not None and self.amplitude != "least_squares":
+            raise ValueError(f"prior: got {self.prior!r} with amplitude={self.amplitude!r}, expected 'least_squares'.")
         if self.checkpoint is not None and self.pretrainer is not None:
             raise ValueError("pretrainer: the checkpoint is trained already; give one of the two.")
+
+    def _prepare(self, X):
+        """Train the networks, or read them, and learn the factors."""
         if self.electrodes is not None:
             channel_indices(self.electrodes, argument="electrodes")
         X = _complete(X)
         seed = draw_seed(self.random_state)
         self.pretrainer_ = self._find_pretrainer(X, seed)
-        self.gain_ = np.ones(2)
+        self.gain_ = np.array([[1.0, 1.0, 0.0]] * 2)
         if self.amplitude == "least_squares":
-            self.gain_ = self._calibrate(X[:: -(-len(X) // _N_CALIBRATION)], seed)
+            few = X[:: -(-len(X) // _N_CALIBRATION)]
+            self.gain_ = np.stack([self._calibrate(few, loss, seed) for loss in ("patches", "seconds")])
 
     def _find_pretrainer(self, X, seed):
         """Fitted pretrainer that holds both stages."""
@@ -211,60 +221,65 @@ class GramRestorer(Imputer):
         if given is None:
             size = "tiny" if self.size is None and self.checkpoint is None else self.size
             own = {"size": size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
-            if self.checkpoint is None:
-                given = GramPretrainer(**own)
-            else:
-                given = GramPretrainer(**own, checkpoint=self.checkpoint, max_epochs=0)
+            if self.checkpoint is not None:
+                own |= {"checkpoint": self.checkpoint, "max_epochs": 0}
+            given = GramPretrainer(**own)
         fitted = clone(given)
         if fitted.random_state is None:
             fitted.set_params(random_state=seed)
         return fitted.fit(X)
 
-    def _calibrate(self, X, seed):
-        """Factors of shape and level that make the squared error least where half of the patches are hidden."""
-        pretrainer = self.pretrainer_
-        rate = self._rate(X.sfreq)
-        length = max(int(round(pretrainer.patch_length * rate)), 1)
-        if X.shape[1] * (X.shape[2] // length) < 2:  # nothing can be hidden and something be seen
-            return np.ones(2)
-        lost = draw_mask(X.shape, 1.0, "patches", 0.5, seconds=length, random_state=seed)
+    def _calibrate(self, X, loss, seed):
+        """Factors that minimise the squared error where half of the patches, or of the seconds, are masked."""
+        length = max(int(round(self._sizes.patch_length * self._rate(X.sfreq))), 1)
+        n_segments = max(X.shape[2] // length, 1)
+        if n_segments * (1 if loss == "seconds" else X.shape[1]) < 2:  # nothing can be masked and something be seen
+            return np.array([1.0, 1.0, 0.0])
+        lost = draw_mask(X.shape, 1.0, loss, 0.5, seconds=length, random_state=seed)
         data = np.where(lost, 0, np.asarray(X)).astype(X.dtype, copy=False)
-        parts = [part[lost] for part in self._estimate(data, lost, X.ch_names, X.sfreq)]
-        return nnls(np.stack(parts, axis=1).astype(np.float64), np.asarray(X)[lost].astype(np.float64))[0].clip(max=1.0)
+        parts = self._estimate(data, lost, X.ch_names, X.sfreq)[:, lost]
+        return nnls(parts.T.astype(np.float64), np.asarray(X)[lost].astype(np.float64))[0]
 
     # Steps of transform
 
-    def _guess(self, data, lost, ch_names, sfreq):
-        """Estimates of what is lost; elsewhere they mean nothing."""
-        waves, offsets = self._estimate(data, lost, ch_names, sfreq)
-        return (self.gain_[0] * waves + self.gain_[1] * offsets).astype(data.dtype, copy=False)
+    @property
+    def _sizes(self):
+        return self.pretrainer_.module_.sizes
+
+    def _combine(self, data, lost, ch_names, sfreq):
+        """Estimates of missing samples; elsewhere they mean nothing."""
+        blind = lost.all(axis=1).astype(int)  # times without an observed channel
+        gains = np.moveaxis(self.gain_[blind], 2, 0)[:, :, None]
+        return (gains * self._estimate(data, lost, ch_names, sfreq)).sum(axis=0).astype(data.dtype, copy=False)
 
     def _estimate(self, data, lost, ch_names, sfreq):
-        """Waves and levels of the trials that have lost something; zeros for the others."""
-        pretrainer = self.pretrainer_
-        channels = electrodes_of(make_eeg(data, ch_names), pretrainer.old_names)
+        """Network, level and prior, shape (3, n_trials, n_channels, n_times); zeros for complete trials."""
+        channels = channels_of(make_eeg(data, ch_names), self.pretrainer_.old_names)
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
             raise ValueError(f"X: nothing of trial {blind[0]} is visible, so nothing tells what was lost.")
-        parts = np.zeros((2, *data.shape), dtype=data.dtype)
+        parts = np.zeros((3, *data.shape), dtype=data.dtype)
         rows = np.flatnonzero(lost.any(axis=(1, 2)))
-        filled = np.where(lost[rows], TimeInterpolation()._fill(data[rows], lost[rows]), data[rows])
+        data, lost = data[rows], lost[rows]
+        filled = np.where(lost, TimeInterpolation()._fill(data, lost), data)
         device = resolve_device(self.device)
-        parts[:, rows] = restore_trials(
-            on_device(pretrainer.module_, device), filled, lost[rows], channels, rate=self._rate(sfreq),
-            scale=pretrainer.scale, batch_size=self.batch_size, device=device, window=pretrainer.window,
+        parts[:2, rows] = restore_trials(
+            on_device(self.pretrainer_.module_, device), filled, lost, channels, rate=self._rate(sfreq),
+            batch_size=self.batch_size, device=device, window=self.pretrainer_.window,
         )  # fmt: skip
+        if self.prior == "splines" and len(rows):
+            parts[2, rows] = SplineInterpolation().fit(make_eeg(data, ch_names))._fill(data, lost)
         return parts
 
     def _rate(self, sfreq):
-        """Rate of the trials over that of the networks; trials of unknown rate are taken to have it already."""
-        wanted = self.pretrainer_.resample
+        """Rate of the trials over that of the networks; trials of unknown rate have it already."""
+        wanted = self._sizes.sfreq
         return 1.0 if wanted is None or sfreq is None else sfreq / wanted
 
     def _add_electrodes(self, X, data, lost):
-        """Put the electrodes that are asked for beside those that are there, as lost ones."""
+        """Add the channels that are asked for and not recorded, as missing ones."""
         old_names = self.pretrainer_.old_names
-        there = electrodes_of(X, old_names).tolist()
+        there = channels_of(X, old_names).tolist()
         asked = channel_indices(self.electrodes, old_names, "electrodes").tolist()
         new = [index for index in asked if index not in there]
         shape = (len(X), len(new), X.shape[2])
@@ -275,7 +290,7 @@ class GramRestorer(Imputer):
 
 
 def _complete(X):
-    """Trials of fit without gaps, on the electrodes that are not lost in all of them."""
+    """Complete trials of fit, on the channels that are not missing in all of them."""
     gaps = np.isnan(np.asarray(X))
     if not gaps.any():
         return X
@@ -284,3 +299,218 @@ def _complete(X):
     if not len(whole):
         raise ValueError("X: no trial of fit is complete, so there is nothing to learn from; leave electrodes out.")
     return X[whole][:, kept]
+
+
+# From trials with gaps to patches, and back
+
+
+def cut_patches(n_times, length):
+    """First samples of the patches of `length` samples that cover a trial; the last may overlap the one before it.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.restorer import cut_patches
+    >>> cut_patches(500, 200).tolist()
+    [0, 200, 300]
+    """
+    starts = np.arange(0, n_times - length + 1, length)
+    return starts if n_times % length == 0 else np.append(starts, n_times - length)
+
+
+def hide_patches(lost, starts, length, n_times):
+    """Mask (n_trials, n_patches, n_channels) of the patches with a missing sample.
+
+    Of missing samples ``lost`` at the rate of the recording, and first samples ``starts`` of patches of ``length``
+    samples at that of the network, where a trial has ``n_times``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.gram.restorer import hide_patches
+    >>> lost = np.zeros((1, 1, 8), bool)
+    >>> lost[0, 0, 3] = True
+    >>> hide_patches(lost, np.array([0, 2]), 2, 4)[0, :, 0].tolist()
+    [True, False]
+    """
+    before = np.concatenate([np.zeros((*lost.shape[:2], 1), int), np.cumsum(lost, axis=2)], axis=2)
+    scale = lost.shape[2] / n_times
+    first = np.floor(starts * scale + 1e-9).astype(int)
+    stop = np.minimum(np.ceil((starts + length) * scale - 1e-9).astype(int), lost.shape[2])
+    return (before[..., stop] > before[..., first]).transpose(0, 2, 1)
+
+
+def change_length(data, n_times):
+    """Resample trials (n_trials, n_channels, n_times_in) to a number of samples over the same time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.gram.restorer import change_length
+    >>> change_length(np.ones((1, 1, 7)), 5).round(6).tolist()
+    [[[1.0, 1.0, 1.0, 1.0, 1.0]]]
+    """
+    n_old = data.shape[2]
+    return data if n_old == n_times else resample_trials(data, n_times / n_old, npad=min(100, n_old - 1))
+
+
+@torch.no_grad()
+def reconstruct(network, patches, hidden, channels, batch_size, device, window="auto"):
+    """Predict masked patches from the visible ones of their window.
+
+    Parameters
+    ----------
+    network : GramPretrainingNetwork
+        Network, its tokenizer inside.
+    patches : ndarray, shape (n_trials, n_patches, n_channels, length)
+        Patches in units of the networks; masked ones are taken for zero.
+    hidden : ndarray of bool, shape (n_trials, n_patches, n_channels)
+        Masked patches.
+    channels : ndarray of int, shape (n_channels,)
+        Indices of the channels in the collection.
+    batch_size : int
+        Windows at a time.
+    device : torch.device or str
+        Where to compute.
+    window : int or "auto"
+        Patches of a window.
+
+    Returns
+    -------
+    predicted : ndarray, shape (n_trials, n_patches, n_channels, length)
+        Samples of all patches by a ``wave_head``, else shapes without amplitude; zeros in windows of which nothing is
+        visible.
+
+    Notes
+    -----
+    Shapes are those of the tokenizer's decoder, for the tokenizer's tokens of visible patches and the predicted tokens
+    of masked ones. A trial is cut into windows of equal length, give or take one patch; a batch holds windows with
+    equally many masked patches.
+    """
+    n_patches, n_channels = patches.shape[1:3]
+    longest = min(window_length(n_channels, n_patches, window), network.sizes.max_seconds)
+    dtype = next(network.parameters()).dtype
+    predicted = np.zeros(patches.shape, dtype=np.float32 if dtype == torch.float32 else np.float64)
+    for part_of_time in np.array_split(np.arange(n_patches), -(-n_patches // longest)):
+        covered = hidden[:, part_of_time]
+        counts = covered.sum(axis=(1, 2))
+        for count in np.unique(counts[counts < covered[0].size]):
+            rows = np.flatnonzero(counts == count)
+            for part in np.array_split(rows, -(-len(rows) // batch_size)):
+                at = np.ix_(part, part_of_time)
+                mask = torch.as_tensor(hidden[at], device=device)
+                x = torch.as_tensor(np.where(hidden[at][..., None], 0, patches[at]), dtype=dtype, device=device)
+                predicted[at] = _predict(network, x.permute(0, 2, 1, 3).flatten(2), mask, channels).cpu().numpy()
+    return predicted
+
+
+def _predict(network, x, hidden, channels):
+    """Patches (batch, n_seconds, n_channels, length) of one batch of trials."""
+    if network.wave_head is not None:
+        return network.restore_waves(x, hidden, channels)
+    codes = network.vqgan.encode(x, channels)
+    if hidden.any():
+        codes = torch.where(hidden, network.restore_codes(x, hidden, channels), codes)
+    return network.vqgan.decode(codes, channels)
+
+
+def scale_shapes(shapes, patches, hidden, nearness):
+    """Give shapes the amplitude and the level of the visible patches.
+
+    Parameters
+    ----------
+    shapes : ndarray, shape (n_trials, n_patches, n_channels, length)
+        Patches without amplitude.
+    patches : ndarray, shape (n_trials, n_patches, n_channels, length)
+        Recorded patches.
+    hidden : ndarray of bool, shape (n_trials, n_patches, n_channels)
+        Masked patches.
+    nearness : ndarray, shape (n_channels, n_channels)
+        Weight of one channel for another that is missing for the whole trial.
+
+    Returns
+    -------
+    waves : ndarray, shape (n_trials, n_patches, n_channels, length)
+        Shapes with a mean of zero and the amplitude of the channel's visible patches; channels without any take the
+        weighted mean amplitude of the others.
+    offsets : ndarray, shape (n_trials, n_patches, n_channels)
+        Mean of each patch; that of a hidden one lies on the line between the visible ones before and after it.
+    """
+    waves = shapes - shapes.mean(axis=3, keepdims=True)
+    means = patches.mean(axis=3)
+    seen = ~hidden[..., None]
+    recorded = np.where(seen, patches - means[..., None], 0)
+    power = np.square(recorded, dtype=np.float64).sum(axis=(1, 3))
+    shaped = np.square(np.where(seen, waves, 0), dtype=np.float64).sum(axis=(1, 3))
+    known = shaped > 0
+    scale = np.sqrt(np.divide(power, shaped, out=np.zeros_like(power), where=known))
+    weights = nearness[None] * known[:, None, :]
+    total = weights.sum(axis=2)
+    near = np.einsum("nij,nj->ni", weights, scale) / np.where(total > 0, total, 1)
+    scale = np.where(known, scale, near)
+    offsets = np.where(hidden, 0, means)
+    times = np.arange(hidden.shape[1])
+    for trial, channel in zip(*np.nonzero(hidden.any(axis=1) & ~hidden.all(axis=1)), strict=True):
+        kept = ~hidden[trial, :, channel]
+        offsets[trial, :, channel] = np.interp(times, times[kept], means[trial, kept, channel])
+    return waves * scale[:, None, :, None], offsets
+
+
+def near_electrodes(channels):
+    """Weights :math:`1 / (d^2 + 0.01)` between channels at distance d in head radii, shape (n_channels, n_channels).
+
+    Those of bipolar derivations, which have no position, are small and equal.
+
+    Examples
+    --------
+    >>> from skeeg.methods.gram.restorer import near_electrodes
+    >>> near = near_electrodes([41, 40, 80])  # Cz, C1 and O1
+    >>> bool(near[0, 1] > near[0, 2])
+    True
+    """
+    points = electrode_positions()[np.asarray(channels)] / HEAD_RADIUS
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    return 1 / (np.where(np.isnan(distance), 2.0, distance) ** 2 + 0.01)
+
+
+def restore_trials(network, data, lost, channels, *, rate, batch_size, device, window="auto"):
+    """Restore missing samples of trials.
+
+    Parameters
+    ----------
+    network : GramPretrainingNetwork
+        Network in evaluation mode, its tokenizer inside.
+    data : ndarray, shape (n_trials, n_channels, n_times)
+        Microvolts; missing samples interpolated from observed ones.
+    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
+        True for missing samples.
+    channels : ndarray of int, shape (n_channels,)
+        Indices of the channels in the collection.
+    rate : float
+        Sampling rate of `data` over that of the network.
+    batch_size, device, window
+        See `reconstruct`.
+
+    Returns
+    -------
+    waves, levels : ndarray, shape (n_trials, n_channels, n_times)
+        Estimates are their sum. In windows of which nothing is visible, the level is `data` and the wave zero.
+    """
+    length, n_times = network.sizes.patch_length, max(int(round(data.shape[2] / rate)), 1)
+    if n_times < length:
+        raise ValueError(too_short(n_times, length))
+    slow = change_length(data, n_times)
+    starts = cut_patches(n_times, length)
+    samples = starts[:, None] + np.arange(length)
+    patches = slow[:, :, samples].transpose(0, 2, 1, 3) / network.sizes.scale
+    hidden = hide_patches(lost, starts, length, n_times)
+    waves = reconstruct(network, patches, hidden, channels, batch_size, device, window)
+    blind, levels = ~waves.any(axis=(2, 3))[:, :, None, None], 0.0
+    if network.wave_head is None:
+        waves, levels = scale_shapes(waves, patches, hidden, near_electrodes(channels))
+        levels = levels[..., None]
+    parts = np.where(blind, 0, waves), np.where(blind, patches, levels)
+    restored = np.empty((2, *slow.shape), dtype=data.dtype)
+    for patch in reversed(range(len(starts))):  # the last patch overlaps the one before it, which comes first
+        for part, made in zip(restored, parts, strict=True):
+            part[:, :, samples[patch]] = made[:, patch] * network.sizes.scale
+    return tuple(change_length(part, data.shape[2]) for part in restored)

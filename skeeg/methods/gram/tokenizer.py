@@ -1,4 +1,4 @@
-"""The first stage as a transformer: seconds of electrodes to base classes, and back."""
+"""The first stage as a transformer: patches to tokens, and back."""
 
 import copy
 import dataclasses
@@ -12,87 +12,91 @@ from ...array import make_eeg
 from ...base import draw_seed
 from ...networks.seeding import seeded
 from ...training.net import Batches
-from ...training.pretraining import RunFile, fingerprint, open_run, ranks
+from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run, ranks
 from .checkpoint import load_weights, read_tokenizer, save_weights
-from .collection import channel_indices
-from .form import RATE, SCALE, window_length
-from .layers import to_patches, to_trials
-from .network import window_starts
-from .objective import TokenizerObjective, tokenizer_loss
-from .sizes import PATCH_LENGTH, TOKENIZER_SIZES, choose, is_tiny, settle
-from .stage import GramStage
+from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
+from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
+from .training import GramStage, GramState, Objective, StageSettings, is_small
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSettings(StageSettings):
+    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too.
+
+    Parameters
+    ----------
+    codebook_decay : float
+        How slowly the codebook follows, see `Quantizer`.
+    warm_epochs : int or None
+        Epochs before the codes are placed, in which the decoder gets the vectors themselves, at the highest learning
+        rate; a resumed training repeats them. Initially all vectors have nearly one direction, and codes placed there
+        stay together unless updates are many: of 512, some ten are used in the end. None takes a tenth of
+        ``max_epochs``, at least 1, for a network of at most four blocks, and 0 else, as published.
+    """
+
+    codebook_decay: float = 0.99
+    warm_epochs: int | None = None
+
+    def check(self):
+        """Raise a ValueError for a value out of range."""
+        super().check()
+        if self.warm_epochs is not None and self.warm_epochs < 0:
+            raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
+        if not 0 <= self.codebook_decay <= 1:
+            raise ValueError(f"codebook_decay: got {self.codebook_decay}, expected 0 to 1.")
 
 
 class GramTokenizer(GramStage):
-    """Gram's tokenizer [1]_: each second of each electrode becomes one of a few thousand base classes.
+    """Gram's tokenizer [1]_: each second of each channel becomes one of a few thousand tokens.
 
-    An autoencoder over all patches of a window, of which only a code of 32 numbers, the nearest of a codebook, goes on
-    to the decoder. It learns the shape of patches, not their amplitude; the mean amplitude that each class had at fit
-    is kept beside. Recordings may differ in montage and length, at fit and after.
+    An autoencoder over all patches of a window, of which only a code of 32 dimensions, the nearest of a codebook,
+    reaches the decoder. It learns the shape of patches, not their amplitude; the mean amplitude of each token at fit is
+    kept. Recordings may differ in montage and length, at fit and after.
 
     Parameters
     ----------
     size : {"tiny", "base", "medium", "large"} or None
         ``"base"``, the only published size (of the others the second stage differs), or ``"tiny"``: two blocks instead
-        of twelve, 512 classes instead of 8196. None takes that of the checkpoint, else ``"base"``.
+        of twelve, 512 tokens instead of 8196. None takes that of the checkpoint, else ``"base"``.
     checkpoint : str or None
         Weights to start from, of either stage; with ``max_epochs=0`` they stay as they are.
+    network_params : dict or None
+        Fields of `TokenizerSizes` that differ from ``size``, such as ``n_codes``, or the rate ``sfreq`` and the unit
+        ``scale`` of the network's input.
     run_file : str or None
         File to keep the state of the training in after every epoch. Where it is there already, from the same trials
-        and settings, the training goes on from it and ends with the weights, to the bit, that it would have had
+        and settings, the training continues from it and ends with the weights, to the bit, that it would have had
         without the interruption.
     window : int or "auto"
-        Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all electrodes.
-    mixed : bool
-        Whether a pass goes to and fro between recordings of different shape; False visits one after the other, as the
-        published code does.
+        Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all channels.
     old_names : {"auto", "keep", "rename"}
         What T3, T4, T5 and T6 mean, see `channel_indices`.
-    resample : float or None
-        Rate of the network in hertz, for trials whose own rate is known; None keeps it.
-    scale : float
-        Microvolts of one unit of the network.
     max_epochs, batch_size : int
-        Passes, and windows a batch. 0 passes only load the checkpoint.
-    accumulate : int
-        Batches an update, see `skeeg.training.Recipe`.
+        Epochs, and windows a batch. 0 epochs only load the checkpoint.
     learning_rate : float or None
-        Highest learning rate; None takes 1e-3 for ``"tiny"``, and else the published 4e-5 for 1024 windows an update,
-        in proportion.
-    weight_decay, precision
+        Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-5 for
+        1024 windows an update, in proportion.
+    recipe_params : dict or None
+        Other settings of the training, see `TokenizerSettings`.
+    precision : {"float32", "bf16", "float64"}
         See `skeeg.training.Recipe`.
-    warmup : float
-        Share of the passes in which the learning rate rises from zero; after it falls along a cosine.
-    lowest : float
-        Share of the learning rate that the cosine ends at.
-    clip : float or None
-        Largest norm of the gradient.
-    decay : float
-        How slowly the codebook follows, see `Quantizer`.
-    warm_epochs : int or None
-        Passes before the codes are placed, in which the decoder gets the vectors themselves, at the highest learning
-        rate; an interrupted training begins them anew. At the start all vectors have nearly one direction, and codes
-        placed there stay together unless updates are many: of 512, some ten are used in the end. None takes a tenth of
-        ``max_epochs``, at least 1, for ``"tiny"``, and 0 else, as published.
-    validation, validation_size
+    validation
         As in `skeeg.NetworkClassifier`; nothing is stopped or chosen by it.
-    n_codes, code_dim, n_layers, n_heads, decoder_layers, decoder_heads, drop_prob
-        Other sizes than those of ``size``, see `TokenizerSizes`; None keeps them.
-    patch_length : int
-        Samples of a patch.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
     Attributes
     ----------
+    steps_ : Pipeline
+        Preprocessing of trials for the network.
     usage_ : ndarray of int, shape (n_codes,)
-        Patches of fit of each class.
+        Patches of fit of each token.
     code_scale_ : ndarray, shape (n_codes,)
-        Root mean square, in microvolts, of the patches of each class; of all patches where a class had none.
+        Root mean square, in microvolts, of the patches of each token; of all patches where a token had none.
     history_ : list of dict
-        One record an epoch: loss of the reconstruction and of the codebook, the same for validation people together and
-        each, windows a second.
+        One record an epoch: loss of the reconstruction and of the codebook, the same for validation subjects together
+        and each, windows a second.
     throughput_ : float
         Median of the patches a second.
     module_, net_, n_iter_, checkpoint_report_
@@ -114,37 +118,22 @@ class GramTokenizer(GramStage):
     ((4, 3, 3), (4, 3, 600))
     """
 
+    _settings_class = TokenizerSettings
+
     def __init__(
         self,
         size=None,
         checkpoint=None,
+        network_params=None,
         run_file=None,
         window="auto",
-        mixed=True,
         old_names="auto",
-        resample=RATE,
-        scale=SCALE,
         max_epochs=100,
         batch_size=128,
-        accumulate=1,
         learning_rate=None,
-        weight_decay=5e-4,
-        warmup=0.1,
-        lowest=0.025,
-        clip=1.0,
-        decay=0.99,
-        warm_epochs=None,
+        recipe_params=None,
         precision="float32",
         validation=None,
-        validation_size=0.2,
-        n_codes=None,
-        code_dim=None,
-        n_layers=None,
-        n_heads=None,
-        decoder_layers=None,
-        decoder_heads=None,
-        drop_prob=None,
-        patch_length=PATCH_LENGTH,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -154,33 +143,16 @@ class GramTokenizer(GramStage):
     ):
         self.size = size
         self.checkpoint = checkpoint
+        self.network_params = network_params
         self.run_file = run_file
         self.window = window
-        self.mixed = mixed
         self.old_names = old_names
-        self.resample = resample
-        self.scale = scale
         self.max_epochs = max_epochs
         self.batch_size = batch_size
-        self.accumulate = accumulate
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.lowest = lowest
-        self.clip = clip
-        self.decay = decay
-        self.warm_epochs = warm_epochs
+        self.recipe_params = recipe_params
         self.precision = precision
         self.validation = validation
-        self.validation_size = validation_size
-        self.n_codes = n_codes
-        self.code_dim = code_dim
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.decoder_layers = decoder_layers
-        self.decoder_heads = decoder_heads
-        self.drop_prob = drop_prob
-        self.patch_length = patch_length
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -189,7 +161,7 @@ class GramTokenizer(GramStage):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
-        """Learn base classes.
+        """Learn the tokens.
 
         Parameters
         ----------
@@ -199,17 +171,18 @@ class GramTokenizer(GramStage):
         y : object
             Ignored.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Who it is, where trials carry no domains; None takes each recording for one person.
+            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
 
         Returns
         -------
         self : GramTokenizer
             Fitted.
         """
-        self._check_stage()
-        pool = self._pool(X, subjects)
+        sizes, loaded = self._read_start()
+        pool = self._pool(X, subjects, sizes)
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
         with seeded(run.seed):
+            self._start_network(sizes, loaded)
             self._fit_pool(pool, run)
         return self
 
@@ -229,18 +202,18 @@ class GramTokenizer(GramStage):
         self : GramTokenizer
             Fitted.
         """
-        first = not hasattr(self, "module_")
-        self._check_stage()
-        pool = self._pool(X, subjects, first)
+        first = not self.__sklearn_is_fitted__()
+        sizes, loaded = self._read_start() if first else (self.module_.sizes, None)
+        pool = self._pool(X, subjects, sizes, first)
         seed = ranks.of_first(lambda: draw_seed(self.random_state)) + (0 if first else self.n_iter_)
         with seeded(seed):
             if not first:
-                self.module_ = copy.deepcopy(self.module_)  # should this training fail, the old network is kept
+                self.network_ = self.network_.copy()  # should this training fail, the old network is kept
             else:
-                self._start_network()
+                self._start_network(sizes, loaded)
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
-            carry = _CarryOn(getattr(self, "_optimizer", None))
+            carry = _CarryOn(vars(self).get("_optimizer"))
             recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup=0.0)
             history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
         self._optimizer = carry.state
@@ -249,7 +222,7 @@ class GramTokenizer(GramStage):
         return self
 
     def transform(self, X):
-        """Give the base class of each second of each electrode.
+        """Give the token of each second of each channel.
 
         Parameters
         ----------
@@ -262,23 +235,22 @@ class GramTokenizer(GramStage):
             Rows of ``codebook_``.
         """
         check_is_fitted(self)
-        windows, starts, channels, n_patches = self._windows_of(X)
-        codes = self._by_batch(GramTokenizerNetwork.encode, windows.flatten(0, 1), channels)
-        codes = codes.unflatten(0, (-1, len(starts))).numpy()
-        return _joined(codes, starts, n_patches)
+        windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
+        codes = self._by_batch(GramTokenizerNetwork.encode, torch.from_numpy(windows).flatten(0, 1), channels)
+        return _joined(codes.unflatten(0, (-1, len(starts))).numpy(), starts)
 
     def inverse_transform(self, codes, ch_names=None, scale=None):
-        """Signal of base classes.
+        """Signal of tokens.
 
         Parameters
         ----------
         codes : array-like of int, shape (n_trials, n_seconds, n_channels)
-            Base classes.
+            Tokens.
         ch_names : tuple of str or None
-            Electrodes; None takes those of fit.
+            Channels; None takes those of fit.
         scale : array-like that can be broadcast to ``codes``, or None
-            Root mean square of each patch in microvolts, which base classes do not hold; None takes for each the mean
-            that its class had at fit (``code_scale_``).
+            Root mean square of each patch in microvolts, which tokens do not hold; None takes for each the mean of its
+            token at fit (``code_scale_``).
 
         Returns
         -------
@@ -292,15 +264,15 @@ class GramTokenizer(GramStage):
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
         patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)
-        patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts, n_patches)
+        patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts)
         patches = patches / np.maximum(np.sqrt(np.square(patches).mean(axis=-1, keepdims=True)), 1e-12)
         scale = self.code_scale_[codes] if scale is None else np.broadcast_to(np.asarray(scale, float), codes.shape)
         data = to_trials(torch.from_numpy(patches * scale[..., None])).numpy()
-        return make_eeg(data.astype(self._numbers()), names, self.resample)
+        return make_eeg(data.astype(self._float_type()), names, self.module_.sizes.sfreq)
 
     @property
     def codebook_(self):
-        """Base classes, ndarray of shape (n_codes, code_dim)."""
+        """Codes of the tokens, ndarray of shape (n_codes, code_dim)."""
         check_is_fitted(self)
         return self.module_.quantize.codebook.detach().cpu().numpy()
 
@@ -317,10 +289,15 @@ class GramTokenizer(GramStage):
 
     # Steps of fit
 
+    def _read_start(self):
+        """Sizes of the network, and the tokenizer that it starts from or None."""
+        loaded = None if self.checkpoint is None else read_tokenizer(self.checkpoint)
+        found = None if loaded is None else loaded.sizes
+        return settle_sizes(TOKENIZER_SIZES, self.size, self.network_params, found), loaded
+
     def _fit_pool(self, pool, run):
-        """Train on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
+        """Train the new network on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
         vars(self).pop("_optimizer", None)  # of an earlier `partial_fit`
-        self._start_network()
         if run.earlier is None and not self.module_.quantize.started:
             self._warm_up(pool, run.seed)
             self._start_codebook(pool.trials)
@@ -328,41 +305,20 @@ class GramTokenizer(GramStage):
         self._note_usage(pool.trials)
         self._finish(pool, history)
 
-    def _check_stage(self):
-        """Refuse settings that mean nothing, by name."""
-        super()._check_stage()
-        if self.warm_epochs is not None and self.warm_epochs < 0:
-            raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"decay: got {self.decay}, expected 0 to 1.")
-
-    def _sizes(self, found):
-        """Sizes by the parameters and the checkpoint."""
-        names = (
-            "n_codes", "code_dim", "n_layers", "n_heads", "decoder_layers", "decoder_heads", "drop_prob",
-            "patch_length",
-        )  # fmt: skip
-        return settle(TOKENIZER_SIZES, self.size, {name: getattr(self, name) for name in names}, found)
-
-    def _start_network(self):
-        """Build the network, and load the checkpoint into it."""
-        self.checkpoint_report_ = None
-        loaded = None if self.checkpoint is None else read_tokenizer(self.checkpoint)
-        sizes = self._sizes(None if loaded is None else loaded.sizes)
-        self.network_spec_ = {
-            "network": "GramTokenizerNetwork",
-            "parameters": {"size": dataclasses.asdict(sizes), "decay": self.decay},
-        }
-        self.module_ = self._build_network()
+    def _start_network(self, sizes, loaded=None):
+        """Build the network, and load a tokenizer into it."""
+        parameters = {"size": dataclasses.asdict(sizes), "decay": self._settings.codebook_decay}
+        self.network_ = GramState("GramTokenizerNetwork", parameters, precision=self.precision)
+        self.network_.module = self.network_.build()
         if loaded is not None:
-            self.checkpoint_report_ = str(load_weights(self.module_, loaded.state_dict()))
+            self.network_.report = str(load_weights(self.module_, loaded.state_dict()))
             self.module_.quantize.embedding.initted.fill_(1)
 
     def _warm_up(self, pool, seed):
         """Train without the codebook."""
-        epochs = self.warm_epochs
+        epochs = self._settings.warm_epochs
         if epochs is None:
-            epochs = max(1, round(self.max_epochs / 10)) if is_tiny(self) and self.max_epochs else 0
+            epochs = max(1, round(self.max_epochs / 10)) if is_small(self) and self.max_epochs else 0
         if not epochs:
             return
         self.module_.without_codes = True
@@ -375,16 +331,16 @@ class GramTokenizer(GramStage):
     def _start_codebook(self, trials):
         """Place the codes by k-means on four windows' patches a code, or on all there are."""
         network, found = self.module_, []
-        wanted = 4 * network.sizes.n_codes
+        size, wanted = ranks.update_size(self.batch_size, self._settings.accumulate), 4 * network.sizes.n_codes
         with torch.no_grad():
-            for inputs, _ in Batches(trials, ranks.update_size(self.batch_size, self.accumulate), shuffle=True):
+            for inputs, _ in Batches(trials, size, shuffle=True):
                 found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))
                 if sum(map(len, found)) >= wanted:
                     break
         network.quantize.start(torch.cat(found))
 
     def _note_usage(self, trials, before=None):
-        """Count the patches of each class and average their power, in addition to what was there before."""
+        """Count the patches of each token and average their power, in addition to earlier ones."""
         n_codes = self.module_.sizes.n_codes
         counts, power = np.zeros(n_codes, dtype=np.int64), np.zeros(n_codes)
         if before is not None:
@@ -393,15 +349,15 @@ class GramTokenizer(GramStage):
             found = self._by_batch(self._codes_and_squares, group["x"], shared["channels"]).numpy()
             codes, squares = found[:, 0].astype(np.int64), found[:, 1]
             counts += np.bincount(codes, minlength=n_codes)
-            power += np.bincount(codes, squares * self.scale**2, minlength=n_codes)
+            power += np.bincount(codes, squares * self.module_.sizes.scale**2, minlength=n_codes)
         overall = power.sum() / max(counts.sum(), 1)
         self.usage_ = counts
         self.code_scale_ = np.sqrt(np.where(counts > 0, power / np.maximum(counts, 1), overall))
 
     def _codes_and_squares(self, network, x, channels):
-        """Class and mean square of each patch of some windows, shape (n_patches, 2), in double precision."""
+        """Token and mean square of each patch of some windows, shape (n_patches, 2), in double precision."""
         codes = network.encode(x, channels).flatten()
-        squares = to_patches(x, self.patch_length).square().mean(dim=-1).flatten()
+        squares = to_patches(x, network.sizes.patch_length).square().mean(dim=-1).flatten()
         return torch.stack([codes.double(), squares.double()], dim=1)
 
     def _check_codes(self, codes):
@@ -409,7 +365,7 @@ class GramTokenizer(GramStage):
         codes = np.asarray(codes)
         if codes.ndim != 3 or codes.dtype.kind not in "iu" or not codes.size:
             raise ValueError(
-                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers (trials, seconds, electrodes)."
+                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers (trials, seconds, channels)."
             )
         n_codes = self.module_.sizes.n_codes
         if codes.min() < 0 or codes.max() >= n_codes:
@@ -417,23 +373,17 @@ class GramTokenizer(GramStage):
         return codes.astype(np.int64)
 
     def _names_for(self, codes, ch_names):
-        """Electrodes of codes."""
+        """Channels of codes."""
         names = self.ch_names_in_ if ch_names is None else tuple(ch_names)
         if len(names) != codes.shape[2]:
             raise ValueError(f"ch_names: got {len(names)} names for codes of {codes.shape[2]} electrodes.")
         return names
 
-    # What the base asks for
-
     def _objective(self):
-        return TokenizerObjective(self.module_)
+        return Objective(self.module_)
 
     def _criterion(self):
-        return tokenizer_loss()
-
-    def _build_network(self):
-        spec = self.network_spec_["parameters"]
-        return GramTokenizerNetwork(choose(TOKENIZER_SIZES, spec["size"]), spec["decay"]).to(self._dtype()).eval()
+        return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
 
     def __getstate__(self):
         """State without the optimiser."""
@@ -464,9 +414,10 @@ class _CarryOn(Callback):
         self.state = net.optimizer_.state_dict()
 
 
-def _joined(windows, starts, n_patches):
-    """Windows (n_trials, n_windows, length, ...) in one row; where they overlap the earlier one counts."""
-    whole = np.empty((windows.shape[0], n_patches, *windows.shape[3:]), dtype=windows.dtype)
+def _joined(windows, starts):
+    """Windows (n_trials, n_windows, length, ...) one after the other; where they overlap the earlier one counts."""
+    length = windows.shape[2]
+    whole = np.empty((windows.shape[0], starts[-1] + length, *windows.shape[3:]), dtype=windows.dtype)
     for i in reversed(range(len(starts))):
-        whole[:, starts[i] : starts[i] + windows.shape[2]] = windows[:, i]
+        whole[:, starts[i] : starts[i] + length] = windows[:, i]
     return whole

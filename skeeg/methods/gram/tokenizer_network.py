@@ -1,41 +1,179 @@
-"""The network of Gram's first stage: patches to base classes, and back."""
+"""The network of Gram's first stage: an encoder, a codebook that follows it as running means, a decoder.
+
+Processes that train together add up what they count, and take what is drawn from the first of them.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...networks.fast.dropout import Dropout
-from .collection import COLLECTION
-from .layers import PatchConv, blocks, initialise, table, to_patches, token
-from .quantizer import Quantizer
-from .sizes import TOKENIZER_SIZES, choose
+from ...training.pretraining import ranks
+from .layers import (
+    TOKENIZER_SIZES,
+    PatchConv,
+    as_indices,
+    blocks,
+    channel_table,
+    check_window,
+    choose_sizes,
+    initialise,
+    to_patches,
+    token,
+)
+
+_ROWS = 4096  # patches compared with the codebook at a time
 
 
-def as_channels(channels, device):
-    """Positions in the collection as a tensor.
+@torch.no_grad()
+def nearest_codes(z, codebook):
+    """Index (n,) of the row of a codebook (n_codes, code_dim) that is nearest to each vector (n, code_dim)."""
+    half = codebook.square().sum(dim=1) / 2
+    return torch.cat([(rows @ codebook.T).sub_(half).argmax(dim=1) for rows in z.split(_ROWS)])
+
+
+@torch.no_grad()
+def cosine_kmeans(z, n_codes, n_iterations=10):
+    """Cluster vectors of unit length (n, code_dim) by direction; the codebook is the same on every rank.
+
+    A direction nothing is near to stays where it started.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.gram.tokenizer_network import cosine_kmeans
+    >>> cosine_kmeans(torch.eye(2).repeat(5, 1), 2).shape
+    torch.Size([2, 2])
+    """
+    start = _some_of(z, n_codes) if ranks.is_first() else z.new_zeros(n_codes, z.shape[1])
+    ranks.add_up(start)
+    codebook = F.normalize(start, dim=1)
+    for _ in range(n_iterations):
+        codebook, _ = _moved(codebook, z)
+    return codebook
+
+
+def _some_of(z, n):
+    """Take n of the vectors; where they are too few, some of them twice and slightly off."""
+    some = z[torch.randperm(len(z)).to(z.device)[:n]]
+    again = n - len(some)
+    if not again:
+        return some
+    more = z[torch.randint(len(z), (again,)).to(z.device)]
+    return torch.cat([some, more + 0.1 * torch.randn(more.shape).to(more)])
+
+
+def _moved(codebook, z, codes=None):
+    """Mean direction of the vectors of each code, and their number, over all ranks."""
+    codes = nearest_codes(z, codebook) if codes is None else codes
+    counts = torch.zeros(len(codebook), dtype=z.dtype, device=z.device)
+    sums = torch.zeros_like(codebook)
+    counts.index_add_(0, codes, torch.ones_like(codes, dtype=z.dtype))
+    sums.index_add_(0, codes, z)
+    ranks.add_up(counts, sums)
+    return torch.where(counts[:, None] > 0, F.normalize(sums, dim=1), codebook), counts
+
+
+class _Codebook(nn.Module):
+    """Rows of the codebook; two of the tensors are in the published state dict and in no computation."""
+
+    def __init__(self, n_codes, code_dim):
+        super().__init__()
+        rows = F.normalize(torch.randn(n_codes, code_dim), dim=1)
+        self.weight = nn.Parameter(rows, requires_grad=False)
+        self.cluster_size = nn.Parameter(torch.zeros(n_codes), requires_grad=False)
+        self.embed_avg = nn.Parameter(rows.clone(), requires_grad=False)
+        self.register_buffer("initted", torch.zeros(1))
+
+
+class Quantizer(nn.Module):
+    r"""Replace vectors by their nearest code; codes follow them as running means.
+
+    .. math:: e_k \leftarrow \frac{d\,e_k + (1 - d)\,\bar z_k}{\lVert d\,e_k + (1 - d)\,\bar z_k \rVert}
+
+    with :math:`\bar z_k` the mean direction of the vectors of code :math:`k` in the batch, over all ranks. Codes
+    without any stay.
 
     Parameters
     ----------
-    channels : sequence of int or Tensor, shape (n_chans,) or (batch, n_chans)
-        Positions; of a batch, whose trials share their electrodes, the first row is taken.
-    device : torch.device
-        Where to.
+    n_codes, code_dim : int
+        Codes, and numbers of each.
+    decay : float
+        :math:`d`.
 
-    Returns
-    -------
-    channels : Tensor of int64, shape (n_chans,)
-        Positions.
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.gram.tokenizer_network import Quantizer
+    >>> quantised, codes, loss = Quantizer(16, 4).eval()(torch.randn(2, 5, 4))
+    >>> quantised.shape, codes.shape, loss.shape
+    (torch.Size([2, 5, 4]), torch.Size([2, 5]), torch.Size([2]))
     """
-    channels = torch.as_tensor(channels, dtype=torch.int64, device=device)
-    return channels[0] if channels.ndim == 2 else channels
 
+    def __init__(self, n_codes, code_dim, decay=0.99):
+        super().__init__()
+        self.decay = decay
+        self.embedding = _Codebook(n_codes, code_dim)
+        self.register_buffer("cluster_size", torch.zeros(n_codes))
 
-def check_window(patches, channels, max_seconds):
-    """Raise a ValueError where a window is too long, or has other electrodes than were named."""
-    if patches.shape[1] > max_seconds:
-        raise ValueError(f"X: a window may have {max_seconds} patches an electrode, got {patches.shape[1]}.")
-    if patches.shape[2] != len(channels):
-        raise ValueError(f"channels: got {len(channels)} positions for {patches.shape[2]} electrodes.")
+    @property
+    def codebook(self):
+        """Codes, shape (n_codes, code_dim)."""
+        return self.embedding.weight
+
+    @property
+    def started(self):
+        """Whether the codes have been placed."""
+        return bool(self.embedding.initted.item())
+
+    def codes(self, z):
+        """Index (...) of the nearest code of each vector (..., code_dim) of any length."""
+        z = F.normalize(z, dim=-1)
+        return nearest_codes(z.flatten(0, -2), self.codebook.to(z.dtype)).view(z.shape[:-1])
+
+    @torch.no_grad()
+    def start(self, z):
+        """Place the codes by k-means of vectors (n, code_dim)."""
+        self.codebook.copy_(cosine_kmeans(F.normalize(z, dim=1), len(self.codebook)))
+        self.embedding.initted.fill_(1)
+
+    def forward(self, z):
+        """Replace vectors by codes; in training, where gradients are kept, move the codes.
+
+        Parameters
+        ----------
+        z : Tensor, shape (batch, n_patches, code_dim)
+            Vectors.
+
+        Returns
+        -------
+        quantised : Tensor, shape (batch, n_patches, code_dim)
+            Their codes, with the gradient of the vectors.
+        codes : Tensor of int64, shape (batch, n_patches)
+            Rows of the codebook.
+        loss : Tensor, shape (batch,)
+            Twice the mean squared distance, as published; the gradient is that of one.
+        """
+        z = F.normalize(z, dim=-1)
+        flat = z.detach().flatten(0, 1)
+        learns = self.training and torch.is_grad_enabled()  # not in a mere look at what training will do
+        wanted = flat[:0] if ranks.is_idle() else flat
+        if learns and not self.started:
+            self.start(wanted)
+        codes = nearest_codes(flat, self.codebook.to(z.dtype))
+        quantised = F.embedding(codes, self.codebook.to(z.dtype)).view(z.shape)
+        if learns:
+            self._follow(wanted, codes[: len(wanted)])
+        commitment = (z - quantised).square().mean(dim=(1, 2))
+        loss = commitment + commitment.detach()
+        return z + (quantised - z).detach(), codes.view(z.shape[:2]), loss
+
+    @torch.no_grad()
+    def _follow(self, z, codes):
+        """Move the codes of a batch towards its vectors."""
+        means, counts = _moved(self.codebook.to(z.dtype), z, codes)
+        self.codebook.copy_(F.normalize(self.codebook * self.decay + means * (1 - self.decay), dim=1))
+        self.cluster_size.lerp_(counts.to(self.cluster_size.dtype), 1 - self.decay)
 
 
 class _Tower(nn.Module):
@@ -44,7 +182,7 @@ class _Tower(nn.Module):
     def __init__(self, sizes, n_layers, n_heads, code_dim=None):
         super().__init__()
         dim = sizes.dim
-        self.ch_emb = table(len(COLLECTION), dim)
+        self.ch_emb = channel_table(sizes, dim)
         self.time_emb = token(1, sizes.max_seconds, dim)
         self.cls_token = token(1, 1, dim)  # in the published state dict, and in no computation
         if code_dim is not None:
@@ -64,10 +202,10 @@ class _Tower(nn.Module):
 
 
 class GramTokenizerNetwork(nn.Module):
-    r"""Tokenizer of Gram [1]_: a patch of one electrode becomes one of 8196 base classes, and a class a patch.
+    r"""Tokenizer of Gram [1]_: a patch of one channel becomes one of 8196 tokens, and a token a patch.
 
-    A transformer over all patches of a window, a code of 32 numbers for each patch, the nearest row of a codebook, and
-    a transformer back. It is trained to reproduce the shape of each patch,
+    A transformer over all patches of a window, a code of 32 dimensions for each patch, the nearest row of a codebook,
+    and a transformer back. It is trained to reproduce the shape of each patch,
 
     .. math:: L = \frac{1}{N} \sum_i 1 - \cos(x_i, \hat x_i) + 2 \lVert z_i - e_{k_i} \rVert^2 / 32
 
@@ -101,7 +239,7 @@ class GramTokenizerNetwork(nn.Module):
 
     def __init__(self, size="base", decay=0.99):
         super().__init__()
-        self.sizes = choose(TOKENIZER_SIZES, size)
+        self.sizes = choose_sizes(TOKENIZER_SIZES, size)
         dim, code_dim, length = self.sizes.dim, self.sizes.code_dim, self.sizes.patch_length
         self.encoder = _Tower(self.sizes, self.sizes.n_layers, self.sizes.n_heads)
         self.decoder = _Tower(self.sizes, self.sizes.decoder_layers, self.sizes.decoder_heads, code_dim)
@@ -112,18 +250,7 @@ class GramTokenizerNetwork(nn.Module):
         initialise(self)
 
     def patches(self, x):
-        """Cut trials into patches.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
-            Patches.
-        """
+        """Patches (batch, n_seconds, n_chans, patch_length) of trials."""
         return to_patches(x, self.sizes.patch_length)
 
     def vectors(self, x, channels):
@@ -134,14 +261,14 @@ class GramTokenizerNetwork(nn.Module):
         x : Tensor, shape (batch, n_chans, n_times)
             Trials.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
         z : Tensor, shape (batch, n_seconds * n_chans, code_dim)
             Vectors, in single precision at least.
         """
-        patches, channels = self.patches(x), as_channels(channels, x.device)
+        patches, channels = self.patches(x), as_indices(channels, x.device)
         check_window(patches, channels, self.sizes.max_seconds)
         embedded = self.encoder.tconv(patches.flatten(1, 2))
         encoded = self.encoder.ln_f(self.encoder.placed(embedded, patches.shape[1], channels))
@@ -149,14 +276,14 @@ class GramTokenizerNetwork(nn.Module):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     def encode(self, x, channels):
-        """Tell the base class of each patch.
+        """Token of each patch.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
             Trials.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
@@ -166,21 +293,21 @@ class GramTokenizerNetwork(nn.Module):
         return self.quantize.codes(self.vectors(x, channels)).unflatten(1, (-1, x.shape[1]))
 
     def decode(self, codes, channels):
-        """Patches of base classes, without amplitude.
+        """Patches of tokens, without amplitude.
 
         Parameters
         ----------
         codes : Tensor of int64, shape (batch, n_seconds, n_chans)
             Rows of the codebook.
         channels : sequence of int or Tensor, shape (n_chans,)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
         patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
             Patches, each with a variance near one.
         """
-        channels = as_channels(channels, codes.device)
+        channels = as_indices(channels, codes.device)
         check_window(codes, channels, self.sizes.max_seconds)
         rows = self.quantize.codebook.to(self.decoder.ln_f.weight.dtype)
         return self._decode(F.embedding(codes.flatten(1), rows), codes.shape[1], channels)
@@ -201,14 +328,14 @@ class GramTokenizerNetwork(nn.Module):
         x : Tensor, shape (batch, n_chans, n_times)
             Trials.
         channels : sequence of int or Tensor, shape (n_chans,) or (batch, n_chans)
-            Positions of the electrodes in the collection.
+            Indices of the channels in the collection.
 
         Returns
         -------
         losses : Tensor, shape (batch, 2)
             One minus the cosine to the reconstruction, and the distance to the codes.
         """
-        channels = as_channels(channels, x.device)
+        channels = as_indices(channels, x.device)
         z = self.vectors(x, channels)
         if self.without_codes:
             quantised, distance = F.normalize(z, dim=-1), z.new_zeros(len(z))

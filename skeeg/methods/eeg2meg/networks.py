@@ -1,4 +1,4 @@
-"""Transformers from EEG to MEG: the published encoder-decoder, and one that never sees its target."""
+"""Networks from EEG to MEG: the published U-Nets and transformer, and a U-Net and a transformer for any sensors."""
 
 import math
 
@@ -7,6 +7,132 @@ from torch import nn
 from torch.nn import functional
 
 from ...training.sizes import count_blocks
+
+SHORTEST = 4  # samples that two poolings by two leave one of
+
+
+class UNet(nn.Module):
+    """U-Net over time with an LSTM between encoder and decoder; the first convolution mixes the channels.
+
+    Parameters
+    ----------
+    n_chans, n_outputs : int
+        EEG channels and MEG sensors.
+    n_filters : int
+        Filters of the upper level; the lower one has twice as many.
+    lstm_hidden : int
+        Units of the LSTM.
+    dropout : float
+        Share of features left out in training.
+    n_times_out : int or None
+        Samples to which the output is stretched, whatever the length of the input; None keeps its length.
+    planes : bool
+        Whether the inputs are the planes of an image one sensor high, as in the wavelet U-Net, or its rows.
+    bidirectional : bool
+        Whether the LSTM also runs backwards; the published one does not.
+
+    Notes
+    -----
+    ``UNet(74, 102, n_times_out=275)`` and ``UNet(3, 3, planes=True)`` are the published networks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg import UNet
+    >>> UNet(74, 306)(torch.randn(2, 74, 101)).shape
+    torch.Size([2, 306, 101])
+    """
+
+    def __init__(
+        self,
+        n_chans=74,
+        n_outputs=102,
+        n_filters=32,
+        lstm_hidden=32,
+        dropout=0.3,
+        n_times_out=None,
+        planes=False,
+        bidirectional=False,
+    ):
+        super().__init__()
+        self.planes, self.n_times_out = planes, n_times_out
+        upper, lower = n_filters, 2 * n_filters
+        rows, depth = (1, n_chans) if planes else (n_chans, 1)
+        self.e11 = nn.Conv2d(depth, upper, (rows, 3), padding=(0, 1))
+        self.e12 = nn.Conv2d(upper, upper, (1, 3), padding=(0, 1))
+        self.e21 = nn.Conv2d(upper, lower, (1, 3), padding=(0, 1))
+        self.e22 = nn.Conv2d(lower, lower, (1, 3), padding=(0, 1))
+        self.lstm = nn.LSTM(lower, lstm_hidden, batch_first=True, bidirectional=bidirectional)
+        self.lstm_out_projection = nn.Conv1d((1 + bidirectional) * lstm_hidden, lower, 1)
+        self.upconv1 = nn.ConvTranspose2d(lower, lower, (1, 2), stride=(1, 2))
+        self.d11 = nn.Conv2d(2 * lower, lower, (1, 3), padding=(0, 1))
+        self.d12 = nn.Conv2d(lower, lower, (1, 3), padding=(0, 1))
+        self.upconv2 = nn.ConvTranspose2d(lower, upper, (1, 2), stride=(1, 2))
+        self.d21 = nn.Conv2d(2 * upper, upper, (1, 3), padding=(0, 1))
+        self.d22 = nn.Conv2d(upper, upper, (1, 3), padding=(0, 1))
+        self.outconv = nn.Conv2d(upper, n_outputs, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        """Map EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times or n_times_out)."""
+        n_times = x.shape[-1]
+        if n_times < SHORTEST:  # the last sample is repeated: pooling needs some samples
+            x = functional.pad(x, (0, SHORTEST - n_times), mode="replicate")
+        x = x[:, :, None] if self.planes else x[:, None]
+        upper = self._twice(x, self.e11, self.e12)
+        lower = self._twice(self._pool(upper), self.e21, self.e22)
+        x = self._remember(self._pool(lower))
+        x = self.dropout(self._twice(_join(self.upconv1(x), lower), self.d11, self.d12))
+        x = self._twice(_join(self.upconv2(x), upper), self.d21, self.d22)
+        x = self.outconv(x)
+        if self.n_times_out is not None:
+            x = functional.interpolate(x, (1, self.n_times_out), mode="bilinear", align_corners=False)
+        return x[:, :, 0] if self.n_times_out is not None else x[:, :, 0, :n_times]
+
+    def _twice(self, x, first, second):
+        return functional.relu(second(functional.relu(first(x))))
+
+    def _pool(self, x):
+        return self.dropout(functional.max_pool2d(x, (1, 2)))
+
+    def _remember(self, x):
+        """LSTM over the pooled samples, shape (n, lower, 1, n_times)."""
+        sequence, _ = self.lstm(x[:, :, 0].transpose(1, 2))
+        return self.dropout(self.lstm_out_projection(sequence.transpose(1, 2)))[:, :, None]
+
+
+class SensorUNet(UNet):
+    """`UNet` for any sensors at any length: no stretching, a bidirectional LSTM, and a last layer at zero.
+
+    Parameters
+    ----------
+    n_chans, n_outputs : int
+        EEG channels and MEG sensors (or bands of them).
+    n_filters, lstm_hidden, dropout
+        As in `UNet`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.eeg2meg import SensorUNet
+    >>> SensorUNet(8, 306)(torch.randn(1, 8, 3)).shape
+    torch.Size([1, 306, 3])
+    """
+
+    def __init__(self, n_chans, n_outputs, n_filters=32, lstm_hidden=32, dropout=0.3):
+        super().__init__(n_chans, n_outputs, n_filters, lstm_hidden, dropout, bidirectional=True)
+        nn.init.zeros_(self.outconv.weight)
+        nn.init.zeros_(self.outconv.bias)
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that follow from the shapes of a state dict."""
+        return {"n_filters": state["e11.weight"].shape[0], "lstm_hidden": state["lstm.weight_hh_l0"].shape[1]}
+
+
+def _join(x, skip):
+    """Concatenate the decoder's features, padded to its length, and the skip connection."""
+    return torch.cat([functional.pad(x, (0, skip.shape[-1] - x.shape[-1])), skip], dim=1)
 
 
 class Attention(nn.Module):
@@ -21,12 +147,12 @@ class Attention(nn.Module):
     n_heads : int
         Heads h; each has :math:`d = E / h` features, and all share one d x d matrix a role.
     scale : {"embedding", "head"}
-        s is E, as published, or d, as is usual: the published scores are smaller by :math:`\sqrt{h}`.
+        s is E, as published, or d, as usual: the published scores are smaller by :math:`\sqrt{h}`.
 
     Examples
     --------
     >>> import torch
-    >>> from skeeg.methods.eeg2meg.transformer import Attention
+    >>> from skeeg.methods.eeg2meg.networks import Attention
     >>> x = torch.zeros(2, 5, 8)
     >>> Attention(8, 2)(x, x, x).shape
     torch.Size([2, 5, 8])
@@ -47,21 +173,9 @@ class Attention(nn.Module):
         self.fc_out = nn.Linear(embed_size, embed_size)
 
     def forward(self, values, keys, queries, mask=None):
-        """Mix values.
+        """Attend to values and keys (n, n_keys, embed_size) by queries (n, n_queries, embed_size).
 
-        Parameters
-        ----------
-        values, keys : Tensor, shape (n, n_keys, embed_size)
-            What is mixed, and what it is found by.
-        queries : Tensor, shape (n, n_queries, embed_size)
-            What asks.
-        mask : Tensor of bool, broadcast to (n, n_heads, n_queries, n_keys), or None
-            False where a query must not look.
-
-        Returns
-        -------
-        mixed : Tensor, shape (n, n_queries, embed_size)
-            One mixture a query.
+        The mask, broadcast to (n, n_heads, n_queries, n_keys), is False where a query must not attend.
         """
         q, k, v = (
             layer(x.unflatten(-1, (self.n_heads, -1))).transpose(1, 2)
@@ -84,13 +198,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, value, key, query, mask=None):
-        """Let the query look at the values, shape (n, n_times, embed_size)."""
+        """Attend to the values by the query, shape (n, n_times, embed_size)."""
         x = self.dropout(self.norm1(self.attention(value, key, query, mask) + query))
         return self.dropout(self.norm2(self.feed_forward(x) + x))
 
 
 class _Embedding(nn.Module):
-    """Samples of all channels, and their place in time, as features."""
+    """Samples of all channels, and their position in time, as features."""
 
     def __init__(self, n_channels, embed_size, max_length, dropout):
         super().__init__()
@@ -134,7 +248,7 @@ class DecoderBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x, encoded, source_mask, target_mask):
-        """Take one step through the decoder, shape (n, n_times, embed_size)."""
+        """Apply one layer of the decoder, shape (n, n_times, embed_size)."""
         query = self.dropout(self.norm(self.attention(x, x, x, target_mask) + x))
         return self.transformer_block(encoded, encoded, query, source_mask)
 
@@ -157,7 +271,7 @@ class Decoder(_Embedding):
 
 
 class SequenceTransformer(nn.Module):
-    """The published encoder-decoder from EEG to MEG, layer for layer, with its leak closed on request.
+    """The published encoder-decoder from EEG to MEG, layer for layer, by default without its leakage of the target.
 
     Parameters
     ----------
@@ -171,7 +285,7 @@ class SequenceTransformer(nn.Module):
         Longest signal, in samples.
     shift : bool
         Whether position t of the decoder is given the target before t only: zeros first, then the target shifted by
-        one sample. False is the published form, in which position t sees the target at t and learns to copy it.
+        one sample. False is as published: position t is given the target at t and learns to copy it.
 
     Notes
     -----
@@ -238,7 +352,7 @@ class SequenceTransformer(nn.Module):
             MEG; each sample is made from the samples generated before it.
         """
         if not self.shift:
-            raise ValueError("shift: generation needs shift=True; the published form needs the MEG it is to predict.")
+            raise ValueError("shift: generation needs shift=True; the published network needs MEG.")
         source_mask = self._source_mask(eeg)
         encoded = self.encoder(eeg, source_mask)
         meg = eeg.new_zeros(eeg.shape[0], eeg.shape[1], self.decoder.fc_out.out_features)
@@ -248,7 +362,7 @@ class SequenceTransformer(nn.Module):
 
     def _source_mask(self, eeg):
         mask = (eeg[:, :, 0] != 0)[:, None, None, :]
-        # A window of padding only has nothing to look at: it looks at everything alike, as the published code does.
+        # A window of padding only attends to everything equally, as the published code does.
         return mask | ~mask.any(-1, keepdim=True)
 
     def _decode(self, meg, encoded, source_mask):
@@ -259,7 +373,7 @@ class SequenceTransformer(nn.Module):
 
 
 class SensorTransformer(nn.Module):
-    """Encoder from EEG straight to sensors: signals of any length, and no MEG among its inputs.
+    """Encoder from EEG to sensors: signals of any length, and no MEG among its inputs.
 
     Parameters
     ----------
@@ -274,8 +388,8 @@ class SensorTransformer(nn.Module):
 
     Notes
     -----
-    Against the published network: layer normalisation comes first, scores are divided by the root of the head's size,
-    places in time are sines and cosines [1]_, which any length has, and the last layer starts at zero.
+    Differences from the published network: layer normalisation comes first, scores are divided by the root of the
+    head's size, positions in time are sines and cosines [1]_, for any length, and the last layer starts at zero.
 
     References
     ----------
@@ -290,15 +404,7 @@ class SensorTransformer(nn.Module):
     """
 
     def __init__(
-        self,
-        n_chans,
-        n_outputs,
-        embed_size=128,
-        n_layers=2,
-        n_heads=4,
-        forward_expansion=2,
-        dropout=0.1,
-        kernel_size=9,
+        self, n_chans, n_outputs, embed_size=128, n_layers=2, n_heads=4, forward_expansion=2, dropout=0.1, kernel_size=9
     ):
         super().__init__()
         self.embedding = nn.Conv1d(n_chans, embed_size, kernel_size, padding="same")
@@ -312,7 +418,7 @@ class SensorTransformer(nn.Module):
 
     @staticmethod
     def sizes_of(state):
-        """Arguments that the shapes of a state dict tell."""
+        """Arguments that follow from the shapes of a state dict."""
         size = state["norm.weight"].shape[0]
         return {
             "embed_size": size,
@@ -345,27 +451,7 @@ class _PreNormBlock(Block):
 
 
 def sinusoids(n_times, n_features, like):
-    """Places in time as sines and cosines of many periods.
-
-    Parameters
-    ----------
-    n_times, n_features : int
-        Samples and features.
-    like : Tensor
-        Type and device are taken from here.
-
-    Returns
-    -------
-    places : Tensor, shape (n_times, n_features)
-        Sines, then cosines.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.eeg2meg.transformer import sinusoids
-    >>> sinusoids(3, 4, torch.zeros(1))[0].tolist()
-    [0.0, 0.0, 1.0, 1.0]
-    """
+    """Positions in time as sines and cosines of many periods (n_times, n_features), of the type of another tensor."""
     half = -(-n_features // 2)
     rates = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=like.dtype, device=like.device) / max(half, 1))
     angles = torch.arange(n_times, dtype=like.dtype, device=like.device)[:, None] * rates
