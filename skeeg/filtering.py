@@ -446,7 +446,6 @@ class PadToMultiple(_TrialStep):
     """
 
     linear_map_ = "space"
-
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "multiple": [Interval(Integral, 1, None, closed="left")]
     }

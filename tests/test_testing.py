@@ -28,9 +28,8 @@ from skeeg.testing import (
     instance,
     public_estimators,
 )
-from skeeg.testing.attack import attack_inputs
-from skeeg.testing.fuzz import fuzz_call
-from skeeg.testing.judging import WRONG, judge
+from skeeg.testing.attack import attack_inputs, fuzz_call
+from skeeg.testing.bad_input import WRONG, judge
 from skeeg.testing.recordings import kind_of
 
 OWN = tuple(group for group in GROUPS if group not in ("sklearn", "moabb"))

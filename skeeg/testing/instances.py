@@ -1,7 +1,7 @@
 """Small, fast instances of the public estimators, as the checks need them."""
 
-import importlib
 import inspect
+import operator
 
 from sklearn.base import BaseEstimator
 
@@ -173,7 +173,7 @@ def public_estimators():
     """
     import skeeg
 
-    public = [getattr(skeeg, name) for name in skeeg.__all__]
+    public = operator.attrgetter(*skeeg.__all__)(skeeg)
     found = [cls for cls in public if inspect.isclass(cls) and issubclass(cls, BaseEstimator)]
     return sorted(found, key=lambda cls: cls.__name__)
 
@@ -200,5 +200,5 @@ def instance(Estimator):  # noqa: N803, a class
     """
     settings = dict(_INSTANCES.get(Estimator.__name__, {}))
     for name, inner in _INNER.get(Estimator.__name__, {}).items():
-        settings[name] = instance(getattr(importlib.import_module("skeeg"), inner))
+        settings[name] = next(instance(cls) for cls in public_estimators() if cls.__name__ == inner)
     return Estimator(**settings).set_params(**_CHANGES.get(Estimator.__name__, {}))
