@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...array import EEGArray, make_eeg
 from ...base import BaseEEGRegressor
 from ...model_selection import region_correlations
-from ...training.net import Trials
+from ...training.data import Trials
 
 DEFAULT_RATE = 100.0
 """Sampling rate in hertz where it is unknown: the published filters are made for it."""

@@ -15,7 +15,7 @@ from ...networks.seeding import seeded
 from ...regression import ChannelScaler, lagged, moments
 from ...training import Recipe, train
 from ...training.base import NetworkEstimator
-from ...training.recipe import resolve_device
+from ...training.inference import resolve_device
 from ...wavelets import WaveletBands
 from .forward import PositionCodes, apply_by_place, geometry_matrices, read_geometry
 from .model import MODELS, NETWORKS, SIZES, Selection, SensorNetwork, Windows, best_weight, fit_ridge, split_windows

@@ -5,9 +5,8 @@ import torch
 
 from ...regression import CrossProducts, ridge_from_products
 from ...training import NetworkState, split_validation
-from ...training.inference import run_batches
-from ...training.net import Trials
-from ...training.recipe import resolve_device
+from ...training.data import Trials
+from ...training.inference import resolve_device, run_batches
 from .networks import SensorTransformer, SensorUNet
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}

@@ -12,8 +12,9 @@ from ...covariance import inverse_sqrt, trial_covariances
 from ...filtering import BandPass, Resample
 from ...montage import ChannelTemplate, canonical_name
 from ...screening import screen_subjects
-from ...training.net import Trials
-from ...training.pretraining import name_people, ranks
+from ...training import distributed
+from ...training.data import Trials
+from ...training.pretraining import name_subjects
 
 RATE = 250.0
 ALIGN = ("own", "block", "calibration", "source", "running")
@@ -187,7 +188,7 @@ def pool_recordings(recordings, make_steps, recipe):
     """
     parts, labels, names, pool = [], [], [], Pool(None, None, None, None, [], None, [], {})
     for number, (X, y, subjects) in enumerate(recordings):
-        unique, given = name_people(X, subjects, number if len(recordings) > 1 else None)
+        unique, given = name_subjects(X, subjects, number if len(recordings) > 1 else None)
         steps = make_steps(X)
         X = steps[:2].fit_transform(X)  # the alignment follows the screening
         if recipe.screen is not None:
@@ -282,7 +283,7 @@ class MontageTrials(Trials):
         n_starts = self.X.shape[2] - self.n_times + 1
         if self.matrices is None and n_starts == 1:  # no random number is drawn: others are drawn after these
             return super().take(index)
-        drawn = ranks.draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
+        drawn = distributed.draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
         start = (drawn[:, 1] * n_starts).long()
         samples = start[:, None, None] + torch.arange(self.n_times, device=self.device)
         crops, y = self.X.index_select(0, index), self.y.index_select(0, index)

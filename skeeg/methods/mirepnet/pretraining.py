@@ -16,18 +16,10 @@ from ...array import DOMAIN_FIELDS
 from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
-from ...training import NetworkState, Recipe, split_validation
+from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.checkpoints import describe
-from ...training.pretraining import (
-    draw_mask,
-    fingerprint,
-    list_recordings,
-    open_run,
-    pretrain,
-    ranks,
-    read_labels,
-)
-from ...training.recipe import resolve_device
+from ...training.inference import resolve_device
+from ...training.pretraining import draw_mask, fingerprint, list_recordings, open_run, pretrain, read_labels
 from .checkpoint import read_start, save_weights
 from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
@@ -495,5 +487,5 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         state.module = model.network.eval()
         self.n_iter_ = max(len(state.history), 1)
         self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
-        if self.verbose and ranks.is_first():
+        if self.verbose and distributed.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
