@@ -1,4 +1,4 @@
-"""Base class of the datasets, and any MOABB dataset as plain arrays."""
+"""Base of the datasets, and any MOABB dataset as plain arrays."""
 
 import hashlib
 import json

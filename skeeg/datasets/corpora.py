@@ -39,7 +39,7 @@ class Preprocessing:
 
 
 class Corpus:
-    """Base class of the corpora: labelled windows in three parts with disjoint subjects.
+    """Base of the corpora: labelled windows in three parts with disjoint subjects.
 
     Parameters
     ----------
@@ -264,8 +264,8 @@ def _read_events(file):
                     raise IndexError
                 events.append(((start + stop) / 2, _EVENTS[int(code) - 1]))
             except (ValueError, IndexError) as error:
-                told = f"expected channel, start, stop and a code from 1 to 6, got {','.join(row)!r}"
-                raise ValueError(f"{file}, line {number}: {told}.") from error
+                expected = f"expected channel, start, stop and a code from 1 to 6, got {','.join(row)!r}"
+                raise ValueError(f"{file}, line {number}: {expected}.") from error
     return events
 
 
