@@ -5,22 +5,20 @@ Every dataset gives plain arrays by its method ``arrays`` and, except the corpor
 are read or downloaded lazily.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "GraspImagery": "grasp",
-    "HMCSleep": "hmc_sleep",
-    "LocalDataset": "local",
-    "MotorSimulation": "simulation.motor",
-    "PhysionetMotor": "physionet",
-    "RecordingStore": "store",
-    "SHUMotorImagery": "shu_motor",
-    "SeedVEmotions": "seed_v",
-    "SimulatedMotorExecution": "simulation.moabb_datasets",
-    "SimulatedMotorImagery": "simulation.moabb_datasets",
-    "TUHEvents": "tuh_events",
-    "Truth": "simulation.motor",
-    "load_arrays": "base",
+    "base": ["load_arrays"],
+    "grasp": ["GraspImagery"],
+    "hmc_sleep": ["HMCSleep"],
+    "local": ["LocalDataset"],
+    "physionet": ["PhysionetMotor"],
+    "seed_v": ["SeedVEmotions"],
+    "shu_motor": ["SHUMotorImagery"],
+    "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
+    "simulation.motor": ["MotorSimulation", "Truth"],
+    "store": ["RecordingStore"],
+    "tuh_events": ["TUHEvents"],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

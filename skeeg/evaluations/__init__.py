@@ -3,22 +3,14 @@
 Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not load MOABB.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "CrossTaskDataset": "crosstask",
-    "CrossTaskEvaluation": "crosstask",
-    "CrossTaskSplitter": "crosstask",
-    "DownstreamEvaluation": "downstream",
-    "FewshotEvaluation": "fewshot",
-    "FewshotSplitter": "fewshot",
-    "BalancedTarget": "pooling",
-    "PooledTarget": "pooling",
-    "classification_scores": "corpora",
-    "compare_with_paper": "downstream",
-    "plot_fewshot": "fewshot",
-    "run_corpus": "corpora",
-    "run_downstream": "downstream",
+    "corpora": ["classification_scores", "run_corpus"],
+    "crosstask": ["CrossTaskDataset", "CrossTaskEvaluation", "CrossTaskSplitter"],
+    "downstream": ["DownstreamEvaluation", "compare_with_paper", "run_downstream"],
+    "fewshot": ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"],
+    "pooling": ["BalancedTarget", "PooledTarget"],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)
