@@ -202,8 +202,8 @@ class _Alignment(EEGTransformer):
         known = self._known()
         for group, key in enumerate(keys):
             if key not in known:
-                *_, (reference, count) = self._run(X[groups == group], key)
-                self._store_running(key, reference, count)
+                *_, last = self._run(X[groups == group], key)
+                self.running_ = self.running_ | {key: last}
         return self
 
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
@@ -215,9 +215,7 @@ class _Alignment(EEGTransformer):
         self.whiteners_ = inverse_sqrt(self.references_, self.floor)
         self.source_reference_ = self._combine(self.references_)
         self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
-        self.running_domains_ = np.empty((0, self.domains_.shape[1]), dtype=self.domains_.dtype)
-        self.running_references_ = np.empty((0, X.shape[1], X.shape[1]))
-        self.running_counts_ = np.empty(0, dtype=np.int64)
+        self.running_ = {}
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
@@ -292,17 +290,11 @@ class _Alignment(EEGTransformer):
         counts = self.calibration_counts_[chosen]
         return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
 
-    def _start_running(self, key):
-        """Find the reference, and its weight in trials, that a running reference starts from."""
-        for i, running in enumerate(self.running_domains_.tolist()):
-            if tuple(running) == key:
-                return self.running_references_[i], int(self.running_counts_[i])
-        reference, count = self._calibration_reference(key)
-        return (self.source_reference_, self.prior_trials) if reference is None else (reference, count)
-
     def _run(self, X, key):
         """Yield the running reference and its weight after each trial, in order."""
-        reference, count = self._start_running(key)
+        reference, count = self.running_.get(key) or self._calibration_reference(key)
+        if reference is None:
+            reference, count = self.source_reference_, self.prior_trials
         for i in range(len(X)):
             count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
@@ -319,13 +311,6 @@ class _Alignment(EEGTransformer):
                 for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
                     each[row] = inverse_sqrt(reference, self.floor)
         return np.arange(len(X)), each
-
-    def _store_running(self, key, reference, count):
-        old = [tuple(one) for one in self.running_domains_.tolist()]
-        keep = np.array([one != key for one in old], dtype=bool)
-        self.running_domains_ = np.array([one for one in old if one != key] + [key])
-        self.running_references_ = np.concatenate([self.running_references_[keep], reference[None]])
-        self.running_counts_ = np.append(self.running_counts_[keep], count)
 
 
 class EuclideanAlignment(_Alignment):
@@ -374,8 +359,8 @@ class EuclideanAlignment(_Alignment):
         Mean of the references, each domain with equal weight.
     calibration_domains_, calibration_references_, calibration_counts_ : ndarray
         The same for the target trials given to `fit`, and their number.
-    running_domains_, running_references_, running_counts_ : ndarray
-        Running references, where `update` was called.
+    running_ : dict of tuple to tuple
+        Running reference of each domain that `update` was called with, and its weight in trials.
     n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
         Channels, samples, names and rate seen at fit.
 

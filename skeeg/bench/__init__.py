@@ -1,4 +1,4 @@
-"""Compare pipelines on datasets with MOABB, and report who wins.
+"""Compare pipelines on datasets with MOABB, and report scores and statistics.
 
 `run` evaluates named pipelines with MOABB's evaluations and returns a table; `write_report` makes a web page and a
 Markdown table of what a folder holds; `dask_cluster` spreads a run over a cluster. The command ``skeeg bench`` does all
@@ -8,7 +8,7 @@ three.
 import lazy_loader
 
 _PUBLIC = {
-    "cluster": ["dask_cluster"],
+    "compute": ["dask_cluster"],
     "figures": ["write_figures"],
     "report": ["write_report"],
     "runner": ["run"],

@@ -9,16 +9,12 @@ import lazy_loader
 
 _PUBLIC = {
     "base": ["load_arrays"],
-    "grasp": ["GraspImagery"],
-    "hmc_sleep": ["HMCSleep"],
+    "corpora": ["HMCSleep", "SHUMotorImagery", "SeedVEmotions", "TUHEvents"],
     "local": ["LocalDataset"],
-    "physionet": ["PhysionetMotor"],
-    "seed_v": ["SeedVEmotions"],
-    "shu_motor": ["SHUMotorImagery"],
+    "movements": ["GraspImagery", "PhysionetMotor"],
     "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
     "simulation.motor": ["MotorSimulation", "Truth"],
     "store": ["RecordingStore"],
-    "tuh_events": ["TUHEvents"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -6,11 +6,22 @@ Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not lo
 import lazy_loader
 
 _PUBLIC = {
-    "corpora": ["classification_scores", "run_corpus"],
-    "crosstask": ["CrossTaskDataset", "CrossTaskEvaluation", "CrossTaskSplitter"],
-    "downstream": ["DownstreamEvaluation", "compare_with_paper", "run_downstream"],
-    "fewshot": ["FewshotEvaluation", "FewshotSplitter", "plot_fewshot"],
     "pooling": ["BalancedTarget", "PooledTarget"],
+    "protocols": [
+        "CrossTaskDataset",
+        "CrossTaskEvaluation",
+        "CrossTaskSplitter",
+        "FewshotEvaluation",
+        "FewshotSplitter",
+        "plot_fewshot",
+    ],
+    "published": [
+        "DownstreamEvaluation",
+        "classification_scores",
+        "compare_with_paper",
+        "run_corpus",
+        "run_downstream",
+    ],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

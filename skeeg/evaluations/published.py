@@ -1,18 +1,22 @@
-"""Benchmark of the MIRepNet paper: five datasets, 30 % of a session for training, 70 % for testing, three seeds.
+"""Protocols of papers: five datasets of the MIRepNet paper, and corpora with a published split.
 
-`run_downstream` runs any pipelines by that protocol on MOABB's datasets, `compare_with_paper` lists the published
-scores with them. Nothing is downloaded before a run.
+`run_downstream` runs any pipelines with 30 % of a session for training, 70 % for testing and three seeds on MOABB's
+datasets, `compare_with_paper` lists the published scores with them. `run_corpus` fits on the training subjects of a
+corpus, anything with ``arrays(part)`` such as `skeeg.datasets.TUHEvents`, and scores all its test windows at once;
+averages over batches, as published for Gram, depend on batch size and order. Nothing is downloaded before a run.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
+from sklearn import metrics
 from sklearn.model_selection import BaseCrossValidator, train_test_split
 
 from .base import ProtocolEvaluation, with_seed
 
-__all__ = ["DOWNSTREAM", "PUBLISHED", "DownstreamEvaluation", "compare_with_paper", "run_downstream"]
+CORPUS_SEEDS = (0, 10, 20, 30, 40)  # of the scores published for corpora
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,20 @@ PUBLISHED = {
 }
 
 
+def find_task(name, classes=None):
+    """Name in `DOWNSTREAM` of a dataset, known by its name, and its classes; None where the paper does not have it.
+
+    Examples
+    --------
+    >>> from skeeg.evaluations.published import find_task
+    >>> find_task("BNCI2014_004"), find_task("BNCI2014-001", ("feet", "left_hand", "right_hand", "tongue"))
+    ('BNCI2014004', 'BNCI2014001-4')
+    """
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    found = [key for key in DOWNSTREAM if key.lower().partition("-")[0] == plain]
+    return next((key for key in found if classes is None or set(DOWNSTREAM[key].events) == set(classes)), None)
+
+
 class DownstreamSplitter(BaseCrossValidator):
     """Draw 30 % of one session of each subject for training; as published, not stratified.
 
@@ -83,7 +101,7 @@ class DownstreamSplitter(BaseCrossValidator):
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from skeeg.evaluations.downstream import DownstreamSplitter
+    >>> from skeeg.evaluations.published import DownstreamSplitter
     >>> metadata = pd.DataFrame({"subject": 1, "session": ["0train"] * 144 + ["1test"] * 144})
     >>> ((train, test),) = DownstreamSplitter("0train").split(np.zeros(288), metadata)
     >>> len(train), len(test), max(*train, *test)
@@ -98,20 +116,7 @@ class DownstreamSplitter(BaseCrossValidator):
         self.train_size = train_size
 
     def split(self, y, metadata):
-        """Give training and test trials of each subject.
-
-        Parameters
-        ----------
-        y : ndarray, shape (n_trials,)
-            Labels.
-        metadata : DataFrame, shape (n_trials, n_columns)
-            With the columns ``subject`` and ``session``.
-
-        Yields
-        ------
-        train, test : ndarray of int
-            Indices of the trials.
-        """
+        """Yield training and test trials of each subject, of labels and MOABB's metadata."""
         sessions = metadata["session"].astype(str).to_numpy()
         for subject in dict.fromkeys(metadata["subject"]):
             own = metadata["subject"].to_numpy() == subject
@@ -123,18 +128,7 @@ class DownstreamSplitter(BaseCrossValidator):
             yield train_test_split(rows, test_size=1 - self.train_size, random_state=self.random_state)
 
     def get_n_splits(self, metadata):
-        """Count the folds.
-
-        Parameters
-        ----------
-        metadata : DataFrame
-            As for `split`.
-
-        Returns
-        -------
-        n_splits : int
-            Number of subjects.
-        """
+        """Count the folds."""
         return metadata["subject"].nunique()
 
     def get_metadata(self):
@@ -154,7 +148,7 @@ class DownstreamEvaluation(ProtocolEvaluation):
     session : str or None
         Session; None takes the first of each subject.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
-        As in every MOABB evaluation. Results are stored by session and seed.
+        As in `FewshotEvaluation`.
 
     Examples
     --------
@@ -187,19 +181,12 @@ class DownstreamEvaluation(ProtocolEvaluation):
     ):
         protocol = [f"session-{session or 'first'}", f"seed{random_state}"]
         super().__init__(
-            paradigm,
-            datasets,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            overwrite=overwrite,
-            error_score=error_score,
-            suffix="_".join([suffix, *protocol] if suffix else protocol),
-            hdf5_path=hdf5_path,
-            return_epochs=return_epochs,
-            cache_config=cache_config,
-            cv_class=DownstreamSplitter,
-            cv_kwargs={"session": session},
-        )
+            paradigm, datasets, DownstreamSplitter, {"session": session}, protocol, suffix,
+            {
+                "random_state": random_state, "n_jobs": n_jobs, "overwrite": overwrite, "error_score": error_score,
+                "hdf5_path": hdf5_path, "return_epochs": return_epochs, "cache_config": cache_config,
+            },
+        )  # fmt: skip
 
 
 def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0), hdf5_path=None, n_jobs=1):
@@ -299,3 +286,134 @@ def _list_tasks(tasks):
         name: (getattr(datasets, task.dataset)(), task.session, task.events, task.tmax)
         for name, task in ((name, DOWNSTREAM[name]) for name in names)
     }
+
+
+def classification_scores(y, probabilities, classes):
+    """Scores of predicted probabilities, as published for EEG foundation models.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_windows,)
+        True classes.
+    probabilities : ndarray, shape (n_windows, n_classes)
+        Predicted probabilities.
+    classes : sequence, length n_classes
+        Class of each column.
+
+    Returns
+    -------
+    scores : dict of str to float
+        Accuracy and balanced accuracy; for two classes, of which the second one is positive, F1, precision,
+        recall and the areas under both curves; for more, Cohen's kappa and F1 weighted by class.
+
+    Examples
+    --------
+    >>> from skeeg.evaluations import classification_scores
+    >>> probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]
+    >>> scores = classification_scores(["a", "a", "b", "b"], probabilities, ["a", "b"])
+    >>> scores["accuracy"], scores["roc_auc"]
+    (0.75, 1.0)
+    """
+    y, probabilities, classes = np.asarray(y), np.asarray(probabilities, dtype=float), np.asarray(classes)
+    if probabilities.shape != (len(y), len(classes)):
+        raise ValueError(
+            f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
+        )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities: got NaN or infinity, expected finite numbers.")
+    if len(classes) < 2:
+        raise ValueError(f"classes: expected two or more, got {', '.join(map(str, classes))}.")
+    unknown = sorted(set(y.tolist()) - set(classes.tolist()))
+    if unknown:
+        raise ValueError(f"y: class {unknown[0]!r} is not among {', '.join(map(str, classes))}.")
+    predicted = classes[probabilities.argmax(axis=1)]
+    there = np.unique(y)  # scikit-learn's balanced accuracy warns where other classes are predicted
+    scores = {
+        "accuracy": metrics.accuracy_score(y, predicted),
+        "balanced_accuracy": metrics.recall_score(y, predicted, labels=there, average="macro"),
+    }
+    if len(classes) > 2:
+        scores["kappa"] = metrics.cohen_kappa_score(y, predicted, labels=classes)
+        scores["weighted_f1"] = metrics.f1_score(y, predicted, average="weighted", zero_division=0)
+    else:
+        positive, predicted_positive = y == classes[1], predicted == classes[1]
+        scores["f1"] = metrics.f1_score(positive, predicted_positive, zero_division=0)
+        scores["precision"] = metrics.precision_score(positive, predicted_positive, zero_division=0)
+        scores["recall"] = metrics.recall_score(positive, predicted_positive, zero_division=0)
+        both = 0 < positive.sum() < len(positive)
+        scores["roc_auc"] = metrics.roc_auc_score(positive, probabilities[:, 1]) if both else np.nan
+        scores["pr_auc"] = metrics.average_precision_score(positive, probabilities[:, 1]) if both else np.nan
+    return {name: float(value) for name, value in scores.items()}
+
+
+def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validation=None):
+    """Fit pipelines on the training subjects of a corpus and score them on all windows of its test subjects.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Any classifiers with ``predict_proba``; every ``random_state`` in them that is None is set to the seed.
+    corpus : Corpus
+        Such as `skeeg.datasets.HMCSleep`.
+    seeds : sequence of int
+        Seeds; published scores use five.
+    parts : tuple of str
+        Training parts. With ``("train", "valid")`` the estimator splits both for its own validation, such as
+        ``validation="subject"`` of skeeg's networks; test subjects are never used for training.
+    validation : {None, "valid"}
+        ``"valid"`` uses the published validation subjects for early stopping, as the published scores: that part is
+        read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline without
+        such a parameter trains on `parts` alone.
+
+    Returns
+    -------
+    results : DataFrame
+        One row for each pipeline and seed, with all scores.
+
+    Examples
+    --------
+    >>> from skeeg import baseline
+    >>> from skeeg.datasets import SHUMotorImagery
+    >>> from skeeg.evaluations import run_corpus
+    >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
+    """
+    if validation not in (None, "valid") or (validation and validation in parts):
+        raise ValueError(
+            f"validation: got {validation!r}, expected None, or 'valid' if it is not one of parts={parts}."
+        )
+    X, y, is_trained = _join(corpus, parts, validation)
+    X_test, y_test = corpus.arrays("test")
+    rows = []
+    for name, pipeline in pipelines.items():
+        choices = _validation_params(pipeline) if validation else []
+        trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
+        for seed in seeds:
+            model = with_seed(pipeline, seed).set_params(
+                **dict.fromkeys(choices, _validation_subjects(corpus, validation))
+            )
+            model.fit(trials, labels)
+            scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
+            rows.append(
+                {"pipeline": name, "seed": seed, "n_train": int(is_trained.sum()), "n_test": len(y_test)} | scores
+            )
+    return pd.DataFrame(rows)
+
+
+def _join(corpus, parts, validation):
+    """Trials and labels of the training and validation parts, and the mask of the training trials."""
+    names = [*parts, *([validation] if validation else [])]
+    read = [corpus.arrays(part) for part in names]
+    is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
+    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
+    return X, y, is_trained
+
+
+def _validation_params(pipeline):
+    """Names of the ``validation`` parameters of a pipeline that are set."""
+    params = pipeline.get_params()
+    return [name for name in params if name.rsplit("__", 1)[-1] == "validation" and params[name] is not None]
+
+
+def _validation_subjects(corpus, validation):
+    """Subjects of the validation part, as ``validation`` takes them."""
+    return tuple(corpus.subjects(validation)) if validation else None
