@@ -325,6 +325,12 @@ class GramStage(TransformerMixin, EEGEstimator):
         """What the checkpoint brought, str or None."""
         return self.network_.report
 
+    def __sklearn_tags__(self):
+        """Declare that features are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""
         return "network_" in vars(self)
