@@ -129,7 +129,7 @@ def shrunk_covariances(X):
     power = np.mean(covariances**2, axis=(1, 2))
     apart = (n_times + 1) * (power - variance**2 / n_channels)
     amount = np.ones(len(covariances))
-    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity already
+    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity
     amount = np.minimum(amount, 1.0)[:, None, None]
     return (1 - amount) * covariances + amount * variance[:, None, None] * np.eye(n_channels)
 
@@ -200,10 +200,9 @@ def inverse_sqrt(matrices, floor=1e-10):
     r"""Inverse square root of covariance matrices that may be singular.
 
     With :math:`R = U \Lambda U^\top`, gives :math:`U \Lambda'^{-1/2} U^\top`. Eigenvalues below ``floor`` times the
-    largest one belong to directions that hold no signal (a flat channel, an average reference, an interpolated
-    channel). They are raised to the mean of the others, not to the floor itself: a direction that was silent when the
-    matrix was estimated is then passed on at an ordinary scale should it ever carry something, where a gain of
-    ``floor ** -0.5`` would make it drown all the rest.
+    largest one belong to directions without signal (a flat channel, an average reference, an interpolated channel).
+    They are raised to the mean of the others: with a gain of ``floor ** -0.5``, later signal in such a direction would
+    dominate all the rest.
 
     Parameters
     ----------
@@ -293,8 +292,8 @@ def filter_patterns(covariance, filters, apart=True):
     filters : ndarray, shape (..., n_filters, n_features)
         One filter a row.
     apart : bool
-        Divide by the covariance of the outputs, so that what two filters hear in common is shared out between them.
-        False gives each filter's own covariance with the data.
+        Divide by the covariance of the outputs, which accounts for the correlation between filters. False gives the
+        covariance of each output with the data.
 
     Returns
     -------
@@ -319,7 +318,7 @@ def filter_patterns(covariance, filters, apart=True):
 
 
 def _raise_to_floor(covariances, floor):
-    """Make each matrix positive definite, on its own scale or, if it has none, on that of all."""
+    """Make each matrix positive definite, relative to its own largest eigenvalue or, if that is 0, to their mean."""
     values = np.linalg.eigvalsh(covariances)
     least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], values[:, -1].mean())
     if (values >= least).all():
@@ -329,19 +328,7 @@ def _raise_to_floor(covariances, floor):
 
 
 def trusted(eigenvalues, floor):
-    """Which eigenvalues of a covariance matrix are signal.
-
-    Parameters
-    ----------
-    eigenvalues : ndarray, shape (..., n_channels)
-        Eigenvalues, in ascending order.
-    floor : float
-        Smallest eigenvalue trusted, relative to the largest.
-
-    Returns
-    -------
-    alive : ndarray of bool, shape (..., n_channels)
-        True where the eigenvalue is positive and above the floor.
+    """Whether ascending eigenvalues (..., n_channels) of covariance matrices are above ``floor`` times the largest.
 
     Examples
     --------
@@ -385,12 +372,12 @@ def _remove_means(X, means, products):
             np.matmul(centered, centered.T, out=products[i])
     else:
         products -= n_times * means[:, :, None] * means[:, None, :]
-    # A constant has no variance; what rounding leaves of it must not be taken for signal.
+    # A constant has no variance; its rounding error is not signal.
     constant = np.diagonal(products, axis1=1, axis2=2) <= n_times * squares * (4 * np.finfo(np.float64).eps) ** 2
     if constant.any():
         products[constant[:, :, None] | constant[:, None, :]] = 0.0
 
 
 def _divisor(n_times, ddof):
-    """Give the divisor T - ddof, at least 1: the covariance of a single sample is then zero, not undefined."""
+    """Divisor T - ddof, at least 1: the covariance of a single sample is zero, not undefined."""
     return max(n_times - ddof, 1)
