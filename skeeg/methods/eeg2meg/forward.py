@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy.special import lpmv
 
+from ...storage import Storable
 from .sensors import build_info, check_places, describe
 
 _RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
@@ -172,7 +173,7 @@ def read_geometry(geometry, n_trials, meg=True):
     return found, np.array([numbers[id(info)] for info in geometry])
 
 
-class PositionCodes:
+class PositionCodes(Storable):
     r"""Codes that all montages and head positions have in common.
 
     EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
@@ -219,15 +220,6 @@ class PositionCodes:
                 f"geometry: {len(geometry['meg']['names'])} MEG sensors, but the MEG of fit has {len(self.scale)}."
             )
         return multipoles(geometry["meg"], self.centre, self.meg_order) / self.scale[:, None]
-
-
-def geometry_matrices(model, geometry, codes=None, alpha=1 / 9):
-    """Matrices of a geometry for predictions: ``"inverse"`` from microvolts, or ``"encoder"`` and ``"decoder"``."""
-    if model == "minimum_norm":
-        check_places(geometry["eeg"], "model='minimum_norm'")
-        check_places(geometry["meg"], "model='minimum_norm'")
-        return {"inverse": minimum_norm(geometry["eeg"], geometry["meg"], alpha) * 1e-6}
-    return {"encoder": codes.encoder(geometry), "decoder": codes.decoder(geometry)}
 
 
 def apply_by_place(matrices, data, places):
