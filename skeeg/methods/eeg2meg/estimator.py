@@ -30,7 +30,6 @@ from .model import (
     fit_ridge,
     split_windows,
 )
-from .recordings import predict_overlapping, read_eeg, read_recordings
 from .sensors import (
     build_info,
     check_microvolts,
@@ -38,6 +37,9 @@ from .sensors import (
     check_si,
     describe,
     name_sensors,
+    predict_overlapping,
+    read_eeg,
+    read_recordings,
     sensor_correlations,
     sensor_r2,
     topography_correlation,
