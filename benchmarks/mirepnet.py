@@ -44,8 +44,8 @@ SIZES = {
 }  # fmt: skip
 ARMS = {
     "from scratch": None,
-    "supervised only": {"rec_weight": 0.0},
-    "masked only": {"cls_weight": 0.0},
+    "supervised only": {"recipe": {"rec_weight": 0.0}},
+    "masked only": {"recipe": {"cls_weight": 0.0}},
     "hybrid": {},
 }
 BASELINES = ("CSP+LDA", "TS+LR", "EEGNet", "Conformer")

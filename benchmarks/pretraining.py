@@ -61,14 +61,14 @@ def name_file(folder, last, seed, objective="supervised"):
 def pretrain(last, seed, folder, objective="supervised"):
     """Pre-train on subjects 1 to ``last``, each in two bands; a run that was cut short goes on. Give the file."""
     from skeeg import MIRepNetPretrainer
-    from skeeg.methods.mirepnet.weights import PRETRAINING, SIZES
+    from skeeg.methods.mirepnet.weights import SIZES
 
     file = name_file(folder, last, seed, objective)
     if not file.is_file():
         classes = ("left_hand", "right_hand", "rest")
         bands = [load_hands(range(1, last + 1), classes, band) for band in BANDS]
         pretrainer = MIRepNetPretrainer(
-            SIZES["small"], **PRETRAINING | OBJECTIVES[objective], n_times=300, resample=RATE, random_state=seed,
+            SIZES["small"], recipe={"name": "montages"} | OBJECTIVES[objective], resample=RATE, random_state=seed,
             device="cpu", run_file=str(file.with_suffix(".run")),
         ).fit([X for X, _ in bands], [y for _, y in bands])  # fmt: skip
         pretrainer.save_checkpoint(file)
@@ -92,7 +92,7 @@ def make_arms(folder, last):
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
     from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
-    from skeeg.training.shifting import TimeShift
+    from skeeg.training.callbacks import TimeShift
 
     advice = dict(FINETUNING)
     shift = advice.pop("time_shift")

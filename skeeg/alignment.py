@@ -1,7 +1,7 @@
 """Alignment of recordings: trials of every domain whitened by that domain's own mean covariance.
 
-A domain is a subject, a session or a run. People differ in how their head mixes sources, and so do days; whitening each
-domain by its reference removes the part of that difference which a linear map can remove, and needs no labels.
+A domain is a subject, a session or a run. Subjects and days differ in how sources are mixed in the channels; whitening
+each domain by its reference removes the linear part of that difference without labels.
 """
 
 import warnings
@@ -13,15 +13,61 @@ from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer
-from .calibration import Calibration
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
-_ON_UNSEEN = ("own", "calibration", "source", "running")
+_ON_UNSEEN = ("own", "block", "calibration", "source", "running")
 _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "kullback_sym", "wasserstein"}
 
 
+class Calibration:
+    """Target trials for `fit`, in a container that scikit-learn's searches do not slice.
+
+    ``GridSearchCV`` and ``cross_validate`` slice every fit parameter with as many entries as X. This container has no
+    length, shape or index, and is passed on unchanged.
+
+    Parameters
+    ----------
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials of the target.
+
+    Attributes
+    ----------
+    X : as given
+        The trials.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import Calibration
+    >>> Calibration(np.zeros((8, 3, 100)))
+    Calibration(<8 trials>)
+    """
+
+    def __init__(self, X):
+        self.X = X
+
+    def __repr__(self):
+        """Show the number of trials."""
+        return f"Calibration(<{len(self.X)} trials>)"
+
+    @staticmethod
+    def unwrap(trials, name, n_training):
+        """Trials of an argument of `fit`, or None; warn if a search may have sliced them."""
+        if isinstance(trials, Calibration):
+            return trials.X
+        if trials is not None and len(trials) == n_training:
+            warnings.warn(
+                f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
+                f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
+                "keep it whole.",
+                UserWarning,
+                stacklevel=6,
+            )
+        return trials
+
+
 class _Alignment(EEGTransformer):
-    """What the two alignments share: domains, references, and what to do with an unseen domain."""
+    """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
     _any_length = True
     linear_map_ = "space"
@@ -30,14 +76,33 @@ class _Alignment(EEGTransformer):
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
         "prior_trials": [Interval(Integral, 1, None, closed="left")],
-        "memory": [Interval(Integral, 1, None, closed="left"), None],
+        "past_trials": [Interval(Integral, 1, None, closed="left"), None],
         "center": ["boolean"],
         "ddof": [Interval(Integral, 0, None, closed="left")],
         "floor": [Interval(Real, 0, 1, closed="left")],
-        "metric": [StrOptions(_METRICS)],
     }
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
     __metadata_request__transform = {"subjects": True}
+
+    def __init__(
+        self,
+        domain="subject",
+        on_unseen="own",
+        min_trials=4,
+        prior_trials=2,
+        past_trials=None,
+        center=True,
+        ddof=1,
+        floor=1e-10,
+    ):
+        self.domain = domain
+        self.on_unseen = on_unseen
+        self.min_trials = min_trials
+        self.prior_trials = prior_trials
+        self.past_trials = past_trials
+        self.center = center
+        self.ddof = ddof
+        self.floor = floor
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the reference of every domain.
@@ -51,7 +116,7 @@ class _Alignment(EEGTransformer):
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains. Without either, all trials are one anonymous domain.
         X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Calibration trials of the target, raw. Labels are not needed; both names serve, as MOABB uses both.
+            Calibration trials of the target, raw, under either of MOABB's two names; labels are not used.
 
         Returns
         -------
@@ -80,9 +145,9 @@ class _Alignment(EEGTransformer):
     def transform(self, X, subjects=None):
         """Align trials, each by the reference of its domain.
 
-        A domain known from fit keeps its reference. Trials of another domain, or of no named domain where those at fit
-        were named, follow `on_unseen`. An estimator fitted on anonymous trials, without calibration trials, takes
-        anonymous trials to be of that same domain.
+        A domain seen at fit keeps its reference. Trials of another domain, or without domain where those at fit had
+        one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
+        domain are taken to be of that same domain.
 
         Parameters
         ----------
@@ -102,19 +167,20 @@ class _Alignment(EEGTransformer):
         known = self._known()
         whiteners = np.empty((len(keys), X.shape[1], X.shape[1]))
         for group, key in enumerate(keys):
-            if key in known:
+            rows = groups == group
+            if key in known and not (self.on_unseen == "block" and rows.sum() >= self.min_trials):
                 whiteners[group] = self.whiteners_[known[key]]
             elif self.on_unseen != "running":
-                whiteners[group] = inverse_sqrt(self._unseen_reference(X, groups == group, key), self.floor)
+                whiteners[group] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
         if self.on_unseen == "running" and not all(key in known for key in keys):
             groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
         return X.like(_whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
-        """Move the running references on by these trials, for the calls of `transform` to come.
+        """Update the running references with these trials, for later calls of `transform`.
 
-        For use online, with ``on_unseen="running"``: transform a trial, then update with it. `transform` alone never
-        changes the estimator. Trials of domains known from fit change nothing.
+        For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
+        changes the estimator. Trials of domains seen at fit change nothing.
 
         Parameters
         ----------
@@ -126,22 +192,22 @@ class _Alignment(EEGTransformer):
         Returns
         -------
         self : estimator
-            With its running references moved on.
+            With updated running references.
         """
         check_is_fitted(self)
         if self.on_unseen != "running":
-            raise ValueError(f"on_unseen: update() serves on_unseen='running', this one has {self.on_unseen!r}.")
+            raise ValueError(f"on_unseen: got {self.on_unseen!r}, update() expects 'running'.")
         X = self._check_eeg(X, reset=False)
         keys, groups = self._domains(X, subjects)
         known = self._known()
         for group, key in enumerate(keys):
             if key not in known:
-                *_, (reference, count) = self._run(X[groups == group], key)
-                self._store_running(key, reference, count)
+                *_, last = self._run(X[groups == group], key)
+                self.running_ = self.running_ | {key: last}
         return self
 
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
-        """Set all references; give the checked trials and the index of each trial's domain."""
+        """Set all references; return the checked trials and the index of each trial's domain."""
         X = self._check_eeg(X, reset=True)
         keys, groups = self._domains(X, subjects)
         self.domains_ = np.array(keys)
@@ -149,13 +215,10 @@ class _Alignment(EEGTransformer):
         self.whiteners_ = inverse_sqrt(self.references_, self.floor)
         self.source_reference_ = self._combine(self.references_)
         self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
-        self.running_domains_ = np.empty((0, self.domains_.shape[1]), dtype=self.domains_.dtype)
-        self.running_references_ = np.empty((0, X.shape[1], X.shape[1]))
-        self.running_counts_ = np.empty(0, dtype=np.int64)
+        self.running_ = {}
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
-        """Set the references of the target, one for each of its domains."""
         blocks = []
         for name, given in targets.items():
             given = Calibration.unwrap(given, name, n_training)
@@ -176,7 +239,7 @@ class _Alignment(EEGTransformer):
         self.calibration_counts_ = np.array(counts, dtype=np.int64)
 
     def _domains(self, X, subjects):
-        """List the domains present, as tuples of strings, and index each trial's; ("", ...) is the anonymous one."""
+        """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
         if X.domains is None and subjects is not None:
             if np.shape(subjects) != (len(X),):
                 raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
@@ -187,8 +250,8 @@ class _Alignment(EEGTransformer):
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
             warnings.warn(
-                f"domain={self.domain!r}, but the {self.domain} of the trials is not known: their reference is that of "
-                "the next larger domain.",
+                f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
+                "next larger domain.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -197,19 +260,19 @@ class _Alignment(EEGTransformer):
         return keys, np.array([index[record] for record in records])
 
     def _known(self):
-        """Index the domains whose trials are recognised at transform."""
+        """Index of each domain that `transform` recognises."""
         known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
         if len(self.calibration_domains_):
-            known.pop(("",) * self.domains_.shape[1], None)  # there is a target: nameless trials are its own
+            known.pop(("",) * self.domains_.shape[1], None)  # trials without domain are the target's
         return known
 
     def _unseen_reference(self, X, rows, key):
-        """Choose or estimate the reference of a block of trials whose domain was not seen at fit."""
+        """Find the reference of a block of trials whose domain was not seen at fit."""
         calibration = self._calibration_reference(key)[0]
-        if self.on_unseen == "own" and rows.sum() >= self.min_trials:
-            block = X if rows.all() else X[rows]  # the usual case is one domain: spare the copy
+        if self.on_unseen in ("own", "block") and rows.sum() >= self.min_trials:
+            block = X if rows.all() else X[rows]  # no copy in the usual case of one domain
             return self._references(block, np.zeros(len(block), dtype=np.intp), 1)[0]
-        if self.on_unseen == "source" or (self.on_unseen == "own" and calibration is None):
+        if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
             return self.source_reference_
         if calibration is None:
             raise ValueError(
@@ -219,7 +282,7 @@ class _Alignment(EEGTransformer):
         return calibration
 
     def _calibration_reference(self, key):
-        """Give the reference of the target's calibration trials, of this domain or else of all, and their number."""
+        """Find the reference of the calibration trials of this domain, else of all, and their number."""
         if not len(self.calibration_domains_):
             return None, 0
         same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
@@ -227,25 +290,19 @@ class _Alignment(EEGTransformer):
         counts = self.calibration_counts_[chosen]
         return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
 
-    def _start_running(self, key):
-        """Give the reference, and its weight in trials, from which a running reference sets out."""
-        for i, running in enumerate(self.running_domains_.tolist()):
-            if tuple(running) == key:
-                return self.running_references_[i], int(self.running_counts_[i])
-        reference, count = self._calibration_reference(key)
-        return (self.source_reference_, self.prior_trials) if reference is None else (reference, count)
-
     def _run(self, X, key):
         """Yield the running reference and its weight after each trial, in order."""
-        reference, count = self._start_running(key)
+        reference, count = self.running_.get(key) or self._calibration_reference(key)
+        if reference is None:
+            reference, count = self.source_reference_, self.prior_trials
         for i in range(len(X)):
-            count = count + 1 if self.memory is None else min(count + 1, self.memory)
+            count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
             reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
             yield reference, count
 
     def _running_whiteners(self, X, keys, groups, whiteners):
-        """Give each trial its own whitener, by the running reference where its domain is unseen."""
+        """Whitener of each trial, from the running reference where its domain is unseen."""
         known = self._known()
         each = whiteners[groups]
         for group, key in enumerate(keys):
@@ -254,14 +311,6 @@ class _Alignment(EEGTransformer):
                 for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
                     each[row] = inverse_sqrt(reference, self.floor)
         return np.arange(len(X)), each
-
-    def _store_running(self, key, reference, count):
-        """Keep the running reference of a domain, in place of an earlier one."""
-        old = [tuple(one) for one in self.running_domains_.tolist()]
-        keep = np.array([one != key for one in old], dtype=bool)
-        self.running_domains_ = np.array([one for one in old if one != key] + [key])
-        self.running_references_ = np.concatenate([self.running_references_[keep], reference[None]])
-        self.running_counts_ = np.append(self.running_counts_[keep], count)
 
 
 class EuclideanAlignment(_Alignment):
@@ -273,53 +322,53 @@ class EuclideanAlignment(_Alignment):
 
     Parameters
     ----------
-    domain : "subject", "session" or "run"
-        What has a reference of its own: each subject, each session of a subject, or each run of a session.
-    on_unseen : "own", "calibration", "source" or "running"
-        Reference of trials whose domain was not seen at fit. ``"own"``: the mean over the trials handed to
-        `transform`, all of them, labels unused (transductive); with fewer than `min_trials`, the calibration
-        reference, or without one that of the sources. ``"calibration"``: the mean over the target trials given to
-        `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a mean that moves on with every
-        trial, the present one included, and so serves online; see `update`.
+    domain : {"subject", "session", "run"}
+        Unit with a reference of its own.
+    on_unseen : {"own", "block", "calibration", "source", "running"}
+        Reference of trials whose domain was not seen at fit. ``"own"``: the mean over the trials of that domain passed
+        to `transform`, labels unused (transductive); with fewer than `min_trials`, the calibration reference, or
+        without one that of the sources. ``"block"``: the same for domains seen at fit too. ``"calibration"``: the mean
+        over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
+        mean updated with every trial, the present one included, for online use; see `update`.
     min_trials : int
-        Smallest block that may have its own reference. A reference from two or three trials whitens away much of what
-        tells them apart, and one from a single trial all of it.
+        Fewest trials of a domain that have a reference of their own. A reference from two or three trials removes
+        much of what separates them, one from a single trial all of it.
     prior_trials : int
-        Weight, in trials, of the source reference from which a running mean sets out. Small, as other people's
-        reference fits the target badly; calibration trials weigh as many as they are.
-    memory : int or None
-        A running mean forgets: its past weighs this many trials at most. None weighs all trials equally.
+        Weight, in trials, of the source reference that a running mean starts from. Small, because the reference of
+        other subjects fits the target badly; calibration trials weigh one each.
+    past_trials : int or None
+        Largest weight, in trials, of the past of a running mean (exponential forgetting); None weighs all trials
+        equally.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
-        Covariances are divided by T - ddof. With ``center=True, ddof=1``, the default, they are those of `numpy.cov`;
-        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ but for the
+        Covariances are divided by T - ddof. ``center=True, ddof=1``, the default, is `numpy.cov`;
+        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the
         factor T.
     floor : float
         Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
-        reference) and are scaled like the mean direction instead of being blown up; see
-        `skeeg.covariance.inverse_sqrt`.
+        reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
 
     Attributes
     ----------
     domains_ : ndarray of str, shape (n_domains, 1 to 3)
-        Subject, session and run of each domain seen at fit; one row of empty strings if they were not named.
+        Subject, session and run of each domain seen at fit; one row of empty strings if unknown.
     references_, whiteners_ : ndarray, shape (n_domains, n_channels, n_channels)
         :math:`R_d` and :math:`R_d^{-1/2}`.
     source_reference_ : ndarray, shape (n_channels, n_channels)
         Mean of the references, each domain with equal weight.
     calibration_domains_, calibration_references_, calibration_counts_ : ndarray
         The same for the target trials given to `fit`, and their number.
-    running_domains_, running_references_, running_counts_ : ndarray
-        Running references, where `update` was called.
+    running_ : dict of tuple to tuple
+        Running reference of each domain that `update` was called with, and its weight in trials.
     n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
         Channels, samples, names and rate seen at fit.
 
     Notes
     -----
     Put it first in a pipeline: target trials reach it raw. `fit_transform` aligns each training domain by its own
-    reference, whatever the trials of it are called; `fit` followed by `transform` of the same trials does so only if
-    they carry their domains, or are given ``subjects`` again.
+    reference; `fit` followed by `transform` of the same trials does so only if they carry their domains, or with the
+    same ``subjects``.
 
     References
     ----------
@@ -336,32 +385,10 @@ class EuclideanAlignment(_Alignment):
     [1.0, 1.0, 1.0]
     """
 
-    def __init__(
-        self,
-        domain="subject",
-        on_unseen="own",
-        min_trials=4,
-        prior_trials=2,
-        memory=None,
-        center=True,
-        ddof=1,
-        floor=1e-10,
-    ):
-        self.domain = domain
-        self.on_unseen = on_unseen
-        self.min_trials = min_trials
-        self.prior_trials = prior_trials
-        self.memory = memory
-        self.center = center
-        self.ddof = ddof
-        self.floor = floor
-
     def _references(self, X, groups, n_groups):
-        """Mean covariance of each domain."""
         return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)
 
     def _combine(self, references, weights=None):
-        """Mean of references."""
         return np.average(references, axis=0, weights=weights)
 
 
@@ -375,9 +402,9 @@ class RiemannianAlignment(_Alignment):
 
     Parameters
     ----------
-    domain, on_unseen, min_trials, prior_trials, memory, center, ddof, floor
-        See `EuclideanAlignment`. A covariance whose trial is shorter than its channels are many is singular; its
-        eigenvalues are raised to `floor` times the largest, and a mean of such matrices means little.
+    domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor
+        See `EuclideanAlignment`. The covariance of a trial with fewer samples than channels is singular; its
+        eigenvalues are raised to `floor` times the largest, and a mean of such matrices is unreliable.
     metric : str
         Metric of `pyriemann.geometry.mean.gmean`: ``"riemann"``, ``"logeuclid"``, ``"logdet"``, ``"logchol"``,
         ``"euclid"``, ``"harmonic"``, ``"kullback_sym"`` or ``"wasserstein"``.
@@ -385,7 +412,7 @@ class RiemannianAlignment(_Alignment):
     Attributes
     ----------
     domains_, references_, whiteners_, source_reference_
-        See `EuclideanAlignment`; so for the others.
+        See `EuclideanAlignment`, as for the others.
 
     References
     ----------
@@ -402,49 +429,42 @@ class RiemannianAlignment(_Alignment):
     [1.0, 1.0, 1.0]
     """
 
+    _parameter_constraints = _Alignment._parameter_constraints | {"metric": [StrOptions(_METRICS)]}
+
     def __init__(
         self,
         domain="subject",
         on_unseen="own",
         min_trials=4,
         prior_trials=2,
-        memory=None,
+        past_trials=None,
         center=True,
         ddof=1,
         floor=1e-10,
         metric="riemann",
     ):
-        self.domain = domain
-        self.on_unseen = on_unseen
-        self.min_trials = min_trials
-        self.prior_trials = prior_trials
-        self.memory = memory
-        self.center = center
-        self.ddof = ddof
-        self.floor = floor
+        super().__init__(domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor)
         self.metric = metric
 
     def _references(self, X, groups, n_groups):
-        """Mean covariance of each domain, in the metric."""
         covariances = trial_covariances(X, center=self.center, ddof=self.ddof)
         return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
 
     def _combine(self, references, weights=None):
-        """Mean of references, in the metric."""
         try:
             return metric_mean(references, self.metric, weights, self.floor)
-        except ValueError as error:  # pyRiemann's, of matrices whose trials are too short
+        except ValueError as error:  # pyRiemann's, for trials that are too short
             raise ValueError(f"X: the covariances have no mean of metric {self.metric!r}: {error}") from error
 
 
 def _whiten(X, groups, whiteners):
-    """Product of each trial with its group's whitener, over stretches of trials of one group."""
+    """Multiply each trial by its group's whitener, over consecutive trials of one group."""
     X = np.asarray(X)
     whiteners = whiteners.astype(X.dtype)
     aligned = np.empty(X.shape, dtype=X.dtype)
     edges = np.flatnonzero(np.diff(groups)) + 1
     for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
-        for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous must be copied
+        for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
             rows = slice(first, min(first + 64, stop))
             np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
     return aligned

@@ -1,7 +1,7 @@
-"""Trials of any montage brought to the electrodes of a template, so that one network serves every cap.
+"""Interpolation of any montage to the electrodes of a template, and names of electrodes.
 
-`ChannelTemplate` multiplies each trial by a matrix, made once for each montage: spherical splines, equal to mne's
-``interpolate_to``, or inverse distances in a flat table of electrodes, as MIRepNet was pre-trained with.
+`ChannelTemplate` multiplies each trial by a matrix, computed once for each montage: spherical splines, equal to mne's
+``interpolate_to``, or inverse distances in a flat table of electrodes, as for the published weights of MIRepNet.
 """
 
 import difflib
@@ -35,8 +35,8 @@ TEMPLATES = {
     ),
 }
 
-# Other names of the same place. T3-T6 are the old 10-20 names; CFC is another way to say FCC; T1/T2 lie where the
-# 10-10 system has FT9/FT10; the 10-5 system (Oostenveld and Praamstra 2001) calls the cerebellar CB1/CB2, O9/O10 I1/I2.
+# Other names of the same position. T3-T6 are the old 10-20 names; CFC is another name of FCC; T1/T2 are FT9/FT10 of
+# the 10-10 system; the cerebellar CB1/CB2 and O9/O10 are I1/I2 of the 10-5 system (Oostenveld and Praamstra 2001).
 _ALIASES = {
     "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8", "T1": "FT9", "T2": "FT10",
     "CB1": "I1", "CB2": "I2", "O9": "I1", "O10": "I2",
@@ -70,7 +70,7 @@ _FLAT_TYPOS = {"FT10": (0.6, 0.7), "TPP8": (9.0, 0.45)}  # as published: FT10 on
 
 
 class ChannelTemplate(EEGTransformer):
-    r"""Bring trials of any montage to the electrodes of a template.
+    r"""Interpolate trials of any montage to the electrodes of a template.
 
     Parameters
     ----------
@@ -81,10 +81,10 @@ class ChannelTemplate(EEGTransformer):
         "spline": spherical splines between the positions of the 10-5 system, equal to mne's ``interpolate_to``.
         "inverse_distance": MIRepNet's flat table. Both copy an electrode that was recorded (splines where `reg` is 0).
     ch_names : tuple of str or None
-        Electrodes of X, for trials that do not carry their names. Names of the trials themselves come first.
+        Electrodes of X, for trials that do not carry names.
     reg : float
-        Regularisation of the splines. At 0, mne's default here, splines pass through the recorded values but
-        may overshoot far from them; ``interpolate_bads`` uses 1e-5.
+        Regularisation of the splines. At 0, mne's default here, splines pass through the recorded values but may
+        overshoot far from them; ``interpolate_bads`` uses 1e-5.
     origin : "auto" or tuple of three floats
         Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
         10-5 system where they are too few for it (mne itself refuses fewer than four).
@@ -104,10 +104,10 @@ class ChannelTemplate(EEGTransformer):
     :math:`Y = W X`. Splines: :math:`W = [G_{ts}\; 1] \, C^{+}` with the stiffness 4 and 50 Legendre terms of mne
     [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
 
-    Upper and lower case do not matter; "T3", "T4", "T5", "T6" mean "T7", "T8", "P7", "P8"; "Fc5." (PhysioNet)
-    and "EEG FP1-REF" (TUH) are read. An electrode without a known position is an error: so is X without
-    names when `ch_names` is not given. `transform` accepts another montage than `fit` where the trials carry names;
-    matrices are remembered by montage. Trials without names must have the channels seen at fit.
+    Names are read in upper and lower case, by old conventions ("T3" is "T7") and with padding, prefix and reference:
+    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). An electrode without a known position is an error, and so is X without
+    names and without `ch_names`. `transform` accepts another montage than `fit` where the trials carry names; matrices
+    are cached by montage. Trials without names must have the channels seen at fit.
 
     References
     ----------
@@ -165,8 +165,8 @@ class ChannelTemplate(EEGTransformer):
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
             raise ValueError(
-                "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass "
-                "ChannelTemplate(ch_names=...) or trials that carry their names."
+                "ch_names: X carries no channel names, so the positions of its electrodes are unknown; pass "
+                "ch_names=... or trials with channel names."
             )
         self.ch_names_out_ = template_names(self.template)
         self.matrix_ = np.array(self._matrix_for(X.ch_names))
@@ -190,12 +190,11 @@ class ChannelTemplate(EEGTransformer):
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
         matrix = self.matrix_ if seen else self._matrix_for(X.ch_names)
         data, finite = _apply(matrix, np.asarray(X))
-        if not finite:  # or too large to be squared: the full check tells NaN, infinity and such values apart
+        if not finite:  # or too large to be squared: the full check finds out
             self._check_eeg(given, reset=False)
         return X.like(data, ch_names=self.ch_names_out_)
 
     def _matrix_for(self, ch_names):
-        """Matrix for these electrodes, from memory where it was made before."""
         origin = self.origin
         if not isinstance(origin, str):
             if len(origin) != 3 or not all(isinstance(one, Real) and np.isfinite(one) for one in origin):
@@ -207,17 +206,7 @@ class ChannelTemplate(EEGTransformer):
 
 
 def template_names(template):
-    """Electrodes of a template.
-
-    Parameters
-    ----------
-    template : str or tuple of str
-        Name of a template, or the electrodes themselves.
-
-    Returns
-    -------
-    names : tuple of str
-        Electrodes, in order.
+    """Electrodes of a template in order, by its name or the electrodes themselves.
 
     Examples
     --------
@@ -236,21 +225,7 @@ def template_names(template):
 
 
 def count_near(ch_names, template, radius=0.15):
-    """Count the channels that lie on or beside an electrode of a template.
-
-    Parameters
-    ----------
-    ch_names : sequence of str
-        Channels.
-    template : str or tuple of str
-        As in `ChannelTemplate`.
-    radius : float
-        How near, in the units of MIRepNet's flat table, where the head is two wide and one long.
-
-    Returns
-    -------
-    n : int
-        Channels near the template; those without a place in the table are not counted.
+    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template.
 
     Examples
     --------
@@ -264,23 +239,14 @@ def count_near(ch_names, template, radius=0.15):
 
 
 def find_electrodes(names, known, argument="ch_names", hint=""):
-    """Look electrodes up in a list, whatever their case, their prefix and the convention they are named by.
+    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention.
 
     Parameters
     ----------
-    names : sequence of str
-        Electrodes to find.
-    known : sequence of str
-        Where to look.
-    argument : str
-        What the error calls the electrodes.
-    hint : str
-        What the error ends with.
-
-    Returns
-    -------
-    positions : list of int, length of `names`
-        Position of each electrode in `known`.
+    names, known : sequence of str
+        Electrodes to find, and where.
+    argument, hint : str
+        Name of the electrodes in the error, and its end.
 
     Examples
     --------
@@ -293,17 +259,16 @@ def find_electrodes(names, known, argument="ch_names", hint=""):
     found = [places.get(_upper(name), places.get(canonical_name(name))) for name in names]
     missing = [name for name, place in zip(names, found, strict=True) if place is None]
     if missing:
-        told = []
+        named = []
         for name in missing[:5]:
             near = difflib.get_close_matches(_upper(name), list(places), n=3, cutoff=0.5)
-            told.append(f"{name!r} (nearest: {', '.join(known[places[one]] for one in near)})" if near else repr(name))
+            named.append(f"{name!r} (nearest: {', '.join(known[places[one]] for one in near)})" if near else repr(name))
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise ValueError(f"{argument}: unknown electrode {', '.join(told)}{more}.{hint}")
+        raise ValueError(f"{argument}: unknown electrode {', '.join(named)}{more}.{hint}")
     return found
 
 
 def _upper(name):
-    """Name of an electrode without case, padding dots (PhysioNet), prefix and reference (TUH)."""
     name = str(name).strip().rstrip(".").upper().removeprefix("EEG ")
     for reference in ("-REF", "-LE", "-AR"):
         name = name.removesuffix(reference)
@@ -311,17 +276,7 @@ def _upper(name):
 
 
 def canonical_name(name):
-    """Give the one name of a place on the head.
-
-    Parameters
-    ----------
-    name : str
-        Name of an electrode, in any case; with padding dots, prefix or reference.
-
-    Returns
-    -------
-    canonical : str
-        In capitals, the newer of two names.
+    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference.
 
     Examples
     --------
@@ -372,7 +327,7 @@ def _inverse_distance_rows(ch_names, typos):
 
 
 def _spline_rows(ch_names, reg, origin):
-    """Maker of matrix rows: what mne's ``interpolate_to`` makes of the identity."""
+    """Maker of matrix rows: mne's ``interpolate_to`` of the identity."""
     import mne
 
     system = standard_montage()
@@ -393,7 +348,7 @@ def _spline_rows(ch_names, reg, origin):
             evoked = mne.EvokedArray(np.eye(len(recorded)), info)
             centre = sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
             made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
-        if reg == 0:  # splines pass through what was recorded; mne's do so up to its pseudo-inverse, about 5e-10
+        if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
             places_in = np.array([places["ch_pos"][name] for name in recorded])
             for row, name in zip(made, names, strict=True):
                 same = (places_in == places["ch_pos"][name]).all(axis=1)
@@ -405,20 +360,7 @@ def _spline_rows(ch_names, reg, origin):
 
 
 def sphere_centre(info, system):
-    """Find the centre of the head as mne fits it to the recorded electrodes, or to all where they are too few.
-
-    Parameters
-    ----------
-    info : mne.Info
-        The recorded electrodes, with their places.
-    system : mne.channels.DigMontage
-        All electrodes.
-
-    Returns
-    -------
-    centre : ndarray, shape (3,)
-        Metres.
-    """
+    """Centre of the head in metres, as mne fits it to the recorded electrodes, or to a whole system if too few."""
     from mne import create_info
     from mne.bem import fit_sphere_to_headshape
 
@@ -429,9 +371,9 @@ def sphere_centre(info, system):
 
 
 def _apply(matrix, data):
-    """Matrix times each trial, and whether all that was read is finite; one that only picks electrodes just copies.
+    """Matrix times each trial, and whether all trials are finite; a matrix that only picks electrodes copies.
 
-    Trials are looked at as they pass: to read five thousand of them only for that takes a quarter of the whole time.
+    Checked block by block: a pass over all trials only for the check takes a quarter of the whole time.
     """
     picks = matrix.argmax(axis=1)
     only_picks = np.array_equal(matrix, np.eye(matrix.shape[1])[picks])

@@ -1,7 +1,4 @@
-"""Screening of subjects: exclude those whose classes cannot be decoded above chance.
-
-Pre-training on many subjects does not profit from those whose within-subject accuracy of a simple decoder is at chance.
-"""
+"""Screening of subjects before a pre-training: exclude those whose classes cannot be decoded above chance."""
 
 from dataclasses import dataclass
 
@@ -80,8 +77,8 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
         the smallest :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials
         and the share of the largest class.
     cv : int or scikit-learn splitter
-        Cross-validation within the subject. A number makes stratified folds of trials in their order, not shuffled,
-        because neighbouring trials resemble each other.
+        Cross-validation within the subject. A number gives stratified folds without shuffling, because neighbouring
+        trials are similar.
     estimator : scikit-learn classifier or None
         Decoder; None is `CSP` with four components and linear discriminant analysis.
     alpha : float
@@ -135,7 +132,6 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
 
 
 def _subjects(X, subjects):
-    """Give the subject of each trial, from the argument or from X."""
     if subjects is None:
         if X.domains is None:
             raise ValueError("subjects: X has no domains; pass the subject of each trial.")
@@ -147,7 +143,7 @@ def _subjects(X, subjects):
 
 
 def _check_labels(y, subjects, names, cv):
-    """Name the subjects that cannot be cross-validated, before any time is spent."""
+    """Name the subjects that cannot be cross-validated."""
     least = cv if isinstance(cv, int) else 2
     bad = []
     for name in names:

@@ -3,9 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .alignment import RiemannianAlignment
+from .alignment import Calibration, RiemannianAlignment
 from .base import EEGTransformer
-from .calibration import Calibration
 from .covariance import shrunk_covariances
 from .filtering import FilterBank
 

@@ -236,6 +236,14 @@ def test_unseen_domain_own_mean(name):
     np.testing.assert_allclose(mean_cov(Z), np.eye(4), atol=1e-10)
 
 
+def test_a_block_is_its_own_reference_whatever_was_seen_at_fit():
+    X = noise(20)
+    step = EuclideanAlignment(on_unseen="block", min_trials=4).fit(X, subjects=["a"] * 10 + ["b"] * 10)
+    aligned = step.transform(3 * X[:5], subjects=["a"] * 5)
+    np.testing.assert_allclose(np.mean([np.cov(trial) for trial in aligned], axis=0), np.eye(X.shape[1]), atol=1e-8)
+    np.testing.assert_allclose(step.transform(X[:3], subjects=["a"] * 3), step.whiteners_[0] @ X[:3], atol=1e-8)
+
+
 def test_several_unseen_domains_each_have_their_own_mean():
     X = np.concatenate([noise(8, seed=1), 9 * noise(8, seed=2), noise(8, seed=3)])
     estimator = EuclideanAlignment().fit(named(X[:8], "a"))
@@ -305,12 +313,13 @@ def test_running_mean_is_the_weighted_mean():
     estimator = EuclideanAlignment(on_unseen="running", prior_trials=3).fit(X, subjects=np.arange(20) % 2)
     estimator.update(target[:6]).update(target[6:])
     expected = (3 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 13
-    np.testing.assert_allclose(estimator.running_references_[0], expected)
-    assert estimator.running_counts_.tolist() == [13]
-    forgetful = EuclideanAlignment(on_unseen="running", memory=4).fit(X, X_target_unlabeled=target[:6])
+    ((reference, weight),) = estimator.running_.values()
+    np.testing.assert_allclose(reference, expected)
+    assert weight == 13
+    forgetful = EuclideanAlignment(on_unseen="running", past_trials=4).fit(X, X_target_unlabeled=target[:6])
     start = mean_cov(target[:6])
     forgetful.update(target[6:7])
-    np.testing.assert_allclose(forgetful.running_references_[0], (3 * start + np.cov(target[6])) / 4)
+    np.testing.assert_allclose(forgetful.running_["",][0], (3 * start + np.cov(target[6])) / 4)
 
 
 def test_running_means_of_two_domains_do_not_mix():
@@ -321,9 +330,9 @@ def test_running_means_of_two_domains_do_not_mix():
     np.testing.assert_allclose(Z[::2], estimator.transform(b), atol=1e-12)
     np.testing.assert_allclose(Z[1::2], estimator.transform(c), atol=1e-12)
     estimator.update(both)
-    assert estimator.running_domains_.tolist() == [["b"], ["c"]]
+    assert list(estimator.running_) == [("b",), ("c",)]
     estimator.update(named(X, "a"))
-    assert estimator.running_domains_.tolist() == [["b"], ["c"]]
+    assert list(estimator.running_) == [("b",), ("c",)]
 
 
 def test_sessions_and_runs():
@@ -442,7 +451,7 @@ def test_identity_is_kept():
         ({"domain": "person"}, "domain"),
         ({"min_trials": 0}, "min_trials"),
         ({"prior_trials": 0}, "prior_trials"),
-        ({"memory": 0}, "memory"),
+        ({"past_trials": 0}, "past_trials"),
         ({"floor": 1.0}, "floor"),
     ],
 )

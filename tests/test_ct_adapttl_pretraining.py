@@ -5,30 +5,40 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skeeg.array import make_domains, make_eeg
-from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
-from skeeg.methods.ct_adapttl.pretraining import Folds, pool_sources, remember, split_folds, train_folds
+from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
+from skeeg.methods.ct_adapttl.preprocessing import find_subjects
+from skeeg.methods.ct_adapttl.pretraining import (
+    Folds,
+    Start,
+    load_start,
+    pool_sources,
+    read_start,
+    remember,
+    split_folds,
+    train_folds,
+)
 from skeeg.training import Recipe
 
 Y = np.tile([0, 1], 24)
-PEOPLE = np.repeat(np.arange(8), 6)
+SUBJECTS = np.repeat(np.arange(8), 6)
 
 
-def test_by_subject_nobody_is_on_both_sides():
-    folds = split_folds(Y, PEOPLE, 6, "subject", 0)
+def test_by_subject_no_subject_is_in_both_parts():
+    folds = split_folds(Y, SUBJECTS, 6, "subject", 0)
     assert len(folds) == 6
     for training, held in folds:
-        assert not set(PEOPLE[training]) & set(PEOPLE[held])
+        assert not set(SUBJECTS[training]) & set(SUBJECTS[held])
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(48))
 
 
-def test_by_trial_everybody_is_on_both_sides():
-    for training, held in split_folds(Y, PEOPLE, 6, "trial", 0):
+def test_by_trial_each_subject_is_in_both_parts():
+    for training, held in split_folds(Y, SUBJECTS, 6, "trial", 0):
         assert not set(training) & set(held) and len(held) == 8
         assert (np.bincount(Y[held]) == 4).all()
 
 
 @pytest.mark.parametrize("subjects", [None, np.zeros(48)])
-def test_one_person_is_split_by_trial(subjects):
+def test_one_subject_is_split_by_trial(subjects):
     assert len(split_folds(Y, subjects, 6, "subject", 0)) == 6
 
 
@@ -38,17 +48,17 @@ def test_too_few_trials_hold_nothing_out():
 
 
 def test_one_fold_holds_out_a_fifth():
-    ((training, held),) = split_folds(Y, PEOPLE, 1, "subject", 0)
-    assert len(set(PEOPLE[held])) == 2 and not set(PEOPLE[training]) & set(PEOPLE[held])
+    ((training, held),) = split_folds(Y, SUBJECTS, 1, "subject", 0)
+    assert len(set(SUBJECTS[held])) == 2 and not set(SUBJECTS[training]) & set(SUBJECTS[held])
 
 
 def test_no_folds_hold_nothing_out():
-    ((training, held),) = split_folds(Y, PEOPLE, 0, "subject", 0)
+    ((training, held),) = split_folds(Y, SUBJECTS, 0, "subject", 0)
     assert held is None and len(training) == len(Y)
 
 
 def test_seeds():
-    one, same, other = (split_folds(Y, PEOPLE, 4, "trial", seed)[0][1].tolist() for seed in (0, 0, 1))
+    one, same, other = (split_folds(Y, SUBJECTS, 4, "trial", seed)[0][1].tolist() for seed in (0, 0, 1))
     assert one == same != other
 
 
@@ -63,7 +73,12 @@ def test_the_best_fold_is_kept():
         return built[-1]
 
     found = train_folds(
-        build, data, Y, split_folds(Y, PEOPLE, 3, "subject", 0), Recipe(max_epochs=4, learning_rate=1e-2), device="cpu"
+        build,
+        data,
+        Y,
+        split_folds(Y, SUBJECTS, 3, "subject", 0),
+        Recipe(max_epochs=4, learning_rate=1e-2),
+        device="cpu",
     )
     assert found.best == np.argmin(found.losses) and [len(history) for history in found.histories] == [4, 4, 4]
     assert found.losses[1] == min(row["valid_loss"] for row in found.histories[1])
@@ -88,7 +103,7 @@ class Diverge(Callback):
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_fold_that_diverged_is_not_kept(epoch):
     data = np.random.default_rng(0).normal(size=(len(Y), 2, 99)).astype(np.float32)
-    folds = split_folds(Y, PEOPLE, 3, "subject", 0)
+    folds = split_folds(Y, SUBJECTS, 3, "subject", 0)
     with pytest.warns(ConvergenceWarning, match="the training diverged"):
         found = train_folds(
             lambda: CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3), data, Y, folds, Recipe(max_epochs=2),
@@ -119,7 +134,7 @@ def test_ctrl_c_ends_all_folds_and_nothing_half_done_is_kept(tmp_path):
     def compute():
         return train_folds(
             lambda: CTAdaptTLNet(2, 2, n_times=99, n_filters=2, n_hidden=3), data, Y,
-            split_folds(Y, PEOPLE, 3, "subject", 0), Recipe(max_epochs=4), device="cpu", callbacks=[key],
+            split_folds(Y, SUBJECTS, 3, "subject", 0), Recipe(max_epochs=4), device="cpu", callbacks=[key],
         )  # fmt: skip
 
     found = remember(tmp_path, ("what",), compute)
@@ -157,6 +172,56 @@ def test_pool_sources_takes_names_from_wherever_they_are():
 
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="validation: got 'day'"):
-        split_folds(Y, PEOPLE, 6, "day", 0)
+        split_folds(Y, SUBJECTS, 6, "day", 0)
     with pytest.raises(ValueError, match="n_folds: got -1"):
-        split_folds(Y, PEOPLE, -1, "trial", 0)
+        split_folds(Y, SUBJECTS, -1, "trial", 0)
+
+
+def make_net(n_outputs=2, n_chans=3, seed=0):
+    torch.manual_seed(seed)
+    return CTAdaptTLNet(n_outputs, n_chans, n_times=120, n_filters=4, n_hidden=5)
+
+
+def test_published_names_are_read(tmp_path):
+    theirs = {old: make_net().state_dict()[new] for old, new in UPSTREAM_KEYS.items()}
+    torch.save(theirs, tmp_path / "net.pt")
+    start = read_start(tmp_path / "net.pt", ("r", "l"))
+    report = load_start(make_net(seed=1), start, ["l", "r"])
+    assert len(report.matched) == 12 and not report.missing and not report.unexpected
+
+
+def test_a_file_that_runs_code_is_refused(tmp_path):
+    torch.save({"conv1.weight": make_net()}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="could not be read as plain tensors"):
+        read_start(tmp_path / "bad.pt", None)
+
+
+def test_outputs_follow_their_labels():
+    start, fresh = Start(make_net(3).state_dict(), ("a", "b", "c")), make_net(3, seed=1)
+    before = fresh.final_layer.weight.detach().clone()
+    load_start(fresh, start, ["c", "new", "a"])
+    weight, theirs = fresh.final_layer.weight.detach(), start.state["final_layer.weight"]
+    assert torch.equal(weight[0], theirs[2]) and torch.equal(weight[2], theirs[0]) and torch.equal(weight[1], before[1])
+    assert start.has(["c", "a"]) and not start.has(["c", "new"]) and not Start({}, None).has(["a"])
+
+
+def test_unnamed_outputs_are_not_used():
+    fresh = make_net(seed=1)
+    before = fresh.final_layer.weight.detach().clone()
+    report = load_start(fresh, Start(make_net().state_dict(), None), ["a", "b"])
+    assert torch.equal(fresh.final_layer.weight, before)
+    assert report.missing == ("final_layer.weight", "final_layer.bias")
+
+
+def test_another_shape_is_an_error_not_half_a_network():
+    with pytest.raises(ValueError, match=r"X: 4 channels of 120 samples do not fit .*spatial.weight"):
+        load_start(make_net(n_chans=4), Start(make_net().state_dict(), None), ["a", "b"])
+
+
+def test_subjects():
+    X = make_eeg(np.zeros((2, 1, 4)))
+    assert find_subjects(X, None) is None and find_subjects(X, ["p", "q"]).tolist() == ["p", "q"]
+    carried = make_eeg(X, domains=make_domains(2, subject=[8, 9]))
+    assert find_subjects(carried, ["p", "q"]).tolist() == ["8", "9"]
+    with pytest.raises(ValueError, match=r"subjects: got shape \(3,\) for 2 trials"):
+        find_subjects(X, [1, 2, 3])

@@ -13,8 +13,7 @@ from test_mirepnet import SIZES, make_clf, make_task
 
 from skeeg.methods.mirepnet import MIRepNet, MIRepNetPretrainer
 from skeeg.methods.mirepnet.checkpoint import published_state
-from skeeg.methods.mirepnet.objective import HybridLoss, MaskedModel, draw_mask
-from skeeg.methods.mirepnet.recordings import list_recordings
+from skeeg.methods.mirepnet.pretraining import HybridLoss, MaskedModel, draw_mask, list_recordings
 
 SMALL = {
     "network_params": {**SIZES, "decoder_layers": 1}, "max_epochs": 3, "batch_size": 8, "learning_rate": 2e-3,
@@ -28,7 +27,7 @@ def make_pretrainer(**params):
     return MIRepNetPretrainer(**{**SMALL, **params})
 
 
-def make_people(n=3, **options):
+def make_subjects(n=3, **options):
     tasks = [make_task(16, seed=i, subject=str(i), **options) for i in range(n)]
     return np.concatenate([X for X, _ in tasks]), np.concatenate([y for _, y in tasks])
 
@@ -52,11 +51,11 @@ def test_published_numbers_of_tokens(ratio, kept):
 @given(st.floats(0.0, 1.0), st.sampled_from(["masked", "all"]), st.integers(0, 2**31 - 1))
 def test_loss_is_the_formula(rec_weight, reconstruct, seed):
     rng = np.random.default_rng(seed)
-    logits, tokens, guessed = rng.normal(size=(4, 3)), rng.normal(size=(4, 5, 6)), rng.normal(size=(4, 5, 6))
+    logits, tokens, reconstructed = rng.normal(size=(4, 3)), rng.normal(size=(4, 5, 6)), rng.normal(size=(4, 5, 6))
     masked, y = rng.random((4, 5)) < 0.5, np.array([0, -1, 2, 1])
     masked[0, 0] = True
-    outputs = tuple(map(torch.tensor, (logits, tokens, guessed, masked)))
-    squares = [((guessed - tokens)[i, j] ** 2).sum() for i, j in np.argwhere(masked | (reconstruct == "all"))]
+    outputs = tuple(map(torch.tensor, (logits, tokens, reconstructed, masked)))
+    squares = [((reconstructed - tokens)[i, j] ** 2).sum() for i, j in np.argwhere(masked | (reconstruct == "all"))]
     entropies = [np.log(np.exp(logits[i]).sum()) - logits[i, y[i]] for i in (0, 2, 3)]
     found = HybridLoss(rec_weight, 2.0, reconstruct)(outputs, torch.tensor(y))
     assert found.item() == pytest.approx(rec_weight * np.mean(squares) + 2 * np.mean(entropies), rel=1e-5)
@@ -80,15 +79,15 @@ def test_in_evaluation_the_same_tokens_are_hidden():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_pretraining_guesses_and_classifies():
-    X, y = make_people(4)
+def test_pretraining_reconstructs_and_classifies():
+    X, y = make_subjects(4)
     pretrainer = make_pretrainer(max_epochs=15).fit(X, y)
     first, last = pretrainer.history_[0], pretrainer.history_[-1]
     assert last["train_rec_loss"] < 0.9 * first["train_rec_loss"] and last["train_acc"] > 0.8
     alone = make_pretrainer(max_epochs=10).fit(X)
     assert alone.history_[-1]["train_rec_loss"] < 0.9 * alone.history_[0]["train_rec_loss"]
     assert "train_cls_loss" not in alone.history_[0] and len(alone.classes_) == 0
-    supervised = make_pretrainer(rec_weight=0).fit(X, y)
+    supervised = make_pretrainer(recipe={"rec_weight": 0}).fit(X, y)
     assert "train_rec_loss" not in supervised.history_[0] and "train_cls_loss" in supervised.history_[0]
     assert pretrainer.transform(X).shape == (64, 16)
 
@@ -100,14 +99,14 @@ def test_recordings_of_any_montage_rate_window_and_classes():
     y2 = np.where(y2 == "left", "feet", "left")
     pretrainer = make_pretrainer(max_epochs=1).fit([first, second[:, :, :60], third], [y1, y2, None])
     assert pretrainer.classes_.tolist() == ["feet", "left", "right"] and pretrainer.module_.n_outputs == 3
-    assert pretrainer.network_spec_["n_times"] == 150 and len(pretrainer.aligners_) == 3
+    assert pretrainer.network_spec_["n_times"] == 150 and len(pretrainer.steps_) == 3
     for X in (first, second, third, make_task(6, names=("P3", "Pz", "P4"))[0]):
         assert pretrainer.transform(X).shape == (len(X), 16)
-    cut = make_pretrainer(max_epochs=1, n_times=120).fit([first, third], [y1, None])
+    cut = make_pretrainer(max_epochs=1, recipe={"n_times": 120}).fit([first, third], [y1, None])
     assert cut.network_spec_["n_times"] == 120
 
 
-def test_one_recording_and_a_list_are_told_apart():
+def test_one_recording_or_a_list():
     X, y = np.zeros((4, 3, 9)), ["a", "b", "a", "b"]
     assert len(list_recordings(X.tolist(), y)) == len(list_recordings(X.tolist())) == 1
     assert [len(part[0]) for part in list_recordings([X, X[:2]], [y, y[:2]], ["p", "q"])] == [4, 2]
@@ -117,13 +116,13 @@ def test_one_recording_and_a_list_are_told_apart():
 
 
 def test_one_list_entry_is_the_recording_itself():
-    X, y = make_people(2)
+    X, y = make_subjects(2)
     assert_same_weights(make_pretrainer().fit(X, y), make_pretrainer().fit([X], [y]))
 
 
 def test_validation_curve_by_subject():
-    X, y = make_people(4)
-    pretrainer = make_pretrainer(validation="subject", validation_size=0.5).fit(X, y)
+    X, y = make_subjects(4)
+    pretrainer = make_pretrainer(validation="subject", recipe={"validation_size": 0.5}).fit(X, y)
     curves = [row["valid_by_subject"] for row in pretrainer.history_]
     held = set(curves[0])
     assert len(held) == 2 and held < set("0123") and all(set(curve) == held for curve in curves)
@@ -134,19 +133,19 @@ def test_validation_curve_by_subject():
         assert row["valid_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_screening_leaves_out_whom_nobody_could_decode():
-    X, y = make_people(3)
+def test_screening_leaves_out_subjects_at_chance():
+    X, y = make_subjects(3)
     noise = X[:16].like(np.random.default_rng(0).normal(size=(16, 4, 150)).astype("float32"))
-    pretrainer = make_pretrainer(max_epochs=1, screen=0.75).fit(
+    pretrainer = make_pretrainer(max_epochs=1, recipe={"screen": 0.75}).fit(
         [X, noise], [y, np.resize(["left", "right"], 16)], [None, "noise"]
     )
     assert set(pretrainer.screening_) == {"0/0", "0/1", "0/2", "1/0"}
     assert [name for name, score in pretrainer.screening_.items() if score < 0.75] == ["1/0"]
-    assert len(pretrainer.aligners_) == 1
-    with pytest.raises(ValueError, match="screen: nobody of 3"):
-        make_pretrainer(screen=1.0).fit(np.random.default_rng(0).normal(size=X.shape) + 0 * X, y)
+    assert len(pretrainer.steps_) == 1
+    with pytest.raises(ValueError, match="screen: none of 3 subjects"):
+        make_pretrainer(recipe={"screen": 1.0}).fit(np.random.default_rng(0).normal(size=X.shape) + 0 * X, y)
     with pytest.raises(ValueError, match="screen: recording 0 has no labels"):
-        make_pretrainer(screen=0.5).fit(X)
+        make_pretrainer(recipe={"screen": 0.5}).fit(X)
 
 
 class StopAt(Callback):
@@ -163,9 +162,9 @@ class StopAt(Callback):
 
 @pytest.mark.parametrize("schedule", [None, "cosine"])
 def test_broken_off_and_resumed_is_never_broken_off(tmp_path, schedule):
-    X, y = make_people(3)
+    X, y = make_subjects(3)
     step = int(np.random.default_rng().integers(1, 24))  # any will do
-    settings = {"max_epochs": 4, "network_params": DROPPING, "validation": "subject", "schedule": schedule}
+    settings = {"max_epochs": 4, "network_params": DROPPING, "validation": "subject", "recipe": {"schedule": schedule}}
     whole = make_pretrainer(**settings).fit(X, y)
     file = {"run_file": str(tmp_path / "run.safetensors")}
     for stop in (step, max(step // 2, 1)):  # twice
@@ -187,7 +186,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path):
     script = f"""
     import os, signal, sys
     sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
-    from test_mirepnet_pretraining import StopAt, make_people, make_pretrainer
+    from test_mirepnet_pretraining import StopAt, make_subjects, make_pretrainer
 
     class KillAt(StopAt):
         def on_batch_end(self, net, training=False, **kwargs):
@@ -196,19 +195,19 @@ def test_killed_and_resumed_is_never_killed(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     settings = {{"max_epochs": 4, "network_params": {DROPPING}, "run_file": {str(file)!r}}}
-    make_pretrainer(**settings, skorch_callbacks=[KillAt({step})]).fit(*make_people(3))
+    make_pretrainer(**settings, skorch_callbacks=[KillAt({step})]).fit(*make_subjects(3))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     settings = {"max_epochs": 4, "network_params": DROPPING}
-    resumed = make_pretrainer(**settings, run_file=str(file)).fit(*make_people(3))
-    assert_same_weights(resumed, make_pretrainer(**settings).fit(*make_people(3)))
+    resumed = make_pretrainer(**settings, run_file=str(file)).fit(*make_subjects(3))
+    assert_same_weights(resumed, make_pretrainer(**settings).fit(*make_subjects(3)))
 
 
 def test_a_run_of_something_else_is_refused(tmp_path):
-    (X, y), file = make_people(2), str(tmp_path / "run.safetensors")
+    (X, y), file = make_subjects(2), str(tmp_path / "run.safetensors")
     make_pretrainer(run_file=file, max_epochs=1).fit(X, y)
-    for change in ({"learning_rate": 1e-4}, {"random_state": 1}, {"mask_ratio": 0.6}):
+    for change in ({"learning_rate": 1e-4}, {"random_state": 1}, {"recipe": {"mask_ratio": 0.6}}):
         with pytest.raises(ValueError, match="run_file: .* holds a run on other trials or with other settings"):
             make_pretrainer(run_file=file, **{"max_epochs": 1, **change}).fit(X, y)
     with pytest.raises(ValueError, match="run_file: .* holds a run on other"):
@@ -222,14 +221,18 @@ def test_a_run_of_something_else_is_refused(tmp_path):
 
 
 def test_without_a_seed_a_run_keeps_its_own(tmp_path):
-    (X, y), file = make_people(2), str(tmp_path / "run.safetensors")
-    first = make_pretrainer(run_file=file, random_state=None, validation="subject", validation_size=0.5).fit(X, y)
-    again = make_pretrainer(run_file=file, random_state=None, validation="subject", validation_size=0.5).fit(X, y)
+    (X, y), file = make_subjects(2), str(tmp_path / "run.safetensors")
+    first = make_pretrainer(
+        run_file=file, random_state=None, validation="subject", recipe={"validation_size": 0.5}
+    ).fit(X, y)
+    again = make_pretrainer(
+        run_file=file, random_state=None, validation="subject", recipe={"validation_size": 0.5}
+    ).fit(X, y)
     assert_same_weights(first, again)
 
 
 def test_weights_go_on_to_the_classifier_and_to_more_pretraining(tmp_path):
-    (X, y), path = make_people(3), str(tmp_path / "weights.pth")
+    (X, y), path = make_subjects(3), str(tmp_path / "weights.pth")
     pretrainer = make_pretrainer(max_epochs=2).fit(X, y)
     pretrainer.save_checkpoint(path)
     clf = make_clf(checkpoint=path, max_epochs=1).fit(*make_task(12, seed=8, subject="new"))
@@ -244,7 +247,7 @@ def test_weights_go_on_to_the_classifier_and_to_more_pretraining(tmp_path):
 
 
 def test_throughput_is_printed(capsys):
-    X, y = make_people(2)
+    X, y = make_subjects(2)
     pretrainer = make_pretrainer(max_epochs=1, verbose=1).fit(X, y)
     assert f"{pretrainer.throughput_:.0f} trials/s on cpu" in capsys.readouterr().out
     assert pretrainer.throughput_ > 0
@@ -253,21 +256,24 @@ def test_throughput_is_printed(capsys):
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"mask_ratio": 0}, "mask_ratio: got 0"),
-        ({"reconstruct": "some"}, "reconstruct: got 'some'"),
-        ({"rec_weight": 0, "cls_weight": 0}, "rec_weight, cls_weight: got"),
+        ({"recipe": {"mask_ratio": 0}}, "mask_ratio: got 0"),
+        ({"recipe": {"reconstruct": "some"}}, "reconstruct: got 'some'"),
+        ({"recipe": {"rec_weight": 0, "cls_weight": 0}}, "rec_weight, cls_weight: got"),
         ({"network_params": {"decoder_layers": 0}}, "network_params: got decoder_layers=0"),
         ({"align": "maybe"}, "align: got 'maybe'"),
-        ({"n_times": 0}, "n_times: got 0"),
+        ({"recipe": {"n_times": 0}}, "n_times: got 0"),
+        ({"recipe": {"name": "montages"}, "template": None}, "montages: got 24 with template=None"),
+        ({"recipe": "montage"}, "recipe: got 'montage', expected one of 'montages'"),
+        ({"recipe": {"mask_ration": 1}}, "recipe: got 'mask_ration', expected one of 'mask_ratio'"),
     ],
 )
 def test_errors_name_the_argument(params, match):
     with pytest.raises(ValueError, match=match):
-        make_pretrainer(**params).fit(*make_people(2))
+        make_pretrainer(**params).fit(*make_subjects(2))
 
 
-def test_no_labels_and_nothing_to_guess_is_refused():
-    with pytest.raises(ValueError, match="rec_weight: 0 leaves nothing"):
-        make_pretrainer(rec_weight=0).fit(make_people(2)[0])
+def test_no_labels_and_no_reconstruction_is_refused():
+    with pytest.raises(ValueError, match="rec_weight: 0 leaves no loss"):
+        make_pretrainer(recipe={"rec_weight": 0}).fit(make_subjects(2)[0])
     with pytest.raises(ValueError, match="y: got shape"):
-        make_pretrainer().fit(make_people(2)[0], ["left"])
+        make_pretrainer().fit(make_subjects(2)[0], ["left"])

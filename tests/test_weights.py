@@ -11,7 +11,8 @@ from skeeg import MIRepNetClassifier, make_eeg, weights
 from skeeg.array import make_domains
 from skeeg.cli import main
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.methods.mirepnet.montages import HEADSETS, MontageTrials, draw_montages, montage_matrices
+from skeeg.methods.mirepnet.preprocessing import MONTAGES as COMMON
+from skeeg.methods.mirepnet.preprocessing import MontageTrials, draw_montages, montage_matrices
 from skeeg.montage import TEMPLATES, ChannelTemplate
 from skeeg.training.checkpoints import read_weights
 from skeeg.weights import find_weights, locate, weights_names
@@ -19,7 +20,7 @@ from skeeg.weights import find_weights, locate, weights_names
 MONTAGES = {
     3: ("C3", "Cz", "C4"),
     15: tuple("F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8".split()),
-    22: tuple(HEADSETS["BNCI2014001"].split()),
+    22: tuple(COMMON["BNCI2014001"].split()),
     64: (
         *TEMPLATES["mirepnet45"],
         *"FP1 FPZ FP2 AF7 AF3 AFZ AF4 AF8 FT9 FT10 T9 T10 PO7 PO3 POZ PO4 PO8 O1".split(),
@@ -95,7 +96,7 @@ def test_known_classes_are_decoded_without_any_training():
 def test_what_does_not_suit_the_weights_is_said():
     X, y = make_trials(MONTAGES[3])
     quick = {"max_epochs": 1, "device": "cpu", "random_state": 0}
-    with pytest.warns(UserWarning, match="the weights know .*; the outputs for 'feet' start at random"):
+    with pytest.warns(UserWarning, match="the weights have outputs for .*; those for 'feet' start at random"):
         MIRepNetClassifier("skeeg:mirepnet-small", **quick).fit(X, np.where(y == "left_hand", "feet", y))
     far = make_eeg(np.asarray(X), ("O1", "O2", "Cz"), 160.0)
     with pytest.warns(UserWarning, match="ch_names: fewer than two of O1, O2, Cz lie near"):

@@ -11,14 +11,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 # "skeeg" and "CHANGELOG.md" are added here when they pass.
 TREES = ["README.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks"]
 PENDING = {  # rewritten with their methods; remove each when it passes
-    "benchmarks/ct_adapttl.py",
-    "docs/figures/ct_adapttl.py",
     "docs/guide/bold.rst",
     "docs/guide/meg.rst",
     "docs/methods/beira.rst",
-    "docs/methods/ct_adapttl.rst",
     "docs/methods/eeg2meg.rst",
-    "examples/plot_cross_task_transfer.py",
     "examples/plot_eeg_to_bold.py",
     "examples/plot_virtual_meg.py",
 }

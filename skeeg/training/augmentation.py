@@ -27,10 +27,9 @@ class Mirror:
     probability : float
         Share of the trials that are mirrored.
     ordered_ch_names : sequence of str
-        Electrodes, of which each has its mirror image among them: ``C3`` has ``C4``, ``Cz`` itself.
+        Electrodes with their mirror images among them: ``C3`` has ``C4``, ``Cz`` itself.
     classes : sequence
-        Labels in the order of the class indices. A class is exchanged for the one of the same name but for left and
-        right; the others stay.
+        Labels in the order of the class indices. Names that differ in left and right are exchanged.
     random_state : int, RandomState or None
         Draws the trials.
 
@@ -122,7 +121,7 @@ def _make(one, known):
     if one != "Mirror":
         import braindecode.augmentation
 
-        cls = getattr(braindecode.augmentation, one)
+        cls = vars(braindecode.augmentation)[one]
     wanted = inspect.signature(cls).parameters
     arguments = {name: value for name, value in known.items() if name in wanted}
     missing = [name for name, value in arguments.items() if value is None]

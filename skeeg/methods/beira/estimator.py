@@ -15,7 +15,7 @@ from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.base import NetworkEstimator
-from ...training.recipe import resolve_device
+from ...training.inference import resolve_device
 from .patterns import branch_importance, read_patterns
 from .readout import Inference, fit_readout
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out

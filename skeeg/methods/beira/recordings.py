@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...array import EEGArray, make_eeg
 from ...base import BaseEEGRegressor
 from ...model_selection import region_correlations
-from ...training.net import Trials
+from ...training.data import Trials
 
 DEFAULT_RATE = 100.0
 """Sampling rate in hertz where it is unknown: the published filters are made for it."""
@@ -252,11 +252,6 @@ class Windows(Trials):
     def __len__(self):
         """Count the windows of a pass."""
         return len(self.fixed) if self.n_windows is None else self.n_windows
-
-    def __getitem__(self, index):
-        """One window and its target."""
-        x, y = self.take(torch.tensor([index]))
-        return x[0], y[0]
 
     @property
     def device(self):

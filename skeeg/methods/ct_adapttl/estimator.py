@@ -4,38 +4,33 @@ import inspect
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import make_domains
-from ...base import BaseEEGClassifier, draw_seed, refuse_flat
-from ...calibration import Calibration
+from ...alignment import Calibration
+from ...base import draw_seed, refuse_flat
 from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
 from .finetuning import (
-    check_adaptation,
+    PHASES,
     check_layers,
+    count_epochs,
     interpolate_weights,
     layer_rates,
+    network_settings,
     only_trainable,
+    phase_settings,
     reestimate_norm,
 )
-from .initialization import Start, Target, find_subjects, load_start, read_start
 from .network import CTAdaptTLNet
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, make_alignment
-from .pretraining import pool_sources, remember, split_folds, train_folds
-from .recipes import PHASES, count_epochs, network_settings, phase_settings
-
-_CHOICES = {
-    "mode": ("adaptive", "independent", "specific"),
-    "alignment": tuple(ALIGNMENTS),
-    "on_unseen": ("calibration", "own"),
-}
+from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps, make_steps
+from .pretraining import Start, load_start, pool_sources, read_start, remember, split_folds, train_folds
 
 
-class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
+class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     """Cross-task adaptive transfer learning [1]_: learn from movement execution, adapt to a subject's imagery.
 
     The network is pre-trained on the source task and then fine-tuned on labelled trials of the target subject. Source
@@ -55,24 +50,24 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         the target trials alone. Without any, ``"adaptive"`` is ``"independent"``.
     checkpoint : str or None
         Weights to start from: a file (``.safetensors``, ``.pt``), or ``"skeeg:ct-adapttl-executed"`` (`skeeg.weights`).
-        The published ones expect ``recipe="published"`` and ``alignment=None``.
+        The published ones need ``recipe="published"`` and ``alignment=None``.
     checkpoint_classes : tuple or None
-        Label of each output of the checkpoint; of the published ones ``("right_hand", "left_hand")``. None takes what
-        the file says; where it says nothing, its last layer is not used.
+        Label of each output of the checkpoint; of the published ones ``("right_hand", "left_hand")``. None takes those
+        of the file; without any its last layer is not used.
     recipe : {"default", "published"}
         Sizes of the network and settings of the three phases, see Notes.
     alignment : {"euclidean", "riemannian", None}
-        Alignment of the trials by subject (`skeeg.EuclideanAlignment`, `skeeg.RiemannianAlignment`), or microvolts as
-        they are, which is how the published networks were trained.
+        Alignment of the trials by subject (`skeeg.EuclideanAlignment`, `skeeg.RiemannianAlignment`), or none, as for
+        the published networks.
     on_unseen : {"calibration", "own"}
         Reference of the trials to predict: that of the target trials given to fit (else the mean of the sources), so
         that each trial is predicted alike alone and among others; or, from 8 trials on, those trials themselves.
     mirror_classes : tuple of two labels or None
-        Labels that exchanging left and right electrodes exchanges, for training on mirrored trials too. Without these
-        labels, or without the names of electrodes that have their opposites, there are no mirrored trials.
+        Labels that are exchanged with left and right electrodes, for training on mirrored trials too. Without these
+        labels, or without names of electrodes in pairs, there are no mirrored trials.
     memory : str or None
-        Folder to cache pre-trained networks in: the same source, settings and seed are then trained once, whatever is
-        adapted to. A learning curve in MOABB pre-trains anew for every point without it.
+        Folder to cache pre-trained networks in: the same source, settings and seed are then trained once, for all
+        targets. Without it, a learning curve in MOABB pre-trains anew for every point.
     max_epochs : int or None
         Limit to the epochs of every phase, for quick trials.
     network_params : dict or None
@@ -89,9 +84,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     classes_ : ndarray, shape (n_classes,)
         Labels.
     steps_ : Pipeline
-        Fitted preprocessing: what trials pass before the network.
-    alignment_ : EuclideanAlignment, RiemannianAlignment or None
-        Its only step.
+        Fitted preprocessing, the alignment.
     best_fold_ : int
         Fold of the pre-training with the lowest validation loss; -1 without pre-training.
     fold_losses_ : ndarray, shape (n_folds,)
@@ -99,7 +92,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     fold_histories_ : list of list of dict
         One record an epoch, for each fold.
     checkpoint_report_ : str or None
-        What the checkpoint brought.
+        Tensors of the checkpoint that were loaded.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`; the history is that of the last phase.
 
@@ -153,6 +146,11 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
     }
 
     _may_be_infinite = ("fold_losses_",)
+    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+        "mode": [StrOptions({"adaptive", "independent", "specific"})],
+        "alignment": [StrOptions({name for name in ALIGNMENTS if name}), None],
+        "on_unseen": [StrOptions({"calibration", "own"})],
+    }
 
     def __init__(
         self,
@@ -199,7 +197,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.skorch_callbacks = skorch_callbacks
 
     def pretrain(self, Xs, ys, subjects=None):
-        """Learn the source task; `fit` then starts from there.
+        """Train on the source task; `fit` then starts from these weights.
 
         Parameters
         ----------
@@ -208,20 +206,21 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         ys : array-like, shape (n_trials,), or list of such
             Labels.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Who it is; None takes what the trials carry, else each recording of a list for one person.
+            Subject of each trial; None takes those that the trials carry, else each recording of a list for one.
 
         Returns
         -------
         self : CTAdaptTLClassifier
-            With the pre-trained network; it predicts already, as ``mode="independent"`` does.
+            With the pre-trained network; it predicts, as with ``mode="independent"``.
         """
+        self._check_parameters()
         X, y, subjects = pool_sources(Xs, ys, subjects)
         X, y = self._check_source(X, y)
         seed = draw_seed(self.random_state)
         with seeded(seed):
             subjects = find_subjects(X, subjects)
             data = self._fit_steps(X, subjects)
-            start = self._learn_source(X, data, y, subjects, self._read_checkpoint(), self.classes_, seed)
+            start = self._learn_source(X, data, y, subjects, self._find_start(earlier=False), self.classes_, seed)
             self._build(X, self.classes_, start)
         self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
@@ -229,7 +228,7 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         return self
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None, X_target_labeled=None, y_target_labeled=None):
-        """Learn to decode the target subject.
+        """Train for the target subject.
 
         With ``X_target_labeled`` or ``X_target_unlabeled``, or where there is neither a checkpoint nor an earlier call
         of `pretrain`, X and y are the source. Otherwise they are the target trials to adapt to.
@@ -257,39 +256,25 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         """
         X, y = self._check_source(X, y)
         source_classes = self.classes_
-        target = self._check_target(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
+        targets, y_target = self._check_target(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
         subjects = find_subjects(X, subjects)
         seed = draw_seed(self.random_state)
-        start = None if self.mode == "specific" else self._known_start()
-        if target is None and (start is not None or self.mode == "specific"):
-            target, data = Target([X], y), [self._fit_steps(X, subjects)]
+        start = None if self.mode == "specific" else self._find_start()
+        if not targets and (start is not None or self.mode == "specific"):  # X is of the target subject
+            data, y_target = [self._fit_steps(X, subjects)], y
         else:
-            source = self._fit_steps(X, subjects, target)
-            data = [] if target is None else [self._align(block) for block in target.blocks]
+            source = self._fit_steps(X, subjects, targets)
+            data = [np.asarray(self.steps_.transform(block)) for block in targets.values()]
             if self.mode != "specific":
                 with seeded(seed):
                     start = self._learn_source(X, source, y, subjects, start, source_classes, seed)
-        with seeded(seed):  # anew: adapting in the same call or in a later one comes to the same
-            self._learn_target(X, target, data, start, seed)
+        with seeded(seed):  # anew: adapting in the same call or in a later one gives the same network
+            self._build(X, self.classes_, start)
+            self._learn_target(data, y_target, start, seed)
         return self
 
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
-
     def save_checkpoint(self, path):
-        """Write the weights of the network, to be the ``checkpoint`` of another one.
+        """Write the weights of the network, to be the ``checkpoint`` of another estimator.
 
         Parameters
         ----------
@@ -301,40 +286,18 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
 
     # Phases
 
-    def _fit_steps(self, X, subjects, target=None):
-        """Fit the preprocessing to trials, and to those of a target subject beside them; give the trials aligned."""
-        blocks = {} if target is None else dict(zip(target.names, target.blocks, strict=True))
-        self.alignment_ = make_alignment(self.alignment, self.on_unseen, bool(blocks))
-        data = self._in_precision(X)
-        if self.alignment_ is None:
-            return np.asarray(data)
-        if blocks and subjects is not None:  # the target may be among the sources: its source task is another domain
-            data = data.like(data, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
-        blocks = {name: Calibration(self._in_precision(block)) for name, block in blocks.items()}
-        return np.asarray(self.alignment_.fit_transform(data, subjects=subjects, **blocks))
-
-    @property
-    def steps_(self):
-        """Fitted preprocessing as a pipeline."""
-        check_is_fitted(self)
-        return Pipeline([("alignment", "passthrough" if self.alignment_ is None else self.alignment_)])
-
-    def _in_precision(self, X):
-        return X.like(np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32))
-
-    def _align(self, X):
-        """Trials after the preprocessing."""
-        data = self._in_precision(X)
-        return np.asarray(data if self.alignment_ is None else self.alignment_.transform(data))
+    def _fit_steps(self, X, subjects, targets=None):
+        self.steps_ = make_steps(self.alignment, self.on_unseen, calibrated=bool(targets))
+        return np.asarray(fit_steps(self.steps_, X, subjects, targets))
 
     def _learn_source(self, X, data, y, subjects, start, classes, seed):
-        """Pre-train on the source; give the weights of the best fold."""
+        """Pre-train on the source; return the weights of the best fold."""
 
         def build():
             self._build(X, classes, start)
             return self.module_
 
-        build()  # first: it says how long trials must be
+        build()  # first: it may need longer trials
         recipe, own = self._phase("pretrain")
         mirror = find_mirror(X.ch_names, classes, self.mirror_classes) if own["mirror"] else None
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
@@ -349,64 +312,51 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
         self.best_fold_, self.fold_losses_, self.fold_histories_ = found.best, found.losses, found.histories
         return Start(found.state, tuple(classes))
 
-    def _learn_target(self, X, target, data, start, seed):
-        """Adapt to the target subject, or train on it alone, or take the network as it is."""
-        self._build(X, self.classes_, start)
-        history = None
+    def _learn_target(self, data, y, start, seed):
+        """Adapt to the target subject, or train on it alone, or keep the network."""
+        data = [self.network_.pad(block) for block in data]
         if self.mode == "specific":
-            history = self._train_target("specific", target, data, seed)
-        elif self.mode == "adaptive" and target is not None:
-            history = self._adapt(target, data, start, seed)
-        elif self.mode == "independent" and not start.knows(self.classes_):
+            if y is None:
+                raise ValueError("mode='specific' needs labelled trials of the target subject: pass X_target_labeled.")
+            self._train_target("specific", data[0], y, seed)
+            return
+        if self.mode == "independent" and not start.has(self.classes_):
             raise ValueError(
                 "mode='independent' uses the last layer of the weights it starts from: name their labels by "
                 f"checkpoint_classes; they must hold {', '.join(map(str, self.classes_))}."
             )
-        if history is None:
-            self.network_.history = list(self.fold_histories_[self.best_fold_] if self.best_fold_ >= 0 else [])
-
-    def _adapt(self, target, data, start, seed):
-        """Fine-tune ``module_``; give the history, or None without labels."""
         own = self._phase("adapt")[1]
-        if own["norm"] == "target":
-            reestimate_norm(self.module_, self.network_.pad(np.concatenate(data)))
-        if target.y is None:
-            return None
+        if self.mode == "adaptive" and data and own["norm"] == "target":
+            reestimate_norm(self.module_, np.concatenate(data))
+        if self.mode == "independent" or y is None:
+            self.network_.history = list(self.fold_histories_[self.best_fold_]) if self.best_fold_ >= 0 else []
+            return
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
-        history = self._train_target("adapt", target, data, seed)
-        if start.knows(self.classes_):  # else the last layer is a new one: there is nothing to go back to
+        self._train_target("adapt", data[0], y, seed)
+        if start.has(self.classes_):  # else the last layer is new: there is nothing to interpolate with
             interpolate_weights(self.module_, before, own["share"])
-        return history
 
-    def _train_target(self, phase, target, data, seed):
-        """Train ``module_`` on the labelled target trials; give the history."""
-        if target is None or target.y is None:
-            raise ValueError("mode='specific' needs labelled trials of the target subject: pass X_target_labeled.")
+    def _train_target(self, phase, data, y, seed):
+        """Train ``module_`` on labelled target trials."""
         recipe, own = self._phase(phase)
-        own = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None} | own
-        data, y, share = self.network_.pad(data[0]), target.y, own["validation_size"]
+        own = PHASES["adapt"] | own
+        share = own["validation_size"]
         rows, held = split_validation(y, None if share is None else "trial", share, seed=seed)
         watched = None if held is None else (data[held], y[held])
         mirror = find_mirror(self.ch_names_in_, self.classes_, self.mirror_classes) if own["mirror"] else None
         trials, y = add_mirrored(data[rows], y[rows], mirror)
         recipe = count_epochs(recipe, own["n_updates"], len(y), self.max_epochs)
         layers = check_layers(own["layers"])
+        groups = layer_rates(layers, recipe.learning_rate, own["layer_decay"])
         with only_trainable(self.module_, layers, own["norm"] != "train"):
             net = train(
-                self.module_,
-                trials,
-                y,
-                recipe,
-                validation=watched,
-                parameter_groups=layer_rates(layers, recipe.learning_rate, own["layer_decay"]),
-                **self._settings(),
+                self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings()
             )
-        return self.network_.keep(net).history
+        self.network_.keep(net)
 
     def _settings(self):
-        """Arguments of every training; what becomes of the norm's statistics is for ``norm`` to say."""
-        callbacks = self.skorch_callbacks or ()
-        return {"device": self.device, "verbose": self.verbose, "callbacks": callbacks, "settle": False}
+        """Arguments of every training; the statistics of the normalisation follow ``norm``."""
+        return {"device": self.device, "verbose": self.verbose, "callbacks": self._callbacks(), "settle": False}
 
     def _build(self, X, classes, start):
         """Build ``module_`` with one output a class, and load the weights it starts from."""
@@ -420,81 +370,73 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             if self.checkpoint is not None:
                 self.network_.report = earlier or str(report)
 
-    def _known_start(self):
+    def _find_start(self, earlier=True):
         """Weights of an earlier `pretrain`, else of the checkpoint."""
-        if hasattr(self, "pretrained_"):
+        if earlier and "pretrained_" in vars(self):
             state = {name: torch.as_tensor(np.array(value)) for name, value in self.pretrained_.items()}
             return Start(state, tuple(self.pretrained_classes_))
-        return self._read_checkpoint()
-
-    def _read_checkpoint(self):
         return None if self.checkpoint is None else read_start(self.checkpoint, self.checkpoint_classes)
 
     # Checks
 
-    def _check_source(self, X, y):
-        """Check settings, trials and labels; give trials and class indices."""
-        X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                options = ", ".join(map(repr, allowed))
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
+    def _check_parameters(self):
+        super()._check_parameters()
         for phase in PHASES:
             self._phase(phase)
+
+    def _check_source(self, X, y):
+        """Check trials and labels; return the trials in the precision of the network, and class indices."""
+        X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         y = self._check_labels(y)
         refuse_flat(X)
         vars(self).pop("network_", None)  # the report is that of the first network that the checkpoint is loaded into
         self.best_fold_, self.fold_losses_, self.fold_histories_ = -1, np.empty(0), []
-        return X, y
+        return self._in_precision(X), y
 
     def _check_target(self, n_trials, unlabeled, labeled, y):
-        """Check the target trials; None where there are none. New labels become the classes."""
+        """Check the target trials as `predict` does; return them by name, and class indices or None.
+
+        New labels become the classes.
+        """
         y = y.X if isinstance(y, Calibration) else y
-        blocks = {}
+        targets = {}
         for name, given in {"X_target_labeled": labeled, "X_target_unlabeled": unlabeled}.items():
             given = Calibration.unwrap(given, name, n_trials)
-            if given is not None and len(given):
-                blocks[name] = self._check_block(given, name)
-        if not blocks:
-            return None
-        if "X_target_labeled" not in blocks:
-            return Target(list(blocks.values()), None, tuple(blocks))
-        n_labeled = len(blocks["X_target_labeled"])
+            if given is None or not len(given):
+                continue
+            try:
+                block = self._check_eeg(given, reset=False, dtype=np.float32)
+                refuse_flat(block)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            targets[name] = self._in_precision(block)
+        if "X_target_labeled" not in targets:
+            return targets, None
+        n_labeled = len(targets["X_target_labeled"])
         if y is None or len(y) != n_labeled:
             n_labels = "no labels" if y is None else f"{len(y)} labels"
             raise ValueError(f"y_target_labeled: got {n_labels} for {n_labeled} trials in X_target_labeled.")
-        y = np.asarray(y)
         known = np.isin(y, self.classes_).all()
-        y = np.searchsorted(self.classes_, y).astype(np.int64) if known else self._check_labels(y)
-        return Target(list(blocks.values()), y, tuple(blocks))
+        return targets, np.searchsorted(self.classes_, y) if known else self._check_labels(np.asarray(y))
 
-    def _check_block(self, block, name):
-        """Check target trials as `predict` would."""
-        try:
-            block = self._check_eeg(block, reset=False, dtype=np.float32)
-            refuse_flat(block)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        return block
-
-    # What the base asks for
+    # Hooks of the base
 
     def _network_parameters(self):
         defaults = {name: one.default for name, one in inspect.signature(CTAdaptTLNet).parameters.items()}
         sizes = {name: defaults[name] for name in ("n_filters", "pool_stride", "n_hidden", "drop_prob")}
-        preset = sizes | network_settings(self.recipe, None, self.sfreq_in_)
+        preset = sizes | network_settings(self.recipe, self.sfreq_in_)
         return self._sizes("CTAdaptTLNet", preset)
 
     def _phase(self, phase):
-        """Recipe and other settings of a phase, checked."""
-        changes = getattr(self, f"{phase}_params")
-        training, own = phase_settings(self.recipe, phase, changes, self.precision)
-        if phase == "adapt":
-            check_adaptation(own)
-        return training, own
+        """Recipe and other settings of a phase."""
+        changes = {"pretrain": self.pretrain_params, "adapt": self.adapt_params, "specific": self.specific_params}
+        return phase_settings(self.recipe, phase, changes[phase], self.precision)
 
     def _recipe(self):
         return self._phase("adapt")[0]
 
+    def _in_precision(self, X):
+        return X.like(np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32))
+
     def _preprocess(self, X):
-        return self._align(X)
+        return self.steps_.transform(self._in_precision(X))

@@ -1,24 +1,106 @@
-"""Fine-tuning: layers and their rates, statistics of the normalisation, weight interpolation."""
+"""Recipes of the three phases, and fine-tuning: layers and their rates, normalisation, weight interpolation."""
 
 import contextlib
+import dataclasses
 
 import torch
 
+from ...training import Recipe
+
+PRESETS = {
+    "default": {
+        "network": {"pool_length": None},
+        "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 80, "patience": 20},
+        "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source", "share": 0.5},
+        "specific": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 100},
+    },
+    "published": {
+        "network": {"filter_length": 25},
+        "pretrain": {
+            "max_epochs": 600, "batch_size": 32, "weight_decay": 5e-4, "solver": "sgd",
+            "n_folds": 6, "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
+        },
+        "adapt": {
+            "max_epochs": 200, "batch_size": 40, "learning_rate": 1e-2, "solver": "sgd", "momentum": 0.4,
+            "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
+        },
+        "specific": {
+            "max_epochs": 60, "batch_size": 40, "learning_rate": 1e-4, "weight_decay": 5e-4,
+            "mirror": False, "schedule": None,
+        },
+    },
+}  # fmt: skip
+_TARGET = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None}
+PHASES = {  # settings of each phase beside those of `skeeg.training.Recipe`
+    "pretrain": {"n_folds": 0, "validation": "subject", "mirror": True, "n_updates": 0},
+    "adapt": {**_TARGET, "share": 1.0, "mirror": True, "n_updates": 0},
+    "specific": {"mirror": True, "n_updates": 0},
+}
 LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")
-NORMS = ("train", "source", "target")
+_FILTER_SECONDS = 0.1
+_DEFAULT_RATE = 100.0  # hertz, for trials of unknown rate
 
 
-def check_adaptation(settings):
-    """Raise a ValueError that names the first setting of the fine-tuning that makes no sense.
+def network_settings(recipe, sfreq):
+    """Arguments of `CTAdaptTLNet`; the filters of ``"default"`` last a tenth of a second.
 
-    Parameters
-    ----------
-    settings : dict
-        ``layers``, ``layer_decay``, ``norm`` and ``share``.
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.finetuning import network_settings
+    >>> network_settings("default", 250.0)["filter_length"]
+    25
     """
+    return {"filter_length": max(round(_FILTER_SECONDS * (sfreq or _DEFAULT_RATE)), 1)} | _preset(recipe)["network"]
+
+
+def phase_settings(recipe, phase, changes=None, precision="float32"):
+    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.finetuning import phase_settings
+    >>> training, own = phase_settings("published", "adapt", {"share": 0.5})
+    >>> training.solver, training.momentum, training.max_epochs, own["share"]
+    ('sgd', 0.4, 200, 0.5)
+    """
+    fields = {field.name for field in dataclasses.fields(Recipe)} - {"precision"}
+    own, changes = PHASES[phase], dict(changes or {})
+    unknown = [name for name in changes if name not in own and name not in fields]
+    if unknown:
+        options = ", ".join(map(repr, sorted({*own, *fields})))
+        raise ValueError(f"{phase}_params: got {unknown[0]!r}, expected some of {options}.")
+    settings = own | _preset(recipe)[phase] | changes
+    training = Recipe(precision=precision, **{name: value for name, value in settings.items() if name not in own})
+    own = {name: settings[name] for name in own}
+    if phase == "adapt":
+        _check_adaptation(own)
+    return training.check(), own
+
+
+def count_epochs(training, n_updates, n_trials, limit=None):
+    """Recipe with enough epochs for ``n_updates`` updates, at most ``limit``.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.finetuning import count_epochs
+    >>> from skeeg.training import Recipe
+    >>> count_epochs(Recipe(max_epochs=10, batch_size=64), 100, 256).max_epochs
+    25
+    """
+    epochs = max(training.max_epochs, -(-n_updates // -(-n_trials // training.batch_size)))
+    return dataclasses.replace(training, max_epochs=epochs if limit is None else min(epochs, limit))
+
+
+def _preset(recipe):
+    if recipe not in PRESETS:
+        raise ValueError(f"recipe: got {recipe!r}, expected one of {', '.join(map(repr, PRESETS))}.")
+    return PRESETS[recipe]
+
+
+def _check_adaptation(settings):
     check_layers(settings["layers"])
-    if settings["norm"] not in NORMS:
-        raise ValueError(f"norm: got {settings['norm']!r}, expected one of {', '.join(map(repr, NORMS))}.")
+    if settings["norm"] not in ("train", "source", "target"):
+        raise ValueError(f"norm: got {settings['norm']!r}, expected one of 'train', 'source', 'target'.")
     if not 0 <= settings["share"] <= 1:
         raise ValueError(f"share: got {settings['share']}, expected a number from 0 to 1.")
     if settings["layer_decay"] <= 0:
@@ -26,17 +108,7 @@ def check_adaptation(settings):
 
 
 def check_layers(layers):
-    """Names of the layers that adapt.
-
-    Parameters
-    ----------
-    layers : str or tuple of str
-        ``"all"``, one of `LAYERS`, or some of them.
-
-    Returns
-    -------
-    layers : tuple of str
-        Names, from the input to the output.
+    """Names of the layers that adapt, from the input to the output: ``"all"``, one of `LAYERS`, or some of them.
 
     Examples
     --------
@@ -52,25 +124,11 @@ def check_layers(layers):
 
 
 def layer_rates(layers, learning_rate, decay):
-    r"""Give every layer its learning rate, the lower the farther from the output.
+    r"""Optimiser's parameter groups with discriminative learning rates [1]_, as a function of a `CTAdaptTLNet`.
 
     .. math:: \eta_l = \eta \, d^{\,n_l}
 
-    with ``n_l`` layers between layer ``l`` and the output [1]_.
-
-    Parameters
-    ----------
-    layers : tuple of str
-        Layers that adapt.
-    learning_rate : float
-        Rate of the last layer.
-    decay : float
-        Factor from one layer to the one before; 1 gives all the same rate.
-
-    Returns
-    -------
-    make_groups : callable
-        Gives the optimiser's parameter groups for a `CTAdaptTLNet`.
+    with ``n_l`` layers between layer ``l`` and the output, and :math:`d` the ``decay`` from a layer to the one before.
 
     References
     ----------
@@ -87,11 +145,9 @@ def layer_rates(layers, learning_rate, decay):
     """
 
     def make_groups(module):
+        distance = {layer: len(LAYERS) - 1 - i for i, layer in enumerate(LAYERS)}
         return [
-            {
-                "params": list(module.get_submodule(layer).parameters()),
-                "lr": learning_rate * decay ** (len(LAYERS) - 1 - LAYERS.index(layer)),
-            }
+            {"params": list(module.get_submodule(layer).parameters()), "lr": learning_rate * decay ** distance[layer]}
             for layer in layers
         ]
 
@@ -100,17 +156,7 @@ def layer_rates(layers, learning_rate, decay):
 
 @contextlib.contextmanager
 def only_trainable(module, layers, freeze_norm):
-    """Within the block, only these layers have gradients, and the normalisation may keep its statistics.
-
-    Parameters
-    ----------
-    module : CTAdaptTLNet
-        Network.
-    layers : tuple of str
-        Layers that adapt.
-    freeze_norm : bool
-        Normalise by the statistics there are, and leave them as they are.
-    """
+    """Within the block, only these layers have gradients; ``freeze_norm`` keeps the statistics of the normalisation."""
     frozen = [p for layer in LAYERS if layer not in layers for p in module.get_submodule(layer).parameters()]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -125,31 +171,14 @@ def only_trainable(module, layers, freeze_norm):
 
 @torch.no_grad()
 def reestimate_norm(module, data):
-    """Replace the statistics of the normalisation by those of unlabelled trials.
+    """Replace the statistics of the normalisation by those of trials (n_trials, n_channels, n_times) of the target.
 
-    The mean and variance of each filter over all trials and samples [1]_; the weights stay as they are.
-
-    Parameters
-    ----------
-    module : CTAdaptTLNet
-        Network, changed in place.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials of the target.
+    The mean and variance of each filter over all trials and samples [1]_; the weights do not change.
 
     References
     ----------
     .. [1] Li, Y., Wang, N., Shi, J., Liu, J., & Hou, X. (2017). Revisiting batch normalization for practical domain
        adaptation. ICLR Workshop. https://arxiv.org/abs/1603.04779
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.finetuning import reestimate_norm
-    >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
-    >>> net = CTAdaptTLNet(2, 3, n_times=200)
-    >>> reestimate_norm(net, 100 * np.random.default_rng(0).normal(size=(8, 3, 200)).astype(np.float32))
-    >>> bool(net.norm.running_var.min() > 10)
-    True
     """
     total, squares, count = 0.0, 0.0, 0
     for batch in torch.as_tensor(data).split(64):
@@ -163,18 +192,7 @@ def reestimate_norm(module, data):
 
 
 def interpolate_weights(module, before, share):
-    r"""Interpolate between the weights before and after fine-tuning.
-
-    .. math:: w = w_0 + s \, (w_1 - w_0)
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Fine-tuned network, changed in place.
-    before : dict of str to Tensor
-        Its state before fine-tuning.
-    share : float
-        Share of the change that is kept.
+    r"""Interpolate in place between the weights before and after fine-tuning: :math:`w = w_0 + s \, (w_1 - w_0)`.
 
     Examples
     --------

@@ -56,7 +56,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    Scores are logits: their log-softmax is what the published code gives. Published state dicts (the 12 names of
+    Scores are logits; the published code gives their log-softmax. Published state dicts (the 12 names of
     `UPSTREAM_KEYS`) load as they are.
 
     References
@@ -76,7 +76,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     @staticmethod
     def sizes_of(state):
-        """Arguments that the shapes of a state dict tell; pools have none."""
+        """Arguments that follow from the shapes of a state dict; pools do not."""
         state = rename_keys(state, UPSTREAM_KEYS)
         n_filters, _, filter_length, _ = state["temporal.weight"].shape
         return {"n_filters": n_filters, "filter_length": filter_length, "n_hidden": len(state["hidden.bias"])}
@@ -123,66 +123,22 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.final_layer = nn.Linear(n_hidden, self.n_outputs)
 
     def forward(self, x):
-        """Score the classes of each trial.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        """
+        """Score the classes of each trial: (batch, n_chans, n_times) to (batch, n_outputs)."""
         return self.final_layer(torch.relu(self.hidden(self.features(x))))
 
     def features(self, x):
-        """Pooled activity of the filters.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : Tensor, shape (batch, n_filters * n_pooled)
-            Filter-major.
-        """
+        """Pooled activity of the filters: (batch, n_chans, n_times) to (batch, n_filters * n_pooled), filter-major."""
         pooled = self.pool(self.activation(self.norm(self.front(x))))
         return self.drop(pooled).flatten(1)
 
     def front(self, x):
-        """Temporal and spatial filters.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        filtered : Tensor, shape (batch, n_filters, n_times - filter_length + 1)
-            Filtered trials.
-        """
+        """Temporal and spatial filters: (batch, n_chans, n_times) to (batch, n_filters, n_filtered)."""
         if not self.merge:
             return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))[..., 0]
         return merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
 
     def train(self, mode=True):
-        """Switch between training and evaluation; with ``freeze_norm`` the normalisation stays in evaluation.
-
-        Parameters
-        ----------
-        mode : bool
-            Training or evaluation.
-
-        Returns
-        -------
-        self : CTAdaptTLNet
-            The network.
-        """
+        """Switch between training and evaluation; with ``freeze_norm`` the normalisation stays in evaluation."""
         super().train(mode)
         if self.freeze_norm:
             self.norm.eval()
@@ -190,7 +146,6 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
 
 def _count_pools(n_times, filter_length, pool_length, pool_stride):
-    """Count the pools that fit, or raise an error that says how long a trial must be."""
     shortest = filter_length + pool_length - 1
     if n_times < shortest:
         raise ValueError(

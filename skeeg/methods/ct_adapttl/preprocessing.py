@@ -1,23 +1,25 @@
-"""Preprocessing: recordings on the electrodes, at the rate and in the band of the network; alignment; mirroring."""
+"""Preprocessing: electrodes, rate and band of the network; alignment by subject; mirrored trials."""
 
 import re
 
 import numpy as np
 from scipy import signal
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import EuclideanAlignment, RiemannianAlignment
+from ...alignment import Calibration, EuclideanAlignment, RiemannianAlignment
+from ...array import make_domains
 from ...base import EEGTransformer
 from ...electrodes import standard_montage
 from ...montage import ChannelTemplate, find_electrodes
 
-_REFERENCES = ("picked", "all", None)
-_FEWEST = 8  # trials from which on_unseen="own" trusts a block to be its own reference
+_MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
 ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment, None: None}
 
 
 class Harmonise(EEGTransformer):
-    """Bring trials of any recording to one form: 20 electrodes, 500 Hz, 8-30 Hz [1]_.
+    """Preprocess trials of any recording alike: 20 electrodes, 500 Hz, 8-30 Hz [1]_.
 
     In this order: window, average reference over all electrodes, electrodes of the template (those that were not
     recorded are interpolated by spherical splines), average reference over these, Fourier resampling, zero-phase
@@ -54,8 +56,8 @@ class Harmonise(EEGTransformer):
     openBMI       nothing                                     ``window=(0, 4)``
     ============  ==========================================  =================================
 
-    (MOABB: Schirrmeister2017, Cho2017, Lee2019_MI.) Amplitudes are left alone: those of the three differ forty-fold,
-    see ``scale`` of `CTAdaptTLClassifier`. Trials that carry their names and rate may differ in both from those at fit.
+    (MOABB: Schirrmeister2017, Cho2017, Lee2019_MI.) Amplitudes do not change: those of the three differ forty-fold,
+    see ``alignment`` of `CTAdaptTLClassifier`. Trials with names and rate may differ in both from those at fit.
 
     References
     ----------
@@ -80,10 +82,13 @@ class Harmonise(EEGTransformer):
 
     @property
     def _any_montage(self):
-        """Trials of another montage are brought to the template, where there is one."""
+        """Any montage is accepted where there is a template."""
         return self.template is not None
 
     _any_rate = True
+    _parameter_constraints = EEGTransformer._parameter_constraints | {
+        "reference": [StrOptions({"picked", "all"}), None]
+    }
 
     def __init__(
         self,
@@ -121,8 +126,6 @@ class Harmonise(EEGTransformer):
             Fitted.
         """
         X = self._check_eeg(X, reset=True)
-        if self.reference not in _REFERENCES:
-            raise ValueError(f"reference: got {self.reference!r}, expected 'picked', 'all' or None.")
         self._cut(X)
         self._filter_for(self._rate_out(X))
         self.template_ = None if self.template is None else ChannelTemplate(self.template).fit(X.like(X, sfreq=None))
@@ -130,7 +133,7 @@ class Harmonise(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Bring trials to the form.
+        """Preprocess trials.
 
         Parameters
         ----------
@@ -140,7 +143,7 @@ class Harmonise(EEGTransformer):
         Returns
         -------
         X : EEGArray, shape (n_trials, n_template, n_times_out)
-            Trials of the same type of numbers.
+            Preprocessed trials, of the dtype of X.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -156,11 +159,11 @@ class Harmonise(EEGTransformer):
             data = signal.resample(data, max(round(data.shape[2] * rate / X.sfreq), 1), axis=2)
         design = self._filter_for(rate)
         if design is not None:
-            data = bandpass_trials(data, *design)
+            padlen = min(3 * max(map(len, design)), data.shape[2] - 1)
+            data = signal.filtfilt(*design, data.astype(np.float64, copy=False), axis=2, padlen=padlen)
         return X.like(np.ascontiguousarray(data, dtype=X.dtype), ch_names=self.ch_names_out_, sfreq=rate)
 
     def _cut(self, X):
-        """Take the window out of the trials."""
         if self.window is None:
             return X
         rate = _known_rate(X, "window")
@@ -170,14 +173,13 @@ class Harmonise(EEGTransformer):
         return X[:, :, start:stop]
 
     def _rate_out(self, X):
-        """Tell the sampling rate of the result."""
         if self.sfreq_out is None:
             return X.sfreq
         _known_rate(X, "sfreq_out")
         return float(self.sfreq_out)
 
     def _filter_for(self, rate):
-        """Coefficients of the band-pass at this rate, or None."""
+        """Coefficients of the band-pass, or None."""
         if self.band is None:
             return None
         if rate is None:
@@ -186,34 +188,6 @@ class Harmonise(EEGTransformer):
         if not 0 < low < high < rate / 2:
             raise ValueError(f"band: got {self.band}, expected 0 < low < high < {rate / 2:g} Hz, half the rate.")
         return signal.butter(self.order, (low, high), btype="bandpass", fs=rate)
-
-
-def bandpass_trials(data, numerator, denominator):
-    """Filter every trial forwards and backwards, as it stands, with odd reflection at its ends.
-
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    numerator, denominator : ndarray
-        Coefficients of the filter.
-
-    Returns
-    -------
-    filtered : ndarray, shape (n_trials, n_channels, n_times)
-        Filtered in double precision.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from scipy.signal import butter
-    >>> from skeeg.methods.ct_adapttl.preprocessing import bandpass_trials
-    >>> slow = np.sin(2 * np.pi * 2 * np.arange(1000) / 500)[None, None]
-    >>> bool(np.abs(bandpass_trials(slow, *butter(5, (8, 30), "bandpass", fs=500)))[..., 300:700].max() < 1e-3)
-    True
-    """
-    padding = min(3 * max(len(numerator), len(denominator)), data.shape[2] - 1)
-    return signal.filtfilt(numerator, denominator, np.asarray(data, dtype=np.float64), axis=2, padlen=padding)
 
 
 def causal_highpass(data, sfreq, cutoff=0.5, order=4):
@@ -246,59 +220,58 @@ def causal_highpass(data, sfreq, cutoff=0.5, order=4):
 
 
 def _known_rate(X, what):
-    """Tell the sampling rate of the trials, or raise an error that says who needs it."""
     if X.sfreq is None:
         raise ValueError(f"sfreq: {what} needs the sampling rate; pass Harmonise(sfreq=...) or trials that carry it.")
     return X.sfreq
 
 
-def make_alignment(alignment, on_unseen, calibrated):
-    """Make the alignment of trials by subject.
+def find_subjects(X, subjects):
+    """Subject of each trial: those that X carries, else those given, else None."""
+    if X.domains is not None:
+        return X.domains["subject"]
+    if subjects is None:
+        return None
+    if np.shape(subjects) != (len(X),):
+        raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
+    return np.asarray(subjects)
 
-    Parameters
-    ----------
-    alignment : {"euclidean", "riemannian", None}
-        Which mean of the covariances is the reference of a subject.
-    on_unseen : {"calibration", "own"}
-        Reference of subjects that are not seen at fit.
-    calibrated : bool
-        Whether calibration trials of the target are given to fit; without any, ``"calibration"`` is the mean reference
-        of the subjects seen at fit.
 
-    Returns
-    -------
-    step : EuclideanAlignment, RiemannianAlignment or None
-        Not fitted.
+def make_steps(alignment, on_unseen, calibrated):
+    """Unfitted preprocessing of `CTAdaptTLClassifier`: the alignment, or ``"passthrough"``.
+
+    ``"calibration"`` without calibration trials is the mean reference of the subjects seen at fit.
 
     Examples
     --------
-    >>> from skeeg.methods.ct_adapttl.preprocessing import make_alignment
-    >>> make_alignment("euclidean", "calibration", calibrated=False)
+    >>> from skeeg.methods.ct_adapttl.preprocessing import make_steps
+    >>> make_steps("euclidean", "calibration", calibrated=False)["alignment"]
     EuclideanAlignment(min_trials=8, on_unseen='source')
     """
-    if alignment is None:
-        return None
     on_unseen = "source" if on_unseen == "calibration" and not calibrated else on_unseen
-    return ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=_FEWEST)
+    kind = ALIGNMENTS[alignment]
+    step = "passthrough" if kind is None else kind(on_unseen=on_unseen, min_trials=_MIN_TRIALS)
+    return Pipeline([("alignment", step)])
+
+
+def fit_steps(steps, X, subjects=None, targets=None):
+    """Fit the preprocessing to training trials, and to ``targets`` of `fit` by name; return the training trials."""
+    step = steps["alignment"]
+    if step == "passthrough":
+        return X
+    if targets and subjects is not None:  # the target may be among the sources: its source task is another domain
+        X = X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
+    targets = {name: Calibration(block) for name, block in (targets or {}).items()}
+    return step.fit_transform(X, subjects=subjects, **targets)
 
 
 def find_mirror(ch_names, classes, pair):
-    """Find what left and right exchange: pairs of electrodes, and a pair of classes.
-
-    Parameters
-    ----------
-    ch_names : tuple of str or None
-        Electrode names.
-    classes : sequence
-        Labels.
-    pair : tuple of two labels or None
-        Labels that are each other's mirror image; the other labels are their own.
+    """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged.
 
     Returns
     -------
     mirror : tuple of two ndarrays of int, or None
-        Index of the opposite electrode of each electrode, and of the opposite class of each class. None where there is
-        no such pair of labels, or an electrode has no opposite among the others or no place in the 10-5 system.
+        Index of the opposite electrode of each electrode, and of the opposite class of each class. None without such
+        labels, or where an electrode has no opposite among the others or no position in the 10-5 system.
 
     Examples
     --------
@@ -316,30 +289,13 @@ def find_mirror(ch_names, classes, pair):
         names = [system[i] for i in find_electrodes(ch_names, system)]
         others = [re.sub(r"\d+", lambda found: str(int(found[0]) - (-1) ** int(found[0])), name) for name in names]
         channels = [names.index(other) for other in others]
-    except ValueError:  # an electrode without a place, or without an opposite
+    except ValueError:  # an electrode without position, or without opposite
         return None
     return np.array(channels), np.array([labels.index(opposite[label]) for label in labels])
 
 
 def add_mirrored(X, y, mirror):
-    """Trials, and after them the same trials with left and right exchanged.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    y : ndarray of int, shape (n_trials,)
-        Class indices.
-    mirror : tuple of two ndarrays of int, or None
-        As `find_mirror` gives it; None adds nothing.
-
-    Returns
-    -------
-    X : ndarray, shape (2 * n_trials, n_channels, n_times)
-        Trials.
-    y : ndarray of int, shape (2 * n_trials,)
-        Class indices.
-    """
+    """Trials and class indices, followed by the same with left and right exchanged by `find_mirror`, or as they are."""
     if mirror is None:
         return X, y
     channels, classes = mirror

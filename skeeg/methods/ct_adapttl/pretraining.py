@@ -1,4 +1,4 @@
-"""Pre-training on the source task: several people's trials, several folds, the best fold kept."""
+"""Pre-training on the source task, in folds of which the best is kept; weights to start from."""
 
 import contextlib
 import dataclasses
@@ -8,30 +8,68 @@ import joblib
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
-from ...array import as_eeg, is_epochs, make_domains
-from ...training import train
-from ...training.checkpoints import read_weights, write_weights
+from ...array import EEGArray, as_eeg, make_domains
+from ...training import load_checkpoint, train
+from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.validation import split_validation
+from .network import UPSTREAM_KEYS
 from .preprocessing import add_mirrored
+
+HEAD = "final_layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        Weights, by the names of `CTAdaptTLNet`.
+    classes : tuple or None
+        Label of each output; None where unknown, then the last layer is not used.
+    """
+
+    state: dict
+    classes: tuple | None
+
+    def has(self, classes):
+        """Whether each of these labels has an output."""
+        return self.classes is not None and set(classes) <= set(self.classes)
+
+
+def read_start(path, classes):
+    """Read a checkpoint, published or own; ``classes`` None takes the labels of its outputs from the file."""
+    state, description = read_weights(path)
+    state = rename_keys(state, UPSTREAM_KEYS)
+    classes = description.get("classes") if classes is None else classes
+    n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
+    if classes is not None and len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    return Start(state, None if classes is None else tuple(classes))
+
+
+def load_start(module, start, classes):
+    """Load weights into a `CTAdaptTLNet`, its last layer label by label; give the report.
+
+    ``classes`` are the labels of the network's outputs; those that the weights do not have are left as they are.
+    """
+    try:
+        return load_checkpoint(
+            module, start.state, classes=start.classes, wanted=None if start.classes is None else classes
+        )
+    except ValueError as error:
+        if set(start.state) != set(module.state_dict()):  # another network's
+            raise
+        raise ValueError(
+            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from ({error}) "
+            "Preprocess the trials as those the weights were trained on, as Harmonise does."
+        ) from error
 
 
 @dataclasses.dataclass
 class Folds:
-    """What pre-training left.
-
-    Attributes
-    ----------
-    best : int
-        Fold with the lowest validation loss.
-    losses : ndarray, shape (n_folds,)
-        Lowest validation loss of each fold; NaN where nothing was held out.
-    histories : list of list of dict
-        One record an epoch, for each fold.
-    state : dict of str to Tensor
-        Weights of the best fold.
-    complete : bool
-        False where Ctrl-C ended it early.
-    """
+    """Result of a pre-training: index, loss (NaN where nothing was held out) and history of the folds, best weights."""
 
     best: int
     losses: np.ndarray
@@ -41,29 +79,11 @@ class Folds:
 
 
 def split_folds(y, subjects, n_folds, validation, seed):
-    """Folds of the source trials, by subject or by trial.
+    """Folds of the source trials, by subject or by trial, as pairs of indices (training, validation or None).
 
-    By subject, nobody is in both parts of a fold. One subject alone, or trials of unknown subjects, are split by
-    trial: there is nobody to hold out. There are never more folds than subjects, or than trials of the rarest class;
-    where that leaves less than two, nothing is held out.
-
-    Parameters
-    ----------
-    y : ndarray of int, shape (n_trials,)
-        Class indices.
-    subjects : ndarray, shape (n_trials,), or None
-        Subject of each trial.
-    n_folds : int
-        Number of folds; 1 gives a single split that holds out a fifth, 0 one that holds out nothing.
-    validation : {"subject", "trial"}
-        What a fold holds out. By trial is the published way, in which every validation subject is trained on too.
-    seed : int
-        Seed of the split.
-
-    Returns
-    -------
-    folds : list of (training, validation)
-        Indices; validation is None where nothing is held out.
+    By subject, no subject is in both parts of a fold; a single subject, or trials of unknown subjects, are split by
+    trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
+    held out. One fold holds out a fifth, none nothing. By trial, as published, validation subjects are trained on too.
 
     Examples
     --------
@@ -90,29 +110,27 @@ def split_folds(y, subjects, n_folds, validation, seed):
 
 
 def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
-    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with what there is.
+    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far.
 
     Parameters
     ----------
     build : callable
         Gives a network to start from.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Source trials.
-    y : ndarray of int, shape (n_trials,)
-        Class indices.
+    data, y : ndarray, shape (n_trials, n_channels, n_times), and ndarray of int, shape (n_trials,)
+        Source trials and class indices.
     folds : list of (training, validation)
-        As `split_folds` gives them.
+        As `split_folds` returns them.
     recipe : skeeg.training.Recipe
         How to train.
     mirror : tuple of two ndarrays of int, or None
-        Train on mirrored trials too, as `find_mirror` gives it.
+        Train on mirrored trials too, see `find_mirror`.
     **settings
         ``device``, ``verbose`` and ``callbacks`` of `skeeg.training.train`.
 
     Returns
     -------
     folds : Folds
-        What came of it.
+        Result.
     """
     losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:
@@ -131,56 +149,23 @@ def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
 
 
 def remember(folder, what, compute):
-    """Take what was computed earlier from the same, or compute it and, unless Ctrl-C ended it, keep it.
-
-    Parameters
-    ----------
-    folder : str, path-like or None
-        Where to keep it; None keeps nothing.
-    what : tuple
-        All that the result depends on.
-    compute : callable
-        Gives the `Folds`.
-
-    Returns
-    -------
-    folds : Folds
-        From the folder where it is there.
-    """
+    """Read a result of the same ``what`` from a folder, or compute it and, unless Ctrl-C ended it, write it there."""
     if folder is None:
         return compute()
     file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # what is damaged is computed again
-        state, told = read_weights(file, "memory")
-        return Folds(told["best"], np.array(told["losses"], dtype=float), told["histories"], state)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # a damaged file is computed again
+        state, header = read_weights(file, "memory")
+        return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
     found = compute()
     if found.complete:
         file.parent.mkdir(parents=True, exist_ok=True)
-        told = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
-        write_weights(file, found.state, told)
+        header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+        write_weights(file, found.state, header)
     return found
 
 
 def pool_sources(Xs, ys, subjects=None):
-    """Bring recordings of several people together.
-
-    Parameters
-    ----------
-    Xs : anything `as_eeg` accepts, or list of such
-        Trials; a list holds one recording an entry.
-    ys : array-like, shape (n_trials,), or list of such
-        Labels.
-    subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-        Who it is. None: what the trials carry, else one person a recording.
-
-    Returns
-    -------
-    X : EEGArray or array-like, shape (n_trials, n_channels, n_times)
-        All trials.
-    y : array-like, shape (n_trials,)
-        All labels.
-    subjects : ndarray of str, shape (n_trials,), or None
-        Subject of each trial.
+    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None.
 
     Examples
     --------
@@ -195,11 +180,11 @@ def pool_sources(Xs, ys, subjects=None):
         return Xs, ys, None if subjects is None else np.asarray(subjects)
     if len(Xs) != len(ys) or (subjects is not None and len(subjects) != len(Xs)):
         raise ValueError(f"Xs: got {len(Xs)} recordings for {len(ys)} lists of labels in ys; each needs its own.")
-    recordings = [as_eeg(X) if is_epochs(X) or not hasattr(X, "domains") else X for X in Xs]
+    recordings = [as_eeg(X) if not isinstance(X, EEGArray) else X for X in Xs]
     for first, other in zip(recordings[:1] * len(recordings), recordings, strict=True):
         if (other.shape[1:], other.ch_names, other.sfreq) != (first.shape[1:], first.ch_names, first.sfreq):
             raise ValueError(
-                "Xs: the recordings differ in channels, length or rate; bring them to one form first (Harmonise)."
+                "Xs: the recordings differ in channels, length or rate; preprocess them alike first (Harmonise)."
             )
     names = []
     for number, X in enumerate(recordings):

@@ -14,7 +14,7 @@ from ...networks.seeding import seeded
 from ...regression import lagged, moments
 from ...training import Recipe, train
 from ...training.base import NetworkEstimator
-from ...training.recipe import resolve_device
+from ...training.inference import resolve_device
 from .forward import apply_by_place, minimum_norm, read_geometry
 from .model import (
     MODELS,

@@ -8,9 +8,8 @@ from ...array import make_eeg
 from ...regression import ChannelScaler, CrossProducts, moments, ridge_from_products
 from ...storage import Storable
 from ...training import NetworkState, split_validation
-from ...training.inference import run_batches
-from ...training.net import Trials
-from ...training.recipe import resolve_device
+from ...training.data import Trials
+from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
 from .forward import PositionCodes, apply_by_place
 from .networks import SensorTransformer, SensorUNet
@@ -84,11 +83,6 @@ class Selection(Trials):
     def __len__(self):
         """Count the windows."""
         return len(self.rows)
-
-    def __getitem__(self, index):
-        """One window and its target."""
-        x, y = self.take(torch.tensor([index]))
-        return x[0], y[0]
 
     @property
     def device(self):

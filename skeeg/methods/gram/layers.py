@@ -216,7 +216,9 @@ def settle_sizes(table, size, changes, found=None, relevant=None):
     asked = choose_sizes(table, size or "base", changes)
     if found is None:
         return asked
-    given = {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
+    given = (
+        {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
+    )
     for name in [one for one in vars(asked) if one in given]:
         wanted, has = getattr(asked, name), getattr(found, name)
         if wanted != has and name not in _TRAINED_WITH:

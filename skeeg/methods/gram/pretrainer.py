@@ -9,7 +9,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ...networks.seeding import seeded
-from ...training.pretraining import GroupedTrials, PartsLoss, fingerprint, hide_all_but, open_run
+from ...training.data import Trials
+from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_run
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
@@ -370,7 +371,7 @@ class GramPretrainer(GramStage):
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
             codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
-        return Pool(GroupedTrials(groups, pool.trials.shared, self._settings.mixed), pool.subjects)
+        return Pool(Trials(groups, None, pool.trials.shared, self._settings.mixed), pool.subjects)
 
     def _objective(self):
         return MaskedObjective(self.module_, self.mask_ratio, self._settings.masks)

@@ -1,10 +1,9 @@
-"""MIRepNet: a pre-trained model for motor imagery on any headset, its pre-training included."""
+"""MIRepNet: a pre-trained network for motor imagery with any montage, its pre-training included."""
 
 from .checkpoint import load_weights, save_weights
-from .estimator import MIRepNetClassifier
-from .form import mirepnet_preprocessing
+from .estimator import MIRepNetClassifier, mirepnet_pipeline
 from .network import MIRepNet
-from .pipeline import mirepnet_pipeline
+from .preprocessing import mirepnet_preprocessing
 from .pretraining import MIRepNetPretrainer
 
 __all__ = [

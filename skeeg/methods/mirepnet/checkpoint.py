@@ -1,4 +1,4 @@
-"""Published weights of MIRepNet in each of their layouts: read, loaded with a report, and written again."""
+"""Weights of MIRepNet in each of the published layouts: reading, loading with a report, writing."""
 
 import torch
 
@@ -11,43 +11,39 @@ PUBLISHED = {
     "embed_dim": 256, "n_layers": 6, "n_heads": 8, "n_filters_time": 64, "n_filters": 128, "filter_length": 25,
     "pool_length": 75, "pool_stride": 15,
 }  # fmt: skip
-"""Published sizes; the heads and the pools cannot be read from shapes."""
+"""Published sizes; heads and pools do not follow from the shapes of tensors."""
 
 
 def read_start(checkpoint, given):
-    """Weights to start from, what they say of themselves, and the sizes of the network that takes them.
+    """Weights to start from, their description, and the sizes of the network that takes them.
 
     Parameters
     ----------
     checkpoint : str, path-like or None
-        Checkpoint.
+        Checkpoint; without one, weights and description are empty.
     given : dict
         Arguments of the network by the user; without ``decoder_layers`` there is no decoder.
 
     Returns
     -------
-    state : dict of str to Tensor
-        Empty without a checkpoint.
-    description : dict
-        What stands beside them: rate, classes, maybe settings for ``finetuning``; empty where nothing does.
-    sizes : dict
-        Arguments of `MIRepNet`.
+    state, description, sizes : dict
+        Tensors; rate, classes, maybe settings for ``finetuning``; arguments of `MIRepNet`.
     """
     preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
-    free = {name: value for name, value in given.items() if name not in preset}  # dropout, ways to compute
+    free = {name: value for name, value in given.items() if name not in preset}  # no sizes: dropout, form of computing
     given = {name: value for name, value in given.items() if name in preset}
     state, description = ({}, {}) if checkpoint is None else read_weights(checkpoint)
     found = read_sizes(MIRepNet, state, description, checkpoint) if state else {}
-    told = description.get("network_params", {})
-    dropout = {"drop_prob": told["drop_prob"]} if "drop_prob" in told else {}
+    described = description.get("network_params", {})
+    dropout = {"drop_prob": described["drop_prob"]} if "drop_prob" in described else {}
     return state, description, settle_sizes(given, found, preset) | dropout | free
 
 
 def load_weights(module, source, classes=None, wanted=None):
     """Load a checkpoint of any layout into a network.
 
-    Upstream keeps the pre-trained last layer without a word wherever the number of classes happens to agree. Here it is
-    left out unless the labels of its outputs are named, and then it is loaded label by label.
+    The last layer is left out unless the labels of its outputs are known; then it is loaded label by label. The
+    published code keeps it wherever the number of classes agrees.
 
     Parameters
     ----------
@@ -59,13 +55,13 @@ def load_weights(module, source, classes=None, wanted=None):
     classes : sequence or None
         Label of each output of the checkpoint; None leaves its last layer out.
     wanted : sequence or None
-        Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
+        Label of each output of the network. Outputs of other labels are left as they are.
 
     Returns
     -------
     report : CheckpointReport
-        What was loaded and what was not. A checkpoint that lacks part of the network, or is of another size, is an
-        error.
+        Tensors that were loaded, missing, unexpected. A checkpoint that lacks part of the network, or is of another
+        size, is an error.
 
     Examples
     --------
@@ -80,18 +76,7 @@ def load_weights(module, source, classes=None, wanted=None):
 
 
 def published_state(module):
-    """State of a network by the published names.
-
-    Parameters
-    ----------
-    module : MIRepNet
-        Network: 143 tensors with a decoder of two blocks, 110 without, six encoder blocks each.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU.
-    """
+    """State dict of a `MIRepNet` by the published names, on the CPU: 143 tensors with a decoder, 110 without."""
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
 
@@ -104,9 +89,9 @@ def save_weights(module, path, description=None):
     module : MIRepNet
         Network.
     path : str or path-like
-        A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
+        A ``.safetensors`` file, or a ``.pth`` file as the published script reads it.
     description : dict or None
-        What to keep beside them in a ``.safetensors`` file, as `skeeg.training.checkpoints.write_weights` does.
+        Description kept in a ``.safetensors`` file, see `skeeg.training.checkpoints.write_weights`.
 
     Examples
     --------

@@ -1,68 +1,72 @@
-"""The MIRepNet classifier: few labelled trials of a person, any headset, a pre-trained network."""
+"""The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
 import warnings
 
 import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import BaseEEGClassifier, refuse_flat
-from ...calibration import Calibration
-from ...filtering import at_rate
+from ...alignment import Calibration
+from ...array import DOMAIN_FIELDS
+from ...base import refuse_flat
+from ...filtering import BandPass
 from ...montage import count_near
-from ...training import NetworkState, Recipe
+from ...training import NetworkState, get_recipe
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
-from .form import RATE, apply_alignment, check_form, fit_alignment, on_template
+from .network import MIRepNet
+from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 
-_FINETUNING = {"max_epochs": 10, "batch_size": 8, "learning_rate": 1e-3, "time_shift": 0.0}
-_SETTINGS = ("weight_decay", "solver", "schedule", "patience", "precision", "validation_size", "lora_rank")
+_FINETUNING = ("max_epochs", "batch_size", "learning_rate", "time_shift")  # settings that a checkpoint may hold
 
 
-class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
-    """MIRepNet [1]_: a network pre-trained on other people's imagery, fine-tuned on few trials of one's own.
+class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
+    """MIRepNet [1]_: a network pre-trained on the imagery of source subjects, fine-tuned on few trials of the target.
 
-    Trials of any headset, in this order: resampled to the network's rate, whitened by the mean covariance of their
-    person on the electrodes they were recorded with (Euclidean alignment), brought to 45 electrodes by inverse
-    distances.
-    Band-pass them to 8-30 Hz before, best as whole recordings; `mirepnet_pipeline` has all steps.
+    Trials of any montage are resampled to the network's rate, whitened by the mean covariance of their subject on the
+    recorded electrodes (Euclidean alignment) and interpolated to 45 electrodes by inverse distances. Band-pass them to
+    8-30 Hz before, best as whole recordings; `mirepnet_pipeline` has all steps.
 
     Parameters
     ----------
     checkpoint : str or None
-        Weights to start from: ``"skeeg:mirepnet-small"``, which ship with the package (`skeeg.weights`); a file that
-        ``save_checkpoint`` wrote; the published ``MIRepNet.pth``; or ``"hub:owner/repository/file"``, such as
-        ``"hub:starself/MIRepNet/MIRepNet.pth"``. None starts from scratch.
+        Weights to start from: ``"skeeg:mirepnet-small"``, which ship with the package (`skeeg.weights`); a file of
+        ``save_checkpoint``; the published ``MIRepNet.pth``; or ``"hub:owner/repository/file"``, such as
+        ``"hub:starself/MIRepNet/MIRepNet.pth"``. None starts from random weights.
     checkpoint_classes : tuple or None
         Label of each output of the checkpoint; its last layer is then used for the labels that y has too. None: those
-        that the checkpoint names itself; without any its last layer is not used, even where the number of classes
-        agrees.
+        that the checkpoint names itself; without any its last layer is not used, even if the number of classes agrees.
     network_params : dict or None
-        Sizes of the network that differ from those that the checkpoint names, or from the published ones; see
-        `MIRepNet`.
+        Sizes of the network that differ from those of the checkpoint, or from the published ones; see `MIRepNet`.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
-    align : {"own", "calibration", "source", "running", "block", None}
-        Reference that trials to predict are whitened by. Trials of a person seen at fit have that person's reference
-        from fit, one trial alone or among others. Trials of somebody else: their own mean, given 4 trials at least
-        (``"own"``); that of ``X_target_unlabeled``; that of the people at fit; or a mean that moves on with every
-        trial, for use online, see `update`. ``"block"``, as published: every call of `predict` uses the mean of the
-        trials it is given, labels unused (transductive). None does not align.
+    recipe : str or dict
+        How to train: ``"default"``, the fine-tuning of the checkpoint where it holds one, else the published one (10
+        epochs of Adam, batches of 8, learning rate 1e-3); another name in `skeeg.training.PRESETS`; or a dict of what
+        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
+    max_epochs, batch_size, learning_rate : int, int and float, or None
+        Settings of the recipe; None leaves its own.
+    align : {"own", "block", "calibration", "source", "running", None}
+        Reference that trials to predict are whitened by: ``on_unseen`` of `skeeg.EuclideanAlignment`. Subjects seen at
+        fit keep their reference, others have the mean of their own trials, given 4 at least (``"own"``); that of
+        ``X_target_unlabeled`` (``"calibration"``); that of the subjects at fit (``"source"``); or a mean updated with
+        every trial, for online use (``"running"``), see `update`. ``"block"``, as published: every call of `predict`
+        uses the mean of its trials (transductive). None does not align.
     domain : {"subject", "session", "run"}
-        What has a reference of its own.
+        Unit with a reference of its own.
     template : str, tuple of str or None
         Electrodes of the network, see `skeeg.ChannelTemplate`; None takes those recorded, in their order.
     resample : "auto", float or None
-        Rate of the network in hertz, for trials whose own rate is known; None keeps it. ``"auto"`` is the rate that the
-        checkpoint names, or 250 Hz.
-    max_epochs, batch_size, learning_rate : int, int and float, or None
-        See `skeeg.training.Recipe`. None is what suits the checkpoint, where it says so, or else the published
-        fine-tuning: 10, 8 and 1e-3. The checkpoint may also advise random shifts in time (``time_shift``).
-    weight_decay, solver, schedule, patience, precision
-        See `skeeg.training.Recipe`; the defaults are the published fine-tuning.
-    validation, validation_size, lora_rank
+        Rate of the network in hertz, for trials whose rate is known; None keeps it. ``"auto"`` is the rate of the
+        checkpoint, or 250 Hz.
+    validation : {None, "trial", "block", "subject"}
         As in `skeeg.NetworkClassifier`.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic, see `skeeg.training.Recipe`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -70,12 +74,12 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels.
-    aligner_ : EuclideanAlignment or None
-        References of the people seen at fit.
+    steps_ : Pipeline
+        Fitted preprocessing, see `mirepnet_preprocessing`.
     checkpoint_report_ : str or None
-        What the checkpoint brought.
+        Tensors of the checkpoint that were loaded.
     description_ : dict
-        What the checkpoint says of itself: sizes, rate, classes; empty without any.
+        Description of the checkpoint: sizes, rate, classes; empty without any.
     rate_ : float or None
         Rate of the network in hertz.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
@@ -95,13 +99,17 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
     >>> import numpy as np
     >>> from skeeg import MIRepNetClassifier
     >>> X, y = np.random.default_rng(0).normal(size=(12, 3, 250)), np.repeat(["left_hand", "right_hand"], 6)
-    >>> known = {"ch_names": ("C3", "Cz", "C4"), "sfreq": 100}  # of trials that do not carry it
-    >>> clf = MIRepNetClassifier("skeeg:mirepnet-small", random_state=0, **known).fit(X, y)
+    >>> identity = {"ch_names": ("C3", "Cz", "C4"), "sfreq": 100}  # of trials that do not carry theirs
+    >>> clf = MIRepNetClassifier("skeeg:mirepnet-small", random_state=0, **identity).fit(X, y)
     >>> clf.predict_proba(X).shape, clf.transform(X).shape
     ((12, 2), (12, 64))
     """
 
     linear_map_ = "both"
+    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+        "align": [StrOptions(set(ALIGN)), None],
+        "domain": [StrOptions(set(DOMAIN_FIELDS))],
+    }
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
 
     def __init__(
@@ -110,21 +118,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         checkpoint_classes=None,
         network_params=None,
         strategy="full",
+        recipe="default",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
         align="own",
         domain="subject",
         template="mirepnet45",
         resample="auto",
-        max_epochs=None,
-        batch_size=None,
-        learning_rate=None,
-        weight_decay=1e-6,
-        solver="adam",
-        schedule="cosine",
         validation=None,
-        validation_size=0.2,
-        patience=None,
         precision="float32",
-        lora_rank=4,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -136,21 +139,16 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         self.checkpoint_classes = checkpoint_classes
         self.network_params = network_params
         self.strategy = strategy
+        self.recipe = recipe
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
         self.align = align
         self.domain = domain
         self.template = template
         self.resample = resample
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
         self.validation = validation
-        self.validation_size = validation_size
-        self.patience = patience
         self.precision = precision
-        self.lora_rank = lora_rank
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -159,18 +157,18 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None):
-        """Fine-tune the network, or train it from scratch.
+        """Fine-tune the network, or train it from random weights.
 
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials that know their electrodes' names, or names by ``ch_names``.
+            Trials with channel names, their own or ``ch_names``.
         y : array-like, shape (n_trials,)
             Labels of any kind.
         subjects : array-like, shape (n_trials,), or None
-            Person of each trial, where X carries no domains.
+            Subject of each trial, where X carries no domains.
         X_target_unlabeled : Calibration, anything `as_eeg` accepts, or None
-            Trials of the person to predict, without labels: the reference of ``align="calibration"``, and the start of
+            Trials of the target subject, without labels: the reference of ``align="calibration"``, and the start of
             ``"running"``.
 
         Returns
@@ -179,35 +177,22 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
             Fitted.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        check_form(self)
         targets = self._check_labels(y)
         refuse_flat(X)
-        self._start_from(X.ch_names)
+        self._start = read_start(self.checkpoint, dict(self.network_params or {}))
+        self.description_ = self._start[1]
+        self._warn_of_mismatch(X.ch_names)
+        self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
+        rate = None if X.sfreq is None else self.rate_
+        self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target = self._check_target(X_target_unlabeled, len(X))
-        formed = at_rate(X, self.rate_)
-        self.aligner_, formed = fit_alignment(formed, self.align, self.domain, subjects, target)
-        self._fit_network(on_template(formed, self.template), targets, len(self.classes_), subjects)
+        self._fit_network(fit_steps(self.steps_, X, subjects, target), targets, len(self.classes_), subjects)
         return self
 
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
-
     def update(self, X):
-        """Move the reference on by these trials, for the predictions to come; with ``align="running"``.
+        """Update the reference of ``align="running"`` with these trials, for later predictions.
 
-        For use online: predict a trial, then update with it. `predict` alone never changes the estimator.
+        For online use: predict a trial, then update with it. `predict` itself never changes the estimator.
 
         Parameters
         ----------
@@ -217,16 +202,17 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         Returns
         -------
         self : MIRepNetClassifier
-            With its reference moved on.
+            With an updated reference.
         """
         check_is_fitted(self)
         if self.align != "running":
-            raise ValueError(f"align: update() serves align='running', this one has {self.align!r}.")
-        self.aligner_.update(at_rate(self._check_eeg(X, reset=False, dtype=np.float32), self.rate_))
+            raise ValueError(f"align: got {self.align!r}, update() expects 'running'.")
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        self.steps_.named_steps["align"].update(self.steps_[:2].transform(X))
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights in the published layout, to be the ``checkpoint`` of another one.
+        """Write the weights in the published layout, to be the ``checkpoint`` of another estimator.
 
         Parameters
         ----------
@@ -237,58 +223,88 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         save_weights(self.module_, path, describe(self, self.template))
 
     def _check_target(self, target, n_trials):
-        """Check trials of the person to predict as `predict` would."""
+        """Check target trials as `predict` does."""
         target = Calibration.unwrap(target, "X_target_unlabeled", n_trials)
         if target is None or not len(target):
             return None
         try:
-            return at_rate(self._check_eeg(target, reset=False, dtype=np.float32), self.rate_)
+            return self._check_eeg(target, reset=False, dtype=np.float32)
         except ValueError as error:
             raise ValueError(f"X_target_unlabeled: {error}") from error
 
-    # What the base asks for
+    def _checkpoint_labels(self):
+        return self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
 
-    def _start_from(self, ch_names):
-        """Read what the checkpoint says of itself, and say what of it does not suit the trials."""
-        self._start, self.description_, self._sizes_read = read_start(self.checkpoint, dict(self.network_params or {}))
-        self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
+    def _warn_of_mismatch(self, ch_names):
+        """Warn of labels that the checkpoint does not have, and of electrodes far from those it was trained on."""
         if not self.description_:
             return
-        known = self.description_.get("classes", ()) if self.checkpoint_classes is None else self.checkpoint_classes
+        known = self._checkpoint_labels() or ()
         new = [label for label in self.classes_.tolist() if label not in known]
         if known and new:
             warnings.warn(
-                f"checkpoint_classes: the weights know {', '.join(map(repr, known))}; the outputs for "
+                f"checkpoint_classes: the weights have outputs for {', '.join(map(repr, known))}; those for "
                 f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
                 "those of y, where they mean the same.",
-                stacklevel=3,
+                stacklevel=4,
             )
         if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
             warnings.warn(
                 f"ch_names: fewer than two of {', '.join(ch_names)} lie near the electrodes that the weights were "
-                "trained on; record from the motor cortex (C3, Cz, C4), or train from scratch with checkpoint=None.",
-                stacklevel=3,
+                "trained on; record from the motor cortex (C3, Cz, C4), or train with checkpoint=None.",
+                stacklevel=4,
             )
 
+    # Hooks of the base
+
     def _recipe(self):
-        told = getattr(self, "description_", {}).get("finetuning", {})
-        advised = {name: told.get(name, value) for name, value in _FINETUNING.items()}
-        own = ("max_epochs", "batch_size", "learning_rate")
-        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
-        return Recipe(**advised | given, **{name: getattr(self, name) for name in _SETTINGS})
+        settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "default", **self.recipe}
+        if settings["name"] == "default":
+            described = vars(self).get("description_", {}).get("finetuning", {})
+            advised = {name: described[name] for name in _FINETUNING if name in described}
+            settings = advised | settings | {"name": "mirepnet-fork"}
+        return get_recipe(
+            settings, MIRepNet, max_epochs=self.max_epochs, batch_size=self.batch_size,
+            learning_rate=self.learning_rate, precision=self.precision,
+        )  # fmt: skip
 
     def _start_network(self, X, n_outputs):
         """Build the network for trials on the template, and load the checkpoint into it."""
+        weights, _, sizes = self._start
+        del self._start
         state = NetworkState(
-            "MIRepNet", self._sizes_read, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
+            "MIRepNet", sizes, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
             precision=self.precision,
         ).start()  # fmt: skip
-        if self._start:
-            known = self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
-            state.load(self._start, classes=known, wanted=self.classes_, file=self.checkpoint)
-        del self._start, self._sizes_read
+        if weights:
+            state.load(weights, classes=self._checkpoint_labels(), wanted=self.classes_, file=self.checkpoint)
         return state
 
     def _preprocess(self, X):
-        X = apply_alignment(self.aligner_, at_rate(X, self.rate_), self.align)
-        return on_template(X, self.template)
+        return self.steps_.transform(X)
+
+
+def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):
+    """Pipeline from raw trials to labels: band-pass, then `MIRepNetClassifier`.
+
+    Parameters
+    ----------
+    checkpoint, strategy, align, random_state
+        See `MIRepNetClassifier`; its other parameters are set as ``mirepnet__max_epochs=...``.
+    band : tuple of two floats or None
+        Edges of the band-pass in hertz; None for trials that are filtered already.
+
+    Returns
+    -------
+    pipeline : sklearn.pipeline.Pipeline
+        Unfitted, with the steps ``bandpass`` and ``mirepnet``.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet import mirepnet_pipeline
+    >>> list(mirepnet_pipeline(random_state=0).set_params(mirepnet__max_epochs=2).named_steps)
+    ['bandpass', 'mirepnet']
+    """
+    steps = [] if band is None else [("bandpass", BandPass(*band))]
+    settings = {"strategy": strategy, "align": align, "random_state": random_state}
+    return Pipeline([*steps, ("mirepnet", MIRepNetClassifier(checkpoint, **settings))])

@@ -6,10 +6,10 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ...networks.fast.convolutions import merged_conv
+from ...networks.fast.dropout import Dropout
 from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
 from ...training.sizes import count_blocks
-from .blocks import Dropout, transformer
 
 UPSTREAM_KEYS = {
     "embedding.projection.0.weight": "embedding.projection.weight",
@@ -19,25 +19,90 @@ UPSTREAM_KEYS = {
 }
 
 
-class Tokenizer(nn.Module):
-    """Temporal filters, spatial filters over all electrodes, mean pooling: one token every ``pool_stride`` samples.
+class Attention(nn.Module):
+    r"""Multi-head attention whose scores are divided by the square root of the whole embedding.
+
+    .. math:: A = \mathrm{softmax}(Q K^\top / \sqrt{E}) V
+
+    braindecode's and torch's divide by the square root of the size of a head; weights trained with one form do not
+    work in the other.
 
     Parameters
     ----------
-    n_chans : int
-        Electrodes.
     embed_dim : int
-        Size of a token.
-    n_filters_time, n_filters : int
-        Temporal filters, and spatial filters over all of them.
-    filter_length, pool_length, pool_stride : int
-        Samples of a temporal filter, of a pool, and between pools.
+        Size of a token, :math:`E`.
+    n_heads : int
+        Heads.
     drop_prob : float
-        Dropout of the pooled activity.
-    activation : type of nn.Module
-        Nonlinearity before the pooling.
-    merge : bool
-        Compute the two convolutions as one; False runs them one after the other.
+        Dropout of the attention weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.mirepnet.network import Attention
+    >>> Attention(16, 4, 0.5)(torch.zeros(2, 9, 16)).shape
+    torch.Size([2, 9, 16])
+    """
+
+    def __init__(self, embed_dim, n_heads, drop_prob):
+        super().__init__()
+        self.n_heads, self.drop = n_heads, Dropout(drop_prob)
+        self.keys = nn.Linear(embed_dim, embed_dim)
+        self.queries = nn.Linear(embed_dim, embed_dim)
+        self.values = nn.Linear(embed_dim, embed_dim)
+        self.projection = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x):
+        """Attend; x and the output are Tensors of shape (batch, n_tokens, embed_dim)."""
+        scale = x.shape[-1] ** -0.5
+        parts = (self.queries, self.keys, self.values)
+        q, k, v = (part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
+        if self.training and self.drop.p and x.device.type == "cpu":  # there torch does the same, with its own dropout
+            attended = self.drop((q @ k.transpose(2, 3) * scale).softmax(dim=-1)) @ v
+        else:
+            drop_prob = self.drop.p if self.training else 0.0
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_prob, scale=scale)
+        return self.projection(attended.transpose(1, 2).flatten(2))
+
+
+class Residual(nn.Module):
+    """Residual connection around ``fn``; named as in the published state dict."""
+
+    def __init__(self, fn):
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x):
+        """Add the output to the input."""
+        return x + self.fn(x)
+
+
+def transformer(n_layers, embed_dim, n_heads, drop_prob):
+    """Pre-norm transformer blocks without positional embedding and without a last normalisation.
+
+    The dropout is that of the attention, the feed-forward part and both residual branches.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet.network import transformer
+    >>> sum(p.numel() for p in transformer(1, 256, 8, 0.5).parameters())
+    789760
+    """
+    return nn.Sequential(*(_block(embed_dim, n_heads, drop_prob) for _ in range(n_layers)))
+
+
+def _block(embed_dim, n_heads, drop_prob):
+    wide = 4 * embed_dim
+    feed_forward = nn.Sequential(nn.Linear(embed_dim, wide), nn.GELU(), Dropout(drop_prob), nn.Linear(wide, embed_dim))
+    parts = (Attention(embed_dim, n_heads, drop_prob), feed_forward)
+    normed = (nn.Sequential(nn.LayerNorm(embed_dim), part, Dropout(drop_prob)) for part in parts)
+    return nn.Sequential(*map(Residual, normed))
+
+
+class Tokenizer(nn.Module):
+    """Temporal filters, spatial filters over all electrodes, mean pooling: one token every ``pool_stride`` samples.
+
+    Parameters as of `MIRepNet`; without ``merge`` the two convolutions run one after the other.
     """
 
     def __init__(
@@ -66,36 +131,14 @@ class Tokenizer(nn.Module):
         self.chan_embed = nn.Embedding(n_chans, embed_dim)
 
     def forward(self, x):
-        """Cut trials into tokens.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        tokens : Tensor, shape (batch, n_tokens, embed_dim)
-            In the order of time.
-        """
+        """Tokens (batch, n_tokens, embed_dim), in the order of time, of trials (batch, n_chans, n_times)."""
         pooled = self.drop(self.pooled(x))
         if not self.merge:
             return self.projection(pooled)[:, :, 0].transpose(1, 2)
         return F.linear(pooled[:, :, 0].transpose(1, 2), self.projection.weight.flatten(1), self.projection.bias)
 
     def pooled(self, x):
-        """Mean activity of the filters.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        pooled : Tensor, shape (batch, n_filters, 1, n_tokens)
-            Before dropout.
-        """
+        """Mean activity of the filters before dropout, shape (batch, n_filters, 1, n_tokens)."""
         if not self.merge:
             return self.pool(self.activation(self.bn(self.conv2(self.conv1(x[:, None])))))
         y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
@@ -109,7 +152,7 @@ class Tokenizer(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Blocks that turn encoded tokens back into those of the tokenizer; named as in the published state dict."""
+    """Transformer blocks that reconstruct tokens; named as in the published state dict."""
 
     def __init__(self, n_layers, embed_dim, n_heads, drop_prob):
         super().__init__()
@@ -135,7 +178,7 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     ----------
     n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         The six signal parameters of every braindecode network; published weights are for 45 electrodes at 250 Hz. Any
-        length of at least ``K + P - 1`` samples is taken, whatever ``n_times`` was.
+        length of at least ``K + P - 1`` samples is accepted, whatever ``n_times`` was.
     embed_dim : int
         Size of a token, ``E``.
     n_layers, n_heads : int
@@ -177,7 +220,7 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     @staticmethod
     def sizes_of(state):
-        """Arguments that the shapes of a state dict tell; heads and pools have none."""
+        """Arguments that follow from the shapes of a state dict; heads and pools do not."""
         state = rename_keys(state, UPSTREAM_KEYS)
         found = {"n_layers": count_blocks(state, "transformer.")}
         found["n_filters_time"], _, _, found["filter_length"] = state["embedding.conv1.weight"].shape
@@ -231,72 +274,36 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.final_layer = nn.Linear(embed_dim, self.n_outputs)
 
     def forward(self, x):
-        """Score the classes of each trial.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        """
+        """Score the classes of each trial: (batch, n_chans, n_times) to (batch, n_outputs)."""
         return self.final_layer(self.features(x))
 
     def features(self, x):
-        """Mean over the encoded tokens.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : Tensor, shape (batch, embed_dim)
-            What is classified.
-        """
+        """Mean over the encoded tokens, which is classified: (batch, n_chans, n_times) to (batch, embed_dim)."""
         return self.transformer(self.tokens(x)).mean(dim=1)
 
     def tokens(self, x):
-        """Tokens that the transformer starts from.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-
-        Returns
-        -------
-        tokens : Tensor, shape (batch, n_tokens, embed_dim)
-            In the order of time.
-        """
+        """Tokens in the order of time: (batch, n_chans, n_times) to (batch, n_tokens, embed_dim)."""
         self._check_length(x.shape[-1])
         return self.embedding(x)
 
     def reconstruct(self, tokens, masked):
-        """Classify trials some of whose tokens are hidden, and guess all tokens.
+        """Classify trials with masked tokens, and reconstruct all tokens.
 
         Parameters
         ----------
         tokens : Tensor, shape (batch, n_tokens, embed_dim)
-            As `tokens` gives them.
+            Output of `tokens`.
         masked : Tensor of bool, shape (batch, n_tokens)
-            Tokens to put the mask token in place of.
+            Tokens that the mask token replaces.
 
         Returns
         -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
-        guessed : Tensor, shape (batch, n_tokens, embed_dim)
-            Reconstruction of the tokens.
+        logits, reconstructed : Tensor, shape (batch, n_outputs) and (batch, n_tokens, embed_dim)
+            Class scores and tokens.
         """
         encoded = self.transformer(torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens))
         return self.final_layer(encoded.mean(dim=1)), self.decoder(encoded)
 
     def _check_length(self, n_times):
-        """Raise an error that says how long a trial must be."""
         if n_times < self.shortest:
             raise ValueError(f"n_times: MIRepNet needs at least {self.shortest} samples a trial, got {n_times}.")

@@ -1,78 +1,261 @@
-"""Pre-training of MIRepNet: guess hidden tokens and tell classes apart, on as many people as there are."""
+"""Pre-training of MIRepNet: masked-token reconstruction and classification on the recordings of many subjects."""
 
 import dataclasses
+import difflib
+from operator import attrgetter
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from ...filtering import at_rate
+from ...array import DOMAIN_FIELDS
+from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
-from ...training import NetworkEstimator, load_checkpoint, split_validation
+from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.checkpoints import describe
-from ...training.pretraining import fingerprint, open_run, pretrain, ranks
-from ...training.recipe import make_net, resolve_device
+from ...training.inference import resolve_device
+from ...training.pretraining import draw_mask, fingerprint, list_recordings, open_run, pretrain, read_labels
 from .checkpoint import read_start, save_weights
-from .form import RATE, apply_alignment, check_form, fit_alignment, on_template, padded
-from .network import MIRepNet
-from .objective import HybridLoss, MaskedModel
-from .recordings import list_recordings, pool_recordings, read_labels
+from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
 
-class MIRepNetPretrainer(NetworkEstimator):
-    """Pre-train MIRepNet [1]_ on recordings of other people; upstream never published how.
+@dataclasses.dataclass(frozen=True)
+class PretrainingRecipe(Recipe):
+    """How MIRepNet is pre-trained; the defaults are the published ones where these are known.
 
-    Half of the tokens of each trial are hidden. The network guesses them from the others (mean squared length of the
-    error over the hidden tokens) and tells the classes apart at once (cross-entropy), both with equal weight.
-    Recordings may differ in montage, rate, window and classes: each is aligned by person and interpolated to 45
-    electrodes, and classes of the same name are the same class. Trials without labels take part in the guessing only.
+    Parameters
+    ----------
+    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, by_step, validation_size
+        See `skeeg.training.Recipe`.
+    mask_ratio : float
+        Share of the tokens that are masked.
+    rec_weight, cls_weight : float
+        Weights of the two losses. Without the first no token is masked, and the training is supervised only; without
+        the second, or without y, it is self-supervised.
+    reconstruct : {"masked", "all"}
+        Tokens whose reconstruction error counts.
+    detach_target : bool
+        Whether no gradient passes through the target tokens. False, as in the published network's forward pass, lets
+        the tokenizer learn tokens that are easy to reconstruct.
+    screen : {None, "significant"} or float
+        Exclude subjects whose classes a simple decoder cannot classify: the ``threshold`` of `skeeg.screen_subjects`.
+        The published threshold is not known.
+    n_times : int or None
+        Samples of a trial, 1000 as published; longer ones are cut, shorter ones extended by reflection. None takes the
+        longest.
+    montages : int or None
+        Montages of each subject, all electrodes and random subsets of them, common montages among these; each trial of
+        each batch is aligned and interpolated in one of them, drawn anew. Weights pre-trained on a single montage do
+        not transfer to others. None uses the electrodes as recorded.
+    crops : bool
+        Whether a trial longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise its end
+        is cut.
+    balance : bool
+        Whether each class of each subject is drawn equally often; otherwise each trial is used once an epoch.
+    """
+
+    solver: str = "adam"
+    schedule: str | None = None
+    by_step: bool = True
+    mask_ratio: float = 0.5
+    rec_weight: float = 1.0
+    cls_weight: float = 1.0
+    reconstruct: str = "masked"
+    detach_target: bool = True
+    screen: str | float | None = None
+    n_times: int | None = None
+    montages: int | None = None
+    crops: bool = False
+    balance: bool = False
+
+    def check(self):
+        """Raise a ValueError that names the first invalid setting."""
+        if not 0 < self.mask_ratio <= 1:
+            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and up to 1.")
+        if self.reconstruct not in ("masked", "all"):
+            raise ValueError(f"reconstruct: got {self.reconstruct!r}, expected 'masked' or 'all'.")
+        if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
+            given = (self.rec_weight, self.cls_weight)
+            raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
+        for name, value in (("n_times", self.n_times), ("montages", self.montages)):
+            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
+                raise ValueError(f"{name}: got {value!r}, expected a whole number from 1, or None.")
+        if self.crops and self.n_times is None:
+            raise ValueError("crops: the length of a crop is n_times, which is None.")
+        return super().check()
+
+    @property
+    def training(self):
+        """What the training loop needs of it."""
+        return Recipe(**{name: vars(self)[name] for name in Recipe.__dataclass_fields__})
+
+
+RECIPES = {
+    "published": PretrainingRecipe(),
+    "montages": PretrainingRecipe(
+        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup=0.5,
+        rec_weight=0.0, montages=24, crops=True, n_times=300, balance=True,
+    ),
+}  # fmt: skip
+"""Recipes by name; ``"montages"`` is that of the weights that ship with the package (``resample=100``)."""
+
+
+def choose_recipe(recipe, **changes):
+    """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
+    settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
+    name = settings.pop("name", "published")
+    for given, known in [(name, RECIPES), *((one, PretrainingRecipe.__dataclass_fields__) for one in settings)]:
+        if given not in known:
+            near = difflib.get_close_matches(str(given), known, n=3) or list(known)
+            raise ValueError(f"recipe: got {given!r}, expected one of {', '.join(map(repr, near))}.")
+    changes = {one: value for one, value in changes.items() if value is not None}
+    return dataclasses.replace(RECIPES[name], **settings | changes)
+
+
+class MaskedModel(nn.Module):
+    """MIRepNet with a share of its tokens masked (None masks and reconstructs nothing).
+
+    In evaluation the same tokens are masked every time, and the random state does not change.
+    """
+
+    def __init__(self, network, mask_ratio, detach_target):
+        super().__init__()
+        self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
+
+    def forward(self, x):
+        """Give logits; tokens and their reconstruction, (batch, n_tokens, embed_dim); and which tokens are masked."""
+        if self.mask_ratio is None:
+            return self.network(x), None, None, None
+        tokens = self.network.tokens(x)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        masked = draw_mask(*tokens.shape[:2], self.mask_ratio, generator).to(tokens.device)
+        logits, reconstructed = self.network.reconstruct(tokens, masked)
+        return logits, tokens.detach() if self.detach_target else tokens, reconstructed, masked
+
+
+class HybridLoss(nn.Module):
+    r"""Squared reconstruction error of the masked tokens plus cross-entropy of the classes.
+
+    .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
+
+    with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
+
+    Parameters
+    ----------
+    rec_weight, cls_weight : float
+        :math:`w_{rec}` and :math:`w_{cls}`.
+    reconstruct : {"masked", "all"}
+        Tokens whose error counts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.mirepnet.pretraining import HybridLoss
+    >>> tokens, masked = torch.zeros(2, 3, 4), torch.tensor([[True, False, False]] * 2)
+    >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
+    4.0
+    """
+
+    parts = ("rec_loss", "cls_loss", "acc")
+
+    def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
+        super().__init__()
+        self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
+
+    def counts(self, y):
+        """Count the trials and those with a label, for batches that are computed in parts."""
+        return torch.stack([torch.ones_like(y).sum(), (y != UNLABELLED).sum()])
+
+    def forward(self, outputs, y, counts=None):
+        """Mean loss of a batch.
+
+        Parameters
+        ----------
+        outputs, y : tuple, and Tensor of int, shape (batch,)
+            Output of `MaskedModel`; class indices, -1 without label.
+        counts : Tensor of int, shape (2,), or None
+            `counts` of the whole batch, where these trials are a part of it.
+
+        Returns
+        -------
+        loss : Tensor, shape ()
+            The sum of both terms, or the contribution of these trials to it.
+        """
+        logits, tokens, reconstructed, masked = outputs
+        loss = logits.new_zeros(())
+        if reconstructed is not None and self.rec_weight:
+            error, counted = self._errors(tokens, reconstructed, masked)
+            if counts is None:
+                mean = (error * counted).sum() / counted.sum()
+            else:  # the same number of tokens of every trial counts
+                mean = ((error * counted).sum(dim=1) / counted.sum(dim=1)).sum() / counts[0]
+            loss = loss + self.rec_weight * mean
+        if self.cls_weight:
+            # nothing is read back from a GPU, which would wait for it
+            n_labelled = ((y != UNLABELLED).sum() if counts is None else counts[1]).clamp(min=1)
+            entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
+            loss = loss + self.cls_weight * entropy / n_labelled
+        return loss
+
+    def per_trial(self, outputs, y):
+        """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
+        logits, tokens, reconstructed, masked = outputs
+        nothing = torch.full(y.shape, float("nan"), device=logits.device)
+        error = nothing
+        if reconstructed is not None:
+            square, counts = self._errors(tokens, reconstructed, masked)
+            error = (square * counts).sum(dim=1) / counts.sum(dim=1)
+        has_label = y != UNLABELLED
+        entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
+        right = (logits.argmax(dim=1) == y).float()
+        parts = [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)]
+        return torch.stack(parts, dim=1)
+
+    def _errors(self, tokens, reconstructed, masked):
+        """Squared error of each token, and 1 for those that count."""
+        square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
+        return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+
+
+class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
+    """Pre-train MIRepNet [1]_ on recordings of many subjects; rebuilt from the paper, whose code was not released.
+
+    Half of the tokens of each trial are masked. The network reconstructs them from the others (mean squared error) and
+    classifies the trial (cross-entropy), both with equal weight. Recordings may differ in montage, rate, window and
+    classes: each is aligned by subject and interpolated to 45 electrodes, and classes of the same name are the same
+    class. Trials without labels take part in the reconstruction only.
 
     Parameters
     ----------
     network_params : dict or None
-        Sizes of the network that differ from the published ones; see `MIRepNet`. The decoder has two blocks.
-    mask_ratio : float
-        Share of the tokens to hide.
-    rec_weight, cls_weight : float
-        Weights of the two terms. Without the first nothing is hidden, and the training is supervised only; without the
-        second, or without y, it is self-supervised.
-    reconstruct : {"masked", "all"}
-        Tokens whose error counts.
-    detach_target : bool
-        Whether the tokens to guess are taken as given. False, as in the published network's forward pass, lets the
-        tokenizer learn to be guessed.
-    screen : {None, "significant"} or float
-        Leave out people whose classes a simple decoder cannot tell apart: the ``threshold`` of
-        `skeeg.screen_subjects`. The published threshold is not known.
-    align, domain, template, resample
-        As in `MIRepNetClassifier`.
-    n_times : int or None
-        Samples of a trial, 1000 as published; longer ones are cut, shorter ones go on backwards. None takes the
-        longest.
-    montages : int or None
-        Montages that each subject is seen in, all electrodes and random subsets of them, common headsets among these;
-        each trial of each batch is aligned and interpolated in one of them, drawn anew. Weights that have seen one
-        montage alone do not serve others. None uses the electrodes as recorded.
-    crops : bool
-        Whether a trial that is longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise
-        its end is cut.
-    balance : bool
-        Whether each class of each subject is drawn as often as any other; otherwise each trial is used once an epoch.
+        Sizes of the network that differ from the published ones, such as ``{"embed_dim": 64}``; see `MIRepNet`. The
+        decoder has two blocks.
     checkpoint : str or None
         Weights to start from, decoder and mask token included where it has them.
-    run_file : str or None
-        File to keep the state of the training in after every epoch. Where it is there already, from the same trials
-        and settings, the training goes on from it and ends with the weights, to the bit, that it would have had
-        without the interruption. It may go on with more or fewer processes, see Notes.
+    recipe : str or dict
+        How to train: ``"published"``; ``"montages"``, the recipe of the weights that ship with the package, classes
+        alone in random montages; or a dict of what differs from one, ``{"name": "published", "mask_ratio": 0.75}``,
+        in the terms of `skeeg.methods.mirepnet.pretraining.PretrainingRecipe`.
+    max_epochs, batch_size, learning_rate : int, int and float, or None
+        Settings of the recipe; None leaves its own. The learning rate changes with every update.
     accumulate : int
         Batches an update, for a GPU that cannot hold a larger batch; see `skeeg.training.Recipe`.
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, precision
-        See `skeeg.training.Recipe`; the defaults are the published ones where these are known. The rate moves with
-        every update.
-    validation, validation_size
-        As in `skeeg.NetworkClassifier`: ``"subject"`` holds people out and notes the curve of each of them in
-        ``history_``; nothing is stopped or chosen by it.
+    align, domain, template, resample
+        As in `MIRepNetClassifier`.
+    validation : {None, "subject", "trial", "block"}
+        As in `skeeg.NetworkClassifier`: ``"subject"`` holds out subjects and records the curve of each of them in
+        ``history_``; nothing is stopped or selected by it.
+    run_file : str or None
+        File to keep the state of the training in after every epoch. If it exists, from the same trials and settings,
+        the training resumes from it and ends with the same weights, to the bit, as without the interruption. The
+        number of processes may differ, see Notes.
+    precision : {"float32", "bf16", "float64"}
+        Arithmetic, see `skeeg.training.Recipe`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`; ``verbose`` also prints the trials a second.
 
@@ -81,26 +264,25 @@ class MIRepNetPretrainer(NetworkEstimator):
     classes_ : ndarray, shape (n_classes,)
         Labels of all recordings; empty without any.
     history_ : list of dict
-        One record an epoch: both parts of the loss, the accuracy, the same for the validation people together and
-        each (``valid_by_subject``), trials a second.
+        One record an epoch: both losses, the accuracy, the same for the validation subjects together and each
+        (``valid_by_subject``), trials a second.
     throughput_ : float
         Median of the trials a second.
     screening_ : dict of str to float
-        Accuracy of each person where they were screened.
-    aligners_ : list of EuclideanAlignment or None
-        References of the people of each recording.
-    module_, net_, n_iter_, checkpoint_report_
+        Accuracy of each subject where they were screened.
+    steps_ : list of Pipeline
+        Fitted preprocessing of each recording, see `mirepnet_preprocessing`.
+    module_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
     A script that fits this, started by ``torchrun --nproc_per_node=N`` or ``accelerate launch``, trains on N GPUs or in
-    N processes. Each process fits the same trials and takes its part of every update, ``N * batch_size * accumulate``
-    trials. While that product stays the same, so does the loss of every update, to rounding, and a run that is broken
-    off goes on along the same curve with another number of processes. These differ: dropout, which every process draws
-    for itself, and the statistics of batch normalisation, which are those of ``N * batch_size`` trials. Another product
-    is another training from there on: as many epochs, but of more or fewer updates. The first process writes
-    ``run_file`` and prints; in the end all have the same network and ``history_``.
+    N processes. Each fits the same trials and computes its part of every update, of ``N * batch_size * accumulate``
+    trials. While that product is the same, so is the loss of every update, up to rounding, and an interrupted run
+    resumes with another number of processes. Dropout, which every process draws for itself, and the statistics of
+    batch normalisation, of ``N * batch_size`` trials, differ. In the end all processes have the same network and
+    ``history_``.
 
     References
     ----------
@@ -123,38 +305,33 @@ class MIRepNetPretrainer(NetworkEstimator):
     _any_length = True
     _any_montage = True
     _any_rate = True
+    _parameter_constraints = EEGEstimator._parameter_constraints | {
+        "align": [StrOptions(set(ALIGN)), None],
+        "domain": [StrOptions(set(DOMAIN_FIELDS))],
+    }
     __metadata_request__fit = {"subjects": True}
+
+    module_ = property(attrgetter("network_.module"))
+    network_spec_ = property(attrgetter("network_.spec"))
+    history_ = property(attrgetter("network_.history"))
+    checkpoint_report_ = property(attrgetter("network_.report"))
 
     def __init__(
         self,
         network_params=None,
-        mask_ratio=0.5,
-        rec_weight=1.0,
-        cls_weight=1.0,
-        reconstruct="masked",
-        detach_target=True,
-        screen=None,
+        checkpoint=None,
+        recipe="published",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
+        accumulate=1,
         align="own",
         domain="subject",
         template="mirepnet45",
         resample=RATE,
-        n_times=None,
-        montages=None,
-        crops=False,
-        balance=False,
-        checkpoint=None,
-        run_file=None,
-        max_epochs=100,
-        batch_size=64,
-        accumulate=1,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        solver="adam",
-        schedule=None,
-        warmup=0.0,
-        precision="float32",
         validation=None,
-        validation_size=0.2,
+        run_file=None,
+        precision="float32",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -163,33 +340,19 @@ class MIRepNetPretrainer(NetworkEstimator):
         skorch_callbacks=None,
     ):
         self.network_params = network_params
-        self.mask_ratio = mask_ratio
-        self.rec_weight = rec_weight
-        self.cls_weight = cls_weight
-        self.reconstruct = reconstruct
-        self.detach_target = detach_target
-        self.screen = screen
+        self.checkpoint = checkpoint
+        self.recipe = recipe
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.accumulate = accumulate
         self.align = align
         self.domain = domain
         self.template = template
         self.resample = resample
-        self.n_times = n_times
-        self.montages = montages
-        self.crops = crops
-        self.balance = balance
-        self.checkpoint = checkpoint
-        self.run_file = run_file
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.solver = solver
-        self.schedule = schedule
-        self.warmup = warmup
-        self.precision = precision
         self.validation = validation
-        self.validation_size = validation_size
+        self.run_file = run_file
+        self.precision = precision
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -207,7 +370,7 @@ class MIRepNetPretrainer(NetworkEstimator):
         y : array-like, shape (n_trials,), list with one entry (or None) a recording, or None
             Labels.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Who it is, where trials carry no domains; None takes each recording for one person.
+            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
 
         Returns
         -------
@@ -216,16 +379,16 @@ class MIRepNetPretrainer(NetworkEstimator):
         """
         recordings = list_recordings(X, y, subjects)
         checked = [self._check_recording(*recording, first=not i) for i, recording in enumerate(recordings)]
-        self._check_settings()
-        pool = pool_recordings(checked, self)
-        if not self.rec_weight and not len(pool.classes):
-            raise ValueError("rec_weight: 0 leaves nothing to learn from trials without labels.")
-        self.classes_, self.aligners_, self.screening_ = pool.classes, pool.aligners, pool.scores
+        recipe = self._recipe()
+        pool = pool_recordings(checked, self._make_steps, recipe)
+        if not recipe.rec_weight and not len(pool.classes):
+            raise ValueError("rec_weight: 0 leaves no loss for trials without labels.")
+        self.classes_, self.steps_, self.screening_ = pool.classes, pool.steps, pool.scores
         key = fingerprint(self, (pool.data, pool.y, pool.subjects.tolist()))
         run = open_run(self.run_file, key, self.random_state)
         with seeded(run.seed):
-            self._start_network(pool)
-            self._run(pool, run)
+            self.network_ = self._start_network(pool, recipe)
+            self._run(pool, run, recipe)
         return self
 
     def save_checkpoint(self, path):
@@ -234,112 +397,95 @@ class MIRepNetPretrainer(NetworkEstimator):
         Parameters
         ----------
         path : str or path-like
-            A ``.safetensors`` file, or a ``.pth`` file as upstream's own script reads it.
+            A ``.safetensors`` file, or a ``.pth`` file as the published script reads it.
         """
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
 
-    # Steps of fit
+    def transform(self, X):
+        """Features of each trial of X, of any montage: float32, shape (n_trials, embed_dim), before the last layer."""
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        steps = self._find_steps(X)
+        data = np.asarray(fit_steps(self._make_steps(X), X) if steps is None else steps.transform(X))
+        missing = max(self.module_.shortest - data.shape[2], 0)
+        data = np.pad(data.astype(self.network_.float_type, copy=False), ((0, 0), (0, 0), (0, missing)))
+        features = self.network_.features(data, batch_size=self.batch_size, device=self.device)
+        return features.astype(np.float32, copy=False)
 
-    def _check_recording(self, X, y, subjects, first):
-        """Check one recording; the first one gives the fitted attributes."""
-        X = self._check_eeg(X, reset=first, dtype=np.float32)
-        self._refuse_flat(X)
-        return X, read_labels(y, len(X)), subjects
+    def __sklearn_tags__(self):
+        """Declare that features are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
-    def _check_settings(self):
-        """Refuse parameters that mean nothing, by name."""
-        check_form(self)
-        if not 0 < self.mask_ratio <= 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and up to 1.")
-        if self.reconstruct not in ("masked", "all"):
-            raise ValueError(f"reconstruct: got {self.reconstruct!r}, expected 'masked' or 'all'.")
-        if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
-            given = (self.rec_weight, self.cls_weight)
-            raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        if self.montages is not None and (self.montages < 1 or self.template is None or self.align is None):
+    def _check_parameters(self):
+        super()._check_parameters()
+        resolve_device(self.device)
+        recipe = self._recipe().check()
+        if recipe.montages is not None and (self.template is None or self.align is None):
             raise ValueError(
-                f"montages: got {self.montages}, expected None, or 1 or more with a template and an alignment; these "
-                f"are {self.template!r} and {self.align!r}."
+                f"montages: got {recipe.montages} with template={self.template!r} and align={self.align!r}; "
+                "montage augmentation needs both."
             )
-        if self.crops and self.n_times is None:
-            raise ValueError("crops: the length of a crop is n_times, which is None.")
         n_layers = (self.network_params or {}).get("decoder_layers")
         if n_layers is not None and n_layers < 1:
             raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
-    def _start_network(self, pool):
-        """Build the network for the pooled trials, and load the checkpoint into it."""
-        state, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
-        self.network_spec_ = {
-            "network": "MIRepNet",
-            "parameters": sizes,
-            "n_chans": pool.data.shape[1] if self.montages is None else len(template_names(self.template)),
-            "n_times": min(self.n_times, pool.data.shape[2]) if self.crops else pool.data.shape[2],
-            "n_outputs": max(len(pool.classes), 1),
-            "sfreq": self.resample,
-            "ch_names": None,
-            "probe_features": None,
-        }
-        self.module_ = self._build_long_enough()
-        self.checkpoint_report_ = None
-        if state:
-            self.checkpoint_report_ = str(load_checkpoint(self.module_, state, file=self.checkpoint))
-
-    def _run(self, pool, run):
-        """Train, or go on with an earlier training."""
-        n_times = self.network_spec_["n_times"]
-        pool.data = padded(pool.data.astype(self._numbers(), copy=False), n_times)
-        rows, held = split_validation(pool.y, self.validation, self.validation_size, pool.subjects, run.seed)
-        model, validation, subjects = self._wrap(), None, None
-        if held is not None:
-            validation, subjects = pool.validation_trials(held, n_times, self), pool.subjects[held]
-        self.history_ = pretrain(
-            model, pool.training_trials(rows, n_times, self, run.seed), self._recipe(), self._criterion(), run,
-            validation=validation, subjects=subjects, device=self.device, verbose=self.verbose,
-            callbacks=self._callbacks(),
-        )  # fmt: skip
-        self.module_, self.n_iter_ = model.network.eval(), max(len(self.history_), 1)
-        self.throughput_ = float(np.median([row["trials_per_s"] for row in self.history_]))
-        self.net_ = self._make_net()
-        self.net_.history.extend(self.history_)
-        if self.verbose and ranks.is_first():
-            print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
-
     def _recipe(self):
-        return dataclasses.replace(super()._recipe(), by_step=True)
+        return choose_recipe(
+            self.recipe, max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
+            accumulate=self.accumulate, precision=self.precision,
+        )  # fmt: skip
 
-    def _wrap(self):
-        return MaskedModel(self.module_, self.mask_ratio if self.rec_weight else None, self.detach_target)
+    def _check_recording(self, X, y, subjects, first):
+        """Check one recording; the first one gives the fitted attributes."""
+        X = self._check_eeg(X, reset=first, dtype=np.float32)
+        refuse_flat(X)
+        return X, read_labels(y, len(X)), subjects
 
-    def _numbers(self):
-        return np.float64 if self._dtype() == torch.float64 else np.float32
+    def _make_steps(self, X):
+        rate = None if X.sfreq is None else self.resample
+        return mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
 
-    # What the base asks for
-
-    def _network_class(self, name):
-        return MIRepNet
-
-    def _criterion(self):
-        return HybridLoss(self.rec_weight, self.cls_weight, self.reconstruct)
-
-    def _make_net(self):
-        return make_net(self._wrap(), self._recipe(), self._criterion()).initialize()
-
-    def _prepare(self, X, fit=False):
-        """Trials as the network takes them, by the references of the recording with the same electrodes."""
-        X = at_rate(X, self.resample)
-        aligner = self._find_aligner(X)
-        if self.align is not None and aligner is None:
-            _, X = fit_alignment(X, self.align, self.domain)
-        else:
-            X = apply_alignment(aligner, X, self.align)
-        data = np.asarray(on_template(X, self.template), dtype=self._numbers())
-        return padded(data, max(data.shape[2], self.module_.shortest))
-
-    def _find_aligner(self, X):
-        """Find the references of the first recording with these electrodes, or None."""
-        for aligner in self.aligners_:
-            if aligner is not None and aligner.n_features_in_ == X.shape[1] and aligner.ch_names_in_ == X.ch_names:
-                return aligner
+    def _find_steps(self, X):
+        """Preprocessing of the first recording with these electrodes, or None."""
+        for steps in self.steps_:
+            align = steps.named_steps["align"]
+            if align != "passthrough" and align.n_features_in_ == X.shape[1] and align.ch_names_in_ == X.ch_names:
+                return steps
         return None
+
+    def _start_network(self, pool, recipe):
+        """Build the network for the pooled trials, and load the checkpoint into it."""
+        weights, _, sizes = read_start(self.checkpoint, {"decoder_layers": None} | dict(self.network_params or {}))
+        n_times = pool.data.shape[2]
+        state = NetworkState(
+            "MIRepNet", sizes, sfreq=self.resample, precision=self.precision, n_outputs=max(len(pool.classes), 1),
+            n_chans=pool.data.shape[1] if recipe.montages is None else len(template_names(self.template)),
+            n_times=min(recipe.n_times, n_times) if recipe.crops else n_times,
+        ).start()  # fmt: skip
+        if weights:
+            state.load(weights, file=self.checkpoint)
+        return state
+
+    def _run(self, pool, run, recipe):
+        """Train, or resume an earlier training."""
+        state = self.network_
+        pool.data, n_times = state.pad(pool.data), state.spec["n_times"]
+        rows, held = split_validation(pool.y, self.validation, recipe.validation_size, pool.subjects, run.seed)
+        validation, subjects = None, None
+        if held is not None:
+            validation = pool.validation_trials(held, n_times, self.template, recipe)
+            subjects = pool.subjects[held]
+        model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
+        state.history = pretrain(
+            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
+            HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
+            subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
+        )  # fmt: skip
+        state.module = model.network.eval()
+        self.n_iter_ = max(len(state.history), 1)
+        self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
+        if self.verbose and distributed.is_first():
+            print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")

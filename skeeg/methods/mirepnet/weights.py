@@ -1,4 +1,4 @@
-"""Weights of MIRepNet from recordings of one's own: pre-trained, written with their card and validation curve."""
+"""Weights of MIRepNet from own recordings: pre-training, file of weights, card and validation curve."""
 
 import hashlib
 import json
@@ -18,11 +18,6 @@ SIZES = {
 }  # fmt: skip
 """Network by size: ``"small"`` is that of ``skeeg:mirepnet-small``, for 100 Hz."""
 RATES = {"small": 100.0, "published": 250.0}
-PRETRAINING = {
-    "rec_weight": 0.0, "montages": 24, "crops": True, "balance": True, "max_epochs": 6, "batch_size": 64,
-    "learning_rate": 2e-3, "weight_decay": 1e-2, "solver": "adamw", "schedule": "cosine", "warmup": 0.5,
-}  # fmt: skip
-"""Settings of `MIRepNetPretrainer` for weights that transfer: classes alone, random montages, crops of 3 s."""
 FINETUNING = {"max_epochs": 120, "batch_size": 64, "learning_rate": 5e-4, "time_shift": 0.5}
 """Settings of `MIRepNetClassifier` for few trials, which the file of weights carries."""
 
@@ -32,7 +27,7 @@ def pretrain_weights(
 ):
     """Pre-train MIRepNet on a dataset and write what a `MIRepNetClassifier` starts from.
 
-    The training goes on where an earlier one with the same trials and settings was interrupted.
+    An interrupted training with the same trials and settings is resumed.
 
     Parameters
     ----------
@@ -82,15 +77,14 @@ def pretrain_weights(
     out, rate = Path(out), RATES[size]
     out.mkdir(parents=True, exist_ok=True)
     X, y = load_arrays(dataset, *band, resample=rate)
-    settings = PRETRAINING | ({} if max_epochs is None else {"max_epochs": max_epochs})
+    recipe = {"name": "montages", "n_times": round(3 * rate)} | ({"validation_size": held_out} if held_out else {})
     pretrainer = MIRepNetPretrainer(
-        SIZES[size], **settings, n_times=round(3 * rate), resample=rate, validation="subject" if held_out else None,
-        validation_size=held_out, run_file=str(out / "training.run"), random_state=seed, device=device,
-        verbose=verbose,
+        SIZES[size], recipe=recipe, max_epochs=max_epochs, resample=rate, validation="subject" if held_out else None,
+        run_file=str(out / "training.run"), random_state=seed, device=device, verbose=verbose,
     ).fit(X, y)  # fmt: skip
     plot_curve(pretrainer.history_, out / "curve.png")
     data = f"{dataset.code}, {len(set(X.domains['subject'].tolist()))} subjects, {len(X)} trials"
-    return _write(pretrainer, out, {"data": data, "band": band, "recipe": settings | {"random_state": seed}})
+    return _write(pretrainer, out, {"data": data, "band": band, "recipe": recipe | {"random_state": seed}})
 
 
 def plot_curve(history, path):

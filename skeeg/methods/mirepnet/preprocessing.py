@@ -1,0 +1,382 @@
+"""From recordings of any montage and rate to the trials that the network takes; montage augmentation."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+
+from ...alignment import Calibration, EuclideanAlignment
+from ...array import make_eeg
+from ...covariance import inverse_sqrt, trial_covariances
+from ...filtering import BandPass, Resample
+from ...montage import ChannelTemplate, canonical_name
+from ...screening import screen_subjects
+from ...training import distributed
+from ...training.data import Trials
+from ...training.pretraining import name_subjects
+
+RATE = 250.0
+ALIGN = ("own", "block", "calibration", "source", "running")
+UNLABELLED = -1
+"""Class index of a trial without label."""
+
+MONTAGES = {
+    "3 electrodes": "C3 CZ C4",
+    "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
+    "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
+    "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
+    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
+    "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
+    "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
+    "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
+}
+"""Common montages; of each, the electrodes that a recording has are used."""
+_CENTRAL = frozenset("FC3 FC4 C5 C3 C1 C2 C4 C6 CP3 CP4".split())
+
+
+def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", domain="subject", template="mirepnet45"):
+    """Make the preprocessing of MIRepNet: band-pass, resampling, Euclidean alignment, template of electrodes.
+
+    Alignment precedes the template: the covariance of interpolated electrodes is singular. `MIRepNetClassifier` and
+    `MIRepNetPretrainer` hold these steps, without the band-pass, as ``steps_``.
+
+    Parameters
+    ----------
+    band : tuple of two floats or None
+        Edges of the band-pass in hertz; None leaves it out. The publication names 8-30 and 8-32 Hz.
+    sfreq_out : float or None
+        Sampling rate of the network in hertz; None leaves resampling out.
+    on_unseen : str or None
+        See `skeeg.EuclideanAlignment`; None leaves the alignment out.
+    domain : {"subject", "session", "run"}
+        See `skeeg.EuclideanAlignment`.
+    template : str, tuple of str or None
+        See `skeeg.ChannelTemplate`; inverse distances, as for the published weights. None leaves it out.
+
+    Returns
+    -------
+    steps : sklearn.pipeline.Pipeline
+        Unfitted; ``"passthrough"`` in place of what is left out. A classifier after it takes
+        ``align=None, template=None``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.array import make_eeg
+    >>> from skeeg.methods.mirepnet import mirepnet_preprocessing
+    >>> X = make_eeg(np.random.default_rng(0).normal(size=(6, 3, 512)), ("C3", "Cz", "C4"), 128)
+    >>> X = mirepnet_preprocessing().fit_transform(X)
+    >>> X.shape, X.sfreq, X.ch_names[20]
+    ((6, 45, 1000), 250.0, 'C3')
+    """
+    steps = {
+        "bandpass": None if band is None else BandPass(*band),
+        "resample": None if sfreq_out is None else Resample(sfreq_out),
+        "align": None if on_unseen is None else EuclideanAlignment(domain=domain, on_unseen=on_unseen),
+        "template": None if template is None else ChannelTemplate(template, "inverse_distance"),
+    }
+    return Pipeline([(name, "passthrough" if step is None else step) for name, step in steps.items()])
+
+
+def fit_steps(steps, X, subjects=None, target=None):
+    """Fit the preprocessing to training trials, and to unlabelled trials of a target; return the training trials.
+
+    Parameters
+    ----------
+    steps : Pipeline
+        As `mirepnet_preprocessing` makes it.
+    X, target : EEGArray, shape (n_trials, n_channels, n_times), or None for the target
+        Training trials; trials of the target subject for the alignment.
+    subjects : array-like, shape (n_trials,), or None
+        Subject of each training trial, where X carries no domains.
+    """
+    for name, step in steps.steps:
+        if step == "passthrough":
+            continue
+        metadata = {}
+        if name == "align":
+            metadata = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
+        X = step.fit_transform(X, **metadata)
+        target = None if target is None or name == "align" else step.transform(target)
+    return X
+
+
+# Pre-training
+
+
+@dataclasses.dataclass
+class Pool:
+    """Trials of all recordings of a pre-training.
+
+    Attributes
+    ----------
+    data : ndarray of float32, shape (n_trials, n_template, n_times)
+        Trials on the template; with montage augmentation as recorded, padded with zeros to the most electrodes.
+    y : ndarray of int, shape (n_trials,)
+        Class indices; -1 without label.
+    subjects : ndarray of str, shape (n_trials,)
+        Subject of each trial, unique over recordings.
+    recordings : ndarray of int, shape (n_trials,)
+        Index of the recording.
+    ch_names : list of tuple of str
+        Electrodes of each recording.
+    classes : ndarray, shape (n_classes,)
+        Labels of all recordings, united by name; empty without any.
+    steps : list of Pipeline
+        Fitted preprocessing of each recording.
+    scores : dict of str to float
+        Screening score of each subject.
+    """
+
+    data: np.ndarray
+    y: np.ndarray
+    subjects: np.ndarray
+    recordings: np.ndarray
+    ch_names: list
+    classes: np.ndarray
+    steps: list
+    scores: dict
+
+    def training_trials(self, rows, n_times, template, recipe, seed):
+        """Trials that draw a montage and a crop of ``n_times`` samples for each trial of each batch."""
+        groups = self._groups(rows)
+        matrices = self._matrices(rows, groups, recipe.montages, template, seed)
+        weights = balanced_weights(self.y[rows], groups) if recipe.balance else None
+        return MontageTrials(self.data[rows], self.y[rows], groups, matrices, n_times, weights)
+
+    def validation_trials(self, rows, n_times, template, recipe):
+        """Trials with all electrodes, the middle ``n_times`` samples of each."""
+        groups = self._groups(rows)
+        matrices = self._matrices(rows, groups, recipe.montages and 1, template, 0)
+        start = (self.data.shape[2] - n_times) // 2
+        data = self.data[rows, :, start : start + n_times]
+        return Trials(data if matrices is None else np.matmul(matrices[groups, 0], data), self.y[rows])
+
+    def _groups(self, rows):
+        return np.unique(self.subjects[rows].astype(str), return_inverse=True)[1]
+
+    def _matrices(self, rows, groups, n_montages, template, seed):
+        """Matrices of all subjects, with columns of zeros for the electrodes that a recording lacks."""
+        if n_montages is None:
+            return None
+        rng, made = np.random.default_rng(seed), [None] * (groups.max() + 1)
+        for number in np.unique(self.recordings[rows]):
+            here, names = self.recordings[rows] == number, self.ch_names[number]
+            subjects, own = np.unique(groups[here], return_inverse=True)
+            X = make_eeg(self.data[rows[here], : len(names)], names)
+            missing = self.data.shape[1] - len(names)
+            for subject, matrices in zip(subjects, montage_matrices(X, own, n_montages, template, rng), strict=True):
+                made[subject] = np.pad(matrices, ((0, 0), (0, 0), (0, missing)))
+        return np.stack(made)
+
+
+def pool_recordings(recordings, make_steps, recipe):
+    """Preprocess each recording by itself, and pool the trials in a `Pool`.
+
+    Trials longer than ``recipe.n_times`` are cut, unless crops are drawn from them; shorter ones are extended by
+    reflection.
+
+    Parameters
+    ----------
+    recordings : list of tuple (X, y, subjects)
+        As `skeeg.training.pretraining.list_recordings` lists them; X is an `EEGArray`, y an array or None.
+    make_steps : callable
+        Gives the unfitted preprocessing for trials X.
+    recipe : PretrainingRecipe
+        Its ``screen``, ``montages``, ``crops`` and ``n_times``.
+    """
+    parts, labels, names, pool = [], [], [], Pool(None, None, None, None, [], None, [], {})
+    for number, (X, y, subjects) in enumerate(recordings):
+        unique, given = name_subjects(X, subjects, number if len(recordings) > 1 else None)
+        steps = make_steps(X)
+        X = steps[:2].fit_transform(X)  # the alignment follows the screening
+        if recipe.screen is not None:
+            kept, scores = _screen(X, y, unique, recipe.screen, number)
+            pool.scores |= scores
+            X, y, unique, given = X[kept], y[kept], unique[kept], None if given is None else given[kept]
+        if len(X):
+            on_template = fit_steps(steps[2:], X, given)
+            parts.append(np.asarray(on_template if recipe.montages is None else X, dtype=np.float32))
+            pool.ch_names.append(X.ch_names)
+            pool.steps.append(steps)
+            names.append(unique)
+            labels.append([None] * len(X) if y is None else list(y))
+    if not parts:
+        raise ValueError(f"screen: none of {len(pool.scores)} subjects reaches the accuracy: {pool.scores}.")
+    pool.data = _stack(parts, None if recipe.crops else recipe.n_times, recipe.montages is not None)
+    pool.y, pool.classes = _unite(labels)
+    pool.subjects = np.concatenate(names)
+    pool.recordings = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return pool
+
+
+def _screen(X, y, names, threshold, number):
+    if y is None:
+        raise ValueError(f"screen: recording {number} has no labels, which screening needs.")
+    found = screen_subjects(X, y, names.astype(str), threshold=threshold)
+    return found.mask, dict(zip(found.subjects.tolist(), found.scores.tolist(), strict=True))
+
+
+def _stack(parts, n_times, as_recorded):
+    """Stack trials of any length, cut or extended to ``n_times`` or the longest, of any number of channels."""
+    wanted = max(part.shape[2] for part in parts) if n_times is None else n_times
+    most = max(part.shape[1] for part in parts)
+    if not as_recorded and any(part.shape[1] != most for part in parts):
+        raise ValueError("template: None keeps the electrodes of each recording, and these differ in their number.")
+    return np.concatenate([_shaped(part[:, :, :wanted], most, wanted) for part in parts])
+
+
+def _shaped(data, n_channels, n_times):
+    """Append channels of zeros, and extend the trials by reflection."""
+    data = np.pad(data, ((0, 0), (0, n_channels - data.shape[1]), (0, 0)))
+    mode = "reflect" if data.shape[2] > 1 else "constant"
+    return np.pad(data, ((0, 0), (0, 0), (0, n_times - data.shape[2])), mode=mode)
+
+
+def _unite(labels):
+    """Class indices over the union of all labels."""
+    flat = [label.item() if isinstance(label, np.generic) else label for one in labels for label in one]
+    known = [label for label in flat if label is not None]
+    classes = np.unique(known) if known else np.array([])
+    index = {label: i for i, label in enumerate(classes.tolist())}
+    same = str if classes.dtype.kind == "U" else (lambda label: label)  # recordings may name classes by other types
+    return np.array([UNLABELLED if label is None else index[same(label)] for label in flat]), classes
+
+
+class MontageTrials(Trials):
+    """Trials that are brought to the template by a montage drawn anew for each trial of each batch.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
+        Trials as recorded.
+    y : ndarray or Tensor, shape (n_trials,)
+        Class indices.
+    groups : ndarray or Tensor of int, shape (n_trials,)
+        Subject of each trial.
+    matrices : ndarray or Tensor, shape (n_subjects, n_montages, n_template, n_channels), or None
+        Alignment and interpolation of each subject in each montage; None for trials on the template.
+    n_times : int
+        Samples of a crop, which begins at a random sample of the trial.
+    weights : ndarray or Tensor, shape (n_trials,), or None
+        Probability of each trial to be drawn; None uses each trial once an epoch.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skeeg.methods.mirepnet.preprocessing import MontageTrials
+    >>> matrices = np.ones((2, 5, 45, 3), dtype="float32")
+    >>> trials = MontageTrials(np.zeros((4, 3, 120), dtype="float32"), [0, 1, 0, 1], [0, 0, 1, 1], matrices, 100)
+    >>> trials.take(torch.tensor([3, 0]))[0].shape
+    torch.Size([2, 45, 100])
+    """
+
+    def __init__(self, X, y, groups, matrices, n_times, weights=None):
+        super().__init__(X, y)
+        self.groups, self.n_times = torch.as_tensor(groups), n_times
+        self.matrices = None if matrices is None else torch.as_tensor(matrices)
+        self.weights = None if weights is None else torch.as_tensor(weights)
+
+    def take(self, index):
+        """Crops of the trials at these indices, each in its own montage."""
+        n_starts = self.X.shape[2] - self.n_times + 1
+        if self.matrices is None and n_starts == 1:  # no random number is drawn: others are drawn after these
+            return super().take(index)
+        drawn = distributed.draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
+        start = (drawn[:, 1] * n_starts).long()
+        samples = start[:, None, None] + torch.arange(self.n_times, device=self.device)
+        crops, y = self.X.index_select(0, index), self.y.index_select(0, index)
+        crops = crops.gather(2, samples.expand(-1, crops.shape[1], -1))
+        if self.matrices is None:
+            return crops, y
+        montage = (drawn[:, 0] * self.matrices.shape[1]).long()
+        return torch.bmm(self.matrices[self.groups[index], montage], crops), y
+
+    def draw(self, batch_size, shuffle=False):
+        """Draw the batches of one pass; with ``weights`` as many trials, with replacement."""
+        if self.weights is None or not shuffle:
+            return super().draw(batch_size, shuffle)
+        order = torch.multinomial(self.weights, len(self), replacement=True).to(self.device)
+        return [chunk for chunk in order.split(batch_size) if len(chunk) > 1 or len(self) == 1]
+
+    def to(self, device):
+        """Copy the trials to another device."""
+        arrays = (one if one is None else one.to(device) for one in (self.X, self.y, self.groups, self.matrices))
+        return MontageTrials(*arrays, self.n_times, self.weights)
+
+
+def balanced_weights(y, groups):
+    """Probability of each trial to be drawn, such that each class of each subject is drawn equally often.
+
+    Examples
+    --------
+    >>> from skeeg.methods.mirepnet.preprocessing import balanced_weights
+    >>> balanced_weights([0, 0, 1, 1], [0, 0, 0, 1]).round(3).tolist()
+    [0.167, 0.167, 0.333, 0.333]
+    """
+    _, cells, counts = np.unique(np.c_[groups, y], axis=0, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[cells.ravel()])
+
+
+def draw_montages(ch_names, n, rng):
+    """Draw ``n`` subsets of electrodes, as ascending indices: all first, then half common or all, half random.
+
+    A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
+    where there are such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.mirepnet.preprocessing import draw_montages
+    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
+    [3, 2, 3]
+    """
+    names = [canonical_name(name) for name in ch_names]
+    common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]
+    common = [*(one for one in common if len(one) >= 2), range(len(names))]
+    central = np.flatnonzero([name in _CENTRAL for name in names])
+    montages = [np.arange(len(names))]
+    while len(montages) < n:
+        if rng.random() < 0.5:
+            montages.append(np.sort(common[rng.integers(len(common))]))
+            continue
+        size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))
+        core = rng.permutation(central)[:2]
+        rest = rng.permutation(np.setdiff1d(np.arange(len(names)), core))
+        montages.append(np.sort(np.r_[core, rest][:size]).astype(int))
+    return montages
+
+
+def montage_matrices(X, groups, n, template, rng):
+    """Alignment and interpolation of each subject in ``n`` montages of its own.
+
+    Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
+    augmentation for references of few trials.
+
+    Parameters
+    ----------
+    X : EEGArray, shape (n_trials, n_channels, n_times)
+        Trials of one recording, with channel names.
+    groups : ndarray of int, shape (n_trials,)
+        Subject of each trial, counted from 0.
+    n, template, rng : int, str or tuple of str, and numpy.random.Generator
+        Montages of each subject, template (`skeeg.ChannelTemplate`), source of the draw.
+
+    Returns
+    -------
+    matrices : ndarray of the type of X, shape (n_subjects, n, n_template, n_channels)
+        What the trials of a subject are multiplied by.
+    """
+    covariances, made = trial_covariances(X), []
+    for subject in range(groups.max() + 1):
+        rows, of_subject = np.flatnonzero(groups == subject), []
+        for number, picks in enumerate(draw_montages(X.ch_names, n, rng)):
+            used = rows if number == 0 else rng.permutation(rows)[: rng.integers(-(-len(rows) // 2), len(rows) + 1)]
+            whitener = inverse_sqrt(covariances[used].mean(axis=0)[np.ix_(picks, picks)])
+            interpolation = ChannelTemplate(template, "inverse_distance").fit(X[:1, picks]).matrix_
+            matrix = np.zeros((len(interpolation), X.shape[1]), dtype=X.dtype)
+            matrix[:, picks] = interpolation @ whitener
+            of_subject.append(matrix)
+        made.append(np.stack(of_subject))
+    return np.stack(made)
