@@ -47,17 +47,7 @@ def minimum_norm(eeg, meg, alpha=1 / 9):
 
     .. math:: M = G_m G_e^\top \left(G_e G_e^\top + \alpha \tfrac{\mathrm{tr}(G_e G_e^\top)}{n} I\right)^{-1}
 
-    Parameters
-    ----------
-    eeg, meg : dict
-        Sensors as `describe` gives.
-    alpha : float
-        Assumed power of the noise relative to the signal; 1 / 9 is a ratio of amplitudes of 3.
-
-    Returns
-    -------
-    matrix : ndarray, shape (n_meg, n_eeg)
-        Tesla (per metre) for one volt against the average.
+    Gives (n_meg, n_eeg).
 
     References
     ----------
@@ -142,21 +132,7 @@ def sphere_points(n):
 def read_geometry(geometry, n_trials, meg=True):
     """Distinct geometries and the one of each trial.
 
-    Parameters
-    ----------
-    geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-        With EEG and MEG sensors and the head position.
-    n_trials : int
-        Trials.
-    meg : {True, "mag", "grad"}
-        Which MEG sensors.
-
-    Returns
-    -------
-    geometries : tuple of dict
-        ``"eeg"`` and ``"meg"`` as `describe` gives them; empty where nothing is known.
-    places : ndarray of int, shape (n_trials,)
-        Index into them.
+    Gives (n_trials,).
     """
     if geometry is None:
         return (), np.zeros(n_trials, dtype=int)
@@ -181,14 +157,7 @@ class PositionCodes(Storable):
     each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
     matrix, of the forward model, depends on the head position.
 
-    Parameters
-    ----------
-    geometries : tuple of dict
-        Those of the training.
-    type_scale : ndarray, shape (n_meg,)
-        Standard deviation of the MEG of each sensor's type.
-    eeg_order, meg_order : int
-        Highest degree of the harmonics and of the moments.
+    Shapes: ``type_scale`` (n_meg,).
     """
 
     def __init__(self, geometries, type_scale, eeg_order, meg_order):

@@ -26,16 +26,8 @@ _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 class Windows:
     """Windows of EEG and MEG of several runs, in memory or mapped from disk.
 
-    Parameters
-    ----------
-    X : sequence of ndarray, shape (n_windows, n_inputs, n_times)
-        EEG of each run, or its codes.
-    Y : sequence of ndarray, shape (n_windows, n_outputs, n_times)
-        MEG.
-    places : ndarray of int, shape (n_windows,), or None
-        Geometry of each window.
-    subjects, runs : ndarray, shape (n_windows,), or None
-        Subject and run of each window.
+    Shapes: ``X`` (n_windows, n_inputs, n_times), ``Y`` (n_windows, n_outputs, n_times), ``places`` (n_windows,),
+    ``subjects, runs`` (n_windows,).
 
     Examples
     --------
@@ -158,15 +150,7 @@ def split_windows(source, validation, size, seed):
 
 
 class SignalCodes(Storable):
-    """Inputs and targets of a model, and MEG from its outputs: standardised signals.
-
-    Parameters
-    ----------
-    eeg, meg : tuple of (mean, scale)
-        Of each channel and sensor.
-    rate : float or None
-        Sampling rate in hertz.
-    """
+    """Inputs and targets of a model, and MEG from its outputs: standardised signals."""
 
     common_scale = False
 
@@ -234,16 +218,7 @@ class EnvelopeCodes(SignalCodes):
 class MomentCodes(SignalCodes):
     """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`.
 
-    Parameters
-    ----------
-    geometries : tuple of dict
-        Geometries at fit.
-    type_scale : ndarray, shape (n_meg,)
-        Standard deviation of the MEG of each sensor's type.
-    rate : float or None
-        Sampling rate in hertz.
-    orders : tuple of 2 int
-        Highest degree of harmonics and moments.
+    Shapes: ``type_scale`` (n_meg,).
     """
 
     common_scale = True  # that of the field
@@ -294,14 +269,7 @@ def _scale(signals, mean, scale):
 def fit_ridge(training, held, inputs, alpha):
     """Fit ridge regression to windows, with a function of their inputs.
 
-    Returns
-    -------
-    coef : ndarray, shape (n_outputs, n_inputs)
-        Weights of the training windows, for the residual of a network.
-    refitted : ndarray, shape (n_outputs, n_inputs)
-        Weights of all windows.
-    alpha : float
-        Penalty that fits the held-out windows best, or the one given.
+    Gives ``coef`` (n_outputs, n_inputs), ``refitted`` (n_outputs, n_inputs).
     """
     products = [CrossProducts((inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
     coef, alpha = ridge_from_products(*products, alpha)

@@ -19,20 +19,7 @@ _NOT_EEG = re.compile(r"\b(EOG|HEOG|VEOG|ECG|EKG|EMG|MISC|TRIG|STATUS)|(EOG|ECG|
 
 
 def describe(info, kind):
-    """Sensors of an `mne.Info` as arrays; those marked bad are left out.
-
-    Parameters
-    ----------
-    info : mne.Info
-        With the sensors.
-    kind : {"eeg", "meg", "mag", "grad"}
-        Which of them.
-
-    Returns
-    -------
-    sensors : dict
-        ``names``, ``types`` (tuples), ``loc`` (n, 12), ``coil_type`` and ``coord_frame`` (n,), ``dev_head`` (4, 4).
-    """
+    """Sensors of an `mne.Info` as arrays; those marked bad are left out."""
     import mne
 
     if kind == "eeg":
@@ -249,25 +236,7 @@ def _end_to_end(signals):
 def read_recordings(recordings, subjects, kind, window):
     """EEG, MEG and geometry of several recordings of the same sensors.
 
-    Parameters
-    ----------
-    recordings : mne.io.Raw, mne.Epochs, or list of them
-        Each is a run of its own.
-    subjects : sequence of str, length n_recordings, or None
-        Subject of each.
-    kind : {"meg", "mag", "grad"}
-        Sensors to take.
-    window : float
-        Seconds of the windows that `mne.io.Raw` is cut into.
-
-    Returns
-    -------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Microvolts.
-    Y : ndarray, shape (n_trials, n_meg, n_times)
-        Tesla and tesla per metre.
-    geometry : list of mne.Info, length n_trials
-        Sensors of each trial.
+    Gives ``X`` (n_trials, n_channels, n_times), ``Y`` (n_trials, n_meg, n_times).
     """
     recordings = recordings if isinstance(recordings, list | tuple) else [recordings]
     if not len(recordings):
