@@ -204,8 +204,7 @@ def input_map(final, X):
         return identity_map(X), X, ()
 
     def prepare(Z):
-        found = final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
-        return found if isinstance(found, tuple) else (found,)
+        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
 
     step = linear_map(lambda Z: prepare(Z)[0], X, axes, type(final).__name__, tolerance=1e-5)  # single precision
     return *step, prepare(X)[1:]

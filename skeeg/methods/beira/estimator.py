@@ -351,6 +351,8 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
                 stacklevel=4,
             )
 
+    linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
+
     def _prepare(self, X):
         """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""
         raise TypeError(
