@@ -144,9 +144,8 @@ def inverse_sqrt(matrices, floor=1e-10):
 
     With :math:`R = U \Lambda U^\top`, gives :math:`U \Lambda'^{-1/2} U^\top`. Eigenvalues below ``floor`` times the
     largest one belong to directions that hold no signal (a flat channel, an average reference, an interpolated
-    channel). They are raised to the mean of the others, not to the floor itself: a direction that was silent when the
-    matrix was estimated is then passed on at an ordinary scale should it ever carry something, where a gain of
-    ``floor ** -0.5`` would make it drown all the rest.
+    channel). They are raised to the mean of the others, not to the floor itself: a direction without signal when
+    the matrix was estimated then has an ordinary gain, where ``floor ** -0.5`` would amplify it above all others.
 
     Shapes: ``matrices`` (..., n_channels, n_channels); gives (..., n_channels, n_channels).
 

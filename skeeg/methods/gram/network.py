@@ -461,7 +461,7 @@ def _indices(chosen):
     """Positions of the True of each row; all rows have equally many."""
     counts = chosen.sum(dim=1)
     if len(counts) and bool((counts != counts[0]).any()):
-        raise ValueError("hidden: every trial of a batch must have equally many hidden patches.")
+        raise ValueError("hidden: every trial of a batch must have equally many masked patches.")
     return chosen.nonzero()[:, 1].view(len(chosen), -1)
 
 

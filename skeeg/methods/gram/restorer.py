@@ -256,7 +256,7 @@ class GramRestorer(Imputer):
         channels = channels_of(make_eeg(data, ch_names), self.pretrainer_.old_names)
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
-            raise ValueError(f"X: nothing of trial {blind[0]} is visible, so nothing tells what was lost.")
+            raise ValueError(f"X: nothing of trial {blind[0]} is visible, so its missing samples cannot be restored.")
         parts = np.zeros((3, *data.shape), dtype=data.dtype)
         rows = np.flatnonzero(lost.any(axis=(1, 2)))
         data, lost = data[rows], lost[rows]
