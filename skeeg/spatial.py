@@ -23,7 +23,10 @@ def class_covariances(X, y, cov_est="concat"):
 
     .. math:: C_k = \frac{1}{N_k} \sum_{i: y_i = k} X_i X_i^\top
 
-    with :math:`N_k = n_k T - 1` (``"concat"``, MNE's default) or :math:`N_k = n_k (T - 1)` (``"epoch"``).
+    with :math:`N_k = n_k T - 1`, all samples as one long trial, or :math:`N_k = n_k (T - 1)`, the mean over trials.
+
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,); gives ``classes`` (n_classes,),
+    ``covariances`` (n_classes, n_channels, n_channels), ``counts`` (n_classes,).
 
     Examples
     --------
@@ -50,21 +53,8 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
     lie in the directions that hold signal, and are fewer than the channels.
 
-    Parameters
-    ----------
-    covariances : ndarray, shape (n_classes, n_channels, n_channels)
-        One matrix for each class.
-    order : "mutual_info" or "alternate"
-        See `CSP`.
-    class_weights : array-like, shape (n_classes,), or None
-        Weight of each class in the order by mutual information; None weighs them equally.
-
-    Returns
-    -------
-    filters : ndarray, shape (n_filters, n_channels)
-        One filter in each row, the most discriminative first.
-    eigenvalues : ndarray, shape (n_filters,), or None
-        Share of the first class in the variance behind each filter; None for more than two classes.
+    Shapes: ``covariances`` (n_classes, n_channels, n_channels), ``class_weights`` (n_classes,); gives ``filters``
+    (n_filters, n_channels), ``eigenvalues`` (n_filters,).
 
     Examples
     --------
@@ -292,15 +282,6 @@ class FilterBankCSP(FilterBank):
 
     A `FilterBank` of `CSP` whose parameters can be written in a YAML file.
 
-    Parameters
-    ----------
-    bands : tuple of (float, float)
-        Pass bands in hertz; the default is that of MOABB's filter-bank paradigm.
-    n_components : int
-        Filters in each band.
-    method, order, sfreq
-        As in `FilterBank`.
-
     References
     ----------
     Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
@@ -397,20 +378,7 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     sums. So a whole anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE,
     which mix one pair after the other: 5 times faster.
 
-    Parameters
-    ----------
-    matrices : ndarray, shape (n_matrices, n, n)
-        Symmetric positive definite matrices.
-    tol : float
-        Decrease of the criterion in a sweep, for each pair, below which it is done.
-    max_sweeps : int
-        Sweeps at most.
-
-    Returns
-    -------
-    rows : ndarray of float64, shape (n, n)
-        B, one vector in each row: :math:`B C_k B^\top` is nearly diagonal for each matrix :math:`C_k`. Not finite
-        where a matrix is singular.
+    Shapes: ``matrices`` (n_matrices, n, n); gives (n, n).
 
     References
     ----------

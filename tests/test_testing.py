@@ -548,6 +548,7 @@ PARTS = {
     "FilterBankCSP",
     "Imputer",
     "LowRankCompletion",
+    "NetworkEstimator",
     "PadToMultiple",
     "RankOneRidge",
     "SplineInterpolation",

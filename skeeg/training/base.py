@@ -232,15 +232,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _prepare(self, X):
         """Give what the network takes.
 
-        Parameters
-        ----------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Checked trials.
-
-        Returns
-        -------
-        inputs : tuple of ndarray (n_trials, n_channels, n_times), and further Tensors
-            Arguments of the network.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         return self.network_.pad(self._preprocess(X)), *self._inputs(X)
 
