@@ -1,8 +1,8 @@
 """Reference pipelines by name, read from the YAML files in ``skeeg/pipelines``, in MOABB's layout.
 
-`baseline` gives an unfitted pipeline, `baseline_names` the names. A file may say more than MOABB reads: ``fine_tune``
-trains its pipeline on source subjects and fine-tunes it on labelled target trials (`skeeg.FineTunedClassifier`),
-``pooled_target`` says which of these trials it learns from (`skeeg.evaluations.PooledTarget`).
+`baseline` gives an unfitted pipeline, `baseline_names` the names. A file may have two keys that MOABB does not read:
+``fine_tune`` trains its pipeline on source subjects and fine-tunes it on labelled target trials
+(`skeeg.FineTunedClassifier`), ``pooled_target`` chooses the trials it learns from (`skeeg.evaluations.PooledTarget`).
 """
 
 import difflib
@@ -51,7 +51,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
         Electrode names of trials that do not carry theirs.
     checkpoint : str or None
         Weights for a network: a file, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``. None takes the pipeline's
-        own; where there are published ones and none are given, fit says so.
+        own; where there are published ones and none are given, fit warns.
     random_state : int or None
         Seed of the network.
 
@@ -76,11 +76,11 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
     is_aligned = [type(step).__name__ == "EuclideanAlignment" for step in steps]
     if align is False:
         steps = [step for step, aligns in zip(steps, is_aligned, strict=True) if not aligns]
-    told = {key: value for key, value in {"sfreq": sfreq, "ch_names": ch_names}.items() if value is not None}
-    if told and type(steps[0]).__name__ != "AsEEG":
+    given = {key: value for key, value in {"sfreq": sfreq, "ch_names": ch_names}.items() if value is not None}
+    if given and type(steps[0]).__name__ != "AsEEG":
         steps.insert(0, _class({"name": "AsEEG", "from": "skeeg.base"})())
-    if told:
-        steps[0].set_params(**told)
+    if given:
+        steps[0].set_params(**given)
     if align and not any(is_aligned):
         aligner = _class({"name": "EuclideanAlignment", "from": "skeeg.alignment"})()
         steps.insert(type(steps[0]).__name__ == "AsEEG", aligner)

@@ -26,12 +26,7 @@ Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments or nothing compu
 
 
 def build_parser():
-    """Parser of the command line.
-
-    Returns
-    -------
-    parser : argparse.ArgumentParser
-        Parser; what it gives has the attribute ``action``.
+    """Parser of the command line; what it gives has the attribute ``action``.
 
     Examples
     --------
@@ -74,7 +69,7 @@ def _add_bench(commands):
     add("--tmax", type=float, metavar="S", help="last second of a trial after its event (the dataset's)")
     add("--scoring", nargs="+", metavar="NAME", help="roc_auc accuracy balanced_accuracy kappa f1; the first decides")
     add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
     add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
     add("--task", nargs="+", metavar="NAME", help="folder: task of its BIDS names; cross-task: EXECUTED IMAGINED")
     add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
@@ -101,7 +96,7 @@ def _add_pretrain(commands):
     add("--classes", nargs="+", metavar="EVENT", help="events to learn (all); of a folder also as EVENT=CLASS")
     add("--tmin", type=float, metavar="S", help="folder: first second of a trial after its event (0)")
     add("--tmax", type=float, metavar="S", help="folder: last second of a trial after its event")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
     add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
     add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
     add("--size", choices=["small", "published"], default="small", help="size of the network (small)")
@@ -239,16 +234,6 @@ _ARGUMENTS = {
 def as_options(message):
     """Name the options of the command in a message that names arguments of Python.
 
-    Parameters
-    ----------
-    message : str
-        Message of an error.
-
-    Returns
-    -------
-    message : str
-        The same for a user of the command.
-
     Examples
     --------
     >>> from skeeg.cli import as_options
@@ -294,17 +279,7 @@ def report_again(options):
 
 
 def expand_subjects(names):
-    """Subjects from names and ranges.
-
-    Parameters
-    ----------
-    names : list of str or None
-        As given.
-
-    Returns
-    -------
-    subjects : list of str or None
-        Ranges written out.
+    """Write out the ranges among names of subjects.
 
     Examples
     --------
@@ -354,18 +329,7 @@ def start():
 
 
 def main(arguments=None):
-    """Run the command ``skeeg``.
-
-    Parameters
-    ----------
-    arguments : list of str or None
-        Command line without the program's name; None takes the process's.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
+    """Run the command ``skeeg`` with these arguments, or the process's own; give the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
     options.command = shlex.join(["skeeg", *arguments])

@@ -522,6 +522,9 @@ def test_a_grid_is_searched(tmp_path):
     table = run(tmp_path, {"LogVar": LogVariance()}, param_grid={"LogVar": {"C": [1e-6, 1.0]}}, subjects=[1])
     assert len(table) == 1
     assert len(LogVariance.seen) > 5 * 2 * 3
+    chosen = BenchFolder(tmp_path).predictions().groupby("fold").chosen.first()
+    assert len(chosen) == 5 and set(chosen) <= {"C=1e-06", "C=1.0"}
+    assert "chosen by cross-validation on training data: C=1" in (tmp_path / "report.html").read_text()
 
 
 def test_grids_of_a_deep_and_a_classical_pipeline(tmp_path):

@@ -119,21 +119,7 @@ def is_folder(dataset):
 
 
 def get_dataset(dataset, **options):
-    """MOABB dataset from its name.
-
-    Parameters
-    ----------
-    dataset : str, path or moabb.datasets.base.BaseDataset
-        Name in `DATASETS`, name or code of a dataset of MOABB, folder with recordings, or ``"NAME=FOLDER"``, which
-        reports show under this name.
-    **options
-        Arguments of `skeeg.datasets.LocalDataset`, or of the named dataset where it has them.
-
-    Returns
-    -------
-    dataset : moabb.datasets.base.BaseDataset
-        Dataset; one that is given is given back.
-    """
+    """MOABB dataset from its name; one that is given is given back."""
     if not isinstance(dataset, str | Path):
         return dataset
     shown, dataset = split_name(dataset)
@@ -155,22 +141,10 @@ def get_dataset(dataset, **options):
 
 
 def get_tasks(dataset, tasks=(), **options):
-    """Join executed and imagined movements of the same subjects into one dataset, for cross-task evaluation.
+    """Join executed and imagined movements of the same subjects into a `CrossTaskDataset`, which is given back itself.
 
-    Parameters
-    ----------
-    dataset : str, path or moabb.datasets.base.BaseDataset
-        Name in `DATASETS` that has an execution beside it, folder with recordings, or a
-        `skeeg.evaluations.CrossTaskDataset`, which is given back.
-    tasks : sequence of str
-        Of a folder, the tasks in its BIDS names: the executed and the imagined one.
-    **options
-        As for `get_dataset`.
-
-    Returns
-    -------
-    dataset : skeeg.evaluations.CrossTaskDataset
-        Both tasks.
+    `dataset` is a name in `DATASETS` that has an execution beside it, or a folder with recordings, whose executed and
+    imagined task `tasks` names; options are those of `get_dataset`.
     """
     from ..evaluations import CrossTaskDataset
 
@@ -214,33 +188,7 @@ def _fake_dataset():
 def get_paradigm(
     dataset, classes=None, band=None, resample=None, interval=None, channels=None, scoring=None, evaluation=""
 ):
-    """Paradigm of MOABB that fits a dataset.
-
-    Parameters
-    ----------
-    dataset : moabb.datasets.base.BaseDataset
-        Dataset.
-    classes : sequence of str or None
-        Events to classify; None takes all.
-    band : (float, float) or None
-        Pass band in hertz; None is MOABB's: 8 to 32 Hz for imagery, 1 to 24 for P300, 7 to 45 for SSVEP, 1 to 35 at
-        rest.
-    resample : float or None
-        Sampling rate in hertz; None keeps the recording's.
-    interval : (float, float or None) or None
-        First and last second of a trial from the start of the dataset's interval; None takes all of it.
-    channels : sequence of str or None
-        Channels; None takes all.
-    scoring : sequence of str or None
-        Some of `SCORERS`, the first decides; None is ROC AUC for two classes and accuracy for more.
-    evaluation : str
-        Name of the evaluation: ``"downstream"`` has classes, band, rate and score of its own.
-
-    Returns
-    -------
-    paradigm : moabb.paradigms.base.BaseParadigm
-        Paradigm of the dataset; `LeftRightImagery` where the classes are left and right hand.
-    """
+    """Paradigm of MOABB that fits a dataset; `LeftRightImagery` where the classes are left and right hand."""
     import moabb.paradigms
 
     if dataset.paradigm not in _PARADIGMS:
@@ -292,20 +240,7 @@ def shown_name(dataset):
 
 
 def get_scorers(names, n_classes):
-    """Scorers by name, in the form that MOABB's paradigms take.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Some of `SCORERS`.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    scorers : dict of str to str or callable
-        The first decides; F1 is the mean over classes.
-    """
+    """Scorers by name, as MOABB's paradigms take them; the first decides, F1 is the mean over classes."""
     from sklearn.metrics import cohen_kappa_score, make_scorer
 
     for name in names:
@@ -323,7 +258,7 @@ def get_scorers(names, n_classes):
 
 
 def resolve_evaluation(evaluation):
-    """Key of `EVALUATIONS` for a name; hyphens and underscores are not told apart.
+    """Key of `EVALUATIONS` for a name; hyphens and underscores are the same.
 
     Examples
     --------
@@ -339,20 +274,7 @@ def resolve_evaluation(evaluation):
 
 
 def default_pipelines(evaluation, paradigm):
-    """Names of the pipelines that are compared where none are named: those that serve the paradigm.
-
-    Parameters
-    ----------
-    evaluation : str
-        Key of `EVALUATIONS`.
-    paradigm : moabb.paradigms.base.BaseParadigm
-        Paradigm.
-
-    Returns
-    -------
-    names : list of str
-        Names of the pipelines.
-    """
+    """Names of the pipelines that are compared where none are named: those that serve the paradigm."""
     kind = type(paradigm).__name__
     for names in (DEFAULT_PIPELINES.get(evaluation, DEFAULT_PIPELINES[""]), _OTHER_PARADIGMS):
         serving = [name for name in names if kind in pipeline_files()[name]["paradigms"]]
@@ -362,17 +284,7 @@ def default_pipelines(evaluation, paradigm):
 
 
 def check_paradigms(names, paradigm, code):
-    """Refuse named pipelines that are made for other paradigms.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Names of the pipelines that are run; those of no file are let pass.
-    paradigm : moabb.paradigms.base.BaseParadigm
-        Paradigm.
-    code : str
-        Dataset, for the error.
-    """
+    """Refuse named pipelines that are made for other paradigms; pipelines of no file are let pass."""
     kind, files = type(paradigm).__name__, pipeline_files()
     serving = [name for name, content in files.items() if kind in content["paradigms"]]
     for name in names:
@@ -391,20 +303,7 @@ def set_default_recipes(pipelines):
 
 
 def get_pipelines(pipelines):
-    """Estimators from names, YAML files, folders of YAML files or estimators.
-
-    Parameters
-    ----------
-    pipelines : str, path, sequence of them, or dict of str to estimator
-        Names of `skeeg.baseline_names`, paths, or estimators by name.
-
-    Returns
-    -------
-    estimators : dict of str to estimator
-        Unfitted pipelines by name.
-    grids : dict of str to dict
-        Parameter grids that YAML files carry, by name of the pipeline.
-    """
+    """Estimators by name, and the parameter grids that YAML files carry."""
     if isinstance(pipelines, dict):
         return dict(pipelines), {}
     named = pipeline_files()
@@ -429,15 +328,7 @@ def get_pipelines(pipelines):
 
 
 def set_checkpoints(pipelines, checkpoints):
-    """Give pipelines the weights they start from.
-
-    Parameters
-    ----------
-    pipelines : dict of str to estimator
-        Pipelines that are run; changed in place.
-    checkpoints : dict of str to str, or None
-        Weights by name of the pipeline: a file, ``"skeeg:NAME"`` of the package or ``"hub:owner/repository/file"``.
-    """
+    """Give pipelines the weights they start from, by name of the pipeline; see `skeeg.baseline`."""
     for name, weights in (checkpoints or {}).items():
         if name not in pipelines:
             raise nearest("checkpoint", name, pipelines)
@@ -448,20 +339,7 @@ def set_checkpoints(pipelines, checkpoints):
 
 
 def get_grid(param_grid, pipelines):
-    """Check parameter grids.
-
-    Parameters
-    ----------
-    param_grid : dict, path or None
-        ``{pipeline: {parameter: [values]}}``, or a YAML file that says so.
-    pipelines : dict of str to estimator
-        Pipelines that are run.
-
-    Returns
-    -------
-    grids : dict of str to dict
-        Grids.
-    """
+    """Check parameter grids, ``{pipeline: {parameter: [values]}}`` or a YAML file of such a mapping."""
     grids = read_mapping(param_grid) if isinstance(param_grid, str | Path) else dict(param_grid or {})
     for name, grid in grids.items():
         if name not in pipelines:

@@ -35,7 +35,7 @@ class Job:
 
 @dataclass
 class JobResult:
-    """Rows in MOABB's form and predictions of a job, or its failure."""
+    """Rows as MOABB has them and predictions of a job, or its failure."""
 
     job: Job
     rows: list = field(default_factory=list)
@@ -68,7 +68,7 @@ def compute(job):
 
 
 def compute_all(jobs, n_processes):
-    """Yield the results of the jobs as they are done, from processes or the cluster that joblib is told to use.
+    """Yield the results of the jobs as they are done, from processes or joblib's cluster.
 
     With no processes all is computed in this one. Each process is alone in its pool: the end of one fails its own job
     and no other.
@@ -163,7 +163,7 @@ def _count(job, X, y):
     """Size of the network in a pipeline."""
     try:
         return {"n_parameters": count_parameters(job.pipeline, X, y)}
-    except Exception:  # the scores are there; a missing count must not lose them
+    except Exception:  # a missing count must not lose the scores
         return {"n_parameters": None}
 
 

@@ -31,7 +31,7 @@ class _InJobs(NamedTrials):
     run_key = None  # names the run, also on the workers of a cluster, where objects are copies
 
     def load(self, dataset, subject, name, pipeline, process_pipeline):
-        """Load the trials that `compute` needs, so that failures of data and of pipelines are told apart."""
+        """Load the trials that `compute` needs, so that failures of data are not counted as failures of pipelines."""
         wanted = dataset.subject_list if self._needs_all_subjects else [subject]
         return self._load_data(dataset, {name: pipeline}, process_pipeline, None, wanted)
 
@@ -80,9 +80,9 @@ class _InJobs(NamedTrials):
             return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
         if isinstance(pipeline, Pipeline) and pipeline.transform_input is None:
             with config_context(enable_metadata_routing=True):
-                asked = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
-            if asked:  # the steps before the one that asks transform target trials like the others
-                pipeline = clone(pipeline).set_params(transform_input=sorted(asked))
+                requested = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
+            if requested:  # the steps before the one that requests them transform target trials like the others
+                pipeline = clone(pipeline).set_params(transform_input=sorted(requested))
         return pipeline, param_grid
 
     def store(self, job_result, process_pipeline):

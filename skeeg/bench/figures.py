@@ -13,14 +13,14 @@ _STYLE = {
 _WIDTH = 3.5  # inches: one column
 
 
-def write_figures(folder, form="pdf"):
+def write_figures(folder, fmt="pdf"):
     """Write score strips, learning curves, meta-analyses and tables of a results folder.
 
     Parameters
     ----------
     folder : path-like
         Folder that `skeeg.bench.run` wrote to.
-    form : {"pdf", "svg", "png"}
+    fmt : {"pdf", "svg", "png"}
         Format of the figures; the tables are LaTeX and CSV.
 
     Returns
@@ -30,8 +30,8 @@ def write_figures(folder, form="pdf"):
     """
     import matplotlib as mpl
 
-    if form not in FORMATS:
-        raise ValueError(f"figures: got {form!r}, expected one of {', '.join(FORMATS)}.")
+    if fmt not in FORMATS:
+        raise ValueError(f"figures: got {fmt!r}, expected one of {', '.join(FORMATS)}.")
     path, sections = read_sections(folder)
     target, written = path / "figures", []
     target.mkdir(exist_ok=True)
@@ -40,13 +40,13 @@ def write_figures(folder, form="pdf"):
         with mpl.rc_context(_STYLE):
             figures = {"scores": _strip(section)} | ({} if section["curve"] is None else {"curve": _curve(section)})
             for name, figure in figures.items():
-                written.append(target / f"{stem}-{name}.{form}")
+                written.append(target / f"{stem}-{name}.{fmt}")
                 figure.savefig(written[-1])
         written += _tables(section, target / stem)
     for group in groups_of_datasets(sections):
         combined = meta_analysis([section["rows"] for section in group])
         if combined is not None:
-            written.append(target / f"meta-analysis-{_slug(group[0]['entry']['evaluation'])}.{form}")
+            written.append(target / f"meta-analysis-{_slug(group[0]['entry']['evaluation'])}.{fmt}")
             _meta_analysis(group, combined["pipelines"]).savefig(written[-1])
     return written
 

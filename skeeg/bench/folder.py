@@ -41,20 +41,7 @@ _OPTIONAL = {
 
 
 class BenchFolder:
-    """Runs and table of one results folder.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Folder; made when it is first written to.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from skeeg.bench.folder import BenchFolder
-    >>> BenchFolder(tempfile.mkdtemp()).runs()
-    {}
-    """
+    """Runs, scores and predictions of one results folder, which is made when it is first written to."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -155,7 +142,7 @@ def _parse_predictions(path):
     """Predictions, with the columns that a report needs."""
     import pandas as pd
 
-    text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted"), str)
+    text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted", "chosen"), str)
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     if {"run", "pipeline", "true", "predicted"} - set(table.columns):
         raise ValueError("expected the predictions of runs.")

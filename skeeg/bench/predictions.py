@@ -9,7 +9,7 @@ import pandas as pd
 
 KEY = "predictions"  # of the scorer, and of the group in the results file
 _DOMAINS = {"session": "session", "recording": "run"}  # columns, and the domains they hold
-_TEXTS = (*_DOMAINS, "true", "predicted")
+_TEXTS = (*_DOMAINS, "true", "predicted", "chosen")
 
 
 class Predictions(float):
@@ -25,8 +25,8 @@ class Predictions(float):
 def record(estimator, X, y):
     """Scorer of a fold that records the predictions of an estimator.
 
-    ``true`` and ``predicted`` are labels as the estimator has them; the other columns are the probabilities of the
-    classes, or of two classes the decision function, where there are any.
+    ``true`` and ``predicted`` are labels as the estimator has them, ``chosen`` the parameters that a grid search chose.
+    The others are the probabilities of the classes, or of two classes the decision function, where there are any.
     """
     y, columns = np.asarray(y), {}
     if hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_"):
@@ -39,25 +39,14 @@ def record(estimator, X, y):
             columns = {"decision": scores}
     domains = getattr(X, "domains", None)
     text = {name: "" if domains is None else domains[domain].astype(str) for name, domain in _DOMAINS.items()}
-    return Predictions(pd.DataFrame({**text, "true": y, "predicted": predicted} | columns))
+    chosen = ", ".join(f"{name}={value}" for name, value in getattr(estimator, "best_params_", {}).items())
+    return Predictions(pd.DataFrame({**text, "true": y, "predicted": predicted, "chosen": chosen} | columns))
 
 
 def take(rows, classes, extra=()):
-    """Take the predictions out of MOABB's rows of folds.
+    """Take the predictions out of MOABB's rows of folds, with the names of the classes, which are numbered in order.
 
-    Parameters
-    ----------
-    rows : list of dict
-        Rows of folds; changed in place.
-    classes : list of str
-        Names of the classes, sorted: MOABB numbers labels in this order.
-    extra : sequence of str
-        Columns of the rows to repeat for every trial, such as the number of labelled trials.
-
-    Returns
-    -------
-    tables : list of DataFrame
-        Predictions of each fold that has some, with the names of the classes.
+    `extra` names columns of the rows to repeat for every trial, such as the number of labelled trials.
     """
     tables = []
     for fold, row in enumerate(rows):
@@ -94,21 +83,7 @@ def read(group):
 
 
 def class_scores(predictions, classes):
-    """Confusion matrix and scores of each class, over all test trials of a pipeline.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        With the columns ``true`` and ``predicted``.
-    classes : list of str
-        Names of the classes.
-
-    Returns
-    -------
-    confusion : DataFrame, shape (n_classes, n_classes)
-        Share of the trials of each class (rows) that each class is predicted for.
-    scores : DataFrame
-        ``precision``, ``recall``, ``f1`` and ``n_trials`` of each class.
+    """Confusion matrix (shares of each row) and precision, recall, F1 and trials of each class, over all test trials.
 
     Examples
     --------
@@ -127,6 +102,12 @@ def class_scores(predictions, classes):
     scores = precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0)
     names = ("precision", "recall", "f1", "n_trials")
     return pd.DataFrame(shares, classes, classes), pd.DataFrame(dict(zip(names, scores, strict=True)), classes)
+
+
+def chosen_parameters(predictions):
+    """Count the folds in which a grid search chose each combination of parameters."""
+    folds = predictions[["seed", "subject", "session", "fold", "chosen"]].drop_duplicates()
+    return folds["chosen"].value_counts().to_dict()
 
 
 def calibration_error(predictions, classes, n_bins=10):

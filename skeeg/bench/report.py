@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .catalogue import EVALUATIONS
 from .folder import BenchFolder, write_text
-from .predictions import calibration_error, class_scores
+from .predictions import calibration_error, chosen_parameters, class_scores
 from .statistics import SCORES, chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
 
 _TITLES = {
@@ -55,6 +55,11 @@ def read_sections(folder):
         if len(rows):
             section |= {"summary": summarise(rows), "comparisons": compare(rows), "curve": learning_curve(rows)}
             section |= {"classes": _class_scores(predicted, section), "published": _published(section)}
+            section["chosen"] = {
+                name: chosen_parameters(predicted[predicted["pipeline"] == name])
+                for name in set(predicted.get("pipeline", ()))
+                if "grid" in entry["pipelines"].get(name, {})
+            }
         sections.append(section)
     return folder.path, sections
 
@@ -114,8 +119,8 @@ def meta_analyses(sections):
             entry = group[0]["entry"]
             names = [section["entry"]["name"] for section in group]
             yield combined | {
-                "title": f"{len(names)} datasets, {_protocol_words(entry)}",
-                "score": _score_words(entry["scoring"]),
+                "title": f"{len(names)} datasets, {_protocol_name(entry)}",
+                "score": _score_name(entry["scoring"]),
                 "datasets": names,
                 "rows": [(name, [float(one) for one in row]) for name, row in combined["mean"].iterrows()],
             }
@@ -126,7 +131,7 @@ def page(sections):
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"signed": _signed, "p_text": p_text, "tint": _tint, "number": _number}
+    environment.filters |= {"signed": _signed, "p_text": p_text, "tint": _tint, "number": _number, "choices": _choices}
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}
     return environment.from_string(template).render(shown)
@@ -141,7 +146,7 @@ def _section(section):
         "setting": _setting(entry),
         "protocol": _protocol(entry),
         "score": SCORES.get(entry["scoring"], "score"),
-        "score_words": _score_words(entry["scoring"]),
+        "score_name": _score_name(entry["scoring"]),
         "chance": section["chance"],
         "failures": _failures(entry),
         "older_versions": _versions(entry["older_versions"]),
@@ -167,24 +172,25 @@ def _results(section):
         "test": _test(comparisons["n_subjects"]),
         "classes": section["classes"],
         "published": section["published"],
+        "chosen": section["chosen"],
         "others": _other_scores(section["rows"], entry),
         "curve": None if section["curve"] is None else _Curve(section["curve"], list(summary.index), section["chance"]),
     }
 
 
-def _score_words(scoring):
+def _score_name(scoring):
     """Name of a score within a sentence."""
     name = SCORES.get(scoring, "score")
     return name if name[:2].isupper() or "Cohen" in name or name == "F1" else name.lower()
 
 
 def title(entry):
-    """Dataset and evaluation of a run in words."""
-    return f"{entry['name']}, {_protocol_words(entry)}"
+    """Title of a run: dataset and evaluation."""
+    return f"{entry['name']}, {_protocol_name(entry)}"
 
 
-def _protocol_words(entry):
-    """Describe the evaluation in words."""
+def _protocol_name(entry):
+    """Name the protocol in a title."""
     name, _, mode = entry["evaluation"].partition(":")
     if name == "cross-session" and entry.get("runs_as_sessions"):
         return "leave one run out"
@@ -220,7 +226,7 @@ def _setting(entry):
 
 
 def _protocol(entry):
-    """Sentence on who trains and who is tested."""
+    """Sentence on training and test trials."""
     about = EVALUATIONS.get(entry["evaluation"], ("", {}, ""))[2]
     numbers = ", ".join(map(str, entry.get("n_per_class") or []))
     return f"{about[:1].upper()}{about[1:]}" + (f"; labelled trials of each class: {numbers}" if numbers else "") + "."
@@ -380,6 +386,8 @@ def _markdown(section):
         chance = "" if section["chance"] is None else f" Chance is {section['chance']:.3g}."
         yield f"\nMean and standard deviation over subjects; each subject is the mean of its sessions.{chance}\n"
         yield from _other_lines(section)
+        for name, counts in section["chosen"].items():
+            yield f"{name} chose {_choices(counts)}.\n"
         yield from _curve(section["curve"])
         yield from _comparisons(section["comparisons"])
     for failure in entry.get("failures", []):
@@ -387,6 +395,11 @@ def _markdown(section):
     if entry["done"] < entry["planned"]:
         yield f"\nCompleted {entry['done']} of {entry['planned']} results.\n"
     yield ", ".join(f"{name} {version}" for name, version in entry["versions"].items()) + f". {entry['machine']}.\n"
+
+
+def _choices(counts):
+    """Parameters that a grid search chose, with the number of folds."""
+    return "; ".join(f"{values} ({number} fold{'s' if number > 1 else ''})" for values, number in counts.items())
 
 
 def _other_lines(section):

@@ -56,7 +56,7 @@ def run(
         Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name. None takes named
         ones that fit evaluation and paradigm.
     param_grid : dict, path or None
-        ``{pipeline: {parameter: [values]}}`` or a YAML file that says so: these pipelines choose their parameters by
+        ``{pipeline: {parameter: [values]}}`` or a YAML file of it: these pipelines choose their parameters by
         an inner cross-validation on training data.
     checkpoints : dict of str to str, or None
         Weights to start from by name of the pipeline: a file, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
@@ -332,7 +332,7 @@ class Benchmark:
             wanted = self._worth_computing(jobs, outcome.entry, bar)
             with contextlib.closing(compute_all(wanted, self.jobs)) as computing:
                 for result in computing:
-                    if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
+                    if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
                     self._take(result, outcome)
                     bar.update()
@@ -363,7 +363,7 @@ class Benchmark:
             outcome.entry["pipelines"][result.job.name] |= result.notes
 
     def _describe_run(self, jobs):
-        """Collect what the report says about this run."""
+        """Collect the settings of this run for the report."""
         from moabb.analysis.results import get_digest
 
         subjects = [str(subject) for subject in self.dataset.subject_list]
@@ -513,7 +513,7 @@ class _Stop:
     """Remember that Ctrl-C or a request to end was seen, since a network's fit swallows the exception."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
 
     def __enter__(self):
         self.old = {}
@@ -523,7 +523,7 @@ class _Stop:
         return self
 
     def _stop(self, number, frame):
-        self.asked = True
+        self.requested = True
         raise KeyboardInterrupt
 
     def __exit__(self, *error):

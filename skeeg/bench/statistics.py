@@ -24,17 +24,7 @@ _CHANCE = {
 
 
 def subject_scores(table):
-    """Average the scores of each subject over sessions and seeds by MOABB.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows with ``pipeline``, ``dataset``, ``subject`` and ``score``, of one dataset.
-
-    Returns
-    -------
-    scores : DataFrame, shape (n_subjects, n_pipelines)
-        Missing pieces are NaN.
+    """Average the scores of each subject over sessions and seeds by MOABB; missing ones are NaN.
 
     Examples
     --------
@@ -54,16 +44,8 @@ def subject_scores(table):
 def summarise(table):
     """Mean, spread and cost of each pipeline, best first.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    summary : DataFrame
-        Indexed by pipeline: ``mean``, ``sd`` (over subjects, n - 1), ``min``, ``max``, ``n_subjects``, ``time`` (mean
-        seconds of one fit) and ``seed_sd`` (of the mean over subjects, NaN with one seed).
+    Columns: ``mean``, ``sd`` (over subjects, n - 1), ``min``, ``max``, ``n_subjects``, ``time`` (mean seconds of one
+    fit) and ``seed_sd`` (of the mean over subjects, NaN with one seed).
     """
     scores = subject_scores(table)
     per_seed = table.groupby(["pipeline", "seed", "subject"])["score"].mean().groupby(["pipeline", "seed"]).mean()
@@ -87,20 +69,6 @@ def compare(table):
     Below 20 subjects MOABB's p-value comes from a permutation test of the paired differences (exact up to 13 subjects),
     else from Wilcoxon's signed ranks; it is one-sided. The corrected one is that of the largest t statistic of all
     comparisons under sign flips of the subjects [1]_, at least the uncorrected one.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    comparisons : dict
-        ``pipelines`` (best first), ``n_subjects``, ``left_out`` (pipelines that miss too many subjects) and the
-        matrices ``difference`` (row minus column), ``p`` (small where the row is better), ``p_corrected``, ``effect``
-        (mean over standard deviation of the differences) and the 95 % confidence intervals ``difference_low``,
-        ``difference_high`` (by Student's t), ``effect_low``, ``effect_high`` (asymptotic [2]_), each a DataFrame, or
-        None with fewer than two pipelines or subjects.
 
     References
     ----------
@@ -160,16 +128,8 @@ def _half_width(differences):
 def meta_analysis(tables):
     """Combine the comparisons of several datasets as MOABB does: Stouffer's p-values, weighted effects.
 
-    Parameters
-    ----------
-    tables : list of DataFrame
-        Rows of one evaluation on each dataset.
-
-    Returns
-    -------
-    combined : dict
-        ``datasets``, ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
-        ``p``, ``p_corrected`` (Holm) and ``effect``; None where fewer than two pipelines have a score of every subject.
+    Gives ``datasets``, ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
+    ``p``, ``p_corrected`` (Holm) and ``effect``; None where fewer than two pipelines have a score of every subject.
     """
     from moabb.analysis.meta_analysis import compute_dataset_statistics, find_significant_differences
 
@@ -204,17 +164,9 @@ def _holm(p):
 
 
 def learning_curve(table):
-    """Score against the number of labelled target trials.
+    """Score against the number of labelled target trials, or None with fewer than two numbers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    curve : DataFrame or None
-        ``mean`` and ``sem`` (standard error over subjects) by pipeline and number; None with fewer than two numbers.
+    Gives ``mean`` and ``sem`` (standard error over subjects) by pipeline and number.
 
     Examples
     --------
@@ -235,16 +187,6 @@ def learning_curve(table):
 
 def chance_level(entry):
     """Score at chance level, or None for a score it is not known of.
-
-    Parameters
-    ----------
-    entry : dict
-        Settings of a run, with ``scoring`` and ``classes``.
-
-    Returns
-    -------
-    chance : float or None
-        0.5 for ROC AUC, one over the number of classes for accuracy, 0 for kappa.
 
     Examples
     --------

@@ -45,7 +45,7 @@ class _WithTarget:
 class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a classifier on source trials, on labelled target trials, or on both together.
 
-    MOABB hands labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
+    MOABB passes labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
     to pipelines that request them. This class requests them for any pipeline, and so gives the three usual baselines of
     transfer learning.
 

@@ -39,20 +39,7 @@ VALUES = (None, True, 0, 1, -1, 3, 2.5, 1e9, -0.5, np.nan, np.inf, "x", "auto", 
 
 
 def attack_files(estimators=None, only=None):
-    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`.
-
-    Parameters
-    ----------
-    estimators : sequence of estimator or None
-        What to attack; None takes a small instance of every public one, and `skeeg.load`.
-    only : sequence of str or None
-        Some of the files of `hostile_checkpoints`.
-
-    Returns
-    -------
-    table : Table
-        Outcomes by entry.
-    """
+    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
     from ..storage import load
     from .hostile import hostile_checkpoints
 

@@ -209,24 +209,6 @@ def _targets():
 def judge(call, names, n_trials=None, must_name=None, seconds=60):
     """Make a call and classify its outcome.
 
-    Parameters
-    ----------
-    call : callable
-        Gives arrays (in a dict or a sequence), or None where nothing is to be checked.
-    names : sequence of str
-        Arguments, of which the message of an error has to name one.
-    n_trials : int or None
-        Number of rows a right answer has.
-    must_name : str or None
-        What the message has to name in any case.
-    seconds : float
-        Time limit.
-
-    Returns
-    -------
-    outcome, message : str
-        One of ``"right answer"``, ``"clear error"`` and `WRONG`, and what happened.
-
     Examples
     --------
     >>> import numpy as np

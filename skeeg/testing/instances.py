@@ -52,12 +52,6 @@ _TINY_GRAM = {
     "device": "cpu",
     "random_state": 0,
 }
-_TINY_TOKENIZER = {
-    **_TINY_GRAM,
-    "max_epochs": 1,
-    "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
-    "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
-}
 
 _TINY_BEIRA = {
     "network_params": {
@@ -123,7 +117,12 @@ _INSTANCES = {
         "recipe_params": {"warmup": 0.0},
     },
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
-    "GramTokenizer": _TINY_TOKENIZER,
+    "GramTokenizer": {
+        **_TINY_GRAM,
+        "max_epochs": 1,
+        "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
+        "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
+    },
     "MIRepNetClassifier": {
         **_TINY_TRAINING,
         "ch_names": ("Cz",),
@@ -147,14 +146,10 @@ _INNER = {
     "BalancedTarget": {"estimator": "NetworkClassifier"},
     "BOLDAligner": {"regressor": "BEIRARegressor"},
     "FineTunedClassifier": {"estimator": "NetworkClassifier"},
-    "GramPretrainer": {"tokenizer": "GramTokenizer"},
     "GramRestorer": {"pretrainer": "GramPretrainer"},
     "PooledTarget": {"estimator": "NetworkClassifier"},
 }
-_CHANGES = {
-    "GramPretrainer": {"tokenizer__max_epochs": 0},
-    "GramRestorer": {"pretrainer__max_epochs": 0},  # it is the restoration that is checked
-}
+_CHANGES = {"GramRestorer": {"pretrainer__max_epochs": 0}}  # it is the restoration that is checked
 
 
 def public_estimators():
