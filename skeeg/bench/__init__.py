@@ -5,8 +5,13 @@ Markdown table of what a folder holds; `dask_cluster` spreads a run over a clust
 three.
 """
 
-from .._lazy import attach
+import lazy_loader
 
-_PUBLIC = {"dask_cluster": "compute", "run": "runner", "write_figures": "figures", "write_report": "report"}
+_PUBLIC = {
+    "compute": ["dask_cluster"],
+    "figures": ["write_figures"],
+    "report": ["write_report"],
+    "runner": ["run"],
+}
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

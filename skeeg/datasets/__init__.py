@@ -5,22 +5,16 @@ Every dataset gives plain arrays by its method ``arrays`` and, except the corpor
 are read or downloaded lazily.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "GraspImagery": "movements",
-    "HMCSleep": "corpora",
-    "LocalDataset": "local",
-    "MotorSimulation": "simulation.motor",
-    "PhysionetMotor": "movements",
-    "RecordingStore": "store",
-    "SHUMotorImagery": "corpora",
-    "SeedVEmotions": "corpora",
-    "SimulatedMotorExecution": "simulation.moabb_datasets",
-    "SimulatedMotorImagery": "simulation.moabb_datasets",
-    "TUHEvents": "corpora",
-    "Truth": "simulation.motor",
-    "load_arrays": "base",
+    "base": ["load_arrays"],
+    "corpora": ["HMCSleep", "SHUMotorImagery", "SeedVEmotions", "TUHEvents"],
+    "local": ["LocalDataset"],
+    "movements": ["GraspImagery", "PhysionetMotor"],
+    "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
+    "simulation.motor": ["MotorSimulation", "Truth"],
+    "store": ["RecordingStore"],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

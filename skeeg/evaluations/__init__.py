@@ -3,22 +3,25 @@
 Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not load MOABB.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "BalancedTarget": "pooling",
-    "CrossTaskDataset": "protocols",
-    "CrossTaskEvaluation": "protocols",
-    "CrossTaskSplitter": "protocols",
-    "DownstreamEvaluation": "published",
-    "FewshotEvaluation": "protocols",
-    "FewshotSplitter": "protocols",
-    "PooledTarget": "pooling",
-    "classification_scores": "published",
-    "compare_with_paper": "published",
-    "plot_fewshot": "protocols",
-    "run_corpus": "published",
-    "run_downstream": "published",
+    "pooling": ["BalancedTarget", "PooledTarget"],
+    "protocols": [
+        "CrossTaskDataset",
+        "CrossTaskEvaluation",
+        "CrossTaskSplitter",
+        "FewshotEvaluation",
+        "FewshotSplitter",
+        "plot_fewshot",
+    ],
+    "published": [
+        "DownstreamEvaluation",
+        "classification_scores",
+        "compare_with_paper",
+        "run_corpus",
+        "run_downstream",
+    ],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from skeeg import NetworkClassifier
-from skeeg.training import net
-from skeeg.training.ahead import ahead, batches_to_gpu
-from skeeg.training.net import Batches, Trials
+from skeeg.training import data
+from skeeg.training.data import Batches, Trials, batches_to_gpu, prefetch
 
 
 def test_the_next_is_made_while_the_one_before_is_in_use():
@@ -16,11 +15,11 @@ def test_the_next_is_made_while_the_one_before_is_in_use():
 
     def make(item):
         if item == 1:
-            assert in_use.wait(10)  # would wait in vain were it made before the first was handed out
+            assert in_use.wait(10)  # would time out if it were made before the first was yielded
         made.append((item, threading.current_thread()))
         return item
 
-    items = ahead(make, range(3))
+    items = prefetch(make, range(3))
     assert next(items) == 0
     in_use.set()
     assert list(items) == [1, 2]
@@ -31,16 +30,16 @@ def test_the_next_is_made_while_the_one_before_is_in_use():
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_nothing_is_lost_or_made_twice(n):
     made = []
-    assert list(ahead(lambda item: made.append(item) or item, range(n))) == list(range(n)) == made
+    assert list(prefetch(lambda item: made.append(item) or item, range(n))) == list(range(n)) == made
 
 
 def test_errors_come_at_their_item_and_a_stop_ends_the_thread():
-    items = ahead(lambda item: 1 // item, [2, 0, 1])
+    items = prefetch(lambda item: 1 // item, [2, 0, 1])
     assert next(items) == 0
     with pytest.raises(ZeroDivisionError):
         next(items)
     before = threading.active_count()
-    items = ahead(str, range(100))
+    items = prefetch(str, range(100))
     assert next(items) == "0"
     items.close()
     assert threading.active_count() == before
@@ -77,7 +76,7 @@ def test_each_batch_is_waited_for_and_kept_until_it_is_read(monkeypatch):
 @pytest.mark.parametrize(("device", "used"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
 def test_only_trials_that_stay_off_the_gpu_are_sent_there(device, used, monkeypatch):
     sent = []
-    monkeypatch.setattr(net, "batches_to_gpu", lambda take, chunks, device: sent.append(device) or map(take, chunks))
+    monkeypatch.setattr(data, "batches_to_gpu", lambda take, chunks, device: sent.append(device) or map(take, chunks))
     trials = Trials(np.arange(6.0), np.arange(6))
     assert [y.tolist() for _, y in Batches(trials, 4, device=device)] == [[0, 1, 2, 3], [4, 5]]
     assert sent == [device] * used

@@ -1,5 +1,6 @@
 """Two processes that pre-train together; this file is also the script that they run."""
 
+import functools
 import gc
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -18,11 +20,10 @@ from test_mirepnet_pretraining import DROPPING, make_pretrainer, make_subjects
 from torch.nn.parallel import DistributedDataParallel
 
 from skeeg import GramPretrainer, GramTokenizer, make_eeg
-from skeeg.training import Recipe, train
-from skeeg.training.pretraining import GroupedTrials, PartsLoss, RunFile, draw_mask, pretrain, ranks
-from skeeg.training.pretraining.resume import read_run
-from skeeg.training.pretraining.shared import SharedBatches
-from skeeg.training.pretraining.synced import synced_norms
+from skeeg.training import Recipe, data, distributed, train
+from skeeg.training.data import Trials
+from skeeg.training.distributed import SharedBatches
+from skeeg.training.pretraining import PartsLoss, RunFile, draw_mask, pretrain, read_run
 
 BATCH, EPOCHS, KILL_AT = 4, 3, 9  # batches of one of two processes
 # In single precision biases before a normalisation, whose gradient is 0 but for rounding, walk at random with Adam: the
@@ -42,10 +43,10 @@ class Steps(Callback):
         if training:
             self.losses.append(net.history[-1, "batches", -1, "train_loss"])
         if training and len(self.losses) == self.kill_at:
-            for process in reversed(ranks.gather(os.getpid())):
-                if ranks.is_first():
+            for process in reversed(distributed.gather(os.getpid())):
+                if distributed.is_first():
                     os.kill(process, signal.SIGKILL)
-            ranks.barrier()
+            distributed.barrier()
 
 
 def make_data():
@@ -62,10 +63,12 @@ def make_windows():
 
 
 def fit_mirepnet(batch_size, **params):
+    """Pre-train without batch normalisation, which on CPUs sees the trials of one process."""
     steps = Steps(params.pop("kill_at", None))
     settings = {**SETTINGS, "batch_size": batch_size, **params}
     pretrainer = make_pretrainer(**settings, skorch_callbacks=[steps])
-    return pretrainer.fit(*make_data()), steps.losses
+    with unittest.mock.patch("torch.nn.BatchNorm2d", functools.partial(torch.nn.GroupNorm, 1)):
+        return pretrainer.fit(*make_data()), steps.losses
 
 
 def fit_gram(tokenizer, batch_size, **params):
@@ -81,28 +84,6 @@ def tensors_of(estimator):
     return {name: value.numpy() for name, value in estimator.module_.state_dict().items()}
 
 
-def compare_norms():
-    """Largest differences of outputs, gradients and statistics from those of all trials in one process."""
-    torch.manual_seed(0)
-    x = (3 + 2 * torch.randn(5, 3, 7)).requires_grad_()
-    target, found = torch.randn(5, 3, 7), []
-    for n in (5, 1):  # three trials and two; one and none
-        alone, shared = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
-        part = ranks.part(n)
-        alone(x[:n]).mul(target[:n]).sum().backward()
-        whole, x.grad = x.grad, None
-        with synced_norms(shared), ranks.computing(part, n):
-            y = shared(x[part] if part.stop > part.start else x[:1])[: part.stop - part.start]
-        y.mul(target[part]).sum().backward()
-        ranks.add_up(shared.weight.grad, shared.bias.grad)
-        pairs = [(y, torch.nn.BatchNorm1d(3)(x[:n])[part]), (x.grad[part], whole[part])]
-        pairs += [(shared.weight.grad, alone.weight.grad), (shared.bias.grad, alone.bias.grad)]
-        pairs += [(shared.running_mean, alone.running_mean), (shared.running_var, alone.running_var)]
-        found += [(one - other).abs().max().item() for one, other in pairs if one.numel()]
-        x.grad = None
-    return max(found)
-
-
 def refusal(call):
     """Message of a ValueError."""
     try:
@@ -114,9 +95,9 @@ def refusal(call):
 
 def work(folder):
     """All that two processes are to show."""
-    ranks.start()
+    distributed.start()
     torch.set_num_threads(1)
-    own, notes = folder / str(ranks.rank()), {"norms": compare_norms()}
+    own, notes = folder / str(distributed.rank()), {}
     own.mkdir()
     gc.disable()
     pretrainer, notes["mirepnet"] = fit_mirepnet(BATCH)
@@ -131,7 +112,7 @@ def work(folder):
     tokenizer.save_checkpoint(own / "tokenizer.safetensors")
     pretrainer, notes["gram"] = fit_gram(tokenizer, BATCH)
     np.savez(own / "gram.npz", **tensors_of(pretrainer))
-    (X, _), n = make_subjects(1), 8 - ranks.rank()
+    (X, _), n = make_subjects(1), 8 - distributed.rank()
     notes["others"] = refusal(lambda: make_pretrainer().fit(X[:n]))
     file = folder / "run.safetensors"
     file.write_text("none of ours")
@@ -192,10 +173,6 @@ def test_both_processes_end_with_the_same(two, name):
         np.testing.assert_array_equal(first[tensor], second[tensor], err_msg=tensor)
     one, other = notes_of(two, 0), notes_of(two, 1)
     assert one["history"] == other["history"] and one["gram"] == other["gram"]
-
-
-def test_batch_normalisation_sees_all_trials(two):
-    assert notes_of(two)["norms"] < 1e-5
 
 
 def test_nothing_exchanges_gradients_after_the_training(two):
@@ -265,7 +242,7 @@ class Masked(torch.nn.Module):
 
 def test_accumulated_batches_are_one_batch_in_pretraining_too():
     torch.manual_seed(0)
-    trials, found = GroupedTrials([{"x": torch.randn(11, 6)}, {"x": torch.randn(6, 6)}], [{}, {}]), []
+    trials, found = Trials([{"x": torch.randn(11, 6)}, {"x": torch.randn(6, 6)}]), []
     for settings in ({"batch_size": 8}, {"batch_size": 4, "accumulate": 2}, {"batch_size": 1, "accumulate": 8}):
         torch.manual_seed(1)
         model = Masked()
@@ -281,29 +258,29 @@ def test_rows_of_one_draw_are_those_of_the_whole():
     torch.manual_seed(3)
     whole = draw_mask(7, 10, 0.5)
     torch.manual_seed(3)
-    with ranks.split_random():
-        state, parts = ranks.random_state(), []
+    with data.common_stream(torch.get_rng_state()):
+        state, parts = data.random_state(), []
         for rows in (slice(0, 4), slice(4, 7), slice(7, 7)):
             torch.rand(rows.stop)  # what a process draws for itself changes nothing
-            ranks.set_random_state(state)
-            with ranks.computing(rows, 7):
+            data.set_random_state(state)
+            with data.computing(rows, 7):
                 parts.append(draw_mask(rows.stop - rows.start, 10, 0.5))
     assert torch.equal(torch.cat(parts), whole)
     torch.manual_seed(3)
     draw_mask(7, 10, 0.5)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    with ranks.split_random(), ranks.computing(slice(0, 2), 7):
+    with data.common_stream(torch.get_rng_state()), data.computing(slice(0, 2), 7):
         draw_mask(2, 10, 0.5)
     assert torch.equal(torch.rand(2), expected)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_parts_make_up_the_batches(monkeypatch, size):
-    trials, found = GroupedTrials([{"x": torch.arange(7)}, {"x": torch.arange(7, 11)}], [{}, {}]), []
-    monkeypatch.setattr(ranks, "size", lambda: size)
+    trials, found = Trials([{"x": torch.arange(7)}, {"x": torch.arange(7, 11)}]), []
+    monkeypatch.setattr(distributed, "size", lambda: size)
     for number in range(size):
-        monkeypatch.setattr(ranks, "rank", lambda: number)  # noqa: B023
+        monkeypatch.setattr(distributed, "rank", lambda: number)  # noqa: B023
         torch.manual_seed(0)
         found.append([(X["x"].tolist()[: len(y)], len(y)) for X, y in SharedBatches(trials, 4, shuffle=True)])
     batches = [sum((x for x, _ in parts), []) for parts in zip(*found, strict=True)]
