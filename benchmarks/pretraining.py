@@ -93,7 +93,7 @@ def make_arms(folder, last):
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
     from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
-    from skeeg.training.shifting import TimeShift
+    from skeeg.training.callbacks import TimeShift
 
     advice = dict(FINETUNING)
     shift = advice.pop("time_shift")

@@ -20,7 +20,7 @@ import torch
 from skorch.callbacks import Callback
 
 from skeeg import GramPretrainer, GramTokenizer, MIRepNetPretrainer, make_eeg
-from skeeg.training.pretraining import ranks
+from skeeg.training import distributed
 
 BATCH, EPOCHS, PER_EPOCH = 8, 5, 10
 DEVICE = os.environ.get("DEVICE", "cpu")  # cuda: two GPUs and nccl
@@ -47,10 +47,10 @@ class Steps(Callback):
             return
         self.losses.append(float(net.history[-1, "batches", -1, "train_loss"]))
         if len(self.losses) == self.kill_at:
-            for process in reversed(ranks.gather(os.getpid())):
-                if ranks.is_first():
+            for process in reversed(distributed.gather(os.getpid())):
+                if distributed.is_first():
                     os.kill(process, signal.SIGKILL)
-            ranks.barrier()
+            distributed.barrier()
 
 
 def signals(n_trials, names, n_times, seed):
@@ -88,8 +88,8 @@ def train_gram(tokenizer, batch_size):
 
 def work(folder, kill_at):
     """Do what each of the two processes is to do."""
-    ranks.start()
-    own = folder / str(ranks.rank())
+    distributed.start()
+    own = folder / str(distributed.rank())
     own.mkdir()
     found = {"mirepnet": train_mirepnet(BATCH)}
     tokenizer = GramTokenizer(batch_size=BATCH, network_params=TOKENIZER_SIZES, **GRAM).fit(windows())

@@ -22,7 +22,7 @@ from skeeg import (
 )
 from skeeg.testing import Recording, instance
 from skeeg.testing.recordings import data_for, fresh
-from skeeg.testing.threads import predict_in_threads, recordings_for
+from skeeg.testing.state import other_recordings, predict_in_threads
 
 ESTIMATORS = {
     **{cls.__name__: (cls, {}) for cls in (NetworkClassifier, NetworkRegressor, CTAdaptTLClassifier, BEIRARegressor)},
@@ -49,9 +49,9 @@ def main():
         estimator = instance(cls).set_params(**settings)
         recording = Recording.suited_to(estimator)
         fitted = fresh(estimator).fit(*data_for(estimator, recording))
-        stress(name, fitted, recordings_for(estimator, recording), args.rounds)
+        stress(name, fitted, other_recordings(estimator, recording), args.rounds)
         if hasattr(fitted, "compile_inference"):
-            stress(f"{name}, compiled", fitted.compile_inference(), recordings_for(estimator, recording), args.rounds)
+            stress(f"{name}, compiled", fitted.compile_inference(), other_recordings(estimator, recording), args.rounds)
 
 
 def stress(name, fitted, recordings, n_rounds):

@@ -3,51 +3,33 @@
 Everything public is reachable from here and is imported lazily, so ``import skeeg`` is quick.
 """
 
-from ._lazy import attach
+import lazy_loader
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "as_eeg": "array",
-    "AverageReference": "filtering",
-    "BalancedTarget": "evaluations",
-    "BandPass": "filtering",
-    "baseline": "baselines",
-    "baseline_names": "baselines",
-    "BEIRARegressor": "methods.beira",
-    "BlockedSplit": "model_selection",
-    "BOLDAligner": "methods.beira",
-    "Calibration": "alignment",
-    "ChannelTemplate": "montage",
-    "CSP": "spatial",
-    "CTAdaptTLClassifier": "methods.ct_adapttl",
-    "EEGArray": "array",
-    "EEGToMEG": "methods.eeg2meg",
-    "EuclideanAlignment": "alignment",
-    "FilterBank": "filtering",
-    "FilterBankTangentSpace": "tangentspace",
-    "FineTunedClassifier": "training",
-    "GramClassifier": "methods.gram",
-    "GramPretrainer": "methods.gram",
-    "GramRestorer": "methods.gram.restorer",
-    "GramTokenizer": "methods.gram",
-    "Harmonise": "methods.ct_adapttl",
-    "load": "storage",
-    "make_eeg": "array",
-    "MIRepNetClassifier": "methods.mirepnet",
-    "MIRepNetPretrainer": "methods.mirepnet",
-    "NetworkClassifier": "training",
-    "NetworkRegressor": "training",
-    "Notch": "filtering",
-    "null_scores": "model_selection",
-    "PooledTarget": "evaluations",
-    "Resample": "filtering",
-    "RiemannianAlignment": "alignment",
-    "screen_subjects": "screening",
-    "WaveletBands": "wavelets",
+    "alignment": ["Calibration", "EuclideanAlignment", "RiemannianAlignment"],
+    "array": ["EEGArray", "as_eeg", "make_eeg"],
+    "baselines": ["baseline", "baseline_names"],
+    "evaluations": ["BalancedTarget", "PooledTarget"],
+    "filtering": ["AverageReference", "BandPass", "FilterBank", "Notch", "Resample"],
+    "methods.beira": ["BEIRARegressor", "BOLDAligner"],
+    "methods.ct_adapttl": ["CTAdaptTLClassifier", "Harmonise"],
+    "methods.eeg2meg": ["EEGToMEG"],
+    "methods.gram": ["GramClassifier", "GramPretrainer", "GramTokenizer"],
+    "methods.gram.restorer": ["GramRestorer"],
+    "methods.mirepnet": ["MIRepNetClassifier", "MIRepNetPretrainer"],
+    "model_selection": ["BlockedSplit", "null_scores"],
+    "montage": ["ChannelTemplate"],
+    "screening": ["screen_subjects"],
+    "spatial": ["CSP"],
+    "storage": ["load"],
+    "tangentspace": ["FilterBankTangentSpace"],
+    "training": ["FineTunedClassifier", "NetworkClassifier", "NetworkRegressor"],
+    "wavelets": ["WaveletBands"],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)
 
 
 def _check_torchaudio():

@@ -107,21 +107,7 @@ class _Alignment(EEGTransformer):
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the reference of every domain.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials. Their own domains are used where they carry them.
-        y : None
-            Ignored.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains. Without either, all trials are one anonymous domain.
-        X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Calibration trials of the target, raw, under either of MOABB's two names; labels are not used.
-
-        Returns
-        -------
-        self : estimator
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
         """
         self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return self
@@ -129,15 +115,7 @@ class _Alignment(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the references and align every training trial by that of its own domain.
 
-        Parameters
-        ----------
-        X, y, subjects, X_target_unlabeled, X_target_labeled
-            See `fit`.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Aligned training trials.
+        Gives (n_trials, n_channels, n_times).
         """
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return X.like(_whiten(X, groups, self.whiteners_))
@@ -149,17 +127,8 @@ class _Alignment(EEGTransformer):
         one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
         domain are taken to be of that same domain.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials. Their own domains are used where they carry them.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Aligned trials, of the type of X.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives (n_trials, n_channels,
+        n_times).
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -182,17 +151,7 @@ class _Alignment(EEGTransformer):
         For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
         changes the estimator. Trials of domains seen at fit change nothing.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, in the order they were recorded.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        self : estimator
-            With updated running references.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
         """
         check_is_fitted(self)
         if self.on_unseen != "running":
@@ -202,8 +161,8 @@ class _Alignment(EEGTransformer):
         known = self._known()
         for group, key in enumerate(keys):
             if key not in known:
-                *_, (reference, count) = self._run(X[groups == group], key)
-                self._store_running(key, reference, count)
+                *_, last = self._run(X[groups == group], key)
+                self.running_ = self.running_ | {key: last}
         return self
 
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
@@ -215,9 +174,7 @@ class _Alignment(EEGTransformer):
         self.whiteners_ = inverse_sqrt(self.references_, self.floor)
         self.source_reference_ = self._combine(self.references_)
         self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
-        self.running_domains_ = np.empty((0, self.domains_.shape[1]), dtype=self.domains_.dtype)
-        self.running_references_ = np.empty((0, X.shape[1], X.shape[1]))
-        self.running_counts_ = np.empty(0, dtype=np.int64)
+        self.running_ = {}
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
@@ -292,17 +249,11 @@ class _Alignment(EEGTransformer):
         counts = self.calibration_counts_[chosen]
         return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
 
-    def _start_running(self, key):
-        """Find the reference, and its weight in trials, that a running reference starts from."""
-        for i, running in enumerate(self.running_domains_.tolist()):
-            if tuple(running) == key:
-                return self.running_references_[i], int(self.running_counts_[i])
-        reference, count = self._calibration_reference(key)
-        return (self.source_reference_, self.prior_trials) if reference is None else (reference, count)
-
     def _run(self, X, key):
         """Yield the running reference and its weight after each trial, in order."""
-        reference, count = self._start_running(key)
+        reference, count = self.running_.get(key) or self._calibration_reference(key)
+        if reference is None:
+            reference, count = self.source_reference_, self.prior_trials
         for i in range(len(X)):
             count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
@@ -319,13 +270,6 @@ class _Alignment(EEGTransformer):
                 for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
                     each[row] = inverse_sqrt(reference, self.floor)
         return np.arange(len(X)), each
-
-    def _store_running(self, key, reference, count):
-        old = [tuple(one) for one in self.running_domains_.tolist()]
-        keep = np.array([one != key for one in old], dtype=bool)
-        self.running_domains_ = np.array([one for one in old if one != key] + [key])
-        self.running_references_ = np.concatenate([self.running_references_[keep], reference[None]])
-        self.running_counts_ = np.append(self.running_counts_[keep], count)
 
 
 class EuclideanAlignment(_Alignment):
@@ -374,8 +318,8 @@ class EuclideanAlignment(_Alignment):
         Mean of the references, each domain with equal weight.
     calibration_domains_, calibration_references_, calibration_counts_ : ndarray
         The same for the target trials given to `fit`, and their number.
-    running_domains_, running_references_, running_counts_ : ndarray
-        Running references, where `update` was called.
+    running_ : dict of tuple to tuple
+        Running reference of each domain that `update` was called with, and its weight in trials.
     n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
         Channels, samples, names and rate seen at fit.
 

@@ -108,27 +108,27 @@ class EEGArray(np.ndarray):
     def _repr_html_(self):
         """Table of the shape and the identity, for notebooks."""
         rows = "".join(
-            f"<tr><th>{name}</th><td>{html.escape(told)}</td></tr>" for name, told in self._described().items()
+            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._described().items()
         )
         return f"<table><caption>EEGArray</caption>{rows}</table>"
 
     def _described(self):
-        """Give what the representations say of the trials."""
+        """Describe the trials for the representations."""
         if self.ndim != 3:  # a view of another shape
             return {"Shape": f"shape {self.shape}"}
         names = list(self.ch_names or ())
         names = ", ".join(names if len(names) <= 4 else [*names[:3], "..."])
         n_trials, n_channels, n_times = self.shape
-        told = {
+        found = {
             "Trials": f"{n_trials} trials",
             "Channels": f"{n_channels} channels" + (f" ({names})" if names else ""),
             "Samples": f"{n_times} samples" + ("" if self.sfreq is None else f" at {self.sfreq:g} Hz"),
         }
         if self.domains is not None:
-            told["Subjects"] = f"{len(set(self.domains['subject']))} subjects"
+            found["Subjects"] = f"{len(set(self.domains['subject']))} subjects"
         if self.bads:
-            told["Bad channels"] = f"bad: {', '.join(map(str, self.bads))}"
-        return told
+            found["Bad channels"] = f"bad: {', '.join(map(str, self.bads))}"
+        return found
 
     def like(self, data, **changes):
         """Give `data` this array's identity, with the named parts replaced.
@@ -165,7 +165,7 @@ class EEGArray(np.ndarray):
         result = getattr(ufunc, method)(*map(_plain, inputs), **_plain(kwargs))
         if out is not None:
             return out[0] if len(out) == 1 else out
-        if method != "__call__" or ufunc.signature is not None or getattr(result, "dtype", None) is None:
+        if method != "__call__" or ufunc.signature is not None or not isinstance(result, np.ndarray | np.generic):
             return result
         first, *others = [one for one in inputs if isinstance(one, EEGArray)]
         keeps = result.shape == first.shape and result.dtype.kind == "f"
@@ -233,18 +233,6 @@ make_eeg = EEGArray
 def as_numbers(data, name):
     """Array of numbers of whatever holds them; what is masked becomes NaN.
 
-    Parameters
-    ----------
-    data : array-like
-        Values.
-    name : str
-        What the error calls them.
-
-    Returns
-    -------
-    values : ndarray
-        Not copied where it is an array of numbers already.
-
     Examples
     --------
     >>> import numpy as np
@@ -264,15 +252,7 @@ def as_numbers(data, name):
 def bad_channels(X):
     """Channels of which a trial has no sample, only NaN.
 
-    Parameters
-    ----------
-    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-
-    Returns
-    -------
-    bads : tuple
-        Names where X has them, else numbers.
+    Shapes: ``X`` (n_trials, n_channels, n_times).
 
     Examples
     --------
@@ -281,7 +261,7 @@ def bad_channels(X):
     >>> bad_channels(np.array([[[1.0, np.nan], [np.nan, np.nan]]]))
     (1,)
     """
-    data, names = np.asarray(X), getattr(X, "ch_names", None)
+    data, names = np.asarray(X), X.ch_names if isinstance(X, EEGArray) else None
     if data.ndim != 3 or data.dtype.kind not in "fc" or not data.shape[2]:
         return ()
     lost = np.flatnonzero(np.isnan(data[..., 0]).any(axis=0))  # first a quick look
@@ -292,17 +272,7 @@ def bad_channels(X):
 def make_domains(n_trials, subject="", session="", run=""):
     """Domain records for `n_trials` trials.
 
-    Parameters
-    ----------
-    n_trials : int
-        Number of trials.
-    subject, session, run : str, int or sequence of them, length n_trials
-        One value for all trials or one for each.
-
-    Returns
-    -------
-    domains : ndarray, shape (n_trials,)
-        Structured array with the string fields ``subject``, ``session`` and ``run``.
+    Gives (n_trials,).
 
     Examples
     --------
@@ -352,7 +322,8 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
         X = X[:, None, :] if X.ndim == 2 else X
         if X.ndim != 3:
             raise ValueError(f"X: expected three axes (trials, channels, times), got shape {X.shape}.")
-    names, rate, domains = (getattr(X, part, None) for part in ("ch_names", "sfreq", "domains"))
+    own = X if isinstance(X, EEGArray) else EEGArray  # the class itself has no identity
+    names, rate, domains = own.ch_names, own.sfreq, own.domains
     if domains is None and subjects is not None:
         domains = make_domains(len(X), subject=subjects)
     return EEGArray(X, ch_names if names is None else names, sfreq if rate is None else rate, domains)
@@ -367,7 +338,7 @@ def is_epochs(X):
     >>> is_epochs([1, 2])
     False
     """
-    mne = sys.modules.get("mne")  # whoever holds Epochs has imported mne; nobody else should pay for it
+    mne = sys.modules.get("mne")  # Epochs exist only where mne is imported; importing it here would take seconds
     if mne is None or isinstance(X, np.ndarray):
         return False
     items = X if isinstance(X, list | tuple) else [X]

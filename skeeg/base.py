@@ -12,13 +12,14 @@ import re
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from . import storage
 from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
 
 FLOATS = (np.float64, np.float32)
@@ -40,6 +41,8 @@ class EEGEstimator(BaseEstimator):
     _any_length = False
     _any_montage = False
     _any_rate = False
+    _may_be_infinite = ()  # attributes of a saved estimator that need not be finite
+    ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "ch_names": [tuple, list, np.ndarray, None],
@@ -77,16 +80,6 @@ class EEGEstimator(BaseEstimator):
     def set_params(self, **params):
         """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
 
-        Parameters
-        ----------
-        **params
-            Parameters by name. Those called ``..._params`` are dicts or None.
-
-        Returns
-        -------
-        self : EEGEstimator
-            The estimator.
-
         Examples
         --------
         >>> from skeeg import NetworkClassifier
@@ -97,39 +90,25 @@ class EEGEstimator(BaseEstimator):
         for name in list(params):
             outer, _, inner = name.partition("__")
             if inner and outer.endswith("_params") and outer in self._get_param_names():
-                params[outer] = {**(params.get(outer, getattr(self, outer)) or {}), inner: params.pop(name)}
+                params[outer] = {**(params.get(outer, vars(self)[outer]) or {}), inner: params.pop(name)}
         return super().set_params(**params)
 
     def _check_parameters(self):
-        """Refuse parameters that mean nothing, by name; scikit-learn's check in the words of the package."""
+        """Refuse invalid parameters by name: scikit-learn's check in the format of the package's errors."""
         try:
             self._validate_params()
         except InvalidParameterError as error:
-            told = re.fullmatch(
+            parts = re.fullmatch(
                 r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL
             )
-            raise ValueError("{0}: got {2}, expected {1}.".format(*told.groups()) if told else str(error)) from None
+            raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
-        """Check the input and read its identity.
+        """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts
-            Trials.
-        y : array-like, optional
-            Targets, checked together with X where given.
-        reset : bool
-            True in fit: remember channels, samples, names and rate. False elsewhere: compare with them.
-        dtype : numpy dtype or tuple of them
-            Accepted types; others are cast to the first.
-        **checks
-            ``ensure_all_finite`` of scikit-learn's check of X, ``multi_output`` and ``y_numeric`` of its check of y.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Checked trials; with `y` given, the tuple (X, y).
+        ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those. Types
+        other than ``dtype`` are cast to its first. ``checks`` are ``ensure_all_finite``, ``multi_output`` and
+        ``y_numeric`` of scikit-learn.
         """
         if is_epochs(X):
             X = as_eeg(X)
@@ -168,7 +147,7 @@ class EEGEstimator(BaseEstimator):
         return validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
 
     def _explain(self, error, X, y, reset):
-        """Message of scikit-learn's checks that names the argument, and what the user of EEG can do."""
+        """Message of scikit-learn's checks with the name of the argument, and with what to do about bad channels."""
         text = str(error)
         if not re.search(r"\b[Xy]\b", text):
             text = f"X: {text}" if _is_none(y) else f"X, y: {text}"
@@ -178,7 +157,7 @@ class EEGEstimator(BaseEstimator):
                 f"X: channel {', '.join(map(str, bads))} is bad or missing (NaN): drop it, or restore it with "
                 f"skeeg.restoration.SplineInterpolation, before {type(self).__name__}. Input X contains NaN."
             )
-        if len(shape) == 2 and not reset and shape[0] == getattr(self, "n_features_in_", None):
+        if len(shape) == 2 and not reset and shape[0] == vars(self).get("n_features_in_"):
             return f"{text} One trial? Use X[None]."
         return text
 
@@ -187,7 +166,7 @@ class EEGEstimator(BaseEstimator):
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
         if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or X.size == 0:
             return False
-        if hasattr(self, "feature_names_in_") if reset else X.shape[1] != self.n_features_in_:
+        if "feature_names_in_" in vars(self) if reset else X.shape[1] != self.n_features_in_:
             return False
         if not must_be_finite:
             return True
@@ -198,8 +177,8 @@ class EEGEstimator(BaseEstimator):
     def _with_identity(self, data, identity):
         """Names and rate from the data, else from the constructor."""
         own = EEGArray if identity is None else identity  # the class itself has none
-        names = getattr(self, "ch_names", None) if own.ch_names is None else own.ch_names
-        rate = getattr(self, "sfreq", None) if own.sfreq is None else own.sfreq
+        names = self.ch_names if own.ch_names is None else own.ch_names
+        rate = self.sfreq if own.sfreq is None else own.sfreq
         return EEGArray(data, names, rate, own.domains)
 
     def _remember(self, X):
@@ -221,38 +200,27 @@ class EEGEstimator(BaseEstimator):
         if not self._any_rate and _differ(X.sfreq, self.sfreq_in_):
             raise ValueError(f"X: sampling rate {X.sfreq} Hz, but {name} was fitted on {self.sfreq_in_} Hz.")
 
+    def _check_labels(self, y):
+        """Set ``classes_``; give the index of each trial's class, int64 (n_trials,)."""
+        check_class_labels(y)
+        encoder = LabelEncoder()
+        indices = encoder.fit_transform(y).astype(np.int64)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y: {type(self).__name__} needs at least two classes, got one class: {encoder.classes_[0]!r}."
+            )
+        self.classes_ = encoder.classes_
+        return indices
+
     def save(self, path):
-        """Write the fitted estimator to one safetensors file, its settings as JSON inside.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write.
-        """
-        from .storage import save
-
+        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
         check_is_fitted(self)
-        save(self, path)
+        storage.save(self, path)
 
     @classmethod
     def load(cls, path, params=None):
-        """Read an estimator written by `save`; nothing in the file is executed.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to read.
-        params : dict or None
-            Constructor parameters a file cannot hold, such as a network class of one's own.
-
-        Returns
-        -------
-        estimator : EEGEstimator
-            The fitted estimator.
-        """
-        from .storage import load
-
-        return load(path, params=params, cls=cls)
+        """Read an estimator written by `save`; nothing in the file is executed."""
+        return storage.load(path, params=params, cls=cls)
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
@@ -271,49 +239,6 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
         return tags
 
 
-class BaseEEGClassifier(ClassifierMixin, EEGEstimator):
-    """Base of the classifiers: labels of any kind, encoded at fit and decoded at predict."""
-
-    def _check_labels(self, y):
-        """Classes and the index of each trial's class.
-
-        Parameters
-        ----------
-        y : array-like, shape (n_trials,)
-            Labels: strings, integers, anything scikit-learn accepts.
-
-        Returns
-        -------
-        indices : ndarray of int64, shape (n_trials,)
-            Position of each label in ``classes_``.
-        """
-        check_class_labels(y)
-        encoder = LabelEncoder()
-        indices = encoder.fit_transform(y).astype(np.int64)
-        if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"y: {type(self).__name__} needs at least two classes, got one class: {encoder.classes_[0]!r}."
-            )
-        self.classes_ = encoder.classes_
-        return indices
-
-    def predict(self, X):
-        """Most probable class of each trial.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
-        """
-        probabilities = self.predict_proba(X)  # first: it raises where the estimator is not fitted
-        return self.classes_[probabilities.argmax(axis=1)]
-
-
 class BaseEEGRegressor(RegressorMixin, EEGEstimator):
     """Base of the regressors: targets of one, two or three axes, given back in the same shape."""
 
@@ -325,24 +250,7 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         return tags
 
     def _check_eeg_and_targets(self, X, y, dtype=np.float32):
-        """Check trials and targets of fit.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts
-            Trials.
-        y : array-like, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
-            Targets.
-        dtype : numpy dtype
-            Type of the trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Checked trials.
-        targets : ndarray, shape (n_trials, n_outputs)
-            Targets as a matrix; `_shape_like_targets` undoes this.
-        """
+        """Check trials and targets of fit; give targets (n_trials, n_outputs), which `_shape_like_targets` undoes."""
         if y is not None:
             y = as_numbers(y, "y")
             self.target_shape_ = y.shape[1:]
@@ -386,18 +294,7 @@ def _are_labels(y, X):
 
 
 def check_class_labels(y):
-    """Refuse targets that are no class labels, by name.
-
-    Parameters
-    ----------
-    y : array-like, shape (n_trials,)
-        Labels.
-
-    Examples
-    --------
-    >>> from skeeg.base import check_class_labels
-    >>> check_class_labels(["left", "right"])
-    """
+    """Refuse targets that are no class labels, by name."""
     try:
         check_classification_targets(y)
     except ValueError as error:
@@ -406,16 +303,6 @@ def check_class_labels(y):
 
 def draw_seed(random_state):
     """One integer seed from any `random_state`.
-
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        As everywhere in scikit-learn.
-
-    Returns
-    -------
-    seed : int
-        Seed for torch or `numpy.random.default_rng`.
 
     Examples
     --------
@@ -427,17 +314,7 @@ def draw_seed(random_state):
 
 
 def flat_channels(X):
-    """Names or numbers of the channels that never change.
-
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials.
-
-    Returns
-    -------
-    flat : list
-        Names where X has them, else indices.
+    """Names of the channels that never change, where X has names, else their indices.
 
     Examples
     --------
@@ -472,13 +349,6 @@ class AsEEG(EEGTransformer):
 
     Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
 
-    Parameters
-    ----------
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : tuple of str or None
-        Channel names.
-
     Examples
     --------
     >>> import numpy as np
@@ -498,17 +368,7 @@ class AsEEG(EEGTransformer):
     def fit(self, X, y=None):
         """Check the trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : AsEEG
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         self._check_eeg(X, reset=True)
         return self
@@ -516,15 +376,7 @@ class AsEEG(EEGTransformer):
     def transform(self, X):
         """Convert trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            The same trials.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
         """
         check_is_fitted(self)
         return self._check_eeg(X, reset=False)

@@ -13,9 +13,10 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
 examples:
-  skeeg bench                                          seven pipelines on the simulated set, within session
+  skeeg bench                                          three protocols on simulated subjects, in five minutes
   skeeg bench --dataset grasp --evaluation cross-subject --pipelines CSP+LDA EEGNet
-  skeeg bench --evaluation within-session few-shot:others cross-task --pipelines TS+LR MIRepNet CT-adaptTL
+  skeeg bench --evaluation within-session few-shot:others --pipelines TS+LR MIRepNet --scoring accuracy kappa
+  skeeg bench --dataset BNCI2014_001 BNCI2014_004 --evaluation downstream --pipelines TS+LR EEGNet
   skeeg bench --pipelines my_pipeline.yml MDM --param-grid grid.yml --seeds 0 1 2 --jobs 2
   skeeg bench --dataset my_recordings --unit uV --classes 769=left_hand 770=right_hand --tmin 0.5 --tmax 3.5 --notch 50
 
@@ -25,12 +26,7 @@ Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments or nothing compu
 
 
 def build_parser():
-    """Parser of the command line.
-
-    Returns
-    -------
-    parser : argparse.ArgumentParser
-        Parser; what it gives has the attribute ``action``.
+    """Parser of the command line; what it gives has the attribute ``action``.
 
     Examples
     --------
@@ -61,8 +57,8 @@ def _add_bench(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = bench.add_argument
-    add("--dataset", default="simulated", metavar="NAME", help="name (skeeg list), dataset of MOABB, or folder")
-    add("--evaluation", nargs="+", default=["within-session"], metavar="NAME", help="how trials are split (skeeg list)")
+    add("--dataset", nargs="+", metavar="NAME", help="names (skeeg list), datasets of MOABB, folders, NAME=FOLDER")
+    add("--evaluation", nargs="+", metavar="NAME", help="how trials are split (skeeg list)")
     add("--n-per-class", nargs="+", type=int, metavar="N", help="labelled target trials (few-shot: 5 10 20, ...)")
     add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")
     add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
@@ -71,15 +67,17 @@ def _add_bench(commands):
     add("--classes", nargs="+", metavar="EVENT", help="events to classify (all); of a folder also as EVENT=CLASS")
     add("--tmin", type=float, metavar="S", help="first second of a trial after its event (the dataset's)")
     add("--tmax", type=float, metavar="S", help="last second of a trial after its event (the dataset's)")
+    add("--scoring", nargs="+", metavar="NAME", help="roc_auc accuracy balanced_accuracy kappa f1; the first decides")
     add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
     add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
     add("--task", nargs="+", metavar="NAME", help="folder: task of its BIDS names; cross-task: EXECUTED IMAGINED")
     add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
+    add("--sessions", nargs="+", metavar="NAME", help="folder: sessions to use, as MOABB names them (all)")
     add("--runs-as-sessions", action="store_true", default=None, help="folder: each run counts as a session")
-    add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (8 32)")
+    add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (imagery: 8 32)")
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
-    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each repeats everything (0)")
+    add("--seeds", nargs="+", type=int, metavar="N", help="each repeats everything (0; downstream: 666 667 668)")
     add("--jobs", type=int, metavar="N", help="processes (all cores, up to four; one where there is CUDA; 0: none)")
     add("--cluster", metavar="ADDRESS", help="Dask: local:N for N worker processes, or a scheduler as tls://HOST:PORT")
     add("--device", metavar="NAME", help="device of the networks, as cpu or cuda (each pipeline's own)")
@@ -98,7 +96,7 @@ def _add_pretrain(commands):
     add("--classes", nargs="+", metavar="EVENT", help="events to learn (all); of a folder also as EVENT=CLASS")
     add("--tmin", type=float, metavar="S", help="folder: first second of a trial after its event (0)")
     add("--tmax", type=float, metavar="S", help="folder: last second of a trial after its event")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: what the numbers mean where files do not say it (V)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
     add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
     add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
     add("--size", choices=["small", "published"], default="small", help="size of the network (small)")
@@ -112,23 +110,12 @@ def _add_pretrain(commands):
 
 
 def pretrain_command(options):
-    """Run ``skeeg pretrain``.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed command line.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
-    from .bench.catalogue import get_dataset
+    """Run ``skeeg pretrain``; give the exit status."""
+    from .bench.catalogue import get_dataset, is_folder
     from .methods.mirepnet.weights import pretrain_weights
 
-    options.dataset = options.data
-    given = {"classes": _classes(options), "interval": _interval(options), "unit": options.unit, "notch": options.notch}
+    interval = _interval(options, is_folder(options.data))
+    given = {"classes": _classes(options), "interval": interval, "unit": options.unit, "notch": options.notch}
     dataset = get_dataset(options.data, **{name: value for name, value in given.items() if value is not None})
     card = pretrain_weights(
         dataset, options.out, options.size, tuple(options.band), options.held_out, options.epochs, options.seed,
@@ -147,46 +134,36 @@ def _classes(options):
 
 
 def bench_command(options):
-    """Run ``skeeg bench``.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed command line.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
+    """Run ``skeeg bench``; give the exit status."""
     from .bench import catalogue, dask_cluster, runner
 
-    pipelines = options.pipelines or runner.DEFAULT_PIPELINES
     checkpoints = _checkpoints(options.checkpoint)
-    evaluations = [catalogue.resolve_evaluation(name) for name in options.evaluation]
-    estimators = catalogue.get_pipelines(pipelines)[0]  # names first: a folder takes time to read
-    catalogue.get_grid(options.param_grid, estimators)
-    catalogue.set_checkpoints(estimators, checkpoints)
+    datasets, evaluations = runner.plan(options.dataset, options.evaluation, options.pipelines)
+    if options.pipelines:  # names first: a folder takes time to read
+        estimators = catalogue.get_pipelines(options.pipelines)[0]
+        catalogue.get_grid(options.param_grid, estimators)
+        catalogue.set_checkpoints(estimators, checkpoints)
     benchmarks = []
     for evaluation in evaluations:
-        dataset, paradigm = _get_task(options, evaluation)
-        benchmarks.append(
-            runner.Benchmark(
-                dataset,
-                evaluation,
-                pipelines,
-                param_grid=options.param_grid,
-                checkpoints=checkpoints,
-                subjects=expand_subjects(options.subjects),
-                n_per_class=options.n_per_class,
-                seeds=options.seeds,
-                jobs=choose_jobs(options),
-                device=options.device,
-                paradigm=paradigm,
-                out=options.out,
-                command=options.command,
+        for dataset in datasets:
+            made, paradigm = _get_task(options, dataset, evaluation)
+            benchmarks.append(
+                runner.Benchmark(
+                    made,
+                    evaluation,
+                    options.pipelines,
+                    param_grid=options.param_grid,
+                    checkpoints=checkpoints,
+                    subjects=expand_subjects(options.subjects),
+                    n_per_class=options.n_per_class,
+                    seeds=options.seeds,
+                    jobs=choose_jobs(options),
+                    device=options.device,
+                    paradigm=paradigm,
+                    out=options.out,
+                    command=options.command,
+                )
             )
-        )
     with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
         outcomes = runner.run_all(benchmarks, options.overwrite, progress=not options.quiet)
     return max(_tell(outcome, len(outcomes) > 1) for outcome in outcomes)
@@ -214,28 +191,30 @@ def _tell(outcome, several):
     return FAILED if outcome.failures else DONE
 
 
-def _get_task(options, evaluation):
-    """Dataset and paradigm; what is said of trials goes to the one that reads a folder, else to MOABB's paradigm."""
+def _get_task(options, dataset, evaluation):
+    """Dataset and paradigm; options about trials go to the one that reads a folder, else to MOABB's paradigm."""
     from .bench import catalogue
 
-    shape = {"classes": options.classes, "interval": _interval(options), "channels": options.channels}
-    names = ("unit", "notch", "pattern", "runs_as_sessions")
+    in_folder = catalogue.is_folder(dataset)
+    shape = {"classes": options.classes, "interval": _interval(options, in_folder), "channels": options.channels}
+    names = ("unit", "notch", "pattern", "runs_as_sessions", "sessions")
     own = {name: vars(options)[name] for name in names if vars(options)[name] is not None}
-    if catalogue.is_folder(options.dataset):
+    if in_folder:
         own, shape = own | shape | {"classes": _classes(options)}, {}
     tasks = options.task or []
     if evaluation == "cross-task":
-        dataset = catalogue.get_tasks(options.dataset, tasks, **own)
+        dataset = catalogue.get_tasks(dataset, tasks, **own)
     else:
-        dataset = catalogue.get_dataset(options.dataset, **own | ({"task": tasks[-1]} if tasks else {}))
+        dataset = catalogue.get_dataset(dataset, **own | ({"task": tasks[-1]} if tasks else {}))
+    shape |= {"scoring": options.scoring, "evaluation": evaluation}
     return dataset, catalogue.get_paradigm(dataset, band=options.band, resample=options.resample, **shape)
 
 
-def _interval(options):
-    """First and last second of a trial, None where neither is said."""
+def _interval(options, in_folder):
+    """First and last second of a trial, None where neither is given."""
     if options.tmin is None and options.tmax is None:
         return None
-    if options.tmax is None and os.path.isdir(options.dataset):
+    if options.tmax is None and in_folder:
         raise ValueError("tmax: --tmin needs it for a folder.")
     return options.tmin or 0.0, options.tmax
 
@@ -255,16 +234,6 @@ _ARGUMENTS = {
 def as_options(message):
     """Name the options of the command in a message that names arguments of Python.
 
-    Parameters
-    ----------
-    message : str
-        Message of an error.
-
-    Returns
-    -------
-    message : str
-        The same for a user of the command.
-
     Examples
     --------
     >>> from skeeg.cli import as_options
@@ -279,19 +248,9 @@ def as_options(message):
 
 
 def list_names(options):
-    """Run ``skeeg list``.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed command line.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
-    from .bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
+    """Run ``skeeg list``; give the exit status."""
+    from .baselines import pipeline_files
+    from .bench.catalogue import DATASETS, EVALUATIONS
 
     groups = {
         "datasets": {name: about for name, (_, _, about) in DATASETS.items()}
@@ -310,18 +269,7 @@ def list_names(options):
 
 
 def report_again(options):
-    """Run ``skeeg report``.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed command line.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
+    """Run ``skeeg report``; give the exit status."""
     from .bench import write_figures, write_report
 
     print(f"Report: {write_report(options.folder)}")
@@ -331,17 +279,7 @@ def report_again(options):
 
 
 def expand_subjects(names):
-    """Subjects from names and ranges.
-
-    Parameters
-    ----------
-    names : list of str or None
-        As given.
-
-    Returns
-    -------
-    subjects : list of str or None
-        Ranges written out.
+    """Write out the ranges among names of subjects.
 
     Examples
     --------
@@ -359,18 +297,7 @@ def expand_subjects(names):
 
 
 def choose_jobs(options):
-    """Decide how many folds are computed at the same time.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed command line.
-
-    Returns
-    -------
-    jobs : int
-        What was asked for; else the number of cores, up to four, or one where networks share a GPU.
-    """
+    """Give the number of processes: as given, else that of the cores up to four, or one where networks share a GPU."""
     if options.jobs is not None:
         return options.jobs
     import torch
@@ -396,30 +323,13 @@ def _short_table(table):
 
 
 def start():
-    """Run the command ``skeeg`` in a process of its own.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
+    """Run the command ``skeeg`` in a process of its own; give the exit status."""
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     return main()
 
 
 def main(arguments=None):
-    """Run the command ``skeeg``.
-
-    Parameters
-    ----------
-    arguments : list of str or None
-        Command line without the program's name; None takes the process's.
-
-    Returns
-    -------
-    status : int
-        Exit status.
-    """
+    """Run the command ``skeeg`` with these arguments, or the process's own; give the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
     options.command = shlex.join(["skeeg", *arguments])

@@ -1,8 +1,7 @@
-"""Honest numbers: correlations by region, cross-validation in blocks of time, and what chance would score.
+"""Model selection for smooth signals: correlations by region, blocked cross-validation, and null distributions.
 
-A BOLD signal is smooth, so a few minutes of it hold few independent values: windows that overlap or touch must not sit
-on both sides of a split, and a correlation means little without the distribution it has for a signal that is as
-smooth but unrelated.
+A few minutes of BOLD hold few independent values: overlapping or adjacent windows in training and test set are temporal
+leakage, and a correlation means little without its distribution for unrelated signals that are as smooth.
 """
 
 import dataclasses

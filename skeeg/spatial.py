@@ -25,23 +25,8 @@ def class_covariances(X, y, cov_est="concat"):
 
     with :math:`N_k = n_k T - 1`, all samples as one long trial, or :math:`N_k = n_k (T - 1)`, the mean over trials.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    y : ndarray, shape (n_trials,)
-        Labels.
-    cov_est : "concat" or "epoch"
-        Which of the two divisors; the first is the default of MNE.
-
-    Returns
-    -------
-    classes : ndarray, shape (n_classes,)
-        Labels in ascending order.
-    covariances : ndarray of float64, shape (n_classes, n_channels, n_channels)
-        One matrix a class.
-    counts : ndarray of int, shape (n_classes,)
-        Trials of each class.
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,); gives ``classes`` (n_classes,),
+    ``covariances`` (n_classes, n_channels, n_channels), ``counts`` (n_classes,).
 
     Examples
     --------
@@ -68,21 +53,8 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
     lie in the directions that hold signal, and are fewer than the channels.
 
-    Parameters
-    ----------
-    covariances : ndarray, shape (n_classes, n_channels, n_channels)
-        One matrix a class.
-    order : "mutual_info" or "alternate"
-        See `CSP`.
-    class_weights : array-like, shape (n_classes,), or None
-        Weight of each class in the order by mutual information; None weighs them equally.
-
-    Returns
-    -------
-    filters : ndarray, shape (n_filters, n_channels)
-        One filter a row, the most telling first.
-    eigenvalues : ndarray, shape (n_filters,), or None
-        Share of the first class in the variance behind each filter; None for more than two classes.
+    Shapes: ``covariances`` (n_classes, n_channels, n_channels), ``class_weights`` (n_classes,); gives ``filters``
+    (n_filters, n_channels), ``eigenvalues`` (n_filters,).
 
     Examples
     --------
@@ -309,15 +281,6 @@ class FilterBankCSP(FilterBank):
 
     A `FilterBank` of `CSP` whose parameters can be written in a YAML file.
 
-    Parameters
-    ----------
-    bands : tuple of (float, float)
-        Pass bands in hertz; the default is that of MOABB's filter-bank paradigm.
-    n_components : int
-        Filters in each band.
-    method, order, sfreq
-        As in `FilterBank`.
-
     References
     ----------
     Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
@@ -415,20 +378,7 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     whole anti-diagonal is mixed at once, with the numbers that `pyriemann.geometry.ajd.ajd_pham` and MNE get one pair
     after the other.
 
-    Parameters
-    ----------
-    matrices : ndarray, shape (n_matrices, n, n)
-        Symmetric positive definite matrices.
-    tol : float
-        Decrease of the criterion in a sweep, for each pair, below which it is done.
-    max_sweeps : int
-        Sweeps at most.
-
-    Returns
-    -------
-    rows : ndarray of float64, shape (n, n)
-        B, one vector a row: :math:`B C_k B^\top` is nearly diagonal for each matrix :math:`C_k`. Not finite where a
-        matrix is singular.
+    Shapes: ``matrices`` (n_matrices, n, n); gives (n, n).
 
     References
     ----------

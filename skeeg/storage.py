@@ -6,7 +6,7 @@ Reading builds only skeeg's own public classes (or the class the caller names) f
 import json
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,15 +15,7 @@ _LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
-    """Write a fitted estimator.
-
-    Parameters
-    ----------
-    estimator : EEGEstimator
-        Fitted estimator.
-    path : str or path-like
-        File to write.
-    """
+    """Write a fitted estimator."""
     from safetensors.numpy import save_file
 
     from . import __version__
@@ -65,27 +57,13 @@ def load(path, params=None, cls=None):
     except _Refusal:
         raise
     except Exception as error:  # whatever a network's constructor makes of sizes that mean nothing
-        told = cause_of(error)
-        raise ValueError(f"path: {path} does not hold a fitted estimator as `save` writes it ({told}).") from error
+        raise ValueError(
+            f"path: {path} does not hold a fitted estimator as `save` writes it ({cause_of(error)})."
+        ) from error
 
 
 def read_tensors(path, framework="numpy"):
-    """Tensors and metadata of a safetensors file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to read.
-    framework : {"numpy", "pt"}
-        Arrays, or tensors of torch.
-
-    Returns
-    -------
-    tensors : dict of str to ndarray or Tensor
-        All there are.
-    metadata : dict of str to str
-        Text beside them.
-    """
+    """Tensors and metadata of a safetensors file."""
     from safetensors import safe_open
 
     with safe_open(path, framework=framework) as file:
@@ -93,7 +71,7 @@ def read_tensors(path, framework="numpy"):
 
 
 def cause_of(error):
-    """Text of an error, with its type where the text alone may not tell what happened."""
+    """Text of an error, with its type where the text alone may not say what happened."""
     return str(error).rstrip(".") if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
@@ -133,7 +111,7 @@ class _Unstorable(Exception):
     """A value that a file cannot hold: the key it was found under, and what it is."""
 
     def __init__(self, key, value):
-        name = getattr(value, "__qualname__", type(value).__qualname__)
+        name = value.__qualname__ if isinstance(value, type) else type(value).__qualname__
         super().__init__(f"{key} is a {type(value).__name__} ({name})")
 
 
@@ -173,7 +151,7 @@ def _decode_estimator(document, tensors, params=None, cls=None):
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
     if is_classifier(estimator) and "classes_" not in fitted:
         raise ValueError("classes_ is missing")
-    for name in set(fitted) - set(getattr(cls, "_may_be_infinite", ())):
+    for name in set(fitted) - set(estimator._may_be_infinite):
         _check_finite(fitted[name], name)
     estimator.__setstate__({**values, **fitted})
     return estimator
@@ -192,14 +170,12 @@ def _resolve_class(name, cls):
     """Class of this name: the caller's, or one of the package's public ones."""
     import skeeg
 
-    from .base import EEGEstimator
-
     if cls is not None and cls.__name__ == name:
         return cls
-    found = getattr(skeeg, name, None) if name in skeeg.__all__ else None
-    wanted = EEGEstimator if cls is None else cls
+    found = getattr(skeeg, name) if name in skeeg.__all__ else None
+    wanted = BaseEstimator if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
-        what = "one of skeeg's estimators" if wanted is EEGEstimator else f"a {wanted.__name__}"
+        what = "one of skeeg's estimators" if cls is None else f"a {wanted.__name__}"
         raise ValueError(f"it holds a {name}, which is not {what}")
     return found
 
@@ -208,8 +184,9 @@ def _encode(value, tensors, key, owned=()):
     """JSON form of one value; `owned` names the parameters that stand for objects no file can hold."""
     if id(value) in owned:
         return {"param": owned[id(value)]}
-    if isinstance(value, np.ndarray) or hasattr(value, "detach"):
-        return _encode_array(value, tensors, key)
+    value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if isinstance(value, np.ndarray):
+        return _encode_array(np.asarray(value), tensors, key)
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -225,14 +202,13 @@ def _encode(value, tensors, key, owned=()):
         return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
-    if hasattr(value, "get_params") and hasattr(value, "_check_eeg") and not isinstance(value, type):
+    if isinstance(value, BaseEstimator) and hasattr(value, "_check_eeg"):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     raise _Unstorable(key, value)
 
 
 def _encode_array(value, tensors, key):
     """Numbers go into `tensors`, strings and objects into the JSON."""
-    value = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
     if value.dtype.kind in "biuf":
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}

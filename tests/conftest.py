@@ -3,8 +3,8 @@
 import os
 import signal
 
-# One thread a process, since pytest-xdist runs several. scikit-learn checks array API input only where SciPy was told
-# to allow it before its first import.
+# One thread a process, since pytest-xdist runs several. scikit-learn checks array API input only where SciPy's
+# setting allows it before its first import.
 for name, value in {"OMP_NUM_THREADS": "1", "MNE_LOGGING_LEVEL": "ERROR", "SCIPY_ARRAY_API": "1"}.items():
     os.environ.setdefault(name, value)
 

@@ -313,12 +313,13 @@ def test_running_mean_is_the_weighted_mean():
     estimator = EuclideanAlignment(on_unseen="running", prior_trials=3).fit(X, subjects=np.arange(20) % 2)
     estimator.update(target[:6]).update(target[6:])
     expected = (3 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 13
-    np.testing.assert_allclose(estimator.running_references_[0], expected)
-    assert estimator.running_counts_.tolist() == [13]
+    ((reference, weight),) = estimator.running_.values()
+    np.testing.assert_allclose(reference, expected)
+    assert weight == 13
     forgetful = EuclideanAlignment(on_unseen="running", past_trials=4).fit(X, X_target_unlabeled=target[:6])
     start = mean_cov(target[:6])
     forgetful.update(target[6:7])
-    np.testing.assert_allclose(forgetful.running_references_[0], (3 * start + np.cov(target[6])) / 4)
+    np.testing.assert_allclose(forgetful.running_["",][0], (3 * start + np.cov(target[6])) / 4)
 
 
 def test_running_means_of_two_domains_do_not_mix():
@@ -329,9 +330,9 @@ def test_running_means_of_two_domains_do_not_mix():
     np.testing.assert_allclose(Z[::2], estimator.transform(b), atol=1e-12)
     np.testing.assert_allclose(Z[1::2], estimator.transform(c), atol=1e-12)
     estimator.update(both)
-    assert estimator.running_domains_.tolist() == [["b"], ["c"]]
+    assert list(estimator.running_) == [("b",), ("c",)]
     estimator.update(named(X, "a"))
-    assert estimator.running_domains_.tolist() == [["b"], ["c"]]
+    assert list(estimator.running_) == [("b",), ("c",)]
 
 
 def test_sessions_and_runs():

@@ -376,9 +376,9 @@ def test_as_eeg_prefers_what_the_trials_say_over_what_it_is_told():
     same = as_eeg(X, ch_names=("a", "b", "c", "d"), sfreq=1, subjects=["x"] * N)
     assert_identity(same)
     assert np.shares_memory(same, X)
-    told = as_eeg(np.asarray(X), ch_names=NAMES, sfreq=128, subjects=X.domains["subject"])
-    assert (told.ch_names, told.sfreq) == (NAMES, 128.0)
-    assert told.domains["subject"].tolist() == X.domains["subject"].tolist()
+    named = as_eeg(np.asarray(X), ch_names=NAMES, sfreq=128, subjects=X.domains["subject"])
+    assert (named.ch_names, named.sfreq) == (NAMES, 128.0)
+    assert named.domains["subject"].tolist() == X.domains["subject"].tolist()
 
 
 def test_as_eeg_reads_epochs_in_microvolts_with_their_domains():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import skeeg
 from skeeg.array import EEGArray, make_domains, make_eeg
-from skeeg.base import AsEEG, BaseEEGClassifier, BaseEEGRegressor, EEGTransformer, draw_seed, flat_channels
+from skeeg.base import AsEEG, BaseEEGRegressor, EEGEstimator, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
 
 NAMES = ("C3", "Cz", "C4")
@@ -42,13 +42,16 @@ class AnyMontage(Step):
     _any_montage = True
 
 
-class Majority(BaseEEGClassifier):
+class Majority(ClassifierMixin, EEGEstimator):
     """Probability of a class is its share at fit."""
 
     def fit(self, X, y):
         X, y = self._check_eeg(X, y, reset=True)
         self.shares_ = np.bincount(self._check_labels(y)) / len(y)
         return self
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def predict_proba(self, X):
         check_is_fitted(self)

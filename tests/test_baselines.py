@@ -2,7 +2,6 @@ import mne
 import numpy as np
 import pytest
 import yaml
-from moabb.analysis.results import get_string_rep
 from moabb.datasets.fake import FakeDataset
 from moabb.paradigms import LeftRightImagery
 from moabb.pipelines.utils import create_pipeline_from_config
@@ -12,9 +11,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skeeg.bench
 from skeeg.array import make_domains, make_eeg
 from skeeg.base import AsEEG
-from skeeg.baselines import CLASSICAL, PRETRAINED, baseline, baseline_names
-from skeeg.bench import pieces
-from skeeg.bench.catalogue import PIPELINE_FOLDER, pipeline_files
+from skeeg.baselines import PIPELINE_FOLDER, baseline, baseline_names, baseline_recipe, pipeline_files
+from skeeg.bench import compute
 from skeeg.covariance import TrialCovariances
 from skeeg.filtering import PadToMultiple
 from skeeg.networks import BASELINE_NETWORKS
@@ -31,16 +29,20 @@ SMALL = {
 }
 
 
-def quick(name):
-    """Baseline that trains for one epoch."""
-    pipeline = baseline(name)
-    if name in CLASSICAL:
-        return pipeline
-    network_params = (pipeline[-1].network_params or {}) | SMALL.get(name, {})
-    return pipeline.set_params(
-        networkclassifier__max_epochs=1, networkclassifier__network_params=network_params or None,
-        networkclassifier__device="cpu",
-    )  # fmt: skip
+CLASSICAL = [name for name in baseline_names() if "max_epochs" not in str(list(baseline(name).get_params()))]
+PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
+METHODS = ("MIRepNet", "MIRepNet, pre-trained", "CT-adaptTL", "Gram", "EEGNet, fine-tuned")
+NETWORKS = [name for name in baseline_names() if name not in (*CLASSICAL, *METHODS)]
+
+
+def quick(name, **changes):
+    """Baseline that trains for one epoch, reproducibly."""
+    pipeline, short = baseline(name), {"max_epochs": 1, "device": "cpu", "random_state": 0, "n_updates": 1} | changes
+    params = pipeline.get_params()
+    found = {key: short[key.rsplit("__", 1)[-1]] for key in params if key.rsplit("__", 1)[-1] in short}
+    if name in SMALL:
+        found["networkclassifier__network_params"] = (pipeline[-1].network_params or {}) | SMALL[name]
+    return pipeline.set_params(**found)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +54,17 @@ def trials():
     return make_eeg(X, NAMES, 250.0, make_domains(16, subject=7)), y
 
 
-def test_the_names_are_those_of_the_comparison():
-    assert len(baseline_names()) == 19
-    assert set(baseline_names()) - set(CLASSICAL) == set(BASELINE_NETWORKS)
+def test_the_names_are_those_of_the_comparison_and_of_the_methods():
+    assert set(NETWORKS) == set(BASELINE_NETWORKS)
+    assert set(CLASSICAL) == {"CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "ERP+LDA", "XDAWN+TS+LR"}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_networks_are_those_of_the_table(name):
+    entry, last = BASELINE_NETWORKS[name], baseline(name)[-1]
+    assert (last.network, last.network_params or {}) == (entry.network, dict(entry.parameters))
+    rates = [step.sfreq_out for _, step in baseline(name).steps if type(step).__name__ == "Resample"]
+    assert rates == ([] if entry.sfreq is None else [entry.sfreq])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -63,17 +73,13 @@ def test_every_baseline_takes_whatever_holds_eeg(name, trials):
     X, y = trials
     info = mne.create_info(list(NAMES), 250.0, "eeg")
     epochs = mne.EpochsArray(np.asarray(X) * 1e-6, info, verbose="error")
-    fitted = quick(name).set_params(**_seed(name)).fit(X, y)
+    fitted = quick(name).fit(X, y)
     expected = fitted.predict(X)
     assert set(expected) <= {"left", "right"}
     np.testing.assert_array_equal(fitted.predict(epochs), expected)
     np.testing.assert_array_equal(fitted.predict([epochs[i] for i in range(len(epochs))]), expected)
-    if name in CLASSICAL:  # the factor of three is theirs; a network sees one epoch
+    if "LeftRightImagery" in pipeline_files()[name]["paradigms"] and name in CLASSICAL:  # a network sees one epoch
         assert np.mean(expected == y) > 0.8
-
-
-def _seed(name):
-    return {} if name in CLASSICAL else {"networkclassifier__random_state": 0}
 
 
 @pytest.mark.parametrize("name", ["FBCSP+LDA", "MDM"])
@@ -109,7 +115,7 @@ def test_networks_that_take_any_rate_get_that_of_the_data(trials):
     assert quick("EEGNet").fit(X, y)[-1].module_.kernel_length == 125
 
 
-@pytest.mark.parametrize("name", [name for name, entry in BASELINE_NETWORKS.items() if name not in PRETRAINED])
+@pytest.mark.parametrize("name", [name for name in BASELINE_NETWORKS if name not in PRETRAINED])
 def test_parameter_counts_of_the_comparison(name):
     rng = np.random.default_rng(0)
     X, y = make_eeg(rng.standard_normal((4, 16, 1000)), sfreq=250.0), np.arange(4) % 2
@@ -127,10 +133,21 @@ def test_networks_with_published_weights_say_when_they_start_without(name, trial
         quick(name).fit(*trials)
 
 
-def test_a_checkpoint_is_for_networks_that_have_one():
-    assert baseline("BIOT", checkpoint="biot.pt")[-1].checkpoint == "biot.pt"
-    with pytest.raises(ValueError, match="EEGNet has no published weights"):
-        baseline("EEGNet", checkpoint="eegnet.pt")
+def test_a_checkpoint_is_for_networks(tmp_path):
+    (tmp_path / "biot.pt").touch()
+    assert baseline("BIOT", checkpoint=tmp_path / "biot.pt")[-1].checkpoint == str(tmp_path / "biot.pt")
+    assert baseline("MIRepNet", checkpoint="skeeg:mirepnet-small")[-1].checkpoint == "skeeg:mirepnet-small"
+    with pytest.raises(ValueError, match="MDM takes none"):
+        baseline("MDM", checkpoint="skeeg:mirepnet-small")
+    with pytest.raises(ValueError, match="there is no file nowhere.pt for BIOT"):
+        baseline("BIOT", checkpoint="nowhere.pt")
+
+
+def test_settings_reach_the_network():
+    tuned = baseline("EEGNet, fine-tuned", recipe="default", random_state=3)
+    assert (tuned.estimator[-1].recipe, tuned.estimator[-1].random_state) == ("default", 3)
+    assert baseline_recipe("EEGNet").n_updates == 600 and baseline_recipe("MDM") is None
+    assert [type(step).__name__ for _, step in baseline("EEGNet", align=False).steps] == ["AsEEG", "NetworkClassifier"]
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -142,12 +159,12 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize("name", baseline_names())
-def test_the_yaml_file_of_a_baseline_is_the_baseline(name):
+def test_moabb_reads_the_files(name):
     content = pipeline_files()[name]
     built = create_pipeline_from_config(content["pipeline"])
-    assert get_string_rep(built) == get_string_rep(baseline(name))
-    assert content["description"] and content["citations"]
-    assert content["paradigms"] == ["LeftRightImagery", "MotorImagery"]
+    made = baseline(name)
+    assert str(built.get_params()) == str((made if hasattr(made, "steps") else made.estimator).get_params())
+    assert content["description"] and content["citations"] and content["paradigms"]
 
 
 def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
@@ -162,14 +179,14 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", baseline_names())
 def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(pieces, "count_parameters", lambda *trials: None)  # it fits once more
+    monkeypatch.setattr(compute, "count_parameters", lambda *trials: None)  # it fits once more
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
         dataset = FakeDataset(
             ["left_hand", "right_hand"], n_subjects=2, n_sessions=1 + (evaluation == "cross-session"), n_runs=1, seed=3,
             duration=26, n_events=12, sfreq=100, channels=("C3", "Cz", "C4", "CPz"),
         )  # fmt: skip
         table = skeeg.bench.run(
-            dataset, evaluation, {name: clone(quick(name))}, out=tmp_path, progress=False,
+            dataset, evaluation, {name: clone(quick(name))}, out=tmp_path, progress=False, jobs=0,
             subjects=None if evaluation == "cross-subject" else [1], paradigm=LeftRightImagery(tmin=0, tmax=1.1),
         )  # fmt: skip
         assert table.score.notna().all() and len(table) >= 1

@@ -1,5 +1,6 @@
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -11,23 +12,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from moabb import evaluations as moabb_evaluations
+from moabb.analysis.meta_analysis import compute_dataset_statistics, find_significant_differences
 from moabb.datasets.fake import FakeDataset
 from moabb.evaluations.protocols import CrossSubjectMode
 from moabb.paradigms import LeftRightImagery
+from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, f1_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import skeeg.bench
-from skeeg import NetworkClassifier
+from skeeg import NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, runner
 from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder
 from skeeg.bench.report import write_report
-from skeeg.bench.statistics import compare, subject_scores, summarise
+from skeeg.bench.statistics import _corrected, compare, meta_analysis, subject_scores, summarise
 from skeeg.covariance import TrialCovariances
+from skeeg.datasets import SimulatedMotorImagery
 from skeeg.evaluations import CrossTaskDataset
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
@@ -95,9 +100,7 @@ def run(out, pipelines=None, dataset=None, **options):
 
 
 def benchmark(out, pipelines, **options):
-    defaults = dict.fromkeys(["param_grid", "checkpoints", "subjects", "n_per_class", "device", "paradigm"])
-    defaults |= {"seeds": [0], "jobs": 0}
-    made = runner.Benchmark(make_dataset(), "within-session", pipelines, out=out, command="x", **(defaults | options))
+    made = runner.Benchmark(make_dataset(), "within-session", pipelines, out=out, command="x", jobs=0, **options)
     return made.run(progress=False)
 
 
@@ -259,7 +262,7 @@ def test_a_protocol_that_the_dataset_cannot_serve_says_what_there_is(tmp_path):
     with pytest.raises(RuntimeError, match="n_per_class: session 0 of subject 1 has 10 of"):
         run(tmp_path, {"LogVar": LogVariance()}, evaluation=["few-shot", "within-session"])
     assert "within-session" in (tmp_path / "results.csv").read_text()  # the other one is computed
-    with pytest.raises(ValueError, match="FakeDataset.* has no executed ones. There are simulated, grasp, physionet"):
+    with pytest.raises(ValueError, match="FakeDataset.* has no executed ones. There are simulated, .*grasp, physionet"):
         run(tmp_path, evaluation="cross-task")
     with pytest.raises(ValueError, match="few-shot:others needs at least two subjects"):
         run(tmp_path, evaluation="few-shot:others", subjects=[1])
@@ -288,18 +291,177 @@ def test_checkpoints_are_given_by_the_name_of_the_pipeline(tmp_path):
         catalogue.set_checkpoints(made, {"MIRepnet": weights})
 
 
+# Scores and predictions
+
+
+def test_several_scores_are_those_of_the_predictions(tmp_path):
+    names = ["accuracy", "balanced_accuracy", "kappa", "f1", "roc_auc"]
+    table = run(tmp_path, {"MDM": baseline("MDM"), "LogVar": LogVariance()}, evaluation="few-shot:others",
+                n_per_class=[3], scoring=names)  # fmt: skip
+    predictions = BenchFolder(tmp_path).predictions()
+    assert set(predictions.true) == {"left_hand", "right_hand"} and set(predictions.recording) == {"0"}
+    metrics = {
+        "accuracy": accuracy_score, "balanced_accuracy": balanced_accuracy_score, "kappa": cohen_kappa_score,
+        "f1": lambda y, p: f1_score(y, p, average="macro"),
+    }  # fmt: skip
+    for row in table.itertuples():
+        own = predictions[(predictions.pipeline == row.pipeline) & (predictions.subject == row.subject)]
+        assert len(own) == 14 and row.score == row.score_accuracy
+        for name, metric in metrics.items():
+            assert getattr(row, f"score_{name}") == pytest.approx(metric(own.true, own.predicted), abs=1e-6)
+        column = "p_right_hand" if row.pipeline == "MDM" else "decision"
+        assert row.score_roc_auc == pytest.approx(roc_auc_score(own.true == "right_hand", own[column]), abs=1e-5)
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Other scores</h2>" in page and "Cohen's kappa" in page.replace("&#39;", "'")
+    assert "<h2>Classes</h2>" in page and page.count("<figcaption>") == 2
+
+
+def test_predictions_are_kept_with_the_results(tmp_path, monkeypatch):
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[1, 2])
+    first = BenchFolder(tmp_path).predictions()
+    calls = counting(monkeypatch)
+    (tmp_path / "predictions.csv.gz").write_bytes(b"\x1f\x8b damaged")
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[1, 2])
+    assert calls == [] and list(tmp_path.glob("predictions.unreadable-*.csv.gz"))
+    pd.testing.assert_frame_equal(BenchFolder(tmp_path).predictions(), first)
+    assert len(first) == 2 * 20 and set(first.fold) == {0, 1, 2, 3, 4}
+
+
+class SeesLabels(LogVariance):
+    """Remembers its labels; its parameter names classes."""
+
+    def __init__(self, mirror_classes=None):
+        super().__init__()
+        self.mirror_classes = mirror_classes
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.seen[-1] = y
+        return self
+
+
+def test_labels_keep_their_names_where_parameters_name_classes(tmp_path):
+    run(tmp_path / "a", {"Sees": SeesLabels()}, subjects=[1])
+    assert set(SeesLabels.seen[0]) == {"left_hand", "right_hand"}
+    assert set(BenchFolder(tmp_path / "a").predictions().predicted) <= {"left_hand", "right_hand"}
+
+
+@pytest.mark.parametrize(
+    ("scoring", "message"),
+    [
+        (["auc"], "scoring: 'auc' is not known. Did you mean 'roc_auc'"),
+        (["accuracy", "roc_auc"], "scoring: roc_auc is defined for two classes, and there are 3"),
+        (["f1", "f1"], "scoring: expected different names"),
+    ],
+)
+def test_scores_that_are_not_defined_are_refused(scoring, message, tmp_path):
+    dataset = FakeDataset(["left_hand", "right_hand", "feet"], n_subjects=2, n_sessions=1)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, dataset=dataset, scoring=scoring)
+    with pytest.raises(ValueError, match="scoring: cross-subject:train_trialwise has MOABB's own score"):
+        run(tmp_path, evaluation="cross-subject:train-trialwise", scoring="accuracy")
+
+
+# Datasets and paradigms
+
+
+def test_several_datasets_have_a_meta_analysis(tmp_path):
+    other = make_dataset(4)
+    other.code = "Other"
+    pipelines = {"LogVar": LogVariance(), "MDM": baseline("MDM")}
+    table = skeeg.bench.run([make_dataset(), other], "within-session", pipelines, out=tmp_path, jobs=0, progress=False)
+    p, effect = find_significant_differences(compute_dataset_statistics(table))
+    combined = meta_analysis([part for _, part in table.groupby("dataset")])
+    assert combined["p"].loc["MDM", "LogVar"] == pytest.approx(p.loc["MDM", "LogVar"])
+    assert combined["effect"].loc["LogVar", "MDM"] == pytest.approx(effect.loc["LogVar", "MDM"])
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>2 datasets, within session</h1>" in page and "<h2>Meta-analysis</h2>" in page
+    assert write_figures(tmp_path, "png")[-1].name == "meta-analysis-within-session.png"
+
+
+PARADIGMS = {
+    "p300": (["Target", "NonTarget"], "P300"),
+    "ssvep": (["7.5", "10"], "SSVEP"),
+    "rstate": (["closed", "open"], "RestingStateToP300Adapter"),
+}
+
+
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+def test_other_paradigms_have_pipelines_of_their_own(paradigm, tmp_path, monkeypatch):
+    events, kind = PARADIGMS[paradigm]
+    dataset = FakeDataset(events, n_subjects=2, n_sessions=1, n_runs=1, paradigm=paradigm, seed=1, sfreq=128,
+                          duration=44, n_events=20)  # fmt: skip
+    assert type(catalogue.get_paradigm(dataset)).__name__ == kind
+    names = catalogue.default_pipelines("within-session", catalogue.get_paradigm(dataset))
+    assert {"p300": "XDAWN+TS+LR", "ssvep": "FBTS+LR", "rstate": "CSP+LDA"}[paradigm] in names and "EEGNet" in names
+    table = run(tmp_path, [name for name in names if name != "EEGNet"], dataset, subjects=[1])
+    assert table.score.notna().all() and len(table) == len(names) - 1
+    with pytest.raises(ValueError, match=f"MIRepNet is made for LeftRightImagery, MotorImagery, and .* needs {kind}"):
+        run(tmp_path, ["MIRepNet"], dataset)
+    made = runner.Benchmark(dataset, "within-session", ["EEGNet"], out=tmp_path)
+    assert made.pipelines["EEGNet"][-1].recipe == "default"
+
+
+def test_a_paradigm_without_pipelines_is_said_to_have_none(tmp_path):
+    dataset = make_dataset()
+    dataset.paradigm = "cvep"
+    with pytest.raises(
+        ValueError, match="is of the paradigm cvep; there are pipelines for imagery, p300, ssvep, rstate"
+    ):
+        run(tmp_path, ["MDM"], dataset)
+
+
+def test_downstream_has_the_published_table(tmp_path):
+    folder = tmp_path / "recordings"
+    simulated = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_runs=1, n_trials=20, ch_names=("C3", "Cz", "C4"))
+    for subject in (1, 2):
+        (folder / f"s{subject}").mkdir(parents=True)
+        raw = simulated.get_data([subject])[subject]["0"]["0"]
+        raw.save(folder / f"s{subject}" / "run_raw.fif", verbose="error")
+    table = run(tmp_path / "out", ["CSP+LDA"], f"BNCI2014004={folder}", evaluation="downstream")
+    assert sorted(table.seed.unique()) == [666, 667, 668] and set(table.samples_test) == {14}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h1>BNCI2014004, the MIRepNet paper&#39;s protocol</h1>" in page
+    assert "<h2>Published scores</h2>" in page and "82.36 ± 0.10" in page
+    mean = table.groupby("seed").score.mean().mean()
+    assert f'<th>CSP+LDA</th><td class="number">{100 * mean:.2f} ±' in page and ">75.34</td>" in page
+
+
+def test_the_default_run_has_three_panels():
+    datasets, evaluations = runner.plan(None, None, None)
+    assert evaluations == ["within-session", "few-shot:others", "cross-task"] and datasets == ["simulated-short"]
+    assert runner.plan(None, None, ["MDM"]) == (["simulated"], ["within-session"])
+    assert runner.plan("grasp", None, None) == (["grasp"], ["within-session"])
+
+
+def test_the_caption_of_the_picture_names_the_pipelines_of_the_default_run():
+    compared = set()
+    for protocol in catalogue.PANELS:
+        names = runner.Benchmark("simulated-short", protocol).pipelines
+        assert {"CSP+LDA", "TS+LR", "FBTS+LR"} < set(names)
+        compared |= set(names)
+    readme = (pathlib.Path(skeeg.__file__).parents[1] / "README.md").read_text()
+    (caption,) = re.findall(r"!\[([^]]*)\]\(docs/_static/report.png\)", readme)
+    named = set()
+    for name in sorted(baselines.baseline_names(), key=len, reverse=True):  # "EEGNet, fine-tuned" before "EEGNet"
+        if re.search(rf"(?<![\w+-]){re.escape(name)}(?![\w+-])", caption):
+            named.add(name)
+            caption = caption.replace(name, "")
+    assert named == compared
+
+
 # What is computed, and what is not computed again
 
 
 def counting(monkeypatch):
     calls = []
-    compute = evaluation._InPieces.compute
+    compute = evaluation._InJobs.compute
 
-    def count(self, dataset, subjects, name, *rest):
-        calls.extend((name, subject) for subject in subjects)
-        return compute(self, dataset, subjects, name, *rest)
+    def count(self, dataset, subject, name, *rest):
+        calls.append((name, subject))
+        return compute(self, dataset, subject, name, *rest)
 
-    monkeypatch.setattr(evaluation._InPieces, "compute", count)
+    monkeypatch.setattr(evaluation._InJobs, "compute", count)
     return calls
 
 
@@ -360,6 +522,9 @@ def test_a_grid_is_searched(tmp_path):
     table = run(tmp_path, {"LogVar": LogVariance()}, param_grid={"LogVar": {"C": [1e-6, 1.0]}}, subjects=[1])
     assert len(table) == 1
     assert len(LogVariance.seen) > 5 * 2 * 3
+    chosen = BenchFolder(tmp_path).predictions().groupby("fold").chosen.first()
+    assert len(chosen) == 5 and set(chosen) <= {"C=1e-06", "C=1.0"}
+    assert "chosen by cross-validation on training data: C=1" in (tmp_path / "report.html").read_text()
 
 
 def test_grids_of_a_deep_and_a_classical_pipeline(tmp_path):
@@ -411,7 +576,7 @@ def test_a_pipeline_that_ends_its_process_ends_alone(tmp_path):
 
 
 def test_processes_end_with_the_one_that_started_them():
-    code = "import os, time; from skeeg.bench.pieces import _start; worker = _start(1).submit(os.getpid); "
+    code = "import os, time; from skeeg.bench.compute import _start; worker = _start(1).submit(os.getpid); "
     code += "print(worker.result(), flush=True); time.sleep(99)"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
@@ -724,7 +889,7 @@ def test_pipelines_come_from_files_and_folders(tmp_path):
 
 
 def test_every_named_pipeline_can_be_built():
-    named = catalogue.pipeline_files()
+    named = baselines.pipeline_files()
     estimators, _ = catalogue.get_pipelines(list(named))
     assert list(estimators) == list(named) and {"CSP+LDA", "EEGNet", "CT-adaptTL"} <= set(named)
 
@@ -773,7 +938,7 @@ def test_moabb_benchmark_reads_our_files(tmp_path):
     folder = tmp_path / "pipelines"
     folder.mkdir()
     for name in ("csp_lda", "mdm"):
-        (folder / f"{name}.yml").write_text((catalogue.PIPELINE_FOLDER / f"{name}.yml").read_text())
+        (folder / f"{name}.yml").write_text((baselines.PIPELINE_FOLDER / f"{name}.yml").read_text())
     table = moabb_benchmark(
         pipelines=str(folder), evaluations=["WithinSession"], paradigms=["LeftRightImagery"],
         include_datasets=[make_dataset(n_subjects=1, n_sessions=1)], results=str(tmp_path / "results"),
@@ -808,6 +973,27 @@ def test_comparisons_are_those_of_moabb():
             assert ours["p"].loc[one.pipe1, one.pipe2] == pytest.approx(one.p)
             assert ours["effect"].loc[one.pipe1, one.pipe2] == pytest.approx(one.smd)
     assert ours["pipelines"] == ["C", "B", "A"] and ours["n_subjects"] == 8
+    low, high = ours["difference_low"].loc["C", "A"], ours["difference_high"].loc["C", "A"]
+    scores = subject_scores(table)
+    interval = stats.ttest_rel(scores["C"], scores["A"]).confidence_interval()
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+    assert ours["effect_low"].loc["C", "A"] < ours["effect"].loc["C", "A"] < ours["effect_high"].loc["C", "A"]
+
+
+def test_corrected_p_values_keep_the_error_of_all_comparisons_at_their_level():
+    table = fake_table()
+    pair = table[table.pipeline.isin(["A", "B"])]
+    scores = subject_scores(pair)
+    flips = stats.permutation_test(
+        (scores["A"] - scores["B"],), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    one, many = compare(pair)["p_corrected"].loc["B", "A"], compare(table)["p_corrected"].loc["B", "A"]
+    assert one == pytest.approx(flips.pvalue) and one <= many and compare(table)["p"].loc["B", "A"] <= one
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(100):
+        values = rng.standard_normal((8, 5))
+        wrong += (_corrected(values[:, :, None] - values[:, None]) < 0.05).any()
+    assert wrong <= 11  # 5 expected; uncorrected it is about 30
 
 
 def test_comparisons_of_many_subjects_repeat():
@@ -859,7 +1045,7 @@ def test_report_shows_every_subject_and_its_origin(report):
     table = BenchFolder(report).table()
     mean = subject_scores(table)["MDM"].mean()
     assert f"| MDM | {mean:.3f} |" in text
-    assert "one-sided p-value, paired over 3 subjects" in text
+    assert "paired over 3 subjects" in text
 
 
 def test_report_is_written_again_from_the_folder(report):
@@ -872,7 +1058,8 @@ def test_report_is_written_again_from_the_folder(report):
 def test_figures_and_tables_are_files(form, report):
     paths = write_figures(report, form)
     kinds = [(path.stem.rsplit("-", 1)[1], path.suffix[1:]) for path in paths]
-    assert kinds[:3] == [("scores", form), ("scores", "tex"), ("scores", "csv")]
+    assert kinds == [("scores", form), ("scores", "tex"), ("scores", "csv"), ("comparisons", "csv")]
+    assert len(pd.read_csv(paths[3])) == 6 and "p_corrected" in paths[3].read_text()
     head = paths[0].read_bytes()[:8]
     assert head.startswith({"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[form])
     assert list(pd.read_csv(paths[2]).columns)[:2] == ["Pipeline", "ROC AUC"] and "toprule" in paths[1].read_text()

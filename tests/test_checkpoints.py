@@ -38,7 +38,7 @@ from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.testing import hostile_checkpoints
 from skeeg.testing.hostile import EXECUTED
 from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
-from skeeg.training.pretraining.resume import read_run
+from skeeg.training.pretraining import read_run
 from skeeg.training.sizes import read_sizes
 
 PACKAGE = pathlib.Path(skeeg.__file__).parent

@@ -12,7 +12,8 @@ import pytest
 
 import skeeg
 from skeeg import cli
-from skeeg.bench.catalogue import DATASETS, EVALUATIONS, pipeline_files
+from skeeg.baselines import pipeline_files
+from skeeg.bench.catalogue import DATASETS, EVALUATIONS
 
 ROOT = pathlib.Path(skeeg.__file__).parent.parent
 TINY = ["bench", "--dataset", "FakeDataset", "--subjects", "1", "--jobs", "0", "--quiet", "--resample", "80"]
@@ -26,7 +27,7 @@ def test_the_command_is_installed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
-    assert "bench/pipelines/*.yml" in setup["options.package_data"]["skeeg"]
+    assert "pipelines/*.yml" in setup["options.package_data"]["skeeg"]
     assert "bench/page.html" in setup["options.package_data"]["skeeg"]
 
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 import skeeg.bench
 from skeeg import cli
 from skeeg.bench import dask_cluster
-from skeeg.bench.pieces import on_cluster
+from skeeg.bench.compute import on_cluster
 from skeeg.spatial import CSP
 from skeeg.training import NetworkClassifier
 
@@ -86,7 +86,7 @@ def test_two_workers_one_of_them_killed_give_the_table_of_a_serial_run(tmp_path)
     pd.testing.assert_frame_equal(spread[SCORE], serial[SCORE])
 
 
-def test_where_workers_declare_gpus_each_piece_takes_one():
+def test_where_workers_declare_gpus_each_job_takes_one():
     from dask.distributed import LocalCluster
     from joblib import Parallel, delayed
 
@@ -173,5 +173,7 @@ def test_an_address_that_makes_no_sense_is_refused(address):
 
 def test_the_command_without_dask_says_what_to_install(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    status = cli.main(["bench", "--cluster", "local:2", "--subjects", "1", "--out", str(tmp_path)])
+    status = cli.main(
+        ["bench", "--cluster", "local:2", "--evaluation", "within-session", "--subjects", "1", "--out", str(tmp_path)]
+    )
     assert status == cli.WRONG and "pip install skeeg[cluster]" in capsys.readouterr().err

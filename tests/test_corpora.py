@@ -6,7 +6,7 @@ from scipy.io import savemat
 from sklearn import metrics
 from sklearn.dummy import DummyClassifier
 
-from skeeg.datasets import HMCSleep, SeedVEmotions, SHUMotorImagery, TUHEvents, seed_v
+from skeeg.datasets import HMCSleep, SeedVEmotions, SHUMotorImagery, TUHEvents, corpora
 from skeeg.evaluations import classification_scores, run_corpus
 
 TUH = "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ".split()
@@ -186,8 +186,8 @@ def write_cnt(path, data, rate, names):
 
 @pytest.fixture
 def seed_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(seed_v, "_CLIPS", {"1": ("2 12", "9 19", "HD")})
-    names = [*seed_v._NAMES[:30], "M1", "VEO", *seed_v._NAMES[30:], "HEO"]
+    monkeypatch.setattr(corpora, "_CLIPS", {"1": ("2 12", "9 19", "HD")})
+    names = [*corpora._SEED_NAMES[:30], "M1", "VEO", *corpora._SEED_NAMES[30:], "HEO"]
     data = np.tile(rhythms(5, 500, 21), (13, 1))
     for person in range(1, 6):
         write_cnt(tmp_path / f"{person}_1_20180804.cnt", data, 500, names)
@@ -200,7 +200,7 @@ def test_seed_v_clips_are_cut_into_windows(seed_folder):
     X, y = corpus.arrays("test")
     assert y.tolist() == ["happy", "happy", "disgust", "disgust"]
     assert X.shape == (4, 62, 800)
-    assert X.ch_names == seed_v._NAMES
+    assert X.ch_names == corpora._SEED_NAMES
     assert np.abs(np.asarray(X).mean(axis=1)).max() < 1e-3
     assert peak(X[0])[:5].tolist() == [5, 6, 7, 8, 9]
     assert peak(X[0])[30] == 5 + 32 % 5  # the channels of mastoids and eyes are left out
@@ -208,7 +208,7 @@ def test_seed_v_clips_are_cut_into_windows(seed_folder):
 
 
 def test_seed_v_errors_name_the_file(seed_folder, monkeypatch):
-    monkeypatch.setattr(seed_v, "_CLIPS", {"1": ("2", "60", "H")})
+    monkeypatch.setattr(corpora, "_CLIPS", {"1": ("2", "60", "H")})
     with pytest.raises(ValueError, match=r"1_1_20180804\.cnt: it lasts 21 s, but its last clip ends at 60 s"):
         SeedVEmotions(seed_folder).arrays("test")
     (seed_folder / "notes.cnt").write_text("")
@@ -217,7 +217,7 @@ def test_seed_v_errors_name_the_file(seed_folder, monkeypatch):
 
 
 def test_the_clips_of_seed_v_follow_each_other():
-    for starts, stops, labels in seed_v._CLIPS.values():
+    for starts, stops, labels in corpora._CLIPS.values():
         ends = np.array([list(map(int, starts.split())), list(map(int, stops.split()))]).T.ravel()
         assert (np.diff(ends) > 0).all()
         assert sorted(labels) == sorted("HFNSD" * 3)

@@ -57,7 +57,7 @@ def pretrained():
     return make_clf().pretrain(X, y)
 
 
-def test_pretrained_network_decodes_new_people(pretrained):
+def test_pretrained_network_decodes_new_subjects(pretrained):
     X, y = make_task(1, 60, seed=5)
     assert pretrained.score(X[0], y[0]) > 0.8
     assert len(pretrained.fold_losses_) == 2 and pretrained.best_fold_ == np.argmin(pretrained.fold_losses_)
@@ -74,7 +74,7 @@ def test_adaptation_learns_what_differs(pretrained):
     adapted.fit(X[0][:40], turned[:40])
     assert alone.score(X[0][40:], turned[40:]) < 0.3
     assert adapted.score(X[0][40:], turned[40:]) > 0.7
-    for name, value in adapted.pretrained_.items():  # adapting leaves the start for the next person as it was
+    for name, value in adapted.pretrained_.items():  # adapting leaves the start for the next subject as it was
         np.testing.assert_array_equal(value, pretrained.pretrained_[name])
 
 
@@ -120,7 +120,7 @@ def test_fit_metadata_equals_pretrain_then_fit():
     )
     in_two_steps = make_clf().pretrain(np.concatenate(Xs), np.concatenate(ys), subjects=subjects).fit(Xt[0], yt[0])
     np.testing.assert_array_equal(by_metadata.predict_proba(Xt[0]), in_two_steps.predict_proba(Xt[0]))
-    assert not hasattr(by_metadata, "pretrained_")  # the next fit is not to be mistaken for a second person
+    assert not hasattr(by_metadata, "pretrained_")  # the next fit is not to be mistaken for a second subject
 
 
 def test_memory_spares_the_second_pretraining(tmp_path):
@@ -176,7 +176,7 @@ def test_on_unseen_own_uses_the_block(pretrained):
     (X, _), source = make_task(1, 30, seed=11, mixing=1.0), make_task(4)
     own = make_clf(on_unseen="own").pretrain(*source)
     assert not np.allclose(own.predict_proba(X[0]), pretrained.predict_proba(X[0]))
-    np.testing.assert_array_equal(own.predict_proba(X[0][:3]), pretrained.predict_proba(X[0][:3]))  # too few to tell
+    np.testing.assert_array_equal(own.predict_proba(X[0][:3]), pretrained.predict_proba(X[0][:3]))  # too few
 
 
 def state_after(pretrained, **params):
@@ -250,7 +250,7 @@ def test_early_stopping_of_the_adaptation(pretrained):
     assert clf.n_iter_ < 200 and "valid_loss" in clf.history_[0]
 
 
-def test_validation_by_subject_holds_people_out():
+def test_validation_by_subject_holds_subjects_out():
     X, y = make_task(3)
     by_subject, by_trial = (
         make_clf(max_epochs=1, pretrain_params__n_folds=6, pretrain_params__validation=v).pretrain(X, y)
@@ -288,8 +288,8 @@ def test_checkpoint_of_ones_own(pretrained, tmp_path):
     by_file, by_call = make_clf(**params).fit(X[0], y[0]), copy.deepcopy(pretrained).fit(X[0], y[0])
     np.testing.assert_array_equal(by_file.predict_proba(X[0]), by_call.predict_proba(X[0]))
     assert by_file.checkpoint_report_ == "12 tensors matched"
-    told = make_clf(checkpoint=path).fit(X[0], y[0])  # the file says which label each output has
-    np.testing.assert_array_equal(told.predict_proba(X[0]), by_file.predict_proba(X[0]))
+    by_name = make_clf(checkpoint=path).fit(X[0], y[0])  # the file says which label each output has
+    np.testing.assert_array_equal(by_name.predict_proba(X[0]), by_file.predict_proba(X[0]))
     other = make_clf(checkpoint=path).fit(X[0], np.where(y[0] == "left", "feet", y[0]))
     assert other.checkpoint_report_ == "12 tensors matched" and "feet" in other.classes_
     with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels for a checkpoint with 2 outputs"):
@@ -342,7 +342,7 @@ def test_moabb_pretrains_and_adapts_without_any_code(tmp_path):
         pipeline = make_pipeline(Spy(**{**SMALL, "max_epochs": 2}))
         results = evaluation.process({"CT-adaptTL": pipeline})
     assert results["score"].between(0, 1).all() and len(results) == 3
-    assert {(people, folds, n_folds) for people, _, folds, n_folds in Spy.seen} == {(2, True, 2)}
+    assert {(n_subjects, folds, n_folds) for n_subjects, _, folds, n_folds in Spy.seen} == {(2, True, 2)}
     assert all(n_target > 0 for _, n_target, _, _ in Spy.seen)
 
 

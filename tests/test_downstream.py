@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from skeeg import baseline
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.evaluations import compare_with_paper, run_downstream
-from skeeg.evaluations.downstream import DOWNSTREAM, PUBLISHED, DownstreamSplitter
+from skeeg.evaluations.published import DOWNSTREAM, PUBLISHED, DownstreamSplitter
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from skeeg.methods.gram.layers import Sizes
 from skeeg.methods.gram.network import decays, layer_rate, param_groups
 from skeeg.methods.gram.preprocessing import cut_windows, window_length
 from skeeg.networks import fold
-from skeeg.training.averaging import WeightAverage
+from skeeg.training.callbacks import WeightAverage
 
 SMALL = {
     "size": "tiny", "n_filters": 8, "n_layers": 2, "n_heads": 4, "patch_length": 16, "max_epochs": 4, "batch_size": 8,

@@ -13,8 +13,8 @@ from skeeg.methods.gram.layers import Sizes
 from skeeg.methods.gram.pretrainer import MaskedObjective, PretrainingSettings, draw_hidden, draw_mixed
 from skeeg.networks.seeding import seeded
 from skeeg.training import Recipe
-from skeeg.training.net import Batches
-from skeeg.training.pretraining import GroupedTrials, fingerprint
+from skeeg.training.data import Batches, Trials
+from skeeg.training.pretraining import fingerprint
 
 SMALL = {
     "size": "tiny", "n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1,
@@ -40,7 +40,7 @@ def make_recordings():
 
 def make_groups(mixed=True):
     groups = [{"x": torch.arange(7.0)[:, None].expand(7, 3)}, {"x": 100 + torch.arange(4.0)[:, None].expand(4, 5)}]
-    return GroupedTrials(groups, [{"place": torch.tensor([1])}, {"place": torch.tensor([2, 3])}], mixed)
+    return Trials(groups, None, [{"place": torch.tensor([1])}, {"place": torch.tensor([2, 3])}], mixed)
 
 
 @pytest.mark.parametrize("mixed", [True, False])

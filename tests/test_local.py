@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 from skeeg.array import as_eeg
 from skeeg.datasets import LocalDataset
-from skeeg.datasets.paths import arrange_recordings, find_recordings, number_labels
+from skeeg.datasets.readers import arrange_recordings, find_recordings, number_labels
 
 RATE, NAMES = 100.0, ("C3", "Cz", "C4")
 CLASSES = ("left_hand", "right_hand")

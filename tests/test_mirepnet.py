@@ -67,17 +67,17 @@ def test_learns_and_gives_features():
     np.testing.assert_allclose(clf.predict_proba(X_test).sum(axis=1), 1)
 
 
-def test_pretrained_head_is_never_kept_silently(checkpoint, tmp_path):
+def test_pretrained_head_is_kept_only_on_request(checkpoint, tmp_path):
     X, y = make_task(12, seed=2)
     source = MIRepNet(2, 45, n_times=TIMES, **SIZES)
     load_weights(source, checkpoint, ("left", "right"))
     frozen = {"checkpoint": checkpoint, "strategy": "head", "learning_rate": 0.0}
     nameless = str(tmp_path / "weights.pth")  # it does not say what its outputs are
     save_weights(source, nameless)
-    silent = make_clf(**frozen | {"checkpoint": nameless}).fit(X, y)
-    assert not torch.equal(silent.module_.final_layer.weight, source.final_layer.weight)
-    torch.testing.assert_close(silent.module_.embedding.conv2.weight, source.embedding.conv2.weight)
-    assert silent.checkpoint_report_.endswith("2 missing: final_layer.weight, final_layer.bias")
+    dropped = make_clf(**frozen | {"checkpoint": nameless}).fit(X, y)
+    assert not torch.equal(dropped.module_.final_layer.weight, source.final_layer.weight)
+    torch.testing.assert_close(dropped.module_.embedding.conv2.weight, source.embedding.conv2.weight)
+    assert dropped.checkpoint_report_.endswith("2 missing: final_layer.weight, final_layer.bias")
     for asked in (frozen, frozen | {"checkpoint": nameless, "checkpoint_classes": ("left", "right")}):
         asked = make_clf(**asked).fit(X, y)
         torch.testing.assert_close(asked.module_.final_layer.weight, source.final_layer.weight)
@@ -126,7 +126,7 @@ def test_classifier_does_what_the_single_steps_do():
     np.testing.assert_allclose(whole.predict_proba(other), alone.predict_proba(singly.transform(other)), atol=1e-5)
 
 
-def test_alignment_makes_a_new_head_readable():
+def test_alignment_helps_a_new_subject():
     X = np.concatenate([make_task(24, seed=i, subject=str(i), mixing=0.4)[0] for i in range(4)])
     y = np.concatenate([make_task(24, seed=i)[1] for i in range(4)])
     new, labels = make_task(60, seed=10, subject="new", mixing=0.4)
@@ -137,9 +137,9 @@ def test_alignment_makes_a_new_head_readable():
     )
     assert np.mean(clf.classes_[by_block.argmax(1)] == labels) > 0.75
     assert not np.allclose(by_block, one_by_one)  # too few for a reference of their own
-    told = clone(clf).set_params(align="calibration").fit(X, y, X_target_unlabeled=new)
-    np.testing.assert_allclose(told.predict_proba(new), by_block, atol=1e-4)
-    np.testing.assert_allclose(told.predict_proba(new[3:4]), by_block[3:4], atol=1e-4)
+    calibrated = clone(clf).set_params(align="calibration").fit(X, y, X_target_unlabeled=new)
+    np.testing.assert_allclose(calibrated.predict_proba(new), by_block, atol=1e-4)
+    np.testing.assert_allclose(calibrated.predict_proba(new[3:4]), by_block[3:4], atol=1e-4)
 
 
 def test_single_trials_online():

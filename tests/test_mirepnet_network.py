@@ -205,8 +205,8 @@ def gradients(merge, dtype, n_chans, n_times=130):
     with exact_convolutions():
         torch.nn.functional.cross_entropy(net(x), torch.arange(6) % 3).backward()
     # biases before a normalisation, and of the keys, have no effect and so no gradient but rounding
-    silent = ("conv1.bias", "conv2.bias", "keys.bias", "chan_embed.weight")
-    flat = [p.grad.double().flatten() for name, p in net.named_parameters() if not name.endswith(silent)]
+    unused = ("conv1.bias", "conv2.bias", "keys.bias", "chan_embed.weight")
+    flat = [p.grad.double().flatten() for name, p in net.named_parameters() if not name.endswith(unused)]
     return torch.cat(flat), net.embedding.bn.running_var.double()
 
 
@@ -225,7 +225,7 @@ def test_dead_embedding_gets_no_gradient():
     assert [name for name, p in net.named_parameters() if p.grad is None] == [UNUSED]
 
 
-def test_hidden_tokens_are_not_seen_and_all_are_guessed():
+def test_masked_tokens_do_not_enter_and_all_are_reconstructed():
     net = MIRepNet(2, 3, n_times=300, decoder_layers=2, **TINY).eval()
     tokens = net.tokens(torch.randn(4, 3, 300))
     masked = torch.rand(tokens.shape[:2]) < 0.5

@@ -10,8 +10,8 @@ from skeeg.array import make_domains, make_eeg
 from skeeg.screening import screen_subjects
 
 
-def people(effects, n_trials=40, seed=0):
-    """Trials of people in whom a class shows with the given strength; their trials are interleaved."""
+def make_subjects(effects, n_trials=40, seed=0):
+    """Trials of subjects whose class has the given effect, interleaved."""
     rng = np.random.default_rng(seed)
     y = np.tile([0, 1], n_trials // 2 * len(effects))
     subjects = rng.permutation(np.repeat(np.arange(len(effects)), n_trials))
@@ -23,7 +23,7 @@ def people(effects, n_trials=40, seed=0):
 
 
 def test_keeps_those_who_can_be_decoded():
-    X, y, subjects = people([2, 0, 2, 0])
+    X, y, subjects = make_subjects([2, 0, 2, 0])
     result = screen_subjects(X, y, subjects)
     assert sorted(result.kept.tolist()) == [0, 2]
     np.testing.assert_array_equal(result.mask, np.isin(subjects, [0, 2]))
@@ -44,12 +44,12 @@ def test_significance_limit(shares):
 
 
 def test_chance_is_kept_as_rarely_as_promised():
-    X, y, subjects = people([0] * 40, n_trials=20)
+    X, y, subjects = make_subjects([0] * 40, n_trials=20)
     assert len(screen_subjects(X, y, subjects, cv=2).kept) <= 6  # 2 expected
 
 
 def test_threshold_given():
-    X, y, subjects = people([2, 0])
+    X, y, subjects = make_subjects([2, 0])
     assert len(screen_subjects(X, y, subjects, threshold=0.0).kept) == 2
     result = screen_subjects(X, y, subjects, threshold=1.0)
     np.testing.assert_array_equal(result.thresholds, 1.0)
@@ -57,7 +57,7 @@ def test_threshold_given():
 
 
 def test_subjects_from_the_data_and_labels_of_any_kind():
-    X, y, subjects = people([2, 0])
+    X, y, subjects = make_subjects([2, 0])
     names = np.array(["anna", "bo"])[subjects]
     result = screen_subjects(make_eeg(X, domains=make_domains(len(X), names)), np.array(["left", "right"])[y])
     assert result.kept.tolist() == ["anna"]
@@ -65,13 +65,13 @@ def test_subjects_from_the_data_and_labels_of_any_kind():
 
 
 def test_own_estimator_and_folds():
-    X, y, subjects = people([2, 0])
+    X, y, subjects = make_subjects([2, 0])
     result = screen_subjects(X, y, subjects, estimator=DummyClassifier(), cv=StratifiedKFold(4))
     np.testing.assert_allclose(result.scores, 0.5)
 
 
 def test_bad_input_is_named():
-    X, y, subjects = people([1, 1])
+    X, y, subjects = make_subjects([1, 1])
     with pytest.raises(ValueError, match="^subjects"):
         screen_subjects(X, y)
     with pytest.raises(ValueError, match="^subjects"):

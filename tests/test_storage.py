@@ -20,7 +20,7 @@ Y = np.array(["left", "right"] * 6)
 
 
 class Keeper(EEGTransformer):
-    """Keeps whatever it is told to as a fitted attribute."""
+    """Keeps a given value as a fitted attribute."""
 
     def __init__(self, setting=None):
         self.setting = setting

@@ -15,8 +15,8 @@ from skeeg.array import make_domains, make_eeg
 from skeeg.networks import accelerate, build_network
 from skeeg.networks.seeding import seeded
 from skeeg.training import PRESETS, Recipe, TrainingNet, default_recipe, get_recipe, split_validation, train
-from skeeg.training.net import Batches, Trials
-from skeeg.training.recipe import make_loss, resolve_device
+from skeeg.training.data import Batches, Trials
+from skeeg.training.net import make_loss, resolve_device
 
 EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
 

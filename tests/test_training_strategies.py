@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeCV
 from torch import nn
 
 from skeeg import NetworkClassifier, NetworkRegressor
-from skeeg.training import CheckpointReport, load_checkpoint, read_state_dict
+from skeeg.training import CheckpointReport, load_checkpoint, read_weights
 from skeeg.training.checkpoints import has_published_weights, rename_keys
 from skeeg.training.inference import head_features
 from skeeg.training.strategies import LowRank, add_lora, fit_probe, trainable_part
@@ -215,8 +215,10 @@ def test_a_checkpoint_is_loaded_whole_but_for_the_last_layer_or_not_at_all(start
     state = {**before, "conv.weight": torch.zeros(6, 9, 5), "extra": torch.zeros(2)}
     del state["norm.bias"]
     kept = {name: value.clone() for name, value in network.state_dict().items()}
-    told = r"does not fit Net \(5 tensors matched; 1 missing: norm.bias; 1 unexpected: extra; 1 reshaped: conv.weight; "
-    with pytest.raises(ValueError, match=told + r"conv.weight has \(6, 9, 5\) for \(6, 3, 5\)"):
+    message = (
+        r"does not fit Net \(5 tensors matched; 1 missing: norm.bias; 1 unexpected: extra; 1 reshaped: conv.weight; "
+    )
+    with pytest.raises(ValueError, match=message + r"conv.weight has \(6, 9, 5\) for \(6, 3, 5\)"):
         load_checkpoint(network, state)
     assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
 
@@ -249,7 +251,7 @@ def test_files_of_every_kind_are_read(tmp_path, start, suffix, nest):
         save_file(before, path)
     else:
         torch.save(before if nest is None else {nest: before, "epoch": 3}, path)
-    state = read_state_dict(path)
+    state = read_weights(path)[0]
     assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
     clf = classifier(checkpoint=str(path), strategy="head", max_epochs=1).fit(*data())
     assert torch.equal(clf.module_.conv.weight, before["conv.weight"])
@@ -278,19 +280,19 @@ def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_executed(tmp_path
 def test_a_broken_file_is_a_clear_error(tmp_path, name):
     (tmp_path / name).write_bytes(b"not at all what the ending says, though long enough")
     with pytest.raises(ValueError, match=name):
-        read_state_dict(tmp_path / name)
+        read_weights(tmp_path / name)
 
 
 def test_what_holds_no_fitting_tensor_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="holds no tensors by name"):
-        read_state_dict(tmp_path / "list.pt")
+        read_weights(tmp_path / "list.pt")
     with pytest.raises(ValueError, match="it does not fit Net .*1 unexpected: other"):
         load_checkpoint(Net(3, 40, 2), {"other": torch.zeros(2)})
     with pytest.raises(FileNotFoundError, match="checkpoint: there is no file"):
-        read_state_dict(tmp_path / "absent.pt")
+        read_weights(tmp_path / "absent.pt")
     with pytest.raises(ValueError, match="expected 'hub:owner/repository/file'"):
-        read_state_dict("hub:nobody")
+        read_weights("hub:nobody")
 
 
 def test_networks_that_come_with_weights_say_so_when_they_start_without():

@@ -1,12 +1,17 @@
-"""Compare pipelines on datasets with MOABB, and report who wins.
+"""Compare pipelines on datasets with MOABB, and report scores and statistics.
 
 `run` evaluates named pipelines with MOABB's evaluations and returns a table; `write_report` makes a web page and a
 Markdown table of what a folder holds; `dask_cluster` spreads a run over a cluster. The command ``skeeg bench`` does all
 three.
 """
 
-from .._lazy import attach
+import lazy_loader
 
-_PUBLIC = {"dask_cluster": "cluster", "run": "runner", "write_figures": "figures", "write_report": "report"}
+_PUBLIC = {
+    "compute": ["dask_cluster"],
+    "figures": ["write_figures"],
+    "report": ["write_report"],
+    "runner": ["run"],
+}
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

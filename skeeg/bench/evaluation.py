@@ -1,9 +1,8 @@
-"""The evaluations of MOABB and of this package, run one piece at a time.
+"""Evaluations of MOABB and of skeeg, computed one job at a time.
 
-MOABB computes everything and then writes the results file once, so a run that is stopped loses all. The classes made
-here are MOABB's own, with two things added: a piece (one pipeline on one subject, or on a few) can be computed and
-stored alone, and trials reach the pipelines as `EEGArray`, which carries channel names, rate and domains. Paths,
-keys and rows of the results file are MOABB's.
+MOABB computes everything and then writes the results file once, so a stopped run loses all. The classes made here are
+MOABB's own, with additions: a job (one pipeline on one subject) can be computed and stored alone, trials reach the
+pipelines as `EEGArray`, and predictions are kept. Paths, keys and rows of the results file are MOABB's.
 """
 
 import contextlib
@@ -19,85 +18,84 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..evaluations.base import NamedTrials, with_seed
 from ..evaluations.pooling import PooledTarget, takes_target
-from .folder import ROOM
+from . import predictions
+from .folder import FREE_SPACE
 
-_LOADED = {}  # the trials this process loaded last: pieces that need the same ones follow each other
+_NAME_CLASSES = {"checkpoint_classes", "mirror_classes"}  # parameters that name classes
+_LOADED = {}  # the trials this process loaded last: jobs that need the same ones follow each other
 
 
-class _InPieces(NamedTrials):
+class _InJobs(NamedTrials):
     """Mixed into one of MOABB's evaluations by `evaluation_class`."""
 
     run_key = None  # names the run, also on the workers of a cluster, where objects are copies
 
-    def load(self, dataset, subjects, name, pipeline, process_pipeline):
-        """Load the trials that `compute` will need, so that trouble with data is told from trouble with a pipeline.
-
-        Parameters
-        ----------
-        dataset, subjects, name, pipeline, process_pipeline
-            As in `compute`.
-
-        Returns
-        -------
-        X : EEGArray or ndarray
-            Trials.
-        y : ndarray
-            Labels.
-        metadata : DataFrame
-            Subject, session and run of each trial.
-        """
-        wanted = dataset.subject_list if self._needs_all_subjects else subjects
+    def load(self, dataset, subject, name, pipeline, process_pipeline):
+        """Load the trials that `compute` needs, so that failures of data are not counted as failures of pipelines."""
+        wanted = dataset.subject_list if self._needs_all_subjects else [subject]
         return self._load_data(dataset, {name: pipeline}, process_pipeline, None, wanted)
 
-    def compute(self, dataset, subjects, name, pipeline, process_pipeline, param_grid):
-        """Evaluate one pipeline on some subjects.
-
-        Parameters
-        ----------
-        dataset : moabb.datasets.base.BaseDataset
-            Dataset; in cross-subject evaluation all its subjects train.
-        subjects : list
-            Subjects to be tested.
-        name : str
-            Name of the pipeline.
-        pipeline : estimator
-            Unfitted pipeline.
-        process_pipeline : Pipeline
-            MOABB's preprocessing, part of the key of the results.
-        param_grid : dict or None
-            Grid of this pipeline.
-
-        Returns
-        -------
-        results : list of dict
-            Rows in MOABB's form.
-        """
+    def compute(self, dataset, subject, name, pipeline, process_pipeline, param_grid):
+        """Evaluate one pipeline on one subject; give MOABB's rows and the predictions of the folds."""
         pipeline, param_grid = self._with_target(pipeline, param_grid)
-        return self._evaluate_parallel_dataset(
+        _, y, _ = self.load(dataset, subject, name, pipeline, process_pipeline)
+        self._classes, self._predictions = sorted(set(y)), []
+        self._keep_names = bool(_NAME_CLASSES & {key.rsplit("__", 1)[-1] for key in pipeline.get_params()})
+        rows = self._evaluate_parallel_dataset(
             dataset=dataset,
             pipelines={name: pipeline},
             param_grid={name: param_grid} if param_grid else None,
             process_pipeline=process_pipeline,
-            work_plan={subject: {name: pipeline} for subject in subjects},
+            work_plan={subject: {name: pipeline}},
         )
+        return rows, self._predictions + self._take_predictions(rows)
+
+    def _build_eval_config(self, param_grid):
+        """Record predictions beside the scores; scores of single trials are MOABB's own.
+
+        Labels keep their names for pipelines whose parameters name classes; others get MOABB's numbers.
+        """
+        config = super()._build_eval_config(param_grid)
+        config["mne_labels"] = config["mne_labels"] or self._keep_names
+        scoring = [config["scoring"]] if isinstance(config["scoring"], str) else config["scoring"]
+        if not config["trialwise"] and isinstance(scoring, list | dict):
+            scorers = scoring if isinstance(scoring, dict) else dict(zip(scoring, scoring, strict=True))
+            config["scoring"] = scorers | {predictions.KEY: predictions.record}
+        return config
+
+    def _aggregate_fold_results(self, fold_results):
+        """Take the predictions out before MOABB averages over folds."""
+        self._predictions = self._take_predictions(fold_results)
+        return super()._aggregate_fold_results(fold_results)
+
+    def _take_predictions(self, rows):
+        """Take the predictions out of MOABB's rows, with the columns of the protocol."""
+        return predictions.take(rows, self._classes, getattr(self.cv_class, "metadata_columns", ()))
 
     def _with_target(self, pipeline, param_grid):
-        """Let a pipeline use target trials, which MOABB hands, untransformed, only to steps that ask for them."""
+        """Let a pipeline use target trials, which MOABB passes, untransformed, only to steps that request them."""
         from ..evaluations.base import ProtocolEvaluation
 
         if isinstance(self, ProtocolEvaluation) and not takes_target(pipeline):
             return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
         if isinstance(pipeline, Pipeline) and pipeline.transform_input is None:
             with config_context(enable_metadata_routing=True):
-                asked = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
-            if asked:  # the steps before the one that asks transform target trials like the others
-                pipeline = clone(pipeline).set_params(transform_input=sorted(asked))
+                requested = get_routing_for_object(pipeline).consumes("fit", {"X_target_labeled", "X_target_unlabeled"})
+            if requested:  # the steps before the one that requests them transform target trials like the others
+                pipeline = clone(pipeline).set_params(transform_input=sorted(requested))
         return pipeline, param_grid
 
-    def store(self, results, name, pipeline, process_pipeline):
-        """Write rows to MOABB's results file; a crash in between leaves the file as it was."""
+    def store(self, job_result, process_pipeline):
+        """Write rows and predictions to MOABB's results file; a crash in between leaves the file as it was."""
+        import h5py
+        from moabb.analysis.results import get_pipeline_digest
+
+        job = job_result.job
         with _replacing(self.results):
-            self.results.add({name: results}, pipelines={name: pipeline}, process_pipeline=process_pipeline)
+            self.results.add({job.name: job_result.rows}, {job.name: job.pipeline}, process_pipeline)
+            key = get_pipeline_digest(process_pipeline, job.pipeline)
+            with h5py.File(self.results.filepath, "r+") as file:
+                predictions.write(file[key][job.dataset.code], job.subject, job_result.predictions)
 
     def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
         """Load trials once for all pipelines."""
@@ -120,31 +118,16 @@ def trials_kept():
 
 @functools.cache
 def evaluation_class(name):
-    """One of the evaluations, able to run in pieces.
+    """One of the evaluations of `moabb.evaluations` or `skeeg.evaluations`, able to compute jobs.
 
-    Parameters
-    ----------
-    name : str
-        Class name in `moabb.evaluations` or `skeeg.evaluations`, which the new class keeps since MOABB's results paths
-        are made of it.
-
-    Returns
-    -------
-    cls : type
-        Subclass of the evaluation.
-
-    Examples
-    --------
-    >>> from skeeg.bench.evaluation import evaluation_class
-    >>> evaluation_class("CrossSessionEvaluation").__mro__[3].__module__
-    'moabb.evaluations.evaluations'
+    It keeps its class name, from which MOABB makes the paths of results.
     """
     from moabb import evaluations
 
     from .. import evaluations as own
 
     cls = getattr(own if name in own.__all__ else evaluations, name)
-    return type(name, (_InPieces, cls), {"__module__": __name__})
+    return type(name, (_InJobs, cls), {"__module__": __name__})
 
 
 @contextlib.contextmanager
@@ -158,7 +141,7 @@ def _replacing(results):
     try:
         shutil.copyfile(path, results.filepath)
         with open(results.filepath, "ab") as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(FREE_SPACE))
         yield
         os.replace(results.filepath, path)
     finally:
@@ -169,29 +152,7 @@ def _replacing(results):
 
 
 def set_seed_and_device(pipeline, seed, device):
-    """Copy of a pipeline with seed and device set wherever a step has them.
-
-    Parameters
-    ----------
-    pipeline : estimator
-        Pipeline; a ``random_state`` it already sets is kept.
-    seed : int
-        Seed.
-    device : str or None
-        Device; None keeps what the steps say.
-
-    Returns
-    -------
-    pipeline : estimator
-        Unfitted copy.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from skeeg.bench.evaluation import set_seed_and_device
-    >>> set_seed_and_device(LogisticRegression(), 3, None).random_state
-    3
-    """
+    """Copy of a pipeline with every open ``random_state`` set, and every ``device`` unless it is None."""
     pipeline = with_seed(pipeline, seed)
     if device is not None:
         places = [name for name in pipeline.get_params() if name.rsplit("__", 1)[-1] == "device"]
@@ -200,29 +161,15 @@ def set_seed_and_device(pipeline, seed, device):
 
 
 def count_parameters(pipeline, X, y):
-    """Count the trained parameters of the network in a pipeline.
+    """Count the trained parameters of the network in a pipeline; None without a network.
 
-    Parameters
-    ----------
-    pipeline : estimator
-        Pipeline whose last step has epochs to train and, once fitted, ``module_``.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials; a few of each class are used to build the network.
-    y : ndarray, shape (n_trials,)
-        Labels.
-
-    Returns
-    -------
-    n_parameters : int or None
-        None where no network is in the pipeline.
+    A few trials of each class and one epoch build it.
     """
-    epochs = {key: value for key, value in pipeline.get_params().items() if key.endswith("epochs")}
+    epochs = [name for name in pipeline.get_params() if name.rsplit("__", 1)[-1] == "max_epochs"]
     if not epochs:
         return None
-    changes = {key: 1 for key, value in epochs.items() if value is not None}
     few = np.concatenate([np.flatnonzero(y == label)[:4] for label in np.unique(y)])
-    fitted = clone(pipeline).set_params(**changes).fit(X[few], y[few])
-    module = getattr(fitted[-1] if hasattr(fitted, "steps") else fitted, "module_", None)
-    if module is None:
-        return None
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    fitted = clone(pipeline).set_params(**dict.fromkeys(epochs, 1)).fit(X[few], y[few])
+    while not hasattr(fitted, "module_"):  # inside pipelines and meta-estimators
+        fitted = fitted[-1] if isinstance(fitted, Pipeline) else fitted.estimator_
+    return sum(parameter.numel() for parameter in fitted.module_.parameters() if parameter.requires_grad)

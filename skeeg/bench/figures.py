@@ -2,9 +2,8 @@
 
 import re
 
-from .page import title
-from .report import read_sections, score_table
-from .statistics import SCORES, subject_scores
+from .report import groups_of_datasets, read_sections, score_table, title
+from .statistics import SCORES, meta_analysis, subject_scores
 
 FORMATS = ("pdf", "svg", "png")
 _STYLE = {
@@ -14,14 +13,14 @@ _STYLE = {
 _WIDTH = 3.5  # inches: one column
 
 
-def write_figures(folder, form="pdf"):
-    """Write score strips, learning curves and score tables of a results folder.
+def write_figures(folder, fmt="pdf"):
+    """Write score strips, learning curves, meta-analyses and tables of a results folder.
 
     Parameters
     ----------
     folder : path-like
         Folder that `skeeg.bench.run` wrote to.
-    form : {"pdf", "svg", "png"}
+    fmt : {"pdf", "svg", "png"}
         Format of the figures; the tables are LaTeX and CSV.
 
     Returns
@@ -31,20 +30,41 @@ def write_figures(folder, form="pdf"):
     """
     import matplotlib as mpl
 
-    if form not in FORMATS:
-        raise ValueError(f"figures: got {form!r}, expected one of {', '.join(FORMATS)}.")
+    if fmt not in FORMATS:
+        raise ValueError(f"figures: got {fmt!r}, expected one of {', '.join(FORMATS)}.")
     path, sections = read_sections(folder)
     target, written = path / "figures", []
     target.mkdir(exist_ok=True)
     for number, section in enumerate((one for one in sections if "summary" in one), start=1):
-        stem = f"{number}-{re.sub('[^a-z0-9]+', '-', title(section['entry']).lower()).strip('-')}"
+        stem = f"{number}-{_slug(title(section['entry']))}"
         with mpl.rc_context(_STYLE):
             figures = {"scores": _strip(section)} | ({} if section["curve"] is None else {"curve": _curve(section)})
             for name, figure in figures.items():
-                written.append(target / f"{stem}-{name}.{form}")
+                written.append(target / f"{stem}-{name}.{fmt}")
                 figure.savefig(written[-1])
         written += _tables(section, target / stem)
+    for group in groups_of_datasets(sections):
+        combined = meta_analysis([section["rows"] for section in group])
+        if combined is not None:
+            written.append(target / f"meta-analysis-{_slug(group[0]['entry']['evaluation'])}.{fmt}")
+            _meta_analysis(group, combined["pipelines"]).savefig(written[-1])
     return written
+
+
+def _slug(words):
+    """Words as a part of a file name."""
+    return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _meta_analysis(group, pipelines):
+    """MOABB's plot of the best pipeline against the next on every dataset."""
+    import pandas as pd
+    from moabb.analysis.meta_analysis import compute_dataset_statistics
+    from moabb.analysis.plotting import meta_analysis_plot
+
+    rows = pd.concat([section["rows"] for section in group])
+    statistics = compute_dataset_statistics(rows[rows["pipeline"].isin(pipelines)])
+    return meta_analysis_plot(statistics, *pipelines[:2])
 
 
 def _strip(section):
@@ -88,12 +108,18 @@ def _label(section):
 
 
 def _tables(section, stem):
-    """Write the table of scores as LaTeX and CSV; give their paths."""
+    """Write the table of scores as LaTeX and CSV, and the paired comparisons as CSV; give their paths."""
     import pandas as pd
 
     header, *rows = score_table(section)
     table = pd.DataFrame(rows, columns=header)
-    paths = [stem.with_name(f"{stem.name}-scores.{suffix}") for suffix in ("tex", "csv")]
+    paths = [stem.with_name(f"{stem.name}-{name}") for name in ("scores.tex", "scores.csv", "comparisons.csv")]
     table.to_latex(paths[0], index=False, escape=True)
     table.to_csv(paths[1], index=False)
+    comparisons = section["comparisons"]
+    if comparisons["p"] is None:
+        return paths[:2]
+    matrices = {key: matrix.stack() for key, matrix in comparisons.items() if isinstance(matrix, pd.DataFrame)}
+    pairs = pd.DataFrame(matrices).rename_axis(["better", "than"])
+    pairs[pairs.index.get_level_values(0) != pairs.index.get_level_values(1)].to_csv(paths[2])
     return paths

@@ -1,21 +1,30 @@
-"""The folder a benchmark lives in.
+"""The results folder of a benchmark, and where its results come from.
 
-    runs.json       what was run: settings, versions, command, failures; one entry for each comparison
-    results.csv     one row for each score
+    runs.json            what was run: settings, versions, command, failures; one entry for each comparison
+    results.csv          one row for each score
+    predictions.csv.gz   one row for each test trial
     report.html, report.md
-    results/        MOABB's own results files, from which a second run knows what is missing
+    results/             MOABB's own results files, with predictions, from which a second run knows what is missing
 
 Every file is replaced in one step, so a crash leaves the old one whole.
 """
 
 import contextlib
+import gzip
+import hashlib
+import inspect
 import json
 import os
+import platform
+import re
+import zlib
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 
-RUNS, TABLE = "runs.json", "results.csv"
-ROOM = 1 << 20  # bytes that a disk must have left before anything is written
+RUNS, TABLE, PREDICTIONS = "runs.json", "results.csv", "predictions.csv.gz"
+FREE_SPACE = 1 << 20  # bytes that a disk must have left before anything is written
+_PACKAGES = ("moabb", "mne", "scikit-learn", "pyriemann", "braindecode", "torch", "numpy", "scipy")
 
 # Shape of the entry of a run: what is read from a file has it, or the file is set aside.
 _FAILURE = {"pipeline": str, "error": str, "subjects": [str]}
@@ -26,24 +35,13 @@ _ENTRY = {
     "pipelines": {str: dict}, "versions": {str: str}, "older_versions": {str: str}, "failures": [_FAILURE],
 }  # fmt: skip
 # Not in every entry.
-_LATER = {"n_per_class": [int], "seconds": float, "n_channels": int, "n_times": int, "sfreq": float}
+_OPTIONAL = {
+    "n_per_class": [int], "seconds": float, "n_channels": int, "n_times": int, "sfreq": float, "scorings": [str],
+}  # fmt: skip
 
 
 class BenchFolder:
-    """Runs and table of one results folder.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Folder; made when it is first written to.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from skeeg.bench.folder import BenchFolder
-    >>> BenchFolder(tempfile.mkdtemp()).runs()
-    {}
-    """
+    """Runs, scores and predictions of one results folder, which is made when it is first written to."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -60,7 +58,7 @@ class BenchFolder:
         except Timeout:
             raise RuntimeError(f"out: another run is writing to {self.path}.") from None
         try:
-            _check_room(self.path / ".room")
+            _check_space(self.path / ".space")
             yield
         finally:
             lock.release()
@@ -75,29 +73,35 @@ class BenchFolder:
 
         return _read(self.path / TABLE, _parse_table, pd.DataFrame())
 
-    def write(self, key, entry, table):
-        """Replace entry and rows of one run.
-
-        Parameters
-        ----------
-        key : str
-            Key of the run.
-        entry : dict
-            Settings, in types JSON knows.
-        table : DataFrame
-            Rows of this run.
-        """
+    def predictions(self):
+        """Read the predictions of all test trials; an empty frame where there are none."""
         import pandas as pd
 
-        runs, old = self.runs(), self.table()
+        return _read(self.path / PREDICTIONS, _parse_predictions, pd.DataFrame())
+
+    def write(self, key, entry, table):
+        """Replace entry and scores of one run."""
+        table = _replaced(self.table(), key, table)
+        if len(table):
+            _write_bytes(self.path / TABLE, table.to_csv(index=False).encode())
+        runs = self.runs()
         runs.pop(key, None)
-        runs[key] = entry
-        kept = old[old["run"] != key] if len(old) else old
-        frames = [frame for frame in (kept, table.assign(run=key)) if len(frame)]
-        text = pd.concat(frames, ignore_index=True).to_csv(index=False) if frames else ""
-        if text:
-            write_text(self.path / TABLE, text)
-        write_text(self.path / RUNS, json.dumps(runs, indent=1))
+        write_text(self.path / RUNS, json.dumps(runs | {key: entry}, indent=1))
+
+    def write_predictions(self, key, table):
+        """Replace the predictions of one run."""
+        table = _replaced(self.predictions(), key, table)
+        if len(table):
+            text = table.to_csv(index=False, float_format="%.6g").encode()
+            _write_bytes(self.path / PREDICTIONS, gzip.compress(text, mtime=0))
+
+
+def _replaced(old, key, table):
+    """Replace the rows of one run in a table."""
+    import pandas as pd
+
+    frames = [old[old["run"] != key] if len(old) else old, table.assign(run=key)]
+    return pd.concat([frame for frame in frames if len(frame)] or [table], ignore_index=True)
 
 
 def _read(path, parse, empty):
@@ -106,7 +110,7 @@ def _read(path, parse, empty):
         return empty
     try:
         return parse(path)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile, zlib.error):
         set_aside(path)
         return empty
 
@@ -117,7 +121,7 @@ def _parse_runs(path):
     if not _has_shape(runs, {str: dict}):
         raise ValueError("expected one mapping a run.")
     for entry in runs.values():
-        wanted = _ENTRY | {name: shape for name, shape in _LATER.items() if entry.get(name) is not None}
+        wanted = _ENTRY | {name: shape for name, shape in _OPTIONAL.items() if entry.get(name) is not None}
         if not all(name in entry and _has_shape(entry[name], shape) for name, shape in wanted.items()):
             raise ValueError("expected the settings of a run.")
     return runs
@@ -134,6 +138,17 @@ def _parse_table(path):
     return table
 
 
+def _parse_predictions(path):
+    """Predictions, with the columns that a report needs."""
+    import pandas as pd
+
+    text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted", "chosen"), str)
+    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    if {"run", "pipeline", "true", "predicted"} - set(table.columns):
+        raise ValueError("expected the predictions of runs.")
+    return table
+
+
 def _has_shape(value, shape):
     """Whether a value read from JSON is built of the types that a shape names."""
     if isinstance(shape, list):
@@ -147,49 +162,113 @@ def _has_shape(value, shape):
     return isinstance(value, (int, float) if shape is float else shape)
 
 
-def _check_room(path):
+def _check_space(path):
     """Raise OSError where the disk is full, before HDF5 finds out: it may then end the process."""
     try:
-        path.write_bytes(bytes(ROOM))
+        path.write_bytes(bytes(FREE_SPACE))
     finally:
         path.unlink(missing_ok=True)
 
 
 def write_text(path, text):
-    """Write a text file in one step.
+    """Write a text file in one step; a message or a path in it may hold any bytes."""
+    _write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> from skeeg.bench.folder import write_text
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.txt")
-    >>> write_text(path, "a")
-    >>> path.read_text()
-    'a'
-    """
-    path = Path(path)
+
+def _write_bytes(path, content):
+    """Write a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8", errors="backslashreplace")  # a message or a path may hold any bytes
+    new.write_bytes(content)
     os.replace(new, path)
 
 
 def set_aside(path):
-    """Give a file that cannot be read another name, and say so.
-
-    Parameters
-    ----------
-    path : path-like
-        Unreadable file.
-
-    Returns
-    -------
-    path : Path
-        Its new place.
-    """
+    """Rename a file that cannot be read, and print so; give its new path."""
     path = Path(path)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    new = path.with_name(f"{path.stem}.unreadable-{stamp}{path.suffix}")
+    stem, _, suffix = path.name.partition(".")
+    new = path.with_name(f"{stem}.unreadable-{datetime.now():%Y%m%d-%H%M%S}.{suffix}")
     os.replace(path, new)
     print(f"{path} cannot be read. It is kept as {new.name}; a new one is made.")
     return new
+
+
+def digest(value):
+    """Eight hexadecimal digits that stand for `value`, the same in every process.
+
+    Examples
+    --------
+    >>> from skeeg.bench.folder import digest
+    >>> digest(["a", 1])
+    '1d809466'
+    """
+    text = re.sub(r"0x\w+", "0x", repr(value))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def versions():
+    """Versions of Python, skeeg and its main requirements, by name."""
+    from .. import __version__
+
+    found = {"skeeg": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def machine():
+    """One line on system and processor."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.is_file() else []
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{platform.system()}, {processor}, {os.cpu_count()} cores"
+
+
+def call_text(function, given):
+    """Python call that repeats a run, defaults left out.
+
+    Examples
+    --------
+    >>> from skeeg.bench.folder import call_text
+    >>> call_text(sorted, {"reverse": True})
+    'sorted(reverse=True)'
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    changed = {name: value for name, value in given.items() if not _same(value, defaults.get(name))}
+    parts = ", ".join(f"{name}={_short(value)}" for name, value in changed.items())
+    place = "" if function.__module__ == "builtins" else "skeeg.bench."
+    return f"{place}{function.__name__}({parts})"
+
+
+def _same(value, default):
+    """Whether an argument is its default."""
+    try:
+        return bool(value == default)
+    except ValueError:  # arrays
+        return False
+
+
+def _short(value):
+    """Source of a plain value, the name of the class of any other."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_short(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    if value is None or isinstance(value, str | int | float | bool):
+        return repr(value)
+    return f"{type(value).__name__}(...)"
+
+
+def one_line(estimator):
+    """Repr of an estimator on one line, the steps of a pipeline joined by arrows."""
+    from sklearn import config_context
+
+    with config_context(print_changed_only=True):
+        steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+        return re.sub(r"\s+", " ", " → ".join(map(repr, steps)))
+
+
+def first_line(thing):
+    """First line of the docstring of an object's class."""
+    return (inspect.getdoc(type(thing)) or "").strip().split("\n")[0]

@@ -1,11 +1,25 @@
-"""The report of a results folder: a web page and a Markdown table."""
+"""The report of a results folder: a web page, made from ``page.html``, and a Markdown table."""
 
 import itertools
+import math
 from html import escape
+from pathlib import Path
 
+from .catalogue import EVALUATIONS
 from .folder import BenchFolder, write_text
-from .page import page
-from .statistics import SCORES, chance_level, compare, learning_curve, p_text, summarise
+from .predictions import calibration_error, chosen_parameters, class_scores
+from .statistics import SCORES, chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
+
+_TITLES = {
+    "within-session": "within session",
+    "within-subject": "within subject",
+    "cross-session": "across sessions",
+    "cross-subject": "across subjects",
+    "few-shot:others": "few-shot with source subjects",
+    "cross-task": "from executed to imagined movements",
+    "downstream": "the MIRepNet paper's protocol",
+}
+_COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0a7e8c", "#5b6876")
 
 
 def write_report(folder):
@@ -28,31 +42,24 @@ def write_report(folder):
 
 
 def read_sections(folder):
-    """Read what a results folder holds, with statistics.
-
-    Parameters
-    ----------
-    folder : path-like
-        Folder that `skeeg.bench.run` wrote to.
-
-    Returns
-    -------
-    path : Path
-        The folder.
-    sections : list of dict
-        One for each comparison: settings, rows, chance level and, where there are scores, statistics.
-    """
+    """Path of a results folder, and settings, rows and statistics of each of its comparisons."""
     folder = BenchFolder(folder)
     runs = folder.runs()
     if not runs:
         raise ValueError(f"folder: no benchmark in {folder.path}: there is no runs.json in it.")
-    table = folder.table()
+    table, predictions = folder.table(), folder.predictions()
     sections = []
     for key, entry in _latest_first(runs):
-        rows = table[table["run"] == key] if len(table) else table
+        rows, predicted = (one[one["run"] == key] if len(one) else one for one in (table, predictions))
         section = {"entry": entry, "rows": rows, "chance": chance_level(entry)}
         if len(rows):
             section |= {"summary": summarise(rows), "comparisons": compare(rows), "curve": learning_curve(rows)}
+            section |= {"classes": _class_scores(predicted, section), "published": _published(section)}
+            section["chosen"] = {
+                name: chosen_parameters(predicted[predicted["pipeline"] == name])
+                for name in set(predicted.get("pipeline", ()))
+                if "grid" in entry["pipelines"].get(name, {})
+            }
         sections.append(section)
     return folder.path, sections
 
@@ -63,36 +70,300 @@ def _latest_first(runs):
     return itertools.chain.from_iterable(reversed(commands))
 
 
+def _class_scores(predicted, section):
+    """Confusion matrix, scores of each class and calibration of each pipeline, with the most labelled trials."""
+    names, found = sorted(section["entry"]["classes"]), {}
+    for counted in ("n_per_class", "n_target"):
+        if counted in predicted and predicted[counted].notna().any():
+            predicted = predicted[predicted[counted] == predicted[counted].max()]
+    for pipeline in section["summary"].index if len(predicted) else ():
+        own = predicted[predicted["pipeline"] == pipeline]
+        if len(own) and set(own["true"]) <= set(names):
+            confusion, scores = class_scores(own, names)
+            found[pipeline] = {"confusion": confusion, "scores": scores, "calibration": calibration_error(own, names)}
+    return found
+
+
+def _published(section):
+    """Accuracy in percent here and in the MIRepNet paper, by pipeline; None for another protocol or dataset."""
+    from ..evaluations.published import DOWNSTREAM, PUBLISHED, find_task
+
+    entry = section["entry"]
+    task = find_task(entry["name"], entry["classes"]) if entry["evaluation"] == "downstream" else None
+    if task is None or entry["scoring"] != "accuracy":
+        return None
+    place = list(DOWNSTREAM).index(task)
+    published = {name: scores.split()[place].replace("±", " ± ") for name, scores in PUBLISHED.items()}
+    rows = {}
+    for name, one in section["summary"].iterrows():
+        spread = f" ± {100 * one['seed_sd']:.2f}" if one["seed_sd"] == one["seed_sd"] else ""
+        rows[name] = [f"{100 * one['mean']:.2f}{spread}", published.pop(name, "")]
+    return rows | {name: ["", score] for name, score in published.items()}
+
+
+def groups_of_datasets(sections):
+    """Comparisons that one command made by one evaluation on several datasets."""
+    groups = {}
+    for section in sections:
+        entry = section["entry"]
+        if "summary" in section:
+            groups.setdefault((entry["command"], entry["evaluation"], entry["scoring"]), []).append(section)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def meta_analyses(sections):
+    """MOABB's meta-analysis of each evaluation on several datasets."""
+    for group in groups_of_datasets(sections):
+        combined = meta_analysis([section["rows"] for section in group])
+        if combined is not None:
+            entry = group[0]["entry"]
+            names = [section["entry"]["name"] for section in group]
+            yield combined | {
+                "title": f"{len(names)} datasets, {_protocol_name(entry)}",
+                "score": _score_name(entry["scoring"]),
+                "datasets": names,
+                "rows": [(name, [float(one) for one in row]) for name, row in combined["mean"].iterrows()],
+            }
+
+
+def page(sections):
+    """Web page of all comparisons in a folder: one file without script, whose content is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"signed": _signed, "p_text": p_text, "tint": _tint, "number": _number, "choices": _choices}
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}
+    return environment.from_string(template).render(shown)
+
+
+def _section(section):
+    """One comparison as the template needs it."""
+    entry = section["entry"]
+    shown = {
+        "entry": entry,
+        "title": title(entry),
+        "setting": _setting(entry),
+        "protocol": _protocol(entry),
+        "score": SCORES.get(entry["scoring"], "score"),
+        "score_name": _score_name(entry["scoring"]),
+        "chance": section["chance"],
+        "failures": _failures(entry),
+        "older_versions": _versions(entry["older_versions"]),
+        "facts": _facts(entry),
+        "rows": [],
+    }
+    return shown | _results(section) if "summary" in section else shown
+
+
+def _results(section):
+    """Scores and statistics of a comparison that has some."""
+    entry, summary, comparisons = section["entry"], section["summary"], section["comparisons"]
+    scores = subject_scores(section["rows"])[list(summary.index)]
+    cells = zip(scores.index, scores.to_numpy(), strict=True)
+    floor = section["chance"] if section["chance"] is not None else float(scores.min().min())
+    return {
+        "summary": summary,
+        "comparisons": comparisons,
+        "next": _next(summary, comparisons),
+        "axis": _Axis(scores, section["chance"]),
+        "rows": [_row(name, one, scores[name], entry["pipelines"].get(name, {})) for name, one in summary.iterrows()],
+        "subjects": [(name, [_tint(one, floor) for one in row]) for name, row in cells],
+        "test": _test(comparisons["n_subjects"]),
+        "classes": section["classes"],
+        "published": section["published"],
+        "chosen": section["chosen"],
+        "others": _other_scores(section["rows"], entry),
+        "curve": None if section["curve"] is None else _Curve(section["curve"], list(summary.index), section["chance"]),
+    }
+
+
+def _score_name(scoring):
+    """Name of a score within a sentence."""
+    name = SCORES.get(scoring, "score")
+    return name if name[:2].isupper() or "Cohen" in name or name == "F1" else name.lower()
+
+
+def title(entry):
+    """Title of a run: dataset and evaluation."""
+    return f"{entry['name']}, {_protocol_name(entry)}"
+
+
+def _protocol_name(entry):
+    """Name the protocol in a title."""
+    name, _, mode = entry["evaluation"].partition(":")
+    if name == "cross-session" and entry.get("runs_as_sessions"):
+        return "leave one run out"
+    words = _TITLES.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
+    return _TITLES.get(entry["evaluation"], words)
+
+
+def _other_scores(rows, entry):
+    """Mean and standard deviation over subjects of the scores after the first, by pipeline."""
+    table = {}
+    for name in (entry.get("scorings") or [])[1:]:
+        if f"score_{name}" in rows:
+            scores = subject_scores(rows.assign(score=rows[f"score_{name}"]))
+            table[SCORES.get(name, name)] = {key: (one.mean(), one.std(ddof=1)) for key, one in scores.items()}
+    return table
+
+
+def _setting(entry):
+    """One line on data and protocol."""
+    n_subjects, n_sessions, seeds = len(entry["subjects"]), entry["n_sessions"], entry["seeds"]
+    subjects = f"{n_subjects} subject{'s' if n_subjects > 1 else ''}"
+    sessions = "runs" if entry.get("runs_as_sessions") else "sessions"
+    parts = [
+        entry["about"].rstrip("."),
+        subjects + (f", {n_sessions} {sessions} each" if n_sessions > 1 else ""),
+        " / ".join(one.replace("_", " ") for one in entry["classes"]),
+    ]
+    if entry.get("n_channels"):
+        parts.append(f"{entry['n_channels']} channels" + (f" at {entry['sfreq']:g} Hz" if entry.get("sfreq") else ""))
+    parts.append(", ".join("–".join(f"{edge:g}" for edge in band) + " Hz" for band in entry["bands"]))
+    parts.append(f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {', '.join(map(str, seeds))}")
+    return " · ".join(part for part in parts if part)
+
+
+def _protocol(entry):
+    """Sentence on training and test trials."""
+    about = EVALUATIONS.get(entry["evaluation"], ("", {}, ""))[2]
+    numbers = ", ".join(map(str, entry.get("n_per_class") or []))
+    return f"{about[:1].upper()}{about[1:]}" + (f"; labelled trials of each class: {numbers}" if numbers else "") + "."
+
+
+def _failures(entry):
+    """Subjects of each failure, by pipeline and message."""
+    failures = {}
+    for failure in entry["failures"]:
+        failures.setdefault((failure["pipeline"], failure["error"]), []).extend(failure["subjects"])
+    return failures
+
+
+def _facts(entry):
+    """Lines on where the results come from."""
+    made = [entry["date"]]
+    made += [f"{entry['seconds']:.0f} s"] if entry.get("seconds") is not None else []
+    made += [f"{entry['reused']} of {entry['planned']} results from earlier runs"] if entry["reused"] else []
+    return {
+        "Made": ", ".join(made),
+        "Evaluation": f"{entry['evaluation']}, paradigm {entry['paradigm']}",
+        "Dataset code": entry["dataset"],
+        "Seeds": ", ".join(map(str, entry["seeds"])),
+        "Versions": _versions(entry["versions"]),
+        "Machine": f"{entry['machine']}, {entry['jobs']} job{'s' if entry['jobs'] != 1 else ''}",
+    }
+
+
+def _versions(versions):
+    """Names and versions in one line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _row(name, one, scores, notes):
+    """One pipeline of the table of scores, with every subject as a point."""
+    points = [
+        (subject, value, 5 + 24 * ((i * 0.618034) % 1))  # golden steps: neighbours apart, no two alike
+        for i, (subject, value) in enumerate(scores.items())
+        if value == value
+    ]
+    row = {key: float(one[key]) for key in ("mean", "sd", "min", "max", "time")}
+    size, estimator = notes.get("n_parameters"), notes.get("estimator", "")
+    return row | {
+        "name": name, "n_subjects": int(one["n_subjects"]), "points": points, "estimator": estimator,
+        "size": size if isinstance(size, int) else None,
+    }  # fmt: skip
+
+
+def _next(summary, comparisons):
+    """Pipeline that the best one is compared with."""
+    first, names = summary.index[0], comparisons["pipelines"]
+    if comparisons["p"] is None or first not in names:
+        return None
+    second = next(name for name in names if name != first)
+    wanted = ("p", "p_corrected", "difference", "difference_low", "difference_high")
+    pair = {key: float(comparisons[key].loc[first, second]) for key in wanted}
+    return {"name": second} | pair
+
+
+def _test(n_subjects):
+    """How the p-values were found."""
+    if n_subjects <= 13:
+        return f"an exact permutation test; the smallest value {n_subjects} subjects allow is {2.0**-n_subjects:.2g}"
+    return "a permutation test" if n_subjects < 20 else "Wilcoxon's signed-rank test"
+
+
+def _number(value, digits=3):
+    """Write a number with a real minus where it is negative."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _signed(value):
+    """Difference with its sign, a real minus where it is negative."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+class _Axis:
+    """Axis of scores: tenths that hold all values and chance; places in percent, so that it fits any screen."""
+
+    def __init__(self, values, chance, high=1.0):
+        lowest = min([values.min().min()] + ([] if chance is None else [chance]))
+        self.low, self.high = math.floor(lowest * 10 - 1e-9) / 10, high
+        step = 0.1 if self.high - self.low <= 0.62 else 0.2
+        self.ticks = [self.low + step * i for i in range(int((self.high - self.low) / step + 1.001))]
+
+    def at(self, value):
+        """Place of a score, from the lowest."""
+        return f"{100 * self.share(value):.2f}%"
+
+    def share(self, value):
+        """Place of a score, 0 for the lowest and 1 for the highest."""
+        return (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+
+
+class _Curve:
+    """Learning curves: a line a pipeline, from places in percent to heights in pixels."""
+
+    height = 240
+
+    def __init__(self, curve, names, chance):
+        self.unit = "each class" if curve.index.names[1] == "n_per_class" else "the target task"
+        low, high = curve["mean"] - curve["sem"].fillna(0), curve["mean"] + curve["sem"].fillna(0)
+        axis = _Axis(low, chance, min(1.0, int(high.max() * 10 + 1) / 10))
+        self.ticks = [(tick, self._y(axis, tick)) for tick in axis.ticks]
+        self.chance = None if chance is None else self._y(axis, chance)
+        numbers = sorted({number for _, number in curve.index})
+        places = {number: f"{8 + 88 * (number - numbers[0]) / (numbers[-1] - numbers[0]):.2f}%" for number in numbers}
+        self.numbers = list(places.items())
+        self.lines = []
+        for name, color in zip(names, itertools.cycle(_COLORS)):
+            means = curve["mean"][name].sort_index()
+            points = [
+                (places[n], self._y(axis, one), self._y(axis, low[name, n]), self._y(axis, high[name, n]), n, one)
+                for n, one in means.items()
+            ]
+            self.lines.append((name, color, points))
+
+    def _y(self, axis, value):
+        """Height of a score in pixels from above."""
+        return round(8 + (self.height - 40) * (1 - axis.share(value)), 1)
+
+
+def _tint(value, floor):
+    """Score, ink and paper of its cell: white at chance, blue at one."""
+    share = min(1.0, max(0.0, (value - floor) / (1 - floor))) if value == value and floor < 1 else 0.0
+    red, green, blue = (round(255 + (full - 255) * share) for full in (36, 99, 168))
+    return value, "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
+
+
 def markdown(sections):
-    """Write the report as Markdown.
-
-    Parameters
-    ----------
-    sections : list of dict
-        One for each comparison.
-
-    Returns
-    -------
-    text : str
-        Markdown.
-    """
-    lines = "\n".join(line for section in sections for line in _section(section))
-    return escape(lines, quote=False)  # Markdown lets HTML through
+    """Write the report as Markdown."""
+    lines = [line for section in sections for line in _markdown(section)]
+    return escape("\n".join(lines), quote=False)  # Markdown lets HTML through
 
 
 def score_table(section):
-    """Rows of the table of scores: pipeline, score, spread, range, cost.
-
-    Parameters
-    ----------
-    section : dict
-        Entry and summary of one comparison.
-
-    Returns
-    -------
-    rows : list of list of str
-        Header first.
-    """
+    """Rows of the table of scores, header first: pipeline, score, spread, range, cost."""
     entry, summary = section["entry"], section["summary"]
     seeds = len(entry["seeds"]) > 1
     header = ["Pipeline", SCORES.get(entry["scoring"], "Score"), "SD", "Lowest", "Highest", "Subjects"]
@@ -105,7 +376,7 @@ def score_table(section):
     return rows
 
 
-def _section(section):
+def _markdown(section):
     """Lines of one comparison."""
     entry = section["entry"]
     yield f"## {entry['dataset']}, {entry['evaluation']}\n"
@@ -114,6 +385,9 @@ def _section(section):
         yield from _lines(score_table(section))
         chance = "" if section["chance"] is None else f" Chance is {section['chance']:.3g}."
         yield f"\nMean and standard deviation over subjects; each subject is the mean of its sessions.{chance}\n"
+        yield from _other_lines(section)
+        for name, counts in section["chosen"].items():
+            yield f"{name} chose {_choices(counts)}.\n"
         yield from _curve(section["curve"])
         yield from _comparisons(section["comparisons"])
     for failure in entry.get("failures", []):
@@ -121,6 +395,25 @@ def _section(section):
     if entry["done"] < entry["planned"]:
         yield f"\nCompleted {entry['done']} of {entry['planned']} results.\n"
     yield ", ".join(f"{name} {version}" for name, version in entry["versions"].items()) + f". {entry['machine']}.\n"
+
+
+def _choices(counts):
+    """Parameters that a grid search chose, with the number of folds."""
+    return "; ".join(f"{values} ({number} fold{'s' if number > 1 else ''})" for values, number in counts.items())
+
+
+def _other_lines(section):
+    """Lines of the scores after the first, and of the published ones."""
+    others = _other_scores(section["rows"], section["entry"])
+    if others:
+        names = list(section["summary"].index)
+        cells = [[name, *(f"{one[name][0]:.3f} ± {one[name][1]:.3f}" for one in others.values())] for name in names]
+        yield from _lines([["Pipeline", *others], *cells])
+        yield ""
+    if section["published"]:
+        cells = [[name, *values] for name, values in section["published"].items()]
+        yield from _lines([["Accuracy in percent", "here", "MIRepNet paper"], *cells])
+        yield ""
 
 
 def _curve(curve):
@@ -138,16 +431,24 @@ def _comparisons(comparisons):
     """Lines of the paired comparisons."""
     if comparisons["p"] is None:
         return
-    names, p, difference = comparisons["pipelines"], comparisons["p"], comparisons["difference"]
+    names = comparisons["pipelines"]
     rows = [["Row better than column", *names]]
     for row in names:
-        cells = ["" if row == column else f"{difference.loc[row, column]:+.3f}, p {p_text(p.loc[row, column])}"
-                 for column in names]  # fmt: skip
-        rows.append([row, *cells])
+        rows.append([row, *("" if row == column else _pair_text(comparisons, row, column) for column in names)])
     yield from _lines(rows)
     yield (
-        f"\nDifference of the means and MOABB's one-sided p-value, paired over {comparisons['n_subjects']} subjects, "
-        "not corrected for the number of comparisons.\n"
+        "\nDifference of the means with its 95 % interval, effect size d (mean over standard deviation of the "
+        "differences), MOABB's one-sided p-value, and the p-value corrected for all comparisons (largest t statistic "
+        f"under sign flips), paired over {comparisons['n_subjects']} subjects.\n"
+    )
+
+
+def _pair_text(comparisons, row, column):
+    """One comparison in a cell."""
+    one = {key: matrix.loc[row, column] for key, matrix in comparisons.items() if hasattr(matrix, "loc")}
+    return (
+        f"{one['difference']:+.3f} [{one['difference_low']:+.3f}, {one['difference_high']:+.3f}], "
+        f"d {one['effect']:.2f}, p {p_text(one['p'])}, corrected {p_text(one['p_corrected'])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Run a comparison: find what is missing, compute it piece by piece, keep what is done."""
+"""Run comparisons: find what is missing, compute it job by job, keep what is done."""
 
 import contextlib
 import copy
@@ -10,38 +10,26 @@ import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .catalogue import (
-    EVALUATIONS,
-    N_PER_CLASS,
-    get_dataset,
-    get_grid,
-    get_paradigm,
-    get_pipelines,
-    get_tasks,
-    nearest,
-    resolve_evaluation,
-    set_checkpoints,
-)
+from . import catalogue, predictions
+from .compute import Job, compute_all, on_cluster, quiet
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
-from .folder import BenchFolder, set_aside
-from .pieces import Piece, compute_all, on_cluster, quiet
-from .provenance import call_text, digest, first_line, machine, one_line, versions
+from .folder import BenchFolder, call_text, digest, first_line, machine, one_line, set_aside, versions
 
-DEFAULT_PIPELINES = ("CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "EEGNet")
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
 
 
 def run(
-    dataset="simulated",
-    evaluation="within-session",
-    pipelines=DEFAULT_PIPELINES,
+    dataset=None,
+    evaluation=None,
+    pipelines=None,
     *,
     param_grid=None,
     checkpoints=None,
     subjects=None,
     n_per_class=None,
-    seeds=(0,),
+    scoring=None,
+    seeds=None,
     jobs=1,
     device=None,
     paradigm=None,
@@ -49,23 +37,26 @@ def run(
     overwrite=False,
     progress=True,
 ):
-    """Evaluate pipelines on a dataset with MOABB and write a report.
+    """Evaluate pipelines on datasets with MOABB and write a report.
 
     What is already in `out` is not computed again. Ctrl-C stops the run and keeps what is done; a pipeline that fails
-    is told of at the end and does not stop the others.
+    is named at the end and does not stop the others. Without arguments, three protocols are compared on simulated
+    subjects.
 
     Parameters
     ----------
-    dataset : str, path or moabb.datasets.base.BaseDataset
-        Name (``skeeg list``), name of a dataset of MOABB, folder with recordings, or a dataset.
+    dataset : str, path, moabb.datasets.base.BaseDataset, or list of them
+        Name (``skeeg list``), name of a dataset of MOABB, folder with recordings, ``"NAME=FOLDER"``, or a dataset.
+        With several, the report has MOABB's meta-analysis across them.
     evaluation : str or sequence of str
         ``"within-session"``, ``"within-subject"``, ``"cross-session"``, ``"cross-subject"``, ``"cross-subject:<mode>"``
-        with a mode of `moabb.evaluations.CrossSubjectMode`, ``"few-shot"``, ``"few-shot:others"`` or ``"cross-task"``.
-        Several are panels of one report.
+        with a mode of `moabb.evaluations.CrossSubjectMode`, ``"few-shot"``, ``"few-shot:others"``, ``"cross-task"`` or
+        ``"downstream"``. Several are panels of one report.
     pipelines : sequence of str or path, or dict of str to estimator
-        Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name.
+        Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name. None takes named
+        ones that fit evaluation and paradigm.
     param_grid : dict, path or None
-        ``{pipeline: {parameter: [values]}}`` or a YAML file that says so: these pipelines choose their parameters by
+        ``{pipeline: {parameter: [values]}}`` or a YAML file of it: these pipelines choose their parameters by
         an inner cross-validation on training data.
     checkpoints : dict of str to str, or None
         Weights to start from by name of the pipeline: a file, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
@@ -73,15 +64,19 @@ def run(
         Subjects to use; None takes all.
     n_per_class : sequence of int or None
         Labelled target trials of each class in few-shot (5, 10, 20) and cross-task (10) evaluation.
-    seeds : sequence of int
-        Each seed repeats everything with other folds and other initial weights.
+    scoring : str, sequence of str, or None
+        Some of ``"roc_auc"``, ``"accuracy"``, ``"balanced_accuracy"``, ``"kappa"`` and ``"f1"`` (mean over classes);
+        the first decides. None is ROC AUC for two classes and accuracy for more.
+    seeds : sequence of int or None
+        Each seed repeats everything with other folds and other initial weights. None is 0, and 666 to 668 for
+        ``"downstream"``, as published.
     jobs : int
         Processes that compute at the same time, each one pipeline on one subject; -1 takes one for each core. A
         pipeline that crashes its process ends alone. 0 computes in this process, as a debugger needs it.
     device : str or None
         Device of the networks, as ``"cpu"`` or ``"cuda"``; None leaves it to each pipeline.
     paradigm : moabb.paradigms.base.BaseParadigm or None
-        Paradigm; None takes MOABB's for the classes of the dataset.
+        Paradigm; None takes MOABB's for the dataset and its classes.
     out : path-like
         Folder of results and report.
     overwrite : bool
@@ -93,7 +88,7 @@ def run(
     -------
     table : DataFrame
         One row for each pipeline, subject, session and seed: ``score``, ``time`` (seconds of one fit) and MOABB's other
-        columns.
+        columns. Predictions of all test trials are in ``predictions.csv.gz`` in `out`.
 
     Examples
     --------
@@ -104,13 +99,15 @@ def run(
     given = locals()
     import pandas as pd
 
+    datasets, evaluations = plan(dataset, evaluation, pipelines)
     benchmarks = [
         Benchmark(
-            dataset, one, pipelines, param_grid=param_grid, checkpoints=checkpoints, subjects=subjects,
-            n_per_class=n_per_class, seeds=seeds, jobs=jobs, device=device, paradigm=paradigm, out=out,
+            one, name, pipelines, param_grid=param_grid, checkpoints=checkpoints, subjects=subjects,
+            n_per_class=n_per_class, scoring=scoring, seeds=seeds, jobs=jobs, device=device, paradigm=paradigm, out=out,
             command=call_text(run, given),
         )
-        for one in ([evaluation] if isinstance(evaluation, str) else evaluation)
+        for name in evaluations
+        for one in datasets
     ]  # fmt: skip
     outcomes = run_all(benchmarks, overwrite, progress)
     for outcome in outcomes:
@@ -119,24 +116,25 @@ def run(
     return pd.concat([outcome.table for outcome in outcomes], ignore_index=True)
 
 
+def plan(dataset, evaluation, pipelines):
+    """Datasets and evaluations of a run; by default three protocols on simulated subjects."""
+    if evaluation is None:
+        evaluation = catalogue.PANELS if dataset is None and pipelines is None else "within-session"
+        dataset = catalogue.DEFAULT_DATASET if dataset is None and pipelines is None else dataset
+    datasets = dataset if isinstance(dataset, list | tuple) else ["simulated" if dataset is None else dataset]
+    evaluations = [evaluation] if isinstance(evaluation, str) else list(evaluation)
+    for what, names in (("dataset", datasets), ("evaluation", evaluations)):
+        if not names:
+            raise ValueError(f"{what}: none given.")
+    return list(datasets), [catalogue.resolve_evaluation(name) for name in evaluations]
+
+
 def run_all(benchmarks, overwrite=False, progress=True):
     """Run comparisons one after the other; one in which nothing can be computed is raised after the others.
 
-    Parameters
-    ----------
-    benchmarks : list of Benchmark
-        Comparisons.
-    overwrite, progress : bool
-        As in `run`.
-
-    Returns
-    -------
-    outcomes : list of Outcome
-        Up to the first that was stopped.
+    Gives the outcomes up to the first that was stopped.
     """
     outcomes, errors = [], []
-    if not benchmarks:
-        raise ValueError("evaluation: none given.")
     for benchmark in benchmarks:
         try:
             outcomes.append(benchmark.run(overwrite, progress))
@@ -174,17 +172,22 @@ class Benchmark:
     Takes the parameters of `run` and checks them before anything is computed.
     """
 
-    def __init__(self, dataset, evaluation, pipelines, *, param_grid, checkpoints, subjects, n_per_class, seeds, jobs,
-                 device, paradigm, out, command):  # fmt: skip
-        self.evaluation = resolve_evaluation(evaluation)
-        self.pipelines, grids = get_pipelines(pipelines)
-        set_checkpoints(self.pipelines, checkpoints)
-        self.grids = get_grid(grids, self.pipelines) | get_grid(param_grid, self.pipelines)
-        make = get_tasks if self.evaluation == "cross-task" else get_dataset
+    def __init__(self, dataset, evaluation, pipelines=None, *, param_grid=None, checkpoints=None, subjects=None,
+                 n_per_class=None, scoring=None, seeds=None, jobs=1, device=None, paradigm=None, out="skeeg-results",
+                 command=""):  # fmt: skip
+        self.evaluation = catalogue.resolve_evaluation(evaluation)
+        make = catalogue.get_tasks if self.evaluation == "cross-task" else catalogue.get_dataset
         self.dataset = _choose_subjects(make(dataset), subjects)
         self.all_subjects = subjects is None
-        self.paradigm = get_paradigm(self.dataset) if paradigm is None else paradigm
-        self.seeds = [int(seed) for seed in seeds]
+        scoring = [scoring] if isinstance(scoring, str) else scoring
+        if paradigm is None:
+            paradigm = catalogue.get_paradigm(self.dataset, scoring=scoring, evaluation=self.evaluation)
+        elif scoring is not None:
+            raise ValueError("scoring: the paradigm that is given has a score of its own; give one of the two.")
+        self.paradigm = paradigm
+        self._choose_pipelines(pipelines, checkpoints, param_grid)
+        default = (666, 667, 668) if self.evaluation == "downstream" else (0,)
+        self.seeds = [int(seed) for seed in (default if seeds is None else seeds)]
         self.jobs, self.device, self.command = _check_jobs(jobs), device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
@@ -194,8 +197,20 @@ class Benchmark:
         self._check()
         self.process_pipeline = self.paradigm.make_process_pipelines(self.dataset)[0]
 
+    def _choose_pipelines(self, pipelines, checkpoints, param_grid):
+        """Build the pipelines; named ones suit the paradigm."""
+        if pipelines is None:
+            pipelines = catalogue.default_pipelines(self.evaluation, self.paradigm)
+        self.pipelines, grids = catalogue.get_pipelines(pipelines)
+        if not isinstance(pipelines, dict):
+            catalogue.check_paradigms(self.pipelines, self.paradigm, self.dataset.code)
+            if self.dataset.paradigm != "imagery":
+                catalogue.set_default_recipes(self.pipelines)
+        catalogue.set_checkpoints(self.pipelines, checkpoints)
+        self.grids = catalogue.get_grid(grids, self.pipelines) | catalogue.get_grid(param_grid, self.pipelines)
+
     def _check(self):
-        """Refuse what MOABB would silently leave out."""
+        """Refuse what MOABB would leave out without an error."""
         code, evaluation, subjects = self.dataset.code, self.evaluation, self.dataset.subject_list
         if not self.pipelines:
             raise ValueError("pipelines: none given.")
@@ -207,37 +222,27 @@ class Benchmark:
             raise ValueError(f"evaluation: {evaluation} needs at least two sessions, but {code} has one.")
         if self.across and len(subjects) < 2:
             raise ValueError(f"evaluation: {evaluation} needs at least two subjects, got {subjects}.")
+        if evaluation.endswith("trialwise") and not isinstance(self.paradigm.scoring, str):
+            raise ValueError(f"scoring: {evaluation} has MOABB's own score, and takes no other.")
 
     def run(self, overwrite=False, progress=True):
-        """Compute what is missing and write table and report.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Compute again what is there.
-        progress : bool
-            Show a progress bar.
-
-        Returns
-        -------
-        outcome : Outcome
-            Table, failures, and whether the run was stopped.
-        """
+        """Compute what is missing and write table and report; give the outcome."""
         from .report import write_report
 
         started = time.perf_counter()
         with self.folder.locked(), quiet(), trials_kept():
             self._open(overwrite)
-            pieces = self._missing()
-            outcome = Outcome(entry=self._describe_run(pieces))
+            jobs = self._missing()
+            outcome = Outcome(entry=self._describe_run(jobs))
             self._write(outcome)
             try:
                 with _Stop() as stop:
-                    self._compute(pieces, outcome, stop, progress)
+                    self._compute(jobs, outcome, stop, progress)
             except KeyboardInterrupt:
                 outcome.interrupted = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
+            self.folder.write_predictions(self.key, self._predictions())
             if outcome.failures and not len(outcome.table) and not outcome.interrupted:
                 first = outcome.failures[0]
                 raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
@@ -249,8 +254,8 @@ class Benchmark:
         from moabb.analysis.results import get_pipeline_digest
 
         self.units, kept = {}, {}
-        class_name, arguments, _ = EVALUATIONS[self.evaluation]
-        arguments = arguments | self._target_trials()
+        class_name, arguments, _ = catalogue.EVALUATIONS[self.evaluation]
+        arguments = arguments | self._protocol()
         for seed in self.seeds:
             for name, pipeline in self.pipelines.items():
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
@@ -265,8 +270,12 @@ class Benchmark:
                     _forget(*place, self.dataset)
                 self.units[name, seed] = pipeline, evaluation
 
-    def _target_trials(self):
-        """How the class of the evaluation is told the number of labelled target trials."""
+    def _protocol(self):
+        """Arguments of the evaluation's class: the number of labelled target trials, or the session."""
+        if self.evaluation == "downstream":
+            task = catalogue.find_task(self.dataset)
+            sessions = type(self.dataset).__module__.startswith("moabb.")  # names of sessions are those of MOABB
+            return {"session": task.session if task and sessions else None}
         if self.evaluation != "cross-task":
             return {"n_per_class": self.n_per_class} if self.n_per_class else {}
         n_classes = len(self.paradigm.used_events(self.dataset))
@@ -303,60 +312,58 @@ class Benchmark:
         return "_".join(part for part in parts if part)
 
     def _missing(self):
-        """Pieces to be computed, those that need the same trials next to each other."""
-        pieces = [
-            Piece(
-                name, seed, [subject], pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name)
-            )
+        """Jobs to be computed, those that need the same trials next to each other."""
+        jobs = [
+            Job(name, seed, subject, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
             for subject in self.dataset.subject_list
             for (name, seed), (pipeline, evaluation) in self.units.items()
             if evaluation.results.not_yet_computed({name: pipeline}, self.dataset, subject, self.process_pipeline)
         ]
-        for piece in pieces:  # the folds of few pieces are spread instead
-            piece.evaluation.n_jobs = 1 if on_cluster() else max(1, self.jobs // len(pieces))
-        return pieces
+        for job in jobs:  # the folds of few jobs are spread instead
+            job.evaluation.n_jobs = 1 if on_cluster() else max(1, self.jobs // len(jobs))
+        return jobs
 
-    def _compute(self, pieces, outcome, stop, progress):
-        """Compute the pieces; each is in MOABB's file before the next is taken up."""
+    def _compute(self, jobs, outcome, stop, progress):
+        """Compute the jobs; each is in MOABB's file before the next is started."""
         from tqdm.auto import tqdm
 
         written = time.perf_counter()
-        with tqdm(total=len(pieces), disable=not (progress and pieces), unit="piece", dynamic_ncols=True) as bar:
-            wanted = self._worth_computing(pieces, outcome.entry, bar)
+        with tqdm(total=len(jobs), disable=not (progress and jobs), unit="fold set", dynamic_ncols=True) as bar:
+            wanted = self._worth_computing(jobs, outcome.entry, bar)
             with contextlib.closing(compute_all(wanted, self.jobs)) as computing:
-                for computed in computing:
-                    if stop.asked:  # a network's fit ends quietly on Ctrl-C, and what it then scores is not a result
+                for result in computing:
+                    if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
-                    self._take(computed, outcome)
+                    self._take(result, outcome)
                     bar.update()
-                    if computed.rows and time.perf_counter() - written > _WRITE_EVERY:
+                    if result.rows and time.perf_counter() - written > _WRITE_EVERY:
                         self._write(outcome)
                         written = time.perf_counter()
 
-    def _worth_computing(self, pieces, entry, bar):
-        """Pieces whose recordings are not known to be unreadable, one by one."""
-        for piece in pieces:
-            if any(subject in self.unreadable for subject in piece.subjects):
+    def _worth_computing(self, jobs, entry, bar):
+        """Jobs whose recordings are not known to be unreadable, one by one."""
+        for job in jobs:
+            if job.subject in self.unreadable:
                 bar.update()
                 continue
-            bar.set_description(f"{piece.name}, subject {', '.join(map(str, piece.subjects))}")
-            piece.describe = "n_parameters" not in entry["pipelines"][piece.name]
-            yield piece
+            bar.set_description(f"{job.name}, subject {job.subject}")
+            job.count = "n_parameters" not in entry["pipelines"][job.name]
+            yield job
 
-    def _take(self, computed, outcome):
-        """Store the rows of a piece, or note why there are none."""
-        if computed.failure:
-            outcome.failures.append(computed.failure)
-        if computed.data_failed:
-            self.unreadable.update(self.dataset.subject_list if self.across else computed.subjects)
-        if computed.rows:
-            pipeline, evaluation = self.units[computed.name, computed.seed]
-            evaluation.store(computed.rows, computed.name, pipeline, self.process_pipeline)
-            outcome.entry |= computed.shape
-            outcome.entry["pipelines"][computed.name] |= computed.notes
+    def _take(self, result, outcome):
+        """Store the rows of a job, or note why there are none."""
+        if result.failure:
+            outcome.failures.append(result.failure)
+        if result.data_failed:
+            self.unreadable.update(self.dataset.subject_list if self.across else [result.job.subject])
+        if result.rows:
+            _, evaluation = self.units[result.job.name, result.job.seed]
+            evaluation.store(result, self.process_pipeline)
+            outcome.entry |= result.shape
+            outcome.entry["pipelines"][result.job.name] |= result.notes
 
-    def _describe_run(self, pieces):
-        """Collect what the report says about this run."""
+    def _describe_run(self, jobs):
+        """Collect the settings of this run for the report."""
         from moabb.analysis.results import get_digest
 
         subjects = [str(subject) for subject in self.dataset.subject_list]
@@ -364,15 +371,18 @@ class Benchmark:
         self.key = digest([*identity, subjects, self.seeds, *self.n_per_class])
         before = self.folder.runs().get(self.key, {})
         total = len(self.units) * len(subjects)
-        reused = total - sum(len(piece.subjects) for piece in pieces)
+        reused = total - len(jobs)
+        scoring = self.paradigm.scoring
+        scorings = [scoring] if isinstance(scoring, str) else list(scoring) if isinstance(scoring, dict) else []
         now, old = versions(), before.get("versions", {})
         return {key: before[key] for key in ("n_channels", "n_times", "sfreq") if key in before} | {
             "dataset": self.dataset.code,
-            "name": _name(self.dataset),
+            "name": catalogue.shown_name(self.dataset),
             "about": first_line(getattr(self.dataset, "target", self.dataset)),
             "evaluation": self.evaluation,
             "paradigm": type(self.paradigm).__name__,
-            "scoring": self.paradigm.scoring if isinstance(self.paradigm.scoring, str) else "custom",
+            "scoring": scorings[0] if scorings else "custom",
+            "scorings": scorings,
             "classes": sorted(self.paradigm.used_events(self.dataset)),
             "bands": [list(map(float, band)) for band in self.paradigm.filters],
             "subjects": subjects,
@@ -411,7 +421,7 @@ class Benchmark:
         if len(old):
             old = old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))]
         frames = [frame for frame in (old, outcome.table) if len(frame)]
-        # Counted from what is stored: a run can be stopped between storing a piece and noting it.
+        # Counted from what is stored: a run can be stopped between storing the rows of a job and noting it.
         done = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
         outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted, "done": done}
         self.folder.write(self.key, outcome.entry, pd.concat(frames, ignore_index=True) if frames else outcome.table)
@@ -436,13 +446,22 @@ class Benchmark:
         table = pd.concat(frames, ignore_index=True)
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
+    def _predictions(self):
+        """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
+        import h5py
+        import pandas as pd
+        from moabb.analysis.results import get_pipeline_digest
 
-def _name(dataset):
-    """Name a dataset for a report: a folder of recordings by its own name."""
-    from ..datasets import LocalDataset
-
-    dataset = getattr(dataset, "target", dataset)  # of two tasks the one that is decoded
-    return dataset.folder.resolve().name if isinstance(dataset, LocalDataset) else type(dataset).__name__
+        tables, subjects = [], set(map(str, self.dataset.subject_list))
+        for (name, seed), (pipeline, evaluation) in self.units.items():
+            with h5py.File(evaluation.results.filepath) as file:
+                group = file.get(f"{get_pipeline_digest(self.process_pipeline, pipeline)}/{self.dataset.code}", {})
+                found = [one for one in predictions.read(group) if one["subject"].iloc[0] in subjects]
+            tables += [one.assign(pipeline=name, seed=seed) for one in found]
+        old = self.folder.predictions()
+        if len(old):
+            tables.append(old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))])
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _rank(ranks):
@@ -461,10 +480,10 @@ def _check_jobs(jobs):
 
 def _check_n_per_class(evaluation, n_per_class):
     """Numbers of labelled target trials; none where the evaluation takes none."""
-    numbers = tuple(N_PER_CLASS.get(evaluation, ()) if n_per_class is None else n_per_class)
+    numbers = tuple(catalogue.N_PER_CLASS.get(evaluation, ()) if n_per_class is None else n_per_class)
     if min(numbers, default=1) < 1 or len(set(numbers)) < len(numbers):
         raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {n_per_class}.")
-    return tuple(sorted(numbers)) if evaluation in N_PER_CLASS else ()
+    return tuple(sorted(numbers)) if evaluation in catalogue.N_PER_CLASS else ()
 
 
 def _choose_subjects(dataset, subjects):
@@ -474,7 +493,7 @@ def _choose_subjects(dataset, subjects):
     known = {str(subject): subject for subject in dataset.subject_list}
     for subject in subjects:
         if str(subject) not in known:
-            raise nearest("subjects", str(subject), known)
+            raise catalogue.nearest("subjects", str(subject), known)
     chosen = copy.copy(dataset)
     wanted = {str(subject) for subject in subjects}
     chosen.subject_list = [subject for name, subject in known.items() if name in wanted]
@@ -494,7 +513,7 @@ class _Stop:
     """Remember that Ctrl-C or a request to end was seen, since a network's fit swallows the exception."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
 
     def __enter__(self):
         self.old = {}
@@ -504,7 +523,7 @@ class _Stop:
         return self
 
     def _stop(self, number, frame):
-        self.asked = True
+        self.requested = True
         raise KeyboardInterrupt
 
     def __exit__(self, *error):

@@ -1,24 +1,30 @@
-"""Figures of the report: scores over subjects and MOABB's paired statistics."""
+"""Statistics of the report: scores over subjects, paired comparisons, learning curves, meta-analysis."""
 
+import itertools
+
+import numpy as np
 import pandas as pd
 
 _PERMUTATIONS_BELOW = 20  # subjects; MOABB's own limit, above it tests with Wilcoxon's signed ranks
-SCORES = {"roc_auc": "ROC AUC", "accuracy": "Accuracy"}
-_CHANCE = {"roc_auc": lambda n_classes: 0.5, "accuracy": lambda n_classes: 1 / n_classes}
+_EXACT_UP_TO = 13  # subjects; for more, sign flips are drawn
+_N_FLIPS = 10_000
+SCORES = {
+    "roc_auc": "ROC AUC",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "kappa": "Cohen's kappa",
+    "f1": "F1",
+}
+_CHANCE = {
+    "roc_auc": lambda n_classes: 0.5,
+    "accuracy": lambda n_classes: 1 / n_classes,
+    "balanced_accuracy": lambda n_classes: 1 / n_classes,
+    "kappa": lambda n_classes: 0.0,
+}
 
 
 def subject_scores(table):
-    """Score of each subject, averaged over sessions and seeds by MOABB.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows with ``pipeline``, ``dataset``, ``subject`` and ``score``, of one dataset.
-
-    Returns
-    -------
-    scores : DataFrame, shape (n_subjects, n_pipelines)
-        Missing pieces are NaN.
+    """Average the scores of each subject over sessions and seeds by MOABB; missing ones are NaN.
 
     Examples
     --------
@@ -38,16 +44,8 @@ def subject_scores(table):
 def summarise(table):
     """Mean, spread and cost of each pipeline, best first.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    summary : DataFrame
-        Indexed by pipeline: ``mean``, ``sd`` (over subjects, n - 1), ``min``, ``max``, ``n_subjects``, ``time`` (mean
-        seconds of one fit) and ``seed_sd`` (of the mean over subjects, NaN with one seed).
+    Columns: ``mean``, ``sd`` (over subjects, n - 1), ``min``, ``max``, ``n_subjects``, ``time`` (mean seconds of one
+    fit) and ``seed_sd`` (of the mean over subjects, NaN with one seed).
     """
     scores = subject_scores(table)
     per_seed = table.groupby(["pipeline", "seed", "subject"])["score"].mean().groupby(["pipeline", "seed"]).mean()
@@ -66,22 +64,16 @@ def summarise(table):
 
 
 def compare(table):
-    """Paired comparisons of all pipelines with MOABB's statistics.
+    """Paired comparisons of all pipelines: MOABB's statistics, intervals and corrected p-values.
 
-    Below 20 subjects the p-value comes from a permutation test of the paired differences (exact up to 13 subjects),
-    else from Wilcoxon's signed ranks; it is one-sided and not corrected for the number of comparisons.
+    Below 20 subjects MOABB's p-value comes from a permutation test of the paired differences (exact up to 13 subjects),
+    else from Wilcoxon's signed ranks; it is one-sided. The corrected one is that of the largest t statistic of all
+    comparisons under sign flips of the subjects [1]_, at least the uncorrected one.
 
-    Parameters
+    References
     ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    comparisons : dict
-        ``pipelines`` (best first), ``n_subjects``, ``left_out`` (pipelines that miss too many subjects) and the
-        matrices ``difference`` (row minus column), ``p`` (small where the row is better) and ``effect`` (mean over
-        standard deviation of the differences), each a DataFrame, or None with fewer than two pipelines or subjects.
+    .. [1] Nichols & Holmes (2002). Nonparametric permutation tests for functional neuroimaging. Human Brain Mapping 15.
+    .. [2] Hedges & Olkin (1985). Statistical methods for meta-analysis. Academic Press.
     """
     from moabb.analysis.meta_analysis import compute_effect, compute_pvals_perm, compute_pvals_wilcoxon
 
@@ -89,31 +81,92 @@ def compare(table):
     scores = scores[summarise(table).index]
     enough = scores.notna().sum() * 2 > len(scores)
     common = scores.loc[:, enough].dropna()
-    names = list(common.columns)
-    result = {"pipelines": names, "n_subjects": len(common), "left_out": list(scores.columns[~enough])}
-    if len(names) < 2 or len(common) < 2:
-        return result | {"difference": None, "p": None, "effect": None}
-    if len(common) < _PERMUTATIONS_BELOW:
+    names, n_subjects = list(common.columns), len(common)
+    result = {"pipelines": names, "n_subjects": n_subjects, "left_out": list(scores.columns[~enough])}
+    if len(names) < 2 or n_subjects < 2:
+        return result | dict.fromkeys(("difference", "p", "p_corrected", "effect"))
+    if n_subjects < _PERMUTATIONS_BELOW:
         p = compute_pvals_perm(common, names, seed=0)
     else:
         p = compute_pvals_wilcoxon(common, names)
-    means = common.mean().to_numpy()
-    matrices = {"difference": means[:, None] - means[None], "p": p, "effect": compute_effect(common, names)}
+    values = common.to_numpy()
+    differences, effect = values[:, :, None] - values[:, None, :], compute_effect(common, names)
+    matrices = {"difference": differences.mean(axis=0), "p": p, "effect": effect}
+    matrices["p_corrected"] = np.maximum(_corrected(differences), p)
+    half = _half_width(differences)
+    matrices |= {"difference_low": matrices["difference"] - half, "difference_high": matrices["difference"] + half}
+    half = 1.96 * np.sqrt(1 / n_subjects + effect**2 / (2 * n_subjects))
+    matrices |= {"effect_low": effect - half, "effect_high": effect + half}
     return result | {key: pd.DataFrame(value, names, names) for key, value in matrices.items()}
 
 
+def _corrected(differences):
+    """P-values of the differences (subjects, rows, columns), corrected by the largest t statistic of all."""
+    n_subjects = len(differences)
+    if n_subjects <= _EXACT_UP_TO:
+        flips = np.array(list(itertools.product([1.0, -1.0], repeat=n_subjects)))
+    else:
+        flips = np.random.default_rng(0).choice([1.0, -1.0], (_N_FLIPS, n_subjects))
+        flips[0] = 1.0
+    flat = differences.reshape(n_subjects, -1)
+    means, squares = flips @ flat / n_subjects, (flat**2).mean(axis=0)  # flips leave the squares as they are
+    spread = np.sqrt(np.maximum(squares - means**2, 1e-12 * squares) / (n_subjects - 1))
+    t = np.divide(means, spread, out=np.zeros_like(means), where=spread > 0)
+    largest = np.abs(t).max(axis=1)
+    p = (largest[:, None] >= t[0] * (1 - 1e-9)).mean(axis=0)
+    return p.reshape(differences.shape[1:])
+
+
+def _half_width(differences):
+    """Half of the 95 % interval of the mean of each difference."""
+    from scipy import stats
+
+    n_subjects = len(differences)
+    return stats.t.ppf(0.975, n_subjects - 1) * differences.std(axis=0, ddof=1) / np.sqrt(n_subjects)
+
+
+def meta_analysis(tables):
+    """Combine the comparisons of several datasets as MOABB does: Stouffer's p-values, weighted effects.
+
+    Gives ``datasets``, ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
+    ``p``, ``p_corrected`` (Holm) and ``effect``; None where fewer than two pipelines have a score of every subject.
+    """
+    from moabb.analysis.meta_analysis import compute_dataset_statistics, find_significant_differences
+
+    scores = [subject_scores(table) for table in tables]
+    shared = [name for name in scores[0] if all(name in one and one[name].notna().all() for one in scores)]
+    if len(tables) < 2 or len(shared) < 2 or min(map(len, scores)) < 2:
+        return None
+    rows = pd.concat(tables)
+    rows = rows[rows["pipeline"].isin(shared)]
+    p, effect = find_significant_differences(compute_dataset_statistics(rows))
+    names = [table["dataset"].iloc[0] for table in tables]
+    mean = pd.DataFrame({name: one[shared].mean() for name, one in zip(names, scores, strict=True)})
+    order = list(mean.mean(axis=1).sort_values(ascending=False, kind="stable").index)
+    p, effect = p.loc[order, order], effect.loc[order, order]
+    return {"datasets": names, "pipelines": order, "mean": mean.loc[order], "p": p, "effect": effect,
+            "p_corrected": _holm(p)}  # fmt: skip
+
+
+def _holm(p):
+    """Holm's correction of one-sided p-values, two a pair: the smaller one counts, doubled."""
+    rows, columns = np.triu_indices(len(p), 1)
+    values = p.to_numpy()
+    pairs = np.minimum(1.0, 2 * np.minimum(values[rows, columns], values[columns, rows]))
+    order = np.argsort(pairs)
+    held = np.maximum.accumulate(np.minimum(1.0, pairs[order] * np.arange(len(pairs), 0, -1)))
+    corrected = np.ones(values.shape)
+    for pair, one in zip(order, held, strict=True):
+        i, j = rows[pair], columns[pair]
+        better = (i, j) if values[i, j] <= values[j, i] else (j, i)
+        corrected[better] = one
+    return pd.DataFrame(corrected, p.index, p.columns)
+
+
 def learning_curve(table):
-    """Score against the number of labelled target trials.
+    """Score against the number of labelled target trials, or None with fewer than two numbers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    curve : DataFrame or None
-        ``mean`` and ``sem`` (standard error over subjects) by pipeline and number; None with fewer than two numbers.
+    Gives ``mean`` and ``sem`` (standard error over subjects) by pipeline and number.
 
     Examples
     --------
@@ -133,17 +186,7 @@ def learning_curve(table):
 
 
 def chance_level(entry):
-    """Score of guessing, or None for a score it is not known of.
-
-    Parameters
-    ----------
-    entry : dict
-        Settings of a run, with ``scoring`` and ``classes``.
-
-    Returns
-    -------
-    chance : float or None
-        0.5 for ROC AUC, one over the number of classes for accuracy.
+    """Score at chance level, or None for a score it is not known of.
 
     Examples
     --------

@@ -5,22 +5,16 @@ Every dataset gives plain arrays by its method ``arrays`` and, except the corpor
 are read or downloaded lazily.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "GraspImagery": "grasp",
-    "HMCSleep": "hmc_sleep",
-    "LocalDataset": "local",
-    "MotorSimulation": "simulation.motor",
-    "PhysionetMotor": "physionet",
-    "RecordingStore": "store",
-    "SHUMotorImagery": "shu_motor",
-    "SeedVEmotions": "seed_v",
-    "SimulatedMotorExecution": "simulation.moabb_datasets",
-    "SimulatedMotorImagery": "simulation.moabb_datasets",
-    "TUHEvents": "tuh_events",
-    "Truth": "simulation.motor",
-    "load_arrays": "base",
+    "base": ["load_arrays"],
+    "corpora": ["HMCSleep", "SHUMotorImagery", "SeedVEmotions", "TUHEvents"],
+    "local": ["LocalDataset"],
+    "movements": ["GraspImagery", "PhysionetMotor"],
+    "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
+    "simulation.motor": ["MotorSimulation", "Truth"],
+    "store": ["RecordingStore"],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

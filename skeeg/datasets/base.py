@@ -1,4 +1,4 @@
-"""Base class of the datasets, and any MOABB dataset as plain arrays."""
+"""Base of the datasets, and any MOABB dataset as plain arrays."""
 
 import hashlib
 import json
@@ -10,6 +10,9 @@ from moabb.datasets.base import BaseDataset
 
 from ..array import as_eeg, make_domains
 
+OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+"""Current names of electrodes that older recordings name otherwise."""
+
 
 class SkeegDataset(BaseDataset):
     """A MOABB dataset that also gives plain arrays."""
@@ -17,76 +20,21 @@ class SkeegDataset(BaseDataset):
     def arrays(self, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
         """Read the trials as arrays; see `skeeg.datasets.load_arrays`.
 
-        Parameters
-        ----------
-        fmin, fmax : float or None
-            Edges of a band-pass in hertz.
-        tmin, tmax : float or None
-            Seconds from the start of the dataset's interval.
-        resample : float or None
-            Sampling rate in hertz.
-        subjects : list or None
-            Some of ``subject_list``.
-        classes : sequence of str or None
-            Some of ``event_id``.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Microvolts.
-        y : ndarray of str, shape (n_trials,)
-            Class of each trial.
+        Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
         """
         return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
-        """List the files of one subject, without any download.
-
-        Parameters
-        ----------
-        subject : int
-            One of ``subject_list``.
-        path, force_update, update_path, verbose
-            Not used; part of MOABB's interface.
-
-        Returns
-        -------
-        paths : list of str
-            Local files.
-        """
+        """List the files of one subject, without any download."""
         return [str(path) for path in self._files(subject)]
 
     def _files(self, subject):
         """Files of one subject."""
         return []
 
-    def _mark_trials(self, raw, meaning, wanted, file):
-        """Keep the annotations of trials only, under the names of their classes."""
-        import mne
-
-        trials = [one for one in raw.annotations if one["description"] in meaning]
-        labels = [meaning[one["description"]] for one in trials]
-        missing = sorted(set(wanted) - set(labels))
-        if missing:
-            raise ValueError(f"{file}: no trial of {', '.join(missing)} among its annotations.")
-        onsets, origin = [one["onset"] for one in trials], raw.annotations.orig_time
-        return raw.set_annotations(mne.Annotations(onsets, self.interval[1], labels, orig_time=origin))
-
 
 def code_with(name, options, defaults):
-    """Code of a dataset, by which alone MOABB stores results.
-
-    Parameters
-    ----------
-    name : str
-        Readable part.
-    options, defaults : dict
-        Options that change the data, and their defaults.
-
-    Returns
-    -------
-    code : str
-        The name, followed by a digest of the options where they are not the default.
+    """Code of a dataset, by which alone MOABB stores results: a name, and a digest of options that are not the default.
 
     Examples
     --------
@@ -101,43 +49,10 @@ def code_with(name, options, defaults):
 
 
 def data_folder(folder, name):
-    """Folder of a published dataset.
-
-    Parameters
-    ----------
-    folder : path or None
-        Folder given by the user.
-    name : str
-        Name of the dataset's folder under the environment variable ``SKEEG_DATA``.
-
-    Returns
-    -------
-    folder : Path or None
-        The folder; None if neither the user nor the environment gives one.
-    """
+    """Folder given by the user, or the one of this name under ``$SKEEG_DATA``, or None."""
     if folder is not None:
         return Path(folder)
     return Path(os.environ["SKEEG_DATA"]) / name if os.environ.get("SKEEG_DATA") else None
-
-
-def arrange_runs(raws, runs_as_sessions):
-    """Arrange the runs of one session in MOABB's layout.
-
-    Parameters
-    ----------
-    raws : dict of int to mne.io.Raw
-        Recordings by number of the run.
-    runs_as_sessions : bool
-        Whether each run becomes a session of its own.
-
-    Returns
-    -------
-    sessions : dict of str to dict of str to mne.io.Raw
-        Runs by session.
-    """
-    if runs_as_sessions:
-        return {str(number): {"0": raw} for number, raw in raws.items()}
-    return {"0": {str(number): raw for number, raw in raws.items()}}
 
 
 def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):

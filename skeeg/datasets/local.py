@@ -7,8 +7,14 @@ import numpy as np
 
 from ..electrodes import standard_montage
 from .base import SkeegDataset, code_with
-from .paths import arrange_recordings, find_recordings
-from .readers import UNITS, check_microvolts, class_names, read_recording
+from .readers import (
+    UNITS,
+    arrange_recordings,
+    check_microvolts,
+    class_names,
+    find_recordings,
+    read_recording,
+)
 
 
 class LocalDataset(SkeegDataset):
@@ -91,14 +97,8 @@ class LocalDataset(SkeegDataset):
         self._recordings, self.subject_names = arrange_recordings(paths, runs_as_sessions)
         self._read_defaults(classes, interval, channels)
         shape = {"folder": str(self.folder.resolve()), "classes": self._class_of, "interval": self._window}
-        shape |= {
-            "channels": self.channels,
-            "unit": unit,
-            "notch": self.notch,
-            "pattern": pattern,
-            "task": task,
-            "runs": runs_as_sessions,
-        }
+        shape |= {"channels": self.channels, "unit": unit, "notch": self.notch, "pattern": pattern, "task": task}
+        shape["runs"] = runs_as_sessions
         readable = re.sub("[^a-z0-9]+", "-", self.folder.resolve().name.lower()).strip("-")
         super().__init__(
             subjects=list(self._recordings),

@@ -1,14 +1,22 @@
-"""Readers: recordings of any format or origin as continuous data whose trials are annotations."""
+"""Readers: recordings of any format or origin, found by their paths, as continuous data with annotated trials."""
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..array import is_epochs
-from .paths import SUFFIXES, find_recordings
+
+SUFFIXES = (".fif", ".fif.gz", ".edf", ".bdf", ".gdf", ".set", ".vhdr")
+"""Files that `LocalDataset` reads."""
+
+_ENTITY = {part: re.compile(rf"(?:^|_){short}-([A-Za-z0-9]+)") for part, short in
+           {"subject": "sub", "session": "ses", "task": "task", "run": "run"}.items()}  # fmt: skip
+_EXCLUDED = {"derivatives", "sourcedata", "code", "stimuli"}  # BIDS folders without recordings to decode
+
 
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
 """Units of a file, in volts."""
@@ -17,24 +25,117 @@ _NO_CLASS = ("bad", "edge", "boundary", "new segment")
 _GAP = 8  # samples between two concatenated epochs; the middle half is annotated as bad
 
 
-def read_recording(file, bids_root=None):
-    """Read a continuous recording, or epochs as one.
+@dataclass(frozen=True)
+class RecordingPath:
+    """One recording file, with the labels found in its path; the task is that of a BIDS name."""
 
-    Parameters
-    ----------
-    file : Path
-        Any format MNE reads by its name; ``.fif`` and ``.set`` may hold epochs.
-    bids_root : Path or None
-        Root of the BIDS dataset that the file belongs to, whose event and channel tables are then read too.
+    file: Path
+    subject: str
+    session: str
+    run: str
+    task: str = ""
 
-    Returns
-    -------
-    raw : mne.io.Raw
-        Volts, if the file states its unit. Trials are annotations; if there are none, the events of the trigger
-        channel, named by their numbers. Trigger channels are dropped.
-    span : tuple of float or None
-        First and last second of the epochs around their events, None for a continuous recording.
+
+def find_recordings(folder, pattern=None, task=None):
+    """List the recordings in a folder, sorted by subject, session and run."""
+    found = [
+        path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(SUFFIXES) and _is_wanted(path, folder)
+    ]
+    if not found:
+        raise ValueError(f"folder: {folder} holds no recording ({', '.join(SUFFIXES)}).")
+    recordings = [_by_pattern(path, folder, pattern) if pattern else _by_path(path, folder) for path in found]
+    recordings = [recording for recording in recordings if recording is not None]
+    if not recordings:
+        raise ValueError(f"pattern: {pattern!r} matches no file, for one not {found[0].relative_to(folder)}.")
+    tasks = sorted({recording.task for recording in recordings})
+    if task is not None:
+        recordings = [recording for recording in recordings if recording.task == task]
+        if not recordings:
+            raise ValueError(
+                f"task: no file is of task {task!r}; there are {', '.join(filter(None, tasks)) or 'none'}."
+            )
+    elif len(tasks) > 1:
+        raise ValueError(f"task: {folder} holds more than one task; choose one of {', '.join(filter(None, tasks))}.")
+    return sorted(recordings, key=lambda one: tuple(map(_natural, (one.subject, one.session, one.run))))
+
+
+def number_labels(labels):
+    """Names that MOABB accepts for sessions and runs: a number, then letters and digits.
+
+    The name of a label is its number where all labels are different numbers, else its rank and the label.
+
+    Examples
+    --------
+    >>> from skeeg.datasets.readers import number_labels
+    >>> number_labels(["02", "01"]), number_labels(["T", "E"])
+    ({'01': '1', '02': '2'}, {'E': '0E', 'T': '1T'})
     """
+    labels = sorted(set(labels), key=_natural)
+    if all(label.isdigit() for label in labels) and len({int(label) for label in labels}) == len(labels):
+        return {label: str(int(label)) for label in labels}
+    clean = {label: re.sub("[^A-Za-z0-9]", "", label) for label in labels}
+    return {label: f"{i}{'x' if clean[label][:1].isdigit() else ''}{clean[label]}" for i, label in enumerate(labels)}
+
+
+def arrange_recordings(paths, runs_as_sessions=False):
+    """Arrange recordings in MOABB's layout, under names that MOABB accepts.
+
+    Gives the files by subject, session and run, and the label of each subject by its number.
+    """
+    names = number_labels(recording.subject for recording in paths)
+    numeric = all(name.isdigit() for name in names.values())
+    recordings, subjects = {}, {}
+    for rank, (label, name) in enumerate(names.items(), start=1):
+        number = int(name) if numeric else rank
+        own = [recording for recording in paths if recording.subject == label]
+        sessions, runs = [recording.session or "0" for recording in own], [recording.run or "0" for recording in own]
+        if runs_as_sessions:
+            sessions, runs = [str(i) for i in range(len(own))], ["0"] * len(own)
+        elif len(set(zip(sessions, runs, strict=True))) < len(own):  # labels are not unique
+            runs = [str(i) for i in range(len(own))]
+        session_names, run_names = number_labels(sessions), number_labels(runs)
+        subjects[number], recordings[number] = label, {}
+        for recording, session, run in zip(own, sessions, runs, strict=True):
+            recordings[number].setdefault(session_names[session], {})[run_names[run]] = recording.file
+    return recordings, subjects
+
+
+def _is_wanted(path, folder):
+    """Whether a file is a recording and not a continuation file, hidden, or in an excluded folder."""
+    parts = path.relative_to(folder).parts
+    if any(part.startswith(".") or part in _EXCLUDED for part in parts):
+        return False
+    first_part = re.sub(r"-\d+(\.fif(\.gz)?)$", r"\1", path.name)  # MNE splits big files: name.fif, name-1.fif, ...
+    return first_part == path.name or not path.with_name(first_part).exists()
+
+
+def _by_pattern(path, folder, pattern):
+    """Subject, session and run by the pattern of the user, None where it does not match."""
+    match = re.search(pattern, path.relative_to(folder).as_posix())
+    groups = match.groupdict("") if match else {}
+    if match and "subject" not in groups:
+        raise ValueError(f"pattern: {pattern!r} has no group (?P<subject>...).")
+    return RecordingPath(path, groups["subject"], groups.get("session", ""), groups.get("run", "")) if match else None
+
+
+def _by_path(path, folder):
+    """Subject, session and run by the BIDS name or the folders."""
+    entities = {part: (found := rule.search(path.name)) and found.group(1) or "" for part, rule in _ENTITY.items()}
+    if entities["subject"]:
+        return RecordingPath(path, entities["subject"], entities["session"], entities["run"], entities["task"])
+    stem, folders = path.name.split(".")[0], path.relative_to(folder).parts[:-1]
+    if not folders:
+        return RecordingPath(path, stem, "", "")
+    return RecordingPath(path, folders[0], "_".join(folders[1:]), stem)
+
+
+def _natural(label):
+    """Key that sorts 2 before 10, and 01 before 1."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", label) if part], label
+
+
+def read_recording(file, bids_root=None):
+    """Read a continuous recording, or epochs as one."""
     import mne
 
     try:
@@ -52,33 +153,12 @@ def read_recording(file, bids_root=None):
 
 
 def class_names(raw):
-    """Descriptions of a recording's annotations that can be classes.
-
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        Recording.
-
-    Returns
-    -------
-    names : list of str
-        Sorted, without those that mark bad or missing data.
-    """
+    """Sorted descriptions of annotations that can be classes, without those that mark bad or missing data."""
     return sorted({str(name) for name in raw.annotations.description if is_class(name)})
 
 
 def is_class(name):
     """Whether an annotation can be a class and does not mark bad or missing data.
-
-    Parameters
-    ----------
-    name : str
-        Description of the annotation.
-
-    Returns
-    -------
-    is_class : bool
-        Whether it can.
 
     Examples
     --------
@@ -90,15 +170,7 @@ def is_class(name):
 
 
 def check_microvolts(raw, file):
-    """Refuse data that cannot be in volts.
-
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        Recording.
-    file : Path
-        For the error.
-    """
+    """Refuse data that cannot be in volts."""
     spread = np.median(raw.get_data(picks="eeg", verbose="error").std(axis=1))
     if spread > 2e-3:
         raise ValueError(
@@ -127,18 +199,7 @@ def _read(file, bids_root):
 
 
 def join_epochs(epochs):
-    """Concatenate epochs to a continuous recording, with a short annotated gap between two of them.
-
-    Parameters
-    ----------
-    epochs : mne.Epochs
-        Epochs.
-
-    Returns
-    -------
-    raw : mne.io.RawArray
-        Volts; the events of the epochs are annotations, and so are the gaps (``BAD_ACQ_SKIP``), which filters skip.
-    """
+    """Concatenate epochs to a continuous recording, with a short annotated gap between two of them."""
     import mne
 
     data, rate = epochs.get_data(copy=True), epochs.info["sfreq"]
@@ -198,22 +259,7 @@ class RecordingSource:
 
 
 def list_recordings(source, subject="", session="", run="", unit="V"):
-    """List the recordings of a source, without reading their data where possible.
-
-    Parameters
-    ----------
-    source : moabb.datasets.base.BaseDataset, path, mne.io.Raw, mne.Epochs, or list of such
-        A folder is a BIDS dataset or holds recordings by the rules of `skeeg.datasets.LocalDataset`.
-    subject, session, run : str
-        Domain of a single file or MNE object.
-    unit : {"V", "mV", "uV"}
-        Unit of the data as MNE reads it, for files that state none.
-
-    Yields
-    ------
-    source : RecordingSource
-        One for each recording.
-    """
+    """List the recordings of a source, without reading their data where possible."""
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
     domain = str(subject), str(session), str(run)

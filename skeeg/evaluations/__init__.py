@@ -3,22 +3,25 @@
 Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not load MOABB.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "CrossTaskDataset": "crosstask",
-    "CrossTaskEvaluation": "crosstask",
-    "CrossTaskSplitter": "crosstask",
-    "DownstreamEvaluation": "downstream",
-    "FewshotEvaluation": "fewshot",
-    "FewshotSplitter": "fewshot",
-    "BalancedTarget": "pooling",
-    "PooledTarget": "pooling",
-    "classification_scores": "corpora",
-    "compare_with_paper": "downstream",
-    "plot_fewshot": "fewshot",
-    "run_corpus": "corpora",
-    "run_downstream": "downstream",
+    "pooling": ["BalancedTarget", "PooledTarget"],
+    "protocols": [
+        "CrossTaskDataset",
+        "CrossTaskEvaluation",
+        "CrossTaskSplitter",
+        "FewshotEvaluation",
+        "FewshotSplitter",
+        "plot_fewshot",
+    ],
+    "published": [
+        "DownstreamEvaluation",
+        "classification_scores",
+        "compare_with_paper",
+        "run_corpus",
+        "run_downstream",
+    ],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

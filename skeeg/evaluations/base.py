@@ -33,27 +33,23 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
     Trials are passed to the pipelines as `EEGArray`, with names, rate and domains.
     """
 
+    def __init__(self, paradigm, datasets, splitter, splitter_params, name, suffix, options):
+        """Name the results file after the protocol; `options` are further arguments of MOABB's class."""
+        super().__init__(
+            paradigm,
+            datasets,
+            suffix="_".join([suffix, *name] if suffix else name),
+            cv_class=splitter,  # names the columns of the result table
+            cv_kwargs=splitter_params,
+            **options,
+        )
+
     def _create_splitter(self):
         """Create the splitter of the protocol."""
         return self.cv_class(**self.cv_kwargs, random_state=self.random_state)
 
     def process(self, pipelines, param_grid=None, postprocess_pipeline=None):
-        """Run all pipelines on all datasets.
-
-        Parameters
-        ----------
-        pipelines : dict of str to estimator
-            Any scikit-learn pipelines.
-        param_grid : dict or None
-            Parameter grids, by name of pipeline; those of a wrapped pipeline begin with ``estimator__``.
-        postprocess_pipeline : Pipeline or None
-            Fixed processing after the paradigm's.
-
-        Returns
-        -------
-        results : DataFrame
-            One row for each dataset, session, pipeline and fold of the protocol.
-        """
+        """Run all pipelines on all datasets; in grids, parameters of a wrapped one begin with ``estimator__``."""
         if self._needs_all_subjects:  # the target subject's trials are passed as labelled target trials
             pipelines = {name: pipe if takes_target(pipe) else PooledTarget(pipe) for name, pipe in pipelines.items()}
         return super().process(pipelines, param_grid, postprocess_pipeline)
@@ -70,19 +66,7 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
 
 
 def with_seed(pipeline, seed):
-    """Copy of a pipeline with every open ``random_state`` set.
-
-    Parameters
-    ----------
-    pipeline : estimator
-        Pipeline; a ``random_state`` that is set already is kept.
-    seed : int
-        Seed.
-
-    Returns
-    -------
-    pipeline : estimator
-        Unfitted copy.
+    """Copy of a pipeline with every open ``random_state`` set; one that is set already is kept.
 
     Examples
     --------

@@ -9,11 +9,11 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import check_class_labels
-from ..calibration import Calibration
 
-_USES = ("source", "target", "both")
+_USES = ("source", "target", "prefer_target", "both")
 
 
 class _WithTarget:
@@ -45,7 +45,7 @@ class _WithTarget:
 class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a classifier on source trials, on labelled target trials, or on both together.
 
-    MOABB hands labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
+    MOABB passes labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
     to pipelines that request them. This class requests them for any pipeline, and so gives the three usual baselines of
     transfer learning.
 
@@ -53,8 +53,9 @@ class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimat
     ----------
     estimator : classifier
         Any classifier or pipeline.
-    use : {"both", "source", "target"}
-        Trials to train on.
+    use : {"both", "source", "target", "prefer_target"}
+        Trials to train on; ``"prefer_target"`` takes the target trials where there are some of two classes, else the
+        source trials.
     target_repeat : int
         Number of times that each target trial is repeated, as a weight.
 
@@ -113,60 +114,30 @@ class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         has_target = X_target_labeled is not None and len(X_target_labeled) > 0
         if self.use == "target" and not has_target:
             raise ValueError("X_target_labeled: got no trials, but use='target' trains on them.")
-        parts = [] if self.use == "target" else [(X, y, subjects)]
-        if has_target and self.use != "source":
+        on_target = self.use == "target" or (
+            self.use == "prefer_target" and has_target and len(np.unique(y_target_labeled)) > 1
+        )
+        parts = [] if on_target else [(X, y, subjects)]
+        if has_target and (on_target or self.use == "both"):
             parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
         trials, labels, subjects = _pool(parts)
         fitted = self._fit_estimator(trials, labels, subjects, X_target_labeled if has_target else None)
         return self._keep(fitted, np.unique(np.asarray(labels)))
 
     def predict(self, X):
-        """Label of each trial.
-
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
-        """
+        """Label of each trial."""
         check_is_fitted(self)
         return self.estimator_.predict(X)
 
     @available_if(lambda self: hasattr(self.estimator, "predict_proba"))
     def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            In the order of ``classes_``.
-        """
+        """Probability of each class, shape (n_trials, n_classes), in the order of ``classes_``."""
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
     @available_if(lambda self: hasattr(self.estimator, "decision_function"))
     def decision_function(self, X):
-        """Confidence scores.
-
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Trials.
-
-        Returns
-        -------
-        scores : ndarray, shape (n_trials,) or (n_trials, n_classes)
-            Scores.
-        """
+        """Confidence scores, shape (n_trials,) or (n_trials, n_classes)."""
         check_is_fitted(self)
         return self.estimator_.decision_function(X)
 
@@ -312,16 +283,6 @@ def _pool(parts):
 
 def takes_target(pipeline):
     """Whether a pipeline trains on labelled target trials; an alignment requests them without labels.
-
-    Parameters
-    ----------
-    pipeline : estimator
-        Pipeline.
-
-    Returns
-    -------
-    takes : bool
-        Whether its `fit` consumes ``y_target_labeled``.
 
     Examples
     --------

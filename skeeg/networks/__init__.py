@@ -3,26 +3,25 @@
 Only torch is used, not scikit-learn. Names are imported on first use, so that a fast form does not load braindecode.
 """
 
-from .._lazy import attach
+import lazy_loader
 
 _PUBLIC = {
-    "ADFCNN": "adfcnn",
-    "BASELINE_NETWORKS": "baseline_table",
-    "baseline_network": "baseline_table",
-    "accelerate": "fast.accelerate",
-    "fold": "fast.fold",
-    "exact_convolutions": "fast.conv2d_gradient_fix",
-    "guard": "fast.conv2d_gradient_fix",
-    "merge_kernels": "fast.convolutions",
-    "merged_conv": "fast.convolutions",
-    "build_network": "registry",
-    "channel_info": "registry",
-    "get_network": "registry",
-    "minimum_times": "registry",
-    "network_names": "registry",
-    "register_with_braindecode": "registry",
-    "required_signals": "registry",
-    "signal_kwargs": "registry",
+    "adfcnn": ["ADFCNN"],
+    "baseline_table": ["BASELINE_NETWORKS", "baseline_network"],
+    "fast.accelerate": ["accelerate"],
+    "fast.conv2d_gradient_fix": ["exact_convolutions", "guard"],
+    "fast.convolutions": ["merge_kernels", "merged_conv"],
+    "fast.fold": ["fold"],
+    "registry": [
+        "build_network",
+        "channel_info",
+        "get_network",
+        "minimum_times",
+        "network_names",
+        "register_with_braindecode",
+        "required_signals",
+        "signal_kwargs",
+    ],
 }
 
-__all__, __getattr__, __dir__ = attach(__name__, _PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -1,4 +1,4 @@
-"""A test kit for EEG estimators, skeeg's and anybody's.
+"""A test kit for EEG estimators, of skeeg or not.
 
 `check_eeg_estimator` runs every check in one call, `eeg_checks` lists them for pytest, `instance` builds small
 instances of skeeg's own estimators and `public_estimators` lists these. `bad_inputs` is the corpus of bad trials and
@@ -6,8 +6,8 @@ targets, `hostile_checkpoints` writes files that no reader may trust, and ``pyth
 and random calls on the whole package.
 """
 
+from .bad_input import BadInput, bad_inputs, bad_parameters
 from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
-from .corpus import BadInput, bad_inputs, bad_parameters
 from .instances import instance, public_estimators
 from .recordings import Recording
 

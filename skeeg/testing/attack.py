@@ -1,7 +1,7 @@
 """Attack on the package: hostile files, bad input and random calls. ``python -m skeeg.testing.attack`` runs all of it.
 
-It prints what became of every call, and ends with exit code 1 where anything was executed, hung, answered what is no
-answer, raised something else than a ValueError or TypeError, or left an estimator otherwise than it found it.
+It prints the outcome of every call, and ends with exit code 1 where anything executed code, hung, gave a wrong answer,
+raised something else than a ValueError or TypeError, or changed an estimator.
 """
 
 import argparse
@@ -14,30 +14,32 @@ import tempfile
 import time
 import warnings
 
+import numpy as np
 from joblib import Parallel, delayed
 
-from .corpus import bad_inputs
-from .fuzz import fuzz_call
+from ..array import EEGArray, as_eeg, make_domains
+from .bad_input import (
+    ANSWER,
+    CLEAR,
+    FATAL,
+    Table,
+    argument_names,
+    attack,
+    attack_parameters,
+    bad_inputs,
+    judge,
+    same_attributes,
+)
 from .instances import instance, public_estimators
-from .judging import FATAL, Table, attack, attack_parameters, judge
-from .recordings import Recording, data_for, fresh
+from .recordings import Recording, data_for, fresh, has
+
+NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "T7")
+VALUES = (None, True, 0, 1, -1, 3, 2.5, 1e9, -0.5, np.nan, np.inf, "x", "auto", "", (), (1,), (8.0, 30.0), ("C3", "C4"),
+          (1, "x"), np.float32(4), np.int64(2), [8, 12], {})  # fmt: skip
 
 
 def attack_files(estimators=None, only=None):
-    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`.
-
-    Parameters
-    ----------
-    estimators : sequence of estimator or None
-        What to attack; None takes a small instance of every public one, and `skeeg.load`.
-    only : sequence of str or None
-        Some of the files of `hostile_checkpoints`.
-
-    Returns
-    -------
-    table : Table
-        Outcomes by entry.
-    """
+    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
     from ..storage import load
     from .hostile import hostile_checkpoints
 
@@ -45,7 +47,7 @@ def attack_files(estimators=None, only=None):
     entries = {"load": load} if estimators is None else {}
     for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
         name = type(estimator).__name__
-        if hasattr(estimator, "load"):  # meta-estimators have none
+        if has(estimator, "load"):  # meta-estimators have none
             entries[f"{name}.load"] = estimator.load
         if "checkpoint" in estimator.get_params(deep=False):
             entries[name] = _fit_from_file(fresh(estimator))
@@ -54,20 +56,20 @@ def attack_files(estimators=None, only=None):
         there = _content(folder)
         for entry, read in entries.items():
             for name, path in paths.items():
-                outcome, told = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
+                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
                 if outcome == "right answer":
                     outcome = "silent"
                 if (now := _content(folder)) != there:
                     outcome = "executed"
                     _remove(now.keys() - there.keys())
                     there = _content(folder)
-                table.add(entry, name, outcome, told)
+                table.add(entry, name, outcome, message)
     return table
 
 
 def _fit_from_file(estimator):
     X, y = data_for(estimator, Recording.suited_to(estimator))
-    alone = {"pretrainer": None} if hasattr(estimator, "pretrainer") else {}  # one of the two is given
+    alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
 
     def fit(path):
         return fresh(estimator).set_params(checkpoint=path, **alone).fit(X, y)
@@ -88,18 +90,7 @@ def _remove(paths):
 
 
 def attack_inputs(estimators=None):
-    """Give every bad input, and every bad parameter, to every public estimator.
-
-    Parameters
-    ----------
-    estimators : sequence of estimator or None
-        What to attack; None takes a small instance of every public one.
-
-    Returns
-    -------
-    table : Table
-        Outcomes by estimator.
-    """
+    """Give every bad input, and every bad parameter, to the estimators (None: every public one), and count outcomes."""
     table = Table("Bad input")
     for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
         estimator = fresh(estimator)
@@ -107,33 +98,150 @@ def attack_inputs(estimators=None):
         X, y = data_for(estimator, Recording.suited_to(estimator))
         fitted = _quietly(fresh(estimator).fit, X, y)
         for name, bad in bad_inputs().items():
-            for stage, outcome, told in attack(estimator, fitted, X, y, bad):
-                table.add(row, f"{name} at {stage}", outcome, told)
-        for what, outcome, told in attack_parameters(estimator, X, y):
-            table.add(row, what, outcome, told)
+            for stage, outcome, message in attack(estimator, fitted, X, y, bad):
+                table.add(row, f"{name} at {stage}", outcome, message)
+        for what, outcome, message in attack_parameters(estimator, X, y):
+            table.add(row, what, outcome, message)
     return table
 
 
 def attack_at_random(n_calls=10_000, seed=0):
-    """Make random calls of the transformers and of EEGArray.
-
-    Parameters
-    ----------
-    n_calls : int
-        How many.
-    seed : int
-        Call number i has the seed ``seed + i``.
-
-    Returns
-    -------
-    table : Table
-        Outcomes by class.
-    """
+    """Make random calls of the transformers and of EEGArray, and count the outcomes by class."""
     table = Table("Random calls")
     for i in range(n_calls):
-        row, what, outcome, told = fuzz_call(seed + i)
-        table.add(row, f"seed {seed + i}: {what}", outcome, told)
+        row, what, outcome, message = fuzz_call(seed + i)
+        table.add(row, f"seed {seed + i}: {what}", outcome, message)
     return table
+
+
+def transformers():
+    """Make small instances of the transformers that are not trained."""
+    from .. import (
+        CSP,
+        AverageReference,
+        BandPass,
+        ChannelTemplate,
+        EuclideanAlignment,
+        FilterBank,
+        Notch,
+        Resample,
+        RiemannianAlignment,
+    )
+    from ..restoration import LowRankCompletion, SplineInterpolation, TimeInterpolation
+
+    return [
+        AverageReference(), BandPass(), BandPass(method="iir"), Notch(method="iir"), Resample(64.0),
+        FilterBank(((8, 12), (12, 16))), ChannelTemplate(("C3", "CP3")), EuclideanAlignment(),
+        EuclideanAlignment(on_unseen="running"), RiemannianAlignment(), CSP(2), CSP(2, transform_into="csp_space"),
+        SplineInterpolation(), TimeInterpolation(), LowRankCompletion(2),
+    ]  # fmt: skip
+
+
+def fuzz_call(seed):
+    """Make one random call, determined by its seed: class, arguments, outcome and error.
+
+    Examples
+    --------
+    >>> from skeeg.testing.attack import fuzz_call
+    >>> fuzz_call(1) == fuzz_call(1)
+    True
+    """
+    rng = np.random.default_rng(seed)
+    return _fuzz_array(rng) if rng.random() < 0.3 else _fuzz_step(rng)
+
+
+def _fuzz_step(rng):
+    """Fit and apply a transformer with random parameters, trials and targets; what is refused changes nothing."""
+    steps = transformers()
+    step = steps[rng.integers(len(steps))]
+    params = [name for name in step.get_params(deep=False) if name != "estimator"]
+    changes = {}
+    if params and rng.random() < 0.5:
+        changes = {str(name): VALUES[rng.integers(len(VALUES))] for name in rng.choice(params, rng.integers(1, 3))}
+        step.set_params(**changes)
+    X, what = _trials(rng)
+    y = np.arange(len(X) if isinstance(X, np.ndarray) and X.ndim else 4) % 2
+    before, row = dict(vars(step)), type(step).__name__
+    names = argument_names(step)
+    outcome, message = judge(lambda: step.fit(X, y) and None, names)
+    what = f"{changes} fit {what}"
+    if outcome in (CLEAR, "unclear error") and not same_attributes(step, before):
+        return row, what, "changed state", message
+    if outcome != ANSWER:
+        return row, what, outcome, message
+    before = dict(vars(step))
+    Z, again = (X, "the same") if rng.random() < 0.5 else _trials(rng)
+    n_trials = len(Z) if isinstance(Z, np.ndarray) and Z.ndim else None
+    outcome, message = judge(lambda: [step.transform(Z)], names, n_trials)
+    return row, f"{what}, transform {again}", outcome if same_attributes(step, before) else "changed state", message
+
+
+def _trials(rng):
+    """Trials of a random shape, two in three of them good, and their description."""
+    n_trials, n_channels, n_times = rng.integers(1, 9), rng.integers(1, 5), rng.choice([1, 2, 30, 100, 300])
+    data = 10.0 ** rng.integers(-3, 5) * rng.standard_normal((n_trials, n_channels, n_times))
+    if rng.random() < 0.3:
+        data = data.astype(np.float32)
+    X = EEGArray(data, NAMES[:n_channels], rng.choice([100.0, 128.0]))
+    if rng.random() < 0.4:
+        X = X.like(X, domains=make_domains(n_trials, subject=np.arange(n_trials) % 2))
+    if rng.random() < 2 / 3:
+        return X, f"{X!r}"
+    corpus = {name: bad for name, bad in bad_inputs().items() if bad.stage != "fit"}
+    name = list(corpus)[rng.integers(len(corpus))]
+    with contextlib.suppress(IndexError):  # there is no second trial or channel to spoil
+        return corpus[name].make(X, np.arange(n_trials))[0], f"{name} of {X!r}"
+    return X, f"{X!r}"
+
+
+def _fuzz_array(rng):
+    """Build, slice or read an EEGArray at random; names, rate and domains fit the values."""
+    X, what = _trials(rng)
+    kind = rng.integers(3)
+    if kind == 0:
+        names = ("data", "ch_names", "sfreq", "domains")
+        identity = {str(name): VALUES[rng.integers(len(VALUES))] for name in rng.choice(names[1:], rng.integers(1, 4))}
+        outcome, message = judge(lambda: _consistent(EEGArray(X, **identity)), names)
+        return "EEGArray", f"{identity} of {what}", outcome, message
+    if kind == 1 or not isinstance(X, EEGArray):
+        outcome, message = judge(lambda: _consistent(as_eeg(X)), ("X",))
+        return "as_eeg", what, outcome, message
+    key = _key(rng, X.shape)
+    try:
+        wanted = np.asarray(X)[key]
+    except (IndexError, ValueError):
+        return "EEGArray slices", f"{key}", CLEAR, ""  # not NumPy's either
+    outcome, message = judge(lambda: _consistent(X[key], wanted), ("X",))
+    return "EEGArray slices", f"{key} of {what}", outcome, message
+
+
+def _consistent(X, wanted=None):
+    """Raise where the names or domains of an EEGArray contradict its values."""
+    if wanted is not None and not np.array_equal(np.asarray(X), wanted, equal_nan=True):
+        raise AssertionError("other values than NumPy's")
+    if isinstance(X, EEGArray):
+        if X.ch_names is not None and len(X.ch_names) != X.shape[1]:
+            raise AssertionError("names and channels differ")
+        if X.domains is not None and len(X.domains) != len(X):
+            raise AssertionError("domains and trials differ")
+        repr(X), X._repr_html_(), X.copy()
+
+
+def _key(rng, shape):
+    """Index of one to three axes."""
+    parts = []
+    for n in shape[: rng.integers(1, 4)]:
+        parts.append(
+            [
+                slice(*(None if rng.random() < 0.5 else int(rng.integers(-n - 1, n + 2)) for _ in range(2))),
+                int(rng.integers(-n, n or 1)),
+                rng.integers(-n, n or 1, rng.integers(0, 4)).tolist(),
+                rng.random(n) < 0.5,
+                Ellipsis,
+                None,
+            ][rng.choice(6, p=[0.4, 0.15, 0.2, 0.15, 0.05, 0.05])]
+        )
+    return tuple(parts)
 
 
 def _quietly(call, *args):
@@ -149,7 +257,7 @@ def _timed(part):
 
 
 def _bound_memory(n_bytes=8 * 2**30):
-    """Make what asks for too much memory fail, in place of the whole machine."""
+    """Let a call that needs too much memory fail, not the whole machine."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -157,18 +265,7 @@ def _bound_memory(n_bytes=8 * 2**30):
 
 
 def main(argv=None):
-    """Run the attack and print its tables.
-
-    Parameters
-    ----------
-    argv : sequence of str or None
-        Arguments; None takes those of the command line.
-
-    Returns
-    -------
-    code : int
-        1 where anything went fatally wrong.
-    """
+    """Run the attack and print its tables; the result is the exit code, 1 after a fatal outcome."""
     parser = argparse.ArgumentParser(prog="python -m skeeg.testing.attack", description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=10_000, help="random calls (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first random call")

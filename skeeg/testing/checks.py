@@ -10,8 +10,9 @@ from sklearn.utils import get_tags
 from sklearn.utils._testing import SkipTest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from . import inputs, labels, protocols, state, threads
-from .recordings import Recording, kind_of, speaks_eeg_array
+from ..base import EEGEstimator
+from . import inputs, protocols, state
+from .recordings import Recording, has, kind_of, params_of, reads_eeg_array
 
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
 
@@ -111,7 +112,7 @@ def check_eeg_estimator(
         checks without its arguments does.
     on_fail : {"raise", "warn", None}
         What to do when a check fails that is not expected to: raise its error, warn with
-        `sklearn.exceptions.EstimatorCheckFailedWarning`, or only tell in the results.
+        `sklearn.exceptions.EstimatorCheckFailedWarning`, or only report it in the results.
 
     Returns
     -------
@@ -146,19 +147,19 @@ def check_eeg_estimator(
             error.add_note(f"{check.name} of {type(estimator).__name__}: {check.about}")
             raise error
         if result["status"] == "failed" and on_fail == "warn":
-            told = {name: value for name, value in result.items() if name != "group"}
-            warnings.warn(EstimatorCheckFailedWarning(**told), stacklevel=2)
+            known = {name: value for name, value in result.items() if name != "group"}
+            warnings.warn(EstimatorCheckFailedWarning(**known), stacklevel=2)
     return results
 
 
 def _run(estimator, check, reason):
-    """Give the result of one check, as scikit-learn's `check_estimator` tells it."""
+    """Run one check and give its result in the format of scikit-learn's `check_estimator`."""
     status, exception = "passed", None
     try:
         check(estimator)
     except SkipTest as error:
         status, exception = "skipped", error
-    except Exception as error:  # whatever a foreign estimator raises is what is reported
+    except Exception as error:  # whatever the estimator raises is reported
         status, exception = "failed" if reason is None else "xfail", error
     return {
         "estimator": estimator,
@@ -187,7 +188,7 @@ def _sklearn_checks(estimator):
             generated = [check for _, check in estimator_checks_generator(estimator)]
             if not get_tags(estimator).input_tags.two_d_array:
                 error = AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
-        except Exception as failure:  # an estimator that cannot even be asked for its tags
+        except Exception as failure:  # an estimator without tags
             error = failure
     for check in generated:
         yield EEGCheck(_full_name(check), "sklearn", check)
@@ -232,24 +233,25 @@ def _quietly(function, recording, estimator):
 
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
-    modules = {"labels": [labels], "input": [inputs], "state": [state, threads], "protocols": [protocols]}[group]
-    for name, function in [item for module in modules for item in vars(module).items()]:
-        if name.startswith("check_") and _concerns(name, estimator):
+    module = {"labels": inputs, "input": inputs, "state": state, "protocols": protocols}[group]
+    for name, function in vars(module).items():
+        is_labels = name.removeprefix("check_") in inputs.LABELS
+        if name.startswith("check_") and is_labels == (group == "labels") and _concerns(name, estimator):
             yield name, function
 
 
 def _holds_estimators(estimator):
     """Whether a parameter is an estimator, which MOABB's YAML files cannot express, but for the steps of a pipeline."""
-    if isinstance(estimator, Pipeline) or not hasattr(estimator, "get_params"):
+    if isinstance(estimator, Pipeline):
         return False
-    return any(hasattr(value, "get_params") for value in estimator.get_params(deep=False).values())
+    return any(has(value, "get_params") for value in params_of(estimator, deep=False).values())
 
 
 def _takes_nan(estimator):
     """Whether NaN in the trials means something to an estimator, as to one that fills gaps."""
     try:
         return get_tags(estimator).input_tags.allow_nan
-    except (AttributeError, TypeError):  # no estimator of scikit-learn's: the check will tell
+    except (AttributeError, TypeError):  # no estimator of scikit-learn's: the check will report it
         return False
 
 
@@ -264,15 +266,16 @@ def _concerns(name, estimator):
         "check_target_shapes": kind == "regressor",
         "check_nan": not _takes_nan(estimator),
         "check_lengths_differ": kind != "transformer",
-        "check_identity_kept": kind == "transformer" and speaks_eeg_array(estimator),
-        "check_other_rate": speaks_eeg_array(estimator) and not getattr(estimator, "_any_rate", False),
-        "check_save_load": hasattr(estimator, "save") and hasattr(estimator, "load"),
-        "check_hostile_files": hasattr(estimator, "load") or hasattr(estimator, "checkpoint"),
-        "check_compiled": hasattr(estimator, "compile_inference"),
+        "check_identity_kept": kind == "transformer" and reads_eeg_array(estimator),
+        "check_other_rate": reads_eeg_array(estimator)
+        and not (isinstance(estimator, EEGEstimator) and estimator._any_rate),
+        "check_save_load": has(estimator, "save", "load"),
+        "check_hostile_files": has(estimator, "load") or has(estimator, "checkpoint"),
+        "check_compiled": has(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
         "check_subjects_routed": False,
     }
     if name == "check_subjects_routed":
         with contextlib.suppress(Exception):
-            return speaks_eeg_array(estimator) and protocols.wants_subjects(estimator)
+            return reads_eeg_array(estimator) and protocols.wants_subjects(estimator)
     return conditions.get(name, True)

@@ -1,4 +1,4 @@
-"""Checks of the forms that trials may come in, and of what bad trials are answered with."""
+"""Checks of input: labels and targets of any kind, trials of any type and layout, and the response to bad input."""
 
 import dataclasses
 import re
@@ -6,9 +6,11 @@ import re
 import numpy as np
 
 from ..array import EEGArray, make_domains, make_eeg
-from .corpus import bad_inputs
-from .judging import WRONG, attack, attack_parameters
-from .recordings import assert_same_outputs, data_for, fresh, outputs
+from .bad_input import WRONG, attack, attack_parameters, bad_inputs
+from .recordings import assert_same_outputs, data_for, fresh, has, methods_of, outputs, takes_any_montage
+
+LABELS = ("string_labels", "number_labels", "three_classes", "target_shapes")
+"""Checks of the group ``"labels"``; the others belong to the group ``"input"``."""
 
 
 def check_epochs_equal_array(estimator, recording):
@@ -95,8 +97,8 @@ def _check_bad_values(estimator, recording, value):
     words = r"nan|inf|finite|missing"
     _expect_refusal(lambda: fresh(estimator).fit(bad, y), words, f"fit on trials with {value}")
     fitted = fresh(estimator).fit(X, y)
-    for name in outputs(fitted, X):
-        _expect_refusal(lambda name=name: getattr(fitted, name)(bad), words, f"{name} of trials with {value}")
+    for name, method in methods_of(fitted).items():
+        _expect_refusal(lambda method=method: method(bad), words, f"{name} of trials with {value}")
 
 
 def check_empty(estimator, recording):
@@ -105,34 +107,34 @@ def check_empty(estimator, recording):
     words = r"sample|trial|empty|\b0\b"
     _expect_refusal(lambda: fresh(estimator).fit(X[:0], y[:0]), words, "fit without a trial")
     fitted = fresh(estimator).fit(X, y)
-    for name in outputs(fitted, X):
-        _expect_refusal(lambda name=name: getattr(fitted, name)(X[:0]), words, f"{name} without a trial")
+    for name, method in methods_of(fitted).items():
+        _expect_refusal(lambda method=method: method(X[:0]), words, f"{name} without a trial")
 
 
 def check_other_length(estimator, recording):
-    """Check that trials of another length than at fit are refused, or dealt with."""
+    """Check that trials of another length than at fit are refused, or give finite results."""
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
-    longer = X[..., : X.shape[2] - 5]
-    for name in outputs(fitted, X):
+    shorter = X[..., : X.shape[2] - 5]
+    for name, method in methods_of(fitted).items():
         words = r"sample|time|length|shape|feature"
-        _refused_or_finite(lambda name=name: getattr(fitted, name)(longer), words, f"{name} of shorter trials")
+        _refused_or_finite(lambda method=method: method(shorter), words, f"{name} of shorter trials")
 
 
 def check_other_montage(estimator, recording):
-    """Check that trials of other electrodes than at fit are refused, unless the estimator says it takes any montage."""
+    """Check that trials of other electrodes than at fit are refused, unless the estimator takes any montage."""
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     fewer = X[:, :-1]
     words = r"channel|montage|electrode|feature|shape"
-    for name in outputs(fitted, X):
-        if getattr(estimator, "_any_montage", False):
-            _refused_or_finite(lambda name=name: getattr(fitted, name)(fewer), words, f"{name} of fewer channels")
+    for name, method in methods_of(fitted).items():
+        if takes_any_montage(estimator):
+            _refused_or_finite(lambda method=method: method(fewer), words, f"{name} of fewer channels")
             continue
-        _expect_refusal(lambda name=name: getattr(fitted, name)(fewer), words, f"{name} of fewer channels")
+        _expect_refusal(lambda method=method: method(fewer), words, f"{name} of fewer channels")
         if isinstance(X, EEGArray):
             swapped = X.like(X, ch_names=X.ch_names[::-1])
-            _expect_refusal(lambda name=name, X=swapped: getattr(fitted, name)(X), words, f"{name} of other channels")
+            _expect_refusal(lambda method=method, X=swapped: method(X), words, f"{name} of other channels")
 
 
 def check_other_rate(estimator, recording):
@@ -140,8 +142,8 @@ def check_other_rate(estimator, recording):
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     faster = X.like(X, sfreq=2 * recording.sfreq)
-    for name in outputs(fitted, X):
-        _expect_refusal(lambda name=name: getattr(fitted, name)(faster), r"rate|sfreq|hz", f"{name} at another rate")
+    for name, method in methods_of(fitted).items():
+        _expect_refusal(lambda method=method: method(faster), r"rate|sfreq|hz", f"{name} at another rate")
 
 
 def check_flat_channel(estimator, recording):
@@ -149,7 +151,7 @@ def check_flat_channel(estimator, recording):
     X, y = data_for(estimator, recording)
     flat = X.copy()
     flat[:, 1] = 0.0
-    if hasattr(estimator, "predict"):
+    if has(estimator, "predict"):
         _expect_refusal(lambda: fresh(estimator).fit(flat, y), r"channel|flat|constant", "fit with a flat channel")
         return
 
@@ -186,7 +188,7 @@ def check_refit_after_failure(estimator, recording):
 
 
 def check_bad_inputs(estimator, recording):
-    """Check that all of `bad_inputs` is answered rightly or refused by a clear error, and changes nothing."""
+    """Check that all of `bad_inputs` is answered correctly or refused by a clear error, and changes nothing."""
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     failures = [
@@ -232,3 +234,56 @@ def _attempt(call, words, what):
         return None
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__} in place of a ValueError or TypeError.") from error
+
+
+def check_string_labels(estimator, recording):
+    """Check that string labels, as strings and as objects, give the predictions that 0 and 1 give."""
+    _check_labels(estimator, recording, np.array(["left", "right"]))
+    _check_labels(estimator, recording, np.array(["left", "right"], dtype=object))
+
+
+def check_number_labels(estimator, recording):
+    """Check that labels {1, 2}, {0, 5} and {-1, 1} give the predictions that 0 and 1 give."""
+    for pair in ([1, 2], [0, 5], [-1, 1]):
+        _check_labels(estimator, recording, np.array(pair))
+
+
+def _check_labels(estimator, recording, classes):
+    X, y = data_for(estimator, recording)
+    wanted = fresh(estimator).fit(X, y)
+    found = fresh(estimator).fit(X, classes[y])
+    if list(found.classes_) != list(classes):
+        raise AssertionError(f"classes_ is {found.classes_!r} after a fit on the labels {classes.tolist()}.")
+    predicted = np.asarray(found.predict(X))
+    if not np.array_equal(predicted, classes[np.asarray(wanted.predict(X))]):
+        raise AssertionError(f"the labels {classes.tolist()} are predicted otherwise than [0, 1].")
+    if has(found, "predict_proba"):
+        np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), rtol=1e-6, atol=1e-9)
+
+
+def check_three_classes(estimator, recording):
+    """Check that three classes are classified, with one column of probabilities each."""
+    X, y = data_for(estimator, recording, n_classes=3)
+    fitted = fresh(estimator).fit(X, np.array(["feet", "left", "right"])[y])
+    if has(fitted, "predict_proba"):
+        odds = np.asarray(fitted.predict_proba(X))
+        if odds.shape != (len(y), 3):
+            raise AssertionError(f"predict_proba: shape {odds.shape} for {len(y)} trials of 3 classes.")
+        np.testing.assert_allclose(odds.sum(axis=1), 1, rtol=1e-5)
+    if not set(fitted.predict(X)) <= {"feet", "left", "right"}:
+        raise AssertionError("predict gives labels that fit has not seen.")
+
+
+def check_target_shapes(estimator, recording):
+    """Check that targets of one, two and three axes come back in their own shape; a list is as good as an array."""
+    X, y = data_for(estimator, recording)
+    rows = np.stack([y, -2 * y, y + 1], axis=1)
+    signals = y[:, None, None] + np.asarray(X)[:, :2]
+    for targets in (y, rows[:, :1], rows, signals):
+        predicted = np.asarray(fresh(estimator).fit(X, targets).predict(X))
+        if predicted.shape != targets.shape:
+            raise AssertionError(f"targets of shape {targets.shape} give predictions of shape {predicted.shape}.")
+        if not np.isfinite(predicted).all():
+            raise AssertionError(f"targets of shape {targets.shape} give predictions that are not finite.")
+    from_list = fresh(estimator).fit(X, y.tolist()).predict(X)
+    np.testing.assert_allclose(from_list, fresh(estimator).fit(X, y).predict(X), rtol=1e-6)

@@ -1,7 +1,7 @@
 """Small, fast instances of the public estimators, as the checks need them."""
 
-import importlib
 import inspect
+import operator
 
 from sklearn.base import BaseEstimator
 
@@ -51,12 +51,6 @@ _TINY_GRAM = {
     "precision": "float64",
     "device": "cpu",
     "random_state": 0,
-}
-_TINY_TOKENIZER = {
-    **_TINY_GRAM,
-    "max_epochs": 1,
-    "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
-    "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
 }
 
 _TINY_BEIRA = {
@@ -123,7 +117,12 @@ _INSTANCES = {
         "recipe_params": {"warmup": 0.0},
     },
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
-    "GramTokenizer": _TINY_TOKENIZER,
+    "GramTokenizer": {
+        **_TINY_GRAM,
+        "max_epochs": 1,
+        "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
+        "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
+    },
     "MIRepNetClassifier": {
         **_TINY_TRAINING,
         "ch_names": ("Cz",),
@@ -147,14 +146,10 @@ _INNER = {
     "BalancedTarget": {"estimator": "NetworkClassifier"},
     "BOLDAligner": {"regressor": "BEIRARegressor"},
     "FineTunedClassifier": {"estimator": "NetworkClassifier"},
-    "GramPretrainer": {"tokenizer": "GramTokenizer"},
     "GramRestorer": {"pretrainer": "GramPretrainer"},
     "PooledTarget": {"estimator": "NetworkClassifier"},
 }
-_CHANGES = {
-    "GramPretrainer": {"tokenizer__max_epochs": 0},
-    "GramRestorer": {"pretrainer__max_epochs": 0},  # it is the restoration that is checked
-}
+_CHANGES = {"GramRestorer": {"pretrainer__max_epochs": 0}}  # it is the restoration that is checked
 
 
 def public_estimators():
@@ -173,7 +168,7 @@ def public_estimators():
     """
     import skeeg
 
-    public = [getattr(skeeg, name) for name in skeeg.__all__]
+    public = operator.attrgetter(*skeeg.__all__)(skeeg)
     found = [cls for cls in public if inspect.isclass(cls) and issubclass(cls, BaseEstimator)]
     return sorted(found, key=lambda cls: cls.__name__)
 
@@ -200,5 +195,5 @@ def instance(Estimator):  # noqa: N803, a class
     """
     settings = dict(_INSTANCES.get(Estimator.__name__, {}))
     for name, inner in _INNER.get(Estimator.__name__, {}).items():
-        settings[name] = instance(getattr(importlib.import_module("skeeg"), inner))
+        settings[name] = next(instance(cls) for cls in public_estimators() if cls.__name__ == inner)
     return Estimator(**settings).set_params(**_CHANGES.get(Estimator.__name__, {}))

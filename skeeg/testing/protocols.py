@@ -16,11 +16,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
 
 from ..array import make_domains, make_eeg
-from .recordings import assert_same_outputs, data_for, fresh, kind_of, outputs, told_about
+from .recordings import assert_same_outputs, configured_for, data_for, fresh, kind_of, outputs
 
 
 def as_predictor(estimator):
-    """Put a classifier of its output behind a transformer; give everything else back as it is."""
+    """Add a classifier to a transformer; return everything else as it is."""
     if kind_of(estimator) != "transformer":
         return estimator
     return make_pipeline(estimator, FunctionTransformer(flatten), RidgeClassifier())
@@ -59,7 +59,7 @@ def wants_subjects(estimator):
     try:
         with config_context(enable_metadata_routing=True):
             return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
-    except Exception:  # a foreign estimator without routing; other checks tell what it lacks
+    except Exception:  # an estimator without routing; other checks report what it lacks
         return False
 
 
@@ -108,11 +108,6 @@ class RegressorAsClassifier(ClassifierMixin, BaseEstimator):
     """Classifier that takes the class whose index is nearest to a regressor's prediction.
 
     MOABB's paradigms have labels; this is how a regressor goes through its evaluations.
-
-    Parameters
-    ----------
-    regressor : estimator
-        Regressor.
     """
 
     def __init__(self, regressor):
@@ -143,15 +138,7 @@ MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sess
 
 
 def moabb_checks():
-    """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks.
-
-    Yields
-    ------
-    name : str
-        Name of the check.
-    check : callable
-        Function of (estimator, recording).
-    """
+    """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
     for evaluation in ("WithinSession", "CrossSession", "WithinSubject"):
         yield f"check_moabb_{_snake(evaluation)}", functools.partial(_check_moabb, evaluation=f"{evaluation}Evaluation")
     for mode in _MODES:
@@ -183,7 +170,7 @@ def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode
     import mne
     from moabb import evaluations
 
-    predictor = as_predictor(told_about(estimator, recording))
+    predictor = as_predictor(configured_for(estimator, recording))
     if kind_of(estimator) == "regressor":
         predictor = RegressorAsClassifier(predictor)
     dataset, paradigm = _fake_imagery(recording)
@@ -193,7 +180,7 @@ def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode
     elif evaluation == "WithinSessionEvaluation":
         settings["n_splits"] = 2
     with tempfile.TemporaryDirectory() as folder, mne.use_log_level("error"), _quiet():
-        run = getattr(evaluations, evaluation)(hdf5_path=folder, overwrite=True, verbose="ERROR", **settings)
+        run = vars(evaluations)[evaluation](hdf5_path=folder, overwrite=True, verbose="ERROR", **settings)
         results = run.process({"checked": make_pipeline(predictor)})
     if len(results) != 4 or not np.isfinite(results["score"]).all():
         scores = results["score"].tolist()

@@ -16,7 +16,7 @@ SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """What the recordings look like that an estimator is checked on.
+    """Description of the simulated recordings that an estimator is checked on.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Recording:
 
     @classmethod
     def suited_to(cls, estimator):
-        """Take the channels and the rate that the estimator, or a step of it, asks for in its parameters."""
-        params = _params(estimator)
+        """Take the channels and the rate that the parameters of the estimator, or of a step of it, require."""
+        params = params_of(estimator)
         asked = {}
         for part in ("ch_names", "sfreq"):
             values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
@@ -89,26 +89,42 @@ class Recording:
 
 
 def kind_of(estimator):
-    """Tell ``"classifier"``, ``"regressor"`` or ``"transformer"``, for estimators that declare nothing, too."""
+    """Kind of an estimator, also of one without tags: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
     for kind, test in (("classifier", is_classifier), ("regressor", is_regressor)):
         try:
             if test(estimator):
                 return kind
         except (AttributeError, TypeError):  # not a scikit-learn estimator in full: judge by its methods
-            if getattr(estimator, "_estimator_type", None) == kind:
+            if has(estimator, "_estimator_type") and estimator._estimator_type == kind:
                 return kind
-    if hasattr(estimator, "predict_proba"):
+    if has(estimator, "predict_proba"):
         return "classifier"
-    return "regressor" if hasattr(estimator, "predict") else "transformer"
+    return "regressor" if has(estimator, "predict") else "transformer"
 
 
-def speaks_eeg_array(estimator):
-    """Whether the estimator, or a part of it, reads the identity that an EEGArray carries."""
-    return any(isinstance(part, EEGEstimator) for part in [estimator, *_params(estimator).values()])
+def has(estimator, *names):
+    """Whether an estimator, of whatever library, has these methods or attributes."""
+    return all(hasattr(estimator, name) for name in names)
 
 
-def _params(estimator):
-    return estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+def methods_of(estimator):
+    """Methods of an estimator that give something for trials, by name."""
+    return {name: getattr(estimator, name) for name in METHODS if has(estimator, name)}
+
+
+def params_of(estimator, deep=True):
+    """Parameters of an estimator; none of what is not an estimator of scikit-learn."""
+    return estimator.get_params(deep=deep) if has(estimator, "get_params") else {}
+
+
+def takes_any_montage(estimator):
+    """Whether trials of another montage than at fit are accepted."""
+    return isinstance(estimator, EEGEstimator) and estimator._any_montage
+
+
+def reads_eeg_array(estimator):
+    """Whether the estimator, or a part of it, reads the names, rate and domains of an EEGArray."""
+    return any(isinstance(part, EEGEstimator) for part in [estimator, *params_of(estimator).values()])
 
 
 def fresh(estimator):
@@ -118,26 +134,21 @@ def fresh(estimator):
     return estimator.set_params(**seeds) if seeds else estimator
 
 
-def told_about(estimator, recording):
-    """Copy of an estimator that knows the names and the rate of the recording, for trials that carry neither."""
+def configured_for(estimator, recording):
+    """Copy of an estimator with the names and the rate of the recording as parameters, for plain trials."""
     estimator = fresh(estimator)
     known = {"ch_names": recording.ch_names, "sfreq": recording.sfreq}
-    parts = {name: known[last] for name in _params(estimator) if (last := name.split("__")[-1]) in known}
+    parts = {name: known[last] for name in params_of(estimator) if (last := name.split("__")[-1]) in known}
     return estimator.set_params(**parts) if parts else estimator
 
 
 def data_for(estimator, recording, n_classes=2, seed=0):
     """Trials and targets as this estimator takes them.
 
-    Returns
-    -------
-    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
-        EEGArray where it is understood.
-    y : ndarray, shape (n_trials,)
-        Class indices, or numbers for a regressor.
+    Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
     """
     X = recording.eeg(n_classes, seed)
-    X = X if speaks_eeg_array(estimator) else np.asarray(X)
+    X = X if reads_eeg_array(estimator) else np.asarray(X)
     y = recording.indices(n_classes)
     if kind_of(estimator) == "regressor":
         y = np.asarray(X).mean(axis=(1, 2)) + y
@@ -146,7 +157,7 @@ def data_for(estimator, recording, n_classes=2, seed=0):
 
 def outputs(estimator, X):
     """Results of every method that gives something for trials."""
-    return {name: np.asarray(getattr(estimator, name)(X)) for name in METHODS if hasattr(estimator, name)}
+    return {name: np.asarray(method(X)) for name, method in methods_of(estimator).items()}
 
 
 def assert_same_outputs(actual, wanted, what, rtol=None):

@@ -1,4 +1,4 @@
-"""Checks of what an estimator keeps, what it leaves alone, and whether it can be copied, sent and stored."""
+"""Checks of fitted and global state: refits, copies, pickles, files, random states, threads."""
 
 import copy
 import os
@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 
 import numpy as np
 import sklearn
@@ -15,7 +16,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._testing import SkipTest
 
-from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs
+from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs, takes_any_montage
 
 _HOSTILE = (
     "a script", "a call", "a dict that contains itself", "another network", "nan", "a directory", "text",
@@ -125,7 +126,7 @@ def check_save_load(estimator, recording):
 
 
 def check_hostile_files(estimator, recording):
-    """Check that files that execute, hang, lie or belong to another estimator are refused by name."""
+    """Check that files that execute code, hang, are inconsistent or belong to another estimator are refused by name."""
     from .attack import attack_files
 
     table = attack_files([estimator], _HOSTILE)
@@ -237,7 +238,7 @@ while length := sys.stdin.buffer.read(8):
 
 
 class _Reader:
-    """Process of its own hash seed that tells the repr of estimators; it ends with this one.
+    """Process with its own hash seed that returns the repr of estimators; it ends with this one.
 
     One process serves all checks, because each would have to import the estimator's libraries again.
     """
@@ -252,7 +253,7 @@ class _Reader:
         )
 
     def read(self, estimator):
-        """Tell the repr of the estimator's parameters over there."""
+        """Read the repr of the estimator's parameters in that process."""
         message = pickle.dumps(estimator)
         self.child.stdin.write(len(message).to_bytes(8, "big") + message)
         self.child.stdin.flush()
@@ -280,3 +281,92 @@ def check_has_output(estimator, recording):
             raise AssertionError(f"{name} gives shape {value.shape} for {len(X)} trials.")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise AssertionError(f"{name} gives values that are not finite.")
+
+
+def check_threads(estimator, recording):
+    """Check that two threads at once, each on its own montage where that is taken, get what one after the other gets.
+
+    Fits with one seed, and predictions of one fitted estimator.
+    """
+    X, y = data_for(estimator, recording)
+    wanted = outputs(fresh(estimator).fit(X, y), X)
+    for fitted in _at_once([lambda: fresh(estimator).fit(X, y)] * 2):
+        assert_same_outputs(outputs(fitted, X), wanted, "fits in two threads")
+    predict_in_threads(fitted, other_recordings(estimator, recording), 10)
+
+
+def check_predict_changes_nothing(estimator, recording):
+    """Check that predictions, on another montage too where it is taken, leave the estimator as it was, to the bit."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    before = pickle.dumps(fitted)
+    for trials in other_recordings(estimator, recording):
+        outputs(fitted, trials)
+    if pickle.dumps(fitted) != before:
+        raise AssertionError("a prediction changes the estimator.")
+
+
+def check_compiled(estimator, recording):
+    """Check that ``compile_inference`` changes results by rounding only, and that another fit ends it."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    wanted = outputs(fitted, X)
+    if fitted.compile_inference() is not fitted:
+        raise AssertionError("compile_inference does not return self.")
+    assert_same_outputs(outputs(fitted, X), wanted, "after compile_inference", rtol=1e-4)
+    assert_same_outputs(outputs(pickle.loads(pickle.dumps(fitted)), X), wanted, "a pickle after compile_inference")
+    predict_in_threads(fitted, other_recordings(estimator, recording), 10)
+    assert_same_outputs(outputs(fitted.fit(X, y), X), wanted, "another fit after compile_inference")
+
+
+def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
+    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import AverageReference
+    >>> from skeeg.testing.state import predict_in_threads
+    >>> X = np.random.default_rng(0).normal(size=(2, 3, 50))
+    >>> predict_in_threads(AverageReference().fit(X), [X, -X], 5)
+    """
+    wanted = [outputs(fitted, X) for X in recordings]
+
+    def rounds(first):
+        for turn in range(first, first + n_predictions):
+            which = turn % len(recordings)
+            assert_same_outputs(outputs(fitted, recordings[which]), wanted[which], "two threads at once")
+
+    _at_once([lambda first=first: rounds(first) for first in range(n_threads)])
+
+
+def _at_once(tasks):
+    """Results of functions that run in threads at the same time; the first error of any is raised."""
+    results, errors = [None] * len(tasks), []
+    start = threading.Barrier(len(tasks))
+
+    def call(place):
+        try:
+            start.wait()
+            results[place] = tasks[place]()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+def other_recordings(estimator, recording):
+    """Trials to predict: others than at fit, one alone, and another montage and length where these are accepted."""
+    X, _ = data_for(estimator, recording)
+    other, _ = data_for(estimator, recording, seed=1)
+    found = [X, other[:1]]
+    if takes_any_montage(estimator):
+        found.insert(1, data_for(estimator, recording.other())[0][..., : np.shape(X)[2]])
+    return found

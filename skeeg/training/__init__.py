@@ -1,11 +1,10 @@
 """The one training loop and what belongs to it: batches, recipes, validation splits, strategies, checkpoints."""
 
-from .checkpoints import CheckpointReport, load_checkpoint, read_state_dict
-from .estimators import NetworkClassifier, NetworkRegressor
-from .finetuning import FineTunedClassifier
-from .net import TrainingNet
-from .network import NetworkEstimator
-from .recipe import PRESETS, Recipe, default_recipe, get_recipe, train
+from .base import NetworkEstimator
+from .checkpoints import CheckpointReport, load_checkpoint, read_weights
+from .estimators import FineTunedClassifier, NetworkClassifier, NetworkRegressor
+from .net import TrainingNet, train
+from .recipe import PRESETS, Recipe, default_recipe, get_recipe
 from .state import NetworkState
 from .strategies import STRATEGIES
 from .validation import split_validation
@@ -24,7 +23,7 @@ __all__ = [
     "default_recipe",
     "get_recipe",
     "load_checkpoint",
-    "read_state_dict",
+    "read_weights",
     "split_validation",
     "train",
 ]

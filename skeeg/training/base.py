@@ -1,10 +1,12 @@
 """The base of the estimators that are a network: fitting, predicting, features."""
 
 import warnings
+from operator import attrgetter
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin, is_classifier
+from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, refuse_flat
@@ -12,17 +14,23 @@ from ..networks import get_network
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
 from .checkpoints import has_published_weights, read_weights
-from .recipe import Recipe, resolve_device
+from .inference import resolve_device
+from .net import train
+from .recipe import get_recipe
 from .sizes import read_sizes, settle_sizes
 from .state import NetworkState
 from .strategies import check_strategy
+from .validation import split_validation
 
 
 class NetworkEstimator(TransformerMixin, EEGEstimator):
     """Base of an estimator that is a network; ``network_`` holds the network (`NetworkState`).
 
-    A subclass has the constructor parameters of `NetworkClassifier` that are read here. It overrides
+    The base is an estimator around any network of the registry; its parameters are those of `NetworkClassifier`. An
+    estimator of one network has its own constructor, with the parameters that are read here, and overrides
 
+    - ``_check_fit(X, y)``: trials, targets and the number of outputs; here those of a classifier;
+    - ``_fit_preprocessing(X, subjects)``: learns the preprocessing and gives the trials preprocessed;
     - ``_start_network(X, n_outputs)``: gives the network for preprocessed trials, with its checkpoint;
     - ``_preprocess(X)``: trials as the network takes them but for their length; learns nothing;
     - ``_inputs(X)``: tensors that the network takes beside them;
@@ -31,9 +39,55 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     An estimator that trains or predicts in another way holds a `NetworkState` and does not inherit this class.
     """
 
-    augmentation = None
+    augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
     kernels = "auto"
     linear_map_ = "space"  # of `_preprocess`, see `EEGTransformer`; zeros at the end change nothing
+    _default_loss = "cross_entropy"
+    __metadata_request__fit = {"subjects": True}
+
+    def __init__(
+        self,
+        network="EEGNet",
+        network_params=None,
+        strategy="full",
+        checkpoint=None,
+        recipe="default",
+        max_epochs=None,
+        batch_size=None,
+        learning_rate=None,
+        loss=None,
+        validation=None,
+        patience=None,
+        augmentation=None,
+        precision="float32",
+        kernels="auto",
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.network = network
+        self.network_params = network_params
+        self.strategy = strategy
+        self.checkpoint = checkpoint
+        self.recipe = recipe
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.loss = loss
+        self.validation = validation
+        self.patience = patience
+        self.augmentation = augmentation
+        self.precision = precision
+        self.kernels = kernels
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, also those that the chosen way of training does not use."""
@@ -50,10 +104,11 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
     def _criterion(self):
-        return "cross_entropy"
+        return self._default_loss if self.loss is None else self.loss
 
     def _recipe(self):
-        return Recipe(**{name: value for name, value in vars(self).items() if name in Recipe.__dataclass_fields__})
+        names = ("max_epochs", "batch_size", "learning_rate", "patience", "precision")
+        return get_recipe(self.recipe, self.network, **{name: vars(self)[name] for name in names})
 
     def _callbacks(self):
         return list(self.skorch_callbacks or ())
@@ -62,33 +117,79 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         """Give a function from the module to the optimiser's groups, or None for one group."""
         return None
 
-    def _fit_network(self, X, targets, n_outputs, subjects=None, warm=False):
-        """Build the network for these trials and train it, or train the present one further.
+    def fit(self, X, y, subjects=None):
+        """Build the network for these trials and train it.
 
         Parameters
         ----------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Preprocessed trials.
-        targets : ndarray, shape (n_trials,) of int, or (n_trials, n_outputs) of float32
-            Class indices or targets.
-        n_outputs : int
-            Outputs of the network.
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+        y : array-like, shape (n_trials,), or as the targets of the estimator
+            Labels of any kind, or targets.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
-        warm : bool
-            Start from the present network.
+
+        Returns
+        -------
+        self : NetworkEstimator
+            Fitted.
         """
-        check_strategy(self.strategy)
+        X, targets, n_outputs = self._check_fit(X, y)
+        X = self._fit_preprocessing(X, subjects)
         refuse_flat(X)
-        seed = draw_seed(self.random_state)
-        with seeded(seed):
-            self.network_ = self.network_.copy() if warm else self._start_network(X, int(n_outputs))
-            self.network_.train(
-                self.network_.pad(X), targets, self._recipe(), loss=self._criterion(), validation=self.validation,
-                subjects=subjects if X.domains is None else X.domains["subject"], seed=seed, strategy=self.strategy,
-                device=self.device, verbose=self.verbose, callbacks=self._callbacks(),
-                augmentation=self._augment(), parameter_groups=self._parameter_groups(),
-            )  # fmt: skip
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, n_outputs)
+            data, settings = self._divide(X, targets, subjects, seed)
+            self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
+        return self
+
+    def _check_fit(self, X, y):
+        """Check the input of fit; give trials, class indices and the number of outputs."""
+        X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
+        targets = self._check_labels(y)
+        return X, targets, len(self.classes_)
+
+    def _fit_preprocessing(self, X, subjects):
+        """Learn the preprocessing; give the trials preprocessed."""
+        scale = self._recipe().scale
+        if scale == "std":
+            self.scale_ = float(np.asarray(X).std(dtype=np.float64)) or 1.0
+        elif scale is None or scale == "trial":
+            self.scale_ = scale or 1.0
+        elif isinstance(scale, int | float) and scale > 0:
+            self.scale_ = float(scale)
+        else:
+            raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
+        return self._preprocess(X)
+
+    def _fit_network(self, X, targets, n_outputs, subjects=None, warm=False):
+        """Train a network for preprocessed trials, or the present one further; for estimators with their own fit."""
+        refuse_flat(X)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
+            data, settings = self._divide(X, targets, subjects, seed)
+            self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
+
+    def _divide(self, X, targets, subjects, seed):
+        """Training trials and targets, and the other arguments of `train`."""
+        check_strategy(self.strategy)
+        subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._recipe()
+        data, validation = self.network_.pad(X), None
+        targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
+        rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
+        if held is not None:
+            validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
+        return (data, targets), {
+            "loss": self._criterion(),
+            "validation": validation,
+            "strategy": self.strategy,
+            "head": self.network_.head,
+            "device": self.device,
+            "verbose": self.verbose,
+            "callbacks": self._callbacks(),
+            "augmentation": self._augment(),
+            "parameter_groups": self._parameter_groups(),
+        }
 
     def _start_network(self, X, n_outputs):
         """Build the network, and load the checkpoint into it."""
@@ -111,12 +212,18 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if self.augmentation is None:
             return None
         known = {name: self.network_.spec[name] for name in ("sfreq", "ch_names")}
-        seed, classes = int(torch.randint(2**31, ())), self.classes_ if is_classifier(self) else None
+        seed, classes = int(torch.randint(2**31, ())), self.classes_ if isinstance(self, ClassifierMixin) else None
         return make_augmentation(self.augmentation, **known, classes=classes, seed=seed)
 
     def _preprocess(self, X):
         """Trials as the network takes them, but for their length; nothing is learned."""
-        return X
+        data = np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32)
+        if self.scale_ == "trial":
+            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
+            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(data.dtype)
+        elif self.scale_ != 1.0:
+            data = data * data.dtype.type(1.0 / self.scale_)
+        return X.like(data)
 
     def _inputs(self, X):
         """Give what the network takes beside the trials, as a tuple of tensors."""
@@ -125,15 +232,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     def _prepare(self, X):
         """Give what the network takes.
 
-        Parameters
-        ----------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Checked trials.
-
-        Returns
-        -------
-        inputs : tuple of ndarray (n_trials, n_channels, n_times), and further Tensors
-            Arguments of the network.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         return self.network_.pad(self._preprocess(X)), *self._inputs(X)
 
@@ -144,8 +243,36 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
         return self.network_.forward(*inputs, batch_size=self.batch_size, device=self.device)
 
-    def _probabilities(self, X):
-        """Probability of each class, float64 (n_trials, n_classes), where the outputs are logits."""
+    def predict(self, X):
+        """Most probable class of each trial.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        probabilities = self.predict_proba(X)  # first: it raises where the estimator is not fitted
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    @available_if(lambda self: isinstance(self, ClassifierMixin))
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        probabilities : ndarray of float64, shape (n_trials, n_classes)
+            Columns in the order of ``classes_``.
+        """
         return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
     def transform(self, X):
@@ -166,17 +293,28 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         features = self.network_.features(*inputs, batch_size=self.batch_size, device=self.device)
         return features.astype(np.float32, copy=False)
 
+    def compile_inference(self):
+        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
+
+        Batch norms are folded into convolutions and consecutive linear layers merged (`skeeg.networks.fold`); outputs
+        agree to rounding. A copy, a pickle and another fit start from the network as it was trained.
+
+        Returns
+        -------
+        self : NetworkEstimator
+            Predicts by the folded network.
+        """
+        check_is_fitted(self)
+        self.network_.fold()
+        return self
+
     # Fitted attributes
 
-    @property
-    def module_(self):
-        """Trained network, on the CPU, in evaluation mode."""
-        return self.network_.module
-
-    @property
-    def network_spec_(self):
-        """Description of the network."""
-        return self.network_.spec
+    module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
+    network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
+    history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
+    n_iter_ = property(attrgetter("network_.n_iter"), doc="Epochs run.")
+    checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
 
     @property
     def net_(self):
@@ -184,21 +322,6 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         if self.network_.net is None:
             self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
         return self.network_.net
-
-    @property
-    def history_(self):
-        """One record an epoch, list of dict."""
-        return self.network_.history
-
-    @property
-    def n_iter_(self):
-        """Epochs run; 1 where none was needed."""
-        return max(len(self.network_.history), 1)
-
-    @property
-    def checkpoint_report_(self):
-        """What the checkpoint brought, str or None."""
-        return self.network_.report
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""

@@ -57,23 +57,13 @@ class CheckpointReport:
         """Count what fitted and name the first of what did not."""
         lines = [f"{len(self.matched)} tensors matched"]
         for what in ("missing", "unexpected", "reshaped"):
-            names = getattr(self, what)
-            if names:
+            if names := vars(self)[what]:
                 lines.append(f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}")
         return "; ".join(lines)
 
 
 def write_weights(path, tensors, description):
     """Write tensors and what they belong to; a file that is there is replaced in one step.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A ``.safetensors`` file.
-    tensors : dict of str to Tensor
-        Weights.
-    description : dict
-        Plain values, such as the sizes of the network, its electrodes, its rate, its classes.
 
     Examples
     --------
@@ -98,29 +88,16 @@ def write_weights(path, tensors, description):
 
 
 def describe(estimator, montage=None):
-    """Tell what a file of weights should say of the network that they belong to.
-
-    Parameters
-    ----------
-    estimator : NetworkEstimator
-        Fitted.
-    montage : str, tuple of str or None
-        Electrodes of the network, by the name of a template or one by one; None takes those of fit.
-
-    Returns
-    -------
-    description : dict
-        Network, the arguments it is built from, electrodes, rate, and the label of each output.
-    """
+    """Describe the network of an estimator for a file of weights."""
     spec = estimator.network_spec_
-    montage = getattr(estimator, "ch_names_in_", None) if montage is None else montage
-    classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
+    montage = estimator.ch_names_in_ if montage is None else montage
+    classes = np.asarray(vars(estimator).get("classes_", ())).tolist()
     return {"network": spec["network"], "network_params": spec["parameters"], "montage": montage,
             "sfreq": spec.get("sfreq"), "classes": classes}  # fmt: skip
 
 
 def _checksum(tensors, text):
-    """Checksum over a description, and the names and numbers of tensors."""
+    """Checksum of a description, and of the names and values of tensors."""
     found = zlib.crc32(text.encode())
     for name in sorted(tensors):
         found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
@@ -128,7 +105,7 @@ def _checksum(tensors, text):
 
 
 def read_weights(path, argument="checkpoint", checked=False):
-    """Tensors of a file and what it says of them: the one reader of weights of strangers; nothing in it is executed.
+    """Read the tensors of a file and their description, without executing anything in it; the one reader of weights.
 
     Parameters
     ----------
@@ -145,7 +122,7 @@ def read_weights(path, argument="checkpoint", checked=False):
     state : dict of str to Tensor
         On the CPU, all of them finite.
     description : dict
-        What stands beside the tensors; objects other than plain values are left out.
+        What is stored with the tensors; objects other than plain values are left out.
     """
     path = resolve(path, argument)
     try:
@@ -188,21 +165,7 @@ def _read_described(path, checked):
 
 
 def resolve(reference, argument="checkpoint"):
-    """Local file of a reference; the only place that knows what a checkpoint may be called.
-
-    Parameters
-    ----------
-    reference : str or path-like
-        File, folder of ``save_pretrained``, ``"skeeg:NAME"`` for weights that ship with the package, or
-        ``"hub:owner/repository"``, with a file where it is another than model.safetensors.
-    argument : str
-        Name of the argument, for errors.
-
-    Returns
-    -------
-    path : Path
-        A file that is there.
-    """
+    """Local file of a reference: a file, a folder of ``save_pretrained``, ``"skeeg:NAME"`` or ``"hub:..."``."""
     if str(reference).startswith(PREFIX):
         return locate(reference)
     path = pathlib.Path(fetch(reference) if str(reference).startswith(_HUB) else reference)
@@ -213,22 +176,6 @@ def resolve(reference, argument="checkpoint"):
     if not path.is_file():
         raise FileNotFoundError(f"{argument}: there is no file {path}.")
     return path
-
-
-def read_state_dict(path):
-    """Tensors of a file, see `read_weights`.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Checkpoint.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU.
-    """
-    return read_weights(path)[0]
 
 
 def _read_pickled(path):
@@ -253,7 +200,7 @@ def _read_pickled(path):
 
 
 class _Plain(dict):
-    """What stands for an object of a pickle that is neither tensor nor plain value: items only, no behaviour."""
+    """Stands for an object of a pickle that is neither tensor nor plain value: items only, no behaviour."""
 
     __hash__ = object.__hash__
 
@@ -272,7 +219,7 @@ class _Plain(dict):
 class _TensorUnpickler(pickle.Unpickler):
     """Unpickler of tensors, dicts, lists, tuples, numbers and strings; it imports and calls nothing that a file names.
 
-    A pickle acts only through what `find_class` hands out: here a type of tensor, `tuple`, a function that makes a
+    A pickle acts only through what `find_class` gives: here a type of tensor, `tuple`, a function that makes a
     tensor of numbers that were read already, or a `_Plain`. Functions and `_Plain` are new for each name, so a file
     cannot change what the next one gets. Numbers come from ``numbers(key, n_bytes)``, which holds no more than the
     file does.
@@ -327,14 +274,14 @@ def _read_archive(path):
         folder = main.removesuffix("data.pkl")
         if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
             raise ValueError("its numbers are not little-endian")
-        known, room = {}, os.path.getsize(path)
+        known, bytes_left = {}, os.path.getsize(path)
 
         def numbers(key, n_bytes):
-            nonlocal room
+            nonlocal bytes_left
             if key not in known:
                 record = archive.getinfo(f"{folder}data/{key}")
-                room -= record.file_size
-                if record.file_size != n_bytes or room < 0 or record.compress_type != zipfile.ZIP_STORED:
+                bytes_left -= record.file_size
+                if record.file_size != n_bytes or bytes_left < 0 or record.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"storage {key} of {n_bytes} bytes, where the file has {record.file_size}")
                 known[key] = torch.frombuffer(bytearray(archive.read(record)), dtype=torch.uint8) if n_bytes else _EMPTY
             return known[key]
@@ -343,18 +290,7 @@ def _read_archive(path):
 
 
 def fetch(reference):
-    """Fetch a file of the Hugging Face hub, once; later calls find it in the hub's cache.
-
-    Parameters
-    ----------
-    reference : str
-        ``"hub:owner/repository"`` or ``"hub:owner/repository/file"``.
-
-    Returns
-    -------
-    path : str
-        Local file.
-    """
+    """Fetch a file of the Hugging Face hub, ``"hub:owner/repository[/file]"``, once; give its path in the cache."""
     owner, _, rest = reference.removeprefix(_HUB).partition("/")
     repository, _, file = rest.partition("/")
     if not (owner and repository):
@@ -367,18 +303,7 @@ def fetch(reference):
 
 
 def has_published_weights(network):
-    """Whether a network is meant to start from published weights.
-
-    Parameters
-    ----------
-    network : class
-        Network.
-
-    Returns
-    -------
-    published : bool
-        True for the generalist networks of braindecode and their interpolating variants.
-    """
+    """Whether a network class is meant to start from published weights: the generalist networks of braindecode."""
     return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
@@ -388,7 +313,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     Parameters
     ----------
     module : torch.nn.Module
-        Network, changed in place. It may have a ``mapping`` from the checkpoint's names to its own, and tell how
+        Network, changed in place. It may have a ``mapping`` from the checkpoint's names to its own, and declare how
         published files differ by design: ``ignorable_parts`` that a file may have beyond the network, and
         ``dispensable_parts`` that it may lack.
     source : str, path-like or dict of str to Tensor
@@ -396,7 +321,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     head : str
         Name of the last layer.
     keep_head : bool
-        Whether to load the last layer as it is; its classes are seldom one's own.
+        Whether to load the last layer as it is; its classes are seldom those of the task.
     classes : sequence or None
         Label of each output of the checkpoint, whose last layer is then loaded label by label.
     wanted : sequence or None
@@ -410,7 +335,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
         What was loaded, and the last layer where it was not. A checkpoint that lacks anything else, has anything else,
         or is of another size is an error that lists it.
     """
-    state = source if isinstance(source, dict) else read_state_dict(source)
+    state = source if isinstance(source, dict) else read_weights(source)[0]
     state, own = rename_keys(state, getattr(module, "mapping", None) or {}), module.state_dict()
     last = {} if keep_head else {name: state.pop(name) for name in list(state) if _inside(name, head)}
     body = {name for name in own if keep_head or not _inside(name, head)}
@@ -426,8 +351,8 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
     if report.missing or report.unexpected or report.reshaped:
         shapes = [f"{name} has {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in report.reshaped[:4]]
         what = file or ("it" if isinstance(source, dict) else source)
-        told = "; ".join([str(report), *shapes])
-        raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({told}).")
+        details = "; ".join([str(report), *shapes])
+        raise ValueError(f"checkpoint: {what} does not fit {type(module).__name__} ({details}).")
     if classes is not None:
         fits |= _match_head(last, own, head, classes, classes if wanted is None else wanted)
     torch.nn.Module.load_state_dict(module, own | fits)  # past a class's own renaming: names are ours by now
@@ -458,18 +383,6 @@ def _match_head(last, own, head, classes, wanted):
 
 def rename_keys(state, mapping):
     """Rename tensors by whole names or by leading parts of them.
-
-    Parameters
-    ----------
-    state : dict of str to Tensor
-        Checkpoint.
-    mapping : dict of str to str
-        New name, or new leading part, of each old one.
-
-    Returns
-    -------
-    renamed : dict of str to Tensor
-        Same tensors.
 
     Examples
     --------

@@ -1,108 +1,23 @@
-"""Estimators around any network of the registry, or of the user's own."""
+"""Estimators around any network of the registry, or of the user's own, and their fine-tuning on a target subject."""
+
+import warnings
+from numbers import Real
 
 import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseEEGClassifier, BaseEEGRegressor
+from ..alignment import Calibration
+from ..array import as_eeg, is_epochs
+from ..base import BaseEEGRegressor, check_class_labels
 from .base import NetworkEstimator
-from .recipe import get_recipe
 
 
-class _AnyNetwork(NetworkEstimator):
-    """What the two estimators around a network of one's choice share: their parameters."""
-
-    __metadata_request__fit = {"subjects": True}
-
-    def __init__(
-        self,
-        network="EEGNet",
-        network_params=None,
-        strategy="full",
-        checkpoint=None,
-        recipe="default",
-        max_epochs=None,
-        batch_size=None,
-        learning_rate=None,
-        loss=None,
-        validation=None,
-        patience=None,
-        augmentation=None,
-        precision="float32",
-        kernels="auto",
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.network = network
-        self.network_params = network_params
-        self.strategy = strategy
-        self.checkpoint = checkpoint
-        self.recipe = recipe
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.loss = loss
-        self.validation = validation
-        self.patience = patience
-        self.augmentation = augmentation
-        self.precision = precision
-        self.kernels = kernels
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
-
-    def _recipe(self):
-        names = ("max_epochs", "batch_size", "learning_rate", "patience", "precision")
-        return get_recipe(self.recipe, self.network, **{name: getattr(self, name) for name in names})
-
-    def _criterion(self):
-        return self._default_loss if self.loss is None else self.loss
-
-    def _learn_scale(self, X):
-        """Set ``scale_``: what the trials are divided by, or ``"trial"``."""
-        scale = self._recipe().scale
-        if scale == "std":
-            self.scale_ = float(np.std(X, dtype=np.float64)) or 1.0
-        elif scale is None or scale == "trial":
-            self.scale_ = scale or 1.0
-        elif isinstance(scale, int | float) and scale > 0:
-            self.scale_ = float(scale)
-        else:
-            raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
-
-    def _preprocess(self, X):
-        dtype = np.float64 if self.precision == "float64" else np.float32
-        data = np.asarray(X, dtype=dtype)
-        if self.scale_ == "trial":
-            power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
-            data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(dtype)
-        elif self.scale_ != 1.0:
-            data = data * dtype(1.0 / self.scale_)
-        return X.like(data)
-
-    def compile_inference(self):
-        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
-
-        Batch norms are taken into the convolutions and linear neighbours merged (`skeeg.networks.fold`); outputs agree
-        to rounding. A copy, a pickle and another fit start from the network as it was trained.
-
-        Returns
-        -------
-        self : NetworkClassifier or NetworkRegressor
-            Predicts by the folded network.
-        """
-        check_is_fitted(self)
-        self.network_.fold()
-        return self
-
-
-class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
+class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """Classifier around any network of braindecode, of skeeg, or of your own.
 
     Parameters
@@ -111,7 +26,7 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
     network_params : dict or None
         Arguments of the network's constructor, such as ``{"F1": 4}``, which `GridSearchCV` finds as
-        ``network_params__F1``; those that the checkpoint tells may be left out.
+        ``network_params__F1``; those that the checkpoint determines may be left out.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, the last layer, a closed-form last layer on frozen features, or low-rank changes
         beside the last layer.
@@ -179,31 +94,6 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
     (20, 2)
     """
 
-    _default_loss = "cross_entropy"
-
-    def fit(self, X, y, subjects=None):
-        """Build the network for these trials and train it.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : array-like, shape (n_trials,)
-            Labels of any kind.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, for ``validation="subject"``.
-
-        Returns
-        -------
-        self : NetworkClassifier
-            The fitted estimator.
-        """
-        X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        targets = self._check_labels(y)
-        self._learn_scale(X)
-        self._fit_network(self._preprocess(X), targets, len(self.classes_), subjects)
-        return self
-
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted network further, by the recipe as it is set now; the first call is a `fit`.
 
@@ -227,33 +117,17 @@ class NetworkClassifier(_AnyNetwork, BaseEEGClassifier):
         X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
         if not warm:
             self._check_labels(y if classes is None else classes)
-            self._learn_scale(X)
         new = np.setdiff1d(y, self.classes_)
         if len(new):
             raise ValueError(
                 f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
             )
-        targets = np.searchsorted(self.classes_, y)
-        self._fit_network(self._preprocess(X), targets, len(self.classes_), subjects, warm=warm)
+        X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
+        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
         return self
 
-    def predict_proba(self, X):
-        """Probability of each class.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
-
-
-class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
+class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
     """Regressor around any network of braindecode, of skeeg, or of your own.
 
     Targets are standardised for the training and given back in their own units and shape.
@@ -289,31 +163,12 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
 
     _default_loss = "mse"
 
-    def fit(self, X, y, subjects=None):
-        """Build the network for these trials and train it.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : array-like, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
-            Targets.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, for ``validation="subject"``.
-
-        Returns
-        -------
-        self : NetworkRegressor
-            The fitted estimator.
-        """
+    def _check_fit(self, X, y):
         X, targets = self._check_eeg_and_targets(X, y)
         self.target_mean_ = targets.mean(axis=0)
         spread = targets.std(axis=0)
         self.target_scale_ = np.where(spread > 0, spread, 1.0)  # a constant target is predicted by its mean
-        standard = ((targets - self.target_mean_) / self.target_scale_).astype(np.float32)
-        self._learn_scale(X)
-        self._fit_network(self._preprocess(X), standard, targets.shape[1], subjects)
-        return self
+        return X, ((targets - self.target_mean_) / self.target_scale_).astype(np.float32), targets.shape[1]
 
     def predict(self, X):
         """Targets of each trial, in the shape and units they had at fit.
@@ -331,3 +186,155 @@ class NetworkRegressor(_AnyNetwork, BaseEEGRegressor):
         outputs = self._forward(X)  # first: it raises where the estimator is not fitted
         outputs = outputs.numpy().reshape(-1, len(self.target_mean_))
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)
+
+
+class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train a network on source subjects, then fine-tune it on labelled trials of the target subject.
+
+    The steps before the network see source and target: an alignment gives the target a reference of its own. Without
+    target trials the source network predicts.
+
+    Parameters
+    ----------
+    estimator : NetworkClassifier or Pipeline
+        What is trained on the sources; a pipeline ends with the network.
+    n_updates : int
+        Updates of the fine-tuning.
+    learning_rate : float
+        Highest learning rate of the fine-tuning, as a share of that of the network's recipe.
+
+    Attributes
+    ----------
+    estimator_ : NetworkClassifier or Pipeline
+        Fine-tuned.
+    classes_ : ndarray, shape (n_classes,)
+        Labels.
+    n_target_trials_ : int
+        Trials that the network was fine-tuned on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import FineTunedClassifier, baseline
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(20, 3, 250)), np.arange(20) % 2
+    >>> model = FineTunedClassifier(baseline("EEGNet", random_state=0).set_params(networkclassifier__max_epochs=2))
+    >>> model.fit(X, y, X_target_labeled=X[:8], y_target_labeled=y[:8]).n_target_trials_
+    8
+    """
+
+    __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
+
+    def __init__(self, estimator, n_updates=100, learning_rate=0.2):
+        self.estimator = estimator
+        self.n_updates = n_updates
+        self.learning_rate = learning_rate
+
+    def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
+        """Train on the sources, then on the target.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Source trials.
+        y : array-like, shape (n_trials,)
+            Labels.
+        subjects : array-like, shape (n_trials,), or None
+            Subject of each source trial, where X carries no domains.
+        X_target_labeled : Calibration, anything `as_eeg` accepts, or None
+            Target trials.
+        y_target_labeled : array-like, shape (n_target_trials,), or None
+            Their labels, among those of the sources.
+
+        Returns
+        -------
+        self : FineTunedClassifier
+            Fitted.
+        """
+        self._check_parameters()
+        if y is None:
+            raise ValueError("y: FineTunedClassifier requires y to be passed, but the target y is None.")
+        check_class_labels(y)
+        X = as_eeg(X) if is_epochs(X) else X
+        target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(np.asarray(y)))
+        target = as_eeg(target) if is_epochs(target) else target
+        fitted = clone(self.estimator)
+        with config_context(enable_metadata_routing=True):
+            extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
+            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
+            fitted.fit(X, y, **{name: value for name, value in extra.items() if name in wanted and value is not None})
+        network = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+        self.n_target_trials_ = 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
+        self.estimator_, self.classes_ = fitted, network.classes_
+        self.n_features_in_ = fitted.n_features_in_
+        return self
+
+    def _fine_tune(self, fitted, network, target, labels):
+        """Train the network further on the target trials; give their number."""
+        labels = np.asarray(labels)
+        if len(target) != len(labels):
+            raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
+        if len(np.unique(labels)) < 2:
+            warnings.warn(
+                f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
+                "network of the source subjects predicts. Label trials of two classes at least.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return 0
+        steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
+        own = {"name": network.recipe} if isinstance(network.recipe, str) else dict(network.recipe)
+        rate = self.learning_rate * network._recipe().learning_rate
+        changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
+        network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)
+        network.partial_fit(steps, labels)
+        return len(labels)
+
+    def _check_parameters(self):
+        """Refuse what cannot be fine-tuned."""
+        last = self.estimator[-1] if isinstance(self.estimator, Pipeline) else self.estimator
+        if not isinstance(last, NetworkClassifier):
+            raise TypeError(
+                f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
+            )
+        for name, value in {"n_updates": self.n_updates, "learning_rate": self.learning_rate}.items():
+            if not (isinstance(value, Real) and value > 0):
+                raise ValueError(f"{name}: got {value!r}, expected a positive number.")
+
+    def __sklearn_tags__(self):
+        """Take what the network takes."""
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.classifier_tags = inner.input_tags, inner.classifier_tags
+        return tags
+
+    def predict(self, X):
+        """Label of each trial.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        y : ndarray, shape (n_trials,)
+            Labels.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_trials, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)

@@ -1,26 +1,34 @@
 """Running a trained network. Nothing is written to it, so threads can share one."""
 
 import copy
+import functools
 
 import numpy as np
 import torch
 from torch import nn
 
 
+def resolve_device(device):
+    """Torch device of the parameter ``device``: ``"auto"`` takes CUDA where there is one."""
+    if device == "auto":
+        return "cuda" if _has_cuda() else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1', ...") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: got {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices.")
+    return str(found)
+
+
+@functools.cache
+def _has_cuda():
+    """Ask once: the answer takes longer than a look at the input does."""
+    return torch.cuda.is_available()
+
+
 def on_device(module, device):
-    """Give a network whose tensors are on a device; the one given stays where it is.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network on the CPU.
-    device : str
-        Where to compute.
-
-    Returns
-    -------
-    module : torch.nn.Module
-        The network itself on the CPU, else a copy, which belongs to the caller.
+    """Give a network whose tensors are on a device: the network itself on the CPU, else a copy of it.
 
     Examples
     --------
@@ -45,25 +53,7 @@ def _moved(tensor, device):
 def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
     """Compute the outputs of a network, or a function of it, for all trials.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network in evaluation mode, on the CPU.
-    X : ndarray, Tensor, or trials on a disk that split like one, shape (n_trials, ...)
-        Trials.
-    batch_size : int
-        Trials at a time.
-    device : str
-        Where to compute.
-    inputs : sequence of Tensor
-        What the network takes beside each batch.
-    function : callable
-        Of the network, a batch and the further inputs, to a Tensor of one row a trial.
-
-    Returns
-    -------
-    rows : Tensor, shape (n_trials, ...)
-        On the CPU.
+    Shapes: ``X`` (n_trials, ...); gives (n_trials, ...).
     """
     module, X = on_device(module, device), torch.from_numpy(np.asarray(X)) if isinstance(X, np.ndarray) else X
     inputs = [one.to(device) for one in inputs]
@@ -73,41 +63,20 @@ def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__c
 
 
 def head_features(module, X, batch_size=64, head="final_layer", device="cpu", inputs=()):
-    """Compute what a network hands to its last layer.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network in evaluation mode.
-    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
-        Trials.
-    batch_size : int
-        Trials at a time.
-    head : str
-        Name of the last layer.
-    device : str
-        Where to compute.
-    inputs : sequence of Tensor
-        What the network takes beside the trials.
-
-    Returns
-    -------
-    features : ndarray, shape (n_trials, n_features)
-        Flattened input of the last layer.
-    """
+    """Compute what a network gives to its last layer, ndarray (n_trials, n_features); see `run_batches`."""
 
     def features(module, batch, *inputs):
         layer = module.get_submodule(head)
         if isinstance(layer, nn.ModuleList | nn.ModuleDict):
             raise ValueError(f"network: {type(module).__name__} has {len(layer)} last layers, so no features of one.")
-        noting = _Noting(layer)
-        _with_submodule(module, head, noting)(batch, *inputs)
-        return noting.seen.flatten(1)
+        recorder = _Recorder(layer)
+        _with_submodule(module, head, recorder)(batch, *inputs)
+        return recorder.seen.flatten(1)
 
     return run_batches(module, X, batch_size, device, inputs, features).numpy()
 
 
-class _Noting(nn.Module):
+class _Recorder(nn.Module):
     """A layer that remembers its input."""
 
     def __init__(self, layer):
@@ -124,5 +93,5 @@ def _with_submodule(module, path, layer):
     """Copy of a network that shares all of it but one submodule."""
     name, _, rest = path.partition(".")
     twin = copy.copy(module)
-    twin._modules = {**module._modules, name: _with_submodule(getattr(module, name), rest, layer) if rest else layer}
+    twin._modules = {**module._modules, name: _with_submodule(module._modules[name], rest, layer) if rest else layer}
     return twin

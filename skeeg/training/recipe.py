@@ -1,21 +1,10 @@
-"""How a network is trained: a recipe of plain values, and the one function that follows it."""
+"""Recipes: how a network is trained, as plain values."""
 
-import copy
 import dataclasses
 import difflib
-import functools
 import math
-import warnings
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import EarlyStopping, LRScheduler
-from skorch.helper import predefined_split
-
-from ..networks import guard
-from .net import ProgressBar, TrainingNet, Trials, ValidationAccuracy
-from .norms import count_norm_updates, settle_norms
-from .shifting import TimeShift
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -86,6 +75,8 @@ class Recipe:
         After a validation, train anew on all trials for the updates that were best, the schedule fitted to them.
     lora_rank : int
         Rank of the changes of ``strategy="lora"``.
+    epochs_done : int
+        Epochs of ``max_epochs`` that an interrupted training has done.
 
     Examples
     --------
@@ -120,6 +111,7 @@ class Recipe:
     validation_size: float = 0.2
     refit: bool = False
     lora_rank: int = 4
+    epochs_done: int = 0
 
     @property
     def update_size(self):
@@ -127,22 +119,23 @@ class Recipe:
         return self.batch_size * self.accumulate
 
     def check(self):
-        """Raise a ValueError that names the first setting that makes no sense."""
+        """Raise a ValueError that names the first invalid setting; give the recipe."""
+        settings = vars(self)
         for name, allowed in (
             ("solver", set(SOLVERS)),
             ("schedule", {"cosine", None}),
             ("precision", {"float32", "bf16", "float64"}),
             ("class_weight", {"balanced", None}),
         ):
-            if getattr(self, name) not in allowed:
+            if (value := settings[name]) not in allowed:
                 options = ", ".join(repr(one) for one in sorted(allowed, key=str))
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}.")
+                raise ValueError(f"{name}: got {value!r}, expected one of {options}.")
         for name, lowest in (
             ("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("accumulate", 1),
             ("min_epochs", 1), ("n_updates", 1), ("time_shift", 0),
         ):  # fmt: skip
-            if getattr(self, name) is not None and not getattr(self, name) >= lowest:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}.")
+            if (value := settings[name]) is not None and not value >= lowest:
+                raise ValueError(f"{name}: got {value}, expected at least {lowest}.")
         return self
 
     def for_trials(self, n_trials):
@@ -159,17 +152,20 @@ class Recipe:
         return counted.for_trials(n_trials)
 
     def rate(self, epoch):
-        """Share of the highest learning rate in this epoch, counted from 0; with ``by_step`` between epochs too."""
+        """Share of the highest learning rate in this epoch, from 0 after those done; ``by_step`` between epochs too."""
+        return self._rate(epoch + self.epochs_done)
+
+    def rate_at(self, step, n_steps):
+        """Share of the highest learning rate at an update, from 0, of which an epoch has ``n_steps``."""
+        return self._rate((step + self.epochs_done * n_steps) / n_steps)  # to the bit that of one run
+
+    def _rate(self, epoch):
         if epoch < self.warmup:
             return epoch / self.warmup if self.by_step else (epoch + 1) / (self.warmup + 1)
         if self.schedule is None:
             return 1.0
         span = max(self.max_epochs - self.warmup, 1)
         return self.lowest + (1 - self.lowest) * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
-
-    def rate_at(self, step, n_steps):
-        """Share of the highest learning rate at an update, counted from 0, of which an epoch has ``n_steps``."""
-        return self.rate(step / n_steps)
 
 
 _UPDATES = Recipe(
@@ -183,8 +179,8 @@ PRESETS = {
     "pretrained": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-4, weight_decay=1e-6, solver="adam"),
     "mirepnet-fork": Recipe(max_epochs=10, batch_size=8, learning_rate=1e-3, weight_decay=1e-6, solver="adam"),
 }
-"""Recipes by name. ``"default"`` is that of the network's family, which `default_recipe` tells; ``"imagery"`` is
-the same with random shifts in time."""
+"""Recipes by name. ``"default"`` is that of the network's family, see `default_recipe`; ``"imagery"`` is the same with
+random shifts in time."""
 _IMAGERY = {"time_shift": 0.5}
 _FAMILIES = {
     "EEGNet": "compact",
@@ -274,240 +270,3 @@ def _unknown(what, given, known):
     """Error for an unknown name, with the nearest known ones."""
     near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.4) or list(known)
     return ValueError(f"recipe: got the {what} {given!r}; nearest: {', '.join(map(repr, near))}.")
-
-
-def resolve_device(device):
-    """Torch device of the parameter ``device``: ``"auto"`` takes CUDA where there is one."""
-    if device == "auto":
-        return "cuda" if _has_cuda() else "cpu"
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:1', ...") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: got {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices.")
-    return str(found)
-
-
-@functools.cache
-def _has_cuda():
-    """Ask once: the answer takes longer than a look at the input does."""
-    return torch.cuda.is_available()
-
-
-def make_loss(loss, targets=None, dtype=torch.float32):
-    """Loss module of a name, or the module itself; ``targets`` are class indices to balance the classes of."""
-    if isinstance(loss, torch.nn.Module):
-        return loss
-    if loss not in LOSSES:
-        raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(map(repr, LOSSES))} or a torch module.")
-    if targets is None or loss != "cross_entropy":
-        return LOSSES[loss]()
-    counts = torch.bincount(targets)
-    weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
-    return torch.nn.CrossEntropyLoss(weight=weights.to(dtype))
-
-
-def make_net(
-    module,
-    recipe,
-    criterion,
-    *,
-    validation=None,
-    device="cpu",
-    callbacks=(),
-    verbose=0,
-    n_steps=1,
-    kind=TrainingNet,
-    **parts,
-):
-    """Build the skorch net that follows a recipe.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network, used as it is.
-    recipe : Recipe
-        How to train.
-    criterion : torch.nn.Module
-        Loss of (outputs, targets).
-    validation : Trials or None
-        Validation trials.
-    device : str
-        Training device.
-    callbacks : sequence of skorch callbacks
-        In addition to the recipe's own.
-    verbose : int
-        Whether to show a progress bar.
-    n_steps : int
-        Updates an epoch, for a rate that moves ``by_step``.
-    kind : class
-        `TrainingNet` or one derived from it.
-    **parts
-        ``trained``, ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
-
-    Returns
-    -------
-    net : TrainingNet
-        Not initialised yet.
-    """
-    own = [("schedule", _schedule(recipe, n_steps))]
-    if recipe.time_shift:
-        own.append(("time_shift", TimeShift(recipe.time_shift)))
-    if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
-        own.append(("valid_acc", ValidationAccuracy()))
-    if validation is not None and recipe.patience is not None:
-        stopping = EarlyStopping(
-            patience=recipe.patience, threshold=recipe.min_delta, threshold_mode="abs", load_best=True, sink=_silent
-        )
-        own.append(("early_stopping", stopping))
-    if verbose:
-        own.append(("progress", ProgressBar()))
-    optimizer = {"weight_decay": recipe.weight_decay}
-    if recipe.solver == "sgd":
-        optimizer["momentum"] = recipe.momentum
-    return kind(
-        module,
-        criterion,
-        optimizer=SOLVERS[recipe.solver],
-        lr=recipe.learning_rate,
-        max_epochs=recipe.max_epochs,
-        batch_size=recipe.batch_size,
-        iterator_train=kind.batches,
-        iterator_train__shuffle=True,
-        iterator_train__batch_size=recipe.update_size,
-        iterator_train__device=device,
-        iterator_valid=kind.batches,
-        iterator_valid__device=device,
-        train_split=None if validation is None else predefined_split(validation),
-        callbacks=[*own, *callbacks],
-        device=device,
-        verbose=0,
-        precision=recipe.precision,
-        accumulate=recipe.accumulate,
-        **{f"optimizer__{name}": value for name, value in optimizer.items()},
-        **parts,
-    )
-
-
-def _schedule(recipe, n_steps):
-    """Make the callback that sets the learning rate."""
-    if recipe.by_step:
-        rate, every = (lambda step: recipe.rate_at(step, n_steps)), "batch"
-    else:
-        rate, every = recipe.rate, "epoch"
-    return LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=rate, step_every=every)
-
-
-def train(
-    module,
-    X,
-    y,
-    recipe,
-    *,
-    loss="cross_entropy",
-    validation=None,
-    device="auto",
-    callbacks=(),
-    verbose=0,
-    settle=True,
-    kind=TrainingNet,
-    **parts,
-):
-    """Train a network; the only place where that happens.
-
-    Ctrl-C ends the training early and keeps the weights reached so far. Run it within `seeded`.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network; trained in place and left on the CPU, in evaluation mode.
-    X : ndarray or Tensor, shape (n_trials, n_channels, n_times), or Trials
-        Inputs; Trials bring their targets along.
-    y : ndarray or Tensor, shape (n_trials,) or (n_trials, n_outputs), or None
-        Class indices or targets.
-    recipe : Recipe
-        How to train.
-    loss : str or torch.nn.Module
-        Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
-    validation : tuple (X, y), tuple (Trials,), or None
-        Trials to watch, and to stop early by where the recipe has a ``patience``.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-    callbacks : sequence of skorch callbacks
-        In addition to the recipe's own.
-    verbose : int
-        Whether to show a progress bar.
-    settle : bool
-        Estimate statistics of batch normalisation anew where few updates left them half-way (`skeeg.training.norms`).
-    kind : class
-        `TrainingNet` or one derived from it.
-    **parts
-        ``trained``, ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
-
-    Returns
-    -------
-    net : TrainingNet
-        Fitted skorch net; ``diverged_`` tells whether a weight that was trained is not finite.
-
-    Examples
-    --------
-    >>> import numpy as np, torch
-    >>> from skeeg.training import Recipe, train
-    >>> X, y = np.random.default_rng(0).normal(size=(8, 2, 4)).astype("float32"), np.arange(8) % 2
-    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2))
-    >>> len(train(module, X, y, Recipe(max_epochs=3)).history)
-    3
-    """
-    held = None if validation is None else _as_trials(*validation)
-    settings = {"device": resolve_device(device), "callbacks": callbacks, "verbose": verbose, "kind": kind, **parts}
-    trials = _as_trials(X, y)
-    recipe = recipe.check().for_trials(len(trials))
-    settings["n_steps"] = _count_steps(trials, recipe) if recipe.by_step else 1
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y if recipe.class_weight else None, dtype)
-    net = make_net(module, recipe, criterion, validation=held, **settings)
-    start = copy.deepcopy(module.state_dict()) if recipe.refit and held is not None else None
-    module.eval()  # parts that are not trained stay so
-    few, _ = trials.take(trials.draw(4)[0])
-    before = count_norm_updates(module)
-    with guard(module, few):
-        net.fit(trials)
-    if start is not None and not net.interrupted_:
-        module.load_state_dict(start)
-        X, y = torch.cat([trials.X, held.X]), torch.cat([trials.y, held.y])
-        settings = {"device": device, "callbacks": callbacks, "verbose": verbose, "kind": kind, **parts}
-        return train(module, X, y, _refitting(recipe, net, len(trials)), loss=loss, settle=settle, **settings)
-    if settle:
-        settle_norms(net.module_, trials, recipe.update_size, before, kind.batches)
-    net.module_.to("cpu").eval()
-    trained = [parameter for parameter in net.module_.parameters() if parameter.requires_grad]
-    net.diverged_ = not all(bool(torch.isfinite(parameter).all()) for parameter in trained)
-    if net.diverged_:
-        message = "learning_rate: the training diverged, its weights are not finite; a smaller rate may help."
-        warnings.warn(message, ConvergenceWarning, stacklevel=2)
-    return net
-
-
-def _refitting(recipe, net, n_trials):
-    """Recipe of the updates that were best for the validation trials."""
-    best = 1 + min(range(len(net.history)), key=lambda epoch: net.history[epoch, "valid_loss"])
-    n_updates = best * math.ceil(n_trials / recipe.update_size)
-    share = recipe.warmup / recipe.max_epochs
-    counted = {"n_updates": n_updates, "min_epochs": 1, "max_epochs": n_updates, "warmup_share": share, "refit": False}
-    return dataclasses.replace(recipe, **counted)
-
-
-def _count_steps(trials, recipe):
-    """Count the updates of an epoch; the random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        return len(trials.draw(recipe.update_size, shuffle=True))
-
-
-def _as_trials(X, y=None):
-    """Trials of arrays; Trials as they are."""
-    return X if isinstance(X, Trials) else Trials(X, y)
-
-
-def _silent(message):
-    """Swallow skorch's messages: the history tells the same."""

@@ -1,4 +1,4 @@
-"""Sizes of a network as its checkpoint tells them, and building within what the checkpoint's tensors account for."""
+"""Sizes of a network by its checkpoint, and building within what the checkpoint's tensors account for."""
 
 import math
 
@@ -14,47 +14,18 @@ _SMALL = 2**13  # numbers of which no operation makes much: an outer product has
 
 
 def read_sizes(cls, state, description, file="it"):
-    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description of a file of our own.
-
-    Parameters
-    ----------
-    cls : class
-        Network; its ``sizes_of(state)`` tells the arguments that shapes show.
-    state, description
-        As `read_weights` gives them.
-    file : str or path-like
-        What errors call the checkpoint.
-
-    Returns
-    -------
-    sizes : dict
-        Arguments of the network, as many as the file tells.
-    """
+    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description in a file of skeeg."""
     own = description.get("network", cls.__name__) == cls.__name__
-    told = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
+    described = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause_of(error)}).") from error
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in (told | found).items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in (described | found).items()}
 
 
 def settle_sizes(given, found, preset=None):
     """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
-
-    Parameters
-    ----------
-    given : dict
-        Sizes by the user; those that are None are open.
-    found : dict
-        Sizes of the checkpoint, as far as it tells them; empty without one.
-    preset : dict or None
-        Sizes for what is open and not found, of all arguments that the network has; None takes what there is.
-
-    Returns
-    -------
-    sizes : dict
-        One that was given and contradicts the checkpoint is an error that names both.
 
     Examples
     --------
@@ -100,22 +71,8 @@ def _numbers(value, name=""):
 def build_within(build, description, tensors):
     """Build the network that a file describes, unless it would be larger than the file's own tensors.
 
-    Sizes are looked at before anything is made of them, and every operation of the constructor before it reserves
-    memory: first on torch's meta device, which has shapes only.
-
-    Parameters
-    ----------
-    build : callable
-        Gives the network.
-    description : dict
-        Arguments that it is built from, nested in any way.
-    tensors : dict of str to ndarray or Tensor
-        Weights that it will be given.
-
-    Returns
-    -------
-    module : torch.nn.Module
-        Network.
+    Sizes are compared before anything is built, and each operation of the constructor runs first on torch's meta
+    device, which has shapes only.
     """
     count = check_sizes(description, tensors)
     with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):

@@ -10,11 +10,10 @@ from ..networks import accelerate, build_network, channel_info, fold, get_networ
 from ..networks.seeding import seeded
 from ..storage import Storable
 from .checkpoints import load_checkpoint
-from .inference import head_features, run_batches
-from .recipe import make_loss, make_net, resolve_device, train
+from .inference import head_features, resolve_device, run_batches
+from .net import make_loss, make_net
 from .sizes import build_within
-from .strategies import check_strategy, fit_probe, replace_head, trainable_part
-from .validation import split_validation
+from .strategies import replace_head
 
 
 class NetworkState(Storable):
@@ -58,10 +57,10 @@ class NetworkState(Storable):
     Examples
     --------
     >>> import numpy as np, pickle
-    >>> from skeeg.training import NetworkState, Recipe
+    >>> from skeeg.training import NetworkState, Recipe, train
     >>> state = NetworkState("EEGNet", n_chans=3, n_times=128, n_outputs=2).start()
     >>> X, y = np.random.default_rng(0).normal(size=(8, 3, 128)).astype("float32"), np.arange(8) % 2
-    >>> len(state.train(X, y, Recipe(max_epochs=2)).history)
+    >>> len(state.keep(train(state.module, X, y, Recipe(max_epochs=2))).history)
     2
     >>> state.forward(X).equal(pickle.loads(pickle.dumps(state)).forward(X))
     True
@@ -94,6 +93,11 @@ class NetworkState(Storable):
     def float_type(self):
         """Type of the input, of NumPy."""
         return np.float64 if self.precision == "float64" else np.float32
+
+    @property
+    def n_iter(self):
+        """Epochs run; 1 where none was needed."""
+        return max(len(self.history), 1)
 
     # Building
 
@@ -161,62 +165,13 @@ class NetworkState(Storable):
 
     # Training
 
-    def train(
-        self, data, targets, recipe, *, loss="cross_entropy", validation=None, subjects=None, seed=0, strategy="full",
-        device="auto", verbose=0, callbacks=(), augmentation=None, parameter_groups=None,
-    ):  # fmt: skip
-        """Split off validation trials and train the module.
-
-        Parameters
-        ----------
-        data : ndarray, shape (n_trials, ...)
-            Inputs.
-        targets : ndarray, shape (n_trials,) or (n_trials, n_outputs)
-            Class indices or targets.
-        recipe : Recipe
-            How to train.
-        loss : str or torch.nn.Module
-            See `train`.
-        validation, subjects, seed
-            See `split_validation`.
-        strategy : {"full", "head", "probe", "lora"}
-            What is trained.
-        device, verbose, callbacks, augmentation, parameter_groups
-            See `train`.
-
-        Returns
-        -------
-        self : NetworkState
-            Trained.
-        """
-        check_strategy(strategy)
-        targets = targets.astype(self.float_type) if targets.dtype.kind == "f" else targets
-        rows, held = split_validation(targets, validation, recipe.validation_size, subjects, seed)
-        watched = None if held is None else (data[held], targets[held])
-        if held is not None:
-            data, targets = data[rows], targets[rows]
-        if strategy == "probe":
-            return self._probe(data, targets, recipe, loss, device)
-        with trainable_part(self.module, strategy, self.head, recipe.lora_rank) as trained:
-            net = train(
-                self.module, data, targets, recipe, loss=loss, validation=watched, trained=trained, device=device,
-                verbose=verbose, callbacks=callbacks, augmentation=augmentation, parameter_groups=parameter_groups,
-            )  # fmt: skip
-        return self.keep(net)
-
     def keep(self, net):
-        """Take over a net that was trained around the module, and its history."""
+        """Take over a net that `train` made of the module, and its history."""
         self.net, self.folded = net, None
+        if net.probe_features_ is not None:
+            self.spec["probe_features"] = net.probe_features_
         self.history = [*self.history, *({k: v for k, v in row.items() if k != "batches"} for row in net.history)]
         return self
-
-    def _probe(self, data, targets, recipe, loss, device):
-        """Fit a linear layer on the frozen features, in closed form."""
-        layer = fit_probe(self.features(data, batch_size=recipe.batch_size, device=device), targets)
-        self.spec["probe_features"] = layer.in_features
-        replace_head(self.module, layer.to(self.dtype), self.head)
-        self.module.eval()
-        return self.keep(self.untrained_net(recipe, loss))
 
     def untrained_net(self, recipe, loss):
         """Give a net around the module, with the history as it is."""

@@ -1,4 +1,4 @@
-"""What of a network is trained: everything, the last layer, a closed-form probe, or low-rank changes."""
+"""Strategies: training everything, the last layer, a closed-form probe, or low-rank changes."""
 
 import contextlib
 
@@ -18,24 +18,9 @@ def check_strategy(strategy):
 
 @contextlib.contextmanager
 def trainable_part(module, strategy, head="final_layer", rank=4):
-    """Prepare a network for a strategy, and leave it as plain as it was.
+    """Freeze the network, or give it low-rank changes, while a strategy trains it; merge the changes at the end.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network, changed in place within the block: frozen, or given low-rank changes that are merged into its
-        weights at the end.
-    strategy : {"full", "head", "lora"}
-        What to train.
-    head : str
-        Name of the last layer.
-    rank : int
-        Rank of the changes of ``"lora"``.
-
-    Yields
-    ------
-    trained : str or None
-        Submodule to put into training mode where the rest stays in evaluation mode.
+    Yields the submodule that goes into training mode where the rest stays in evaluation mode, or None.
     """
     required = {name: p.requires_grad for name, p in module.named_parameters()}
     if strategy != "full":
@@ -58,12 +43,7 @@ class LowRank(nn.Module):
 
     B starts at zero, so training starts from the frozen network [1]_.
 
-    Parameters
-    ----------
-    weight : Tensor, shape (o, ...)
-        Frozen weight; its other axes count as one of length k.
-    rank : int
-        Rank r.
+    Shapes: ``weight`` (o, ...).
 
     References
     ----------
@@ -83,22 +63,7 @@ class LowRank(nn.Module):
 
 
 def add_lora(module, rank, head="final_layer"):
-    """Give every weight matrix outside the head a trainable low-rank change.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network.
-    rank : int
-        Rank of the changes.
-    head : str
-        Name of the last layer, which is trained as it is.
-
-    Returns
-    -------
-    changed : list of (layer, name)
-        Layers and names of the changed weights.
-    """
+    """Give every weight matrix outside the head a trainable low-rank change; list (layer, name) of the weights."""
     if rank < 1:
         raise ValueError(f"lora_rank: got {rank}, expected at least 1.")
     changed = []
@@ -121,17 +86,7 @@ def fit_probe(features, targets):
     Class indices are fitted by linear discriminant analysis with Ledoit-Wolf shrinkage in the span of the features,
     other targets by ridge regression with a leave-one-out choice of its penalty.
 
-    Parameters
-    ----------
-    features : ndarray, shape (n_trials, n_features)
-        Frozen features.
-    targets : ndarray, shape (n_trials,) of int, or (n_trials, n_outputs)
-        Class indices, or targets to regress on.
-
-    Returns
-    -------
-    layer : torch.nn.Linear
-        n_features to n_outputs.
+    Shapes: ``features`` (n_trials, n_features), ``targets`` (n_trials,).
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.linear_model import RidgeCV

@@ -5,7 +5,7 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedS
 
 
 def split_validation(y, validation, size=0.2, subjects=None, seed=0):
-    """Split training trials into those to train on and those to watch.
+    """Hold out validation trials of the training trials.
 
     Parameters
     ----------

@@ -16,24 +16,7 @@ RADIUS = 0.095
 
 @lru_cache(maxsize=16)
 def montage_directions(montage="standard_1005"):
-    """Directions of every electrode of one of MNE's montages, seen from the centre of the head.
-
-    Parameters
-    ----------
-    montage : str
-        A name of `mne.channels.get_builtin_montages`.
-
-    Returns
-    -------
-    directions : dict of str to ndarray, shape (3,)
-        Unit vector of each electrode, x to the right, y to the nose, z up.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.head import montage_directions
-    >>> montage_directions()["C3"].round(1).tolist()
-    [-0.7, 0.1, 0.7]
-    """
+    """Give the unit vector of every electrode of one of MNE's montages, seen from the centre of the head."""
     import mne
 
     digitised = standard_montage(montage)
@@ -47,19 +30,7 @@ def montage_directions(montage="standard_1005"):
 
 
 def electrode_directions(ch_names, montage="standard_1005"):
-    """Directions of the named electrodes.
-
-    Parameters
-    ----------
-    ch_names : sequence of str, length n_channels
-        Electrode names, any case.
-    montage : str
-        A name of `mne.channels.get_builtin_montages`.
-
-    Returns
-    -------
-    directions : ndarray, shape (n_channels, 3)
-        Unit vectors.
+    """Give the unit vectors (n_channels, 3) of the named electrodes, any case.
 
     Examples
     --------
@@ -77,19 +48,8 @@ def electrode_directions(ch_names, montage="standard_1005"):
 def leadfield(electrodes, positions, moments):
     """Potentials of current dipoles at the electrodes.
 
-    Parameters
-    ----------
-    electrodes : ndarray, shape (n_channels, 3)
-        Directions of the electrodes, unit vectors.
-    positions : ndarray, shape (n_sources, 3)
-        Positions of the dipoles in units of the head's radius; the radius of the brain is 0.9.
-    moments : ndarray, shape (n_sources, 3)
-        Orientation of the dipoles, unit vectors.
-
-    Returns
-    -------
-    gain : ndarray, shape (n_channels, n_sources)
-        Microvolts at each electrode, against infinity, for one nanoampere-metre.
+    Shapes: ``electrodes`` (n_channels, 3), ``positions`` (n_sources, 3), ``moments`` (n_sources, 3); gives
+    (n_channels, n_sources).
 
     Notes
     -----

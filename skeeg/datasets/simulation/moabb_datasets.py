@@ -122,18 +122,7 @@ class SimulatedMotorImagery(SkeegDataset):
         )
 
     def truth(self, subject):
-        """Give the informative channels, bands and times; see `skeeg.datasets.Truth`.
-
-        Parameters
-        ----------
-        subject : int
-            One of ``subject_list``.
-
-        Returns
-        -------
-        truth : Truth
-            For the first session.
-        """
+        """Give the informative channels, bands and times of a subject's first session; see `skeeg.datasets.Truth`."""
         return self.simulation.truth(subject)
 
     def _get_single_subject_data(self, subject):

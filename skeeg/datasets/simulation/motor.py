@@ -79,26 +79,8 @@ class MotorSimulation:
 
     Parameters
     ----------
-    task : {"imagery", "execution"}
-        Both tasks have the same subjects, sessions and montages.
-    classes : tuple of str
-        Some of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
-    n_trials : int
-        Trials in one run, balanced over the classes, in random order.
-    ch_names : tuple of str
-        Channel names.
-    montage : str
-        Name of the MNE montage with their positions.
-    sfreq : float
-        Sampling rate in hertz.
-    strength : float
-        Factor on the depth of desynchronisation; 0 removes every difference between the classes.
-    noise : float
-        Factor on everything but the sensorimotor rhythms.
-    line_freq : float
-        Line frequency in hertz, left out above the Nyquist frequency; 0 for none.
-    seed : int
-        Another seed, another population.
+    task, classes, n_trials, ch_names, montage, sfreq, strength, noise, line_freq, seed
+        As in `SimulatedMotorImagery`.
 
     Examples
     --------
@@ -137,12 +119,12 @@ class MotorSimulation:
         electrode_directions(self.ch_names, self.montage)
 
     def run(self, subject, session, run):
-        """Record one run.
+        """Record one run, which does not depend on how many others there are.
 
         Parameters
         ----------
         subject, session, run : int
-            Which run; it does not depend on how many others there are.
+            Which run.
 
         Returns
         -------
@@ -166,18 +148,7 @@ class MotorSimulation:
         return np.round(data / _STEP) * _STEP, onsets, labels
 
     def truth(self, subject):
-        """Give the ground truth of one subject.
-
-        Parameters
-        ----------
-        subject : int
-            Number of the subject.
-
-        Returns
-        -------
-        truth : Truth
-            Electrodes, sources, bands, window and depth.
-        """
+        """Give the ground truth of one subject: electrodes, sources, bands, window and depth."""
         traits, gain = subject_traits(self.seed, subject), self._session(subject, 0).gains["areas"]
         swing = (np.ptp([self._depths(traits, label) for label in self.classes], axis=0) * _AT_REST).max(axis=1)
         weights = np.abs(gain) @ swing

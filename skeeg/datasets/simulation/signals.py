@@ -7,22 +7,6 @@ from scipy.fft import irfft, next_fast_len
 def coloured(rng, n_signals, n_times, sfreq, shape):
     r"""Draw stationary Gaussian noise with a given amplitude spectrum and unit variance.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    n_signals, n_times : int
-        Number of independent signals and their length.
-    sfreq : float
-        Sampling rate in hertz.
-    shape : callable
-        Maps frequencies in hertz to amplitudes; their scale does not matter.
-
-    Returns
-    -------
-    signals : ndarray, shape (n_signals, n_times)
-        Variance 1 in expectation.
-
     Notes
     -----
     With amplitudes :math:`a_k` and complex Gaussian :math:`z_k`, the inverse Fourier transform of :math:`a_k z_k` over
@@ -47,19 +31,7 @@ def coloured(rng, n_signals, n_times, sfreq, shape):
 
 
 def rhythm(rate, width):
-    """Spectrum of a narrow-band oscillation.
-
-    Parameters
-    ----------
-    rate : float
-        Centre in hertz.
-    width : float
-        Standard deviation of the power spectrum in hertz.
-
-    Returns
-    -------
-    shape : callable
-        For `coloured`.
+    """Spectrum of a narrow-band oscillation: centre and standard deviation of the power spectrum in hertz.
 
     Examples
     --------
@@ -71,74 +43,19 @@ def rhythm(rate, width):
 
 
 def one_over_f(frequencies):
-    """Spectrum of background activity: power falls with the 1.5th power of the frequency from 1 Hz on.
-
-    Parameters
-    ----------
-    frequencies : ndarray
-        In hertz.
-
-    Returns
-    -------
-    amplitudes : ndarray
-        One for each frequency.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.signals import one_over_f
-    >>> float(one_over_f(1.0) / one_over_f(16.0))
-    8.0
-    """
+    """Spectrum of background activity: power falls with the 1.5th power of the frequency from 1 Hz on."""
     return np.maximum(frequencies, 1.0) ** -0.75
 
 
 def broadband(frequencies):
-    """Spectrum that is flat from 8 to 30 Hz and falls off smoothly outside.
-
-    Parameters
-    ----------
-    frequencies : ndarray
-        In hertz.
-
-    Returns
-    -------
-    amplitudes : ndarray
-        One for each frequency.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.signals import broadband
-    >>> float(broadband(8.0).round(2)), float(broadband(18.0).round(2))
-    (0.5, 1.0)
-    """
+    """Spectrum that is flat from 8 to 30 Hz and falls off smoothly outside."""
     return 1 / ((1 + np.exp(-(frequencies - 8.0) / 0.5)) * (1 + np.exp((frequencies - 30.0) / 1.0)))
 
 
 def wander(rng, n_signals, n_times, sfreq, spread=0.3):
-    """Slow changes of amplitude, over seconds to a minute, about 1.
+    """Slow changes of amplitude, over seconds to a minute, about 1, shape (n_signals, n_times).
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    n_signals, n_times : int
-        Number of signals and their length.
-    sfreq : float
-        Sampling rate in hertz.
-    spread : float
-        Standard deviation of the logarithm.
-
-    Returns
-    -------
-    factors : ndarray, shape (n_signals, n_times)
-        Positive.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.datasets.simulation.signals import wander
-    >>> bool((wander(np.random.default_rng(0), 2, 1000, 100.0) > 0).all())
-    True
+    ``spread`` is the standard deviation of their logarithm.
     """
     slow = coloured(rng, n_signals, n_times, sfreq, lambda frequencies: np.exp(-frequencies / 0.05))
     return np.exp(spread * slow)

@@ -89,24 +89,7 @@ class SessionState:
 
 @lru_cache(maxsize=512)
 def subject_traits(seed, subject):
-    """Draw the traits of one subject.
-
-    Parameters
-    ----------
-    seed, subject : int
-        Seed of the population, number of the subject in it.
-
-    Returns
-    -------
-    traits : SubjectTraits
-        Depends on these two numbers alone.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.subjects import subject_traits
-    >>> 8 < subject_traits(0, 1).rates[0] < 14
-    True
-    """
+    """Draw the traits of one subject; they depend on the seed of the population and the number alone."""
     rng = np.random.default_rng((seed, 1, subject))
     # Steps of the golden ratio: any few consecutive subjects cover the range of effect sizes evenly.
     rank = (np.random.default_rng((seed, 0)).random() + _GOLDEN * subject) % 1
@@ -128,28 +111,7 @@ def subject_traits(seed, subject):
 
 @lru_cache(maxsize=64)
 def session_state(seed, subject, session, ch_names, montage):
-    """Draw one session of one subject, recorded with a montage.
-
-    Parameters
-    ----------
-    seed, subject, session : int
-        Seed of the population, subject and session.
-    ch_names : tuple of str
-        Channel names.
-    montage : str
-        Name of the MNE montage with their positions.
-
-    Returns
-    -------
-    state : SessionState
-        Depends on these arguments alone.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.subjects import session_state
-    >>> session_state(0, 1, 0, ("C3", "C4"), "standard_1005").gains["areas"].shape
-    (2, 7)
-    """
+    """Draw one session of one subject, recorded with a montage; it depends on these arguments alone."""
     traits, rng = subject_traits(seed, subject), np.random.default_rng((seed, 2, subject, session))
     shift, amplitude, line_noise = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
     rotation = _rotation(traits.cap + np.radians(rng.normal(0, 2, 3)))

@@ -4,11 +4,12 @@ import inspect
 
 import numpy as np
 import torch
+from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
-from ...base import BaseEEGClassifier, draw_seed, refuse_flat
+from ...base import draw_seed, refuse_flat
 from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
@@ -29,7 +30,7 @@ from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects,
 from .pretraining import Start, load_start, pool_sources, read_start, remember, split_folds, train_folds
 
 
-class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
+class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     """Cross-task adaptive transfer learning [1]_: learn from movement execution, adapt to a subject's imagery.
 
     The network is pre-trained on the source task and then fine-tuned on labelled trials of the target subject. Source
@@ -271,21 +272,6 @@ class CTAdaptTLClassifier(NetworkEstimator, BaseEEGClassifier):
             self._build(X, self.classes_, start)
             self._learn_target(data, y_target, start, seed)
         return self
-
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
 
     def save_checkpoint(self, path):
         """Write the weights of the network, to be the ``checkpoint`` of another estimator.

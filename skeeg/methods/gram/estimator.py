@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import torch
+from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import BaseEEGClassifier
-from ...training.averaging import WeightAverage
 from ...training.base import NetworkEstimator
+from ...training.callbacks import WeightAverage
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights, save_weights
 from .layers import SIZES, settle_sizes
@@ -21,23 +21,7 @@ _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq"
 
 @dataclasses.dataclass(frozen=True)
 class FinetuningSettings(Settings):
-    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too.
-
-    Parameters
-    ----------
-    layer_decay : float
-        Factor of the learning rate of each block to that of the next.
-    decay_patches : bool
-        Whether the convolutions of the patches learn as slowly as the class token; False gives them the whole learning
-        rate, as the published code does.
-    label_smoothing : float
-        Share of each label that is spread over all classes.
-    average : float or None
-        Decay of a mean of the weights that the network has at the end, see `skeeg.training.averaging`; it starts with
-        the loaded weights. None keeps the last, or with ``patience`` the best, weights.
-    lora_rank : int
-        Rank of the changes of ``strategy="lora"``.
-    """
+    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too."""
 
     weight_decay: float = 0.05
     lowest: float = 0.002
@@ -64,7 +48,7 @@ class FinetuningSettings(Settings):
         return [*super().callbacks(estimator), *([] if self.average is None else [WeightAverage(self.average)])]
 
 
-class GramClassifier(NetworkEstimator, BaseEEGClassifier):
+class GramClassifier(ClassifierMixin, NetworkEstimator):
     """Gram [1]_: a general model of EEG, pre-trained on recordings of any montage, fine-tuned on a task.
 
     Trials are resampled to the rate of the network, 200 Hz as published, and brought to units of 0.1 mV;
@@ -193,21 +177,6 @@ class GramClassifier(NetworkEstimator, BaseEEGClassifier):
         sizes, _ = self._read_start()
         self._fit_network(network_input(sizes).transform(X), self._check_labels(y), len(self.classes_), subjects)
         return self
-
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
 
     @property
     def layer_weights_(self):

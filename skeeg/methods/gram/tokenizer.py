@@ -11,8 +11,9 @@ from skorch.callbacks import Callback
 from ...array import make_eeg
 from ...base import draw_seed
 from ...networks.seeding import seeded
-from ...training.net import Batches
-from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run, ranks
+from ...training import distributed
+from ...training.data import Batches
+from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run
 from .checkpoint import load_weights, read_tokenizer, save_weights
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
@@ -22,18 +23,7 @@ from .training import GramStage, GramState, Objective, StageSettings, is_small
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings(StageSettings):
-    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too.
-
-    Parameters
-    ----------
-    codebook_decay : float
-        How slowly the codebook follows, see `Quantizer`.
-    warm_epochs : int or None
-        Epochs before the codes are placed, in which the decoder gets the vectors themselves, at the highest learning
-        rate; a resumed training repeats them. Initially all vectors have nearly one direction, and codes placed there
-        stay together unless updates are many: of 512, some ten are used in the end. None takes a tenth of
-        ``max_epochs``, at least 1, for a network of at most four blocks, and 0 else, as published.
-    """
+    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too."""
 
     codebook_decay: float = 0.99
     warm_epochs: int | None = None
@@ -205,7 +195,7 @@ class GramTokenizer(GramStage):
         first = not self.__sklearn_is_fitted__()
         sizes, loaded = self._read_start() if first else (self.module_.sizes, None)
         pool = self._pool(X, subjects, sizes, first)
-        seed = ranks.of_first(lambda: draw_seed(self.random_state)) + (0 if first else self.n_iter_)
+        seed = distributed.of_first(lambda: draw_seed(self.random_state)) + (0 if first else self.n_iter_)
         with seeded(seed):
             if not first:
                 self.network_ = self.network_.copy()  # should this training fail, the old network is kept
@@ -331,7 +321,7 @@ class GramTokenizer(GramStage):
     def _start_codebook(self, trials):
         """Place the codes by k-means on four windows' patches a code, or on all there are."""
         network, found = self.module_, []
-        size, wanted = ranks.update_size(self.batch_size, self._settings.accumulate), 4 * network.sizes.n_codes
+        size, wanted = distributed.update_size(self.batch_size, self._settings.accumulate), 4 * network.sizes.n_codes
         with torch.no_grad():
             for inputs, _ in Batches(trials, size, shuffle=True):
                 found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.fast.dropout import Dropout
-from ...training.pretraining import ranks
+from ...training import distributed
 from .layers import (
     TOKENIZER_SIZES,
     PatchConv,
@@ -45,8 +45,8 @@ def cosine_kmeans(z, n_codes, n_iterations=10):
     >>> cosine_kmeans(torch.eye(2).repeat(5, 1), 2).shape
     torch.Size([2, 2])
     """
-    start = _some_of(z, n_codes) if ranks.is_first() else z.new_zeros(n_codes, z.shape[1])
-    ranks.add_up(start)
+    start = _some_of(z, n_codes) if distributed.is_first() else z.new_zeros(n_codes, z.shape[1])
+    distributed.add_up(start)
     codebook = F.normalize(start, dim=1)
     for _ in range(n_iterations):
         codebook, _ = _moved(codebook, z)
@@ -64,13 +64,13 @@ def _some_of(z, n):
 
 
 def _moved(codebook, z, codes=None):
-    """Mean direction of the vectors of each code, and their number, over all ranks."""
+    """Mean direction of the vectors of each code, and their number, over all distributed."""
     codes = nearest_codes(z, codebook) if codes is None else codes
     counts = torch.zeros(len(codebook), dtype=z.dtype, device=z.device)
     sums = torch.zeros_like(codebook)
     counts.index_add_(0, codes, torch.ones_like(codes, dtype=z.dtype))
     sums.index_add_(0, codes, z)
-    ranks.add_up(counts, sums)
+    distributed.add_up(counts, sums)
     return torch.where(counts[:, None] > 0, F.normalize(sums, dim=1), codebook), counts
 
 
@@ -91,15 +91,8 @@ class Quantizer(nn.Module):
 
     .. math:: e_k \leftarrow \frac{d\,e_k + (1 - d)\,\bar z_k}{\lVert d\,e_k + (1 - d)\,\bar z_k \rVert}
 
-    with :math:`\bar z_k` the mean direction of the vectors of code :math:`k` in the batch, over all ranks. Codes
+    with :math:`\bar z_k` the mean direction of the vectors of code :math:`k` in the batch, over all distributed. Codes
     without any stay.
-
-    Parameters
-    ----------
-    n_codes, code_dim : int
-        Codes, and numbers of each.
-    decay : float
-        :math:`d`.
 
     Examples
     --------
@@ -140,24 +133,13 @@ class Quantizer(nn.Module):
     def forward(self, z):
         """Replace vectors by codes; in training, where gradients are kept, move the codes.
 
-        Parameters
-        ----------
-        z : Tensor, shape (batch, n_patches, code_dim)
-            Vectors.
-
-        Returns
-        -------
-        quantised : Tensor, shape (batch, n_patches, code_dim)
-            Their codes, with the gradient of the vectors.
-        codes : Tensor of int64, shape (batch, n_patches)
-            Rows of the codebook.
-        loss : Tensor, shape (batch,)
-            Twice the mean squared distance, as published; the gradient is that of one.
+        Shapes: ``z`` (batch, n_patches, code_dim); gives ``quantised`` (batch, n_patches, code_dim), ``codes``
+        (batch, n_patches), ``loss`` (batch,).
         """
         z = F.normalize(z, dim=-1)
         flat = z.detach().flatten(0, 1)
         learns = self.training and torch.is_grad_enabled()  # not in a mere look at what training will do
-        wanted = flat[:0] if ranks.is_idle() else flat
+        wanted = flat[:0] if distributed.is_idle() else flat
         if learns and not self.started:
             self.start(wanted)
         codes = nearest_codes(flat, self.codebook.to(z.dtype))

@@ -12,10 +12,11 @@ from torch import nn
 from ...array import make_eeg
 from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
-from ...training import NetworkState, Recipe, split_validation
+from ...training import NetworkState, Recipe, distributed, split_validation
+from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
-from ...training.pretraining import GroupedTrials, StoredTensor, list_recordings, name_people, pretrain, ranks
-from ...training.recipe import make_net, resolve_device
+from ...training.net import make_net, resolve_device
+from ...training.pretraining import list_recordings, name_subjects, pretrain
 from .layers import SIZES, TOKENIZER_SIZES, check_names, choose_sizes
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
@@ -24,21 +25,7 @@ from .tokenizer_network import GramTokenizerNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones.
-
-    Parameters
-    ----------
-    weight_decay : float
-        Weight decay, of the parameters that `decays` names.
-    warmup : float
-        Share of the epochs in which the learning rate rises from zero; then it falls along a cosine.
-    lowest : float
-        Share of the learning rate that the cosine ends at.
-    clip : float or None
-        Largest norm of the gradient.
-    validation_size : float
-        Share of the subjects or windows that ``validation`` holds out.
-    """
+    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones."""
 
     weight_decay: float = 5e-4
     warmup: float = 0.1
@@ -77,16 +64,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings(Settings):
-    """What both stages have in addition.
-
-    Parameters
-    ----------
-    accumulate : int
-        Batches of an update, see `skeeg.training.Recipe`.
-    mixed : bool
-        Whether an epoch alternates between recordings of different shape; False visits one after the other, as the
-        published code does.
-    """
+    """What both stages have in addition."""
 
     accumulate: int = 1
     mixed: bool = True
@@ -122,7 +100,7 @@ class Pool:
     Subjects of different recordings are different subjects.
     """
 
-    trials: GroupedTrials
+    trials: Trials
     subjects: np.ndarray
 
     def content(self):
@@ -179,31 +157,14 @@ class GramStage(TransformerMixin, EEGEstimator):
     # Windows
 
     def _pool(self, X, subjects, sizes, first=True):
-        """Check recordings and cut them into windows; the first one gives the fitted attributes.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, list of such, or StoredWindows
-            Trials.
-        subjects : array-like, list with one entry a recording, or None
-            Subject of each trial.
-        sizes : Sizes or TokenizerSizes
-            Sizes of the network.
-        first : bool
-            Whether to set attributes.
-
-        Returns
-        -------
-        pool : Pool
-            Windows.
-        """
+        """Check recordings and cut them into windows; the first one gives the fitted attributes."""
         if isinstance(X, StoredWindows):
             return self._stored_pool(X, sizes, first)
         recordings, parts = list_recordings(X, None, subjects), {}
         for number, (trials, _, whose) in enumerate(recordings):
             trials = self._check_eeg(trials, reset=first and not number, dtype=np.float32)
             refuse_flat(trials)
-            names, _ = name_people(trials, whose, number if len(recordings) > 1 else None)
+            names, _ = name_subjects(trials, whose, number if len(recordings) > 1 else None)
             windows, starts, channels = self._cut(trials, sizes)
             found = parts.setdefault((*channels.tolist(), windows.shape[3]), ([], []))
             found[0].append(windows.reshape(-1, *windows.shape[2:]))
@@ -211,7 +172,7 @@ class GramStage(TransformerMixin, EEGEstimator):
         groups = [{"x": torch.from_numpy(np.concatenate(windows))} for windows, _ in parts.values()]
         shared = [{"channels": torch.tensor(key[:-1])} for key in parts]
         whose = np.concatenate([name for _, names in parts.values() for name in names])
-        return Pool(GroupedTrials(groups, shared, self._settings.mixed), whose)
+        return Pool(Trials(groups, None, shared, self._settings.mixed), whose)
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
@@ -239,10 +200,10 @@ class GramStage(TransformerMixin, EEGEstimator):
                     f"prepare=gram_preprocessing()) and 1 to {MAX_SECONDS} times {sizes.patch_length} samples."
                 )
             read = functools.partial(_read_units, group, sizes.scale, self._float_type())
-            windows = StoredTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
+            windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
             groups.append({"x": windows})
             shared.append({"channels": torch.from_numpy(channels_of(one, self.old_names))})
-        trials = GroupedTrials(groups, shared, self._settings.mixed)
+        trials = Trials(groups, None, shared, self._settings.mixed)
         return Pool(trials, np.concatenate([group.subjects for group in stored]))
 
     # Training
@@ -250,7 +211,7 @@ class GramStage(TransformerMixin, EEGEstimator):
     def _recipe(self):
         settings, rate = self._settings, self.learning_rate
         if rate is None:
-            published = self._published_rate * ranks.update_size(self.batch_size, settings.accumulate) / 1024
+            published = self._published_rate * distributed.update_size(self.batch_size, settings.accumulate) / 1024
             rate = 1e-3 if is_small(self) else published
         recipe = settings.recipe(self, rate)
         return dataclasses.replace(recipe, max_epochs=max(self.max_epochs, 1), accumulate=settings.accumulate)
@@ -280,7 +241,7 @@ class GramStage(TransformerMixin, EEGEstimator):
         speeds = [row["trials_per_s"] for row in history]
         per_window = pool.n_samples / self.module_.sizes.patch_length / len(pool.trials)
         self.throughput_ = float(np.median(speeds) * per_window) if speeds else float("nan")
-        if self.verbose and history and ranks.is_first():
+        if self.verbose and history and distributed.is_first():
             name, device = type(self).__name__, resolve_device(self.device)
             print(f"{name}: {self.throughput_:.0f} patches/s on {device}")
 
@@ -324,6 +285,12 @@ class GramStage(TransformerMixin, EEGEstimator):
         """What the checkpoint brought, str or None."""
         return self.network_.report
 
+    def __sklearn_tags__(self):
+        """Declare that features are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""
         return "network_" in vars(self)
@@ -336,4 +303,4 @@ def _read_units(group, scale, dtype, rows):
 
 def _content(values):
     """Give what differs between windows: themselves, or what the store knows of them."""
-    return values.identity if isinstance(values, StoredTensor) else values.numpy()
+    return values.identity if isinstance(values, StreamedTensor) else values.numpy()

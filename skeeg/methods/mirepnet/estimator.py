@@ -3,13 +3,14 @@
 import warnings
 
 import numpy as np
+from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import BaseEEGClassifier, refuse_flat
+from ...base import refuse_flat
 from ...filtering import BandPass
 from ...montage import count_near
 from ...training import NetworkState, get_recipe
@@ -22,7 +23,7 @@ from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 _FINETUNING = ("max_epochs", "batch_size", "learning_rate", "time_shift")  # settings that a checkpoint may hold
 
 
-class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
+class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     """MIRepNet [1]_: a network pre-trained on the imagery of source subjects, fine-tuned on few trials of the target.
 
     Trials of any montage are resampled to the network's rate, whitened by the mean covariance of their subject on the
@@ -187,21 +188,6 @@ class MIRepNetClassifier(NetworkEstimator, BaseEEGClassifier):
         target = self._check_target(X_target_unlabeled, len(X))
         self._fit_network(fit_steps(self.steps_, X, subjects, target), targets, len(self.classes_), subjects)
         return self
-
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        return self._probabilities(X)
 
     def update(self, X):
         """Update the reference of ``align="running"`` with these trials, for later predictions.

@@ -16,56 +16,17 @@ from ...array import DOMAIN_FIELDS
 from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
-from ...training import NetworkState, Recipe, split_validation
+from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.checkpoints import describe
-from ...training.pretraining import (
-    draw_mask,
-    fingerprint,
-    list_recordings,
-    open_run,
-    pretrain,
-    ranks,
-    read_labels,
-)
-from ...training.recipe import resolve_device
+from ...training.inference import resolve_device
+from ...training.pretraining import draw_mask, fingerprint, list_recordings, open_run, pretrain, read_labels
 from .checkpoint import read_start, save_weights
 from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingRecipe(Recipe):
-    """How MIRepNet is pre-trained; the defaults are the published ones where these are known.
-
-    Parameters
-    ----------
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, by_step, validation_size
-        See `skeeg.training.Recipe`.
-    mask_ratio : float
-        Share of the tokens that are masked.
-    rec_weight, cls_weight : float
-        Weights of the two losses. Without the first no token is masked, and the training is supervised only; without
-        the second, or without y, it is self-supervised.
-    reconstruct : {"masked", "all"}
-        Tokens whose reconstruction error counts.
-    detach_target : bool
-        Whether no gradient passes through the target tokens. False, as in the published network's forward pass, lets
-        the tokenizer learn tokens that are easy to reconstruct.
-    screen : {None, "significant"} or float
-        Exclude subjects whose classes a simple decoder cannot classify: the ``threshold`` of `skeeg.screen_subjects`.
-        The published threshold is not known.
-    n_times : int or None
-        Samples of a trial, 1000 as published; longer ones are cut, shorter ones extended by reflection. None takes the
-        longest.
-    montages : int or None
-        Montages of each subject, all electrodes and random subsets of them, common montages among these; each trial of
-        each batch is aligned and interpolated in one of them, drawn anew. Weights pre-trained on a single montage do
-        not transfer to others. None uses the electrodes as recorded.
-    crops : bool
-        Whether a trial longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise its end
-        is cut.
-    balance : bool
-        Whether each class of each subject is drawn equally often; otherwise each trial is used once an epoch.
-    """
+    """How MIRepNet is pre-trained; the defaults are the published ones where these are known."""
 
     solver: str = "adam"
     schedule: str | None = None
@@ -153,13 +114,6 @@ class HybridLoss(nn.Module):
 
     with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
 
-    Parameters
-    ----------
-    rec_weight, cls_weight : float
-        :math:`w_{rec}` and :math:`w_{cls}`.
-    reconstruct : {"masked", "all"}
-        Tokens whose error counts.
-
     Examples
     --------
     >>> import torch
@@ -182,17 +136,7 @@ class HybridLoss(nn.Module):
     def forward(self, outputs, y, counts=None):
         """Mean loss of a batch.
 
-        Parameters
-        ----------
-        outputs, y : tuple, and Tensor of int, shape (batch,)
-            Output of `MaskedModel`; class indices, -1 without label.
-        counts : Tensor of int, shape (2,), or None
-            `counts` of the whole batch, where these trials are a part of it.
-
-        Returns
-        -------
-        loss : Tensor, shape ()
-            The sum of both terms, or the contribution of these trials to it.
+        Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
         """
         logits, tokens, reconstructed, masked = outputs
         loss = logits.new_zeros(())
@@ -495,5 +439,5 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         state.module = model.network.eval()
         self.n_iter_ = max(len(state.history), 1)
         self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
-        if self.verbose and ranks.is_first():
+        if self.verbose and distributed.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")

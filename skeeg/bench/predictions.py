@@ -1,0 +1,133 @@
+"""Predictions of test trials: kept in MOABB's results files, and what a report shows of them.
+
+MOABB's tables hold numbers alone. `record` is a scorer whose value is a number too, a `Predictions`, which has the
+predictions of a fold as its attribute.
+"""
+
+import numpy as np
+import pandas as pd
+
+KEY = "predictions"  # of the scorer, and of the group in the results file
+_DOMAINS = {"session": "session", "recording": "run"}  # columns, and the domains they hold
+_TEXTS = (*_DOMAINS, "true", "predicted", "chosen")
+
+
+class Predictions(float):
+    """Predictions of the test trials of one fold, as a number that passes through tables of scores."""
+
+    def __new__(cls, trials=None):
+        """Make the number, which means nothing."""
+        made = super().__new__(cls, 0.0)
+        made.trials = trials
+        return made
+
+
+def record(estimator, X, y):
+    """Scorer of a fold that records the predictions of an estimator.
+
+    ``true`` and ``predicted`` are labels as the estimator has them, ``chosen`` the parameters that a grid search chose.
+    The others are the probabilities of the classes, or of two classes the decision function, where there are any.
+    """
+    y, columns = np.asarray(y), {}
+    if hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_"):
+        scores = np.asarray(estimator.predict_proba(X))
+        predicted = estimator.classes_[scores.argmax(axis=1)]
+        columns = {f"p_{label}": column for label, column in zip(estimator.classes_, scores.T, strict=True)}
+    else:
+        predicted = np.asarray(estimator.predict(X))
+        if hasattr(estimator, "decision_function") and np.ndim(scores := estimator.decision_function(X)) == 1:
+            columns = {"decision": scores}
+    domains = getattr(X, "domains", None)
+    text = {name: "" if domains is None else domains[domain].astype(str) for name, domain in _DOMAINS.items()}
+    chosen = ", ".join(f"{name}={value}" for name, value in getattr(estimator, "best_params_", {}).items())
+    return Predictions(pd.DataFrame({**text, "true": y, "predicted": predicted, "chosen": chosen} | columns))
+
+
+def take(rows, classes, extra=()):
+    """Take the predictions out of MOABB's rows of folds, with the names of the classes, which are numbered in order.
+
+    `extra` names columns of the rows to repeat for every trial, such as the number of labelled trials.
+    """
+    tables = []
+    for fold, row in enumerate(rows):
+        found = row.pop(f"score_{KEY}", None)
+        if isinstance(found, Predictions):
+            table = found.trials.replace({name: dict(enumerate(classes)) for name in ("true", "predicted")})
+            table = table.rename(columns={f"p_{number}": f"p_{name}" for number, name in enumerate(classes)})
+            tables.append(table.assign(fold=fold, **{name: row[name] for name in extra if name in row}))
+    return tables
+
+
+def write(group, subject, tables):
+    """Write the predictions on one subject into a dataset's group of a results file."""
+    if not tables:
+        return
+    kept = group.require_group(KEY)
+    if str(subject) in kept:
+        del kept[str(subject)]
+    table = pd.concat(tables, ignore_index=True)
+    texts = {name: [str(value).encode() for value in table[name]] for name in _TEXTS}
+    widths = {name: f"S{max(1, *map(len, values))}" for name, values in texts.items()}
+    records = table.assign(**texts).to_records(index=False, column_dtypes=widths)
+    kept.create_dataset(str(subject), data=records, compression="gzip")
+
+
+def read(group):
+    """Read the predictions from a dataset's group of a results file: a table for each subject."""
+    tables = []
+    for subject, records in group.get(KEY, {}).items():
+        table = pd.DataFrame({name: records[name] for name in records.dtype.names})
+        texts = {name: table[name].str.decode("utf-8") for name in _TEXTS}
+        tables.append(table.assign(**texts, subject=subject))
+    return tables
+
+
+def class_scores(predictions, classes):
+    """Confusion matrix (shares of each row) and precision, recall, F1 and trials of each class, over all test trials.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skeeg.bench.predictions import class_scores
+    >>> table = pd.DataFrame({"true": list("aabb"), "predicted": list("abbb")})
+    >>> confusion, scores = class_scores(table, ["a", "b"])
+    >>> confusion.loc["a"].tolist(), float(scores.loc["b", "recall"])
+    ([0.5, 0.5], 1.0)
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    true, predicted = predictions["true"], predictions["predicted"]
+    counts = confusion_matrix(true, predicted, labels=classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    scores = precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0)
+    names = ("precision", "recall", "f1", "n_trials")
+    return pd.DataFrame(shares, classes, classes), pd.DataFrame(dict(zip(names, scores, strict=True)), classes)
+
+
+def chosen_parameters(predictions):
+    """Count the folds in which a grid search chose each combination of parameters."""
+    folds = predictions[["seed", "subject", "session", "fold", "chosen"]].drop_duplicates()
+    return folds["chosen"].value_counts().to_dict()
+
+
+def calibration_error(predictions, classes, n_bins=10):
+    """Compute the expected calibration error, the mean gap between confidence and accuracy; None without probabilities.
+
+    Trials are binned by the probability of the predicted class; the gap of each bin is weighted by its trials.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skeeg.bench.predictions import calibration_error
+    >>> table = pd.DataFrame({"true": list("ab"), "predicted": list("aa"), "p_a": [0.8, 0.8], "p_b": [0.2, 0.2]})
+    >>> round(calibration_error(table, ["a", "b"]), 3)
+    0.3
+    """
+    columns = [f"p_{name}" for name in classes]
+    if not set(columns) <= set(predictions) or predictions[columns].isna().any(axis=None):
+        return None
+    confidence = predictions[columns].to_numpy().max(axis=1)
+    right = (predictions["true"] == predictions["predicted"]).to_numpy()
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = pd.DataFrame({"gap": right - confidence, "bin": bins}).groupby("bin")["gap"].sum().abs()
+    return float(gaps.sum() / len(right))

@@ -1,0 +1,410 @@
+"""Protocols of papers: five datasets of the MIRepNet paper, and corpora with a published split.
+
+`run_downstream` runs any pipelines with 30 % of a session for training, 70 % for testing and three seeds on MOABB's
+datasets, `compare_with_paper` lists the published scores with them. `run_corpus` fits on the training subjects of a
+corpus, anything with ``arrays(part)`` such as `skeeg.datasets.TUHEvents`, and scores all its test windows at once;
+averages over batches, as published for Gram, depend on batch size and order. Nothing is downloaded before a run.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+from sklearn.model_selection import BaseCrossValidator, train_test_split
+
+from .base import ProtocolEvaluation, with_seed
+
+CORPUS_SEEDS = (0, 10, 20, 30, 40)  # of the scores published for corpora
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One of the five datasets, and the part that is used.
+
+    Attributes
+    ----------
+    dataset : str
+        Class in `moabb.datasets`.
+    session : str
+        The one session that is used.
+    events : tuple of str
+        Classes.
+    tmax : float or None
+        Seconds from the start of the dataset's interval at which a trial ends; None is the interval's end.
+    """
+
+    dataset: str
+    session: str
+    events: tuple
+    tmax: float | None = None
+
+
+_HANDS, _SAMPLES_1000 = ("left_hand", "right_hand"), 3.996  # seconds to the last of 1000 samples at 250 Hz
+DOWNSTREAM = {
+    "BNCI2014001": Task("BNCI2014_001", "0train", _HANDS, _SAMPLES_1000),
+    "BNCI2015001": Task("BNCI2015_001", "0A", ("right_hand", "feet")),
+    "BNCI2014004": Task("BNCI2014_004", "3test", _HANDS, _SAMPLES_1000),
+    # The paper states left and right hand, which this dataset lacks; its 40 trials are those of these two classes.
+    "AlexMI": Task("AlexMI", "0", ("right_hand", "feet")),
+    "BNCI2014001-4": Task("BNCI2014_001", "0train", (*_HANDS, "feet", "tongue"), _SAMPLES_1000),
+}
+# Accuracy in percent on the five datasets in this order, mean and standard deviation over seeds, of arXiv 2507.20254v1.
+PUBLISHED = {
+    "CSP+LDA": "72.06 75.54 75.34 62.95 60.45",
+    "ShallowConv": "68.94±1.15 75.73±0.32 78.21±0.19 56.10±0.42 54.35±0.41",
+    "DeepConv": "60.07±1.65 61.55±0.34 75.93±1.00 51.19±0.92 31.37±0.10",
+    "EEGNet": "62.38±2.19 76.09±0.99 73.64±0.21 52.98±5.67 48.63±0.51",
+    "IFNet": "69.86±0.48 77.32±0.49 78.06±0.84 51.34±1.31 57.74±0.88",
+    "ADFCNN": "67.66±1.04 76.85±0.84 77.33±0.31 59.38±3.24 52.62±0.45",
+    "Conformer": "73.67±0.45 77.44±0.64 79.00±0.68 63.54±2.74 59.00±0.69",
+    "FBCNet": "71.03±1.31 75.81±0.17 76.92±0.13 58.63±1.28 58.54±0.59",
+    "EDPNet": "64.91±0.86 76.17±0.58 75.94±1.22 50.74±1.52 49.45±0.80",
+    "BIOT": "57.43±0.87 74.78±1.41 73.30±0.56 59.82±1.09 40.65±0.48",
+    "BENDR": "53.39±1.76 54.80±0.12 57.33±0.46 55.80±1.67 29.19±1.04",
+    "LaBraM": "55.38±0.72 55.91±0.28 57.04±0.67 55.80±1.09 31.78±0.41",
+    "CBraMod": "58.31±1.01 61.61±0.51 66.88±4.46 61.46±1.05 35.90±0.38",
+    "EEGPT": "52.65±0.81 58.51±1.52 56.13±0.15 53.27±1.28 30.38±0.78",
+    "MIRepNet, from scratch": "73.96±1.30 78.06±0.73 75.84±1.14 66.37±2.92 57.26±0.63",
+    "MIRepNet, supervised only": "74.37±0.39 80.65±0.95 77.35±0.81 67.41±1.31 59.57±0.55",
+    "MIRepNet": "81.77±0.27 81.67±0.26 82.36±0.10 69.79±0.42 64.14±0.31",
+}
+
+
+def find_task(name, classes=None):
+    """Name in `DOWNSTREAM` of a dataset, known by its name, and its classes; None where the paper does not have it.
+
+    Examples
+    --------
+    >>> from skeeg.evaluations.published import find_task
+    >>> find_task("BNCI2014_004"), find_task("BNCI2014-001", ("feet", "left_hand", "right_hand", "tongue"))
+    ('BNCI2014004', 'BNCI2014001-4')
+    """
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    found = [key for key in DOWNSTREAM if key.lower().partition("-")[0] == plain]
+    return next((key for key in found if classes is None or set(DOWNSTREAM[key].events) == set(classes)), None)
+
+
+class DownstreamSplitter(BaseCrossValidator):
+    """Draw 30 % of one session of each subject for training; as published, not stratified.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from skeeg.evaluations.published import DownstreamSplitter
+    >>> metadata = pd.DataFrame({"subject": 1, "session": ["0train"] * 144 + ["1test"] * 144})
+    >>> ((train, test),) = DownstreamSplitter("0train").split(np.zeros(288), metadata)
+    >>> len(train), len(test), max(*train, *test)
+    (43, 101, np.int64(143))
+    """
+
+    metadata_columns = ("split_seed",)
+
+    def __init__(self, session=None, random_state=0, train_size=0.3):
+        self.session = session
+        self.random_state = random_state
+        self.train_size = train_size
+
+    def split(self, y, metadata):
+        """Yield training and test trials of each subject, of labels and MOABB's metadata."""
+        sessions = metadata["session"].astype(str).to_numpy()
+        for subject in dict.fromkeys(metadata["subject"]):
+            own = metadata["subject"].to_numpy() == subject
+            wanted = sessions[own][0] if self.session is None else self.session
+            rows = np.flatnonzero(own & (sessions == wanted))
+            if not len(rows):
+                there = ", ".join(dict.fromkeys(sessions[own]))
+                raise ValueError(f"session: subject {subject} has no session {wanted!r}; there are {there}.")
+            yield train_test_split(rows, test_size=1 - self.train_size, random_state=self.random_state)
+
+    def get_n_splits(self, metadata):
+        """Count the folds."""
+        return metadata["subject"].nunique()
+
+    def get_metadata(self):
+        """Give the seed of the draw."""
+        return {"split_seed": self.random_state}
+
+
+class DownstreamEvaluation(ProtocolEvaluation):
+    """MOABB evaluation: 30 % of one session of each subject for training, the rest for testing; one seed.
+
+    Parameters
+    ----------
+    paradigm : moabb.paradigms.base.BaseParadigm
+        Data to load and score to use.
+    datasets : moabb.datasets.base.BaseDataset or list of them
+        Recordings.
+    session : str or None
+        Session; None takes the first of each subject.
+    random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
+        As in `FewshotEvaluation`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from moabb.paradigms import LeftRightImagery
+    >>> from skeeg import baseline
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> from skeeg.evaluations import DownstreamEvaluation
+    >>> dataset = SimulatedMotorImagery(n_subjects=1, n_sessions=1, ch_names=("C3", "Cz", "C4"))
+    >>> evaluation = DownstreamEvaluation(LeftRightImagery(scorer="accuracy"), dataset, hdf5_path=mkdtemp())
+    >>> len(evaluation.process({"MDM": baseline("MDM")}))
+    1
+    """
+
+    _eval_type = "Downstream"
+
+    def __init__(
+        self,
+        paradigm,
+        datasets,
+        session=None,
+        random_state=666,
+        n_jobs=1,
+        overwrite=False,
+        error_score="raise",
+        suffix="",
+        hdf5_path=None,
+        return_epochs=False,
+        cache_config=None,
+    ):
+        protocol = [f"session-{session or 'first'}", f"seed{random_state}"]
+        super().__init__(
+            paradigm, datasets, DownstreamSplitter, {"session": session}, protocol, suffix,
+            {
+                "random_state": random_state, "n_jobs": n_jobs, "overwrite": overwrite, "error_score": error_score,
+                "hdf5_path": hdf5_path, "return_epochs": return_epochs, "cache_config": cache_config,
+            },
+        )  # fmt: skip
+
+
+def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0), hdf5_path=None, n_jobs=1):
+    """Run pipelines by the protocol of the paper.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Any pipelines; every ``random_state`` in them that is None is set to the seed.
+    tasks : sequence of str, dict, or None
+        Names in `DOWNSTREAM`; or other tasks by name, as (dataset, session, events); None runs all five.
+    seeds : sequence of int
+        Seeds of the splits and the networks.
+    band : tuple of two floats
+        Edges of the band-pass in hertz; published scores used 8-30 or 8-32 Hz.
+    hdf5_path : str or None
+        Folder of MOABB's results; existing results are not computed again.
+    n_jobs : int
+        Folds computed in parallel.
+
+    Returns
+    -------
+    results : DataFrame
+        One row for each task, subject, pipeline and seed.
+
+    Examples
+    --------
+    >>> from skeeg import baseline
+    >>> from skeeg.evaluations import run_downstream
+    >>> results = run_downstream({"Conformer": baseline("Conformer")}, ["AlexMI"])  # doctest: +SKIP
+    """
+    from moabb.paradigms import MotorImagery
+
+    tables = []
+    for name, (dataset, session, events, tmax) in _list_tasks(tasks).items():
+        paradigm = MotorImagery(
+            n_classes=len(events), events=list(events), fmin=band[0], fmax=band[1], tmax=tmax, resample=250,
+            scorer="accuracy",
+        )  # fmt: skip
+        for seed in seeds:
+            seeded = {label: with_seed(pipeline, seed) for label, pipeline in pipelines.items()}
+            evaluation = DownstreamEvaluation(
+                paradigm, [dataset], session, seed, n_jobs, hdf5_path=hdf5_path, suffix=name
+            )
+            tables.append(evaluation.process(seeded).assign(task=name, seed=seed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def compare_with_paper(results):
+    """Compare scores with the published ones.
+
+    Parameters
+    ----------
+    results : DataFrame
+        What `run_downstream` gives.
+
+    Returns
+    -------
+    table : DataFrame
+        Accuracy in percent, mean over subjects ± standard deviation over seeds; rows are approaches, columns tasks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skeeg.evaluations import compare_with_paper
+    >>> rows = [("AlexMI", "MIRepNet", s, seed, 0.7) for s in (1, 2) for seed in (666, 667)]
+    >>> own = pd.DataFrame(rows, columns=["task", "pipeline", "subject", "seed", "score"])
+    >>> compare_with_paper(own).loc[["MIRepNet (here)", "MIRepNet (paper)"], "AlexMI"].tolist()
+    ['70.00±0.00', '69.79±0.42']
+    """
+    columns = [*DOWNSTREAM, *(task for task in dict.fromkeys(results["task"]) if task not in DOWNSTREAM)]
+    by_seed = 100 * results.astype({"score": float}).groupby(["pipeline", "task", "seed"])["score"].mean()
+    rows = {}
+    for name in dict.fromkeys(results["pipeline"]):
+        cells = by_seed.loc[name].groupby("task").agg(["mean", "std", "size"])
+        text = {
+            task: f"{one['mean']:.2f}" + (f"±{one['std']:.2f}" if one["size"] > 1 else "")
+            for task, one in cells.iterrows()
+        }
+        rows[f"{name} (here)"] = [text.get(task, "") for task in columns]
+    for name, published in PUBLISHED.items():
+        rows[f"{name} (paper)"] = [*published.split(), *[""] * (len(columns) - len(DOWNSTREAM))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _list_tasks(tasks):
+    """Dataset, session, events and end of each task; MOABB's datasets are created here."""
+    if isinstance(tasks, dict):
+        return {name: (*task, None)[:4] for name, task in tasks.items()}
+    from moabb import datasets
+
+    names = list(DOWNSTREAM) if tasks is None else list(tasks)
+    unknown = [name for name in names if name not in DOWNSTREAM]
+    if unknown:
+        raise ValueError(f"tasks: got {', '.join(map(repr, unknown))}, expected some of {', '.join(DOWNSTREAM)}.")
+    return {
+        name: (getattr(datasets, task.dataset)(), task.session, task.events, task.tmax)
+        for name, task in ((name, DOWNSTREAM[name]) for name in names)
+    }
+
+
+def classification_scores(y, probabilities, classes):
+    """Scores of predicted probabilities, as published for EEG foundation models.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_windows,)
+        True classes.
+    probabilities : ndarray, shape (n_windows, n_classes)
+        Predicted probabilities.
+    classes : sequence, length n_classes
+        Class of each column.
+
+    Returns
+    -------
+    scores : dict of str to float
+        Accuracy and balanced accuracy; for two classes, of which the second one is positive, F1, precision,
+        recall and the areas under both curves; for more, Cohen's kappa and F1 weighted by class.
+
+    Examples
+    --------
+    >>> from skeeg.evaluations import classification_scores
+    >>> probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]
+    >>> scores = classification_scores(["a", "a", "b", "b"], probabilities, ["a", "b"])
+    >>> scores["accuracy"], scores["roc_auc"]
+    (0.75, 1.0)
+    """
+    y, probabilities, classes = np.asarray(y), np.asarray(probabilities, dtype=float), np.asarray(classes)
+    if probabilities.shape != (len(y), len(classes)):
+        raise ValueError(
+            f"probabilities: got shape {probabilities.shape} for {len(y)} windows and {len(classes)} classes."
+        )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities: got NaN or infinity, expected finite numbers.")
+    if len(classes) < 2:
+        raise ValueError(f"classes: expected two or more, got {', '.join(map(str, classes))}.")
+    unknown = sorted(set(y.tolist()) - set(classes.tolist()))
+    if unknown:
+        raise ValueError(f"y: class {unknown[0]!r} is not among {', '.join(map(str, classes))}.")
+    predicted = classes[probabilities.argmax(axis=1)]
+    there = np.unique(y)  # scikit-learn's balanced accuracy warns where other classes are predicted
+    scores = {
+        "accuracy": metrics.accuracy_score(y, predicted),
+        "balanced_accuracy": metrics.recall_score(y, predicted, labels=there, average="macro"),
+    }
+    if len(classes) > 2:
+        scores["kappa"] = metrics.cohen_kappa_score(y, predicted, labels=classes)
+        scores["weighted_f1"] = metrics.f1_score(y, predicted, average="weighted", zero_division=0)
+    else:
+        positive, predicted_positive = y == classes[1], predicted == classes[1]
+        scores["f1"] = metrics.f1_score(positive, predicted_positive, zero_division=0)
+        scores["precision"] = metrics.precision_score(positive, predicted_positive, zero_division=0)
+        scores["recall"] = metrics.recall_score(positive, predicted_positive, zero_division=0)
+        both = 0 < positive.sum() < len(positive)
+        scores["roc_auc"] = metrics.roc_auc_score(positive, probabilities[:, 1]) if both else np.nan
+        scores["pr_auc"] = metrics.average_precision_score(positive, probabilities[:, 1]) if both else np.nan
+    return {name: float(value) for name, value in scores.items()}
+
+
+def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validation=None):
+    """Fit pipelines on the training subjects of a corpus and score them on all windows of its test subjects.
+
+    Parameters
+    ----------
+    pipelines : dict of str to estimator
+        Any classifiers with ``predict_proba``; every ``random_state`` in them that is None is set to the seed.
+    corpus : Corpus
+        Such as `skeeg.datasets.HMCSleep`.
+    seeds : sequence of int
+        Seeds; published scores use five.
+    parts : tuple of str
+        Training parts. With ``("train", "valid")`` the estimator splits both for its own validation, such as
+        ``validation="subject"`` of skeeg's networks; test subjects are never used for training.
+    validation : {None, "valid"}
+        ``"valid"`` uses the published validation subjects for early stopping, as the published scores: that part is
+        read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline without
+        such a parameter trains on `parts` alone.
+
+    Returns
+    -------
+    results : DataFrame
+        One row for each pipeline and seed, with all scores.
+
+    Examples
+    --------
+    >>> from skeeg import baseline
+    >>> from skeeg.datasets import SHUMotorImagery
+    >>> from skeeg.evaluations import run_corpus
+    >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
+    """
+    if validation not in (None, "valid") or (validation and validation in parts):
+        raise ValueError(
+            f"validation: got {validation!r}, expected None, or 'valid' if it is not one of parts={parts}."
+        )
+    X, y, is_trained = _join(corpus, parts, validation)
+    X_test, y_test = corpus.arrays("test")
+    rows = []
+    for name, pipeline in pipelines.items():
+        choices = _validation_params(pipeline) if validation else []
+        trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
+        for seed in seeds:
+            model = with_seed(pipeline, seed).set_params(
+                **dict.fromkeys(choices, _validation_subjects(corpus, validation))
+            )
+            model.fit(trials, labels)
+            scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
+            rows.append(
+                {"pipeline": name, "seed": seed, "n_train": int(is_trained.sum()), "n_test": len(y_test)} | scores
+            )
+    return pd.DataFrame(rows)
+
+
+def _join(corpus, parts, validation):
+    """Trials and labels of the training and validation parts, and the mask of the training trials."""
+    names = [*parts, *([validation] if validation else [])]
+    read = [corpus.arrays(part) for part in names]
+    is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
+    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
+    return X, y, is_trained
+
+
+def _validation_params(pipeline):
+    """Names of the ``validation`` parameters of a pipeline that are set."""
+    params = pipeline.get_params()
+    return [name for name in params if name.rsplit("__", 1)[-1] == "validation" and params[name] is not None]
+
+
+def _validation_subjects(corpus, validation):
+    """Subjects of the validation part, as ``validation`` takes them."""
+    return tuple(corpus.subjects(validation)) if validation else None

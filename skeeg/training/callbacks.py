@@ -1,0 +1,120 @@
+"""Callbacks of the training: validation accuracy, progress, time shifts, averaged weights."""
+
+import torch
+from skorch.callbacks import Callback
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+
+class ValidationAccuracy(Callback):
+    """Validation accuracy, from the outputs that the validation loss is computed of."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start counting."""
+        self.right = self.total = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Count one validation batch."""
+        if not training:
+            logits = y_pred.mean(-1) if y_pred.ndim == 3 else y_pred
+            self.right += int((logits.argmax(1) == batch[1].to(logits.device)).sum())
+            self.total += len(logits)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the share into the history."""
+        if self.total:
+            net.history.record("valid_acc", self.right / self.total)
+
+
+class ProgressBar(Callback):
+    """One bar over the epochs with the losses beside it."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar = tqdm(total=net.max_epochs, unit="epoch", leave=True)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move on by one epoch."""
+        last = net.history[-1]
+        shown = {name: last[name] for name in ("train_loss", "valid_loss", "valid_acc") if name in last}
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
+        self.bar.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar.close()
+        self.bar = None  # a bar cannot be pickled
+
+
+class TimeShift(Callback):
+    """Move every training trial in time, what leaves at one end entering at the other; drawn anew at each update.
+
+    The power of each channel and frequency and all covariances stay as they are, so the classes of motor imagery do;
+    responses that are locked to a stimulus do not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.callbacks import TimeShift
+    >>> X = torch.arange(4.0).expand(2, 1, 4).clone()
+    >>> TimeShift(0.5).on_batch_begin(None, (X, torch.zeros(2)), training=True)
+    >>> X.sort(-1).values.tolist()
+    [[[0.0, 1.0, 2.0, 3.0]], [[0.0, 1.0, 2.0, 3.0]]]
+    """
+
+    def __init__(self, share=0.5):
+        self.share = share
+
+    @torch.no_grad()
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Shift a batch in place: it was gathered for this update alone."""
+        if training:
+            X, n_times = batch[0], batch[0].shape[-1]
+            most = int(self.share * n_times)
+            lags = torch.randint(
+                -most, most + 1, (len(X), 1, 1)
+            )  # on the CPU, so that a seed means the same everywhere
+            index = (torch.arange(n_times) + lags) % n_times
+            X.copy_(X.gather(-1, index.to(X.device).expand_as(X)))
+
+
+class WeightAverage(Callback):
+    r"""Exponential mean of the weights, which the network has at the end of the training.
+
+    .. math:: \bar w_t = d_t \bar w_{t - 1} + (1 - d_t) w_t, \quad d_t = \min(d, (1 + t) / (10 + t))
+
+    It begins with the weights that the training begins with, those of a checkpoint where one was loaded.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skeeg.training import Recipe, train
+    >>> from skeeg.training.callbacks import WeightAverage
+    >>> X, y = np.random.default_rng(0).normal(size=(8, 2, 4)).astype("float32"), np.arange(8) % 2
+    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    >>> net = train(module, X, y, Recipe(max_epochs=3), callbacks=[WeightAverage(0.9)])
+    """
+
+    def __init__(self, decay=0.9999):
+        self.decay = decay
+
+    def on_train_begin(self, net, **kwargs):
+        """Start from the weights as they are."""
+        self.average = AveragedModel(net.module_, avg_fn=self._mean)
+        self.average.n_averaged += 1  # the weights at the start count
+
+    def _mean(self, mean, new, n):
+        return mean.lerp(new, 1 - min(self.decay, (1 + n) / (10 + n)))
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Follow one update."""
+        if training:
+            self.average.update_parameters(net.module_)
+
+    @torch.no_grad()
+    def on_train_end(self, net, **kwargs):
+        """Give the network its means."""
+        for parameter, mean in zip(net.module_.parameters(), self.average.module.parameters(), strict=True):
+            if parameter.requires_grad:
+                parameter.copy_(mean)
+        self.average = None

@@ -1,0 +1,420 @@
+"""Pre-training: recordings of any kind, masked batches, runs that resume where they stopped.
+
+Processes that a launcher has started together train together (`skeeg.training.distributed`): they agree on the order of
+the batches (`SharedBatches`), on what is drawn for each trial (`draw_mask`), on the gradient (`SharedNet`) and on the
+state that is kept (`KeepRun`).
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import time
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from skorch.callbacks import Callback
+from torch import nn
+
+from ..array import is_epochs, make_domains
+from ..base import check_class_labels, draw_seed
+from . import distributed
+from .checkpoints import read_weights, write_weights
+from .data import common_stream, draw_rows, random_state, set_random_state
+from .distributed import SharedNet, synced_norms
+from .inference import resolve_device
+from .net import TrainingNet, settle_norms, train, without_gradient
+from .state import tensors_of
+
+
+def pretrain(
+    model,
+    trials,
+    recipe,
+    criterion,
+    run,
+    *,
+    validation=None,
+    subjects=None,
+    device="auto",
+    verbose=0,
+    callbacks=(),
+    parameter_groups=None,
+):
+    """Train a network, or resume a run that was interrupted.
+
+    Run it within `seeded`, with the seed of the run. Processes that ``torchrun`` or ``accelerate launch`` has started
+    together train together: each has all trials and computes its part of every batch, ``recipe.batch_size`` trials, and
+    all end with the same network and history. ``n`` processes with batches of ``b`` make the updates of one with
+    batches of ``n * b``, and so does the same product with ``recipe.accumulate``. Dropout differs, which is each
+    process's own. So do statistics of a batch where batches are accumulated (batch normalisation, a codebook), which
+    are those of one batch of all processes, and batch normalisations on CPUs, which see the trials of one process.
+
+    Shapes: ``subjects`` (n_valid_trials,).
+    """
+    distributed.start()
+    _check_trials(trials, validation)
+    recipe, kind = dataclasses.replace(recipe, batch_size=distributed.update_size(recipe.batch_size)), TrainingNet
+    recipe, own = dataclasses.replace(recipe, epochs_done=len(run.history)), []
+    with contextlib.ExitStack() as stack:
+        if distributed.size() > 1 or recipe.accumulate > 1:
+            kind, own = SharedNet, [OwnRandom(run.seed, len(run.history))]
+            stack.enter_context(common_stream(distributed.of_first(torch.get_rng_state)))
+            stack.enter_context(synced_norms(model, resolve_device(device)))
+        if run.earlier is not None:
+            model.load_state_dict(run.earlier.part("weights."))
+        if recipe.epochs_done >= recipe.max_epochs:  # what `train` does after the last epoch is not in the file
+            set_random_state(run.earlier.tensors["random.cpu"])
+            settle_norms(model, trials, recipe.update_size, {}, kind.batches)
+            model.eval()
+            return _agreed(model, run.history)
+        own += [] if run.path is None else [KeepRun(run.path, run.key, run.seed, run.earlier)]
+        net = train(
+            model, trials, None, recipe, loss=criterion, validation=None if validation is None else (validation,),
+            device=device, verbose=verbose and distributed.is_first(), callbacks=[*callbacks, Watch(subjects), *own],
+            parameter_groups=parameter_groups, kind=kind,
+        )  # fmt: skip
+    return _agreed(model, [*run.history, *plain_rows(net.history)])
+
+
+def _check_trials(*sets):
+    """Refuse different trials in different processes: one would wait for the others forever."""
+    lengths = distributed.gather([0 if one is None else len(one) for one in sets])
+    if any(one != lengths[0] for one in lengths):
+        raise ValueError(
+            f"X: the processes have {[sum(one) for one in lengths]} trials; fit each with the same ones: a process "
+            "takes its part of every batch by itself."
+        )
+
+
+def _agreed(model, history):
+    """Give every process the network and the history of the first; their clocks differ."""
+    state, history = distributed.of_first(lambda: (model.state_dict(), history))
+    if not distributed.is_first():
+        model.load_state_dict(state)
+    return history
+
+
+class OwnRandom(Callback):
+    """Seed torch for each process and epoch (dropout), the same however often the training was interrupted."""
+
+    def __init__(self, seed, done):
+        self.seed, self.done = seed, done
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Seed the epoch."""
+        numbers = np.random.SeedSequence([self.seed, self.done + len(net.history), distributed.rank()])
+        torch.manual_seed(int(numbers.generate_state(1)[0]))
+
+
+def draw_mask(n_trials, n_tokens, ratio, generator=None):
+    """Hide a share of the tokens of each trial, drawn anew for each.
+
+    Parameters
+    ----------
+    n_trials, n_tokens : int
+        Trials, and tokens of each.
+    ratio : float
+        Share to hide; of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped.
+    generator : torch.Generator or None
+        Source of the draw; None is torch's own, or what processes that train together have in common.
+
+    Returns
+    -------
+    masked : Tensor of bool, shape (n_trials, n_tokens)
+        True where hidden.
+
+    Examples
+    --------
+    >>> from skeeg.training.pretraining import draw_mask
+    >>> draw_mask(2, 61, 0.5).sum(dim=1).tolist()
+    [31, 31]
+    """
+    return hide_all_but(int(n_tokens * (1 - ratio)), n_trials, n_tokens, generator)
+
+
+def hide_all_but(n_kept, n_trials, n_tokens, generator=None):
+    """Hide all but ``n_kept`` tokens of each trial; parameters as of `draw_mask`."""
+    order = draw_rows(n_trials, lambda n: torch.rand(n, n_tokens, generator=generator)).argsort(dim=1)
+    return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :n_kept], False)
+
+
+@dataclasses.dataclass
+class Run:
+    """State of a run at the end of an epoch.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Weights, state of the optimiser and of the random generators.
+    key : str
+        Fingerprint of data and settings.
+    seed : int
+        Seed of the run.
+    history : list of dict
+        One record an epoch.
+    groups : list of dict
+        Settings of the optimiser.
+    """
+
+    tensors: dict
+    key: str
+    seed: int
+    history: list
+    groups: list
+
+    def part(self, name):
+        """Tensors whose names begin with ``name``, by the rest of their names."""
+        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
+
+    def restore(self, net):
+        """Put optimiser and random generators of a net into this state."""
+        state = {}
+        for name, value in self.part("optimizer.").items():
+            index, _, what = name.partition(".")
+            state.setdefault(int(index), {})[what] = value
+        net.optimizer_.load_state_dict({"state": state, "param_groups": self.groups})
+        set_random_state(self.tensors["random.cpu"])
+        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
+            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFile:
+    """File that keeps the state of a run (None: no file), fingerprint and seed of the run, and the state it has."""
+
+    path: str | os.PathLike | None = None
+    key: str = ""
+    seed: int = 0
+    earlier: Run | None = None
+
+    @property
+    def history(self):
+        """Records of the epochs done before."""
+        return [] if self.earlier is None else list(self.earlier.history)
+
+
+def open_run(path, key, random_state):
+    """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks."""
+    distributed.start()
+    return distributed.of_first(lambda: _open(path, key, random_state))
+
+
+def _open(path, key, random_state):
+    earlier = read_run(path, key)
+    seed = draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+    return RunFile(path, key, seed, earlier)
+
+
+def fingerprint(estimator, data):
+    """Identify a run by its trials and settings; empty where no ``run_file`` is kept."""
+    if estimator.run_file is None:
+        return ""
+    seed = estimator.random_state if isinstance(estimator.random_state, int) else None
+    return joblib.hash((data, _settings(estimator), seed))
+
+
+def _settings(estimator):
+    """Parameters that count; of estimators among them theirs, and their weights."""
+    free = ("run_file", "device", "verbose", "skorch_callbacks", "random_state", "batch_size", "accumulate")
+    settings = {name: value for name, value in estimator.get_params(deep=False).items() if name not in free}
+    for name, value in settings.items():
+        if isinstance(value, BaseEstimator):
+            network = vars(value).get("network_")
+            settings[name] = (type(value).__name__, _settings(value), network and tensors_of(network.module))
+    return sorted(settings.items())
+
+
+def read_run(path, key):
+    """Read a run that was kept, or give None; a file with another fingerprint than ``key`` is refused."""
+    if path is None:
+        return None
+    if not pathlib.Path(path).parent.is_dir():
+        raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
+    if not pathlib.Path(path).is_file():
+        return None
+    tensors, header = read_weights(path, "run_file", checked=True)
+    if set(header) != {"key", "seed", "history", "groups", "names"}:
+        raise ValueError(f"run_file: {path} is not the state of a run.")
+    if absent := sorted(set(header.pop("names")) - tensors.keys()):
+        raise ValueError(f"run_file: {path} lacks {absent[0]}, so the run cannot resume from it.")
+    run = Run(tensors, **header)
+    if run.key != key:
+        raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
+    return run
+
+
+class KeepRun(Callback):
+    """Keep the state of a run after every epoch, and start from a kept one; of several processes the first one writes.
+
+    The file is replaced in one step, so that a crash leaves the state before.
+    """
+
+    def __init__(self, path, key, seed, earlier=None):
+        self.path, self.key, self.seed, self.earlier = path, key, seed, earlier
+
+    def on_train_begin(self, net, **kwargs):
+        """Restore the state of the earlier run."""
+        if self.earlier is not None:
+            self.earlier.restore(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the state."""
+        if distributed.is_first():
+            self._write(net)
+        distributed.barrier()  # no process is an epoch further than what is kept
+
+    def _write(self, net):
+        tensors = {f"weights.{name}": value for name, value in net.module_.state_dict().items()}
+        optimizer = net.optimizer_.state_dict()
+        for index, state in optimizer["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors["random.cpu"] = random_state()
+        if torch.device(net.device).type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
+        rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]
+        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"],
+                  "names": sorted(tensors)}  # fmt: skip
+        write_weights(self.path, tensors, header)
+
+
+def plain_rows(history):
+    """Give the records of the epochs without those of their batches and without the marks of callbacks."""
+    return [{name: v for name, v in row.items() if name != "batches" and not name.endswith("_best")} for row in history]
+
+
+class PartsLoss(nn.Module):
+    """Weighted sum of losses that the network itself computes for each trial, in columns with the names ``parts``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.training.pretraining import PartsLoss
+    >>> PartsLoss(("cls_loss", "acc"), (0.5, 0.0))(torch.tensor([[2.0, 1.0], [4.0, 0.0]]), None).item()
+    1.5
+    """
+
+    def __init__(self, parts, weights):
+        super().__init__()
+        self.parts, self.weights = tuple(parts), tuple(weights)
+
+    def counts(self, y):
+        """Count the trials, as `SharedNet` needs it."""
+        return torch.tensor([len(y)], device=y.device)
+
+    def forward(self, outputs, y, counts=None):
+        """Mean over the trials of the weighted sum; ``counts`` of trials, where these are a part of them."""
+        means = outputs.mean(dim=0) if counts is None else outputs.sum(dim=0) / counts[0]
+        return (means * outputs.new_tensor(self.weights)).sum()
+
+    def per_trial(self, outputs, y):
+        """Losses of each trial, as they are."""
+        return outputs
+
+
+class Watch(Callback):
+    """Record the parts of the loss, the validation curve of each subject, and trials a second.
+
+    The criterion has ``parts``, the names, and ``per_trial(outputs, y)``, which gives a column for each; ``subjects``
+    are those of the validation trials.
+    """
+
+    def __init__(self, subjects=None):
+        self.subjects = subjects
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start counting."""
+        self.parts = {True: [], False: []}
+        self.start = self.trained = time.perf_counter()
+        self.n_trained = 0
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Note one batch."""
+        y_pred = without_gradient(y_pred)
+        y = batch[1].to((y_pred if isinstance(y_pred, torch.Tensor) else y_pred[0]).device)
+        self.parts[training].append(net.criterion_.per_trial(y_pred, y))
+        if training:
+            self.n_trained += len(y)
+            self.trained = time.perf_counter()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the means into the history."""
+        names = net.criterion_.parts
+        self.parts = {training: self._table(parts) for training, parts in self.parts.items() if parts}
+        found = distributed.gather((self.n_trained, max(self.trained - self.start, 1e-9)))
+        net.history.record("trials_per_s", sum(n for n, _ in found) / max(seconds for _, seconds in found))
+        for training, name in ((True, "train"), (False, "valid")):
+            if training in self.parts:
+                for part, values in zip(names, self.parts[training].T, strict=True):
+                    if not np.isnan(values).all():
+                        net.history.record(f"{name}_{part}", float(np.nanmean(values)))
+        if False in self.parts and self.subjects is not None:
+            net.history.record("valid_by_subject", self._by_subject(names, self.parts[False]))
+
+    def _table(self, parts):
+        """Parts of the loss of each trial, those of all processes, in the order of the batches."""
+        if distributed.size() > 1:
+            of_all = distributed.gather([part.cpu() for part in parts])
+            parts = [part for batch in zip(*of_all, strict=True) for part in batch]
+        return torch.cat(parts).cpu().numpy()
+
+    def _by_subject(self, names, table):
+        """Mean of each part over the trials of each subject."""
+        found = {}
+        for subject in dict.fromkeys(self.subjects.tolist()):
+            rows = table[self.subjects == subject]
+            kept = [i for i in range(len(names)) if not np.isnan(rows[:, i]).all()]
+            found[str(subject)] = {names[i]: float(np.nanmean(rows[:, i])) for i in kept}
+        return found
+
+
+def list_recordings(X, y=None, subjects=None):
+    """List the recordings of one or several.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.training.pretraining import list_recordings
+    >>> len(list_recordings(np.zeros((4, 3, 9)))), len(list_recordings([np.zeros((4, 3, 9)), np.zeros((2, 5, 7))]))
+    (1, 2)
+    """
+    is_list = isinstance(X, list | tuple) and len(X) > 0
+    if y is None:
+        several = is_list and all(not is_epochs(one) and np.ndim(one) == 3 for one in X)
+    else:
+        several = is_list and isinstance(y, list | tuple) and all(one is None or np.ndim(one) == 1 for one in y)
+    if not several:
+        return [(X, y, subjects)]
+    ys = [None] * len(X) if y is None else list(y)
+    named = [None] * len(X) if subjects is None else list(subjects)
+    for name, given in (("y", ys), ("subjects", named)):
+        if len(given) != len(X):
+            raise ValueError(f"{name}: got {len(given)} entries for {len(X)} recordings in X.")
+    return list(zip(X, ys, named, strict=True))
+
+
+def name_subjects(X, subjects, number):
+    """Give the subject of each trial, unique over recordings, and the subjects that an alignment is given (or None).
+
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+    """
+    own = X.domains["subject"] if X.domains is not None else subjects
+    prefix = "" if number is None else f"{number}/"
+    if own is None:
+        return np.full(len(X), prefix + "0", dtype=object), None
+    names = make_domains(len(X), subject=own)["subject"]
+    given = None if X.domains is not None else names
+    return np.array([f"{prefix}{name}" for name in names], dtype=object), given
+
+
+def read_labels(y, n_trials):
+    """Labels of one recording, checked, ndarray (n_trials,) or None."""
+    if y is None:
+        return None
+    check_class_labels(y)
+    y = np.asarray(y)
+    if y.shape != (n_trials,):
+        raise ValueError(f"y: got shape {y.shape} for {n_trials} trials in X.")
+    return y
