@@ -93,34 +93,29 @@ def make_arms(folder, last):
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
     from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
-    from skeeg.training.callbacks import TimeShift
 
-    advice = dict(FINETUNING)
-    shift = advice.pop("time_shift")
-    given = {"align": None, "resample": RATE, "network_params": SIZES["small"]}
-
-    def scratch(seed, shifts=(), **settings):
-        return MIRepNetClassifier(random_state=seed, skorch_callbacks=list(shifts), **given | settings)
-
-    def pretrained(seed, objective="supervised", **settings):
-        callbacks = [] if settings else [TimeShift(shift)]
-        file = find_file(folder, last, seed, objective)
-        return MIRepNetClassifier(file, random_state=seed, skorch_callbacks=callbacks, **given | (settings or advice))
-
+    few = {"name": "mirepnet-fork"} | FINETUNING
     none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
+
+    def mirepnet(seed, objective=None, recipe="default", **settings):
+        file = objective and find_file(folder, last, seed, objective)
+        return MIRepNetClassifier(
+            file, align=None, resample=RATE, network_params=SIZES["small"], recipe=recipe, random_state=seed, **settings
+        )
+
     arms = {
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
-        "MIRepNet, from scratch": scratch,
-        "MIRepNet, pre-trained, no labels": lambda seed: pretrained(seed, **none),
-        "MIRepNet, pre-trained, fine-tuned": pretrained,
-        "MIRepNet, from scratch, shifts": lambda seed: scratch(
-            seed, [TimeShift(shift)], **advice | {"learning_rate": 1e-3}
-        ),
+        "MIRepNet, from scratch": mirepnet,
+        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", **none),
+        "MIRepNet, pre-trained, fine-tuned": lambda seed: mirepnet(seed, "supervised", few),
+        "MIRepNet, from scratch, shifts": lambda seed: mirepnet(seed, recipe=few | {"learning_rate": 1e-3}),
     }
     for objective in ("masked", "hybrid"):
         if name_file(folder, last, 0, objective).is_file():
-            arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(pretrained, objective=objective)
+            arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(
+                mirepnet, objective=objective, recipe=few
+            )
     return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
 
 
