@@ -77,6 +77,16 @@ def test_texts_use_the_terms_of_the_field(tree):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eight simulated people",
+        "the network guesses hidden tokens",
+        "the house and its rooms",
+        "an error of silence",
+        "a story",
+    ],
+)
 def test_a_forbidden_term_is_found(tmp_path, text, monkeypatch):
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     for name, content in (("page.rst", text), ("code.py", f'people = 1  # fine\n"""{text}"""\n')):
