@@ -2,8 +2,8 @@
 Virtual MEG from a cap
 ======================
 
-What would a helmet have seen? A simulated subject wears 32 electrodes under 306 MEG sensors. A map from one to the
-other is learned from four short runs and tested on a fifth.
+A simulated subject has 32 electrodes under 306 MEG sensors. A map from the electrodes to the sensors is trained on
+four short runs and tested on a fifth.
 """
 
 import matplotlib.pyplot as plt

@@ -107,21 +107,7 @@ class _Alignment(EEGTransformer):
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the reference of every domain.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials. Their own domains are used where they carry them.
-        y : None
-            Ignored.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains. Without either, all trials are one anonymous domain.
-        X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Calibration trials of the target, raw, under either of MOABB's two names; labels are not used.
-
-        Returns
-        -------
-        self : estimator
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
         """
         self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return self
@@ -129,15 +115,7 @@ class _Alignment(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the references and align every training trial by that of its own domain.
 
-        Parameters
-        ----------
-        X, y, subjects, X_target_unlabeled, X_target_labeled
-            See `fit`.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Aligned training trials.
+        Gives (n_trials, n_channels, n_times).
         """
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return X.like(_whiten(X, groups, self.whiteners_))
@@ -149,17 +127,8 @@ class _Alignment(EEGTransformer):
         one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
         domain are taken to be of that same domain.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials. Their own domains are used where they carry them.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Aligned trials, of the type of X.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives (n_trials, n_channels,
+        n_times).
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -182,17 +151,7 @@ class _Alignment(EEGTransformer):
         For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
         changes the estimator. Trials of domains seen at fit change nothing.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, in the order they were recorded.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        self : estimator
-            With updated running references.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
         """
         check_is_fitted(self)
         if self.on_unseen != "running":

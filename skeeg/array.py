@@ -233,18 +233,6 @@ make_eeg = EEGArray
 def as_numbers(data, name):
     """Array of numbers of whatever holds them; what is masked becomes NaN.
 
-    Parameters
-    ----------
-    data : array-like
-        Values.
-    name : str
-        What the error calls them.
-
-    Returns
-    -------
-    values : ndarray
-        Not copied where it is an array of numbers already.
-
     Examples
     --------
     >>> import numpy as np
@@ -264,15 +252,7 @@ def as_numbers(data, name):
 def bad_channels(X):
     """Channels of which a trial has no sample, only NaN.
 
-    Parameters
-    ----------
-    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-
-    Returns
-    -------
-    bads : tuple
-        Names where X has them, else numbers.
+    Shapes: ``X`` (n_trials, n_channels, n_times).
 
     Examples
     --------
@@ -292,17 +272,7 @@ def bad_channels(X):
 def make_domains(n_trials, subject="", session="", run=""):
     """Domain records for `n_trials` trials.
 
-    Parameters
-    ----------
-    n_trials : int
-        Number of trials.
-    subject, session, run : str, int or sequence of them, length n_trials
-        One value for all trials or one for each.
-
-    Returns
-    -------
-    domains : ndarray, shape (n_trials,)
-        Structured array with the string fields ``subject``, ``session`` and ``run``.
+    Gives (n_trials,).
 
     Examples
     --------

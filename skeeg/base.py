@@ -80,16 +80,6 @@ class EEGEstimator(BaseEstimator):
     def set_params(self, **params):
         """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
 
-        Parameters
-        ----------
-        **params
-            Parameters by name. Those called ``..._params`` are dicts or None.
-
-        Returns
-        -------
-        self : EEGEstimator
-            The estimator.
-
         Examples
         --------
         >>> from skeeg import NetworkClassifier
@@ -223,32 +213,13 @@ class EEGEstimator(BaseEstimator):
         return indices
 
     def save(self, path):
-        """Write the fitted estimator to one safetensors file, its settings as JSON inside.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write.
-        """
+        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
         check_is_fitted(self)
         storage.save(self, path)
 
     @classmethod
     def load(cls, path, params=None):
-        """Read an estimator written by `save`; nothing in the file is executed.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to read.
-        params : dict or None
-            Constructor parameters a file cannot hold, such as a network class of one's own.
-
-        Returns
-        -------
-        estimator : EEGEstimator
-            The fitted estimator.
-        """
+        """Read an estimator written by `save`; nothing in the file is executed."""
         return storage.load(path, params=params, cls=cls)
 
 
@@ -333,16 +304,6 @@ def check_class_labels(y):
 def draw_seed(random_state):
     """One integer seed from any `random_state`.
 
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        As everywhere in scikit-learn.
-
-    Returns
-    -------
-    seed : int
-        Seed for torch or `numpy.random.default_rng`.
-
     Examples
     --------
     >>> from skeeg.base import draw_seed
@@ -388,13 +349,6 @@ class AsEEG(EEGTransformer):
 
     Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
 
-    Parameters
-    ----------
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : tuple of str or None
-        Channel names.
-
     Examples
     --------
     >>> import numpy as np
@@ -414,17 +368,7 @@ class AsEEG(EEGTransformer):
     def fit(self, X, y=None):
         """Check the trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : AsEEG
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         self._check_eeg(X, reset=True)
         return self
@@ -432,15 +376,7 @@ class AsEEG(EEGTransformer):
     def transform(self, X):
         """Convert trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            The same trials.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
         """
         check_is_fitted(self)
         return self._check_eeg(X, reset=False)

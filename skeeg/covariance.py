@@ -17,19 +17,7 @@ def trial_covariances(X, center=True, ddof=1):
 
     .. math:: C_i = \frac{1}{T - d} (X_i - \bar X_i)(X_i - \bar X_i)^\top
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    center : bool
-        Remove each trial's channel means first. Without it the means stay in (:math:`\bar X_i = 0`).
-    ddof : int
-        :math:`d` above: 1 is `numpy.cov`, 0 is pyRiemann's ``"scm"``.
-
-    Returns
-    -------
-    covariances : ndarray of float64, shape (n_trials, n_channels, n_channels)
-        Symmetric matrices.
+    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
 
     Examples
     --------
@@ -49,21 +37,8 @@ def trial_covariances(X, center=True, ddof=1):
 def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
     """Mean covariance of the trials of each group, without keeping those of the trials.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    groups : ndarray of int, shape (n_trials,), or None
-        Group of each trial, 0 to n_groups - 1; None takes all trials as one group.
-    n_groups : int or None
-        Number of groups; None takes the largest in `groups`, plus one.
-    center, ddof : bool, int
-        See `trial_covariances`.
-
-    Returns
-    -------
-    means : ndarray of float64, shape (n_groups, n_channels, n_channels)
-        Arithmetic means. A group without trials gets zeros.
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_groups, n_channels,
+    n_channels).
 
     Examples
     --------
@@ -99,15 +74,7 @@ def shrunk_covariances(X):
     with :math:`a` the mean of the squared entries of :math:`C_i`, of n channels and divided by T, and :math:`m` the
     mean of its diagonal. The matrices are those of pyRiemann's ``"oas"``, all trials at once.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-
-    Returns
-    -------
-    covariances : ndarray of float64, shape (n_trials, n_channels, n_channels)
-        Symmetric matrices.
+    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
 
     References
     ----------
@@ -129,19 +96,13 @@ def shrunk_covariances(X):
     power = np.mean(covariances**2, axis=(1, 2))
     apart = (n_times + 1) * (power - variance**2 / n_channels)
     amount = np.ones(len(covariances))
-    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity already
+    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity
     amount = np.minimum(amount, 1.0)[:, None, None]
     return (1 - amount) * covariances + amount * variance[:, None, None] * np.eye(n_channels)
 
 
 class TrialCovariances(EEGTransformer):
     """Covariance of each trial, as estimated by pyRiemann, from any input that `as_eeg` accepts.
-
-    Parameters
-    ----------
-    estimator : str
-        Estimator of `pyriemann.estimation.Covariances`, as ``"oas"``, ``"lwf"`` or ``"scm"``. ``"oas"`` is computed for
-        all trials at once.
 
     Examples
     --------
@@ -159,17 +120,7 @@ class TrialCovariances(EEGTransformer):
     def fit(self, X, y=None):
         """Check the trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : TrialCovariances
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         self._check_eeg(X, reset=True)
         return self
@@ -177,15 +128,7 @@ class TrialCovariances(EEGTransformer):
     def transform(self, X):
         """Estimate the covariances.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        covariances : ndarray, shape (n_trials, n_channels, n_channels)
-            One matrix for each trial.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
         """
         check_is_fitted(self)
         X = np.asarray(self._check_eeg(X, reset=False))
@@ -201,21 +144,10 @@ def inverse_sqrt(matrices, floor=1e-10):
 
     With :math:`R = U \Lambda U^\top`, gives :math:`U \Lambda'^{-1/2} U^\top`. Eigenvalues below ``floor`` times the
     largest one belong to directions that hold no signal (a flat channel, an average reference, an interpolated
-    channel). They are raised to the mean of the others, not to the floor itself: a direction that was silent when the
-    matrix was estimated is then passed on at an ordinary scale should it ever carry something, where a gain of
-    ``floor ** -0.5`` would make it drown all the rest.
+    channel). They are raised to the mean of the others, not to the floor itself: a direction without signal when
+    the matrix was estimated then has an ordinary gain, where ``floor ** -0.5`` would amplify it above all others.
 
-    Parameters
-    ----------
-    matrices : ndarray, shape (..., n_channels, n_channels)
-        Symmetric positive semi-definite matrices.
-    floor : float
-        Smallest eigenvalue trusted, relative to the largest.
-
-    Returns
-    -------
-    roots : ndarray of float64, shape (..., n_channels, n_channels)
-        Symmetric, finite; of a matrix of zeros, the identity.
+    Shapes: ``matrices`` (..., n_channels, n_channels); gives (..., n_channels, n_channels).
 
     Examples
     --------
@@ -240,21 +172,8 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
     mean either. There, a matrix that has no variance where the average has some gets its eigenvalues raised to `floor`;
     one without any variance (a constant trial) takes no part.
 
-    Parameters
-    ----------
-    covariances : ndarray, shape (n_matrices, n_channels, n_channels)
-        Symmetric positive semi-definite matrices.
-    metric : str
-        Metric of `pyriemann.geometry.mean.gmean`.
-    weights : ndarray, shape (n_matrices,), or None
-        Non-negative weights; None weighs all equally.
-    floor : float
-        Smallest eigenvalue trusted, relative to the largest.
-
-    Returns
-    -------
-    mean : ndarray of float64, shape (n_channels, n_channels)
-        Symmetric positive semi-definite.
+    Shapes: ``covariances`` (n_matrices, n_channels, n_channels), ``weights`` (n_matrices,); gives (n_channels,
+    n_channels).
 
     Examples
     --------
@@ -286,20 +205,8 @@ def filter_patterns(covariance, filters, apart=True):
 
     .. math:: A = \Sigma_x W (W^T \Sigma_x W)^{-1}, \quad \text{or} \quad A = \Sigma_x W
 
-    Parameters
-    ----------
-    covariance : ndarray, shape (..., n_features, n_features)
-        Covariance :math:`\Sigma_x`; one for all filters, or one for each set of filters.
-    filters : ndarray, shape (..., n_filters, n_features)
-        One filter a row.
-    apart : bool
-        Divide by the covariance of the outputs, so that what two filters hear in common is shared out between them.
-        False gives each filter's own covariance with the data.
-
-    Returns
-    -------
-    patterns : ndarray, shape (..., n_filters, n_features)
-        One pattern a row.
+    Shapes: ``covariance`` (..., n_features, n_features), ``filters`` (..., n_filters, n_features); gives (...,
+    n_filters, n_features).
 
     References
     ----------
@@ -319,7 +226,7 @@ def filter_patterns(covariance, filters, apart=True):
 
 
 def _raise_to_floor(covariances, floor):
-    """Make each matrix positive definite, on its own scale or, if it has none, on that of all."""
+    """Make each matrix positive definite, relative to its own largest eigenvalue or, if that is 0, to their mean."""
     values = np.linalg.eigvalsh(covariances)
     least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], values[:, -1].mean())
     if (values >= least).all():
@@ -331,17 +238,7 @@ def _raise_to_floor(covariances, floor):
 def trusted(eigenvalues, floor):
     """Which eigenvalues of a covariance matrix are signal.
 
-    Parameters
-    ----------
-    eigenvalues : ndarray, shape (..., n_channels)
-        Eigenvalues, in ascending order.
-    floor : float
-        Smallest eigenvalue trusted, relative to the largest.
-
-    Returns
-    -------
-    alive : ndarray of bool, shape (..., n_channels)
-        True where the eigenvalue is positive and above the floor.
+    Shapes: ``eigenvalues`` (..., n_channels); gives (..., n_channels).
 
     Examples
     --------
@@ -385,12 +282,12 @@ def _remove_means(X, means, products):
             np.matmul(centered, centered.T, out=products[i])
     else:
         products -= n_times * means[:, :, None] * means[:, None, :]
-    # A constant has no variance; what rounding leaves of it must not be taken for signal.
+    # A constant has no variance; its rounding error is not signal.
     constant = np.diagonal(products, axis1=1, axis2=2) <= n_times * squares * (4 * np.finfo(np.float64).eps) ** 2
     if constant.any():
         products[constant[:, :, None] | constant[:, None, :]] = 0.0
 
 
 def _divisor(n_times, ddof):
-    """Give the divisor T - ddof, at least 1: the covariance of a single sample is then zero, not undefined."""
+    """Divisor T - ddof, at least 1: the covariance of a single sample is zero, not undefined."""
     return max(n_times - ddof, 1)

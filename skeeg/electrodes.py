@@ -4,17 +4,6 @@
 def standard_montage(name="standard_1005"):
     """Get one of MNE's montages by name.
 
-    Parameters
-    ----------
-    name : str
-        A name of `mne.channels.get_builtin_montages`; the "standard" ones under their old names too, which MNE 1.13
-        renamed after the head they were measured on.
-
-    Returns
-    -------
-    montage : mne.channels.DigMontage
-        Names and places of the electrodes.
-
     Examples
     --------
     >>> from skeeg.electrodes import standard_montage

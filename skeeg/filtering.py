@@ -29,17 +29,7 @@ class _TrialStep(EEGTransformer):
     def fit(self, X, y=None):
         """Fit the step to the sampling rate and channels of X.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : array-like, shape (n_trials,), or None
-            Only for the estimator of a `FilterBank`; ignored otherwise.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
         """
         self._prepare(self._check_eeg(X, reset=True), y)
         return self
@@ -50,15 +40,7 @@ class _TrialStep(EEGTransformer):
     def transform(self, X):
         """Apply the step to trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of any length.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels_out, n_times_out)
-            New trials, with the domains of the old ones.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
         """
         check_is_fitted(self)
         return self._run(self._check_eeg(X, reset=False))
@@ -431,11 +413,6 @@ class PadToMultiple(_TrialStep):
     """Zero-pad trials to a multiple of `multiple` samples, for networks that split a trial into patches.
 
     A remainder of less than a tenth of a patch is cut off instead.
-
-    Parameters
-    ----------
-    multiple : int
-        Samples of a patch.
 
     Examples
     --------

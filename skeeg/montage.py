@@ -241,13 +241,6 @@ def count_near(ch_names, template, radius=0.15):
 def find_electrodes(names, known, argument="ch_names", hint=""):
     """Positions of electrodes in a list of known ones, whatever their case, prefix and convention.
 
-    Parameters
-    ----------
-    names, known : sequence of str
-        Electrodes to find, and where.
-    argument, hint : str
-        Name of the electrodes in the error, and its end.
-
     Examples
     --------
     >>> from skeeg.montage import find_electrodes

@@ -19,19 +19,7 @@ _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that contain
 def lagged(signals, lags, edge="hold"):
     """Signals with lags.
 
-    Parameters
-    ----------
-    signals : ndarray, shape (n_trials, ..., n_times)
-        Signals; trials are independent.
-    lags : sequence of int
-        Samples back; negative ones are ahead.
-    edge : {"hold", "zero"}
-        Values before the start and after the end: the first and the last value, or zeros.
-
-    Returns
-    -------
-    lagged : ndarray, shape (n_trials, n_lags, ..., n_times)
-        ``lagged[:, l, ..., t]`` is ``signals[..., t - lags[l]]``.
+    Shapes: ``signals`` (n_trials, ..., n_times); gives (n_trials, n_lags, ..., n_times).
 
     Examples
     --------
@@ -54,15 +42,7 @@ def lagged(signals, lags, edge="hold"):
 def moments(chunks):
     """Mean and standard deviation of each channel, of data that are read once.
 
-    Parameters
-    ----------
-    chunks : iterable of tuple of ndarray, shape (n_trials, n_channels, ...)
-        Parts of one or several arrays.
-
-    Returns
-    -------
-    moments : list of tuple of ndarray, shape (n_channels,)
-        Mean and standard deviation of each array, in float64.
+    Shapes: ``chunks`` (n_trials, n_channels, ...); gives (n_channels,).
 
     Examples
     --------
@@ -93,15 +73,9 @@ def _sums(part):
 
 
 class ChannelScaler(Storable, EEGTransformer):
-    r"""Centre the channels and scale or whiten them, by statistics over all trials given to fit.
+    """Centre the channels and scale or whiten them, by statistics over all trials given to fit.
 
     .. math:: y(t) = W (x(t) - m)
-
-    Parameters
-    ----------
-    method : {"channel", "global", "whiten"}
-        Divide each channel by its standard deviation; divide all by one standard deviation, about zero; or make the
-        channels uncorrelated.
 
     Attributes
     ----------
@@ -129,17 +103,7 @@ class ChannelScaler(Storable, EEGTransformer):
     def fit(self, X, y=None):
         """Learn mean and matrix.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : ignored
-            For pipelines.
-
-        Returns
-        -------
-        self : ChannelScaler
-            The fitted step.
+        Shapes: ``X`` (n_trials, n_channels, n_times).
         """
         data = np.asarray(self._check_eeg(X, reset=True))
         ((mean, deviation),) = moments([(data,)])
@@ -156,15 +120,7 @@ class ChannelScaler(Storable, EEGTransformer):
     def transform(self, X):
         """Centre and scale trials.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any length.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            New trials.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -175,19 +131,7 @@ class ChannelScaler(Storable, EEGTransformer):
 def solve_ridge(gram, cross, alphas):
     r"""Solve :math:`(G + \alpha I)\, W = C` for several penalties, from one decomposition.
 
-    Parameters
-    ----------
-    gram : ndarray, shape (n, n)
-        Symmetric, positive semi-definite.
-    cross : ndarray, shape (n, n_targets)
-        Right-hand side.
-    alphas : sequence of float
-        Penalties.
-
-    Returns
-    -------
-    solutions : list of ndarray, shape (n, n_targets)
-        One for each penalty.
+    Shapes: ``gram`` (n, n), ``cross`` (n, n_targets); gives (n, n_targets).
 
     Examples
     --------
@@ -205,19 +149,7 @@ def solve_ridge(gram, cross, alphas):
 def ridge_weights(features, targets, alphas):
     """Weights of ridge regression without an intercept, for each penalty.
 
-    Parameters
-    ----------
-    features : ndarray, shape (n_rows, n_features)
-        Standardised features.
-    targets : ndarray, shape (n_rows, n_targets)
-        Centred targets.
-    alphas : sequence of float
-        Penalties.
-
-    Returns
-    -------
-    weights : list of ndarray, shape (n_features, n_targets)
-        One for each penalty.
+    Shapes: ``features`` (n_rows, n_features), ``targets`` (n_rows, n_targets); gives (n_features, n_targets).
     """
     if features.shape[1] > features.shape[0]:  # by the smaller of the two products
         return [features.T @ one for one in solve_ridge(features @ features.T, targets, alphas)]
@@ -226,20 +158,6 @@ def ridge_weights(features, targets, alphas):
 
 def choose_alpha(features, targets, gap, alphas=ALPHAS):
     """Choose the penalty of least squared error over five blocks of time; the middle one where there are too few rows.
-
-    Parameters
-    ----------
-    features, targets
-        As in `ridge_weights`, in the order of time.
-    gap : int
-        Rows on either side of a block that are not used.
-    alphas : sequence of float
-        Penalties to choose from.
-
-    Returns
-    -------
-    alpha : float
-        One of ``alphas``.
 
     Examples
     --------
@@ -263,10 +181,7 @@ def choose_alpha(features, targets, gap, alphas=ALPHAS):
 class CrossProducts:
     """Second moments of inputs and targets, from which ridge regression follows without the data.
 
-    Parameters
-    ----------
-    chunks : iterable of tuple of ndarray, shape (n_trials, n_inputs, n_times) and (n_trials, n_targets, n_times)
-        Standardised inputs and targets.
+    Shapes: ``chunks`` (n_trials, n_inputs, n_times).
 
     Attributes
     ----------
@@ -306,19 +221,7 @@ def ridge_from_products(training, held, alpha="auto"):
 
     with :math:`\bar\sigma^2` the mean variance of the inputs.
 
-    Parameters
-    ----------
-    training, held : CrossProducts
-        Of the samples to fit, and to choose the penalty by.
-    alpha : "auto" or float
-        Penalty, in units of the mean variance of the inputs. "auto" without held-out samples is 0.01.
-
-    Returns
-    -------
-    coef : ndarray, shape (n_targets, n_inputs)
-        Weights.
-    alpha : float
-        Penalty used.
+    Gives (n_targets, n_inputs).
 
     Examples
     --------

@@ -12,21 +12,7 @@ _BLOCK = 2**16  # samples worked on at a time: the padded signals and their spec
 def filter_trials(data, filters, n_edges, causal=False):
     """Filter trials by each filter of a bank.
 
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    filters : sequence of ndarray
-        All kernels, shape (n_taps,), or all second-order sections, shape (n_sections, 6).
-    n_edges : sequence of int
-        Samples that each recursive filter is given beyond the edges; kernels need none told.
-    causal : bool
-        Whether a sample is made of the past only.
-
-    Returns
-    -------
-    filtered : ndarray, shape (n_trials, n_filters, n_channels, n_times)
-        In the type of `data`.
+    Shapes: ``data`` (n_trials, n_channels, n_times); gives (n_trials, n_filters, n_channels, n_times).
 
     Examples
     --------
@@ -48,16 +34,8 @@ def filter_trials(data, filters, n_edges, causal=False):
 def _filter_fir(data, kernels, causal, out):
     """Convolve trials with kernels, in the Fourier domain.
 
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    kernels : sequence of ndarray, shape (n_taps,)
-        Kernels; symmetric and of odd length unless `causal`.
-    causal : bool
-        Whether a sample is made of the past only; otherwise kernels are centred on their sample.
-    out : ndarray, shape (n_trials, n_kernels, n_channels, n_times)
-        Where the results go.
+    Shapes: ``data`` (n_trials, n_channels, n_times), ``kernels`` (n_taps,), ``out`` (n_trials, n_kernels,
+    n_channels, n_times).
     """
     n_times, dtype = data.shape[-1], data.dtype
     longest = max(len(kernel) for kernel in kernels)
@@ -106,20 +84,7 @@ def _filter_iir(data, sections, n_edge, causal, out):
 def resample_trials(data, ratio, npad):
     """Resample trials: the spectrum of the continued signal, cut or filled up with zeros.
 
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    ratio : float
-        New rate over old rate.
-    npad : int
-        Samples by which the signal is continued at either end, by odd reflection, at least: as many more are added as
-        make the padding, and the whole, a whole number of new samples. Otherwise time would be off by a fraction.
-
-    Returns
-    -------
-    resampled : ndarray, shape (n_trials, n_channels, round(ratio * n_times))
-        In the type of `data`.
+    Shapes: ``data`` (n_trials, n_channels, n_times).
 
     Examples
     --------

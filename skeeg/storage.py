@@ -15,15 +15,7 @@ _LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
-    """Write a fitted estimator.
-
-    Parameters
-    ----------
-    estimator : EEGEstimator
-        Fitted estimator.
-    path : str or path-like
-        File to write.
-    """
+    """Write a fitted estimator."""
     from safetensors.numpy import save_file
 
     from . import __version__
@@ -71,22 +63,7 @@ def load(path, params=None, cls=None):
 
 
 def read_tensors(path, framework="numpy"):
-    """Tensors and metadata of a safetensors file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to read.
-    framework : {"numpy", "pt"}
-        Arrays, or tensors of torch.
-
-    Returns
-    -------
-    tensors : dict of str to ndarray or Tensor
-        All tensors.
-    metadata : dict of str to str
-        Text stored with them.
-    """
+    """Tensors and metadata of a safetensors file."""
     from safetensors import safe_open
 
     with safe_open(path, framework=framework) as file:

@@ -152,19 +152,9 @@ class WaveletBands(_TrialStep):
 
 @lru_cache(maxsize=256)
 def morlet(frequency, bandwidth=1.5):
-    r"""Weights with which a complex Morlet wavelet of a frequency is convolved.
+    """Weights with which a complex Morlet wavelet of a frequency is convolved.
 
-    Parameters
-    ----------
-    frequency : float
-        Cycles a sample.
-    bandwidth : float
-        B of `WaveletBands`.
-
-    Returns
-    -------
-    kernel : ndarray of complex, shape (n_weights,)
-        Integral of the wavelet over each sample, times the root of its period in samples.
+    Gives (n_weights,).
 
     Notes
     -----

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 import skeeg
 from skeeg import EEGToMEG
 from skeeg.array import make_domains, make_eeg
+from skeeg.explain import attribute
 from skeeg.methods.eeg2meg import MEGSimulation, sensor_correlations, sensor_r2, topography_correlation
 from skeeg.methods.eeg2meg.model import Windows, split_windows
 from skeeg.testing import check_eeg_estimator
@@ -317,6 +318,12 @@ def test_bad_data_are_named(change, message):
     X, Y = change(*linear_data())
     with pytest.raises(ValueError, match=message):
         EEGToMEG("ridge", meg_types=TYPES).fit(X, Y)
+
+
+def test_attributions_are_refused():
+    X, Y = linear_data()
+    with pytest.raises(TypeError, match="EEGToMEG predicts signals"):
+        attribute(tiny("unet", max_epochs=1).fit(X, Y), X)
 
 
 def test_another_unit_at_predict_is_noticed():

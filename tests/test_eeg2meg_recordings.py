@@ -18,8 +18,7 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
-from skeeg.methods.eeg2meg.recordings import read_trials
-from skeeg.methods.eeg2meg.sensors import build_info, describe
+from skeeg.methods.eeg2meg.sensors import build_info, describe, read_trials
 from skeeg.methods.eeg2meg.simulation import neuromag_info
 
 SIMULATION = MEGSimulation(noise=0.1, n_times=50)
@@ -237,7 +236,7 @@ def test_minimum_norm_explains_the_eeg_and_finds_the_field():
     np.testing.assert_allclose(minimum_norm(eeg, meg) @ average, plain @ average, atol=1e-6 * np.abs(plain).max())
 
 
-def test_one_model_serves_places_and_caps_it_has_not_seen():
+def test_one_model_serves_positions_and_montages_it_has_not_seen(tmp_path):
     parts, infos = [], []
     for position in range(1, 4):
         X, Y, _ = SIMULATION.trials(run=position, n_trials=12, position=position)
@@ -253,7 +252,10 @@ def test_one_model_serves_places_and_caps_it_has_not_seen():
     half = X[:, ::2]
     eeg, meg = describe(there, "eeg"), describe(there, "meg")
     fewer = {k: v[::2] if k != "dev_head" else v for k, v in eeg.items()}
-    assert knowing.predict(half, geometry=build_info(fewer, meg)).shape == Y.shape
+    other = build_info(fewer, meg)
+    assert knowing.predict(half, geometry=other).shape == Y.shape
+    knowing.save(tmp_path / "virtual")
+    np.testing.assert_array_equal(skeeg.load(tmp_path / "virtual").predict(half, other), knowing.predict(half, other))
 
 
 def test_the_helmet_is_that_of_mne():

@@ -119,16 +119,7 @@ def is_folder(dataset):
 
 
 def get_dataset(dataset, **options):
-    """MOABB dataset from its name; one that is given is given back.
-
-    Parameters
-    ----------
-    dataset : str, path or moabb.datasets.base.BaseDataset
-        Name in `DATASETS`, name or code of a dataset of MOABB, folder with recordings, or ``"NAME=FOLDER"``, which
-        reports show under this name.
-    **options
-        Arguments of `skeeg.datasets.LocalDataset`, or of the named dataset where it has them.
-    """
+    """MOABB dataset from its name; one that is given is given back."""
     if not isinstance(dataset, str | Path):
         return dataset
     shown, dataset = split_name(dataset)
@@ -197,26 +188,7 @@ def _fake_dataset():
 def get_paradigm(
     dataset, classes=None, band=None, resample=None, interval=None, channels=None, scoring=None, evaluation=""
 ):
-    """Paradigm of MOABB that fits a dataset; `LeftRightImagery` where the classes are left and right hand.
-
-    Parameters
-    ----------
-    dataset : moabb.datasets.base.BaseDataset
-        Dataset.
-    classes, channels : sequence of str or None
-        Events to classify and channels; None takes all.
-    band : (float, float) or None
-        Pass band in hertz; None is MOABB's: 8 to 32 Hz for imagery, 1 to 24 for P300, 7 to 45 for SSVEP, 1 to 35 at
-        rest.
-    resample : float or None
-        Sampling rate in hertz; None keeps the recording's.
-    interval : (float, float or None) or None
-        First and last second of a trial from the start of the dataset's interval; None takes all of it.
-    scoring : sequence of str or None
-        Some of `SCORERS`, the first decides; None is ROC AUC for two classes and accuracy for more.
-    evaluation : str
-        Name of the evaluation: ``"downstream"`` has classes, band, rate and score of its own.
-    """
+    """Paradigm of MOABB that fits a dataset; `LeftRightImagery` where the classes are left and right hand."""
     import moabb.paradigms
 
     if dataset.paradigm not in _PARADIGMS:
@@ -331,13 +303,7 @@ def set_default_recipes(pipelines):
 
 
 def get_pipelines(pipelines):
-    """Estimators by name, and the parameter grids that YAML files carry.
-
-    Parameters
-    ----------
-    pipelines : str, path, sequence of them, or dict of str to estimator
-        Names of `skeeg.baseline_names`, YAML files, folders of them, or estimators by name.
-    """
+    """Estimators by name, and the parameter grids that YAML files carry."""
     if isinstance(pipelines, dict):
         return dict(pipelines), {}
     named = pipeline_files()

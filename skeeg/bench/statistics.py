@@ -70,20 +70,6 @@ def compare(table):
     else from Wilcoxon's signed ranks; it is one-sided. The corrected one is that of the largest t statistic of all
     comparisons under sign flips of the subjects [1]_, at least the uncorrected one.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one comparison.
-
-    Returns
-    -------
-    comparisons : dict
-        ``pipelines`` (best first), ``n_subjects``, ``left_out`` (pipelines that miss too many subjects) and the
-        matrices ``difference`` (row minus column), ``p`` (small where the row is better), ``p_corrected``, ``effect``
-        (mean over standard deviation of the differences) and the 95 % confidence intervals ``difference_low``,
-        ``difference_high`` (by Student's t), ``effect_low``, ``effect_high`` (asymptotic [2]_), each a DataFrame, or
-        None with fewer than two pipelines or subjects.
-
     References
     ----------
     .. [1] Nichols & Holmes (2002). Nonparametric permutation tests for functional neuroimaging. Human Brain Mapping 15.

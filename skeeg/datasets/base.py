@@ -20,43 +20,12 @@ class SkeegDataset(BaseDataset):
     def arrays(self, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
         """Read the trials as arrays; see `skeeg.datasets.load_arrays`.
 
-        Parameters
-        ----------
-        fmin, fmax : float or None
-            Edges of a band-pass in hertz.
-        tmin, tmax : float or None
-            Seconds from the start of the dataset's interval.
-        resample : float or None
-            Sampling rate in hertz.
-        subjects : list or None
-            Some of ``subject_list``.
-        classes : sequence of str or None
-            Some of ``event_id``.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Microvolts.
-        y : ndarray of str, shape (n_trials,)
-            Class of each trial.
+        Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
         """
         return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
-        """List the files of one subject, without any download.
-
-        Parameters
-        ----------
-        subject : int
-            One of ``subject_list``.
-        path, force_update, update_path, verbose
-            Not used; part of MOABB's interface.
-
-        Returns
-        -------
-        paths : list of str
-            Local files.
-        """
+        """List the files of one subject, without any download."""
         return [str(path) for path in self._files(subject)]
 
     def _files(self, subject):

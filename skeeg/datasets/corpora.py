@@ -41,11 +41,6 @@ class Preprocessing:
 class Corpus:
     """Base of the corpora: labelled windows in three parts with disjoint subjects.
 
-    Parameters
-    ----------
-    folder : path or None
-        Folder of the corpus; None is its folder under the environment variable ``SKEEG_DATA``. Nothing is downloaded.
-
     Attributes
     ----------
     classes : tuple of str
@@ -72,36 +67,13 @@ class Corpus:
         return f"{type(self).__name__}({'' if self.folder is None else repr(str(self.folder))})"
 
     def subjects(self, part="train"):
-        """Names of the subjects of one part.
-
-        Parameters
-        ----------
-        part : {"train", "valid", "test"}
-            Part of the published split.
-
-        Returns
-        -------
-        subjects : list of str
-            Names, in the order in which they are read.
-        """
+        """Names of the subjects of one part."""
         return list(self._files_of(part))
 
     def arrays(self, part="train", subjects=None):
         """Read the windows of one part.
 
-        Parameters
-        ----------
-        part : {"train", "valid", "test"}
-            Part of the published split.
-        subjects : sequence of str or None
-            Some of its subjects only; read large corpora subject by subject.
-
-        Returns
-        -------
-        X : EEGArray of float32, shape (n_windows, n_channels, n_times)
-            Microvolts with channel names, sampling rate and domains (subject, session, run).
-        y : ndarray of str, shape (n_windows,)
-            Class of each window.
+        Gives ``X`` (n_windows, n_channels, n_times), ``y`` (n_windows,).
         """
         files = self._files_of(part)
         unknown = [one for one in (subjects or ()) if one not in files]

@@ -37,25 +37,7 @@ class RecordingPath:
 
 
 def find_recordings(folder, pattern=None, task=None):
-    """List the recordings in a folder, sorted by subject, session and run.
-
-    Parameters
-    ----------
-    folder : Path
-        BIDS dataset, or any folder.
-    pattern : str or None
-        Regular expression with the named group ``subject`` and, if there are any, ``session`` and ``run``, searched in
-        each file's path relative to the folder; files it does not match are left out. By default BIDS names are read
-        (``sub-01_ses-02_task-grasp_run-3_eeg.edf``); other files take subject and session from the names of their
-        folders; files directly in the folder are one subject each.
-    task : str or None
-        Task of the BIDS names to read.
-
-    Returns
-    -------
-    recordings : list of RecordingPath
-        Files and labels.
-    """
+    """List the recordings in a folder, sorted by subject, session and run."""
     found = [
         path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(SUFFIXES) and _is_wanted(path, folder)
     ]
@@ -153,23 +135,7 @@ def _natural(label):
 
 
 def read_recording(file, bids_root=None):
-    """Read a continuous recording, or epochs as one.
-
-    Parameters
-    ----------
-    file : Path
-        Any format MNE reads by its name; ``.fif`` and ``.set`` may hold epochs.
-    bids_root : Path or None
-        Root of the BIDS dataset that the file belongs to, whose event and channel tables are then read too.
-
-    Returns
-    -------
-    raw : mne.io.Raw
-        Volts, if the file states its unit. Trials are annotations; if there are none, the events of the trigger
-        channel, named by their numbers. Trigger channels are dropped.
-    span : tuple of float or None
-        First and last second of the epochs around their events, None for a continuous recording.
-    """
+    """Read a continuous recording, or epochs as one."""
     import mne
 
     try:
@@ -233,18 +199,7 @@ def _read(file, bids_root):
 
 
 def join_epochs(epochs):
-    """Concatenate epochs to a continuous recording, with a short annotated gap between two of them.
-
-    Parameters
-    ----------
-    epochs : mne.Epochs
-        Epochs.
-
-    Returns
-    -------
-    raw : mne.io.RawArray
-        Volts; the events of the epochs are annotations, and so are the gaps (``BAD_ACQ_SKIP``), which filters skip.
-    """
+    """Concatenate epochs to a continuous recording, with a short annotated gap between two of them."""
     import mne
 
     data, rate = epochs.get_data(copy=True), epochs.info["sfreq"]
@@ -304,22 +259,7 @@ class RecordingSource:
 
 
 def list_recordings(source, subject="", session="", run="", unit="V"):
-    """List the recordings of a source, without reading their data where possible.
-
-    Parameters
-    ----------
-    source : moabb.datasets.base.BaseDataset, path, mne.io.Raw, mne.Epochs, or list of such
-        A folder is a BIDS dataset or holds recordings by the rules of `skeeg.datasets.LocalDataset`.
-    subject, session, run : str
-        Domain of a single file or MNE object.
-    unit : {"V", "mV", "uV"}
-        Unit of the data as MNE reads it, for files that state none.
-
-    Yields
-    ------
-    source : RecordingSource
-        One for each recording.
-    """
+    """List the recordings of a source, without reading their data where possible."""
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
     domain = str(subject), str(session), str(run)

@@ -317,13 +317,6 @@ class StoredWindows:
 
     They go into ``fit`` of a self-supervised pre-trainer where the data do not fit into memory.
 
-    Parameters
-    ----------
-    store : RecordingStore
-        The store.
-    seconds, stride : float
-        Length of a window, and seconds from one to the next.
-
     Attributes
     ----------
     groups : dict of tuple to StoredGroup
@@ -362,15 +355,6 @@ class StoredWindows:
 class StoredGroup:
     """Windows of recordings with the same channels and sampling rate.
 
-    Parameters
-    ----------
-    store : RecordingStore
-        The store.
-    recordings : list of StoredRecording
-        Its recordings with these channels and this rate.
-    seconds, stride : float
-        See `StoredWindows`.
-
     Attributes
     ----------
     ch_names : tuple of str
@@ -404,15 +388,7 @@ class StoredGroup:
     def take(self, rows):
         """Read some windows.
 
-        Parameters
-        ----------
-        rows : array-like of int
-            Numbers of the windows.
-
-        Returns
-        -------
-        data : ndarray of float32, shape (n_rows, n_channels, n_times)
-            Microvolts.
+        Gives (n_rows, n_channels, n_times).
         """
         rows = np.asarray(rows, dtype=np.intp)
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):

@@ -89,15 +89,6 @@ def find_task(name, classes=None):
 class DownstreamSplitter(BaseCrossValidator):
     """Draw 30 % of one session of each subject for training; as published, not stratified.
 
-    Parameters
-    ----------
-    session : str or None
-        Name of the session; None takes the first of each subject.
-    random_state : int
-        Seed of the draw.
-    train_size : float
-        Fraction of training trials.
-
     Examples
     --------
     >>> import numpy as np, pandas as pd

@@ -275,27 +275,8 @@ def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluati
     The integral of the derivative over an interval of the line is the difference of the function's values at its ends.
     So the error of Gauss-Legendre quadrature is known for each interval, and only those above the tolerance are halved.
 
-    Parameters
-    ----------
-    score : callable
-        From a Tensor (batch, n_channels, n_times) and the owners (batch,) of the points to values (batch,).
-    starts, ends : ndarray of float64, shape (n_pairs, n_channels, n_times)
-        Ends of each line.
-    owner : ndarray of int, shape (n_pairs,)
-        Trial that each line belongs to. Lines of one trial are averaged, so they share its tolerance.
-    tolerance : float
-        Error allowed in the mean over a trial's lines, in units of the function.
-    batch_size : int
-        Points at which gradients are computed together.
-    max_evaluations : int
-        Gradients a line at most; what has not converged by then is kept as it is.
-
-    Returns
-    -------
-    gradients : ndarray, shape (n_pairs, n_channels, n_times)
-        Mean gradient along each line.
-    n_evaluations : int
-        Gradients that were computed.
+    Shapes: ``starts, ends`` (n_pairs, n_channels, n_times), ``owner`` (n_pairs,); gives (n_pairs, n_channels,
+    n_times).
 
     Examples
     --------

@@ -29,14 +29,7 @@ _CHUNK = 2**24  # numbers in one block of probes
 class Explained:
     """A fitted estimator, or a pipeline that ends in one: its linear steps as matrices, and its network.
 
-    Parameters
-    ----------
-    estimator : estimator, Pipeline or nn.Module
-        Fitted model.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials to explain.
-    output : str
-        See `Score`.
+    Shapes: ``X`` (n_trials, n_channels, n_times).
 
     Attributes
     ----------
@@ -84,17 +77,7 @@ class Explained:
     def outputs(self, index, X):
         """Explained outputs of trials, each through its own map.
 
-        Parameters
-        ----------
-        index : array-like of int, shape (n,)
-            Spatial matrix for each trial.
-        X : array-like, shape (n, n_channels, n_times)
-            Trials as they enter the pipeline.
-
-        Returns
-        -------
-        outputs : ndarray of float64, shape (n, n_outputs)
-            Outputs.
+        Shapes: ``index`` (n,), ``X`` (n, n_channels, n_times); gives (n, n_outputs).
         """
         index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
         found = [None] * len(X)
@@ -111,15 +94,6 @@ class Explained:
 
 class Score(nn.Module):
     """Explained outputs of a network, one for each class or target.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Network in evaluation mode.
-    output : {"margin", "logit", "log_probability", "probability"}
-        See `skeeg.explain.attribute`.
-    inputs : sequence of Tensor
-        Further inputs of the network.
 
     Examples
     --------
@@ -230,8 +204,7 @@ def input_map(final, X):
         return identity_map(X), X, ()
 
     def prepare(Z):
-        found = final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
-        return found if isinstance(found, tuple) else (found,)
+        return final._prepare(final._check_eeg(Z, reset=False, dtype=np.float32))
 
     step = linear_map(lambda Z: prepare(Z)[0], X, axes, type(final).__name__, tolerance=1e-5)  # single precision
     return *step, prepare(X)[1:]
@@ -240,25 +213,7 @@ def input_map(final, X):
 def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
     """Identify the matrices of a linear step, and verify them on the trials.
 
-    Parameters
-    ----------
-    transform : callable
-        From trials to trials.
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials that are explained.
-    axes : {"space", "time", "both", None}
-        What the step declares as its ``linear_map_``.
-    name : str
-        Name of the step in errors.
-    tolerance : float
-        Largest difference allowed between the step's output and the matrices', relative to the largest output.
-
-    Returns
-    -------
-    step : LinearMap
-        The matrices.
-    Y : EEGArray, shape (n_trials, n_channels_out, n_times_out)
-        Output of the step.
+    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
 
     Examples
     --------
@@ -380,18 +335,6 @@ def fitted_network(estimator):
 def split_pipeline(estimator):
     """Split a fitted pipeline, nested ones and searches too, into its steps and its last estimator.
 
-    Parameters
-    ----------
-    estimator : estimator, Pipeline or nn.Module
-        Fitted model.
-
-    Returns
-    -------
-    steps : list of (str, transformer)
-        Transformers before the last estimator, with names for messages.
-    final : estimator or nn.Module
-        Fitted model.
-
     Examples
     --------
     >>> from sklearn.pipeline import make_pipeline
@@ -438,21 +381,7 @@ def choose_targets(outputs, classes, target):
 def choose_background(X, background, n_background):
     """Background trials, and the selection for each trial.
 
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials to explain.
-    background : anything `as_eeg` accepts, or None
-        None takes the trials themselves.
-    n_background : int
-        At most so many for each trial, evenly spread.
-
-    Returns
-    -------
-    background : EEGArray, shape (n_background_trials, n_channels, n_times)
-        Trials.
-    chosen : list of ndarray of int, length n_trials
-        Background trials of the same domain if there are any, since they share the alignment.
+    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_background_trials, n_channels, n_times).
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""The published methods: one room each, with its network, its training and its estimator."""
+"""The published methods: one package each, with its network, its training and its estimator."""

@@ -26,11 +26,6 @@ def seeded(seed):
     Initial weights and dropout draw from torch's generators, of which a process has one for each device. So blocks wait
     for each other: two fits in two threads run one after the other. Use processes to fit at the same time.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the block.
-
     Examples
     --------
     >>> import torch

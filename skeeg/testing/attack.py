@@ -39,20 +39,7 @@ VALUES = (None, True, 0, 1, -1, 3, 2.5, 1e9, -0.5, np.nan, np.inf, "x", "auto", 
 
 
 def attack_files(estimators=None, only=None):
-    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`.
-
-    Parameters
-    ----------
-    estimators : sequence of estimator or None
-        What to attack; None takes a small instance of every public one, and `skeeg.load`.
-    only : sequence of str or None
-        Some of the files of `hostile_checkpoints`.
-
-    Returns
-    -------
-    table : Table
-        Outcomes by entry.
-    """
+    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
     from ..storage import load
     from .hostile import hostile_checkpoints
 
@@ -71,7 +58,7 @@ def attack_files(estimators=None, only=None):
             for name, path in paths.items():
                 outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
                 if outcome == "right answer":
-                    outcome = "silent"
+                    outcome = "undetected"
                 if (now := _content(folder)) != there:
                     outcome = "executed"
                     _remove(now.keys() - there.keys())
@@ -297,7 +284,7 @@ def main(argv=None):
     for table, seconds in tables:
         print(f"{table}\n({seconds:.0f} s)\n", flush=True)
         fatal += table.count(FATAL)
-    print(f"{fatal} calls were executed, silent, hung, changed the state or raised a wrong type of error.")
+    print(f"{fatal} calls were executed, undetected, hung, changed the state or raised a wrong type of error.")
     return int(fatal > 0)
 
 

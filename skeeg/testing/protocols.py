@@ -108,11 +108,6 @@ class RegressorAsClassifier(ClassifierMixin, BaseEstimator):
     """Classifier that takes the class whose index is nearest to a regressor's prediction.
 
     MOABB's paradigms have labels; this is how a regressor goes through its evaluations.
-
-    Parameters
-    ----------
-    regressor : estimator
-        Regressor.
     """
 
     def __init__(self, regressor):
@@ -143,15 +138,7 @@ MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sess
 
 
 def moabb_checks():
-    """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks.
-
-    Yields
-    ------
-    name : str
-        Name of the check.
-    check : callable
-        Function of (estimator, recording).
-    """
+    """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
     for evaluation in ("WithinSession", "CrossSession", "WithinSubject"):
         yield f"check_moabb_{_snake(evaluation)}", functools.partial(_check_moabb, evaluation=f"{evaluation}Evaluation")
     for mode in _MODES:

@@ -145,12 +145,7 @@ def configured_for(estimator, recording):
 def data_for(estimator, recording, n_classes=2, seed=0):
     """Trials and targets as this estimator takes them.
 
-    Returns
-    -------
-    X : EEGArray or ndarray, shape (n_trials, n_channels, n_times)
-        EEGArray where the estimator reads it.
-    y : ndarray, shape (n_trials,)
-        Class indices, or numbers for a regressor.
+    Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
     """
     X = recording.eeg(n_classes, seed)
     X = X if reads_eeg_array(estimator) else np.asarray(X)

@@ -22,17 +22,6 @@ class Mirror:
 
     For movements of the left and the right hand, whose patterns mirror each other.
 
-    Parameters
-    ----------
-    probability : float
-        Share of the trials that are mirrored.
-    ordered_ch_names : sequence of str
-        Electrodes with their mirror images among them: ``C3`` has ``C4``, ``Cz`` itself.
-    classes : sequence
-        Labels in the order of the class indices. Names that differ in left and right are exchanged.
-    random_state : int, RandomState or None
-        Draws the trials.
-
     Examples
     --------
     >>> import torch
@@ -63,24 +52,6 @@ class Mirror:
 
 def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):
     """Give the function that augments a batch.
-
-    Parameters
-    ----------
-    augmentation : str, callable, or list of them
-        Names in `NAMES`, or transforms of (X, y), such as instances of `braindecode.augmentation.Transform`.
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : sequence of str or None
-        Electrodes.
-    classes : sequence or None
-        Labels in the order of the class indices; None where targets are numbers.
-    seed : int
-        Draws what transforms without a seed of their own draw.
-
-    Returns
-    -------
-    augment : callable or None
-        From inputs and targets of a batch to new ones. Mixed classes come as shares, shape (n_trials, n_classes).
 
     Examples
     --------

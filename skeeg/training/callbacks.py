@@ -52,11 +52,6 @@ class TimeShift(Callback):
     The power of each channel and frequency and all covariances stay as they are, so the classes of motor imagery do;
     responses that are locked to a stimulus do not.
 
-    Parameters
-    ----------
-    share : float
-        Largest shift to either side, as a share of the trial; .5 draws from all shifts.
-
     Examples
     --------
     >>> import torch
@@ -89,11 +84,6 @@ class WeightAverage(Callback):
     .. math:: \bar w_t = d_t \bar w_{t - 1} + (1 - d_t) w_t, \quad d_t = \min(d, (1 + t) / (10 + t))
 
     It begins with the weights that the training begins with, those of a checkpoint where one was loaded.
-
-    Parameters
-    ----------
-    decay : float
-        :math:`d`.
 
     Examples
     --------

@@ -65,15 +65,6 @@ class CheckpointReport:
 def write_weights(path, tensors, description):
     """Write tensors and what they belong to; a file that is there is replaced in one step.
 
-    Parameters
-    ----------
-    path : str or path-like
-        A ``.safetensors`` file.
-    tensors : dict of str to Tensor
-        Weights.
-    description : dict
-        Plain values, such as the sizes of the network, its electrodes, its rate, its classes.
-
     Examples
     --------
     >>> import os, tempfile, torch
@@ -97,20 +88,7 @@ def write_weights(path, tensors, description):
 
 
 def describe(estimator, montage=None):
-    """Describe the network of an estimator for a file of weights.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted, with ``network_spec_``.
-    montage : str, tuple of str or None
-        Electrodes of the network, by the name of a template or one by one; None takes those of fit.
-
-    Returns
-    -------
-    description : dict
-        Network, the arguments it is built from, electrodes, rate, and the label of each output.
-    """
+    """Describe the network of an estimator for a file of weights."""
     spec = estimator.network_spec_
     montage = estimator.ch_names_in_ if montage is None else montage
     classes = np.asarray(vars(estimator).get("classes_", ())).tolist()
@@ -405,18 +383,6 @@ def _match_head(last, own, head, classes, wanted):
 
 def rename_keys(state, mapping):
     """Rename tensors by whole names or by leading parts of them.
-
-    Parameters
-    ----------
-    state : dict of str to Tensor
-        Checkpoint.
-    mapping : dict of str to str
-        New name, or new leading part, of each old one.
-
-    Returns
-    -------
-    renamed : dict of str to Tensor
-        Same tensors.
 
     Examples
     --------

@@ -148,16 +148,7 @@ def _as_tensor(values):
 class StreamedTensor:
     """The first axis of a tensor that stays on a disk; rows are read when a batch needs them.
 
-    Parameters
-    ----------
-    read : callable
-        Gives the rows of an integer array, as an ndarray.
-    rows : ndarray of int, shape (n_rows,)
-        Rows that there are, in the numbering of ``read``.
-    row_shape : tuple of int
-        Shape of a row.
-    identity : object
-        Identifies the stored trials, for a fingerprint.
+    Shapes: ``rows`` (n_rows,).
 
     Examples
     --------

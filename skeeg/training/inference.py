@@ -53,25 +53,7 @@ def _moved(tensor, device):
 def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
     """Compute the outputs of a network, or a function of it, for all trials.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network in evaluation mode, on the CPU.
-    X : ndarray, Tensor, or trials on a disk that split like one, shape (n_trials, ...)
-        Trials.
-    batch_size : int
-        Trials at a time.
-    device : str
-        Where to compute.
-    inputs : sequence of Tensor
-        Further inputs of the network.
-    function : callable
-        Of the network, a batch and the further inputs, to a Tensor of one row a trial.
-
-    Returns
-    -------
-    rows : Tensor, shape (n_trials, ...)
-        On the CPU.
+    Shapes: ``X`` (n_trials, ...); gives (n_trials, ...).
     """
     module, X = on_device(module, device), torch.from_numpy(np.asarray(X)) if isinstance(X, np.ndarray) else X
     inputs = [one.to(device) for one in inputs]

@@ -186,30 +186,7 @@ def make_net(
     module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, n_steps=1, kind=TrainingNet,
     **parts,
 ):  # fmt: skip
-    """Build the skorch net that follows a recipe, not initialised.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network, used as it is.
-    recipe : Recipe
-        How to train.
-    criterion : torch.nn.Module
-        Loss of (outputs, targets).
-    validation : Trials or None
-        Validation trials.
-    device, callbacks, verbose, kind
-        As in `train`.
-    n_steps : int
-        Updates an epoch, for a rate that moves ``by_step``.
-    **parts
-        ``trained``, ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
-
-    Returns
-    -------
-    net : TrainingNet
-        Net.
-    """
+    """Build the skorch net that follows a recipe, not initialised."""
     own = [("schedule", _schedule(recipe, n_steps))]
     if recipe.time_shift:
         own.append(("time_shift", TimeShift(recipe.time_shift)))
@@ -392,25 +369,12 @@ def count_norm_updates(module):
 
 @torch.no_grad()
 def settle_norms(module, trials, batch_size, before, batches=Batches):
-    r"""Estimate running means and variances anew where training moved them too few times.
+    """Estimate running means and variances anew where training moved them too few times.
 
     After :math:`n` updates a running statistic with momentum :math:`m` still holds :math:`(1 - m)^n` of the zeros and
     ones it began with: more than half after 60 updates at braindecode's .01 for EEGNet, which then predicts one class.
     Where more than a hundredth is left, the statistics become the mean over the batches of one pass through the
     training trials, without dropout. Weights stay as they are.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Trained network, changed in place and left in evaluation mode.
-    trials : Trials
-        Training trials.
-    batch_size : int
-        Trials a batch.
-    before : dict of str to int
-        What `count_norm_updates` gave before the training; layers that saw no update since are left alone.
-    batches : class
-        `Batches` or one derived from it.
 
     Examples
     --------

@@ -52,27 +52,7 @@ def pretrain(
     process's own. So do statistics of a batch where batches are accumulated (batch normalisation, a codebook), which
     are those of one batch of all processes, and batch normalisations on CPUs, which see the trials of one process.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Network and objective; trained in place and left on the CPU, in evaluation mode.
-    trials, validation : Trials
-        Training trials, and validation trials or None.
-    recipe : Recipe
-        The whole training, not what is left of it.
-    criterion : torch.nn.Module
-        Loss of (outputs, targets), with ``parts`` and ``per_trial`` as `Watch` needs them.
-    run : RunFile
-        Where the state is kept after every epoch, and what was reached before.
-    subjects : ndarray, shape (n_valid_trials,), or None
-        Subject of each validation trial.
-    device, verbose, callbacks, parameter_groups
-        As in `train`.
-
-    Returns
-    -------
-    history : list of dict
-        One record an epoch, those before the interruption included.
+    Shapes: ``subjects`` (n_valid_trials,).
     """
     distributed.start()
     _check_trials(trials, validation)
@@ -217,22 +197,7 @@ class RunFile:
 
 
 def open_run(path, key, random_state):
-    """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks.
-
-    Parameters
-    ----------
-    path : str, path-like or None
-        Its file.
-    key : str
-        See `fingerprint`.
-    random_state : int, RandomState or None
-        Source of the seed; without it an earlier run keeps its own.
-
-    Returns
-    -------
-    run : RunFile
-        The file and its content.
-    """
+    """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks."""
     distributed.start()
     return distributed.of_first(lambda: _open(path, key, random_state))
 
@@ -244,21 +209,7 @@ def _open(path, key, random_state):
 
 
 def fingerprint(estimator, data):
-    """Identify a run by its trials and settings; empty where no ``run_file`` is kept.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Its parameters count, but for those that do not change the result, and those of the size of a batch: a run may
-        resume with more or less memory, or with more or fewer processes.
-    data : object
-        Anything that `joblib.hash` can read.
-
-    Returns
-    -------
-    key : str
-        Hash.
-    """
+    """Identify a run by its trials and settings; empty where no ``run_file`` is kept."""
     if estimator.run_file is None:
         return ""
     seed = estimator.random_state if isinstance(estimator.random_state, int) else None
@@ -422,20 +373,6 @@ class Watch(Callback):
 def list_recordings(X, y=None, subjects=None):
     """List the recordings of one or several.
 
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, or list of such
-        Trials.
-    y : array-like, list with one entry (or None) a recording, or None
-        Labels.
-    subjects : array-like, list with one entry a recording, or None
-        Subject of each trial; an entry is one subject or one a trial.
-
-    Returns
-    -------
-    recordings : list of tuple (X, y, subjects)
-        One for each recording.
-
     Examples
     --------
     >>> import numpy as np
@@ -461,14 +398,7 @@ def list_recordings(X, y=None, subjects=None):
 def name_subjects(X, subjects, number):
     """Give the subject of each trial, unique over recordings, and the subjects that an alignment is given (or None).
 
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials of one recording.
-    subjects : str, array-like of shape (n_trials,), or None
-        Subjects, where X carries no domains; None takes the recording for one subject.
-    number : int or None
-        Number of the recording, with which the names then begin; None for the only one.
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
     """
     own = X.domains["subject"] if X.domains is not None else subjects
     prefix = "" if number is None else f"{number}/"

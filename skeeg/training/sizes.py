@@ -14,22 +14,7 @@ _SMALL = 2**13  # numbers of which no operation makes much: an outer product has
 
 
 def read_sizes(cls, state, description, file="it"):
-    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description in a file of skeeg.
-
-    Parameters
-    ----------
-    cls : class
-        Network; ``sizes_of(state)``, where it has that, gives the arguments that shapes show.
-    state, description
-        As `read_weights` gives them.
-    file : str or path-like
-        Name of the checkpoint in errors.
-
-    Returns
-    -------
-    sizes : dict
-        Arguments of the network that the file determines.
-    """
+    """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description in a file of skeeg."""
     own = description.get("network", cls.__name__) == cls.__name__
     described = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
     try:
@@ -41,20 +26,6 @@ def read_sizes(cls, state, description, file="it"):
 
 def settle_sizes(given, found, preset=None):
     """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
-
-    Parameters
-    ----------
-    given : dict
-        Sizes by the user; those that are None are open. One that contradicts the checkpoint is an error.
-    found : dict
-        Sizes of the checkpoint, see `read_sizes`; empty without one.
-    preset : dict or None
-        Sizes of all arguments that the network has, for what is open and not found.
-
-    Returns
-    -------
-    sizes : dict
-        Arguments of the network.
 
     Examples
     --------
@@ -102,20 +73,6 @@ def build_within(build, description, tensors):
 
     Sizes are compared before anything is built, and each operation of the constructor runs first on torch's meta
     device, which has shapes only.
-
-    Parameters
-    ----------
-    build : callable
-        Gives the network.
-    description : dict
-        Arguments that it is built from, nested in any way.
-    tensors : dict of str to ndarray or Tensor
-        Weights that it will be given.
-
-    Returns
-    -------
-    module : torch.nn.Module
-        Network.
     """
     count = check_sizes(description, tensors)
     with _Limited(8 * count * 4 + 2**26, 100 * len(tensors) + 10_000):

@@ -43,12 +43,7 @@ class LowRank(nn.Module):
 
     B starts at zero, so training starts from the frozen network [1]_.
 
-    Parameters
-    ----------
-    weight : Tensor, shape (o, ...)
-        Frozen weight; its other axes count as one of length k.
-    rank : int
-        Rank r.
+    Shapes: ``weight`` (o, ...).
 
     References
     ----------
@@ -91,17 +86,7 @@ def fit_probe(features, targets):
     Class indices are fitted by linear discriminant analysis with Ledoit-Wolf shrinkage in the span of the features,
     other targets by ridge regression with a leave-one-out choice of its penalty.
 
-    Parameters
-    ----------
-    features : ndarray, shape (n_trials, n_features)
-        Frozen features.
-    targets : ndarray, shape (n_trials,) of int, or (n_trials, n_outputs)
-        Class indices, or targets to regress on.
-
-    Returns
-    -------
-    layer : torch.nn.Linear
-        n_features to n_outputs.
+    Shapes: ``features`` (n_trials, n_features), ``targets`` (n_trials,).
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.linear_model import RidgeCV

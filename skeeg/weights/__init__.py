@@ -114,18 +114,7 @@ def find_weights(name):
 
 
 def locate(name):
-    """File of weights, once its digest is seen to be that of the registry.
-
-    Parameters
-    ----------
-    name : str
-        As for `find_weights`.
-
-    Returns
-    -------
-    path : Path
-        The file.
-    """
+    """File of weights, once its digest is seen to be that of the registry."""
     weights = find_weights(name)
     if not weights.path.is_file():
         raise FileNotFoundError(f"checkpoint: {weights.path} is missing from this installation; install skeeg again.")

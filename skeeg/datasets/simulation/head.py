@@ -48,19 +48,8 @@ def electrode_directions(ch_names, montage="standard_1005"):
 def leadfield(electrodes, positions, moments):
     """Potentials of current dipoles at the electrodes.
 
-    Parameters
-    ----------
-    electrodes : ndarray, shape (n_channels, 3)
-        Directions of the electrodes, unit vectors.
-    positions : ndarray, shape (n_sources, 3)
-        Positions of the dipoles in units of the head's radius; the radius of the brain is 0.9.
-    moments : ndarray, shape (n_sources, 3)
-        Orientation of the dipoles, unit vectors.
-
-    Returns
-    -------
-    gain : ndarray, shape (n_channels, n_sources)
-        Microvolts at each electrode, against infinity, for one nanoampere-metre.
+    Shapes: ``electrodes`` (n_channels, 3), ``positions`` (n_sources, 3), ``moments`` (n_sources, 3); gives
+    (n_channels, n_sources).
 
     Notes
     -----

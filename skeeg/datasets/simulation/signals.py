@@ -7,17 +7,6 @@ from scipy.fft import irfft, next_fast_len
 def coloured(rng, n_signals, n_times, sfreq, shape):
     r"""Draw stationary Gaussian noise with a given amplitude spectrum and unit variance.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    n_signals, n_times : int
-        Number of independent signals and their length.
-    sfreq : float
-        Sampling rate in hertz.
-    shape : callable
-        Maps frequencies in hertz to amplitudes; their scale does not matter.
-
     Notes
     -----
     With amplitudes :math:`a_k` and complex Gaussian :math:`z_k`, the inverse Fourier transform of :math:`a_k z_k` over

@@ -32,17 +32,7 @@ class BandPowerRegressor(RecordingRegressor):
     def fit(self, X, y):
         """Fit the regression.
 
-        Parameters
-        ----------
-        X : array-like, shape (n_trials, n_channels, n_times), anything else `as_eeg` accepts, or a list of recordings
-            EEG.
-        y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
-            BOLD at the rate of the EEG, or its value at the last sample of each trial.
-
-        Returns
-        -------
-        self : BandPowerRegressor
-            The fitted estimator.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials, n_regions, n_times).
         """
         eeg, targets = self._read_pairs(X, y)
         features, rows = [], []
@@ -60,18 +50,7 @@ class BandPowerRegressor(RecordingRegressor):
         return self
 
     def predict(self, X):
-        """Predict BOLD.
-
-        Parameters
-        ----------
-        X : anything `fit` accepts
-            EEG of any length.
-
-        Returns
-        -------
-        y : ndarray of float64, or list of them
-            Of the shape and length of the targets at fit.
-        """
+        """Predict BOLD."""
         check_is_fitted(self)
         outputs = []
         for array in self._read(X, reset=False):

@@ -139,6 +139,7 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
     ((2, 3, 3000), (3, 2, 8))
     """
 
+    linear_map_ = "space"
     _may_be_infinite = ("restart_losses_",)
 
     module_, network_spec_, net_ = NetworkEstimator.module_, NetworkEstimator.network_spec_, NetworkEstimator.net_
@@ -349,6 +350,8 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
                 "compare it with BandPowerRidge, which takes seconds.",
                 stacklevel=4,
             )
+
+    linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
 
     def _prepare(self, X):
         """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""

@@ -17,21 +17,7 @@ RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
 
 
 class FrontEnd(nn.Module):
-    """Branches that each unmix, filter, rectify and smooth; the parts are named as in the published state dict.
-
-    Parameters
-    ----------
-    n_chans : int
-        Electrodes.
-    n_branches : int
-        Branches.
-    filter_length, envelope_length : int
-        Taps of the band-pass and of the low-pass filter.
-    rectifier : {"relu", "abs"}
-        Half-wave as published, or full-wave.
-    unmixing_norm_affine : bool
-        Scale and shift after the spatial filter.
-    """
+    """Branches that each unmix, filter, rectify and smooth; the parts are named as in the published state dict."""
 
     def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
         super().__init__()
@@ -113,14 +99,7 @@ def depthwise_conv1d(x, weight, n_phases=16):
     ``W[p, q, j] = weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P
     taps. It multiplies by a few zeros more, but as dense blocks, which is many times faster than tap by tap.
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, channels, times)
-        Signals.
-    weight : Tensor, shape (channels, 1, K)
-        Filters.
-    n_phases : int
-        Phases P.
+    Shapes: ``x`` (batch, channels, times), ``weight`` (channels, 1, K).
 
     Examples
     --------

@@ -39,12 +39,7 @@ def cross_spectrum(recordings, sfreq, n_fft):
 
     Recordings shorter than a window of `n_fft` samples are padded with zeros.
 
-    Returns
-    -------
-    density : ndarray of complex, shape (n_freqs, n_channels, n_channels)
-        One-sided, so that its real part sums to the covariance.
-    freqs : ndarray, shape (n_freqs,)
-        Hertz.
+    Gives ``density`` (n_freqs, n_channels, n_channels), ``freqs`` (n_freqs,).
     """
     window = signal.windows.hann(n_fft, sym=False)
     density, n_segments = 0.0, 0
@@ -116,17 +111,7 @@ def branch_importance(module, windows):
     A branch whose envelope is constant then has no importance, which a gradient times the envelope, by which the
     published notebooks rank branches, does not give.
 
-    Parameters
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, in evaluation mode.
-    windows : Tensor, shape (n_windows, n_chans, n_times)
-        Data as the network takes them.
-
-    Returns
-    -------
-    importance : ndarray, shape (n_regions, n_branches)
-        Root mean square of the change. One row a region, also where the regions share one front end.
+    Shapes: ``windows`` (n_windows, n_chans, n_times); gives (n_regions, n_branches).
     """
     squares = 0.0
     with torch.inference_mode():

@@ -85,34 +85,13 @@ class RecordingRegressor(BaseEEGRegressor):
     def score_per_region(self, X, y):
         """Pearson correlation of prediction and target for each region.
 
-        Parameters
-        ----------
-        X : anything `fit` accepts
-            Trials or recordings.
-        y : array-like
-            Targets of the shape they had at fit.
-
-        Returns
-        -------
-        r : ndarray, shape (n_regions,)
-            Trials of an array are laid end to end; recordings of a list are correlated one by one and averaged.
+        Gives (n_regions,).
         """
         check_is_fitted(self)
         return region_correlations(y, self.predict(X))
 
     def score(self, X, y):
-        """Mean over regions of `score_per_region`.
-
-        Parameters
-        ----------
-        X, y
-            As in `score_per_region`.
-
-        Returns
-        -------
-        r : float
-            Mean Pearson correlation.
-        """
+        """Mean over regions of `score_per_region`."""
         return float(self.score_per_region(X, y).mean())
 
 
@@ -172,22 +151,7 @@ def _lengths_differ(n_eeg, n_bold):
 
 
 def hold_out(pairs, size, gap):
-    """Hold out the end of each recording, or the last of many trials.
-
-    Parameters
-    ----------
-    pairs : list of tuple of ndarray
-        EEG (n_trials, n_channels, n_times) and targets (n_trials, n_regions, n_times) or (n_trials, n_regions).
-    size : float
-        Share to hold out.
-    gap : int
-        Samples before the held-out part that are left out. Trials with one value each are taken to lie apart.
-
-    Returns
-    -------
-    training, held : list of tuple of ndarray
-        Views of the beginnings and of the ends.
-    """
+    """Hold out the end of each recording, or the last of many trials."""
     eeg, target = pairs[0]
     is_signal = target.ndim == 3
     if is_signal and (len(pairs) > 1 or len(eeg) * size < 1):
@@ -213,21 +177,7 @@ def _divide(pair, axis, size, gap, unit):
 class Windows(Trials):
     """Windows of recordings and of their targets; a window is a view until a batch is made of it.
 
-    Parameters
-    ----------
-    eeg : list of Tensor, shape (n_channels, n_times)
-        Recordings, all at least `window` long.
-    bold : list of Tensor, shape (n_regions, n_times)
-        Targets at the same rate.
-    window : int
-        Samples of a window.
-    n_windows : int or None
-        Windows of a pass, drawn anew each time, uniformly from all positions. None takes consecutive windows that
-        overlap by half, the same at every pass.
-    n_padded : int or None
-        Length to which the EEG of a window is padded by `mirror`.
-    last_only : bool
-        Whether the target is the last sample of a window rather than all of them.
+    Shapes: ``eeg`` (n_channels, n_times), ``bold`` (n_regions, n_times).
 
     Examples
     --------
@@ -252,11 +202,6 @@ class Windows(Trials):
     def __len__(self):
         """Count the windows of a pass."""
         return len(self.fixed) if self.n_windows is None else self.n_windows
-
-    def __getitem__(self, index):
-        """One window and its target."""
-        x, y = self.take(torch.tensor([index]))
-        return x[0], y[0]
 
     @property
     def device(self):
@@ -289,12 +234,7 @@ class Windows(Trials):
 def cut_windows(training, held, window, n_windows, multiple, last_only):
     """Cut pairs of tensors (EEG, targets) into windows; trials with one value each are windows themselves.
 
-    Returns
-    -------
-    windows, watched : Trials
-        For training and validation; the second is None where nothing is held out.
-    examples : Tensor, shape (n_examples, n_channels, n_padded)
-        Training windows, spread over all.
+    Gives (n_examples, n_channels, n_padded).
     """
     n_padded = padded(window, multiple)
     if training[0][1].ndim == 2:

@@ -149,16 +149,7 @@ def prune_branches(module, criterion, examples, watched):
     The smoothing filter of such a branch becomes zero and its bias the mean, so the layers of the network stay as they
     are. The most important branch of each front end is kept.
 
-    Parameters
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, in evaluation mode; changed in place.
-    criterion : torch.nn.Module
-        Loss of (outputs, targets).
-    examples : Tensor, shape (n_windows, n_chans, n_times)
-        Training data, which give the means and the order.
-    watched : Dataset
-        Validation windows and targets, by index.
+    Shapes: ``examples`` (n_windows, n_chans, n_times).
     """
     importance, layers = torch.from_numpy(branch_importance(module, examples)), module.front_layers()
     importance = importance if len(layers) == len(importance) else importance.sum(0, keepdim=True)
@@ -198,13 +189,6 @@ class BOLDLoss(torch.nn.Module):
     The first and the last sample do not count for the squared error, as in the published loss. Terms of weight zero
     are not computed. Outputs that are longer than the targets are cut: the network pads its input.
 
-    Parameters
-    ----------
-    mse, correlation, covariance : float
-        The three weights.
-    sample : int
-        Sample of the outputs that a target without an axis of time stands for.
-
     Examples
     --------
     >>> import torch
@@ -237,16 +221,7 @@ class BOLDLoss(torch.nn.Module):
 
 
 def make_loss(loss, sample=-1):
-    """Build the `BOLDLoss` of a name or of three weights.
-
-    Parameters
-    ----------
-    loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
-        ``"mixed"`` is 0.9 squared error and 0.1 correlation, ``"covariance"`` squared error and 0.1 distance; a tuple
-        gives the weights of squared error, correlation and covariance distance.
-    sample : int
-        See `BOLDLoss`.
-    """
+    """Build the `BOLDLoss` of a name or of three weights."""
     weights = LOSSES.get(loss) if isinstance(loss, str) else loss
     good = isinstance(weights, list | tuple) and len(weights) == 3 and all(weight >= 0 for weight in weights)
     if not good or not any(weights):

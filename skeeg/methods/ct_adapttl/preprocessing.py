@@ -267,12 +267,6 @@ def fit_steps(steps, X, subjects=None, targets=None):
 def find_mirror(ch_names, classes, pair):
     """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged.
 
-    Returns
-    -------
-    mirror : tuple of two ndarrays of int, or None
-        Index of the opposite electrode of each electrode, and of the opposite class of each class. None without such
-        labels, or where an electrode has no opposite among the others or no position in the 10-5 system.
-
     Examples
     --------
     >>> from skeeg.methods.ct_adapttl.preprocessing import find_mirror

@@ -112,25 +112,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
 def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
     """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far.
 
-    Parameters
-    ----------
-    build : callable
-        Gives a network to start from.
-    data, y : ndarray, shape (n_trials, n_channels, n_times), and ndarray of int, shape (n_trials,)
-        Source trials and class indices.
-    folds : list of (training, validation)
-        As `split_folds` returns them.
-    recipe : skeeg.training.Recipe
-        How to train.
-    mirror : tuple of two ndarrays of int, or None
-        Train on mirrored trials too, see `find_mirror`.
-    **settings
-        ``device``, ``verbose`` and ``callbacks`` of `skeeg.training.train`.
-
-    Returns
-    -------
-    folds : Folds
-        Result.
+    Shapes: ``data, y`` (n_trials, n_channels, n_times).
     """
     losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:

@@ -5,21 +5,31 @@ import warnings
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import BaseEEGRegressor, draw_seed, refuse_flat
 from ...filtering import BandPass
 from ...networks.seeding import seeded
-from ...regression import ChannelScaler, lagged, moments
+from ...regression import lagged, moments
 from ...training import Recipe, train
 from ...training.base import NetworkEstimator
 from ...training.inference import resolve_device
-from ...wavelets import WaveletBands
-from .forward import PositionCodes, apply_by_place, geometry_matrices, read_geometry
-from .model import MODELS, NETWORKS, SIZES, Selection, SensorNetwork, Windows, best_weight, fit_ridge, split_windows
-from .recordings import predict_overlapping, read_eeg, read_recordings
+from .forward import apply_by_place, minimum_norm, read_geometry
+from .model import (
+    MODELS,
+    NETWORKS,
+    SIZES,
+    EnvelopeCodes,
+    MomentCodes,
+    Selection,
+    SensorNetwork,
+    SignalCodes,
+    Windows,
+    best_weight,
+    fit_ridge,
+    split_windows,
+)
 from .sensors import (
     build_info,
     check_microvolts,
@@ -27,6 +37,9 @@ from .sensors import (
     check_si,
     describe,
     name_sensors,
+    predict_overlapping,
+    read_eeg,
+    read_recordings,
     sensor_correlations,
     sensor_r2,
     topography_correlation,
@@ -136,6 +149,7 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
 
     __metadata_request__fit = {"subjects": True}
 
+    linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
 
     module_, network_spec_, net_ = NetworkEstimator.module_, NetworkEstimator.network_spec_, NetworkEstimator.net_
@@ -202,9 +216,17 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         return len(vars(self).get("target_shape_", (0, 0))) == 2
 
     @property
+    def _has_bands(self):
+        return self.model == "wavelet_unet"
+
+    @property
+    def _has_geometry(self):
+        return bool(self.positions) or self.model == "minimum_norm"
+
+    @property
     def steps_(self):
         """Fitted preprocessing as a pipeline."""
-        return Pipeline(list(self.preprocessing_) or [("none", "passthrough")])
+        return self.codes_.pipeline
 
     # Learning
 
@@ -324,8 +346,8 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         with seeded(seed := draw_seed(self.random_state)):
             rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
             self._learn_scales(Selection(source, rows), source.in_memory)
-            self._learn_geometry()
-            self.preprocessing_, self.network_, self.coef_, self.alpha_ = (), None, None, None
+            self.codes_ = self._make_codes()
+            self.network_ = self.coef_ = self.alpha_ = None
             if self.model == "minimum_norm":
                 return self
             code, codes = self._coder(source, domains), ()
@@ -335,9 +357,9 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
             else:
                 codes = (code,)
             parts = [Selection(source, part, codes) for part in (rows, held)]
-            if self.positions or self.model == "wavelet_unet":
-                self._learn_codes(parts[0])
-                parts = [part.then(self._scale_codes) for part in parts]
+            if self.positions or self._has_bands:
+                self.codes_.learn(parts[0])
+                parts = [part.then(self.codes_.rescale) for part in parts]
             refitted = None
             if self.lags is not None:
                 self.coef_, refitted, self.alpha_ = fit_ridge(*parts, self._ridge_inputs, self.alpha)
@@ -345,6 +367,15 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
                 self._fit_residual(*[part.then(lambda x, y, rows: (x, y - self._linear(x))) for part in parts])
             self.coef_ = refitted
         return self
+
+    def _coder(self, source, domains):
+        """Make the function of windows and their rows that gives inputs and targets of the model."""
+
+        def code(x, y, rows):
+            where = source.places[rows], None if domains is None else domains[rows]
+            return self.codes_.encode(x, *where), self.codes_.encode_targets(y, *where)
+
+        return code
 
     def _learn_scales(self, training, in_memory):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
@@ -367,72 +398,29 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         chosen = scale if self.scale == "channel" else self.type_scale_
         self.meg_scale_ = np.where(chosen > 0, chosen, 1.0)
 
-    def _learn_geometry(self):
-        """Matrices of the geometries at fit."""
-        self.matrices_ = ()
-        if not (self.positions or self.model == "minimum_norm"):
-            return
-        if not self.geometries_:
+    def _prepare(self, X):
+        """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""
+        raise TypeError(f"estimator: {type(self).__name__} predicts signals, which have no attributions.")
+
+    def _make_codes(self):
+        """Codes of EEG and MEG, and the matrices of the minimum norm."""
+        self.inverses_ = ()
+        if self._has_geometry and not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
-        self.matrices_ = self._matrices_of(self.geometries_)
+        if self.model == "minimum_norm":
+            self.inverses_ = self._matrices_of(self.geometries_)
+        elif self.positions:
+            orders = (5, 7) if self.positions is True else self.positions
+            return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_, orders)
+        scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
+        return EnvelopeCodes(*scales, self.joined) if self._has_bands else SignalCodes(*scales)
 
     def _matrices_of(self, geometries):
-        codes, noise = self._position_codes(), 1 / 9 if self.alpha == "auto" else self.alpha
-        return tuple(geometry_matrices(self.model, one, codes, noise) for one in geometries)
-
-    def _position_codes(self):
-        if not self.positions or self.model == "minimum_norm":
-            return None
-        orders = (5, 7) if self.positions is True else self.positions
-        return PositionCodes(self.geometries_, self.type_scale_, *orders)
-
-    def _coder(self, source, domains):
-        """Make the function of windows and their rows that gives inputs and targets of the model."""
-        encoders = [self._position_codes().target_encoder(one) for one in self.geometries_] if self.positions else None
-        if not self.positions:
-            self.preprocessing_ = (("scale", _scaler(self.eeg_mean_, self.eeg_scale_)),)
-        if self.model == "wavelet_unet":
-            bands = self._bands().fit(make_eeg(source.read(np.arange(1))[0], sfreq=self.sfreq_in_))
-            self.preprocessing_ += (("bands", bands),)
-        steps = self.steps_
-
-        def code(x, y, rows):
-            places, records = source.places[rows], None if domains is None else domains[rows]
-            x = self._preprocess(steps, x, places, records)
-            return x, apply_by_place(encoders, y, places) if self.positions else self._scale_targets(y, records)
-
-        return code
-
-    def _preprocess(self, steps, x, places, records, matrices=None):
-        """Compute inputs of the model: the steps applied to EEG, or, with `positions`, to its harmonics."""
-        if self.positions:
-            matrices = self.matrices_ if matrices is None else matrices
-            x = apply_by_place([one["encoder"] for one in matrices], x, places)
-        return np.asarray(steps.transform(make_eeg(x, None, self.sfreq_in_, records)))
-
-    def _bands(self):
-        bands, rate = WaveletBands(scale=None, joined=self.joined), self.sfreq_in_
-        return bands.set_params(bands=tuple(one for one in bands.bands if rate is None or one[0] < 0.45 * rate))
-
-    def _scale_targets(self, y, records=None):
-        """MEG in units of each sensor's standard deviation, or its envelopes."""
-        z = (y - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
-        if self.model != "wavelet_unet":
-            return z
-        return np.asarray(self._bands().fit_transform(make_eeg(z, None, self.sfreq_in_, records)))
-
-    def _learn_codes(self, training):
-        """Scales of harmonics or envelopes: of each input; of each output, or one of all moments of the MEG."""
-        (mean, scale), (self.output_mean_, out) = moments(training.chunks())
-        self.preprocessing_ += (("scale_codes", _scaler(mean, np.where(scale > 0, scale, 1.0))),)
-        if self.positions:
-            out = np.full_like(out, np.sqrt(np.mean(out**2)))
-        self.output_scale_ = np.where(out > 0, out, 1.0)
-
-    def _scale_codes(self, x, y, rows):
-        x = np.asarray(self.preprocessing_[-1][1].transform(x))
-        return x, (y - self.output_mean_[:, None]) / self.output_scale_[:, None]
+        if self.model != "minimum_norm":
+            return self.codes_.matrices_of(geometries)
+        noise = 1 / 9 if self.alpha == "auto" else self.alpha
+        return tuple(minimum_norm(one["eeg"], one["meg"], noise) * 1e-6 for one in geometries)
 
     def _ridge_inputs(self, z):
         """Compute inputs of ridge regression: lags, or all samples where a trial has one value."""
@@ -514,25 +502,19 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
-        data, matrices, places = np.asarray(X), self.matrices_, np.zeros(len(X), dtype=int)
-        if geometry is not None and matrices:
+        data, matrices, places = np.asarray(X), None, np.zeros(len(X), dtype=int)
+        if geometry is not None and self._has_geometry:
             geometries, places = read_geometry(geometry, len(X), self.meg)
             matrices = self._matrices_of(geometries)
         if data.shape[1] == len(self.eeg_scale_) and self._is_signal:
             check_same_unit(data.std(axis=(0, 2)), self.eeg_scale_)
         if self.model == "minimum_norm":
-            return apply_by_place([one["inverse"] for one in matrices], data, places)
-        z = self._preprocess(self.steps_, data, places, X.domains, matrices)
+            return apply_by_place(matrices or self.inverses_, data, places)
+        z = self.codes_.inputs(data, places, X.domains, matrices)
         outputs = self._linear(z)
         if self.network_ is not None:
             outputs = outputs + self.network_weight_ * self._run(z)
-        if self.positions or self._has_bands:
-            outputs = outputs * self.output_scale_[:, None] + self.output_mean_[:, None]
-        if self.positions:
-            return apply_by_place([one["decoder"] for one in matrices], outputs, places)
-        if self._has_bands:
-            return outputs
-        outputs = outputs * self.meg_scale_[:, None] + self.meg_mean_[:, None]
+        outputs = self.codes_.decode(outputs, places, matrices)
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
     def targets(self, y):
@@ -550,11 +532,7 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         """
         check_is_fitted(self)
         y = np.asarray(y, dtype=np.float64)
-        return self._scale_targets(y) if self._has_bands else y
-
-    @property
-    def _has_bands(self):
-        return self.model == "wavelet_unet"
+        return self.codes_.encode_targets(y) if self._has_bands else y
 
     def transform(self, X, geometry=None):
         """Virtual MEG as trials for the next step of a pipeline, in units of each sensor's standard deviation.
@@ -577,7 +555,8 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         X = self._check_eeg(X, reset=False, dtype=np.float64)
         if self._has_bands:
             return X.like(prediction.astype(np.float32), ch_names=None)
-        return X.like(self._scale_targets(prediction).astype(np.float32), ch_names=self.meg_names_)
+        standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
+        return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
 
     # Recordings
 
@@ -662,7 +641,7 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
         self.info_meg_  # noqa: B018, refuses unknown sensors
         meg, geometry = self.geometries_[0]["meg"], None
-        if self.matrices_:
+        if self._has_geometry:
             if set(recording.get_channel_types()) & {"mag", "grad"}:
                 meg = describe(recording.info, self._kind)
             geometry = build_info(describe(recording.info, "eeg"), meg, sfreq=rate)
@@ -778,14 +757,7 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
 
     def __sklearn_is_fitted__(self):
         """Fitted once the map is there."""
-        return "preprocessing_" in vars(self)
-
-
-def _scaler(mean, scale):
-    """Scaler of means and standard deviations that were learned chunk by chunk."""
-    scaler = ChannelScaler().fit(np.zeros((1, len(mean), 2)))
-    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / scale)
-    return scaler
+        return "coef_" in vars(self)
 
 
 def _check_runs(X, y, subjects):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy.special import lpmv
 
+from ...storage import Storable
 from .sensors import build_info, check_places, describe
 
 _RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
@@ -46,17 +47,7 @@ def minimum_norm(eeg, meg, alpha=1 / 9):
 
     .. math:: M = G_m G_e^\top \left(G_e G_e^\top + \alpha \tfrac{\mathrm{tr}(G_e G_e^\top)}{n} I\right)^{-1}
 
-    Parameters
-    ----------
-    eeg, meg : dict
-        Sensors as `describe` gives.
-    alpha : float
-        Assumed power of the noise relative to the signal; 1 / 9 is a ratio of amplitudes of 3.
-
-    Returns
-    -------
-    matrix : ndarray, shape (n_meg, n_eeg)
-        Tesla (per metre) for one volt against the average.
+    Gives (n_meg, n_eeg).
 
     References
     ----------
@@ -141,21 +132,7 @@ def sphere_points(n):
 def read_geometry(geometry, n_trials, meg=True):
     """Distinct geometries and the one of each trial.
 
-    Parameters
-    ----------
-    geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-        With EEG and MEG sensors and the head position.
-    n_trials : int
-        Trials.
-    meg : {True, "mag", "grad"}
-        Which MEG sensors.
-
-    Returns
-    -------
-    geometries : tuple of dict
-        ``"eeg"`` and ``"meg"`` as `describe` gives them; empty where nothing is known.
-    places : ndarray of int, shape (n_trials,)
-        Index into them.
+    Gives (n_trials,).
     """
     if geometry is None:
         return (), np.zeros(n_trials, dtype=int)
@@ -172,7 +149,7 @@ def read_geometry(geometry, n_trials, meg=True):
     return found, np.array([numbers[id(info)] for info in geometry])
 
 
-class PositionCodes:
+class PositionCodes(Storable):
     r"""Codes that all montages and head positions have in common.
 
     EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
@@ -180,14 +157,7 @@ class PositionCodes:
     each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
     matrix, of the forward model, depends on the head position.
 
-    Parameters
-    ----------
-    geometries : tuple of dict
-        Those of the training.
-    type_scale : ndarray, shape (n_meg,)
-        Standard deviation of the MEG of each sensor's type.
-    eeg_order, meg_order : int
-        Highest degree of the harmonics and of the moments.
+    Shapes: ``type_scale`` (n_meg,).
     """
 
     def __init__(self, geometries, type_scale, eeg_order, meg_order):
@@ -219,15 +189,6 @@ class PositionCodes:
                 f"geometry: {len(geometry['meg']['names'])} MEG sensors, but the MEG of fit has {len(self.scale)}."
             )
         return multipoles(geometry["meg"], self.centre, self.meg_order) / self.scale[:, None]
-
-
-def geometry_matrices(model, geometry, codes=None, alpha=1 / 9):
-    """Matrices of a geometry for predictions: ``"inverse"`` from microvolts, or ``"encoder"`` and ``"decoder"``."""
-    if model == "minimum_norm":
-        check_places(geometry["eeg"], "model='minimum_norm'")
-        check_places(geometry["meg"], "model='minimum_norm'")
-        return {"inverse": minimum_norm(geometry["eeg"], geometry["meg"], alpha) * 1e-6}
-    return {"encoder": codes.encoder(geometry), "decoder": codes.decoder(geometry)}
 
 
 def apply_by_place(matrices, data, places):

@@ -1,12 +1,17 @@
-"""Learning the map: windows of EEG and MEG, in memory or on disk, ridge regression, and the network on its residual."""
+"""Parts of the map: windows of EEG and MEG, their codes, ridge regression, and the network on its residual."""
 
 import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 
-from ...regression import CrossProducts, ridge_from_products
+from ...array import make_eeg
+from ...regression import ChannelScaler, CrossProducts, moments, ridge_from_products
+from ...storage import Storable
 from ...training import NetworkState, split_validation
 from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
+from ...wavelets import WaveletBands
+from .forward import PositionCodes, apply_by_place
 from .networks import SensorTransformer, SensorUNet
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
@@ -21,16 +26,8 @@ _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 class Windows:
     """Windows of EEG and MEG of several runs, in memory or mapped from disk.
 
-    Parameters
-    ----------
-    X : sequence of ndarray, shape (n_windows, n_inputs, n_times)
-        EEG of each run, or its codes.
-    Y : sequence of ndarray, shape (n_windows, n_outputs, n_times)
-        MEG.
-    places : ndarray of int, shape (n_windows,), or None
-        Geometry of each window.
-    subjects, runs : ndarray, shape (n_windows,), or None
-        Subject and run of each window.
+    Shapes: ``X`` (n_windows, n_inputs, n_times), ``Y`` (n_windows, n_outputs, n_times), ``places`` (n_windows,),
+    ``subjects, runs`` (n_windows,).
 
     Examples
     --------
@@ -78,11 +75,6 @@ class Selection(Trials):
     def __len__(self):
         """Count the windows."""
         return len(self.rows)
-
-    def __getitem__(self, index):
-        """One window and its target."""
-        x, y = self.take(torch.tensor([index]))
-        return x[0], y[0]
 
     @property
     def device(self):
@@ -157,17 +149,127 @@ def split_windows(source, validation, size, seed):
     return split_validation(np.zeros(len(rows)), kind, size, groups.get(validation), seed)
 
 
+class SignalCodes(Storable):
+    """Inputs and targets of a model, and MEG from its outputs: standardised signals."""
+
+    common_scale = False
+
+    def __init__(self, eeg, meg, rate):
+        self.rate, self.meg, self.outputs = rate, meg, meg
+        self.steps, self.scaler = (("scale", _scaler(*eeg)),), None
+
+    @property
+    def pipeline(self):
+        """Preprocessing of the inputs."""
+        return Pipeline([*self.steps, *(() if self.scaler is None else [("scale_codes", self.scaler)])])
+
+    def encode(self, x, places, records=None):
+        """Code EEG (n_trials, n_channels, n_times), before `learn`."""
+        return np.asarray(Pipeline(list(self.steps)).transform(make_eeg(x, None, self.rate, records)))
+
+    def encode_targets(self, y, places=None, records=None):
+        """Code MEG (n_trials, n_meg, n_times)."""
+        return _scale(y, *self.meg)
+
+    def learn(self, training):
+        """Learn the scales of coded windows that are not standardised yet."""
+        inputs, (mean, scale) = moments(training.chunks())
+        if self.common_scale:
+            scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
+        self.scaler, self.outputs = _scaler(inputs[0], _positive(inputs[1])), (mean, _positive(scale))
+
+    def rescale(self, x, y, rows):
+        """Scale coded windows."""
+        return np.asarray(self.scaler.transform(x)), _scale(y, *self.outputs)
+
+    def inputs(self, x, places, records=None, matrices=None):
+        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
+        return np.asarray(self.pipeline.transform(make_eeg(x, None, self.rate, records)))
+
+    def matrices_of(self, geometries):
+        """Matrices of geometries for `inputs` and `decode`."""
+        return ()
+
+    def decode(self, outputs, places, matrices=None):
+        """Compute predictions of outputs."""
+        mean, scale = self.outputs
+        return outputs * scale[:, None] + mean[:, None]
+
+
+class EnvelopeCodes(SignalCodes):
+    """Envelopes of frequency bands of standardised signals; predictions are envelopes."""
+
+    def __init__(self, eeg, meg, rate, joined):
+        super().__init__(eeg, meg, rate)
+        bands = WaveletBands().bands
+        self.bands = tuple(one for one in bands if rate is None or one[0] < 0.45 * rate)
+        self.joined = joined
+        self.steps += (("bands", self._envelopes().fit(make_eeg(np.zeros((1, len(eeg[0]), 2)), sfreq=rate))),)
+
+    def _envelopes(self):
+        return WaveletBands(self.bands, scale=None, joined=self.joined)
+
+    def encode_targets(self, y, places=None, records=None):
+        """Code MEG as envelopes."""
+        z = make_eeg(super().encode_targets(y), None, self.rate, records)
+        return np.asarray(self._envelopes().fit_transform(z))
+
+
+class MomentCodes(SignalCodes):
+    """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`.
+
+    Shapes: ``type_scale`` (n_meg,).
+    """
+
+    common_scale = True  # that of the field
+
+    def __init__(self, geometries, type_scale, rate, orders):
+        self.rate, self.steps, self.scaler = rate, (), None
+        self.codes = PositionCodes(geometries, type_scale, *orders)
+        self.matrices = self.matrices_of(geometries)
+        self.target_encoders = [self.codes.target_encoder(one) for one in geometries]
+
+    def matrices_of(self, geometries):
+        """Matrices of geometries for `inputs` and `decode`."""
+        return tuple({"encoder": self.codes.encoder(one), "decoder": self.codes.decoder(one)} for one in geometries)
+
+    def encode(self, x, places, records=None, matrices=None):
+        """Code EEG as harmonics."""
+        return apply_by_place([one["encoder"] for one in matrices or self.matrices], x, places)
+
+    def encode_targets(self, y, places=None, records=None):
+        """Code MEG as moments."""
+        return apply_by_place(self.target_encoders, y, places)
+
+    def inputs(self, x, places, records=None, matrices=None):
+        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
+        return super().inputs(self.encode(x, places, matrices=matrices), places)
+
+    def decode(self, outputs, places, matrices=None):
+        """Compute the fields of moments."""
+        decoders = [one["decoder"] for one in matrices or self.matrices]
+        return apply_by_place(decoders, super().decode(outputs, places), places)
+
+
+def _positive(scale):
+    return np.where(scale > 0, scale, 1.0)
+
+
+def _scaler(mean, scale):
+    """Scaler of means and standard deviations that were learned chunk by chunk."""
+    scaler = ChannelScaler().fit(np.zeros((1, len(mean), 2)))
+    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / scale)
+    return scaler
+
+
+def _scale(signals, mean, scale):
+    return (signals - mean[:, None]) / scale[:, None]
+
+
 def fit_ridge(training, held, inputs, alpha):
     """Fit ridge regression to windows, with a function of their inputs.
 
-    Returns
-    -------
-    coef : ndarray, shape (n_outputs, n_inputs)
-        Weights of the training windows, for the residual of a network.
-    refitted : ndarray, shape (n_outputs, n_inputs)
-        Weights of all windows.
-    alpha : float
-        Penalty that fits the held-out windows best, or the one given.
+    Gives ``coef`` (n_outputs, n_inputs), ``refitted`` (n_outputs, n_inputs).
     """
     products = [CrossProducts((inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
     coef, alpha = ridge_from_products(*products, alpha)

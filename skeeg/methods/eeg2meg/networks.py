@@ -140,15 +140,6 @@ class Attention(nn.Module):
 
     .. math:: A = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{s}}\right) v
 
-    Parameters
-    ----------
-    embed_size : int
-        Features E.
-    n_heads : int
-        Heads h; each has :math:`d = E / h` features, and all share one d x d matrix a role.
-    scale : {"embedding", "head"}
-        s is E, as published, or d, as usual: the published scores are smaller by :math:`\sqrt{h}`.
-
     Examples
     --------
     >>> import torch

@@ -173,17 +173,7 @@ class MEGSimulation:
 def neuromag_info(dev_head=None, sfreq=1.0):
     """Info of 102 magnetometers and 204 planar gradiometers, with MNE's coil definitions.
 
-    Parameters
-    ----------
-    dev_head : ndarray, shape (4, 4), or None
-        From the device to the head frame; None puts the head into the centre.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    info : mne.Info
-        306 sensors.
+    Shapes: ``dev_head`` (4, 4).
 
     Examples
     --------

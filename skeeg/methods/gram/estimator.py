@@ -21,23 +21,7 @@ _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq"
 
 @dataclasses.dataclass(frozen=True)
 class FinetuningSettings(Settings):
-    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too.
-
-    Parameters
-    ----------
-    layer_decay : float
-        Factor of the learning rate of each block to that of the next.
-    decay_patches : bool
-        Whether the convolutions of the patches learn as slowly as the class token; False gives them the whole learning
-        rate, as the published code does.
-    label_smoothing : float
-        Share of each label that is spread over all classes.
-    average : float or None
-        Decay of a mean of the weights that the network has at the end, see `skeeg.training.callbacks`; it starts with
-        the loaded weights. None keeps the last, or with ``patience`` the best, weights.
-    lora_rank : int
-        Rank of the changes of ``strategy="lora"``.
-    """
+    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too."""
 
     weight_decay: float = 0.05
     lowest: float = 0.002

@@ -28,35 +28,6 @@ _LENGTH_SCALE = 0.5  # of the Gaussian whose features encode the positions, in h
 class Sizes:
     """Sizes of the masked autoencoder, and of the classifier that has its encoder.
 
-    Parameters
-    ----------
-    n_filters : int
-        Filters of the convolution of the patches; an embedding has one value for each of them and each column.
-    n_layers, n_heads : int
-        Transformer blocks of the encoder, and heads of each.
-    fused : tuple of int
-        Blocks, from 0, whose outputs are fused; the last is the last block.
-    layer_scale : float
-        Initial value of the layer scale.
-    decoder_dim, decoder_layers, decoder_heads : int
-        The same of the decoder.
-    drop_prob, drop_path : float
-        Dropout, and stochastic depth of the last block; it rises linearly from block to block.
-    patch_length : int
-        Samples of a patch.
-    max_seconds : int
-        Patches of a channel in a window.
-    sfreq : float or None
-        Sampling rate of the input in hertz; None takes trials at their own rate.
-    scale : float
-        Microvolts of one unit of the input.
-    positions : {"index", "geometry"}
-        Channel encoding: by the index in the collection, as published, or by the position on the head.
-    hidden_token : {"class", "learned"}
-        What stands for masked patches in the decoder: the encoded class token, as published, or a token of its own.
-    wave_head : bool
-        Whether a linear layer of the decoder predicts the samples of masked patches, beside their tokens.
-
     Examples
     --------
     >>> from skeeg.methods.gram.layers import SIZES
@@ -99,17 +70,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSizes:
-    """Sizes of the tokenizer.
-
-    Parameters
-    ----------
-    n_codes, code_dim : int
-        Entries of the codebook, and dimensions of each.
-    n_layers, n_heads, decoder_layers, decoder_heads : int
-        Transformer blocks and heads of the encoder and of the decoder.
-    drop_prob, patch_length, max_seconds, sfreq, scale, positions
-        As in `Sizes`.
-    """
+    """Sizes of the tokenizer."""
 
     n_codes: int = 8196
     code_dim: int = 32
@@ -158,21 +119,6 @@ _OF_A_NAME = (  # sizes that differ between the named ones
 def choose_sizes(table, size, changes=None):
     """Sizes by name, some of them changed.
 
-    Parameters
-    ----------
-    table : dict
-        `SIZES` or `TOKENIZER_SIZES`.
-    size : str, Sizes, TokenizerSizes or dict
-        Name, or the sizes themselves.
-    changes : dict or None
-        Fields to change. Without ``fused``, another number of blocks fuses six of them, evenly spread, or all; heads
-        that do not divide an embedding of another size become fewer.
-
-    Returns
-    -------
-    sizes : Sizes or TokenizerSizes
-        Checked.
-
     Examples
     --------
     >>> from skeeg.methods.gram.layers import SIZES, choose_sizes
@@ -197,22 +143,7 @@ def choose_sizes(table, size, changes=None):
 
 
 def settle_sizes(table, size, changes, found=None, relevant=None):
-    """Sizes of a network that may start from a checkpoint.
-
-    Parameters
-    ----------
-    table, size, changes
-        As for `choose_sizes`; None as size is the checkpoint's, else ``"base"``.
-    found : Sizes, TokenizerSizes or None
-        Sizes of the checkpoint. A requested one that differs is an error that names both.
-    relevant : tuple of str or None
-        Sizes that are compared; None compares all.
-
-    Returns
-    -------
-    sizes : Sizes or TokenizerSizes
-        Checked.
-    """
+    """Sizes of a network that may start from a checkpoint."""
     asked = choose_sizes(table, size or "base", changes)
     if found is None:
         return asked
@@ -419,17 +350,6 @@ class Block(nn.Module):
 
     .. math:: x \leftarrow x + \gamma_1 \odot A(\mathrm{LN}(x)), \quad x \leftarrow x + \gamma_2 \odot M(\mathrm{LN}(x))
 
-    Parameters
-    ----------
-    dim, n_heads, drop_prob
-        See `Attention`.
-    layer_scale : float or None
-        Initial :math:`\gamma`; None has none.
-    drop_path : float
-        Share of the trials, in training, that skip a branch.
-    activation : type of nn.Module
-        Nonlinearity of the feed-forward layers.
-
     Examples
     --------
     >>> import torch
@@ -469,17 +389,7 @@ def blocks(n_layers, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0, a
 
 @torch.no_grad()
 def initialise(module, bound=2.0, convolutions=False):
-    """Draw the weights as published: normal with a standard deviation of .02, truncated, smaller in later blocks.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Network, changed in place.
-    bound : float
-        Largest absolute value: 2 in the tokenizer, .02 elsewhere.
-    convolutions : bool
-        Whether convolutions are drawn so too.
-    """
+    """Draw the weights as published: normal with a standard deviation of .02, truncated, smaller in later blocks."""
     kinds = (nn.Linear, nn.Conv2d) if convolutions else (nn.Linear,)
     for layer in module.modules():
         if isinstance(layer, kinds):

@@ -461,7 +461,7 @@ def _indices(chosen):
     """Positions of the True of each row; all rows have equally many."""
     counts = chosen.sum(dim=1)
     if len(counts) and bool((counts != counts[0]).any()):
-        raise ValueError("hidden: every trial of a batch must have equally many hidden patches.")
+        raise ValueError("hidden: every trial of a batch must have equally many masked patches.")
     return chosen.nonzero()[:, 1].view(len(chosen), -1)
 
 
@@ -494,28 +494,12 @@ def decays(name, parameter):
 
 
 def layer_rate(name, n_layers, decay, patches=True):
-    r"""Share of the learning rate of a parameter of the encoder.
+    """Share of the learning rate of a parameter of the encoder.
 
     .. math:: d^{L + 1 - l}
 
     with :math:`l` 0 for the class token and the convolutions of the patches, :math:`i + 1` for block :math:`i`, and
     :math:`L + 1` for everything after the blocks.
-
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    n_layers : int
-        Blocks, :math:`L`.
-    decay : float
-        :math:`d`.
-    patches : bool
-        False gives the convolutions the whole rate, as the published code does.
-
-    Returns
-    -------
-    share : float
-        Share.
 
     Examples
     --------
@@ -533,22 +517,7 @@ def layer_rate(name, n_layers, decay, patches=True):
 
 
 def param_groups(module, rate=None, layer_decay=1.0, patches=True):
-    """Group the trainable parameters for torch's optimisers, by weight decay and by the rate of their layer.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network.
-    rate : float or None
-        Learning rate of the last layer; None leaves the optimiser's to all.
-    layer_decay, patches
-        See `layer_rate`.
-
-    Returns
-    -------
-    groups : list of dict
-        Each with ``params``, and ``lr`` and ``weight_decay`` where they differ from the optimiser's.
-    """
+    """Group the trainable parameters for torch's optimisers, by weight decay and by the rate of their layer."""
     groups = {(1.0, True): {"params": []}, (1.0, False): {"params": [], "weight_decay": 0.0}}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

@@ -155,18 +155,6 @@ def too_short(n_times, patch_length):
 def window_starts(n_seconds, max_seconds):
     """Cut a trial into windows of equal length, as few as possible.
 
-    Parameters
-    ----------
-    n_seconds, max_seconds : int
-        Patches of a channel, and of a window at most.
-
-    Returns
-    -------
-    starts : list of int
-        First patch of each window.
-    length : int
-        Patches of a window.
-
     Examples
     --------
     >>> from skeeg.methods.gram.preprocessing import window_starts
@@ -192,21 +180,8 @@ def window_length(n_channels, n_patches, window="auto"):
 def cut_windows(data, patch_length, longest):
     """Cut trials into windows of equal length that cover them.
 
-    Parameters
-    ----------
-    data : ndarray, shape (n_trials, n_channels, n_seconds * patch_length)
-        Trials.
-    patch_length : int
-        Samples of a patch.
-    longest : int
-        Patches of a window at most.
-
-    Returns
-    -------
-    windows : ndarray, shape (n_trials, n_windows, n_channels, length * patch_length)
-        Windows; they overlap where they must.
-    starts : list of int
-        First patch of each.
+    Shapes: ``data`` (n_trials, n_channels, n_seconds * patch_length); gives (n_trials, n_windows, n_channels,
+    length * patch_length).
 
     Examples
     --------

@@ -27,20 +27,7 @@ _OF_THE_TOKENIZER = (
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingSettings(StageSettings):
-    """Settings of the second stage that ``recipe_params`` may change; all of `StageSettings` too.
-
-    Parameters
-    ----------
-    cls_weight, mimic_weight : float
-        Weights of the cross-entropy of the tokens and of the squared error of the spectra.
-    wave_weight : float
-        Weight of the relative squared error of the masked samples, for a network with ``wave_head``.
-    masks : {"patches", "mixed"}
-        What is masked: patches at random, as published, or, half of the times, whole channels or whole seconds, and
-        otherwise patches at a random ratio between 0.2 and 0.7.
-    tokenizer_trains : bool
-        True trains as the published code does, whose tokenizer drops out and drifts while it gives the targets.
-    """
+    """Settings of the second stage that ``recipe_params`` may change; all of `StageSettings` too."""
 
     weight_decay: float = 0.05
     cls_weight: float = 0.5
@@ -83,19 +70,7 @@ class MaskedObjective(Objective):
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
     """Draw patches to mask; one at least stays, and of two or more one at least is masked.
 
-    Parameters
-    ----------
-    n_trials, n_seconds, n_chans : int
-        Trials, and patches of each.
-    ratio : float
-        Share to mask.
-    anew : bool
-        False draws the same every time and leaves the random state alone.
-
-    Returns
-    -------
-    hidden : Tensor of bool, shape (n_trials, n_seconds, n_chans)
-        Equally many of each trial.
+    Gives (n_trials, n_seconds, n_chans).
     """
     n_patches = n_seconds * n_chans
     generator = None if anew else torch.Generator().manual_seed(0)

@@ -256,7 +256,7 @@ class GramRestorer(Imputer):
         channels = channels_of(make_eeg(data, ch_names), self.pretrainer_.old_names)
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
-            raise ValueError(f"X: nothing of trial {blind[0]} is visible, so nothing tells what was lost.")
+            raise ValueError(f"X: nothing of trial {blind[0]} is visible, so its missing samples cannot be restored.")
         parts = np.zeros((3, *data.shape), dtype=data.dtype)
         rows = np.flatnonzero(lost.any(axis=(1, 2)))
         data, lost = data[rows], lost[rows]
@@ -356,28 +356,8 @@ def change_length(data, n_times):
 def reconstruct(network, patches, hidden, channels, batch_size, device, window="auto"):
     """Predict masked patches from the visible ones of their window.
 
-    Parameters
-    ----------
-    network : GramPretrainingNetwork
-        Network, its tokenizer inside.
-    patches : ndarray, shape (n_trials, n_patches, n_channels, length)
-        Patches in units of the networks; masked ones are taken for zero.
-    hidden : ndarray of bool, shape (n_trials, n_patches, n_channels)
-        Masked patches.
-    channels : ndarray of int, shape (n_channels,)
-        Indices of the channels in the collection.
-    batch_size : int
-        Windows at a time.
-    device : torch.device or str
-        Where to compute.
-    window : int or "auto"
-        Patches of a window.
-
-    Returns
-    -------
-    predicted : ndarray, shape (n_trials, n_patches, n_channels, length)
-        Samples of all patches by a ``wave_head``, else shapes without amplitude; zeros in windows of which nothing is
-        visible.
+    Shapes: ``patches`` (n_trials, n_patches, n_channels, length), ``hidden`` (n_trials, n_patches, n_channels),
+    ``channels`` (n_channels,); gives (n_trials, n_patches, n_channels, length).
 
     Notes
     -----
@@ -415,24 +395,9 @@ def _predict(network, x, hidden, channels):
 def scale_shapes(shapes, patches, hidden, nearness):
     """Give shapes the amplitude and the level of the visible patches.
 
-    Parameters
-    ----------
-    shapes : ndarray, shape (n_trials, n_patches, n_channels, length)
-        Patches without amplitude.
-    patches : ndarray, shape (n_trials, n_patches, n_channels, length)
-        Recorded patches.
-    hidden : ndarray of bool, shape (n_trials, n_patches, n_channels)
-        Masked patches.
-    nearness : ndarray, shape (n_channels, n_channels)
-        Weight of one channel for another that is missing for the whole trial.
-
-    Returns
-    -------
-    waves : ndarray, shape (n_trials, n_patches, n_channels, length)
-        Shapes with a mean of zero and the amplitude of the channel's visible patches; channels without any take the
-        weighted mean amplitude of the others.
-    offsets : ndarray, shape (n_trials, n_patches, n_channels)
-        Mean of each patch; that of a hidden one lies on the line between the visible ones before and after it.
+    Shapes: ``shapes`` (n_trials, n_patches, n_channels, length), ``patches`` (n_trials, n_patches, n_channels,
+    length), ``hidden`` (n_trials, n_patches, n_channels), ``nearness`` (n_channels, n_channels); gives ``waves``
+    (n_trials, n_patches, n_channels, length), ``offsets`` (n_trials, n_patches, n_channels).
     """
     waves = shapes - shapes.mean(axis=3, keepdims=True)
     means = patches.mean(axis=3)
@@ -474,25 +439,8 @@ def near_electrodes(channels):
 def restore_trials(network, data, lost, channels, *, rate, batch_size, device, window="auto"):
     """Restore missing samples of trials.
 
-    Parameters
-    ----------
-    network : GramPretrainingNetwork
-        Network in evaluation mode, its tokenizer inside.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        Microvolts; missing samples interpolated from observed ones.
-    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
-    channels : ndarray of int, shape (n_channels,)
-        Indices of the channels in the collection.
-    rate : float
-        Sampling rate of `data` over that of the network.
-    batch_size, device, window
-        See `reconstruct`.
-
-    Returns
-    -------
-    waves, levels : ndarray, shape (n_trials, n_channels, n_times)
-        Estimates are their sum. In windows of which nothing is visible, the level is `data` and the wave zero.
+    Shapes: ``data`` (n_trials, n_channels, n_times), ``lost`` (n_trials, n_channels, n_times), ``channels``
+    (n_channels,); gives (n_trials, n_channels, n_times).
     """
     length, n_times = network.sizes.patch_length, max(int(round(data.shape[2] / rate)), 1)
     if n_times < length:

@@ -23,18 +23,7 @@ from .training import GramStage, GramState, Objective, StageSettings, is_small
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings(StageSettings):
-    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too.
-
-    Parameters
-    ----------
-    codebook_decay : float
-        How slowly the codebook follows, see `Quantizer`.
-    warm_epochs : int or None
-        Epochs before the codes are placed, in which the decoder gets the vectors themselves, at the highest learning
-        rate; a resumed training repeats them. Initially all vectors have nearly one direction, and codes placed there
-        stay together unless updates are many: of 512, some ten are used in the end. None takes a tenth of
-        ``max_epochs``, at least 1, for a network of at most four blocks, and 0 else, as published.
-    """
+    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too."""
 
     codebook_decay: float = 0.99
     warm_epochs: int | None = None

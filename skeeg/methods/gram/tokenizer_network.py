@@ -94,13 +94,6 @@ class Quantizer(nn.Module):
     with :math:`\bar z_k` the mean direction of the vectors of code :math:`k` in the batch, over all distributed. Codes
     without any stay.
 
-    Parameters
-    ----------
-    n_codes, code_dim : int
-        Codes, and numbers of each.
-    decay : float
-        :math:`d`.
-
     Examples
     --------
     >>> import torch
@@ -140,19 +133,8 @@ class Quantizer(nn.Module):
     def forward(self, z):
         """Replace vectors by codes; in training, where gradients are kept, move the codes.
 
-        Parameters
-        ----------
-        z : Tensor, shape (batch, n_patches, code_dim)
-            Vectors.
-
-        Returns
-        -------
-        quantised : Tensor, shape (batch, n_patches, code_dim)
-            Their codes, with the gradient of the vectors.
-        codes : Tensor of int64, shape (batch, n_patches)
-            Rows of the codebook.
-        loss : Tensor, shape (batch,)
-            Twice the mean squared distance, as published; the gradient is that of one.
+        Shapes: ``z`` (batch, n_patches, code_dim); gives ``quantised`` (batch, n_patches, code_dim), ``codes``
+        (batch, n_patches), ``loss`` (batch,).
         """
         z = F.normalize(z, dim=-1)
         flat = z.detach().flatten(0, 1)

@@ -25,21 +25,7 @@ from .tokenizer_network import GramTokenizerNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones.
-
-    Parameters
-    ----------
-    weight_decay : float
-        Weight decay, of the parameters that `decays` names.
-    warmup : float
-        Share of the epochs in which the learning rate rises from zero; then it falls along a cosine.
-    lowest : float
-        Share of the learning rate that the cosine ends at.
-    clip : float or None
-        Largest norm of the gradient.
-    validation_size : float
-        Share of the subjects or windows that ``validation`` holds out.
-    """
+    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones."""
 
     weight_decay: float = 5e-4
     warmup: float = 0.1
@@ -78,16 +64,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings(Settings):
-    """What both stages have in addition.
-
-    Parameters
-    ----------
-    accumulate : int
-        Batches of an update, see `skeeg.training.Recipe`.
-    mixed : bool
-        Whether an epoch alternates between recordings of different shape; False visits one after the other, as the
-        published code does.
-    """
+    """What both stages have in addition."""
 
     accumulate: int = 1
     mixed: bool = True
@@ -180,24 +157,7 @@ class GramStage(TransformerMixin, EEGEstimator):
     # Windows
 
     def _pool(self, X, subjects, sizes, first=True):
-        """Check recordings and cut them into windows; the first one gives the fitted attributes.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, list of such, or StoredWindows
-            Trials.
-        subjects : array-like, list with one entry a recording, or None
-            Subject of each trial.
-        sizes : Sizes or TokenizerSizes
-            Sizes of the network.
-        first : bool
-            Whether to set attributes.
-
-        Returns
-        -------
-        pool : Pool
-            Windows.
-        """
+        """Check recordings and cut them into windows; the first one gives the fitted attributes."""
         if isinstance(X, StoredWindows):
             return self._stored_pool(X, sizes, first)
         recordings, parts = list_recordings(X, None, subjects), {}

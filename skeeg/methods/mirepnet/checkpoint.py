@@ -15,20 +15,7 @@ PUBLISHED = {
 
 
 def read_start(checkpoint, given):
-    """Weights to start from, their description, and the sizes of the network that takes them.
-
-    Parameters
-    ----------
-    checkpoint : str, path-like or None
-        Checkpoint; without one, weights and description are empty.
-    given : dict
-        Arguments of the network by the user; without ``decoder_layers`` there is no decoder.
-
-    Returns
-    -------
-    state, description, sizes : dict
-        Tensors; rate, classes, maybe settings for ``finetuning``; arguments of `MIRepNet`.
-    """
+    """Weights to start from, their description, and the sizes of the network that takes them."""
     preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
     free = {name: value for name, value in given.items() if name not in preset}  # no sizes: dropout, form of computing
     given = {name: value for name, value in given.items() if name in preset}

@@ -27,15 +27,6 @@ class Attention(nn.Module):
     braindecode's and torch's divide by the square root of the size of a head; weights trained with one form do not
     work in the other.
 
-    Parameters
-    ----------
-    embed_dim : int
-        Size of a token, :math:`E`.
-    n_heads : int
-        Heads.
-    drop_prob : float
-        Dropout of the attention weights.
-
     Examples
     --------
     >>> import torch

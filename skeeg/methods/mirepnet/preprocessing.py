@@ -82,14 +82,7 @@ def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", do
 def fit_steps(steps, X, subjects=None, target=None):
     """Fit the preprocessing to training trials, and to unlabelled trials of a target; return the training trials.
 
-    Parameters
-    ----------
-    steps : Pipeline
-        As `mirepnet_preprocessing` makes it.
-    X, target : EEGArray, shape (n_trials, n_channels, n_times), or None for the target
-        Training trials; trials of the target subject for the alignment.
-    subjects : array-like, shape (n_trials,), or None
-        Subject of each training trial, where X carries no domains.
+    Shapes: ``X, target`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
     """
     for name, step in steps.steps:
         if step == "passthrough":
@@ -176,15 +169,6 @@ def pool_recordings(recordings, make_steps, recipe):
 
     Trials longer than ``recipe.n_times`` are cut, unless crops are drawn from them; shorter ones are extended by
     reflection.
-
-    Parameters
-    ----------
-    recordings : list of tuple (X, y, subjects)
-        As `skeeg.training.pretraining.list_recordings` lists them; X is an `EEGArray`, y an array or None.
-    make_steps : callable
-        Gives the unfitted preprocessing for trials X.
-    recipe : PretrainingRecipe
-        Its ``screen``, ``montages``, ``crops`` and ``n_times``.
     """
     parts, labels, names, pool = [], [], [], Pool(None, None, None, None, [], None, [], {})
     for number, (X, y, subjects) in enumerate(recordings):
@@ -247,20 +231,8 @@ def _unite(labels):
 class MontageTrials(Trials):
     """Trials that are brought to the template by a montage drawn anew for each trial of each batch.
 
-    Parameters
-    ----------
-    X : ndarray or Tensor, shape (n_trials, n_channels, n_times)
-        Trials as recorded.
-    y : ndarray or Tensor, shape (n_trials,)
-        Class indices.
-    groups : ndarray or Tensor of int, shape (n_trials,)
-        Subject of each trial.
-    matrices : ndarray or Tensor, shape (n_subjects, n_montages, n_template, n_channels), or None
-        Alignment and interpolation of each subject in each montage; None for trials on the template.
-    n_times : int
-        Samples of a crop, which begins at a random sample of the trial.
-    weights : ndarray or Tensor, shape (n_trials,), or None
-        Probability of each trial to be drawn; None uses each trial once an epoch.
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,), ``groups`` (n_trials,), ``matrices``
+    (n_subjects, n_montages, n_template, n_channels), ``weights`` (n_trials,).
 
     Examples
     --------
@@ -354,19 +326,8 @@ def montage_matrices(X, groups, n, template, rng):
     Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
     augmentation for references of few trials.
 
-    Parameters
-    ----------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Trials of one recording, with channel names.
-    groups : ndarray of int, shape (n_trials,)
-        Subject of each trial, counted from 0.
-    n, template, rng : int, str or tuple of str, and numpy.random.Generator
-        Montages of each subject, template (`skeeg.ChannelTemplate`), source of the draw.
-
-    Returns
-    -------
-    matrices : ndarray of the type of X, shape (n_subjects, n, n_template, n_channels)
-        What the trials of a subject are multiplied by.
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_subjects, n, n_template,
+    n_channels).
     """
     covariances, made = trial_covariances(X), []
     for subject in range(groups.max() + 1):

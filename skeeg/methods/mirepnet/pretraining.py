@@ -26,38 +26,7 @@ from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preproce
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingRecipe(Recipe):
-    """How MIRepNet is pre-trained; the defaults are the published ones where these are known.
-
-    Parameters
-    ----------
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, warmup, by_step, validation_size
-        See `skeeg.training.Recipe`.
-    mask_ratio : float
-        Share of the tokens that are masked.
-    rec_weight, cls_weight : float
-        Weights of the two losses. Without the first no token is masked, and the training is supervised only; without
-        the second, or without y, it is self-supervised.
-    reconstruct : {"masked", "all"}
-        Tokens whose reconstruction error counts.
-    detach_target : bool
-        Whether no gradient passes through the target tokens. False, as in the published network's forward pass, lets
-        the tokenizer learn tokens that are easy to reconstruct.
-    screen : {None, "significant"} or float
-        Exclude subjects whose classes a simple decoder cannot classify: the ``threshold`` of `skeeg.screen_subjects`.
-        The published threshold is not known.
-    n_times : int or None
-        Samples of a trial, 1000 as published; longer ones are cut, shorter ones extended by reflection. None takes the
-        longest.
-    montages : int or None
-        Montages of each subject, all electrodes and random subsets of them, common montages among these; each trial of
-        each batch is aligned and interpolated in one of them, drawn anew. Weights pre-trained on a single montage do
-        not transfer to others. None uses the electrodes as recorded.
-    crops : bool
-        Whether a trial longer than ``n_times`` begins at a random sample, drawn anew for each batch; otherwise its end
-        is cut.
-    balance : bool
-        Whether each class of each subject is drawn equally often; otherwise each trial is used once an epoch.
-    """
+    """How MIRepNet is pre-trained; the defaults are the published ones where these are known."""
 
     solver: str = "adam"
     schedule: str | None = None
@@ -145,13 +114,6 @@ class HybridLoss(nn.Module):
 
     with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
 
-    Parameters
-    ----------
-    rec_weight, cls_weight : float
-        :math:`w_{rec}` and :math:`w_{cls}`.
-    reconstruct : {"masked", "all"}
-        Tokens whose error counts.
-
     Examples
     --------
     >>> import torch
@@ -174,17 +136,7 @@ class HybridLoss(nn.Module):
     def forward(self, outputs, y, counts=None):
         """Mean loss of a batch.
 
-        Parameters
-        ----------
-        outputs, y : tuple, and Tensor of int, shape (batch,)
-            Output of `MaskedModel`; class indices, -1 without label.
-        counts : Tensor of int, shape (2,), or None
-            `counts` of the whole batch, where these trials are a part of it.
-
-        Returns
-        -------
-        loss : Tensor, shape ()
-            The sum of both terms, or the contribution of these trials to it.
+        Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
         """
         logits, tokens, reconstructed, masked = outputs
         loss = logits.new_zeros(())

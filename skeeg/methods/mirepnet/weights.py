@@ -29,33 +29,6 @@ def pretrain_weights(
 
     An interrupted training with the same trials and settings is resumed.
 
-    Parameters
-    ----------
-    dataset : moabb.datasets.base.BaseDataset
-        Recordings, such as a `skeeg.datasets.LocalDataset`.
-    out : path-like
-        Folder, made where it is missing, for ``weights.safetensors`` (half precision, without the decoder),
-        ``card.json``, ``curve.png`` and ``training.run``.
-    size : {"small", "published"}
-        Network, see `SIZES`.
-    band : tuple of two floats
-        Edges of the band-pass in hertz.
-    held_out : float
-        Share of the subjects to validate on; 0 trains on all.
-    max_epochs : int or None
-        Epochs; None takes 6.
-    seed : int
-        Seed of the training.
-    device : str
-        As in `skeeg.NetworkClassifier`.
-    verbose : int
-        Whether to show progress.
-
-    Returns
-    -------
-    card : dict
-        What ``card.json`` holds: network, data, recipe, date, scores and SHA-256.
-
     Examples
     --------
     >>> from tempfile import mkdtemp
@@ -88,15 +61,7 @@ def pretrain_weights(
 
 
 def plot_curve(history, path):
-    """Draw the accuracy on training and held-out subjects over the epochs.
-
-    Parameters
-    ----------
-    history : list of dict
-        ``history_`` of a `MIRepNetPretrainer`.
-    path : path-like
-        File to write, in the format of its ending.
-    """
+    """Draw the accuracy on training and held-out subjects over the epochs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 3), layout="constrained")
