@@ -7,10 +7,10 @@
 
 Two recordings, found through ``SKEEG_DATA``: ``eegmmidb``, subject 1 of PhysioNet's motor database, trained on runs 3
 to 12, restored in runs 13, 14, 1 and 2; both fists are classified against both feet, trained on runs 5, 6, 9 and 10,
-scored on 13 and 14. ``grasp``, six subjects of OpenNeuro ds003810, two of them held out in each of three folds; imagined
-grasping is classified against rest. Pre-training never sees a recording that anything is scored on, nor any label. As
-published, recordings are referenced to the average of all electrodes, those that are masked later included, which helps
-every method that uses other channels.
+scored on 13 and 14. ``grasp``, six subjects of OpenNeuro ds003810, two of them held out in each of three folds;
+imagined grasping is classified against rest. Pre-training never sees a recording that anything is scored on, nor any
+label. As published, recordings are referenced to the average of all electrodes, those that are masked later included,
+which helps every method that uses other channels.
 
 Both stages are pre-trained in the minutes that one core allows (`PRETRAINING`), on the tiny size; the published one had
 7000 hours and eight GPUs. Run ``python benchmarks/gram.py restore|decode [--data ...] [--folds ...]``: scores are added
