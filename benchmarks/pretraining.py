@@ -8,11 +8,12 @@ Parts, each of which can be run alone:
 - ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
   target, and with 20;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
-- ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored.
+- ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored;
+- ``simulated``: eight subjects of `SimulatedMotorImagery`, split as ``grasp``;
+- ``times``: CPU seconds of one fit with the weights that ship, on 3 to 64 electrodes.
 
 For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
-published
-(transductive); those of ``grasp`` by that of the 30.
+published (transductive); those of ``grasp`` and ``simulated`` by that of the 30.
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2 and on ds003810 2-5.
 
@@ -92,34 +93,29 @@ def make_arms(folder, last):
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
     from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
-    from skeeg.training.callbacks import TimeShift
 
-    advice = dict(FINETUNING)
-    shift = advice.pop("time_shift")
-    given = {"align": None, "resample": RATE, "network_params": SIZES["small"]}
-
-    def scratch(seed, shifts=(), **settings):
-        return MIRepNetClassifier(random_state=seed, skorch_callbacks=list(shifts), **given | settings)
-
-    def pretrained(seed, objective="supervised", **settings):
-        callbacks = [] if settings else [TimeShift(shift)]
-        file = find_file(folder, last, seed, objective)
-        return MIRepNetClassifier(file, random_state=seed, skorch_callbacks=callbacks, **given | (settings or advice))
-
+    few = {"name": "mirepnet-fork"} | FINETUNING
     none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
+
+    def mirepnet(seed, objective=None, recipe="default", **settings):
+        file = objective and find_file(folder, last, seed, objective)
+        return MIRepNetClassifier(
+            file, align=None, resample=RATE, network_params=SIZES["small"], recipe=recipe, random_state=seed, **settings
+        )
+
     arms = {
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
-        "MIRepNet, from scratch": scratch,
-        "MIRepNet, pre-trained, no labels": lambda seed: pretrained(seed, **none),
-        "MIRepNet, pre-trained, fine-tuned": pretrained,
-        "MIRepNet, from scratch, shifts": lambda seed: scratch(
-            seed, [TimeShift(shift)], **advice | {"learning_rate": 1e-3}
-        ),
+        "MIRepNet, from scratch": mirepnet,
+        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", **none),
+        "MIRepNet, pre-trained, fine-tuned": lambda seed: mirepnet(seed, "supervised", few),
+        "MIRepNet, from scratch, shifts": lambda seed: mirepnet(seed, recipe=few | {"learning_rate": 1e-3}),
     }
     for objective in ("masked", "hybrid"):
         if name_file(folder, last, 0, objective).is_file():
-            arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(pretrained, objective=objective)
+            arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(
+                mirepnet, objective=objective, recipe=few
+            )
     return {name: (lambda seed, make=make: set_seed_and_device(make(seed), seed, "cpu")) for name, make in arms.items()}
 
 
@@ -135,7 +131,7 @@ def split_bnci(X, seed):
     return train_test_split(np.arange(len(X)), test_size=0.7, random_state=666 + seed)
 
 
-def split_grasp(X, seed):
+def split_runs(X, seed):
     """First 30 trials to learn from, those of later runs to score."""
     runs = X.domains["run"]
     return np.arange(30), np.flatnonzero(runs != runs[0])
@@ -143,11 +139,14 @@ def split_grasp(X, seed):
 
 def load(part):
     """Trials of a part, and the last subject of EEGMMIDB that its weights may have seen."""
-    from skeeg.datasets import GraspImagery, LocalDataset, load_arrays
+    from skeeg.datasets import GraspImagery, LocalDataset, SimulatedMotorImagery, load_arrays
 
     filters = {"fmin": BAND[0], "fmax": BAND[1], "resample": RATE}
     if part == "hands":
         return *load_hands(range(65, 81)), 64
+    if part == "simulated":
+        dataset = SimulatedMotorImagery(n_subjects=8, n_sessions=1, n_runs=3, n_trials=40, seed=0)
+        return *load_arrays(dataset, tmax=4.0, **filters), 80
     if part == "grasp":
         return *load_arrays(GraspImagery(), tmax=4.0, **filters), 80
     folder = Path(os.environ["SKEEG_DATA"]) / "bciciv2b"
@@ -156,7 +155,7 @@ def load(part):
     return X, y, 80
 
 
-SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_grasp}
+SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_runs, "simulated": split_runs}
 
 
 def align(X, reference=None):
@@ -166,7 +165,7 @@ def align(X, reference=None):
     return EuclideanAlignment().fit(X if reference is None else reference).transform(X)
 
 
-def compare(part, folder, pipelines=""):
+def compare(part, folder, pipelines="", n_seeds=3):
     """Score the pipelines whose name holds a text on every subject with every seed; write each score down at once."""
     file = RESULTS / f"pretraining_{part}.csv"
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
@@ -176,16 +175,41 @@ def compare(part, folder, pipelines=""):
     for name, make in arms.items():
         for subject in dict.fromkeys(X.domains["subject"].tolist()):
             own = X.domains["subject"] == subject
-            for seed in (0, 1, 2):
+            for seed in range(n_seeds):
                 if (name, subject, seed) in done:
                     continue
                 train, test = SPLITS[part](X[own], seed)
                 model = make(seed).fit(align(X[own][train]), y[own][train])
-                score = model.score(align(X[own][test], X[own][train] if part == "grasp" else None), y[own][test])
+                score = model.score(
+                    align(X[own][test], X[own][train] if SPLITS[part] is split_runs else None), y[own][test]
+                )
                 row = {"pipeline": name, "subject": subject, "seed": seed, "score": round(float(score), 4)}
                 table = pd.concat([one for one in (table, pd.DataFrame([row])) if len(one)], ignore_index=True)
                 table.to_csv(file, index=False)
     return table
+
+
+def measure_times():
+    """CPU seconds of one core to fine-tune the weights that ship on 60 trials of 4 s, by number of electrodes."""
+    import time
+
+    from skeeg import MIRepNetClassifier, make_eeg
+    from skeeg.methods.mirepnet.preprocessing import MONTAGES
+    from skeeg.montage import TEMPLATES
+
+    names = {3: ("C3", "Cz", "C4"), 15: TEMPLATES["mirepnet45"][::3], 22: tuple(MONTAGES["BNCI2014001"].split())}
+    names[64] = (
+        *TEMPLATES["mirepnet45"],
+        *"Fp1 Fpz Fp2 AF7 AF3 AFz AF4 AF8 FT9 FT10 T9 T10 PO7 PO3 POz PO4 PO8 O1 Oz".split(),
+    )
+    rows, rng = [], np.random.default_rng(0)
+    for n, montage in names.items():
+        X = make_eeg(rng.standard_normal((60, n, 640)).astype("float32"), montage, 160.0)
+        start = time.process_time()
+        clf = MIRepNetClassifier("skeeg:mirepnet-small", device="cpu", random_state=0)
+        clf.fit(X, np.resize(["left_hand", "right_hand"], 60)).predict(X[:1])
+        rows.append({"electrodes": n, "CPU seconds": round(time.process_time() - start, 1)})
+    return pd.DataFrame(rows)
 
 
 def summarise(table):
@@ -202,7 +226,7 @@ def summarise(table):
 def main():
     """Run the parts asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp"])
+    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp", "simulated"])
     parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pipelines", default="", metavar="TEXT", help="only those whose name holds this text")
@@ -218,8 +242,10 @@ def main():
             for seed in range(options.seeds):
                 for objective in OBJECTIVES:
                     pretrain(80, seed, options.folder, objective)
+        elif part == "times":
+            print(f"{measure_times().to_string(index=False)}\n", flush=True)
         else:
-            table = summarise(compare(part, options.folder, options.pipelines))
+            table = summarise(compare(part, options.folder, options.pipelines, options.seeds))
             print(f"## {part}\n\n{table.to_string(index=False)}\n", flush=True)
 
 
