@@ -9,7 +9,7 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
   same unlabelled trials (`skeeg.BalancedTarget`, which assumes that both classes are as frequent);
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
-  (`skeeg.FineTunedClassifier`);
+  (`skeeg.FineTunedClassifier`: the mean score of three seeds, and the score of the mean of the three networks);
 - cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
@@ -110,10 +110,11 @@ def cross_task(X, y, subjects, tasks, subject):
 PROTOCOLS = {"within": within, "cross": cross, "few-shot": few_shot, "cross-task": cross_task}
 BALANCED = "others, aligned, balanced"
 FINE_TUNED = f"others, then own {N_SHOT}"
+AVERAGED = f"{FINE_TUNED}, mean of 3"
 ARMS = {
     "within": ("own other runs",),
     "cross": ("others", "others, aligned", BALANCED),
-    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED),
+    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED, AVERAGED),
     "cross-task": ("own executed", "all executed"),
 }
 
@@ -135,7 +136,8 @@ def fit(pipeline, X, y, training):
     if not isinstance(training, tuple):
         return pipeline.fit(X[training], y[training])
     others, own = training
-    return FineTunedClassifier(pipeline).fit(X[others], y[others], X_target_labeled=X[own], y_target_labeled=y[own])
+    tuned = FineTunedClassifier(pipeline, n_networks=3)
+    return tuned.fit(X[others], y[others], X_target_labeled=X[own], y_target_labeled=y[own])
 
 
 def score(wanted):
@@ -151,9 +153,13 @@ def score(wanted):
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        if not {arm, f"{arm}, balanced"} & set(arms):
+        if not {arm, f"{arm}, balanced", f"{arm}, mean of 3"} & set(arms):
             continue
         pipeline = fit(build(name, seed, protocol), X, y, training)
+        if arm == FINE_TUNED:  # each of the networks, and the mean of their probabilities
+            found[arm] = [one.score(X[test], y[test]) for one in pipeline.estimators_]
+            found[AVERAGED] = [pipeline.score(X[test], y[test])]
+            continue
         found.setdefault(arm, []).append(pipeline.score(X[test], y[test]))
         if f"{arm}, balanced" == BALANCED:
             moved = BalancedTarget(FrozenEstimator(pipeline)).fit(X[training], y[training], X_target_unlabeled=X[test])
@@ -163,17 +169,16 @@ def score(wanted):
 
 def missing_arms(done, protocol, name, subject, seed, arms):
     """Arms that are asked for, make sense for the pipeline and have no score yet."""
-    return [
-        arm
-        for arm in ARMS[protocol]
-        if arm in arms and (protocol, arm, name, subject, seed) not in done and (name in NETWORKS or arm != FINE_TUNED)
-    ]
+    possible = [arm for arm in ARMS[protocol] if name in NETWORKS or arm not in (FINE_TUNED, AVERAGED)]
+    return [arm for arm in possible if arm in arms and (protocol, arm, name, subject, seed) not in done]
 
 
 def report(scores):
     """Markdown tables: one a protocol, arms by pipelines, mean and spread over subjects."""
     packages = ("skeeg", "torch", "braindecode", "scikit-learn", "pyriemann", "mne")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    complete = scores.groupby(["protocol", "arm", "pipeline", "seed"]).subject.transform("size") == len(SUBJECTS)
+    scores = scores[complete]
     names = [name for name in [*BANDS, *NETWORKS] if name in set(scores.pipeline)]
     text = [f"Written {datetime.date.today()}; {versions}; networks by the recipe 'imagery'.", ""]
     text.append(

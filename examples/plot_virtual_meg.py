@@ -2,8 +2,8 @@
 Virtual MEG from a cap
 ======================
 
-A simulated subject has 32 electrodes under 306 MEG sensors. A map from the electrodes to the sensors is trained on four short
-runs and tested on a fifth.
+A simulated subject has 32 electrodes under 306 MEG sensors. A map from the electrodes to the sensors is trained on
+four short runs and tested on a fifth.
 """
 
 import matplotlib.pyplot as plt

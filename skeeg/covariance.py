@@ -96,7 +96,7 @@ def shrunk_covariances(X):
     power = np.mean(covariances**2, axis=(1, 2))
     apart = (n_times + 1) * (power - variance**2 / n_channels)
     amount = np.ones(len(covariances))
-    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity already
+    np.divide(power + variance**2, apart, out=amount, where=apart > 0)  # else it is a multiple of the identity
     amount = np.minimum(amount, 1.0)[:, None, None]
     return (1 - amount) * covariances + amount * variance[:, None, None] * np.eye(n_channels)
 
@@ -226,7 +226,7 @@ def filter_patterns(covariance, filters, apart=True):
 
 
 def _raise_to_floor(covariances, floor):
-    """Make each matrix positive definite, on its own scale or, if it has none, on that of all."""
+    """Make each matrix positive definite, relative to its own largest eigenvalue or, if that is 0, to their mean."""
     values = np.linalg.eigvalsh(covariances)
     least = max(floor, np.finfo(np.float64).eps) * np.maximum(values[:, -1:], values[:, -1].mean())
     if (values >= least).all():
@@ -282,12 +282,12 @@ def _remove_means(X, means, products):
             np.matmul(centered, centered.T, out=products[i])
     else:
         products -= n_times * means[:, :, None] * means[:, None, :]
-    # A constant has no variance; what rounding leaves of it must not be taken for signal.
+    # A constant has no variance; its rounding error is not signal.
     constant = np.diagonal(products, axis1=1, axis2=2) <= n_times * squares * (4 * np.finfo(np.float64).eps) ** 2
     if constant.any():
         products[constant[:, :, None] | constant[:, None, :]] = 0.0
 
 
 def _divisor(n_times, ddof):
-    """Give the divisor T - ddof, at least 1: the covariance of a single sample is then zero, not undefined."""
+    """Divisor T - ddof, at least 1: the covariance of a single sample is zero, not undefined."""
     return max(n_times - ddof, 1)

@@ -18,18 +18,18 @@ class FilterBankTangentSpace(EEGTransformer):
     .. math:: s_i = \mathrm{upper}\left(\log\left(M^{-1/2} \tilde C_i M^{-1/2}\right)\right), \qquad
               \tilde C_i = \mathrm{cov}\left(G_d^{-1/2} X_i\right)
 
-    A regularised linear model classifies them, as in ``baseline("FBTS+LR")``. Standardising the features first gives
-    bands without information the weight of the others, and scored lower across subjects.
+    A regularised linear model classifies them, as in ``baseline("FBTS+LR")``, without standardisation, which scored
+    lower across subjects.
 
     Parameters
     ----------
     bands : tuple of (float, float)
         Pass bands in hertz.
     domain, on_unseen : str
-        What has a reference of its own, and the reference of domains not seen at fit; see `EuclideanAlignment`.
+        Domain of the references, and the reference of domains not seen at fit; see `EuclideanAlignment`.
     padding : float
-        Seconds at either end of a trial that are filtered and then left out, so that no filter's edge is in the
-        covariances. Worth a point or two on trials that were cut with a second to spare.
+        Seconds at both ends of a trial that are filtered and then left out, so that the covariances have no edge
+        effects of the filters.
     metric : str
         Metric of the means and of the tangent space, as in pyRiemann.
     sfreq : float or None
@@ -176,5 +176,5 @@ class FilterBankTangentSpace(EEGTransformer):
 
 
 def _definite_covariances(X):
-    """Covariance of each whitened trial; one without any signal in the band has a small one instead of none."""
+    """Covariance of each whitened trial, positive definite also without signal in the band."""
     return shrunk_covariances(X) + 1e-10 * np.eye(X.shape[1])

@@ -95,3 +95,16 @@ def test_a_pipeline_file_may_ask_for_fine_tuning():
     estimators, _ = get_pipelines(["EEGNet, fine-tuned"])
     tuned = estimators["EEGNet, fine-tuned"]
     assert isinstance(tuned, FineTunedClassifier) and tuned.estimator[-1].network == "EEGNet"
+
+
+def test_probabilities_of_several_networks_are_averaged():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3, 64)).astype(np.float32), np.resize(["a", "b"], 20)
+    network = NetworkClassifier("EEGNet", max_epochs=1, random_state=0, device="cpu")
+    tuned = FineTunedClassifier(network, n_updates=2, n_networks=2).fit(X, y, None, X[:8], y[:8])
+    first, second = (one.predict_proba(X) for one in tuned.estimators_)
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(tuned.predict_proba(X), (first + second) / 2)
+    assert tuned.score(X, y) == np.mean(tuned.classes_[((first + second) / 2).argmax(1)] == y)
+    with pytest.raises(ValueError, match="n_networks: got 0, expected 1 or more"):
+        FineTunedClassifier(network, n_networks=0).fit(X, y)

@@ -548,6 +548,7 @@ PARTS = {
     "FilterBankCSP",
     "Imputer",
     "LowRankCompletion",
+    "NetworkEstimator",
     "PadToMultiple",
     "RankOneRidge",
     "SplineInterpolation",
@@ -589,8 +590,8 @@ def test_the_corpus_is_made_anew_from_good_trials_and_leaves_them_alone():
     ("call", "outcome"),
     [
         (lambda: [np.ones(3)], "right answer"),
-        (lambda: [np.ones(4)], "silent"),
-        (lambda: [np.array([1, np.inf, 0])], "silent"),
+        (lambda: [np.ones(4)], "undetected"),
+        (lambda: [np.array([1, np.inf, 0])], "undetected"),
         (lambda: int("X"), "clear error"),
         (lambda: int("five"), "unclear error"),
         (lambda: {}["X"], "wrong type"),
@@ -604,8 +605,8 @@ def test_outcomes_are_told_apart(call, outcome):
 
 def test_the_attack_finds_what_is_wrong():
     table = attack_inputs([AcceptsAnything(), KeepsHalfAFit()])
-    assert table.rows["AcceptsAnything"]["silent"] and table.rows["KeepsHalfAFit"]["changed state"]
-    assert "silent: AcceptsAnything, NaN at predict_proba" in str(table)
+    assert table.rows["AcceptsAnything"]["undetected"] and table.rows["KeepsHalfAFit"]["changed state"]
+    assert "undetected: AcceptsAnything, NaN at predict_proba" in str(table)
 
 
 def test_the_attack_on_a_sound_estimator_is_in_vain():
@@ -623,7 +624,7 @@ def test_random_calls_are_answered_or_refused(seed):
 def test_the_attack_prints_a_table_and_fails_on_what_is_fatal(capsys, monkeypatch):
     assert attack.main(["--only", "calls", "--calls", "5"]) == 0
     assert "Random calls: 5 calls" in capsys.readouterr().out
-    monkeypatch.setattr(attack, "fuzz_call", lambda seed: ("Step", "fit", "silent", ""))
+    monkeypatch.setattr(attack, "fuzz_call", lambda seed: ("Step", "fit", "undetected", ""))
     assert attack.main(["--only", "calls", "--calls", "5"]) == 1
 
 
@@ -641,5 +642,5 @@ def test_files_that_execute_or_that_are_taken_for_weights_are_found(monkeypatch)
     monkeypatch.setattr("skeeg.storage.load", trusting)
     assert attack.attack_files().rows == {"load": {"executed": 1}}
     monkeypatch.setattr("skeeg.storage.load", str)
-    assert attack.attack_files().rows == {"load": {"silent": 1}}
+    assert attack.attack_files().rows == {"load": {"undetected": 1}}
     monkeypatch.undo()

@@ -77,10 +77,6 @@ def test_texts_use_the_terms_of_the_field(tree):
     assert not found, "\n".join(found)
 
 
-def test_pending_files_exist():
-    assert all((ROOT / name).is_file() for name in PENDING)
-
-
 @pytest.mark.parametrize(
     "text",
     [

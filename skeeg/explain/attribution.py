@@ -137,23 +137,11 @@ class Attribution:
         )
 
     def per_channel(self):
-        """Attribution of each electrode: the sum over its samples.
-
-        Returns
-        -------
-        values : ndarray, shape (n_trials, n_channels)
-            They sum to the prediction, less the base value.
-        """
+        """Attribution of each electrode, shape (n_trials, n_channels): the sum over its samples."""
         return self.values.sum(axis=2)
 
     def per_band(self):
-        """Attribution of each frequency band: the sum over electrodes and samples.
-
-        Returns
-        -------
-        values : dict of str to ndarray, shape (n_trials,)
-            They sum to the prediction, less the base value.
-        """
+        """Attribution of each frequency band, a dict of str to ndarray, shape (n_trials,): the sum over all samples."""
         if self.band_values is None:
             raise ValueError("band_values: pass bands=((8, 13), ...) to attribute.")
         return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
@@ -180,13 +168,7 @@ class Attribution:
         return np.abs(self.values.sum(axis=summed[axis])).mean(axis=0)
 
     def to_shap(self):
-        """Turn into a `shap.Explanation`, for shap's plots.
-
-        Returns
-        -------
-        explanation : shap.Explanation
-            One feature for each electrode and sample, shape (n_trials, n_channels * n_times).
-        """
+        """Convert to a `shap.Explanation`, for shap's plots: one feature for each electrode and sample."""
         import shap
 
         n_trials, n_channels, n_times = self.values.shape

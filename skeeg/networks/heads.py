@@ -4,7 +4,7 @@ from torch import nn
 
 
 class ReplaceableHead:
-    """First parent class of a network of braindecode's kind whose last layer is one linear layer or convolution.
+    """Mixin, before `EEGModuleMixin`, of a network whose last layer is one linear layer or convolution.
 
     Examples
     --------

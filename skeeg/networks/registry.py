@@ -324,7 +324,7 @@ def _check_parameters(cls, parameters):
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
         if _braindecode_networks().get(cls.__name__) is not cls:
             return
-        # The interpolating variants hand the rest to the network they wrap, which is their parent class.
+        # The interpolating variants pass the rest to the network they inherit from.
         known.update(*(inspect.signature(base.__init__).parameters for base in cls.__mro__[1:-1]))
     for name in parameters:
         if name not in known:

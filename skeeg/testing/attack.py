@@ -58,7 +58,7 @@ def attack_files(estimators=None, only=None):
             for name, path in paths.items():
                 outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
                 if outcome == "right answer":
-                    outcome = "silent"
+                    outcome = "undetected"
                 if (now := _content(folder)) != there:
                     outcome = "executed"
                     _remove(now.keys() - there.keys())
@@ -284,7 +284,7 @@ def main(argv=None):
     for table, seconds in tables:
         print(f"{table}\n({seconds:.0f} s)\n", flush=True)
         fatal += table.count(FATAL)
-    print(f"{fatal} calls were executed, silent, hung, changed the state or raised a wrong type of error.")
+    print(f"{fatal} calls were executed, undetected, hung, changed the state or raised a wrong type of error.")
     return int(fatal > 0)
 
 

@@ -16,8 +16,8 @@ from ..base import EEGEstimator
 from .recordings import assert_same_outputs, fresh, methods_of, outputs, params_of
 
 ANSWER, CLEAR = "right answer", "clear error"
-WRONG = ("unclear error", "wrong type", "silent", "changed state", "hang", "executed")
-FATAL = ("wrong type", "silent", "changed state", "hang", "executed")
+WRONG = ("unclear error", "wrong type", "undetected", "changed state", "hang", "executed")
+FATAL = ("wrong type", "undetected", "changed state", "hang", "executed")
 
 
 class BadInput(NamedTuple):
@@ -214,7 +214,7 @@ def judge(call, names, n_trials=None, must_name=None, seconds=60):
     >>> import numpy as np
     >>> from skeeg.testing.bad_input import judge
     >>> judge(lambda: [np.array([np.nan])], ["X"])[0], judge(lambda: 1 / 0, ["X"])[0]
-    ('silent', 'wrong type')
+    ('undetected', 'wrong type')
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"), _stopped_after(seconds):
@@ -233,9 +233,9 @@ def judge(call, names, n_trials=None, must_name=None, seconds=60):
     for name, value in (found or {}).items() if not isinstance(found, list) else enumerate(found):
         value = np.asarray(value)
         if value.dtype.kind in "fc" and not np.isfinite(value).all():
-            return "silent", f"{name} is not finite"
+            return "undetected", f"{name} is not finite"
         if n_trials is not None and (value.ndim == 0 or len(value) != n_trials):
-            return "silent", f"{name} has shape {value.shape} for {n_trials} trials"
+            return "undetected", f"{name} has shape {value.shape} for {n_trials} trials"
     return ANSWER, ""
 
 
@@ -270,7 +270,7 @@ def attack_parameters(estimator, X, y):
             one = fresh(estimator).set_params(**{name: value})
             before = dict(vars(one))
             outcome, message = judge(lambda one=one: one.fit(X, y) and None, [name])
-            outcome = "silent" if outcome == ANSWER else outcome
+            outcome = "undetected" if outcome == ANSWER else outcome
             atomic = outcome != CLEAR or same_attributes(one, before)
             yield f"{name}={value!r}", outcome if atomic else "changed state", message
 

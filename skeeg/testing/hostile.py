@@ -1,4 +1,4 @@
-"""Files that no reader of weights may trust: every known way in which one can execute, hang, fill the memory or lie."""
+"""Files that no reader of weights may trust: they execute code, hang, fill the memory or are inconsistent."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def hostile_checkpoints(folder, only=None):
     Returns
     -------
     paths : dict of str to str
-        Each file (one is a directory) by what is wrong with it. Whoever reads one, as a ``checkpoint`` or by
+        Each file (one is a directory) by what is wrong with it. A reader of one, as a ``checkpoint`` or by
         `skeeg.load`, raises a ValueError or TypeError that names it, and ``folder/executed`` is never made.
 
     Examples

@@ -192,9 +192,9 @@ def check_bad_inputs(estimator, recording):
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     failures = [
-        f"{method}, {bad.wrong} ({name}): {outcome}: {told}"
+        f"{method}, {bad.wrong} ({name}): {outcome}: {error}"
         for name, bad in bad_inputs().items()
-        for method, outcome, told in attack(estimator, fitted, X, y, bad)
+        for method, outcome, error in attack(estimator, fitted, X, y, bad)
         if outcome in WRONG
     ]
     if failures:
@@ -205,7 +205,7 @@ def check_bad_parameters(estimator, recording):
     """Check that each of `bad_parameters` is refused by name, where it is used in the chosen mode and where not."""
     X, y = data_for(estimator, recording)
     failures = [
-        f"{what}: {outcome}: {told}" for what, outcome, told in attack_parameters(estimator, X, y) if outcome in WRONG
+        f"{what}: {outcome}: {error}" for what, outcome, error in attack_parameters(estimator, X, y) if outcome in WRONG
     ]
     if failures:
         raise AssertionError("\n".join(failures))

@@ -33,7 +33,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
     - ``_fit_preprocessing(X, subjects)``: learns the preprocessing and gives the trials preprocessed;
     - ``_start_network(X, n_outputs)``: gives the network for preprocessed trials, with its checkpoint;
     - ``_preprocess(X)``: trials as the network takes them but for their length; learns nothing;
-    - ``_inputs(X)``: tensors that the network takes beside them;
+    - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
     An estimator that trains or predicts in another way holds a `NetworkState` and does not inherit this class.
@@ -139,7 +139,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         refuse_flat(X)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(X, n_outputs)
-            data, settings = self._divide(X, targets, subjects, seed)
+            data, settings = self._training(X, targets, subjects, seed)
             self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
         return self
 
@@ -167,10 +167,10 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         refuse_flat(X)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
-            data, settings = self._divide(X, targets, subjects, seed)
+            data, settings = self._training(X, targets, subjects, seed)
             self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
 
-    def _divide(self, X, targets, subjects, seed):
+    def _training(self, X, targets, subjects, seed):
         """Training trials and targets, and the other arguments of `train`."""
         check_strategy(self.strategy)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._recipe()
@@ -203,7 +203,7 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             warnings.warn(
                 f"{type(state.module).__name__} starts from scratch, without its published weights; checkpoint= takes "
                 "a file or 'hub:owner/repository/file'.",
-                stacklevel=5,
+                stacklevel=4,
             )
         return state
 
@@ -225,19 +225,12 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
             data = data * data.dtype.type(1.0 / self.scale_)
         return X.like(data)
 
-    def _inputs(self, X):
-        """Give what the network takes beside the trials, as a tuple of tensors."""
-        return ()
-
     def _prepare(self, X):
-        """Give what the network takes.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        return self.network_.pad(self._preprocess(X)), *self._inputs(X)
+        """Give the arguments of the network for checked trials: the trials, and tensors that it takes beside them."""
+        return (self.network_.pad(self._preprocess(X)),)
 
     def _forward(self, X):
-        """Compute the outputs of the network for trials of any kind, Tensor (n_trials, n_outputs) on the CPU."""
+        """Compute the outputs of the network for trials as of `predict`, Tensor (n_trials, n_outputs)."""
         if not self.__sklearn_is_fitted__():  # check_is_fitted itself takes a thirtieth of the time of one trial
             check_is_fitted(self)
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))

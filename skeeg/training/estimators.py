@@ -1,13 +1,13 @@
 """Estimators around any network of the registry, or of the user's own, and their fine-tuning on a target subject."""
 
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,6 +15,8 @@ from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import BaseEEGRegressor, check_class_labels
 from .base import NetworkEstimator
+
+_FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
 
 
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
@@ -93,6 +95,17 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     >>> clf.predict_proba(X).shape
     (20, 2)
     """
+
+    def _check_fit(self, X, y):
+        X, targets, n_outputs = super()._check_fit(X, y)
+        if self.checkpoint is None and len(X) < _FEW_TRIALS:
+            warnings.warn(
+                f"X: {len(X)} training trials are few for a network without a checkpoint; below {_FEW_TRIALS} a linear "
+                "pipeline such as skeeg.baseline('FBTS+LR') decodes better.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return X, targets, n_outputs
 
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted network further, by the recipe as it is set now; the first call is a `fit`.
@@ -202,10 +215,13 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Updates of the fine-tuning.
     learning_rate : float
         Highest learning rate of the fine-tuning, as a share of that of the network's recipe.
+    n_networks : int
+        Networks, trained and fine-tuned from different seeds, whose probabilities are averaged. Few trials leave much
+        to chance; three networks make up for some of it, at three times the cost.
 
     Attributes
     ----------
-    estimator_ : NetworkClassifier or Pipeline
+    estimators_ : list of NetworkClassifier or Pipeline, length n_networks
         Fine-tuned.
     classes_ : ndarray, shape (n_classes,)
         Labels.
@@ -225,10 +241,16 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
 
-    def __init__(self, estimator, n_updates=100, learning_rate=0.2):
+    def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1):
         self.estimator = estimator
         self.n_updates = n_updates
         self.learning_rate = learning_rate
+        self.n_networks = n_networks
+
+    @property
+    def estimator_(self):
+        """First of the fine-tuned estimators."""
+        return self.estimators_[0]
 
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
         """Train on the sources, then on the target.
@@ -258,16 +280,30 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         X = as_eeg(X) if is_epochs(X) else X
         target = Calibration.unwrap(X_target_labeled, "X_target_labeled", len(np.asarray(y)))
         target = as_eeg(target) if is_epochs(target) else target
+        seeds = self._seeds(_network_of(self.estimator).random_state)
+        fitted = [self._fit_one(seed, X, y, subjects, target, y_target_labeled) for seed in seeds]
+        self.n_target_trials_ = fitted[0][1]
+        self.estimators_ = [estimator for estimator, _ in fitted]
+        self.classes_ = _network_of(self.estimator_).classes_
+        self.n_features_in_ = self.estimator_.n_features_in_
+        return self
+
+    def _seeds(self, random_state):
+        """One ``random_state`` for each network."""
+        if self.n_networks == 1:
+            return [random_state]
+        return check_random_state(random_state).randint(2**31 - 1, size=self.n_networks).tolist()
+
+    def _fit_one(self, seed, X, y, subjects, target, y_target_labeled):
+        """Train one network on the sources, then on the target; give it and the number of target trials."""
         fitted = clone(self.estimator)
+        network = _network_of(fitted)
+        network.set_params(random_state=seed)
         with config_context(enable_metadata_routing=True):
             extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
             wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
             fitted.fit(X, y, **{name: value for name, value in extra.items() if name in wanted and value is not None})
-        network = fitted[-1] if isinstance(fitted, Pipeline) else fitted
-        self.n_target_trials_ = 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
-        self.estimator_, self.classes_ = fitted, network.classes_
-        self.n_features_in_ = fitted.n_features_in_
-        return self
+        return fitted, 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
 
     def _fine_tune(self, fitted, network, target, labels):
         """Train the network further on the target trials; give their number."""
@@ -279,7 +315,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
                 "network of the source subjects predicts. Label trials of two classes at least.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
@@ -292,7 +328,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self):
         """Refuse what cannot be fine-tuned."""
-        last = self.estimator[-1] if isinstance(self.estimator, Pipeline) else self.estimator
+        last = _network_of(self.estimator)
         if not isinstance(last, NetworkClassifier):
             raise TypeError(
                 f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
@@ -300,6 +336,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         for name, value in {"n_updates": self.n_updates, "learning_rate": self.learning_rate}.items():
             if not (isinstance(value, Real) and value > 0):
                 raise ValueError(f"{name}: got {value!r}, expected a positive number.")
+        if not (isinstance(self.n_networks, Integral) and self.n_networks > 0):
+            raise ValueError(f"n_networks: got {self.n_networks!r}, expected 1 or more.")
 
     def __sklearn_tags__(self):
         """Take what the network takes."""
@@ -321,7 +359,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Labels.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self.classes_[self.predict_proba(X).argmax(1)]
 
     def predict_proba(self, X):
         """Probability of each class.
@@ -337,4 +375,9 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return np.mean([estimator.predict_proba(X) for estimator in self.estimators_], axis=0)
+
+
+def _network_of(estimator):
+    """Last step of a pipeline; an estimator as it is."""
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator

@@ -142,7 +142,7 @@ class NetworkState(Storable):
             raise ValueError(f"X: {cls.__name__} refuses {self.spec['n_times']} samples a trial: {error}") from error
         warnings.warn(
             f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.",
-            stacklevel=7,
+            stacklevel=6,
         )
         return shortest
 

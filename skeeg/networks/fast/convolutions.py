@@ -114,7 +114,7 @@ def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias,
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class FrontEnd:
     """Neighbouring layers, ``start`` to ``stop``, of a ``Sequential`` that are computed together.
 
     The temporal kernels of ``length`` samples lie along ``time_axis`` (2 or 3); ``normed`` says whether a batch norm
@@ -162,7 +162,7 @@ def _run_at(layers, start):
     if not (depthwise or space.groups == 1) or margins(space, 2) != (0, 0) or margins(space, 3) != (0, 0):
         return None
     length, n_planes = max(time.kernel_size), time.out_channels
-    return Run(start, end + 1, time_axis, normed, depthwise, length, n_planes, space.out_channels)
+    return FrontEnd(start, end + 1, time_axis, normed, depthwise, length, n_planes, space.out_channels)
 
 
 def _is_conv(layer):
