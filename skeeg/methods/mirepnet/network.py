@@ -2,12 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from ...networks.base import EEGModuleMixin, ReplaceableHead
 from ...networks.fast.convolutions import merged_conv
 from ...networks.fast.dropout import Dropout
-from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
 from ...training.sizes import count_blocks
 
