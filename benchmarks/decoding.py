@@ -177,6 +177,8 @@ def report(scores):
     """Markdown tables: one a protocol, arms by pipelines, mean and spread over subjects."""
     packages = ("skeeg", "torch", "braindecode", "scikit-learn", "pyriemann", "mne")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    complete = scores.groupby(["protocol", "arm", "pipeline", "seed"]).subject.transform("size") == len(SUBJECTS)
+    scores = scores[complete]
     names = [name for name in [*BANDS, *NETWORKS] if name in set(scores.pipeline)]
     text = [f"Written {datetime.date.today()}; {versions}; networks by the recipe 'imagery'.", ""]
     text.append(

@@ -1,6 +1,7 @@
 import copy
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -592,3 +593,11 @@ def test_batch_norms_that_are_frozen_or_settled_stay_as_they_are():
     train(slow, X, y, recipe)
     torch.testing.assert_close(slow[0].running_mean, X.mean(0))
     assert slow[0].momentum == 0.01 and int(slow[0].num_batches_tracked) == 10
+
+
+def test_few_trials_are_warned_of_with_the_linear_alternative():
+    with pytest.warns(UserWarning, match=r"X: 20 training trials are few.*below 30.*baseline\('FBTS\+LR'\)"):
+        NetworkClassifier(recipe={"max_epochs": 1}, random_state=0).fit(*data(20))
+    with warnings.catch_warnings(record=True) as told:
+        NetworkClassifier(recipe={"max_epochs": 1}, random_state=0).fit(*data(40))
+    assert not [one for one in told if "are few" in str(one.message)]
