@@ -39,7 +39,8 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "upstream", "sg_execution_times.rst", "auto_examples/**.ipynb", "generated/backreferences"]
+exclude_patterns = ["_build", "upstream", "sg_execution_times.rst", "auto_examples/**.ipynb"]
+exclude_patterns += ["generated/backreferences"]
 
 # Links to other projects: the names that our pages use stand in inventories/names.txt, so a build needs no network.
 _SITES = {
