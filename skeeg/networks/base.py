@@ -1,4 +1,4 @@
-"""What skeeg's own networks inherit: braindecode's base class and layers, and a last layer that can be replaced."""
+"""What skeeg's own networks inherit from braindecode, imported without its warnings, and a replaceable last layer."""
 
 import warnings
 
