@@ -24,14 +24,14 @@ from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
 
 FLOATS = (np.float64, np.float32)
 _LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
-_LEARNING = ("fit", "fit_transform", "partial_fit", "update")
+_LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
 class EEGEstimator(BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
-    The methods that learn (``fit``, ``fit_transform``, ``partial_fit``, ``update``) check the parameters first, and
-    when they raise, the estimator is as it was before the call.
+    The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
+    the parameters first, and when they raise, the estimator is as it was before the call.
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),

@@ -592,3 +592,9 @@ def test_batch_norms_that_are_frozen_or_settled_stay_as_they_are():
     train(slow, X, y, recipe)
     torch.testing.assert_close(slow[0].running_mean, X.mean(0))
     assert slow[0].momentum == 0.01 and int(slow[0].num_batches_tracked) == 10
+
+
+def test_subjects_of_another_number_are_refused():
+    X, y = data()
+    with pytest.raises(ValueError, match=f"subjects: got 3 for {len(X)} trials"):
+        classifier(validation="subject").fit(X, y, subjects=[1, 2, 3])

@@ -15,6 +15,7 @@ from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import BaseEEGRegressor, check_class_labels
 from .base import NetworkEstimator
+from .recipe import Recipe
 
 
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
@@ -294,6 +295,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def _fine_tune(self, fitted, network, target, labels):
         """Train the network further on the target trials; give their number."""
+        if labels is None:
+            raise ValueError(f"y_target_labeled: got None for {len(target)} trials in X_target_labeled.")
         labels = np.asarray(labels)
         if len(target) != len(labels):
             raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
@@ -306,7 +309,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             )
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
-        own = {"name": network.recipe} if isinstance(network.recipe, str) else dict(network.recipe)
+        own = network.recipe
+        own = {"name": own} if isinstance(own, str) else dict(vars(own) if isinstance(own, Recipe) else own)
         rate = self.learning_rate * network._recipe().learning_rate
         changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
         network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)

@@ -19,7 +19,15 @@ from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.checkpoints import describe
 from ...training.inference import resolve_device
-from ...training.pretraining import draw_mask, fingerprint, list_recordings, open_run, pretrain, read_labels
+from ...training.pretraining import (
+    draw_mask,
+    fingerprint,
+    list_recordings,
+    median_speed,
+    open_run,
+    pretrain,
+    read_labels,
+)  # fmt: skip
 from .checkpoint import read_start, save_weights
 from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
 
@@ -438,6 +446,6 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         )  # fmt: skip
         state.module = model.network.eval()
         self.n_iter_ = max(len(state.history), 1)
-        self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
+        self.throughput_ = median_speed(state.history)
         if self.verbose and distributed.is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
