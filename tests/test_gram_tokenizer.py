@@ -344,3 +344,10 @@ def test_ctrl_c_keeps_what_was_learnt_so_far(epoch):
     tokenizer = make_tokenizer(max_epochs=9, skorch_callbacks=[CtrlC(epoch)]).fit(X)
     assert tokenizer.n_iter_ == epoch and len(tokenizer.transform(X)) == len(X)
     assert np.isnan(tokenizer.throughput_) == (epoch == 1)
+
+
+def test_a_precision_that_is_set_after_fit_waits_for_the_next_fit():
+    X = make_trials()
+    tokenizer = make_tokenizer().fit(X)
+    codes = tokenizer.transform(X)
+    np.testing.assert_array_equal(tokenizer.set_params(precision="float64").transform(X), codes)

@@ -598,3 +598,9 @@ def test_subjects_of_another_number_are_refused():
     X, y = data()
     with pytest.raises(ValueError, match=f"subjects: got 3 for {len(X)} trials"):
         classifier(validation="subject").fit(X, y, subjects=[1, 2, 3])
+
+
+def test_settings_of_another_type_are_refused_by_name():
+    for name, value in (("recipe", 3), ("recipe", None), ("network_params", 3)):
+        with pytest.raises(ValueError, match=f"^{name}: got {value}, expected"):
+            classifier(**{name: value}).fit(*data())

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import BaseEEGRegressor, check_class_labels
+from ..storage import Savable
 from .base import NetworkEstimator
 from .recipe import Recipe
 
@@ -189,7 +190,7 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)
 
 
-class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a network on source subjects, then fine-tune it on labelled trials of the target subject.
 
     The steps before the network see source and target: an alignment gives the target a reference of its own. Without

@@ -150,6 +150,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         "mode": [StrOptions({"adaptive", "independent", "specific"})],
         "alignment": [StrOptions({name for name in ALIGNMENTS if name}), None],
         "on_unseen": [StrOptions({"calibration", "own"})],
+        "recipe": [str],
     }
 
     def __init__(

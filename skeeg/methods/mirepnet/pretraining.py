@@ -268,6 +268,7 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
     _parameter_constraints = EEGEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "recipe": [str, dict],
     }
     __metadata_request__fit = {"subjects": True}
 
