@@ -32,7 +32,7 @@ from skorch.callbacks import LRScheduler
 from skeeg import baseline
 from skeeg.bench.catalogue import get_paradigm
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.networks import baseline_network
+from skeeg.networks import BASELINE_NETWORKS
 from skeeg.spatial import FilterBankCSP
 from skeeg.training import get_recipe
 
@@ -69,7 +69,7 @@ def as_float64(X):
 
 def network(name):
     """Network by braindecode and skorch, with the same recipe."""
-    entry, ours = baseline_network(name), get_recipe("mirepnet-fork")
+    entry, ours = BASELINE_NETWORKS[name], get_recipe("mirepnet-fork")
     samples = {key: round(250 * float(value[:-2])) for key, value in entry.parameters.items() if isinstance(value, str)}
     clf = EEGClassifier(
         entry.network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam,

@@ -1,16 +1,16 @@
-"""Gram on recordings at hand: what it restores, and what its features are worth.
+"""Gram on recordings: restoration of missing samples, and classification by its features.
 
-- ``restore``: seconds, electrodes and patches of test recordings are taken away, 10 to 75 % of them, and given back by
+- ``restore``: seconds, electrodes and patches of test recordings are masked, 10 to 75 % of them, and restored by
   a tiny Gram that was pre-trained here, by spherical splines, by lines in time, and by low-rank completion;
 - ``decode``: classes of trials by the same Gram, its features under a closed-form layer ("probe"), fine-tuned, and
   fine-tuned without any pre-training, beside EEGNet and tangent space + logistic regression.
 
-Two recordings, found through ``SKEEG_DATA``: ``eegmmidb``, subject 1 of PhysioNet's motor database, learned from runs 3
-to 12, restored in runs 13, 14, 1 and 2; decoded are both fists against both feet, learned from runs 5, 6, 9 and 10,
-scored on 13 and 14. ``grasp``, six subjects of OpenNeuro ds003810, two of them held out in each of three folds; decoded
-is imagined grasping against rest. Pre-training never sees a recording that anything is scored on, nor any label. As
-published, recordings are referenced to the average of all electrodes, those that are lost later included, which helps
-every way that looks at other electrodes.
+Two recordings, found through ``SKEEG_DATA``: ``eegmmidb``, subject 1 of PhysioNet's motor database, trained on runs 3
+to 12, restored in runs 13, 14, 1 and 2; both fists are classified against both feet, trained on runs 5, 6, 9 and 10,
+scored on 13 and 14. ``grasp``, six subjects of OpenNeuro ds003810, two of them held out in each of three folds;
+imagined grasping is classified against rest. Pre-training never sees a recording that anything is scored on, nor any
+label. As published, recordings are referenced to the average of all electrodes, those that are masked later included,
+which helps every method that uses other channels.
 
 Both stages are pre-trained in the minutes that one core allows (`PRETRAINING`), on the tiny size; the published one had
 7000 hours and eight GPUs. Run ``python benchmarks/gram.py restore|decode [--data ...] [--folds ...]``: scores are added
@@ -37,10 +37,10 @@ RATE = 200.0
 SHARES = (0.1, 0.25, 0.5, 0.75)
 WINDOW = {"eegmmidb": 4.0, "grasp": 16.0}  # seconds of which 64 and 15 electrodes make about 256 patches, as published
 N_WINDOWS = 60  # test windows of a fold at most
-PEOPLE = ((2, 3), (4, 5), (6, 7))
-TOKENIZER = {"size": "tiny", "max_epochs": 4, "batch_size": 2, "warm_epochs": 1}
+SUBJECTS = ((2, 3), (4, 5), (6, 7))
+TOKENIZER = {"size": "tiny", "max_epochs": 4, "batch_size": 2, "recipe_params": {"warm_epochs": 1}}
 PRETRAINING = {"size": "tiny", "max_epochs": 18, "batch_size": 4}
-N_TRAINING = 300  # windows to learn from at most
+N_TRAINING = 300  # training windows at most
 FINETUNING = {"size": "tiny", "batch_size": 16}
 FINETUNING_EPOCHS = {"eegmmidb": 20, "grasp": 8}  # of 60 and of about 620 trials
 EEGNET = {"batch_norm_momentum": 0.1}
@@ -88,7 +88,7 @@ def read_physionet(run):
 
 @functools.cache
 def windows_of(data, fold):
-    """Windows to learn from and windows to restore."""
+    """Training windows and windows to restore."""
     if data == "eegmmidb":
         parts = [
             np.concatenate([cut_windows(read_physionet(run), WINDOW[data], 1, run) for run in runs])
@@ -96,8 +96,8 @@ def windows_of(data, fold):
         ]
     else:
         parts = [
-            np.concatenate([windows for person in people for windows in windows_of_person(person)])
-            for people in (sorted({2, 3, 4, 5, 6, 7} - set(PEOPLE[fold])), PEOPLE[fold])
+            np.concatenate([windows for subject in subjects for windows in windows_of_subject(subject)])
+            for subjects in (sorted({2, 3, 4, 5, 6, 7} - set(SUBJECTS[fold])), SUBJECTS[fold])
         ]
     rng = np.random.default_rng(0)
     rows = [np.sort(rng.permutation(len(part))[:n]) for part, n in zip(parts, (N_TRAINING, N_WINDOWS), strict=True)]
@@ -105,15 +105,15 @@ def windows_of(data, fold):
 
 
 @functools.cache
-def windows_of_person(person):
+def windows_of_subject(subject):
     """Windows of all runs of one subject of the grasping set, executed and imagined."""
     from skeeg.datasets import GraspImagery
 
     found = []
     for task in ("execution", "imagery"):
-        dataset = GraspImagery(task=task, subjects=[person])
-        for run, raw in dataset.get_data([person])[person]["0"].items():
-            found.append(cut_windows(prepare(raw, (31.25, 50.0)), WINDOW["grasp"], person, f"{task}{run}"))
+        dataset = GraspImagery(task=task, subjects=[subject])
+        for run, raw in dataset.get_data([subject])[subject]["0"].items():
+            found.append(cut_windows(prepare(raw, (31.25, 50.0)), WINDOW["grasp"], subject, f"{task}{run}"))
     return found
 
 
@@ -133,8 +133,8 @@ def trials_of(data, band):
 
 
 def split_of(data, fold, X):
-    """Trials to learn from and trials to score."""
-    test = np.isin(X.domains["subject"], [str(person) for person in PEOPLE[fold]])
+    """Training trials and trials to score."""
+    test = np.isin(X.domains["subject"], [str(subject) for subject in SUBJECTS[fold]])
     if data == "eegmmidb":
         test = np.isin(X.domains["run"], ["13", "14"])
     return np.flatnonzero(~test), np.flatnonzero(test)
@@ -175,7 +175,7 @@ def torch_of(X):
 
 def indices_of(X):
     """Positions of the electrodes in Gram's collection."""
-    from skeeg.methods.gram.collection import channel_indices
+    from skeeg.methods.gram import channel_indices
 
     return channel_indices(X.ch_names)
 
@@ -261,12 +261,12 @@ def decode(data, fold, done, folder, epochs):
             start = time.perf_counter()
             model = make(seed).fit(X[train], y[train])
             right = model.predict(X[test]) == y[test]
-            people = X.domains["subject"][test]
-            for person in dict.fromkeys(people):
+            subjects = X.domains["subject"][test]
+            for subject in dict.fromkeys(subjects):
                 yield {
-                    "data": data, "fold": fold, "pipeline": name, "seed": seed, "subject": person,
-                    "accuracy": round(float(right[people == person].mean()), 4),
-                    "n_test": int((people == person).sum()),
+                    "data": data, "fold": fold, "pipeline": name, "seed": seed, "subject": subject,
+                    "accuracy": round(float(right[subjects == subject].mean()), 4),
+                    "n_test": int((subjects == subject).sum()),
                     "seconds": round(time.perf_counter() - start, 1),
                 }  # fmt: skip
 
@@ -292,13 +292,13 @@ def report(restored, decoded):
         "",
     ]
     for data in dict.fromkeys(restored["data"] if len(restored) else []):
-        for score, told in (
+        for score, title in (
             ("error", "error relative to the missing samples: 0 is perfect, 1 is what zeros get"),
             ("correlation", "correlation with the missing samples"),
             ("band_power_error", "error in the power of five bands: 0 is perfect, 1 is what zeros get"),
         ):
             part = restored[restored["data"] == data]
-            text += [f"## {data}: {told}", ""]
+            text += [f"## {data}: {title}", ""]
             part = part.assign(column=[f"{loss} {share:.0%}" for loss, share in part[["loss", "share"]].to_numpy()])
             order = list(dict.fromkeys(part.sort_values(["loss", "share"])["column"]))
             table = part.pivot_table(index="method", columns="column", values=score, sort=False)[order]
@@ -306,11 +306,11 @@ def report(restored, decoded):
     for data in dict.fromkeys(decoded["data"] if len(decoded) else []):
         part = decoded[decoded["data"] == data]
         counts = part.drop_duplicates(["pipeline", "subject"]).groupby("pipeline")["n_test"].sum().astype(str)
-        by_person = part.groupby(["pipeline", "subject"], sort=False)["accuracy"].mean().unstack("subject")
+        by_subject = part.groupby(["pipeline", "subject"], sort=False)["accuracy"].mean().unstack("subject")
         table = pd.DataFrame({
-            "accuracy": by_person.mean(axis=1).map("{:.3f}".format),
-            "sd over subjects": by_person.std(axis=1).map(lambda v: "one subject" if np.isnan(v) else f"{v:.3f}"),
-            "test trials": counts.reindex(by_person.index),
+            "accuracy": by_subject.mean(axis=1).map("{:.3f}".format),
+            "sd over subjects": by_subject.std(axis=1).map(lambda v: "one subject" if np.isnan(v) else f"{v:.3f}"),
+            "test trials": counts.reindex(by_subject.index),
         })  # fmt: skip
         text += [f"## {data}: accuracy", "", to_markdown(table, "pipeline"), ""]
     return "\n".join(line for line in text)
@@ -333,7 +333,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e6, help="start nothing new after so long")
     parser.add_argument("--results", default=Path(__file__).parent / "results", type=Path)
     parser.add_argument("--epochs", type=int, help="passes of every pre-training, to try the script out")
-    parser.add_argument("--windows", type=int, help="windows to learn from and to restore, to try the script out")
+    parser.add_argument("--windows", type=int, help="windows to train on and to restore, to try the script out")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def name_file(folder, last, seed, objective="supervised"):
 def pretrain(last, seed, folder, objective="supervised"):
     """Pre-train on subjects 1 to ``last``, each in two bands; a run that was cut short goes on. Give the file."""
     from skeeg import MIRepNetPretrainer
-    from skeeg.methods.mirepnet.weights import SIZES
+    from skeeg.methods.mirepnet.pretraining import SIZES
 
     file = name_file(folder, last, seed, objective)
     if not file.is_file():
@@ -92,7 +92,7 @@ def make_arms(folder, last):
     """Give the pipelines by name: a function of the seed to an unfitted one."""
     from skeeg import MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
-    from skeeg.methods.mirepnet.weights import FINETUNING, SIZES
+    from skeeg.methods.mirepnet.pretraining import FINETUNING, SIZES
 
     few = {"name": "mirepnet-fork"} | FINETUNING
     none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}

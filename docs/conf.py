@@ -1,5 +1,6 @@
 """Sphinx configuration: builds without a network."""
 
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -38,7 +39,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "sg_execution_times.rst", "auto_examples/**.ipynb", "generated/backreferences"]
+exclude_patterns = ["_build", "upstream", "generated/backreferences", "sg_execution_times.rst", "auto_examples/*.ipynb"]
 
 # Links to other projects: the names that our pages use stand in inventories/names.txt, so a build needs no network.
 _SITES = {
@@ -96,7 +97,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
-    "image_scrapers": ("matplotlib", "gallery.scrape"),
+    "image_scrapers": ("gallery.scrape", "matplotlib"),  # the second closes the figures of pyplot
     "remove_config_comments": True,
     "download_all_examples": False,
 }
@@ -119,6 +120,13 @@ def _without_hub(app, what, name, obj, options, lines):
             break
 
 
+def _inherited_attributes(app, what, name, obj, options, lines):
+    """Show inherited attributes as text: numpydoc links them to a target that the page lacks."""
+    if what == "class":
+        pattern = re.compile(r":obj:`(\w+) <\.\1>`")
+        lines[:] = [pattern.sub(lambda m: m[0] if m[1] in vars(obj) else f"**{m[1]}**", line) for line in lines]
+
+
 def _by_last_name(app, env, node, contnode):
     """Resolve a reference by its last name, as `MIRepNet` or `GridSearchCV`, if only one object has that name."""
     if node.get("refdomain") != "py":
@@ -139,6 +147,7 @@ def _by_last_name(app, env, node, contnode):
 
 
 def setup(app):
-    """Connect both; the first before numpydoc, which parses the sections."""
+    """Connect all; the first before numpydoc, which parses the sections, the second after it."""
     app.connect("autodoc-process-docstring", _without_hub, priority=400)
+    app.connect("autodoc-process-docstring", _inherited_attributes, priority=600)
     app.connect("missing-reference", _by_last_name)

@@ -213,7 +213,7 @@ class EEGArray(np.ndarray):
 
 def _give_up(name):
     """Make the ndarray method `name` work on, and return, plain arrays."""
-    plain_method = getattr(np.ndarray, name)
+    plain_method = vars(np.ndarray)[name]
 
     def method(self, *args, **kwargs):
         return plain_method(self.view(np.ndarray), *_plain(args), **_plain(kwargs))

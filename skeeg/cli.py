@@ -112,7 +112,7 @@ def _add_pretrain(commands):
 def pretrain_command(options):
     """Run ``skeeg pretrain``; give the exit status."""
     from .bench.catalogue import get_dataset, is_folder
-    from .methods.mirepnet.weights import pretrain_weights
+    from .methods.mirepnet import pretrain_weights
 
     interval = _interval(options, is_folder(options.data))
     given = {"classes": _classes(options), "interval": interval, "unit": options.unit, "notch": options.notch}

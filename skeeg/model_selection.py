@@ -62,7 +62,7 @@ def _correlate(a, b):
 class BlockedSplit(BaseCrossValidator):
     """Cross-validation over contiguous blocks of windows: no training window overlaps, or comes near, a test window.
 
-    Window i covers the samples ``[i step, i step + window)``. Fold k tests the k-th stretch of each recording and
+    Window i covers the samples ``[i step, i step + window)``. Fold k tests the k-th block of each recording and
     trains on the windows that lie at least `gap` away from it.
 
     Parameters
@@ -111,10 +111,10 @@ class BlockedSplit(BaseCrossValidator):
         train, test : ndarray of int
             Indices.
         """
-        for name in ("window", "step"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a positive length.")
-        n_windows = X.shape[0] if hasattr(X, "shape") else len(X)
+        for name, value in (("window", self.window), ("step", self.step)):
+            if not value > 0:
+                raise ValueError(f"{name}: got {value}, expected a positive length.")
+        n_windows = len(X)
         groups = np.zeros(n_windows, dtype=int) if groups is None else np.unique(groups, return_inverse=True)[1]
         rows = [np.flatnonzero(groups == group) for group in range(groups.max(initial=-1) + 1)]
         shortest = min((len(row) for row in rows), default=0)
@@ -209,7 +209,7 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
         raise ValueError(f"n: got {n} surrogates, expected at least 1.")
     random = check_random_state(random_state)
     prediction = estimator.predict(X)
-    skip = int(getattr(estimator, "n_unscored_", 0))
+    skip = int(vars(estimator).get("n_unscored_", 0))
     measured = region_correlations(Y, prediction, skip)
     drawn = [region_correlations(surrogate(Y, method, random), prediction, skip) for _ in range(n)]
     null = np.stack(drawn)

@@ -72,7 +72,7 @@ def test_long_recordings_are_predicted_piece_by_piece_with_what_is_around(sizes,
     settings = TINY | {"channels": (8,) * (len(sizes[0]) + 1), "kernel_sizes": sizes[0], "strides": sizes[1]}
     regressor = tiny(**settings, precision="float64", window=256, validation=None).fit(X, Y)
     whole = regressor.predict(X)
-    monkeypatch.setattr("skeeg.methods.beira.readout._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.strategies._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 

@@ -27,7 +27,7 @@ def test_the_command_is_installed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
-    assert "pipelines/*.yml" in setup["options.package_data"]["skeeg"]
+    assert "baselines/*.yml" in setup["options.package_data"]["skeeg"]
     assert "bench/page.html" in setup["options.package_data"]["skeeg"]
 
 

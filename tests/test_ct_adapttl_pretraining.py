@@ -8,7 +8,7 @@ from skeeg import CTAdaptTLClassifier
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
 from skeeg.methods.ct_adapttl.preprocessing import find_subjects
-from skeeg.methods.ct_adapttl.pretraining import (
+from skeeg.methods.ct_adapttl.training import (
     Folds,
     Start,
     load_start,

@@ -18,7 +18,8 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
-from skeeg.methods.eeg2meg.sensors import build_info, describe, read_trials
+from skeeg.methods.eeg2meg.recordings import read_trials
+from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
 
 SIMULATION = MEGSimulation(noise=0.1, n_times=50)

@@ -72,7 +72,7 @@ CASES = {
     "plot_restoration.py": Case(
         restoration_holds,
         {"n_trials=40": "n_trials=16", "X[:60]": "X[:24]", "X[60:]": "X[24:]", "(0.1, 0.25, 0.5, 0.75)": "(0.25, 0.75)",
-         "max_epochs=10, tokenizer_epochs=5": "max_epochs=1, tokenizer_epochs=1"},
+         "max_epochs=5": "max_epochs=1", "max_epochs=10": "max_epochs=1"},
     ),
     "plot_explain.py": Case(
         explain_holds,

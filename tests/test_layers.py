@@ -146,6 +146,12 @@ for step in (AverageReference(), EuclideanAlignment(), CSP(n_components=2)):
     assert loaded_by(code) <= {"pyriemann"}
 
 
+def test_importing_every_public_name_prints_nothing():
+    code = "import skeeg, skeeg.networks as n\nfor one in (skeeg, n):\n    [getattr(one, name) for name in dir(one)]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_every_public_name_exists_and_no_other_does():
     for name in skeeg.__all__:
         assert getattr(skeeg, name) is not None

@@ -8,11 +8,11 @@ from skeeg.array import make_domains, make_eeg
 from skeeg.methods.mirepnet import (
     MIRepNet,
     MIRepNetClassifier,
-    load_weights,
     mirepnet_pipeline,
     mirepnet_preprocessing,
     save_weights,
 )
+from skeeg.training import load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
 SIZES = {
@@ -70,7 +70,7 @@ def test_learns_and_gives_features():
 def test_pretrained_head_is_kept_only_on_request(checkpoint, tmp_path):
     X, y = make_task(12, seed=2)
     source = MIRepNet(2, 45, n_times=TIMES, **SIZES)
-    load_weights(source, checkpoint, ("left", "right"))
+    load_checkpoint(source, checkpoint, classes=("left", "right"))
     frozen = {"checkpoint": checkpoint, "strategy": "head", "learning_rate": 0.0}
     nameless = str(tmp_path / "weights.pth")  # it does not say what its outputs are
     save_weights(source, nameless)
@@ -94,7 +94,7 @@ def test_strategies_change_what_they_should(checkpoint, strategy):
     clf = make_clf(checkpoint=checkpoint, strategy=strategy, max_epochs=10, learning_rate=0.01).fit(X, y)
     assert clf.score(X_test, y_test) > 0.75
     start = MIRepNet(2, 45, n_times=TIMES, **SIZES)
-    load_weights(start, checkpoint)
+    load_checkpoint(start, checkpoint)
     same = {name: torch.equal(value, clf.module_.state_dict()[name]) for name, value in start.named_parameters()
             if not name.startswith("final_layer") and "chan_embed" not in name}  # fmt: skip
     assert all(same.values()) == (strategy in ("head", "probe"))

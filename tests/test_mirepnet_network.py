@@ -6,10 +6,11 @@ import torch
 from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.checkpoint import load_weights, published_state, save_weights
+from skeeg.methods.mirepnet.checkpoint import published_state, save_weights
 from skeeg.methods.mirepnet.network import Attention
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
+from skeeg.training import load_checkpoint
 
 HEAD, UNUSED = "final_layer", "embedding.chan_embed.weight"
 TINY = {"embed_dim": 16, "n_layers": 1, "n_heads": 4, "n_filters_time": 4, "n_filters": 6, "drop_prob": 0.0}
@@ -156,7 +157,7 @@ def test_each_layout_loads_with_a_clean_report(layout, n_tensors, tmp_path):
     torch.save(state, tmp_path / "MIRepNet.pth")
     net = MIRepNet(3, 45, n_times=1000)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    report = load_weights(net, tmp_path / "MIRepNet.pth")
+    report = load_checkpoint(net, tmp_path / "MIRepNet.pth")
     assert report.missing == (f"{HEAD}.weight", f"{HEAD}.bias") and not (report.unexpected or report.reshaped)
     assert len(report.matched) == (107 if layout == "109" else 108)
     # three classes here as there, and still the last layer is one's own
@@ -167,12 +168,12 @@ def test_each_layout_loads_with_a_clean_report(layout, n_tensors, tmp_path):
 def test_the_published_layout_round_trips(tmp_path):
     state = layouts()["143"]
     net = MIRepNet(3, 45, n_times=1000, decoder_layers=2)
-    report = load_weights(net, state, classes=("feet", "left_hand", "right_hand"))
+    report = load_checkpoint(net, state, classes=("feet", "left_hand", "right_hand"))
     assert len(report.matched) == 143 and not (report.missing or report.unexpected)
     for file in ("a.pth", "b.safetensors"):
         save_weights(net, tmp_path / file)
         other = MIRepNet(3, 45, n_times=1000, decoder_layers=2)
-        load_weights(other, tmp_path / file, classes=("feet", "left_hand", "right_hand"))
+        load_checkpoint(other, tmp_path / file, classes=("feet", "left_hand", "right_hand"))
         again = published_state(other)
         assert set(again) == set(state)
         for name, value in state.items():
@@ -183,11 +184,11 @@ def test_last_layer_goes_by_label():
     tiny = {"n_chans": 3, "n_times": 150, **TINY}
     source, net = MIRepNet(3, **tiny), MIRepNet(2, **tiny)
     before = net.final_layer.weight.clone()
-    load_weights(net, source.state_dict(), ("feet", "left", "right"), ("right", "tongue"))
+    load_checkpoint(net, source.state_dict(), classes=("feet", "left", "right"), wanted=("right", "tongue"))
     torch.testing.assert_close(net.final_layer.weight[0], source.final_layer.weight[2])
     torch.testing.assert_close(net.final_layer.weight[1], before[1])
     with pytest.raises(ValueError, match="checkpoint_classes: got 2 labels for a checkpoint with 3 outputs"):
-        load_weights(net, source.state_dict(), ("feet", "left"), ("left", "right"))
+        load_checkpoint(net, source.state_dict(), classes=("feet", "left"), wanted=("left", "right"))
 
 
 def test_a_checkpoint_of_another_size_is_refused():
@@ -195,7 +196,7 @@ def test_a_checkpoint_of_another_size_is_refused():
     state = MIRepNet(2, **tiny).state_dict()
     for other in ({"embed_dim": 32}, {"n_layers": 2}, {"n_chans": 4}):
         with pytest.raises(ValueError, match="checkpoint: it does not fit MIRepNet"):
-            load_weights(MIRepNet(2, **{**tiny, **other}), state)
+            load_checkpoint(MIRepNet(2, **{**tiny, **other}), state)
 
 
 def gradients(merge, dtype, n_chans, n_times=130):

@@ -13,7 +13,8 @@ from test_mirepnet import SIZES, make_clf, make_task
 
 from skeeg.methods.mirepnet import MIRepNet, MIRepNetPretrainer
 from skeeg.methods.mirepnet.checkpoint import published_state
-from skeeg.methods.mirepnet.pretraining import HybridLoss, MaskedModel, draw_mask, list_recordings
+from skeeg.methods.mirepnet.network import HybridLoss, MaskedModel
+from skeeg.training.pretraining import draw_mask, list_recordings
 
 SMALL = {
     "network_params": {**SIZES, "decoder_layers": 1}, "max_epochs": 3, "batch_size": 8, "learning_rate": 2e-3,

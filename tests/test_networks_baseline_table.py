@@ -1,6 +1,6 @@
 import pytest
 
-from skeeg.networks import BASELINE_NETWORKS, baseline_network, build_network
+from skeeg.networks import BASELINE_NETWORKS, build_network
 
 SPECIALISTS = "ShallowConv DeepConv EEGNet EEGNet-4,2 IFNet ADFCNN Conformer FBCNet EDPNet".split()
 NAMES = [*SPECIALISTS, "BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT"]
@@ -13,7 +13,7 @@ def test_the_thirteen_networks_and_the_larger_eegnet():
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"BENDR"}))
 def test_sizes_are_as_stated(name):
-    entry = baseline_network(name)
+    entry = BASELINE_NETWORKS[name]
     module = build_network(
         entry.network,
         n_chans=16,
@@ -30,11 +30,6 @@ def test_a_count_that_is_not_reproduced_is_explained():
     reproduced = {name for name, entry in BASELINE_NETWORKS.items() if entry.reproduced}
     assert reproduced == {"ShallowConv", "EEGNet-4,2", "IFNet", "ADFCNN", "FBCNet", "BIOT", "LaBraM", "EEGPT"}
     assert all(len(BASELINE_NETWORKS[name].note) > 40 for name in set(NAMES) - reproduced)
-
-
-def test_unknown_names_offer_the_nearest():
-    with pytest.raises(ValueError, match="unknown baseline network 'Shallow'.*ShallowConv"):
-        baseline_network("Shallow")
 
 
 def test_kernels_last_as_long_at_every_rate():

@@ -8,7 +8,7 @@ from skeeg.array import make_eeg
 from skeeg.evaluations import BalancedTarget, PooledTarget
 
 
-@pytest.mark.parametrize(("use", "n_trained"), [("both", 14), ("source", 8), ("target", 6)])
+@pytest.mark.parametrize(("use", "n_trained"), [("both", 14), ("source", 8), ("target", 6), ("prefer_target", 6)])
 def test_pooled_target_trains_on(use, n_trained):
     X, y = np.arange(8.0)[:, None], np.array(["a", "b"] * 4)
     model = PooledTarget(CountTrials(), use, target_repeat=3).fit(X, y, None, X[:2], y[:2])
@@ -32,6 +32,13 @@ def test_pooled_target_names_the_target_as_a_subject_of_its_own():
     inner = PooledTarget(CountTrials()).fit(X, y, [7, 7, 8, 8], X[:2], y[:2]).estimator_
     assert list(inner.subjects_) == ["7", "7", "8", "8", "target", "target"]
     np.testing.assert_array_equal(inner.unlabeled_, X[:2])
+
+
+@pytest.mark.parametrize("n_target", [0, 1])
+def test_too_few_target_trials_leave_the_source_trials(n_target):
+    X, y = np.arange(8.0)[:, None], np.array(["a", "b"] * 4)
+    model = PooledTarget(CountTrials(), "prefer_target").fit(X, y, None, X[:n_target], y[:n_target])
+    assert model.estimator_.n_trials_ == 8
 
 
 def test_pooled_target_errors():

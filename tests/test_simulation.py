@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skeeg.datasets import MotorSimulation
-from skeeg.datasets.simulation import subjects
+from skeeg.datasets.simulation import motor
 from skeeg.datasets.simulation.head import electrode_directions, leadfield, montage_directions
 from skeeg.datasets.simulation.motor import CAP_22, TRIAL_SECONDS
 from skeeg.datasets.simulation.signals import broadband, coloured, one_over_f, rhythm, wander
@@ -51,8 +51,8 @@ def t_value(power, labels):
 def test_same_seed_same_bits_other_seed_other_data():
     simulation = MotorSimulation(n_trials=4, ch_names=MOTOR)
     data, onsets, labels = simulation.run(3, 1, 0)
-    subjects.subject_traits.cache_clear()
-    subjects.session_state.cache_clear()
+    motor.subject_traits.cache_clear()
+    motor.session_state.cache_clear()
     again, onsets_again, labels_again = MotorSimulation(n_trials=4, ch_names=MOTOR).run(3, 1, 0)
     assert data.tobytes() == again.tobytes()
     assert onsets.tobytes() == onsets_again.tobytes() and labels.tolist() == labels_again.tolist()
@@ -198,7 +198,7 @@ def test_any_montage_and_rate(montage, ch_names, sfreq):
 def test_sessions_drift_but_stay_the_same_subject():
     names = tuple(CAP_22)
     first, second, other = (
-        subjects.session_state(0, *one, names, "standard_1005").gains["areas"][:, 0] for one in [(1, 0), (1, 1), (2, 0)]
+        motor.session_state(0, *one, names, "standard_1005").gains["areas"][:, 0] for one in [(1, 0), (1, 1), (2, 0)]
     )
     assert not np.allclose(first, second)
     assert np.corrcoef(first, second)[0, 1] > np.corrcoef(first, other)[0, 1]

@@ -638,7 +638,7 @@ def test_files_that_execute_or_that_are_taken_for_weights_are_found(monkeypatch)
         return {"a file": str(path)}
 
     monkeypatch.setattr("skeeg.testing.hostile.hostile_checkpoints", corpus)
-    monkeypatch.setattr(attack, "public_estimators", list)
+    monkeypatch.setattr("skeeg.testing.hostile.public_estimators", list)
     monkeypatch.setattr("skeeg.storage.load", trusting)
     assert attack.attack_files().rows == {"load": {"executed": 1}}
     monkeypatch.setattr("skeeg.storage.load", str)

@@ -1,6 +1,7 @@
 import copy
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -604,3 +605,11 @@ def test_settings_of_another_type_are_refused_by_name():
     for name, value in (("recipe", 3), ("recipe", None), ("network_params", 3)):
         with pytest.raises(ValueError, match=f"^{name}: got {value}, expected"):
             classifier(**{name: value}).fit(*data())
+
+
+def test_few_trials_are_warned_of_with_the_linear_alternative():
+    with pytest.warns(UserWarning, match=r"X: 20 training trials are few.*below 30.*baseline\('FBTS\+LR'\)"):
+        NetworkClassifier(recipe={"max_epochs": 1}, random_state=0).fit(*data(20))
+    with warnings.catch_warnings(record=True) as told:
+        NetworkClassifier(recipe={"max_epochs": 1}, random_state=0).fit(*data(40))
+    assert not [one for one in told if "are few" in str(one.message)]

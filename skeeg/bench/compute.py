@@ -162,7 +162,8 @@ def quiet():
 def _count(job, X, y):
     """Size of the network in a pipeline."""
     try:
-        return {"n_parameters": count_parameters(job.pipeline, X, y)}
+        with warnings.catch_warnings(action="ignore"):  # a few trials are enough to count
+            return {"n_parameters": count_parameters(job.pipeline, X, y)}
     except Exception:  # a missing count must not lose the scores
         return {"n_parameters": None}
 

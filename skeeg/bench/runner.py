@@ -63,7 +63,8 @@ def run(
     subjects : sequence or None
         Subjects to use; None takes all.
     n_per_class : sequence of int or None
-        Labelled target trials of each class in few-shot (5, 10, 20) and cross-task (10) evaluation.
+        Labelled target trials of each class in few-shot (5, 10, 20; with source subjects 5, 20) and cross-task (10)
+        evaluation.
     scoring : str, sequence of str, or None
         Some of ``"roc_auc"``, ``"accuracy"``, ``"balanced_accuracy"``, ``"kappa"`` and ``"f1"`` (mean over classes);
         the first decides. None is ROC AUC for two classes and accuracy for more.

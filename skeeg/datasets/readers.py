@@ -270,13 +270,19 @@ def list_recordings(source, subject="", session="", run="", unit="V"):
         yield from _of_path(Path(source), domain, unit)
     elif hasattr(source, "subject_list"):
         yield from _of_dataset(source)
-    elif hasattr(source, "annotations") or is_epochs(source):
+    elif is_epochs(source) or _is_raw(source):
         yield _of_object(source, domain)
     else:
         raise TypeError(
             f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
             "or a list of such."
         )
+
+
+def _is_raw(source):
+    import mne
+
+    return isinstance(source, mne.io.BaseRaw)
 
 
 def _of_path(path, domain, unit):
@@ -296,7 +302,8 @@ def _of_path(path, domain, unit):
 def _of_object(source, domain):
     """One MNE object, identified by a checksum of its data."""
     raw = join_epochs(source) if is_epochs(source) else source.copy().load_data(verbose="error")
-    name = str((getattr(source, "filenames", None) or [""])[0] or type(source).__name__)
+    files = [] if is_epochs(source) else [file for file in source.filenames if file is not None]
+    name = str(files[0] if files else type(source).__name__)
     return RecordingSource(name, *domain, lambda: raw, hashlib.sha256(raw.get_data().tobytes()).hexdigest())
 
 

@@ -122,7 +122,8 @@ class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         if has_target and (on_target or self.use == "both"):
             parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
         trials, labels, subjects = _pool(parts)
-        fitted = self._fit_estimator(trials, labels, subjects, X_target_labeled if has_target else None)
+        target = X_target_labeled if has_target else None
+        fitted = self._fit_estimator(trials, labels, subjects, Calibration(target) if on_target else target)
         return self._keep(fitted, np.unique(np.asarray(labels)))
 
     def predict(self, X):

@@ -133,7 +133,7 @@ def attribute(
         return _occlude(estimator, X, np.asarray(background), chosen, target, output, n_windows)
     case = _Case(Explained(estimator, X, output), X, np.asarray(background), chosen, target)
     if method.endswith("shap"):
-        from .shap_explainers import by_shap
+        from .attribution import by_shap
 
         values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
         found = case.report(values, None, method, count)

@@ -147,7 +147,7 @@ def _of_filters(one, X, step):
 
 def _spatial_filters(estimator):
     """Spatial filters in use, shape (n_filters, n_channels), or None; MNE's classes call them ``filters_``."""
-    filters = getattr(estimator, "spatial_filters_", getattr(estimator, "filters_", None))
+    filters = vars(estimator).get("spatial_filters_", vars(estimator).get("filters_"))
     return filters[: estimator.n_components] if isinstance(filters, np.ndarray) and filters.ndim == 2 else None
 
 
@@ -201,7 +201,7 @@ def _tangent(steps, classifier, X):
 
 
 def _network(final, X, trials, step):
-    scale = getattr(final, "eeg_scale_", None)
+    scale = vars(final).get("eeg_scale_")
     if scale is None:
         found = input_map(final, trials)[0]
     else:  # of EEGToMEG, which also removes means, to which patterns are invariant

@@ -7,7 +7,7 @@ import lazy_loader
 
 _PUBLIC = {
     "adfcnn": ["ADFCNN"],
-    "baseline_table": ["BASELINE_NETWORKS", "baseline_network"],
+    "baseline_table": ["BASELINE_NETWORKS"],
     "fast.accelerate": ["accelerate"],
     "fast.conv2d_gradient_fix": ["exact_convolutions", "guard"],
     "fast.convolutions": ["merge_kernels", "merged_conv"],

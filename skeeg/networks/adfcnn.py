@@ -1,19 +1,11 @@
 """ADFCNN: two temporal scales, two kinds of spatial filter, and attention over the feature maps."""
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .base import EEGModuleMixin, ReplaceableHead, SafeLog, Square
 from .fast.convolutions import front_end, usable
-from .heads import ReplaceableHead
-
-with warnings.catch_warnings():
-    # braindecode announces changes of its own at import; they are not for the user of this network.
-    warnings.simplefilter("ignore", FutureWarning)
-    from braindecode.models.base import EEGModuleMixin
-    from braindecode.modules import SafeLog, Square
 
 
 class MaxNormConv2d(nn.Conv2d):

@@ -6,7 +6,6 @@ note gives the difference.
 """
 
 import dataclasses
-import difflib
 from types import MappingProxyType
 
 
@@ -99,28 +98,4 @@ _TABLE = {
     "EEGPT": BaselineNetwork("EEGPT", 25_000_000, 25_321_269, note="25.3 M, stated as 25.0 M.", sfreq=256.0),
 }  # fmt: skip
 BASELINE_NETWORKS = MappingProxyType(_TABLE)
-
-
-def baseline_network(name):
-    """Look up a baseline network.
-
-    Parameters
-    ----------
-    name : str
-        One of `BASELINE_NETWORKS`.
-
-    Returns
-    -------
-    BaselineNetwork
-        Its entry.
-
-    Examples
-    --------
-    >>> entry = baseline_network("ShallowConv")
-    >>> entry.network, entry.trainable
-    ('ShallowFBCSPNet', 31602)
-    """
-    if name not in BASELINE_NETWORKS:
-        near = difflib.get_close_matches(name, BASELINE_NETWORKS, n=3, cutoff=0.4) or list(BASELINE_NETWORKS)
-        raise ValueError(f"unknown baseline network {name!r}; nearest names: {', '.join(near)}")
-    return BASELINE_NETWORKS[name]
+"""Each baseline network by its name."""

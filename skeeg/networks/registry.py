@@ -102,7 +102,7 @@ def get_network(network):
     if not isinstance(network, str):
         raise TypeError(f"network must be a name or a torch.nn.Module class, got {type(network).__name__}: {network!r}")
     if network in _OWN:
-        return getattr(importlib.import_module(_OWN[network]), network)
+        return vars(importlib.import_module(_OWN[network]))[network]
     known = _braindecode_networks()
     if network in known:
         return known[network]

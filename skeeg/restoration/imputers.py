@@ -487,7 +487,7 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     bands : sequence of (float, float)
         Edges in hertz; bands above half the sampling rate are left out.
     seconds : float
-        Length of a stretch.
+        Length of a segment.
 
     Returns
     -------
@@ -504,12 +504,12 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     [0.75, 0.75, 0.75, 0.75, 0.75]
     """
     length = int(round(seconds * sfreq))
-    n_stretches = mask.shape[2] // length
-    if not n_stretches:
-        raise ValueError(f"seconds: trials of {mask.shape[2]} samples hold no stretch of {length} samples.")
+    n_segments = mask.shape[2] // length
+    if not n_segments:
+        raise ValueError(f"seconds: trials of {mask.shape[2]} samples hold no segment of {length} samples.")
 
     def cut(values):
-        return np.asarray(values)[..., : n_stretches * length].reshape(*mask.shape[:2], n_stretches, length)
+        return np.asarray(values)[..., : n_segments * length].reshape(*mask.shape[:2], n_segments, length)
 
     whole = cut(mask).all(axis=3)
     frequencies = np.fft.rfftfreq(length, 1 / sfreq)

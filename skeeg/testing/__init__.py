@@ -8,8 +8,7 @@ and random calls on the whole package.
 
 from .bad_input import BadInput, bad_inputs, bad_parameters
 from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
-from .instances import instance, public_estimators
-from .recordings import Recording
+from .recordings import Recording, instance, public_estimators
 
 __all__ = [
     "GROUPS",

@@ -7,10 +7,7 @@ raised something else than a ValueError or TypeError, or changed an estimator.
 import argparse
 import contextlib
 import functools
-import pathlib
-import shutil
 import sys
-import tempfile
 import time
 import warnings
 
@@ -30,63 +27,12 @@ from .bad_input import (
     judge,
     same_attributes,
 )
-from .instances import instance, public_estimators
-from .recordings import Recording, data_for, fresh, has
+from .hostile import attack_files
+from .recordings import Recording, data_for, fresh, instance, public_estimators
 
 NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "T7")
 VALUES = (None, True, 0, 1, -1, 3, 2.5, 1e9, -0.5, np.nan, np.inf, "x", "auto", "", (), (1,), (8.0, 30.0), ("C3", "C4"),
           (1, "x"), np.float32(4), np.int64(2), [8, 12], {})  # fmt: skip
-
-
-def attack_files(estimators=None, only=None):
-    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
-    from ..storage import load
-    from .hostile import hostile_checkpoints
-
-    table = Table("Hostile files")
-    entries = {"load": load} if estimators is None else {}
-    for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
-        name = type(estimator).__name__
-        if has(estimator, "load"):  # meta-estimators have none
-            entries[f"{name}.load"] = estimator.load
-        if "checkpoint" in estimator.get_params(deep=False):
-            entries[name] = _fit_from_file(fresh(estimator))
-    with tempfile.TemporaryDirectory() as folder:
-        paths = hostile_checkpoints(folder, only)
-        there = _content(folder)
-        for entry, read in entries.items():
-            for name, path in paths.items():
-                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
-                if outcome == "right answer":
-                    outcome = "undetected"
-                if (now := _content(folder)) != there:
-                    outcome = "executed"
-                    _remove(now.keys() - there.keys())
-                    there = _content(folder)
-                table.add(entry, name, outcome, message)
-    return table
-
-
-def _fit_from_file(estimator):
-    X, y = data_for(estimator, Recording.suited_to(estimator))
-    alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
-
-    def fit(path):
-        return fresh(estimator).set_params(checkpoint=path, **alone).fit(X, y)
-
-    return fit
-
-
-def _content(folder):
-    """Size and time of everything in a folder."""
-    found = {path: path.lstat() for path in pathlib.Path(folder).rglob("*")}
-    return {path: (state.st_size, state.st_mtime_ns) for path, state in found.items()}
-
-
-def _remove(paths):
-    for path in sorted(paths, reverse=True):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def attack_inputs(estimators=None):

@@ -1,10 +1,13 @@
-"""Files that no reader of weights may trust: they execute code, hang, fill the memory or are inconsistent."""
+"""Files that execute code, hang, fill the memory or are inconsistent, and whether readers of weights refuse them."""
 
+import contextlib
 import json
 import os
 import pathlib
 import pickle
+import shutil
 import struct
+import tempfile
 import warnings
 import zipfile
 
@@ -14,6 +17,8 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from ..training.checkpoints import _checksum, write_weights
+from .bad_input import Table, judge
+from .recordings import Recording, data_for, fresh, has, instance, public_estimators
 
 EXECUTED = "executed"
 """Name, within the folder, of what appears where a file was executed."""
@@ -237,3 +242,53 @@ _BYTES = {
     "a file of torch that is cut": _cut(_saving({"weight": torch.ones(2)})),
     "a file of tensors that is cut": _cut(_tensors(weight=torch.ones(64))),
 }
+
+
+def attack_files(estimators=None, only=None):
+    """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
+    from ..storage import load
+
+    table = Table("Hostile files")
+    entries = {"load": load} if estimators is None else {}
+    for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
+        name = type(estimator).__name__
+        if has(estimator, "load"):  # meta-estimators have none
+            entries[f"{name}.load"] = estimator.load
+        if "checkpoint" in estimator.get_params(deep=False):
+            entries[name] = _fit_from_file(fresh(estimator))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = hostile_checkpoints(folder, only)
+        there = _content(folder)
+        for entry, read in entries.items():
+            for name, path in paths.items():
+                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
+                if outcome == "right answer":
+                    outcome = "undetected"
+                if (now := _content(folder)) != there:
+                    outcome = "executed"
+                    _remove(now.keys() - there.keys())
+                    there = _content(folder)
+                table.add(entry, name, outcome, message)
+    return table
+
+
+def _fit_from_file(estimator):
+    X, y = data_for(estimator, Recording.suited_to(estimator))
+    alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
+
+    def fit(path):
+        return fresh(estimator).set_params(checkpoint=path, **alone).fit(X, y)
+
+    return fit
+
+
+def _content(folder):
+    """Size and time of everything in a folder."""
+    found = {path: path.lstat() for path in pathlib.Path(folder).rglob("*")}
+    return {path: (state.st_size, state.st_mtime_ns) for path, state in found.items()}
+
+
+def _remove(paths):
+    for path in sorted(paths, reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

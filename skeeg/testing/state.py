@@ -127,7 +127,7 @@ def check_save_load(estimator, recording):
 
 def check_hostile_files(estimator, recording):
     """Check that files that execute code, hang, are inconsistent or belong to another estimator are refused by name."""
-    from .attack import attack_files
+    from .hostile import attack_files
 
     table = attack_files([estimator], _HOSTILE)
     if table.failures:

@@ -1,7 +1,6 @@
 """The base of the estimators that are a network: fitting, predicting, features."""
 
 import warnings
-from operator import attrgetter
 
 import numpy as np
 import torch
@@ -10,20 +9,18 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator, draw_seed, refuse_flat
-from ..networks import get_network
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
-from .checkpoints import has_published_weights, read_weights
+from .checkpoints import has_published_weights
 from .inference import resolve_device
 from .net import train
 from .recipe import get_recipe
-from .sizes import read_sizes, settle_sizes
-from .state import NetworkState
+from .state import HasNetwork, NetworkState
 from .strategies import check_strategy
 from .validation import split_validation
 
 
-class NetworkEstimator(TransformerMixin, EEGEstimator):
+class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     """Base of an estimator that is a network; ``network_`` holds the network (`NetworkState`).
 
     The base is an estimator around any network of the registry; its parameters are those of `NetworkClassifier`. An
@@ -94,14 +91,6 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         super()._check_parameters()
         resolve_device(self.device)
         self._recipe().check()
-
-    def _sizes(self, network, preset=None):
-        """Arguments of the network: ``network_params``, else those of the checkpoint, else preset ones."""
-        given = dict(self.network_params or {})
-        if self.checkpoint is None:
-            return {**(preset or {}), **given}
-        found = read_sizes(get_network(network), *read_weights(self.checkpoint), self.checkpoint)
-        return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
     def _criterion(self):
         return self._default_loss if self.loss is None else self.loss
@@ -303,21 +292,6 @@ class NetworkEstimator(TransformerMixin, EEGEstimator):
         check_is_fitted(self)
         self.network_.fold()
         return self
-
-    # Fitted attributes
-
-    module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
-    network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
-    history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
-    n_iter_ = property(attrgetter("network_.n_iter"), doc="Epochs run.")
-    checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
-
-    @property
-    def net_(self):
-        """Skorch net that trained the network; a new one around it after loading."""
-        if self.network_.net is None:
-            self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
-        return self.network_.net
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""

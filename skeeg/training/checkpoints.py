@@ -362,7 +362,7 @@ def load_checkpoint(module, source, *, head="final_layer", keep_head=False, clas
 
 def _part_of(name, module, kind):
     """Whether a tensor belongs to the parts of a kind that a network declares."""
-    return any(_inside(name, part) for part in getattr(module, f"{kind}_parts", ()))
+    return any(_inside(name, part) for part in vars(module).get(f"{kind}_parts", ()))
 
 
 def _match_head(last, own, head, classes, wanted):

@@ -13,7 +13,7 @@ from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, Passthrough
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..networks import guard
+from ..networks.fast.conv2d_gradient_fix import guard
 from .callbacks import ProgressBar, TimeShift, ValidationAccuracy
 from .data import Batches, Trials
 from .inference import head_features, resolve_device

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -9,10 +10,10 @@ import torch
 from ..networks import accelerate, build_network, channel_info, fold, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
 from ..storage import Storable
-from .checkpoints import load_checkpoint
+from .checkpoints import load_checkpoint, read_weights
 from .inference import head_features, resolve_device, run_batches
 from .net import make_loss, make_net
-from .sizes import build_within
+from .sizes import build_within, read_sizes, settle_sizes
 from .strategies import replace_head
 
 
@@ -233,6 +234,31 @@ class NetworkState(Storable):
         if tensors is not None:
             with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
                 self.module = self.rebuild(tensors)
+
+
+class HasNetwork:
+    """Mixin of an estimator that holds a `NetworkState` as ``network_``: its fitted attributes, and its sizes."""
+
+    module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
+    network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
+    history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
+    n_iter_ = property(attrgetter("network_.n_iter"), doc="Epochs run.")
+    checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
+
+    @property
+    def net_(self):
+        """Skorch net that trained the network; a new one around it after loading."""
+        if self.network_.net is None:
+            self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
+        return self.network_.net
+
+    def _sizes(self, network, preset=None):
+        """Arguments of the network: ``network_params``, else those of the checkpoint, else preset ones."""
+        given = dict(self.network_params or {})
+        if self.checkpoint is None:
+            return {**(preset or {}), **given}
+        found = read_sizes(get_network(network), *read_weights(self.checkpoint), self.checkpoint)
+        return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
 
 def tensors_of(module):

@@ -14,19 +14,27 @@ from ...networks import get_network
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
-from ...training.base import NetworkEstimator
 from ...training.inference import resolve_device
+from ...training.state import HasNetwork
 from .patterns import branch_importance, read_patterns
-from .readout import Inference, fit_readout
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
-from .strategies import ValidationCorrelation, choose_recipe, kept_loss, make_loss, prune_branches, start_as_averages
+from .strategies import (
+    Inference,
+    ValidationCorrelation,
+    choose_recipe,
+    fit_readout,
+    kept_loss,
+    make_loss,
+    prune_branches,
+    start_as_averages,
+)
 
 NETWORKS = {"independent": "BEIRA", "shared": "SharedBEIRA", "lstm": "BEIRAManyToOne"}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
 
-class BEIRARegressor(TransformerMixin, RecordingRegressor):
+class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
     r"""BOLD of deep structures from scalp EEG, with interpretable weights (Kovalev et al., 2022).
 
     Branch m of the network computes :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
@@ -141,12 +149,6 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
 
     linear_map_ = "space"
     _may_be_infinite = ("restart_losses_",)
-
-    module_, network_spec_, net_ = NetworkEstimator.module_, NetworkEstimator.network_spec_, NetworkEstimator.net_
-    history_, n_iter_, checkpoint_report_ = (
-        NetworkEstimator.history_, NetworkEstimator.n_iter_, NetworkEstimator.checkpoint_report_
-    )  # fmt: skip
-    _sizes = NetworkEstimator._sizes
 
     def __init__(
         self,
@@ -362,7 +364,7 @@ class BEIRARegressor(TransformerMixin, RecordingRegressor):
 
     def _recipe(self):
         overrides = ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")
-        return choose_recipe(self.recipe, self.recipe_params, **{name: getattr(self, name) for name in overrides})
+        return choose_recipe(self.recipe, self.recipe_params, **{name: vars(self)[name] for name in overrides})
 
     def _criterion(self):
         return make_loss(self._recipe().loss, self.n_window_ - 1)

@@ -1,13 +1,12 @@
 """BEIRA's networks: an interpretable front end, then an encoder and a decoder, or the LSTM of its predecessor."""
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...networks.heads import ReplaceableHead
+from ...networks.base import EEGModuleMixin, ReplaceableHead
 from ...training.sizes import count_blocks
 from .layers import (
     FrontEnd,
@@ -21,11 +20,6 @@ from .layers import (
     same_padding,
     time_major_conv1d,
 )
-
-with warnings.catch_warnings():
-    # braindecode announces changes of its own at import
-    warnings.simplefilter("ignore", FutureWarning)
-    from braindecode.models.base import EEGModuleMixin
 
 
 class ConvBlock(nn.Module):

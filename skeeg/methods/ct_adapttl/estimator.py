@@ -14,20 +14,26 @@ from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .finetuning import (
+from .network import CTAdaptTLNet
+from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps, make_steps
+from .training import (
     PHASES,
+    Start,
     check_layers,
     count_epochs,
     interpolate_weights,
     layer_rates,
+    load_start,
     network_settings,
     only_trainable,
     phase_settings,
+    pool_sources,
+    read_start,
     reestimate_norm,
+    remember,
+    split_folds,
+    train_folds,
 )
-from .network import CTAdaptTLNet
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps, make_steps
-from .pretraining import Start, load_start, pool_sources, read_start, remember, split_folds, train_folds
 
 
 class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):

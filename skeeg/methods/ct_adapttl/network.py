@@ -1,11 +1,10 @@
 """The CT-adaptTL network: a shallow convolutional net whose two linear front layers are computed as one."""
 
 import torch
-from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from ...networks.base import EEGModuleMixin, ReplaceableHead
 from ...networks.fast.convolutions import merged_conv
-from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
 
 UPSTREAM_KEYS = {

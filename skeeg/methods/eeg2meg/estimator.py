@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from operator import attrgetter
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -9,12 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import BaseEEGRegressor, draw_seed, refuse_flat
-from ...filtering import BandPass
 from ...networks.seeding import seeded
-from ...regression import lagged, moments
-from ...training import Recipe, train
-from ...training.base import NetworkEstimator
+from ...regression import moments
+from ...training import Recipe
 from ...training.inference import resolve_device
+from ...training.state import HasNetwork
 from .forward import apply_by_place, minimum_norm, read_geometry
 from .model import (
     MODELS,
@@ -22,39 +22,28 @@ from .model import (
     SIZES,
     EnvelopeCodes,
     MomentCodes,
+    ResidualMap,
     Selection,
     SensorNetwork,
     SignalCodes,
     Windows,
-    best_weight,
-    fit_ridge,
+    check_runs,
     split_windows,
 )
+from .recordings import RecordingMethods
 from .sensors import (
-    build_info,
+    SensorScores,
     check_microvolts,
     check_same_unit,
     check_si,
-    describe,
     name_sensors,
-    predict_overlapping,
-    read_eeg,
-    read_recordings,
-    sensor_correlations,
-    sensor_r2,
-    topography_correlation,
 )
 
-BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
 
 
-class GeometryUnknownError(ValueError, AttributeError):
-    """The sensors are unknown: a wrong call of a method, and an attribute that does not exist."""
-
-
-class EEGToMEG(TransformerMixin, BaseEEGRegressor):
+class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, BaseEEGRegressor):
     r"""Virtual MEG: MEG predicted from simultaneous EEG.
 
     The map is learned from simultaneous recordings, or, for the minimum norm, follows from a forward model. Networks
@@ -149,14 +138,12 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
 
     __metadata_request__fit = {"subjects": True}
 
+    network_ = property(attrgetter("map_.network"), doc="The network, or None.")
+    network_weight_ = property(attrgetter("map_.weight"), doc="Factor on the outputs of the network, or None.")
+    coef_ = property(attrgetter("map_.coef"), doc="Ridge weights of standardised signals, or None.")
+    alpha_ = property(attrgetter("map_.alpha"), doc="Penalty used, or None.")
     linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
-
-    module_, network_spec_, net_ = NetworkEstimator.module_, NetworkEstimator.network_spec_, NetworkEstimator.net_
-    history_, n_iter_, checkpoint_report_ = (
-        NetworkEstimator.history_, NetworkEstimator.n_iter_, NetworkEstimator.checkpoint_report_
-    )  # fmt: skip
-    _sizes = NetworkEstimator._sizes
 
     def __init__(
         self,
@@ -278,31 +265,13 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         self : EEGToMEG
             The fitted estimator.
         """
-        _check_runs(X, y, subjects)
+        check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
         self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
-
-    def fit_raw(self, raws, subjects=None):
-        """Learn from continuous recordings that hold EEG and MEG.
-
-        Parameters
-        ----------
-        raws : mne.io.Raw or list of them
-            Cut into windows of ``window`` seconds, without those that overlap an annotation called bad. Each is a run
-            of its own.
-        subjects : sequence of str, length n_raws, or None
-            Subject of each.
-        """
-        X, Y, geometry = read_recordings(raws, subjects, self._kind, self.window)
-        return self.fit(X, Y, geometry=geometry)
-
-    def fit_epochs(self, epochs, subjects=None):
-        """Learn from epochs that hold EEG and MEG; `mne.Epochs` or a list of them, as in `fit_raw`."""
-        return self.fit_raw(epochs, subjects)
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -323,10 +292,6 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
-    @property
-    def _kind(self):
-        return "meg" if self.meg is True else self.meg
-
     def _as_signals(self, targets, X):
         """Targets (n_trials, n_outputs, n_times), of one sample where they have no axis of time."""
         if not self._is_signal:
@@ -346,10 +311,10 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
             rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
             self._learn_scales(Selection(source, rows), source.in_memory)
             self.codes_ = self._make_codes()
-            self.network_ = self.coef_ = self.alpha_ = None
+            self.map_ = ResidualMap(self.lags, self._is_signal, self._recipe().batch_size, self.device)
             if self.model == "minimum_norm":
                 return self
-            code, codes = self._coder(source, domains), ()
+            code, codes = self.codes_.of_windows(source.places, domains), ()
             if source.in_memory:  # coded once; what is on disk is coded batch by batch
                 every = np.arange(len(source))
                 source = Windows(*([one] for one in code(*source.read(every), every)))
@@ -359,22 +324,17 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
             if self.positions or self._has_bands:
                 self.codes_.learn(parts[0])
                 parts = [part.then(self.codes_.rescale) for part in parts]
-            refitted = None
-            if self.lags is not None:
-                self.coef_, refitted, self.alpha_ = fit_ridge(*parts, self._ridge_inputs, self.alpha)
-            if self.model in NETWORKS:
-                self._fit_residual(*[part.then(lambda x, y, rows: (x, y - self._linear(x))) for part in parts])
-            self.coef_ = refitted
+            self.map_.fit(
+                *parts, self.alpha, self._make_network if self.model in NETWORKS else None, recipe=self._recipe(),
+                loss=self._criterion(), callbacks=self.skorch_callbacks or (), verbose=self.verbose,
+            )  # fmt: skip
+        if self.network_ is not None and self.network_weight_ < _WORTH_IT:
+            warnings.warn(
+                f"model: {self.model!r} adds nothing to ridge regression on the held-out windows (network_weight_ is "
+                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds.",
+                stacklevel=4,
+            )
         return self
-
-    def _coder(self, source, domains):
-        """Make the function of windows and their rows that gives inputs and targets of the model."""
-
-        def code(x, y, rows):
-            where = source.places[rows], None if domains is None else domains[rows]
-            return self.codes_.encode(x, *where), self.codes_.encode_targets(y, *where)
-
-        return code
 
     def _learn_scales(self, training, in_memory):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
@@ -421,44 +381,16 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         noise = 1 / 9 if self.alpha == "auto" else self.alpha
         return tuple(minimum_norm(one["eeg"], one["meg"], noise) * 1e-6 for one in geometries)
 
-    def _ridge_inputs(self, z):
-        """Compute inputs of ridge regression: lags, or all samples where a trial has one value."""
-        z = np.asarray(z, dtype=np.float64)
-        if not self._is_signal:
-            return z.reshape(len(z), -1, 1)
-        lags = range(self.lags, -self.lags - 1, -1)
-        return lagged(z, lags, edge="zero").reshape(len(z), -1, z.shape[2]) if self.lags else z
-
-    def _linear(self, z):
-        return 0.0 if self.coef_ is None else self.coef_ @ self._ridge_inputs(z)
-
-    def _fit_residual(self, training, held):
-        """Train the network on the residual of ridge regression, and weigh it by the held-out windows."""
-        (x, y), recipe = training.read(np.arange(1)), self._recipe()
+    def _make_network(self, n_chans, n_outputs):
+        """Make the network, from its checkpoint or untrained."""
         state = SensorNetwork(
-            self.model, self._network_sizes(), n_chans=x.shape[1], n_outputs=y.shape[1], precision=recipe.precision
+            self.model, self._network_sizes(), n_chans=n_chans, n_outputs=n_outputs, precision=self._recipe().precision
         )
         state.spec["averaged"] = not self._is_signal
         state.module = state.build()
         if self.checkpoint is not None:
             state.load(self.checkpoint, keep_head=True)
-        watched = (held.trials(state.dtype),) if len(held) else None
-        net = train(
-            state.module, training.trials(state.dtype), None, recipe, loss=self._criterion(), validation=watched,
-            device=self.device, callbacks=self.skorch_callbacks or (), verbose=self.verbose,
-        )  # fmt: skip
-        self.network_, self.network_weight_ = state.keep(net), 1.0
-        if watched is not None and self.lags is not None:
-            self.network_weight_ = best_weight(self._run, held)
-        if self.network_weight_ < _WORTH_IT:
-            warnings.warn(
-                f"model: {self.model!r} adds nothing to ridge regression on the held-out windows (network_weight_ is "
-                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds.",
-                stacklevel=4,
-            )
-
-    def _run(self, z):
-        return self.network_.run(z, self._recipe().batch_size, self.device)
+        return state
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
@@ -510,10 +442,7 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         if self.model == "minimum_norm":
             return apply_by_place(matrices or self.inverses_, data, places)
         z = self.codes_.inputs(data, places, X.domains, matrices)
-        outputs = self._linear(z)
-        if self.network_ is not None:
-            outputs = outputs + self.network_weight_ * self._run(z)
-        outputs = self.codes_.decode(outputs, places, matrices)
+        outputs = self.codes_.decode(self.map_.predict(z), places, matrices)
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
     def targets(self, y):
@@ -557,197 +486,6 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
         standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
 
-    # Recordings
-
-    @property
-    def info_eeg_(self):
-        """Sensors of the EEG at fit."""
-        return self._first_info("eeg")
-
-    @property
-    def info_meg_(self):
-        """Sensors of predictions."""
-        return self._first_info("meg")
-
-    def _first_info(self, kind):
-        check_is_fitted(self)
-        if not self.geometries_:
-            raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
-        return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
-
-    def predict_raw(self, raw):
-        """Predict the MEG of a continuous recording.
-
-        Parameters
-        ----------
-        raw : mne.io.Raw
-            EEG, with the channels of fit.
-
-        Returns
-        -------
-        meg : mne.io.RawArray
-            Same times and annotations. Windows of the length at fit overlap by half and are cross-faded.
-        """
-        import mne
-
-        X, geometry, info = self._read(raw)
-        signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
-        out = mne.io.RawArray(signals, info, first_samp=raw.first_samp, verbose="error")
-        out.set_meas_date(raw.info["meas_date"])
-        return out.set_annotations(raw.annotations, verbose="error")
-
-    def predict_epochs(self, epochs):
-        """Predict the MEG of epochs.
-
-        Returns
-        -------
-        meg : mne.EpochsArray
-            Same events, times and metadata.
-        """
-        import mne
-
-        X, geometry, info = self._read(epochs)
-        return mne.EpochsArray(
-            self.predict(X, geometry), info, events=epochs.events, tmin=epochs.tmin, event_id=epochs.event_id,
-            metadata=epochs.metadata, baseline=None, verbose="error",
-        )  # fmt: skip
-
-    def predict_evoked(self, evoked):
-        """Predict the MEG of an average.
-
-        Networks are not linear: the MEG of an average is not the average MEG.
-
-        Returns
-        -------
-        meg : mne.EvokedArray
-            Same times and comment.
-        """
-        import mne
-
-        X, geometry, info = self._read(evoked)
-        return mne.EvokedArray(
-            self.predict(X, geometry)[0], info, tmin=evoked.times[0], comment=evoked.comment, nave=evoked.nave,
-            kind=evoked.kind, baseline=None, verbose="error",
-        )  # fmt: skip
-
-    def _read(self, recording):
-        """EEG of a recording, its geometry for `predict`, and the Info of predictions."""
-        check_is_fitted(self)
-        if self._has_bands:
-            raise ValueError("model: 'wavelet_unet' predicts envelopes, not MEG signals; use predict.")
-        if not self._is_signal:
-            raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
-        X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
-        self.info_meg_  # noqa: B018, refuses unknown sensors
-        meg, geometry = self.geometries_[0]["meg"], None
-        if self._has_geometry:
-            if set(recording.get_channel_types()) & {"mag", "grad"}:
-                meg = describe(recording.info, self._kind)
-            geometry = build_info(describe(recording.info, "eeg"), meg, sfreq=rate)
-        return X, geometry, build_info(meg, sfreq=rate)
-
-    # Scores
-
-    def score(self, X, y, geometry=None):
-        """Mean Pearson correlation over sensors.
-
-        Parameters
-        ----------
-        X, y
-            EEG and MEG as at fit.
-        geometry : mne.Info, sequence of them, or None
-            As in `predict`.
-
-        Returns
-        -------
-        r : float
-            Mean of `score_per_sensor`.
-        """
-        return float(self.score_per_sensor(X, y, geometry=geometry).mean())
-
-    def score_per_sensor(self, X, y, metric="r", geometry=None):
-        """Pearson correlation, or explained variance, of each sensor.
-
-        Parameters
-        ----------
-        X, y, geometry
-            As in `score`.
-        metric : {"r", "r2"}
-            Correlation or explained variance.
-
-        Returns
-        -------
-        values : ndarray, shape (n_sensors,)
-            For ``model="wavelet_unet"``, of each band and sensor.
-        """
-        if metric not in ("r", "r2"):
-            raise ValueError(f"metric: got {metric!r}, expected 'r' or 'r2'.")
-        return (sensor_correlations if metric == "r" else sensor_r2)(*self._compared(X, y, geometry))
-
-    def score_per_type(self, X, y, metric="r", geometry=None):
-        """Mean of `score_per_sensor` over the sensors of each type.
-
-        Returns
-        -------
-        values : dict of str to float
-            ``"mag"`` and ``"grad"``, or ``"meg"`` where types are unknown.
-        """
-        values = self.score_per_sensor(X, y, metric, geometry)
-        return {kind: float(values[own].mean()) for kind, own in self._of_types(len(values)).items()}
-
-    def score_per_band(self, X, y, bands=BANDS, geometry=None):
-        """Mean Pearson correlation over sensors of signals filtered to each band.
-
-        Parameters
-        ----------
-        X, y, geometry
-            As in `score`.
-        bands : tuple of (str, float, float)
-            Names and edges in hertz; those above half the sampling rate are left out.
-
-        Returns
-        -------
-        values : dict of str to float
-            By name.
-        """
-        truth, prediction = self._compared(X, y, geometry)
-        if self.sfreq_in_ is None:
-            raise ValueError("sfreq: bands need the sampling rate; give it to the estimator or to X.")
-        values = {}
-        for name, low, high in bands:
-            if high < self.sfreq_in_ / 2:
-                band = BandPass(low, high, method="iir", sfreq=self.sfreq_in_)
-                parts = (np.asarray(band.fit_transform(one / (one.std() or 1.0))) for one in (truth, prediction))
-                values[name] = float(sensor_correlations(*parts).mean())
-        return values
-
-    def score_topography(self, X, y, geometry=None):
-        """Correlation over the sensors of each type of the true and the predicted evoked field.
-
-        Returns
-        -------
-        values : dict of str to float
-            By type; trials are averaged.
-        """
-        truth, prediction = self._compared(X, y, geometry)
-        kinds = self._of_types(truth.shape[1])
-        return {kind: topography_correlation(truth[:, own], prediction[:, own]) for kind, own in kinds.items()}
-
-    def _of_types(self, n):
-        """Mask of the outputs of each sensor type."""
-        types = np.resize(np.array(self.meg_types_), n)
-        return {kind: types == kind for kind in dict.fromkeys(self.meg_types_)}
-
-    def _compared(self, X, y, geometry):
-        """Truth and prediction, both (n_trials, n_sensors, n_times)."""
-        check_is_fitted(self)
-        prediction = np.asarray(self.predict(X, geometry=geometry))
-        truth = np.asarray(self.targets(y), dtype=np.float64)
-        if truth.shape != prediction.shape:
-            raise ValueError(f"y: got shape {truth.shape}, expected {prediction.shape}.")
-        shape = (len(truth), -1, 1) if truth.ndim < 3 else truth.shape
-        return truth.reshape(shape), prediction.reshape(shape)
-
     def __sklearn_tags__(self):
         """Declare that virtual MEG is float32."""
         tags = super().__sklearn_tags__()
@@ -756,17 +494,4 @@ class EEGToMEG(TransformerMixin, BaseEEGRegressor):
 
     def __sklearn_is_fitted__(self):
         """Fitted once the map is there."""
-        return "coef_" in vars(self)
-
-
-def _check_runs(X, y, subjects):
-    """Refuse runs that are not pairs of windows of one size."""
-    if not len(X) or not len(X[0]):
-        raise ValueError("X: at least one window is needed, got 0.")
-    if len(y) != len(X) or (subjects is not None and len(subjects) != len(X)):
-        raise ValueError(f"y, subjects: expected one entry for each of the {len(X)} runs.")
-    (_, n_eeg, n_times), n_meg = X[0].shape, y[0].shape[1]
-    for run, (eeg, meg) in enumerate(zip(X, y, strict=True)):
-        for name, one, n in (("X", eeg, n_eeg), ("y", meg, n_meg)):
-            if one.shape != (len(eeg), n, n_times):
-                raise ValueError(f"{name}: run {run} has shape {one.shape}, expected {(len(eeg), n, n_times)}.")
+        return "map_" in vars(self)

@@ -1,13 +1,13 @@
-"""Parts of the map: windows of EEG and MEG, their codes, ridge regression, and the network on its residual."""
+"""Parts of the model: windows of EEG and MEG, their codes, and ridge regression with a network on its residual."""
 
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
 from ...array import make_eeg
-from ...regression import ChannelScaler, CrossProducts, moments, ridge_from_products
+from ...regression import ChannelScaler, CrossProducts, lagged, moments, ridge_from_products
 from ...storage import Storable
-from ...training import NetworkState, split_validation
+from ...training import NetworkState, split_validation, train
 from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
@@ -117,6 +117,19 @@ class Selection(Trials):
         return Trials(*selection.take(torch.arange(len(self)))) if self.source.in_memory else selection
 
 
+def check_runs(X, y, subjects):
+    """Refuse runs that are not pairs of windows of one size."""
+    if not len(X) or not len(X[0]):
+        raise ValueError("X: at least one window is needed, got 0.")
+    if len(y) != len(X) or (subjects is not None and len(subjects) != len(X)):
+        raise ValueError(f"y, subjects: expected one entry for each of the {len(X)} runs.")
+    (_, n_eeg, n_times), n_meg = X[0].shape, y[0].shape[1]
+    for run, (eeg, meg) in enumerate(zip(X, y, strict=True)):
+        for name, one, n in (("X", eeg, n_eeg), ("y", meg, n_meg)):
+            if one.shape != (len(eeg), n, n_times):
+                raise ValueError(f"{name}: run {run} has shape {one.shape}, expected {(len(eeg), n, n_times)}.")
+
+
 def split_windows(source, validation, size, seed):
     """Rows of training and validation windows of a source; the latter are empty without validation.
 
@@ -170,6 +183,15 @@ class SignalCodes(Storable):
     def encode_targets(self, y, places=None, records=None):
         """Code MEG (n_trials, n_meg, n_times)."""
         return _scale(y, *self.meg)
+
+    def of_windows(self, places, domains):
+        """Make the function of EEG, MEG and the rows of their windows that codes both."""
+
+        def code(x, y, rows):
+            where = places[rows], None if domains is None else domains[rows]
+            return self.encode(x, *where), self.encode_targets(y, *where)
+
+        return code
 
     def learn(self, training):
         """Learn the scales of coded windows that are not standardised yet."""
@@ -266,16 +288,68 @@ def _scale(signals, mean, scale):
     return (signals - mean[:, None]) / scale[:, None]
 
 
-def fit_ridge(training, held, inputs, alpha):
-    """Fit ridge regression to windows, with a function of their inputs.
+class ResidualMap(Storable):
+    """Ridge regression with lags, and a network on its residual: ``coef @ lagged(z) + weight * network(z)``.
 
-    Gives ``coef`` (n_outputs, n_inputs), ``refitted`` (n_outputs, n_inputs).
+    Shapes: ``coef`` (n_outputs, n_inputs * n_lags), or None without ridge regression.
     """
-    products = [CrossProducts((inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
-    coef, alpha = ridge_from_products(*products, alpha)
-    if not products[1].n:
-        return coef, coef, alpha
-    return coef, ridge_from_products(products[0] + products[1], products[1], alpha)[0], alpha
+
+    def __init__(self, lags, is_signal, batch_size, device):
+        self.lags, self.is_signal, self.batch_size, self.device = lags, is_signal, batch_size, device
+        self.coef = self.alpha = self.network = self.weight = None
+
+    def fit(self, training, held, alpha, network=None, **settings):
+        """Fit to windows; ``network`` is a function that makes the `SensorNetwork`, ``settings`` are those of `train`.
+
+        The network learns the residual of ridge regression on the training windows. Then ridge regression is fitted to
+        all windows.
+        """
+        refitted = None
+        if self.lags is not None:
+            self.coef, refitted, self.alpha = self._fit_ridge(training, held, alpha)
+        if network is not None:
+            parts = [part.then(lambda x, y, rows: (x, y - self.linear(x))) for part in (training, held)]
+            self._fit_network(network, *parts, **settings)
+        self.coef = refitted
+
+    def predict(self, z):
+        """Compute outputs (n_trials, n_outputs, n_times) of inputs (n_trials, n_inputs, n_times)."""
+        return self.linear(z) if self.network is None else self.linear(z) + self.weight * self._run(z)
+
+    def linear(self, z):
+        """Compute outputs of ridge regression."""
+        return 0.0 if self.coef is None else self.coef @ self._inputs(z)
+
+    def _inputs(self, z):
+        """Compute inputs of ridge regression: lags, or all samples where a trial has one value."""
+        z = np.asarray(z, dtype=np.float64)
+        if not self.is_signal:
+            return z.reshape(len(z), -1, 1)
+        lags = range(self.lags, -self.lags - 1, -1)
+        return lagged(z, lags, edge="zero").reshape(len(z), -1, z.shape[2]) if self.lags else z
+
+    def _fit_ridge(self, training, held, alpha):
+        """Weights of the training windows, of all windows, and the penalty."""
+        products = [CrossProducts((self._inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
+        coef, alpha = ridge_from_products(*products, alpha)
+        if not products[1].n:
+            return coef, coef, alpha
+        return coef, ridge_from_products(products[0] + products[1], products[1], alpha)[0], alpha
+
+    def _fit_network(self, make, training, held, **settings):
+        """Train the network, and weigh it by the held-out windows."""
+        x, y = training.read(np.arange(1))
+        state = make(n_chans=x.shape[1], n_outputs=y.shape[1])
+        watched = (held.trials(state.dtype),) if len(held) else None
+        net = train(
+            state.module, training.trials(state.dtype), None, validation=watched, device=self.device, **settings
+        )
+        self.network, self.weight = state.keep(net), 1.0
+        if watched is not None and self.lags is not None:
+            self.weight = best_weight(self._run, held)
+
+    def _run(self, z):
+        return self.network.run(z, self.batch_size, self.device)
 
 
 class SensorNetwork(NetworkState):

@@ -1,12 +1,14 @@
-"""Sensors: as arrays and as an `mne.Info`, their units and types, their signals in MNE's objects, scores of each."""
+"""Sensors: as arrays and as an `mne.Info`, their units and types, scores of each."""
 
 import re
 import warnings
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
-from ...array import make_domains, make_eeg
+from ...filtering import BandPass
 
+BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
 UNITS = {"mag": "T", "grad": "T/m"}
 _TYPICAL = {"mag": 1e-12, "grad": 1e-11}  # what a head gives, within a factor of a few hundred
 _TESLA = {1e3: "millitesla", 1e6: "microtesla", 1e9: "nanotesla", 1e12: "picotesla"}
@@ -228,77 +230,113 @@ def topography_correlation(truth, prediction):
     return float(np.sum(r * power) / power.sum()) if power.sum() > 0 else 0.0
 
 
+class SensorScores:
+    """Mixin of an estimator that predicts MEG: its scores."""
+
+    def score(self, X, y, geometry=None):
+        """Mean Pearson correlation over sensors.
+
+        Parameters
+        ----------
+        X, y
+            EEG and MEG as at fit.
+        geometry : mne.Info, sequence of them, or None
+            As in `predict`.
+
+        Returns
+        -------
+        r : float
+            Mean of `score_per_sensor`.
+        """
+        return float(self.score_per_sensor(X, y, geometry=geometry).mean())
+
+    def score_per_sensor(self, X, y, metric="r", geometry=None):
+        """Pearson correlation, or explained variance, of each sensor.
+
+        Parameters
+        ----------
+        X, y, geometry
+            As in `score`.
+        metric : {"r", "r2"}
+            Correlation or explained variance.
+
+        Returns
+        -------
+        values : ndarray, shape (n_sensors,)
+            For ``model="wavelet_unet"``, of each band and sensor.
+        """
+        if metric not in ("r", "r2"):
+            raise ValueError(f"metric: got {metric!r}, expected 'r' or 'r2'.")
+        return (sensor_correlations if metric == "r" else sensor_r2)(*self._compared(X, y, geometry))
+
+    def score_per_type(self, X, y, metric="r", geometry=None):
+        """Mean of `score_per_sensor` over the sensors of each type.
+
+        Returns
+        -------
+        values : dict of str to float
+            ``"mag"`` and ``"grad"``, or ``"meg"`` where types are unknown.
+        """
+        values = self.score_per_sensor(X, y, metric, geometry)
+        return {kind: float(values[own].mean()) for kind, own in self._of_types(len(values)).items()}
+
+    def score_per_band(self, X, y, bands=BANDS, geometry=None):
+        """Mean Pearson correlation over sensors of signals filtered to each band.
+
+        Parameters
+        ----------
+        X, y, geometry
+            As in `score`.
+        bands : tuple of (str, float, float)
+            Names and edges in hertz; those above half the sampling rate are left out.
+
+        Returns
+        -------
+        values : dict of str to float
+            By name.
+        """
+        truth, prediction = self._compared(X, y, geometry)
+        if self.sfreq_in_ is None:
+            raise ValueError("sfreq: bands need the sampling rate; give it to the estimator or to X.")
+        values = {}
+        for name, low, high in bands:
+            if high < self.sfreq_in_ / 2:
+                band = BandPass(low, high, method="iir", sfreq=self.sfreq_in_)
+                parts = (np.asarray(band.fit_transform(one / (one.std() or 1.0))) for one in (truth, prediction))
+                values[name] = float(sensor_correlations(*parts).mean())
+        return values
+
+    def score_topography(self, X, y, geometry=None):
+        """Correlation over the sensors of each type of the true and the predicted evoked field.
+
+        Returns
+        -------
+        values : dict of str to float
+            By type; trials are averaged.
+        """
+        truth, prediction = self._compared(X, y, geometry)
+        kinds = self._of_types(truth.shape[1])
+        return {kind: topography_correlation(truth[:, own], prediction[:, own]) for kind, own in kinds.items()}
+
+    def _of_types(self, n):
+        """Mask of the outputs of each sensor type."""
+        types = np.resize(np.array(self.meg_types_), n)
+        return {kind: types == kind for kind in dict.fromkeys(self.meg_types_)}
+
+    def _compared(self, X, y, geometry):
+        """Truth and prediction, both (n_trials, n_sensors, n_times)."""
+        check_is_fitted(self)
+        prediction = np.asarray(self.predict(X, geometry=geometry))
+        truth = np.asarray(self.targets(y), dtype=np.float64)
+        if truth.shape != prediction.shape:
+            raise ValueError(f"y: got shape {truth.shape}, expected {prediction.shape}.")
+        shape = (len(truth), -1, 1) if truth.ndim < 3 else truth.shape
+        return truth.reshape(shape), prediction.reshape(shape)
+
+
 def _end_to_end(signals):
     signals = np.asarray(signals, dtype=np.float64)
     return signals.transpose(1, 0, 2).reshape(signals.shape[1], -1)
-
-
-def read_recordings(recordings, subjects, kind, window):
-    """EEG, MEG and geometry of several recordings of the same sensors.
-
-    Gives ``X`` (n_trials, n_channels, n_times), ``Y`` (n_trials, n_meg, n_times).
-    """
-    recordings = recordings if isinstance(recordings, list | tuple) else [recordings]
-    if not len(recordings):
-        raise ValueError("recordings: at least one is needed, got 0.")
-    if subjects is not None and len(subjects) != len(recordings):
-        raise ValueError(f"subjects: got {len(subjects)} for {len(recordings)} recordings.")
-    parts, geometry, first = [], [], None
-    for run, one in enumerate(recordings):
-        names = [describe(one.info, what)["names"] for what in ("eeg", kind)]
-        rate = one.info["sfreq"]
-        first = (names, rate) if first is None else first
-        if (names, rate) != first:
-            raise ValueError(f"recordings: number {run} has other channels or another rate than the first.")
-        X, Y = (read_trials(one, list(part), window) for part in names)
-        if not len(X):
-            raise ValueError(f"recordings: number {run} has no good window.")
-        domains = make_domains(len(X), subject="" if subjects is None else subjects[run], run=run)
-        parts.append((make_eeg(X * 1e6, names[0], rate, domains), Y))
-        geometry += [one.info] * len(X)
-    X, Y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return X, Y, geometry
-
-
-def read_trials(recording, names, window):
-    """Channels of epochs, or of the good windows of a continuous recording, (n_trials, n_channels, n_times)."""
-    import mne
-
-    if not isinstance(recording, mne.io.BaseRaw):
-        return recording.get_data(picks=names)
-    n_times, rate = max(1, round(window * recording.info["sfreq"])), recording.info["sfreq"]
-    if n_times > recording.n_times:
-        raise ValueError(f"window: {window} s, but the recording lasts {recording.times[-1]:.2f} s.")
-    epochs = mne.make_fixed_length_epochs(recording, n_times / rate, proj=False, verbose="error")
-    return epochs.get_data(picks=names, verbose="error")
-
-
-def read_eeg(recording, ch_names):
-    """EEG of a recording as trials in microvolts; of these channels, or of all where None."""
-    names = describe(recording.info, "eeg")["names"]
-    if ch_names is not None:
-        missing = [name for name in ch_names if name not in names]
-        if missing:
-            raise ValueError(f"recording: no EEG channel {', '.join(missing[:5])}, which fit has seen.")
-        names = ch_names
-    data = recording.get_data(picks=list(names)) * 1e6
-    return make_eeg(data if data.ndim == 3 else data[None], names, recording.info["sfreq"])
-
-
-def predict_overlapping(predict, X, n_times):
-    """Predict one long trial in windows that overlap by half and are cross-faded, shape (n_outputs, n_times of X)."""
-    length = X.shape[2]
-    starts = np.unique(np.append(np.arange(0, length - n_times, max(1, n_times // 2)), length - n_times))
-    fade = np.minimum(np.arange(1, n_times + 1), np.arange(n_times, 0, -1)).astype(float)
-    total, weight = 0.0, np.zeros(length)
-    for chunk in np.array_split(starts, -(-len(starts) // 64)):
-        windows = np.stack([np.asarray(X[0, :, start : start + n_times]) for start in chunk])
-        signals = predict(make_eeg(windows, X.ch_names, X.sfreq))
-        total = np.zeros((signals.shape[1], length)) if weight[0] == 0 else total
-        for start, signal in zip(chunk, signals, strict=True):
-            total[:, start : start + n_times] += fade * signal
-            weight[start : start + n_times] += fade
-    return total / weight
 
 
 def retype_wakeman_henson(raw):

@@ -184,8 +184,6 @@ def neuromag_info(dev_head=None, sfreq=1.0):
     """
     import mne
 
-    if not hasattr(mne.channels, "read_meg_canonical_info"):
-        raise ImportError("The MEG sensors need MNE 1.12 or newer: pip install 'mne>=1.12'.")
     info = mne.channels.read_meg_canonical_info("neuromag", verbose="error")
     info["dev_head_t"] = mne.transforms.Transform("meg", "head", _place(np.zeros(3), np.zeros(3), dev_head))
     return build_info(describe(info, "meg"), sfreq=sfreq)

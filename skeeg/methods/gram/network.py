@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
-from ...networks.heads import ReplaceableHead
+from ...networks.base import EEGModuleMixin, ReplaceableHead
 from .layers import (
     SIZES,
     PatchConv,

@@ -1,8 +1,7 @@
-"""Weights of MIRepNet in each of the published layouts: reading, loading with a report, writing."""
+"""Weights of MIRepNet in each of the published layouts: sizes, names of the tensors, writing."""
 
 import torch
 
-from ...training import load_checkpoint
 from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.sizes import read_sizes, settle_sizes
 from .network import UPSTREAM_KEYS, MIRepNet
@@ -24,42 +23,6 @@ def read_start(checkpoint, given):
     described = description.get("network_params", {})
     dropout = {"drop_prob": described["drop_prob"]} if "drop_prob" in described else {}
     return state, description, settle_sizes(given, found, preset) | dropout | free
-
-
-def load_weights(module, source, classes=None, wanted=None):
-    """Load a checkpoint of any layout into a network.
-
-    The last layer is left out unless the labels of its outputs are known; then it is loaded label by label. The
-    published code keeps it wherever the number of classes agrees.
-
-    Parameters
-    ----------
-    module : MIRepNet
-        Network, changed in place.
-    source : str, path-like or dict of str to Tensor
-        A file (``.pth``, ``.pt``, ``.safetensors``), ``"hub:owner/repository/file"``, or tensors: the published layout
-        of 143 tensors, that of the fine-tuning script (110), or braindecode's (109).
-    classes : sequence or None
-        Label of each output of the checkpoint; None leaves its last layer out.
-    wanted : sequence or None
-        Label of each output of the network. Outputs of other labels are left as they are.
-
-    Returns
-    -------
-    report : CheckpointReport
-        Tensors that were loaded, missing, unexpected. A checkpoint that lacks part of the network, or is of another
-        size, is an error.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet import MIRepNet
-    >>> from skeeg.methods.mirepnet.checkpoint import load_weights
-    >>> tiny = {"n_chans": 3, "n_times": 200, "embed_dim": 8, "n_layers": 1}
-    >>> published = MIRepNet(3, decoder_layers=2, **tiny).state_dict()
-    >>> print(load_weights(MIRepNet(2, **tiny), published))
-    28 tensors matched; 2 missing: final_layer.weight, final_layer.bias
-    """
-    return load_checkpoint(module, source, classes=classes, wanted=wanted)
 
 
 def published_state(module):
@@ -84,11 +47,12 @@ def save_weights(module, path, description=None):
     --------
     >>> import os, tempfile
     >>> from skeeg.methods.mirepnet import MIRepNet
-    >>> from skeeg.methods.mirepnet.checkpoint import load_weights, save_weights
+    >>> from skeeg.methods.mirepnet import save_weights
+    >>> from skeeg.training import load_checkpoint
     >>> net = MIRepNet(3, 3, n_times=200, embed_dim=8, n_layers=1, decoder_layers=2)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights(net, os.path.join(folder, "weights.pth"))
-    ...     print(load_weights(net, os.path.join(folder, "weights.pth")))
+    ...     print(load_checkpoint(net, os.path.join(folder, "weights.pth")))
     61 tensors matched; 2 missing: final_layer.weight, final_layer.bias
     """
     if str(path).endswith(".safetensors"):

@@ -2,14 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
+from ...networks.base import EEGModuleMixin, ReplaceableHead
 from ...networks.fast.convolutions import merged_conv
 from ...networks.fast.dropout import Dropout
-from ...networks.heads import ReplaceableHead
 from ...training.checkpoints import rename_keys
+from ...training.pretraining import draw_mask
 from ...training.sizes import count_blocks
+from .preprocessing import UNLABELLED
 
 UPSTREAM_KEYS = {
     "embedding.projection.0.weight": "embedding.projection.weight",
@@ -298,3 +299,91 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     def _check_length(self, n_times):
         if n_times < self.shortest:
             raise ValueError(f"n_times: MIRepNet needs at least {self.shortest} samples a trial, got {n_times}.")
+
+
+class MaskedModel(nn.Module):
+    """MIRepNet with a share of its tokens masked (None masks and reconstructs nothing).
+
+    In evaluation the same tokens are masked every time, and the random state does not change.
+    """
+
+    def __init__(self, network, mask_ratio, detach_target):
+        super().__init__()
+        self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
+
+    def forward(self, x):
+        """Give logits; tokens and their reconstruction, (batch, n_tokens, embed_dim); and which tokens are masked."""
+        if self.mask_ratio is None:
+            return self.network(x), None, None, None
+        tokens = self.network.tokens(x)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        masked = draw_mask(*tokens.shape[:2], self.mask_ratio, generator).to(tokens.device)
+        logits, reconstructed = self.network.reconstruct(tokens, masked)
+        return logits, tokens.detach() if self.detach_target else tokens, reconstructed, masked
+
+
+class HybridLoss(nn.Module):
+    r"""Squared reconstruction error of the masked tokens plus cross-entropy of the classes.
+
+    .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
+
+    with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.mirepnet.network import HybridLoss
+    >>> tokens, masked = torch.zeros(2, 3, 4), torch.tensor([[True, False, False]] * 2)
+    >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
+    4.0
+    """
+
+    parts = ("rec_loss", "cls_loss", "acc")
+
+    def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
+        super().__init__()
+        self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
+
+    def counts(self, y):
+        """Count the trials and those with a label, for batches that are computed in parts."""
+        return torch.stack([torch.ones_like(y).sum(), (y != UNLABELLED).sum()])
+
+    def forward(self, outputs, y, counts=None):
+        """Mean loss of a batch.
+
+        Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
+        """
+        logits, tokens, reconstructed, masked = outputs
+        loss = logits.new_zeros(())
+        if reconstructed is not None and self.rec_weight:
+            error, counted = self._errors(tokens, reconstructed, masked)
+            if counts is None:
+                mean = (error * counted).sum() / counted.sum()
+            else:  # the same number of tokens of every trial counts
+                mean = ((error * counted).sum(dim=1) / counted.sum(dim=1)).sum() / counts[0]
+            loss = loss + self.rec_weight * mean
+        if self.cls_weight:
+            # nothing is read back from a GPU, which would wait for it
+            n_labelled = ((y != UNLABELLED).sum() if counts is None else counts[1]).clamp(min=1)
+            entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
+            loss = loss + self.cls_weight * entropy / n_labelled
+        return loss
+
+    def per_trial(self, outputs, y):
+        """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
+        logits, tokens, reconstructed, masked = outputs
+        nothing = torch.full(y.shape, float("nan"), device=logits.device)
+        error = nothing
+        if reconstructed is not None:
+            square, counts = self._errors(tokens, reconstructed, masked)
+            error = (square * counts).sum(dim=1) / counts.sum(dim=1)
+        has_label = y != UNLABELLED
+        entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
+        right = (logits.argmax(dim=1) == y).float()
+        parts = [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)]
+        return torch.stack(parts, dim=1)
+
+    def _errors(self, tokens, reconstructed, masked):
+        """Squared error of each token, and 1 for those that count."""
+        square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
+        return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)

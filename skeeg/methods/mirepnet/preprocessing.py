@@ -12,8 +12,8 @@ from ...covariance import inverse_sqrt, trial_covariances
 from ...filtering import BandPass, Resample
 from ...montage import ChannelTemplate, canonical_name
 from ...screening import screen_subjects
-from ...training import distributed
 from ...training.data import Trials
+from ...training.distributed import draw_rows
 from ...training.pretraining import name_subjects
 
 RATE = 250.0
@@ -255,7 +255,7 @@ class MontageTrials(Trials):
         n_starts = self.X.shape[2] - self.n_times + 1
         if self.matrices is None and n_starts == 1:  # no random number is drawn: others are drawn after these
             return super().take(index)
-        drawn = distributed.draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
+        drawn = draw_rows(len(index), lambda n: torch.rand(n, 2)).to(self.device)
         start = (drawn[:, 1] * n_starts).long()
         samples = start[:, None, None] + torch.arange(self.n_times, device=self.device)
         crops, y = self.X.index_select(0, index), self.y.index_select(0, index)

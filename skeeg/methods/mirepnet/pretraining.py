@@ -2,34 +2,29 @@
 
 import dataclasses
 import difflib
+import hashlib
+import json
+from datetime import date
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from ...array import DOMAIN_FIELDS
 from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
-from ...training import NetworkState, Recipe, distributed, split_validation
-from ...training.checkpoints import describe
+from ...training import NetworkState, Recipe, split_validation
+from ...training.checkpoints import describe, write_weights
+from ...training.distributed import is_first
 from ...training.inference import resolve_device
-from ...training.pretraining import (
-    draw_mask,
-    fingerprint,
-    list_recordings,
-    median_speed,
-    open_run,
-    pretrain,
-    read_labels,
-)  # fmt: skip
-from .checkpoint import read_start, save_weights
-from .preprocessing import ALIGN, RATE, UNLABELLED, fit_steps, mirepnet_preprocessing, pool_recordings
+from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
+from .checkpoint import PUBLISHED, published_state, read_start, save_weights
+from .network import HybridLoss, MaskedModel
+from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,94 +87,6 @@ def choose_recipe(recipe, **changes):
             raise ValueError(f"recipe: got {given!r}, expected one of {', '.join(map(repr, near))}.")
     changes = {one: value for one, value in changes.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **settings | changes)
-
-
-class MaskedModel(nn.Module):
-    """MIRepNet with a share of its tokens masked (None masks and reconstructs nothing).
-
-    In evaluation the same tokens are masked every time, and the random state does not change.
-    """
-
-    def __init__(self, network, mask_ratio, detach_target):
-        super().__init__()
-        self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
-
-    def forward(self, x):
-        """Give logits; tokens and their reconstruction, (batch, n_tokens, embed_dim); and which tokens are masked."""
-        if self.mask_ratio is None:
-            return self.network(x), None, None, None
-        tokens = self.network.tokens(x)
-        generator = None if self.training else torch.Generator().manual_seed(0)
-        masked = draw_mask(*tokens.shape[:2], self.mask_ratio, generator).to(tokens.device)
-        logits, reconstructed = self.network.reconstruct(tokens, masked)
-        return logits, tokens.detach() if self.detach_target else tokens, reconstructed, masked
-
-
-class HybridLoss(nn.Module):
-    r"""Squared reconstruction error of the masked tokens plus cross-entropy of the classes.
-
-    .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
-
-    with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.mirepnet.pretraining import HybridLoss
-    >>> tokens, masked = torch.zeros(2, 3, 4), torch.tensor([[True, False, False]] * 2)
-    >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
-    4.0
-    """
-
-    parts = ("rec_loss", "cls_loss", "acc")
-
-    def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
-        super().__init__()
-        self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
-
-    def counts(self, y):
-        """Count the trials and those with a label, for batches that are computed in parts."""
-        return torch.stack([torch.ones_like(y).sum(), (y != UNLABELLED).sum()])
-
-    def forward(self, outputs, y, counts=None):
-        """Mean loss of a batch.
-
-        Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
-        """
-        logits, tokens, reconstructed, masked = outputs
-        loss = logits.new_zeros(())
-        if reconstructed is not None and self.rec_weight:
-            error, counted = self._errors(tokens, reconstructed, masked)
-            if counts is None:
-                mean = (error * counted).sum() / counted.sum()
-            else:  # the same number of tokens of every trial counts
-                mean = ((error * counted).sum(dim=1) / counted.sum(dim=1)).sum() / counts[0]
-            loss = loss + self.rec_weight * mean
-        if self.cls_weight:
-            # nothing is read back from a GPU, which would wait for it
-            n_labelled = ((y != UNLABELLED).sum() if counts is None else counts[1]).clamp(min=1)
-            entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
-            loss = loss + self.cls_weight * entropy / n_labelled
-        return loss
-
-    def per_trial(self, outputs, y):
-        """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
-        logits, tokens, reconstructed, masked = outputs
-        nothing = torch.full(y.shape, float("nan"), device=logits.device)
-        error = nothing
-        if reconstructed is not None:
-            square, counts = self._errors(tokens, reconstructed, masked)
-            error = (square * counts).sum(dim=1) / counts.sum(dim=1)
-        has_label = y != UNLABELLED
-        entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
-        right = (logits.argmax(dim=1) == y).float()
-        parts = [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)]
-        return torch.stack(parts, dim=1)
-
-    def _errors(self, tokens, reconstructed, masked):
-        """Squared error of each token, and 1 for those that count."""
-        square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
-        return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
 
 
 class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
@@ -448,5 +355,92 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         state.module = model.network.eval()
         self.n_iter_ = max(len(state.history), 1)
         self.throughput_ = median_speed(state.history)
-        if self.verbose and distributed.is_first():
+        if self.verbose and is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
+
+
+SIZES = {
+    "small": {
+        "embed_dim": 64, "n_layers": 2, "n_heads": 4, "n_filters_time": 32, "n_filters": 64, "filter_length": 15,
+        "pool_length": 30, "pool_stride": 6, "drop_prob": 0.25,
+    },
+    "published": PUBLISHED,
+}  # fmt: skip
+"""Network by size: ``"small"`` is that of ``skeeg:mirepnet-small``, for 100 Hz."""
+RATES = {"small": 100.0, "published": 250.0}
+FINETUNING = {"max_epochs": 120, "batch_size": 64, "learning_rate": 5e-4, "time_shift": 0.5}
+"""Settings of `MIRepNetClassifier` for few trials, which the file of weights carries."""
+
+
+def pretrain_weights(
+    dataset, out, size="small", band=(8.0, 30.0), held_out=0.1, max_epochs=None, seed=0, device="auto", verbose=1
+):
+    """Pre-train MIRepNet on a dataset and write what a `MIRepNetClassifier` starts from.
+
+    An interrupted training with the same trials and settings is resumed.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from skeeg import MIRepNetClassifier
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> from skeeg.methods.mirepnet.pretraining import pretrain_weights
+    >>> dataset, out = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_runs=1, n_trials=4), mkdtemp()
+    >>> card = pretrain_weights(dataset, out, held_out=0, max_epochs=1, verbose=0)
+    >>> card["classes"]
+    ['left_hand', 'right_hand']
+    >>> decoder = MIRepNetClassifier(f"{out}/weights.safetensors", random_state=0)
+    """
+    from ...datasets import load_arrays
+
+    if size not in SIZES:
+        raise ValueError(f"size: got {size!r}, expected one of {', '.join(SIZES)}.")
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out: got {held_out}, expected a share of the subjects from 0 to below 1.")
+    out, rate = Path(out), RATES[size]
+    out.mkdir(parents=True, exist_ok=True)
+    X, y = load_arrays(dataset, *band, resample=rate)
+    recipe = {"name": "montages", "n_times": round(3 * rate)} | ({"validation_size": held_out} if held_out else {})
+    pretrainer = MIRepNetPretrainer(
+        SIZES[size], recipe=recipe, max_epochs=max_epochs, resample=rate, validation="subject" if held_out else None,
+        run_file=str(out / "training.run"), random_state=seed, device=device, verbose=verbose,
+    ).fit(X, y)  # fmt: skip
+    plot_curve(pretrainer.history_, out / "curve.png")
+    data = f"{dataset.code}, {len(set(X.domains['subject'].tolist()))} subjects, {len(X)} trials"
+    return _write(pretrainer, out, {"data": data, "band": band, "recipe": recipe | {"random_state": seed}})
+
+
+def plot_curve(history, path):
+    """Draw the accuracy on training and held-out subjects over the epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 3), layout="constrained")
+    ax, epochs = figure.subplots(), range(1, len(history) + 1)
+    for subject in history[0].get("valid_by_subject", {}):
+        ax.plot(epochs, [row["valid_by_subject"][subject]["acc"] for row in history], color="0.85", linewidth=0.8)
+    for name, label in (("train_acc", "training"), ("valid_acc", "held-out subjects")):
+        if name in history[0]:
+            ax.plot(epochs, [row[name] for row in history], label=label)
+    ax.set(xlabel="Epoch", ylabel="Accuracy")
+    ax.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _write(pretrainer, out, about):
+    """Write the weights, in half precision and without the decoder, and their card."""
+    state = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in published_state(pretrainer.module_).items()
+        if not name.startswith(("decoder.", "mask_token"))
+    }
+    description = describe(pretrainer, pretrainer.template)
+    sizes = {name: value for name, value in description["network_params"].items() if name != "decoder_layers"}
+    description |= {"network_params": sizes, "finetuning": FINETUNING}
+    file, last = out / "weights.safetensors", pretrainer.history_[-1]
+    write_weights(file, state, description)
+    card = {"method": "MIRepNetClassifier", "file": file.name} | description | about
+    card["date"] = date.today().isoformat()
+    card["scores"] = {name: round(last[name], 3) for name in ("train_acc", "valid_acc") if name in last}
+    card["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return card

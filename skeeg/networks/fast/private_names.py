@@ -36,7 +36,7 @@ def computes_conv2d(cls):
 
 def fix_parameters(layer):
     """Replace the parametrizations of a layer by the values they give."""
-    values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}
+    values = {name: value().detach().clone() for name, value in layer.parametrizations.items()}
     # torch.nn.utils.parametrize.remove_parametrizations changes the class, which a copy shares with its original.
     layer.__class__ = type(layer).__bases__[0]
     del layer._modules["parametrizations"]

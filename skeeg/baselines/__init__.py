@@ -1,4 +1,4 @@
-"""Reference pipelines by name, read from the YAML files in ``skeeg/pipelines``, in MOABB's layout.
+"""Reference pipelines by name, read from the YAML files in this folder, in MOABB's layout.
 
 `baseline` gives an unfitted pipeline, `baseline_names` the names. A file may have two keys that MOABB does not read:
 ``fine_tune`` trains its pipeline on source subjects and fine-tunes it on labelled target trials
@@ -10,7 +10,7 @@ import importlib
 from functools import cache
 from pathlib import Path
 
-PIPELINE_FOLDER = Path(__file__).parent / "pipelines"
+PIPELINE_FOLDER = Path(__file__).parent
 
 
 def baseline_names():
@@ -110,7 +110,7 @@ def baseline_recipe(name):
     >>> baseline_recipe("EEGNet").n_updates, baseline_recipe("MDM")
     (600, None)
     """
-    from .training import NetworkClassifier
+    from ..training import NetworkClassifier
 
     last = baseline(name)
     last = last[-1] if hasattr(last, "steps") else last

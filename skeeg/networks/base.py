@@ -1,6 +1,16 @@
-"""Last layers."""
+"""What skeeg's own networks inherit from braindecode, imported without its warnings, and a replaceable last layer."""
+
+import warnings
 
 from torch import nn
+
+with warnings.catch_warnings():
+    # braindecode warns of its own use of MNE when it is imported for the first time.
+    warnings.simplefilter("ignore")
+    from braindecode.models.base import EEGModuleMixin
+    from braindecode.modules import SafeLog, Square
+
+__all__ = ["EEGModuleMixin", "ReplaceableHead", "SafeLog", "Square"]
 
 
 class ReplaceableHead:

@@ -1,0 +1,383 @@
+"""Training: recipes of the three phases, pre-training in folds, weights to start from, and fine-tuning."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+import joblib
+import numpy as np
+import torch
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+from ...array import EEGArray, as_eeg, make_domains
+from ...training import Recipe, load_checkpoint, train
+from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training.validation import split_validation
+from .network import UPSTREAM_KEYS
+from .preprocessing import add_mirrored
+
+HEAD = "final_layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        Weights, by the names of `CTAdaptTLNet`.
+    classes : tuple or None
+        Label of each output; None where unknown, then the last layer is not used.
+    """
+
+    state: dict
+    classes: tuple | None
+
+    def has(self, classes):
+        """Whether each of these labels has an output."""
+        return self.classes is not None and set(classes) <= set(self.classes)
+
+
+def read_start(path, classes):
+    """Read a checkpoint, published or own; ``classes`` None takes the labels of its outputs from the file."""
+    state, description = read_weights(path)
+    state = rename_keys(state, UPSTREAM_KEYS)
+    classes = description.get("classes") if classes is None else classes
+    n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
+    if classes is not None and len(classes) != n_outputs:
+        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
+    return Start(state, None if classes is None else tuple(classes))
+
+
+def load_start(module, start, classes):
+    """Load weights into a `CTAdaptTLNet`, its last layer label by label; give the report.
+
+    ``classes`` are the labels of the network's outputs; those that the weights do not have are left as they are.
+    """
+    try:
+        return load_checkpoint(
+            module, start.state, classes=start.classes, wanted=None if start.classes is None else classes
+        )
+    except ValueError as error:
+        if set(start.state) != set(module.state_dict()):  # another network's
+            raise
+        raise ValueError(
+            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from ({error}) "
+            "Preprocess the trials as those the weights were trained on, as Harmonise does."
+        ) from error
+
+
+@dataclasses.dataclass
+class Folds:
+    """Result of a pre-training: index, loss (NaN where nothing was held out) and history of the folds, best weights."""
+
+    best: int
+    losses: np.ndarray
+    histories: list
+    state: dict
+    complete: bool = True
+
+
+def split_folds(y, subjects, n_folds, validation, seed):
+    """Folds of the source trials, by subject or by trial, as pairs of indices (training, validation or None).
+
+    By subject, no subject is in both parts of a fold; a single subject, or trials of unknown subjects, are split by
+    trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
+    held out. One fold holds out a fifth, none nothing. By trial, as published, validation subjects are trained on too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.ct_adapttl.training import split_folds
+    >>> folds = split_folds(np.tile([0, 1], 6), np.repeat([1, 2, 3], 4), 6, "subject", seed=0)
+    >>> [len(held) for _, held in folds]
+    [4, 4, 4]
+    """
+    if validation not in ("subject", "trial"):
+        raise ValueError(f"validation: got {validation!r}, expected 'subject' or 'trial'.")
+    if n_folds < 0:
+        raise ValueError(f"n_folds: got {n_folds}, expected 0 or more.")
+    n_subjects = 1 if subjects is None else len(np.unique(subjects))
+    by_subject = validation == "subject" and n_subjects > 1
+    most = n_subjects if by_subject else int(np.bincount(y).min())
+    if n_folds == 0 or most < 2:
+        return [(np.arange(len(y)), None)]
+    if n_folds == 1:
+        return [split_validation(y, "subject" if by_subject else "trial", 0.2, subjects, seed)]
+    if by_subject:
+        return list(GroupKFold(min(n_folds, most), shuffle=True, random_state=seed).split(y, y, subjects))
+    return list(StratifiedKFold(min(n_folds, most), shuffle=True, random_state=seed).split(y, y))
+
+
+def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
+    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far.
+
+    Shapes: ``data, y`` (n_trials, n_channels, n_times).
+    """
+    losses, histories, best, least = [], [], None, np.inf
+    for training, held in folds:
+        watched = None if held is None else (data[held], y[held])
+        trials = add_mirrored(data[training], y[training], mirror)
+        net = train(build(), *trials, recipe, validation=watched, **settings)
+        watched = [row["valid_loss"] for row in net.history if "valid_loss" in row]
+        losses.append(np.nan if net.diverged_ else min(watched, default=np.nan))
+        histories.append([{k: v for k, v in row.items() if k != "batches"} for row in net.history])
+        if best is None or losses[-1] < least:
+            best, least = (len(losses) - 1, net.module_), np.fmin(losses[-1], np.inf)
+        if net.interrupted_:
+            break
+    state = {name: value.detach().clone() for name, value in best[1].state_dict().items()}
+    return Folds(best[0], np.array(losses), histories, state, complete=not net.interrupted_)
+
+
+def remember(folder, what, compute):
+    """Read a result of the same ``what`` from a folder, or compute it and, unless Ctrl-C ended it, write it there."""
+    if folder is None:
+        return compute()
+    file = pathlib.Path(folder) / f"ct-adapttl-{joblib.hash(what)}.safetensors"
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # a damaged file is computed again
+        state, header = read_weights(file, "memory")
+        return Folds(header["best"], np.array(header["losses"], dtype=float), header["histories"], state)
+    found = compute()
+    if found.complete:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        header = {"best": found.best, "losses": found.losses.tolist(), "histories": found.histories}
+        write_weights(file, found.state, header)
+    return found
+
+
+def pool_sources(Xs, ys, subjects=None):
+    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.methods.ct_adapttl.training import pool_sources
+    >>> X, y, subjects = pool_sources([np.zeros((2, 3, 9)), np.zeros((1, 3, 9))], [["a", "b"], ["a"]])
+    >>> X.shape, subjects.tolist()
+    ((3, 3, 9), ['0', '0', '1'])
+    """
+    several = isinstance(ys, list | tuple) and len(ys) > 0 and all(np.ndim(one) == 1 for one in ys)
+    if not several:
+        return Xs, ys, None if subjects is None else np.asarray(subjects)
+    if len(Xs) != len(ys) or (subjects is not None and len(subjects) != len(Xs)):
+        raise ValueError(f"Xs: got {len(Xs)} recordings for {len(ys)} lists of labels in ys; each needs its own.")
+    recordings = [as_eeg(X) if not isinstance(X, EEGArray) else X for X in Xs]
+    for first, other in zip(recordings[:1] * len(recordings), recordings, strict=True):
+        if (other.shape[1:], other.ch_names, other.sfreq) != (first.shape[1:], first.ch_names, first.sfreq):
+            raise ValueError(
+                "Xs: the recordings differ in channels, length or rate; preprocess them alike first (Harmonise)."
+            )
+    names = []
+    for number, X in enumerate(recordings):
+        own = number if subjects is None else subjects[number]
+        if subjects is None and X.domains is not None:
+            own = X.domains["subject"]
+        names.append(make_domains(len(X), subject=own)["subject"])
+    return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), np.concatenate(names)
+
+
+PRESETS = {
+    "default": {
+        "network": {"pool_length": None},
+        "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 80, "patience": 20},
+        "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source", "share": 0.5},
+        "specific": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 100},
+    },
+    "published": {
+        "network": {"filter_length": 25},
+        "pretrain": {
+            "max_epochs": 600, "batch_size": 32, "weight_decay": 5e-4, "solver": "sgd",
+            "n_folds": 6, "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
+        },
+        "adapt": {
+            "max_epochs": 200, "batch_size": 40, "learning_rate": 1e-2, "solver": "sgd", "momentum": 0.4,
+            "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
+        },
+        "specific": {
+            "max_epochs": 60, "batch_size": 40, "learning_rate": 1e-4, "weight_decay": 5e-4,
+            "mirror": False, "schedule": None,
+        },
+    },
+}  # fmt: skip
+_TARGET = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None}
+PHASES = {  # settings of each phase beside those of `skeeg.training.Recipe`
+    "pretrain": {"n_folds": 0, "validation": "subject", "mirror": True, "n_updates": 0},
+    "adapt": {**_TARGET, "share": 1.0, "mirror": True, "n_updates": 0},
+    "specific": {"mirror": True, "n_updates": 0},
+}
+LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")
+_FILTER_SECONDS = 0.1
+_DEFAULT_RATE = 100.0  # hertz, for trials of unknown rate
+
+
+def network_settings(recipe, sfreq):
+    """Arguments of `CTAdaptTLNet`; the filters of ``"default"`` last a tenth of a second.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.training import network_settings
+    >>> network_settings("default", 250.0)["filter_length"]
+    25
+    """
+    return {"filter_length": max(round(_FILTER_SECONDS * (sfreq or _DEFAULT_RATE)), 1)} | _preset(recipe)["network"]
+
+
+def phase_settings(recipe, phase, changes=None, precision="float32"):
+    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.training import phase_settings
+    >>> training, own = phase_settings("published", "adapt", {"share": 0.5})
+    >>> training.solver, training.momentum, training.max_epochs, own["share"]
+    ('sgd', 0.4, 200, 0.5)
+    """
+    fields = {field.name for field in dataclasses.fields(Recipe)} - {"precision"}
+    own, changes = PHASES[phase], dict(changes or {})
+    unknown = [name for name in changes if name not in own and name not in fields]
+    if unknown:
+        options = ", ".join(map(repr, sorted({*own, *fields})))
+        raise ValueError(f"{phase}_params: got {unknown[0]!r}, expected some of {options}.")
+    settings = own | _preset(recipe)[phase] | changes
+    training = Recipe(precision=precision, **{name: value for name, value in settings.items() if name not in own})
+    own = {name: settings[name] for name in own}
+    if phase == "adapt":
+        _check_adaptation(own)
+    return training.check(), own
+
+
+def count_epochs(training, n_updates, n_trials, limit=None):
+    """Recipe with enough epochs for ``n_updates`` updates, at most ``limit``.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.training import count_epochs
+    >>> from skeeg.training import Recipe
+    >>> count_epochs(Recipe(max_epochs=10, batch_size=64), 100, 256).max_epochs
+    25
+    """
+    epochs = max(training.max_epochs, -(-n_updates // -(-n_trials // training.batch_size)))
+    return dataclasses.replace(training, max_epochs=epochs if limit is None else min(epochs, limit))
+
+
+def _preset(recipe):
+    if recipe not in PRESETS:
+        raise ValueError(f"recipe: got {recipe!r}, expected one of {', '.join(map(repr, PRESETS))}.")
+    return PRESETS[recipe]
+
+
+def _check_adaptation(settings):
+    check_layers(settings["layers"])
+    if settings["norm"] not in ("train", "source", "target"):
+        raise ValueError(f"norm: got {settings['norm']!r}, expected one of 'train', 'source', 'target'.")
+    if not 0 <= settings["share"] <= 1:
+        raise ValueError(f"share: got {settings['share']}, expected a number from 0 to 1.")
+    if settings["layer_decay"] <= 0:
+        raise ValueError(f"layer_decay: got {settings['layer_decay']}, expected a positive number.")
+
+
+def check_layers(layers):
+    """Names of the layers that adapt, from the input to the output: ``"all"``, one of `LAYERS`, or some of them.
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.training import check_layers
+    >>> check_layers(("final_layer", "hidden"))
+    ('hidden', 'final_layer')
+    """
+    wanted = LAYERS if layers == "all" else (layers,) if isinstance(layers, str) else tuple(layers)
+    unknown = [layer for layer in wanted if layer not in LAYERS]
+    if unknown or not wanted:
+        raise ValueError(f"layers: got {layers!r}, expected 'all' or some of {', '.join(map(repr, LAYERS))}.")
+    return tuple(layer for layer in LAYERS if layer in wanted)
+
+
+def layer_rates(layers, learning_rate, decay):
+    r"""Optimiser's parameter groups with discriminative learning rates [1]_, as a function of a `CTAdaptTLNet`.
+
+    .. math:: \eta_l = \eta \, d^{\,n_l}
+
+    with ``n_l`` layers between layer ``l`` and the output, and :math:`d` the ``decay`` from a layer to the one before.
+
+    References
+    ----------
+    .. [1] Howard, J., & Ruder, S. (2018). Universal language model fine-tuning for text classification. ACL, 328-339.
+       https://doi.org/10.18653/v1/P18-1031
+
+    Examples
+    --------
+    >>> from skeeg.methods.ct_adapttl.training import layer_rates
+    >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+    >>> groups = layer_rates(("hidden", "final_layer"), 0.1, 0.5)(CTAdaptTLNet(2, 3, n_times=200))
+    >>> [group["lr"] for group in groups]
+    [0.05, 0.1]
+    """
+
+    def make_groups(module):
+        distance = {layer: len(LAYERS) - 1 - i for i, layer in enumerate(LAYERS)}
+        return [
+            {"params": list(module.get_submodule(layer).parameters()), "lr": learning_rate * decay ** distance[layer]}
+            for layer in layers
+        ]
+
+    return make_groups
+
+
+@contextlib.contextmanager
+def only_trainable(module, layers, freeze_norm):
+    """Within the block, only these layers have gradients; ``freeze_norm`` keeps the statistics of the normalisation."""
+    frozen = [p for layer in LAYERS if layer not in layers for p in module.get_submodule(layer).parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    module.freeze_norm = freeze_norm
+    try:
+        yield
+    finally:
+        module.freeze_norm = False
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def reestimate_norm(module, data):
+    """Replace the statistics of the normalisation by those of trials (n_trials, n_channels, n_times) of the target.
+
+    The mean and variance of each filter over all trials and samples [1]_; the weights do not change.
+
+    References
+    ----------
+    .. [1] Li, Y., Wang, N., Shi, J., Liu, J., & Hou, X. (2017). Revisiting batch normalization for practical domain
+       adaptation. ICLR Workshop. https://arxiv.org/abs/1603.04779
+    """
+    total, squares, count = 0.0, 0.0, 0
+    for batch in torch.as_tensor(data).split(64):
+        filtered = module.front(batch).double()
+        total = total + filtered.sum(dim=(0, 2))
+        squares = squares + filtered.square().sum(dim=(0, 2))
+        count += filtered[:, 0].numel()
+    mean = total / count
+    module.norm.running_mean.copy_(mean)
+    module.norm.running_var.copy_((squares - count * mean.square()).clamp_min(0) / max(count - 1, 1))
+
+
+def interpolate_weights(module, before, share):
+    r"""Interpolate in place between the weights before and after fine-tuning: :math:`w = w_0 + s \, (w_1 - w_0)`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skeeg.methods.ct_adapttl.training import interpolate_weights
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> before = {name: torch.zeros_like(value) for name, value in layer.state_dict().items()}
+    >>> after = layer.weight.item()
+    >>> interpolate_weights(layer, before, 0.5)
+    >>> layer.weight.item() == after / 2
+    True
+    """
+    if share == 1:
+        return
+    after = module.state_dict()
+    mixed = {name: torch.lerp(before[name], value, share) for name, value in after.items() if value.is_floating_point()}
+    torch.nn.Module.load_state_dict(module, after | mixed)
