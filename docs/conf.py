@@ -39,7 +39,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "upstream", "sg_execution_times.rst", "auto_examples/**.ipynb", "generated/backreferences"]
+exclude_patterns = ["_build", "upstream", "generated/backreferences", "sg_execution_times.rst", "auto_examples/*.ipynb"]
 
 # Links to other projects: the names that our pages use stand in inventories/names.txt, so a build needs no network.
 _SITES = {
@@ -97,7 +97,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
-    "image_scrapers": ("matplotlib", "gallery.scrape"),
+    "image_scrapers": ("gallery.scrape", "matplotlib"),  # the second closes the figures of pyplot
     "remove_config_comments": True,
     "download_all_examples": False,
 }
@@ -121,7 +121,7 @@ def _without_hub(app, what, name, obj, options, lines):
 
 
 def _inherited_attributes(app, what, name, obj, options, lines):
-    """Show attributes that a base class documents as text: numpydoc links them to a target that this page lacks."""
+    """Show inherited attributes as text: numpydoc links them to a target that the page lacks."""
     if what == "class":
         pattern = re.compile(r":obj:`(\w+) <\.\1>`")
         lines[:] = [pattern.sub(lambda m: m[0] if m[1] in vars(obj) else f"**{m[1]}**", line) for line in lines]

@@ -46,9 +46,11 @@ def card(entry):
     ]
     lines += ["", f"   {use}", "", ".. list-table::", "   :widths: 20 80", ""]
     rows = [(title, text(entry[key], UNITS.get(key))) for title, key in FIELDS.items() if entry.get(key)]
-    rows += [(f"Score: {what}", str(score)) for what, score in entry.get("scores", {}).items()]
     for title, value in rows:
         lines += [f"   * - {title}", f"     - {value}"]
+    scores = [f"- {what}: **{score}**" for what, score in entry.get("scores", {}).items()]
+    for i, score in enumerate(scores):
+        lines += ["   * - Scores", f"     - {score}"] if i == 0 else [f"       {score}"]
     return [*lines, ""]
 
 

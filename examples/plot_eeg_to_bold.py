@@ -6,17 +6,8 @@ BEIRA predicts the BOLD signal of each region from scalp EEG, and its weights ca
 rhythm drive the region. Here both are known, because the recording is simulated: a region follows the amplitude of one
 cortical rhythm, among unrelated rhythms, background activity, blinks and movements.
 
-With the recordings of van der Meer et al. (2016) at hand, the same is done on them, with the published recipe but an
-honest test::
-
-    python plot_eeg_to_bold.py --cwl FOLDER --subject trio1
+``benchmarks/cwl.py`` does the same on the recordings of van der Meer et al. (2016), with the published recipe.
 """
-
-# %%
-# What to run
-# -----------
-
-import argparse
 
 import numpy as np
 
@@ -28,53 +19,37 @@ from skeeg.methods.beira import (
     plot_region_scores,
     plot_spatial_patterns,
     plot_traces,
-    read_cwl,
     simulate_bold,
     top_branches,
 )
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--cwl", metavar="FOLDER", help="folder with the subjects' folders, instead of the simulation")
-parser.add_argument("--subject", default="trio1")
-parser.add_argument("--recipe", default="published", help="of the training on these recordings")
-parser.add_argument("--save", metavar="FOLDER", help="where to write the figures")
-arguments = parser.parse_args()
-
 # %%
-# Data: a beginning to train on, an end to test on
-# ------------------------------------------------
+# Data: training and test
+# -----------------------
 # Volumes come every two seconds, the EEG a hundred times a second. `BOLDAligner` brings the two together, and shifts
 # them against each other by the delay of the haemodynamic response. Half a minute between training and test is left
 # out, so that no slow response reaches across.
 
 TR, RATE, GAP = 2.0, 100, 15
 
-if arguments.cwl:
-    recording = read_cwl(arguments.cwl, arguments.subject).clean(band=(1.0, 100.0))
-    training, test = recording.split(test_seconds=60.0, gap=10.0, crop_start=5.0)
-    train, test = ([training.raw], [training.bold]), ([test.raw], [test.bold])
-    aligner = {"delay": 6.0, "tr": recording.marker, "rate": 100.0}
-    names, interval = recording.region_names, 1.95
-else:
-    simulated = simulate_bold(2, duration=1500, random_state=10)
-    volumes, _ = simulated.volumes(TR)
-    step = round(TR * RATE)
-    cut = 600
-    train = [simulated.eeg[0, :, : cut * step]], [volumes[:, :cut]]
-    test = [simulated.eeg[0, :, (cut + GAP) * step :]], [volumes[:, cut + GAP :]]
-    aligner = {"delay": 5.0, "tr": TR, "sfreq": float(RATE), "ch_names": simulated.eeg.ch_names}
-    names, interval = ("10 Hz region", "6 Hz region"), TR
+simulated = simulate_bold(2, duration=1500, random_state=10)
+volumes, _ = simulated.volumes(TR)
+step = round(TR * RATE)
+cut = 600
+train = [simulated.eeg[0, :, : cut * step]], [volumes[:, :cut]]
+test = [simulated.eeg[0, :, (cut + GAP) * step :]], [volumes[:, cut + GAP :]]
+aligner = {"delay": 5.0, "tr": TR, "sfreq": float(RATE), "ch_names": simulated.eeg.ch_names}
+names = ("10 Hz region", "6 Hz region")
 
 # %%
 # Two models
 # ----------
 # Ridge regression on the power in five bands is the baseline. `BEIRARegressor` without arguments is made for recordings
 # of half an hour: whitened EEG, six small networks, and a prediction that averages their decoders and ridge regressions
-# on their envelopes. On the real recordings the published recipe is used, which takes hours.
+# on their envelopes.
 
 ridge = BOLDAligner(BandPowerRidge(), **aligner).fit(*train)
-recipe = arguments.recipe if arguments.cwl else "default"
-regressor = BEIRARegressor(recipe=recipe, region_names=names, random_state=0)
+regressor = BEIRARegressor(region_names=names, random_state=0)
 beira = BOLDAligner(regressor, **aligner).fit(*train)
 
 # %%
@@ -84,7 +59,7 @@ beira = BOLDAligner(regressor, **aligner).fit(*train)
 
 null = null_scores(beira, *test, n=500, random_state=0)
 print(f"BEIRA r = {null.score:.2f} (p = {null.p_value:.3f}), ridge r = {ridge.score(*test):.2f}")
-figures = {"traces": plot_traces(test[1], beira.predict(test[0]), 1 / interval, names)}
+figures = {"traces": plot_traces(test[1], beira.predict(test[0]), 1 / TR, names)}
 figures["scores"] = plot_region_scores(null, names)
 
 # %%
@@ -98,17 +73,11 @@ figures["topographies"] = plot_spatial_patterns(beira, n_branches=3)
 figures["rhythms"] = plot_frequency_patterns(beira, n_branches=3, fmax=40)
 
 # %%
-# And what does the truth look like? The topography and the rhythm of the most important branch should be those of the
-# source.
+# The topography and the rhythm of the most important branch should be those of the source.
 
-if not arguments.cwl:
-    for region, branch in enumerate(top_branches(beira, 1)[:, 0]):
-        pattern = beira.regressor_.spatial_patterns_[region, branch]
-        peak = beira.regressor_.freqs_[beira.regressor_.frequency_patterns_[region, branch].argmax()]
-        r = abs(np.corrcoef(pattern, simulated.patterns[region])[0, 1])
-        print(f"{names[region]}: topography correlates with the source's at {r:.2f}, "
-              f"rhythm at {peak:.2f} Hz of {simulated.rates[region]:.0f} Hz")  # fmt: skip
-
-if arguments.save:
-    for name, figure in figures.items():
-        figure.savefig(f"{arguments.save}/{name}.png", dpi=120)
+for region, branch in enumerate(top_branches(beira, 1)[:, 0]):
+    pattern = beira.regressor_.spatial_patterns_[region, branch]
+    peak = beira.regressor_.freqs_[beira.regressor_.frequency_patterns_[region, branch].argmax()]
+    r = abs(np.corrcoef(pattern, simulated.patterns[region])[0, 1])
+    print(f"{names[region]}: correlation of the topographies {r:.2f}, rhythm at {peak:.2f} Hz of "
+          f"{simulated.rates[region]:.0f} Hz")  # fmt: skip

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from skeeg import GramPretrainer, GramRestorer, make_eeg
+from skeeg import GramClassifier, GramPretrainer, GramRestorer, make_eeg
 from skeeg.methods.gram import GramPretrainingNetwork, GramTokenizerNetwork, channel_indices
-from skeeg.methods.gram.layers import SIZES, choose_sizes
+from skeeg.methods.gram.layers import SIZES, choose_sizes, geometry_table
 from skeeg.methods.gram.restorer import (
     cut_patches,
     hide_patches,
@@ -16,7 +16,7 @@ from skeeg.methods.gram.restorer import (
     restore_trials,
     scale_shapes,
 )
-from skeeg.restoration import LOSSES, SplineInterpolation, draw_mask, normalised_error
+from skeeg.restoration import LOSSES, SplineInterpolation, correlation, draw_mask, normalised_error
 
 NAMES = ("Fp1", "Fz", "C3", "Cz", "C4", "Pz", "O1")
 CPU = torch.device("cpu")
@@ -217,6 +217,22 @@ def test_a_prior_is_combined_with_the_network():
     assert normalised_error(X, both.transform(X, mask=mask), mask) < normalised_error(X, splines, mask)
     with pytest.raises(ValueError, match="prior: got 'splines' with amplitude='power'"):
         GramRestorer(pretrainer=pretrainer, prior="splines").fit(X)
+
+
+def test_weights_that_ship_restore_a_channel_that_was_never_recorded_well():
+    names = ("F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "FC1", "FC2", "CP1", "CP2")
+    code = geometry_table(400)[0, channel_indices(names)].numpy()
+    rng, time = np.random.default_rng(0), np.arange(400) / 100
+    sources = np.sin(2 * np.pi * (rng.uniform(6, 14, (6, 13, 1)) * time + rng.random((6, 13, 1))))
+    X = make_eeg(20 * np.einsum("cd,ndt->nct", np.linalg.cholesky(code @ code.T / 200), sources), names, 100.0)
+    gone = X.copy()
+    gone[:, 4] = np.nan
+    restorer = GramRestorer("skeeg:gram-channels", device="cpu", random_state=0).fit(gone)
+    mask = np.zeros(X.shape, bool)
+    mask[:, 4] = True
+    assert restorer.pretrainer_.module_.sizes.sfreq == 100 and correlation(X, restorer.transform(gone), mask) > 0.7
+    clf = GramClassifier("skeeg:gram-channels", strategy="probe", device="cpu").fit(X, ["a", "b"] * 3)
+    assert "missing: final_layer" in clf.checkpoint_report_ and clf.transform(X).shape == (6, 104)
 
 
 def test_bad_channels_of_raw_and_epochs_are_restored(restorer):
