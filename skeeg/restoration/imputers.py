@@ -8,8 +8,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import FLOATS, EEGTransformer
-from ..electrodes import standard_montage
 from ..montage import find_electrodes, sphere_centre
+from ..positions import standard_montage
 
 LOSSES = ("electrodes", "seconds", "patches")
 
