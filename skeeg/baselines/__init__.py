@@ -110,10 +110,12 @@ def baseline_recipe(name):
     >>> baseline_recipe("EEGNet").n_updates, baseline_recipe("MDM")
     (600, None)
     """
+    from sklearn.pipeline import Pipeline
+
     from ..training import NetworkClassifier
 
     last = baseline(name)
-    last = last[-1] if hasattr(last, "steps") else last
+    last = last[-1] if isinstance(last, Pipeline) else last
     return last._recipe() if isinstance(last, NetworkClassifier) else None
 
 

@@ -263,9 +263,10 @@ def _short(value):
 def one_line(estimator):
     """Repr of an estimator on one line, the steps of a pipeline joined by arrows."""
     from sklearn import config_context
+    from sklearn.pipeline import Pipeline
 
     with config_context(print_changed_only=True):
-        steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+        steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
         return re.sub(r"\s+", " ", " → ".join(map(repr, steps)))
 
 

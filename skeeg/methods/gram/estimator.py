@@ -35,8 +35,8 @@ class FinetuningSettings(Settings):
         """Raise a ValueError for a value out of range."""
         super().check()
         for name in ("layer_decay", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected 0 to 1.")
+            if not 0 <= vars(self)[name] <= 1:
+                raise ValueError(f"{name}: got {vars(self)[name]}, expected 0 to 1.")
 
     def recipe(self, estimator, rate):
         """Recipe of an estimator with these settings."""

@@ -136,7 +136,7 @@ def choose_sizes(table, size, changes=None):
         given.setdefault("fused", tuple(spread))
     sizes = dataclasses.replace(sizes, **given)
     if given:
-        fitting = {name: _fewer(dim, getattr(sizes, name)) for name, dim in sizes.heads.items() if name not in given}
+        fitting = {name: _fewer(dim, vars(sizes)[name]) for name, dim in sizes.heads.items() if name not in given}
         sizes = dataclasses.replace(sizes, **fitting)
     _check(sizes)
     return sizes
@@ -151,7 +151,7 @@ def settle_sizes(table, size, changes, found=None, relevant=None):
         {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
     )
     for name in [one for one in vars(asked) if one in given]:
-        wanted, has = getattr(asked, name), getattr(found, name)
+        wanted, has = vars(asked)[name], vars(found)[name]
         if wanted != has and name not in _TRAINED_WITH:
             raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; leave it out.")
     trained = {name: value for name, value in vars(asked).items() if name in ("drop_prob", "drop_path")}
@@ -161,7 +161,7 @@ def settle_sizes(table, size, changes, found=None, relevant=None):
 def check_alike(tokenizer, sizes):
     """Refuse a tokenizer whose patches, rate or unit are others than those of the masked autoencoder."""
     for name in SHARED:
-        its, own = getattr(tokenizer, name), getattr(sizes, name)
+        its, own = vars(tokenizer)[name], vars(sizes)[name]
         if its != own:
             raise ValueError(f"tokenizer: its {name} is {its}, the autoencoder's {own}; give both the same.")
 

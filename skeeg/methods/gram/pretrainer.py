@@ -223,7 +223,7 @@ class GramPretrainer(GramStage):
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
         its, given = self._tokenizer_sizes(), self.network_params or {}
-        alike = {} if its is None else {name: getattr(its, name) for name in SHARED}
+        alike = {} if its is None else {name: vars(its)[name] for name in SHARED}
         sizes = settle_sizes(SIZES, self.size, {**alike, **given}, found)
         check_alike(sizes if its is None else its, sizes)
         pool = self._pool(X, subjects, sizes)
@@ -320,11 +320,11 @@ class GramPretrainer(GramStage):
 
     def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""
-        alike = {name: getattr(sizes, name) for name in (*SHARED, "positions")}
+        alike = {name: vars(sizes)[name] for name in (*SHARED, "positions")}
         common = [field.name for field in dataclasses.fields(StageSettings)]
         settings = {name: value for name, value in (self.recipe_params or {}).items() if name in common}
         settings.pop("weight_decay", None)
-        own = {name: getattr(self, name) for name in _OF_THE_TOKENIZER}
+        own = {name: vars(self)[name] for name in _OF_THE_TOKENIZER}
         return GramTokenizer(**own, network_params=alike, recipe_params=settings)
 
     def _start_network(self, tokenizer, sizes, state):
