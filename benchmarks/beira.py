@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from scipy.stats import wilcoxon
 
-from skeeg.electrodes import standard_montage
 from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.model_selection import null_scores, surrogate
+from skeeg.positions import standard_montage
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 CASES = ((1, 2048, 15), (4, 2048, 7), (16, 2048, 3))  # windows, samples, repeats; a regressor takes 4 at a time

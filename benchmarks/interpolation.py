@@ -17,8 +17,8 @@ import mne
 import numpy as np
 
 from skeeg.array import make_eeg
-from skeeg.electrodes import standard_montage
 from skeeg.montage import ChannelTemplate, template_names
+from skeeg.positions import standard_montage
 
 MOTOR22 = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
 

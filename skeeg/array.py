@@ -12,7 +12,7 @@ from numbers import Real
 
 import numpy as np
 
-from .electrodes import standard_montage
+from .positions import standard_montage
 
 DOMAIN_FIELDS = ("subject", "session", "run")
 _DOMAIN_DTYPE = np.dtype([(field, object) for field in DOMAIN_FIELDS])

@@ -24,14 +24,14 @@ from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
 
 FLOATS = (np.float64, np.float32)
 _LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
-_LEARNING = ("fit", "fit_transform", "partial_fit", "update")
+_LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
-class EEGEstimator(BaseEstimator):
+class EEGEstimator(storage.Savable, BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
-    The methods that learn (``fit``, ``fit_transform``, ``partial_fit``, ``update``) check the parameters first, and
-    when they raise, the estimator is as it was before the call.
+    The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
+    the parameters first, and when they raise, the estimator is as it was before the call.
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
@@ -41,9 +41,9 @@ class EEGEstimator(BaseEstimator):
     _any_length = False
     _any_montage = False
     _any_rate = False
-    _may_be_infinite = ()  # attributes of a saved estimator that need not be finite
     ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
+        "adapt_params": [dict, None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "ch_names": [tuple, list, np.ndarray, None],
         "checkpoint": [str, os.PathLike, None],
@@ -52,10 +52,14 @@ class EEGEstimator(BaseEstimator):
         "log": ["boolean", None],
         "max_epochs": [Interval(Integral, 0, None, closed="left"), None],
         "network": [str, type],
+        "network_params": [dict, None],
         "order": [Interval(Integral, 1, None, closed="left")],
+        "pretrain_params": [dict, None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
+        "recipe_params": [dict, None],
         "resample": [Interval(Real, 0, 1e6, closed="right"), StrOptions({"auto"}), None],
+        "specific_params": [dict, None],
         "sfreq": [Interval(Real, 0, None, closed="neither"), None],
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right"), None],
         "template": [str, tuple, list, np.ndarray, None],
@@ -211,16 +215,6 @@ class EEGEstimator(BaseEstimator):
             )
         self.classes_ = encoder.classes_
         return indices
-
-    def save(self, path):
-        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
-        check_is_fitted(self)
-        storage.save(self, path)
-
-    @classmethod
-    def load(cls, path, params=None):
-        """Read an estimator written by `save`; nothing in the file is executed."""
-        return storage.load(path, params=params, cls=cls)
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):

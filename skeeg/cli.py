@@ -241,7 +241,7 @@ def as_options(message):
     ("--param-grid: 'A' is not known.", 'a.edf: try --unit uV.')
     """
     for argument, option in _ARGUMENTS.items():
-        message = message.replace(argument, option)
+        message = re.sub(rf"(?<![\w/]){re.escape(argument)}", option, message)  # not within a path
     parsed = vars(build_parser().parse_args(["bench"])) | vars(build_parser().parse_args(["pretrain", "--data", ""]))
     name, colon, rest = message.partition(":")
     return f"--{name.replace('_', '-')}:{rest}" if colon and name in parsed else message
@@ -341,7 +341,8 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"skeeg: {as_options(str(error))}", file=sys.stderr)
+        message = str(error) if options.action is report_again else as_options(str(error))
+        print(f"skeeg: {message}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
-from .electrodes import standard_montage
+from .positions import standard_montage
 
 _CHUNK_BYTES = 2**19  # of trials that are read and mapped while they are in the cache
 

@@ -75,6 +75,30 @@ def cause_of(error):
     return str(error).rstrip(".") if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
+class Savable:
+    """Base of the estimators that a file can hold.
+
+    Examples
+    --------
+    >>> from skeeg import EuclideanAlignment
+    >>> from skeeg.storage import Savable
+    >>> issubclass(EuclideanAlignment, Savable)
+    True
+    """
+
+    _may_be_infinite = ()  # fitted attributes that may hold NaN
+
+    def save(self, path):
+        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
+        check_is_fitted(self)
+        save(self, path)
+
+    @classmethod
+    def load(cls, path, params=None):
+        """Read an estimator written by `save`; nothing in the file is executed."""
+        return load(path, params=params, cls=cls)
+
+
 class Storable:
     """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays.
 
@@ -149,7 +173,7 @@ def _decode_estimator(document, tensors, params=None, cls=None):
         raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
-    if is_classifier(estimator) and "classes_" not in fitted:
+    if fitted and is_classifier(estimator) and "classes_" not in fitted:
         raise ValueError("classes_ is missing")
     for name in set(fitted) - set(estimator._may_be_infinite):
         _check_finite(fitted[name], name)
@@ -202,7 +226,7 @@ def _encode(value, tensors, key, owned=()):
         return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
-    if isinstance(value, BaseEstimator) and hasattr(value, "_check_eeg"):
+    if isinstance(value, BaseEstimator) and isinstance(value, Savable):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     raise _Unstorable(key, value)
 

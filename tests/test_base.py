@@ -281,10 +281,10 @@ class HalfFitted(Step):
     def partial_fit(self, X, y=None):
         return HalfFitted.fit.__wrapped__(self, X, y)
 
-    update = fit_transform = partial_fit
+    update = fit_transform = fit_runs = pretrain = partial_fit
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform", "update"])
+@pytest.mark.parametrize("method", ["fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update"])
 @pytest.mark.parametrize("error", [ValueError("late"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 def test_a_method_that_learns_and_fails_leaves_the_estimator_as_it_was(method, error):
     with pytest.raises(type(error)):

@@ -437,3 +437,11 @@ def test_bad_lists_are_named():
     regressor.fit([make_eeg(X[:1], sfreq=100.0)], [Y[0]])
     with pytest.raises(ValueError, match="sampling rate 250.0 Hz, but BEIRARegressor was fitted on 100.0 Hz"):
         regressor.predict([make_eeg(X[:1], sfreq=250.0)])
+
+
+def test_a_precision_that_is_set_after_fit_waits_for_the_next_fit():
+    X, Y = np.random.default_rng(0).normal(size=(2, 2, 3, 600))
+    beira = BEIRARegressor(max_epochs=1, n_restarts=1, window=128, network_params={"n_branches": 2}, validation=None)
+    before = beira.fit(X, Y).predict(X)
+    np.testing.assert_allclose(beira.set_params(precision="float64").predict(X), before, rtol=1e-4, atol=1e-6)
+    assert beira.transform(X).shape == (2, 6, 600)

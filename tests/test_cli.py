@@ -187,8 +187,10 @@ def test_a_reader_of_the_list_may_stop():
 
 
 def test_report_of_another_folder_is_an_error(tmp_path, capsys):
-    assert cli.main(["report", str(tmp_path)]) == cli.WRONG
-    assert "no benchmark in" in capsys.readouterr().err
+    folder = tmp_path / "nofolder"
+    assert cli.main(["report", str(folder)]) == cli.WRONG
+    assert capsys.readouterr().err.startswith(f"skeeg: folder: no benchmark in {folder}: ")
+    assert cli.as_options(f"path: {folder}: no") == f"path: {folder}: no"
 
 
 @pytest.mark.parametrize("jobs", ["0", "2"])

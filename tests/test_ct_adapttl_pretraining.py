@@ -4,6 +4,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
+from skeeg import CTAdaptTLClassifier
 from skeeg.array import make_domains, make_eeg
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
 from skeeg.methods.ct_adapttl.preprocessing import find_subjects
@@ -225,3 +226,12 @@ def test_subjects():
     assert find_subjects(carried, ["p", "q"]).tolist() == ["8", "9"]
     with pytest.raises(ValueError, match=r"subjects: got shape \(3,\) for 2 trials"):
         find_subjects(X, [1, 2, 3])
+
+
+def test_a_pretraining_that_fails_leaves_the_estimator_as_it_was():
+    X = np.random.default_rng(0).normal(size=(len(Y), 2, 99))
+    clf = CTAdaptTLClassifier(max_epochs=1, device="cpu", random_state=0).pretrain(X, Y)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="never changes"):
+        clf.pretrain(0 * X, Y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)

@@ -6,7 +6,6 @@ import pytest
 
 import skeeg
 from skeeg import EEGToMEG
-from skeeg.electrodes import standard_montage
 from skeeg.methods.eeg2meg import MEGSimulation, retype_wakeman_henson
 from skeeg.methods.eeg2meg.forward import (
     PositionCodes,
@@ -21,6 +20,7 @@ from skeeg.methods.eeg2meg.forward import (
 from skeeg.methods.eeg2meg.recordings import read_trials
 from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
+from skeeg.positions import standard_montage
 
 SIMULATION = MEGSimulation(noise=0.1, n_times=50)
 TINY = {"max_epochs": 1, "device": "cpu", "random_state": 0, "network_params": {"n_filters": 4, "lstm_hidden": 4}}

@@ -8,6 +8,7 @@ from skeeg import Calibration, EuclideanAlignment, FineTunedClassifier, NetworkC
 from skeeg.array import make_domains, make_eeg
 from skeeg.bench.catalogue import get_pipelines
 from skeeg.evaluations.pooling import takes_target
+from skeeg.training import Recipe
 
 NETWORK = NetworkClassifier(
     "EEGNet",
@@ -108,3 +109,27 @@ def test_probabilities_of_several_networks_are_averaged():
     assert tuned.score(X, y) == np.mean(tuned.classes_[((first + second) / 2).argmax(1)] == y)
     with pytest.raises(ValueError, match="n_networks: got 0, expected 1 or more"):
         FineTunedClassifier(network, n_networks=0).fit(X, y)
+
+
+def test_few_trials_may_lack_the_last_class():
+    X, y = trials(0)
+    network = clone(NETWORK).set_params(recipe={"n_updates": 2})
+    started = clone(network).partial_fit(X, y, classes=["left", "right", "tongue"])
+    assert started.predict_proba(X).shape == (32, 3)
+    three = np.where(np.arange(len(y)) % 3 == 0, "tongue", y)
+    tuned = FineTunedClassifier(network, n_updates=2)
+    tuned.fit(X, three, X_target_labeled=X[three != "tongue"], y_target_labeled=three[three != "tongue"])
+    assert tuned.predict_proba(X).shape == (32, 3)
+
+
+def test_target_trials_need_labels():
+    X, y = trials(0)
+    with pytest.raises(ValueError, match="y_target_labeled: got None for 8 trials"):
+        FineTunedClassifier(NETWORK).fit(X, y, X_target_labeled=X[:8])
+
+
+def test_a_recipe_object_is_fine_tuned_too():
+    X, y = trials(0)
+    tuned = FineTunedClassifier(clone(NETWORK).set_params(recipe=Recipe(n_updates=2)), n_updates=3)
+    tuned.fit(X, y, X_target_labeled=X[:8], y_target_labeled=y[:8])
+    assert tuned.estimator_.recipe["n_updates"] == 3

@@ -325,3 +325,29 @@ def test_codes_placed_after_a_while_are_used_and_those_placed_at_once_stay_toget
     for epochs in (0, 3):
         used[epochs] = (GramTokenizer(**settings, recipe_params={"warm_epochs": epochs}).fit(X).usage_ > 0).sum()
     assert used[0] < 48 < 60 <= used[3], used
+
+
+class CtrlC(Callback):
+    """Stop in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_keeps_what_was_learnt_so_far(epoch):
+    X = make_trials()
+    tokenizer = make_tokenizer(max_epochs=9, skorch_callbacks=[CtrlC(epoch)]).fit(X)
+    assert tokenizer.n_iter_ == epoch and len(tokenizer.transform(X)) == len(X)
+    assert np.isnan(tokenizer.throughput_) == (epoch == 1)
+
+
+def test_a_precision_that_is_set_after_fit_waits_for_the_next_fit():
+    X = make_trials()
+    tokenizer = make_tokenizer().fit(X)
+    codes = tokenizer.transform(X)
+    np.testing.assert_array_equal(tokenizer.set_params(precision="float64").transform(X), codes)

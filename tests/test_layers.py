@@ -10,19 +10,19 @@ import pytest
 import skeeg
 
 ROOT = pathlib.Path(skeeg.__file__).parent
-DATA = {"array", "electrodes"}
+DATA = {"array", "positions"}
 BASE = DATA | {"base", "storage"}
 STEPS = {"alignment", "covariance", "filtering", "model_selection", "montage", "regression", "restoration", "screening",
          "signals", "spatial", "tangentspace", "wavelets"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training", "weights"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {
-    "array": {"electrodes"},
-    "electrodes": set(),
+    "array": {"positions"},
+    "positions": set(),
     "base": BASE,
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
-    "networks": {"electrodes"},
+    "networks": {"positions"},
     "training": BASE | {"alignment", "networks", "weights"},
     "weights": set(),
     "datasets": BASE,
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "bench": BELOW_BENCH,
     "cli": BELOW_BENCH | {"bench"},
 }
-QUICK = {"array", "base", "electrodes", "storage", *STEPS}
+QUICK = {"array", "base", "positions", "storage", *STEPS}
 HEAVY = {"torch", "mne", "moabb", "braindecode", "skorch", "pyriemann", "shap"}
 FILES = sorted(ROOT.rglob("*.py"))
 

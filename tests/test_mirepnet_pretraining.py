@@ -278,3 +278,22 @@ def test_no_labels_and_no_reconstruction_is_refused():
         make_pretrainer(recipe={"rec_weight": 0}).fit(make_subjects(2)[0])
     with pytest.raises(ValueError, match="y: got shape"):
         make_pretrainer().fit(make_subjects(2)[0], ["left"])
+
+
+class CtrlC(Callback):
+    """Stop in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_keeps_what_was_learnt_so_far(epoch):
+    X, y = make_subjects()
+    pretrainer = make_pretrainer(max_epochs=9, skorch_callbacks=[CtrlC(epoch)]).fit(X, y)
+    assert pretrainer.n_iter_ == epoch and np.isfinite(pretrainer.transform(X)).all()
+    assert np.isnan(pretrainer.throughput_) == (epoch == 1)

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg.array import make_domains, make_eeg
-from skeeg.electrodes import standard_montage
 from skeeg.montage import _FLAT, TEMPLATES, ChannelTemplate, _interpolation_matrix, find_electrodes, template_names
+from skeeg.positions import standard_montage
 
 MOTOR22 = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
 ALEX16 = "FPZ F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8".split()

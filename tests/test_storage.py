@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 import skeeg
 from skeeg import CSP, EuclideanAlignment, NetworkClassifier
@@ -263,3 +264,12 @@ def test_the_file_is_plain_safetensors_with_json(saved):
         document = json.loads(file.metadata()["skeeg"])
         assert file.get_tensor("whiteners_").shape == (1, 3, 3)
     assert document["class"] == "EuclideanAlignment" and document["version"] == skeeg.__version__
+
+
+@pytest.mark.parametrize("Wrapper", [skeeg.FineTunedClassifier, skeeg.PooledTarget, skeeg.BalancedTarget])
+def test_an_estimator_around_another_is_saved_with_it(Wrapper, tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(12, 3, 64)), np.arange(12) % 2
+    network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
+    fitted = Wrapper(make_pipeline(EuclideanAlignment(), network)).fit(X, y)
+    fitted.save(tmp_path / "file")
+    np.testing.assert_array_equal(skeeg.load(tmp_path / "file").predict_proba(X), fitted.predict_proba(X))

@@ -595,6 +595,18 @@ def test_batch_norms_that_are_frozen_or_settled_stay_as_they_are():
     assert slow[0].momentum == 0.01 and int(slow[0].num_batches_tracked) == 10
 
 
+def test_subjects_of_another_number_are_refused():
+    X, y = data()
+    with pytest.raises(ValueError, match=f"subjects: got 3 for {len(X)} trials"):
+        classifier(validation="subject").fit(X, y, subjects=[1, 2, 3])
+
+
+def test_settings_of_another_type_are_refused_by_name():
+    for name, value in (("recipe", 3), ("recipe", None), ("network_params", 3)):
+        with pytest.raises(ValueError, match=f"^{name}: got {value}, expected"):
+            classifier(**{name: value}).fit(*data())
+
+
 def test_few_trials_are_warned_of_with_the_linear_alternative():
     with pytest.warns(UserWarning, match=r"X: 20 training trials are few.*below 30.*baseline\('FBTS\+LR'\)"):
         NetworkClassifier(recipe={"max_epochs": 1}, random_state=0).fit(*data(20))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..electrodes import standard_montage
+from ..positions import standard_montage
 from .base import OLD_NAMES, SkeegDataset, code_with, data_folder
 
 

@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import check_class_labels
+from ..storage import Savable
 
 _USES = ("source", "target", "prefer_target", "both")
 
 
-class _WithTarget:
+class _WithTarget(Savable):
     """What the wrappers share: the classifier that they fit, and its input."""
 
     def _fit_estimator(self, X, y, subjects, target):

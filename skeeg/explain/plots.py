@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..electrodes import standard_montage
+from ..positions import standard_montage
 from .attribute import attribute
 from .attribution import Attribution, binned
 from .patterns import Patterns

@@ -15,7 +15,7 @@ import warnings
 import torch
 from torch import nn
 
-from ..electrodes import standard_montage
+from ..positions import standard_montage
 from .seeding import seeded
 
 _SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")

@@ -6,19 +6,15 @@ interpolation over time (`TimeInterpolation`), and a low-rank model of the chann
 """
 
 from .imputers import (
-    BANDS,
     LOSSES,
     Imputer,
     LowRankCompletion,
     SplineInterpolation,
     TimeInterpolation,
-    band_power_error,
-    correlation,
     draw_mask,
     find_lost,
-    normalised_error,
-    restoration_scores,
 )
+from .scores import BANDS, band_power_error, correlation, normalised_error, restoration_scores
 
 __all__ = [
     "BANDS",

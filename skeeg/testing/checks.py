@@ -234,7 +234,7 @@ def _quietly(function, recording, estimator):
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
     module = {"labels": inputs, "input": inputs, "state": state, "protocols": protocols}[group]
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):  # a warning in another thread adds a name
         is_labels = name.removeprefix("check_") in inputs.LABELS
         if name.startswith("check_") and is_labels == (group == "labels") and _concerns(name, estimator):
             yield name, function

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from ..array import make_eeg
 from ..base import EEGEstimator
-from ..electrodes import standard_montage
+from ..positions import standard_montage
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")

@@ -163,6 +163,8 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         """Training trials and targets, and the other arguments of `train`."""
         check_strategy(self.strategy)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._recipe()
+        if subjects is not None and len(subjects) != len(X):
+            raise ValueError(f"subjects: got {len(subjects)} for {len(X)} trials in X.")
         data, validation = self.network_.pad(X), None
         targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
         rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
@@ -173,6 +175,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
             "validation": validation,
             "strategy": self.strategy,
             "head": self.network_.head,
+            "n_outputs": self.network_.spec["n_outputs"],
             "device": self.device,
             "verbose": self.verbose,
             "callbacks": self._callbacks(),

@@ -14,7 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
 from ..base import BaseEEGRegressor, check_class_labels
+from ..storage import Savable
 from .base import NetworkEstimator
+from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
 
@@ -201,7 +203,7 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)
 
 
-class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a network on source subjects, then fine-tune it on labelled trials of the target subject.
 
     The steps before the network see source and target: an alignment gives the target a reference of its own. Without
@@ -307,6 +309,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def _fine_tune(self, fitted, network, target, labels):
         """Train the network further on the target trials; give their number."""
+        if labels is None:
+            raise ValueError(f"y_target_labeled: got None for {len(target)} trials in X_target_labeled.")
         labels = np.asarray(labels)
         if len(target) != len(labels):
             raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
@@ -319,7 +323,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             )
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
-        own = {"name": network.recipe} if isinstance(network.recipe, str) else dict(network.recipe)
+        own = network.recipe
+        own = {"name": own} if isinstance(own, str) else dict(vars(own) if isinstance(own, Recipe) else own)
         rate = self.learning_rate * network._recipe().learning_rate
         changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
         network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)

@@ -169,15 +169,18 @@ def joined(outputs):
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 
-def make_loss(loss, targets=None, dtype=torch.float32):
-    """Loss module of a name, or the module itself; ``targets`` are class indices whose classes get equal weight."""
+def make_loss(loss, targets=None, dtype=torch.float32, n_classes=None):
+    """Loss module of a name, or the module itself; ``targets`` are class indices whose classes get equal weight.
+
+    Where the targets may lack the last of the classes, ``n_classes`` says how many there are.
+    """
     if isinstance(loss, torch.nn.Module):
         return loss
     if loss not in LOSSES:
         raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(map(repr, LOSSES))} or a torch module.")
     if targets is None or loss != "cross_entropy":
         return LOSSES[loss]()
-    counts = torch.bincount(targets)
+    counts = torch.bincount(targets, minlength=n_classes or 0)
     weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
     return torch.nn.CrossEntropyLoss(weight=weights.to(dtype))
 
@@ -237,7 +240,7 @@ def _schedule(recipe, n_steps):
 
 def train(
     module, X, y, recipe, *, loss="cross_entropy", validation=None, strategy="full", head="final_layer", device="auto",
-    callbacks=(), verbose=0, settle=True, kind=TrainingNet, **parts,
+    callbacks=(), verbose=0, settle=True, n_outputs=None, kind=TrainingNet, **parts,
 ):  # fmt: skip
     """Train a network; the only place where that happens.
 
@@ -270,6 +273,8 @@ def train(
         Whether to show a progress bar.
     settle : bool
         Estimate statistics of batch normalisation anew where few updates left them half-way (`settle_norms`).
+    n_outputs : int or None
+        Outputs of the network, where y may lack classes and the recipe weighs them.
     kind : class
         `TrainingNet` or one derived from it.
     **parts
@@ -299,7 +304,7 @@ def train(
         start = copy.deepcopy(module.state_dict()) if recipe.refit and held is not None else None
         while True:
             recipe, before = recipe.check().for_trials(len(trials)), count_norm_updates(module)
-            net = _make_net(module, trials, held, recipe, loss, settings)
+            net = _make_net(module, trials, held, recipe, loss, n_outputs, settings)
             with guard(module, trials.take(trials.draw(4)[0])[0]):
                 net.fit(trials)
             if start is None or net.interrupted_:
@@ -318,11 +323,11 @@ def train(
     return net
 
 
-def _make_net(module, trials, held, recipe, loss, settings):
+def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
     """Net for these trials."""
     n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y if recipe.class_weight else None, dtype)
+    criterion = make_loss(loss, trials.y if recipe.class_weight else None, dtype, n_outputs)
     return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
 
 

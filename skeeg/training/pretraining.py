@@ -314,6 +314,12 @@ class PartsLoss(nn.Module):
         return outputs
 
 
+def median_speed(history):
+    """Give the median of the trials a second; an epoch that Ctrl-C ended has none."""
+    speeds = [row["trials_per_s"] for row in history if "trials_per_s" in row]
+    return float(np.median(speeds)) if speeds else float("nan")
+
+
 class Watch(Callback):
     """Record the parts of the loss, the validation curve of each subject, and trials a second.
 

@@ -247,6 +247,8 @@ def get_recipe(recipe="default", network="", **changes):
     if isinstance(recipe, Recipe):
         chosen = recipe
     else:
+        if not isinstance(recipe, str | dict):
+            raise ValueError(f"recipe: got {recipe!r}, expected a name or a dict of settings.")
         settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
         name = settings.pop("name", "default")
         unknown = [one for one in settings if one not in Recipe.__dataclass_fields__]

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...electrodes import standard_montage
+from ...positions import standard_montage
 
 RADIUS = 0.095
 """Radius of the head in metres."""

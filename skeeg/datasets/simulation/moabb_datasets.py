@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from ...electrodes import standard_montage
+from ...positions import standard_montage
 from ..base import SkeegDataset, code_with
 from .motor import CAP_22, CLASSES, TRIAL_SECONDS, VERSION, MotorSimulation
 

@@ -288,7 +288,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
             of (n_regions, n_times) for a list of recordings.
         """
         check_is_fitted(self)
-        outputs = [self._outputs(self._tensor(array)) for array in self._read(X, reset=False)]
+        outputs = [self._outputs(self._tensor(array).to(self.network_.dtype)) for array in self._read(X, reset=False)]
         shape = (1, -1) if not self._is_signal else (1, -1, 1)
         scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
         return self._like_input([output * scale + mean for output in outputs], X)
@@ -315,7 +315,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
             Branches of one region follow each other.
         """
         check_is_fitted(self)
-        data = self._tensor(self._check_eeg(X, reset=False, dtype=np.float32))
+        data = self._tensor(self._check_eeg(X, reset=False, dtype=np.float32)).to(self.network_.dtype)
         network = self._inference(self.network_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 

@@ -4,8 +4,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ...electrodes import standard_montage
 from ...model_selection import NullScores, region_correlations
+from ...positions import standard_montage
 from .bold import BOLDAligner
 from .estimator import BEIRARegressor
 

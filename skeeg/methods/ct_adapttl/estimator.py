@@ -156,6 +156,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         "mode": [StrOptions({"adaptive", "independent", "specific"})],
         "alignment": [StrOptions({name for name in ALIGNMENTS if name}), None],
         "on_unseen": [StrOptions({"calibration", "own"})],
+        "recipe": [str],
     }
 
     def __init__(
@@ -219,7 +220,6 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         self : CTAdaptTLClassifier
             With the pre-trained network; it predicts, as with ``mode="independent"``.
         """
-        self._check_parameters()
         X, y, subjects = pool_sources(Xs, ys, subjects)
         X, y = self._check_source(X, y)
         seed = draw_seed(self.random_state)
@@ -362,7 +362,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
     def _settings(self):
         """Arguments of every training; the statistics of the normalisation follow ``norm``."""
-        return {"device": self.device, "verbose": self.verbose, "callbacks": self._callbacks(), "settle": False}
+        return {
+            "device": self.device, "verbose": self.verbose, "callbacks": self._callbacks(), "settle": False,
+            "n_outputs": self.network_.spec["n_outputs"],
+        }  # fmt: skip
 
     def _build(self, X, classes, start):
         """Build ``module_`` with one output a class, and load the weights it starts from."""

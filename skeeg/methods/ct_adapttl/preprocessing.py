@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from ...alignment import Calibration, EuclideanAlignment, RiemannianAlignment
 from ...array import make_domains
 from ...base import EEGTransformer
-from ...electrodes import standard_montage
 from ...montage import ChannelTemplate, find_electrodes
+from ...positions import standard_montage
 
 _MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
 ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment, None: None}

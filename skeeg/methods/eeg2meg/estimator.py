@@ -265,7 +265,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self : EEGToMEG
             The fitted estimator.
         """
-        self._check_parameters()
         check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]

@@ -251,7 +251,8 @@ class GramPretrainer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
-        features = self._by_batch(GramPretrainingNetwork.features, torch.from_numpy(windows).flatten(0, 1), channels)
+        windows = torch.from_numpy(windows).to(self.network_.dtype).flatten(0, 1)
+        features = self._by_batch(GramPretrainingNetwork.features, windows, channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
 
     @property

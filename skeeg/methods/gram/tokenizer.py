@@ -226,7 +226,9 @@ class GramTokenizer(GramStage):
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
-        codes = self._by_batch(GramTokenizerNetwork.encode, torch.from_numpy(windows).flatten(0, 1), channels)
+        codes = self._by_batch(
+            GramTokenizerNetwork.encode, torch.from_numpy(windows).to(self.network_.dtype).flatten(0, 1), channels
+        )
         return _joined(codes.unflatten(0, (-1, len(starts))).numpy(), starts)
 
     def inverse_transform(self, codes, ch_names=None, scale=None):

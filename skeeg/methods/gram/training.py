@@ -16,7 +16,7 @@ from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
 from ...training.net import make_net, resolve_device
-from ...training.pretraining import list_recordings, name_subjects, pretrain
+from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
 from .layers import SIZES, TOKENIZER_SIZES, check_names, choose_sizes
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
@@ -238,9 +238,8 @@ class GramStage(TransformerMixin, EEGEstimator):
     def _finish(self, pool, history):
         """Fill the fitted attributes of a training."""
         self.network_.history, self.network_.net = history, None
-        speeds = [row["trials_per_s"] for row in history]
         per_window = pool.n_samples / self.module_.sizes.patch_length / len(pool.trials)
-        self.throughput_ = float(np.median(speeds) * per_window) if speeds else float("nan")
+        self.throughput_ = median_speed(history) * per_window
         if self.verbose and history and distributed.is_first():
             name, device = type(self).__name__, resolve_device(self.device)
             print(f"{name}: {self.throughput_:.0f} patches/s on {device}")

@@ -109,6 +109,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     _parameter_constraints = NetworkEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "recipe": [str, dict],
     }
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
 

@@ -21,7 +21,7 @@ from ...training import NetworkState, Recipe, split_validation
 from ...training.checkpoints import describe, write_weights
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
-from ...training.pretraining import fingerprint, list_recordings, open_run, pretrain, read_labels
+from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
 from .checkpoint import PUBLISHED, published_state, read_start, save_weights
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
@@ -175,6 +175,7 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
     _parameter_constraints = EEGEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "recipe": [str, dict],
     }
     __metadata_request__fit = {"subjects": True}
 
@@ -353,7 +354,7 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         )  # fmt: skip
         state.module = model.network.eval()
         self.n_iter_ = max(len(state.history), 1)
-        self.throughput_ = float(np.median([row["trials_per_s"] for row in state.history]))
+        self.throughput_ = median_speed(state.history)
         if self.verbose and is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")
 

@@ -6,7 +6,7 @@ def standard_montage(name="standard_1005"):
 
     Examples
     --------
-    >>> from skeeg.electrodes import standard_montage
+    >>> from skeeg.positions import standard_montage
     >>> "C3" in standard_montage().ch_names
     True
     """
