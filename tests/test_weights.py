@@ -13,6 +13,7 @@ from skeeg.cli import main
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.methods.mirepnet.preprocessing import MONTAGES as COMMON
 from skeeg.methods.mirepnet.preprocessing import MontageTrials, draw_montages, montage_matrices
+from skeeg.methods.mirepnet.pretraining import plot_curve
 from skeeg.montage import TEMPLATES, ChannelTemplate
 from skeeg.training.checkpoints import read_weights
 from skeeg.weights import find_weights, locate, weights_names
@@ -174,3 +175,10 @@ def test_weights_of_recordings_of_ones_own(tmp_path, capsys):
     after, _ = read_weights(out / "weights.safetensors")  # the file's bytes differ: its header has no order
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert main([*command, "--held-out", "1.5"]) == 2 and "--held-out: got 1.5" in capsys.readouterr().err
+
+
+def test_the_curve_of_an_interrupted_pretraining(tmp_path):
+    whole = {"train_acc": 0.5, "valid_acc": 0.4, "valid_by_subject": {"1": {"acc": 0.4}}}
+    for history in ([whole, {"train_loss": 1.0}], [{"train_loss": 1.0}]):
+        plot_curve(history, tmp_path / "curve.png")
+        assert (tmp_path / "curve.png").stat().st_size > 1000

@@ -415,14 +415,16 @@ def plot_curve(history, path):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 3), layout="constrained")
+    history = [row for row in history if "train_acc" in row]  # without an epoch that was interrupted
     ax, epochs = figure.subplots(), range(1, len(history) + 1)
-    for subject in history[0].get("valid_by_subject", {}):
+    for subject in history[0].get("valid_by_subject", {}) if history else ():
         ax.plot(epochs, [row["valid_by_subject"][subject]["acc"] for row in history], color="0.85", linewidth=0.8)
     for name, label in (("train_acc", "training"), ("valid_acc", "held-out subjects")):
-        if name in history[0]:
+        if history and name in history[0]:
             ax.plot(epochs, [row[name] for row in history], label=label)
     ax.set(xlabel="Epoch", ylabel="Accuracy")
-    ax.legend(frameon=False)
+    if history:
+        ax.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
