@@ -15,6 +15,7 @@ import warnings
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
+from ..array import EEGArray
 from .evaluation import count_parameters
 
 
@@ -61,7 +62,11 @@ def compute(job):
         except (Exception, SystemExit) as error:  # whatever a pipeline raises, the others go on
             result.failure = _failure(job, error)
             return result
-        result.shape = {"n_channels": int(X.shape[1]), "n_times": int(X.shape[2]), "sfreq": getattr(X, "sfreq", None)}
+        result.shape = {
+            "n_channels": int(X.shape[1]),
+            "n_times": int(X.shape[2]),
+            "sfreq": X.sfreq if isinstance(X, EEGArray) else None,
+        }
         if job.count:
             result.notes = _count(job, X, y)
     return result

@@ -7,6 +7,8 @@ predictions of a fold as its attribute.
 import numpy as np
 import pandas as pd
 
+from ..array import EEGArray
+
 KEY = "predictions"  # of the scorer, and of the group in the results file
 _DOMAINS = {"session": "session", "recording": "run"}  # columns, and the domains they hold
 _TEXTS = (*_DOMAINS, "true", "predicted", "chosen")
@@ -37,7 +39,7 @@ def record(estimator, X, y):
         predicted = np.asarray(estimator.predict(X))
         if hasattr(estimator, "decision_function") and np.ndim(scores := estimator.decision_function(X)) == 1:
             columns = {"decision": scores}
-    domains = getattr(X, "domains", None)
+    domains = X.domains if isinstance(X, EEGArray) else None
     text = {name: "" if domains is None else domains[domain].astype(str) for name, domain in _DOMAINS.items()}
     chosen = ", ".join(f"{name}={value}" for name, value in getattr(estimator, "best_params_", {}).items())
     return Predictions(pd.DataFrame({**text, "true": y, "predicted": predicted, "chosen": chosen} | columns))
