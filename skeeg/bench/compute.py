@@ -161,6 +161,7 @@ def quiet():
         for category in (FutureWarning, DeprecationWarning, RuntimeWarning):
             warnings.filterwarnings("ignore", category=category)
         warnings.filterwarnings("ignore", module=r"(moabb|mne|braindecode|skorch)\b")
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")  # joblib starts another
         yield
 
 
