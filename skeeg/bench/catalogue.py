@@ -68,10 +68,10 @@ N_PER_CLASS = {"few-shot": (5, 10, 20), "few-shot:others": (5, 20), "cross-task"
 DEFAULT_DATASET = "simulated-short"
 _CLASSICAL = ("CSP+LDA", "TS+LR", "FBTS+LR")
 _OTHER_PARADIGMS = ("ERP+LDA", "XDAWN+TS+LR", "TS+LR", "FBTS+LR", "MDM", "EEGNet")
-_ADAPTED = (*_CLASSICAL, "EEGNet, fine-tuned", "MIRepNet, pre-trained")
+_ADAPTED = (*_CLASSICAL, "EEGNet, fine-tuned")
 PANELS = ("within-session", "few-shot:others", "cross-task")
 DEFAULT_PIPELINES = {
-    "few-shot:others": _ADAPTED,
+    "few-shot:others": (*_ADAPTED, "MIRepNet, pre-trained"),
     "cross-task": (*_ADAPTED, "CT-adaptTL"),
     "": (*_CLASSICAL, "EEGNet"),
 }
