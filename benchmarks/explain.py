@@ -267,7 +267,7 @@ def truth():
                 add_row("truth", name, what, " ".join(f"{one:.2f}" for one in found))
 
 
-def people(subjects=(1, 3)):
+def simulated_subjects(subjects=(1, 3)):
     """Measure on simulated subjects, whose sources spread over the scalp."""
     from skeeg.datasets import SimulatedMotorExecution, load_arrays
 
@@ -378,7 +378,7 @@ def save(figure, title, name):
 def render():
     """Make the page of results from the rows."""
     page = ["# Explanations", "", "Made by `python benchmarks/explain.py`; the rows are in `explain.csv`. One thread."]
-    for write in (_page_table, _page_truth, _page_people, _page_real):
+    for write in (_page_table, _page_truth, _page_subjects, _page_real):
         page += write()
     (RESULTS / "explain.md").write_text("\n".join(page) + "\n")
 
@@ -446,7 +446,7 @@ def _page_truth():
     ] if rows else []  # fmt: skip
 
 
-def _page_people():
+def _page_subjects():
     rows = read_rows("subjects")
     header = ("network", "labels", "accuracy on new trials", "electrodes, PR-AUC", "the same of sizes of samples",
               "share of 7-13 Hz", "share of the second half", "PR-AUC by chance")  # fmt: skip
@@ -484,7 +484,7 @@ def _page_real():
     ] if rows else []  # fmt: skip
 
 
-PARTS = {"table": table, "truth": truth, "subjects": people, "real": real}
+PARTS = {"table": table, "truth": truth, "subjects": simulated_subjects, "real": real}
 
 
 def main():

@@ -149,10 +149,10 @@ def load(part):
         dataset = GraspImagery()
     X, y = load_arrays(dataset, fmin=8.0, fmax=30.0, tmin=0.5, tmax=4.0, resample=RATE)
     whose = X.domains["subject"]
-    people = {name: (X[whose == name], y[whose == name]) for name in dict.fromkeys(whose.tolist())}
+    by_subject = {name: (X[whose == name], y[whose == name]) for name in dict.fromkeys(whose.tolist())}
     size = 4 if part == "simulated" else 2
-    names = list(people)
-    return people, [names[i : i + size] for i in range(0, len(names), size)]
+    names = list(by_subject)
+    return by_subject, [names[i : i + size] for i in range(0, len(names), size)]
 
 
 def split(X):
@@ -161,12 +161,12 @@ def split(X):
     return np.arange(N_LABELLED), np.flatnonzero(runs != runs[0])
 
 
-def pretrain(people, held, settings, file):
+def pretrain(by_subject, held, settings, file):
     """Pre-train on all other subjects; return the file of weights. An interrupted run continues."""
     from skeeg import MIRepNetPretrainer
 
     if not file.is_file():
-        sources = [one for name, one in people.items() if name not in held]
+        sources = [one for name, one in by_subject.items() if name not in held]
         X, y = (np.concatenate([one[i] for one in sources]) for i in range(2))
         run_file = file.with_suffix(".run")
         pretrainer = MIRepNetPretrainer(
@@ -187,7 +187,7 @@ def pretrain(people, held, settings, file):
     return str(file)
 
 
-def make_pipelines(people, held, part, folder):
+def make_pipelines(by_subject, held, part, folder):
     """Unfitted pipelines by name, made only when they are wanted."""
     from skeeg import MIRepNetClassifier, baseline
 
@@ -195,7 +195,7 @@ def make_pipelines(people, held, part, folder):
         checkpoint = None
         if settings is not None:
             file = folder / f"{part}-{'-'.join(held)}-{name.replace(' ', '_')}.safetensors"
-            checkpoint = pretrain(people, held, settings, file)
+            checkpoint = pretrain(by_subject, held, settings, file)
         return MIRepNetClassifier(checkpoint, network_params=SIZES, resample=RATE, device="cpu")
 
     makers = {name: (lambda name=name: baseline(name)) for name in BASELINES}
@@ -212,16 +212,16 @@ def compare(part, folder, stop):
     file = RESULTS / f"mirepnet_{part}.csv"
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
     done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
-    people, folds = load(part)
+    by_subject, folds = load(part)
     for held in folds:
-        for name, make in make_pipelines(people, held, part, folder).items():
+        for name, make in make_pipelines(by_subject, held, part, folder).items():
             seeds = (0,) if name in ("CSP+LDA", "TS+LR") else SEEDS
             wanted = [(one, seed) for one in held for seed in seeds if (name, one, seed) not in done]
             for subject, seed in wanted:
                 if time.monotonic() > stop:
                     print("stopped early; run it again to go on")
                     return table
-                X, y = people[subject]
+                X, y = by_subject[subject]
                 train, test = split(X)
                 model = set_seed_and_device(make(), seed, "cpu").fit(X[train], y[train])
                 score = float(np.mean(model.predict(X[test]) == y[test]))
