@@ -270,3 +270,20 @@ def test_no_warning_where_nothing_is_wrong(raw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         EEGToMEG("ridge", window=0.5).fit_raw(raw)
+
+
+@pytest.mark.parametrize("model", ["ridge", "wavelet_unet", "minimum_norm"])
+def test_parameters_that_are_set_after_fit_wait_for_the_next_fit(model):
+    X, Y, _ = SIMULATION.trials(n_trials=8)
+    sizes = TINY["network_params"] if model == "wavelet_unet" else None
+    virtual = EEGToMEG(model, sizes, max_epochs=1, random_state=0).fit(X, Y, geometry=SIMULATION.info())
+    there = SIMULATION.info(3)
+    wanted = [virtual.predict(X), virtual.predict(X, geometry=there), np.asarray(virtual.transform(X))]
+    for other in ("ridge", "unet", "wavelet_unet", "minimum_norm"):
+        virtual.set_params(model=other, lags=3, alpha=2.0, scale="type", positions=other == "unet", meg="mag")
+        found = [virtual.predict(X), virtual.predict(X, geometry=there), np.asarray(virtual.transform(X))]
+        for one, same in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, same)
+        assert virtual.score(X, Y) == pytest.approx(virtual.score(X, Y, geometry=SIMULATION.info()))
+    refitted = virtual.set_params(meg=True).fit(X, Y, geometry=there).predict(X)
+    assert refitted.shape == Y.shape and not np.array_equal(refitted, wanted[0])

@@ -15,12 +15,13 @@ from ...regression import moments
 from ...training import Recipe
 from ...training.inference import resolve_device
 from ...training.state import HasNetwork
-from .forward import apply_by_place, minimum_norm, read_geometry
+from .forward import read_geometry
 from .model import (
     MODELS,
     NETWORKS,
     SIZES,
     EnvelopeCodes,
+    InverseCodes,
     MomentCodes,
     ResidualMap,
     Selection,
@@ -196,19 +197,11 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     @property
     def _any_montage(self):
-        return bool(self.positions)
+        return "codes_" in vars(self) and self.codes_.any_montage
 
     @property
     def _is_signal(self):
         return len(vars(self).get("target_shape_", (0, 0))) == 2
-
-    @property
-    def _has_bands(self):
-        return self.model == "wavelet_unet"
-
-    @property
-    def _has_geometry(self):
-        return bool(self.positions) or self.model == "minimum_norm"
 
     @property
     def steps_(self):
@@ -242,7 +235,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         domains = X.domains
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
-        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
+        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         subjects = None if subjects is None else np.asarray(subjects)
         return self._learn(Windows([np.asarray(X)], [targets], places, subjects, runs), domains)
 
@@ -268,7 +261,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
-        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
+        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
@@ -321,7 +314,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             else:
                 codes = (code,)
             parts = [Selection(source, part, codes) for part in (rows, held)]
-            if self.positions or self._has_bands:
+            if self.codes_.rescales:
                 self.codes_.learn(parts[0])
                 parts = [part.then(self.codes_.rescale) for part in parts]
             self.map_.fit(
@@ -362,24 +355,18 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         raise TypeError(f"estimator: {type(self).__name__} predicts signals, which have no attributions.")
 
     def _make_codes(self):
-        """Codes of EEG and MEG, and the matrices of the minimum norm."""
-        self.inverses_ = ()
-        if self._has_geometry and not self.geometries_:
+        """Make the codes of the model."""
+        needs_places = bool(self.positions) or self.model == "minimum_norm"
+        if needs_places and not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
+        scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
         if self.model == "minimum_norm":
-            self.inverses_ = self._matrices_of(self.geometries_)
-        elif self.positions:
+            return InverseCodes(self.geometries_, 1 / 9 if self.alpha == "auto" else self.alpha, *scales)
+        if self.positions:
             orders = (5, 7) if self.positions is True else self.positions
             return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_, orders)
-        scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
-        return EnvelopeCodes(*scales, self.joined) if self._has_bands else SignalCodes(*scales)
-
-    def _matrices_of(self, geometries):
-        if self.model != "minimum_norm":
-            return self.codes_.matrices_of(geometries)
-        noise = 1 / 9 if self.alpha == "auto" else self.alpha
-        return tuple(minimum_norm(one["eeg"], one["meg"], noise) * 1e-6 for one in geometries)
+        return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):
         """Make the network, from its checkpoint or untrained."""
@@ -434,15 +421,12 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
         data, matrices, places = np.asarray(X), None, np.zeros(len(X), dtype=int)
-        if geometry is not None and self._has_geometry:
-            geometries, places = read_geometry(geometry, len(X), self.meg)
-            matrices = self._matrices_of(geometries)
+        if geometry is not None and self.codes_.takes_geometry:
+            geometries, places = read_geometry(geometry, len(X), self._fitted_kind)
+            matrices = self.codes_.matrices_of(geometries)
         if data.shape[1] == len(self.eeg_scale_) and self._is_signal:
             check_same_unit(data.std(axis=(0, 2)), self.eeg_scale_)
-        if self.model == "minimum_norm":
-            return apply_by_place(matrices or self.inverses_, data, places)
-        z = self.codes_.inputs(data, places, X.domains, matrices)
-        outputs = self.codes_.decode(self.map_.predict(z), places, matrices)
+        outputs = self.codes_.predict(self.map_, data, places, X.domains, matrices)
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
     def targets(self, y):
@@ -460,7 +444,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         """
         check_is_fitted(self)
         y = np.asarray(y, dtype=np.float64)
-        return self.codes_.encode_targets(y) if self._has_bands else y
+        return self.codes_.encode_targets(y) if self.codes_.has_bands else y
 
     def transform(self, X, geometry=None):
         """Virtual MEG as trials for the next step of a pipeline, in units of each sensor's standard deviation.
@@ -481,7 +465,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             flat = np.asarray(prediction).reshape(len(prediction), -1)
             return ((flat - self.meg_mean_) / self.meg_scale_).astype(np.float32)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
-        if self._has_bands:
+        if self.codes_.has_bands:
             return X.like(prediction.astype(np.float32), ch_names=None)
         standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         return X.like(standard.astype(np.float32), ch_names=self.meg_names_)

@@ -129,11 +129,8 @@ def sphere_points(n):
     return points[z > -0.4]
 
 
-def read_geometry(geometry, n_trials, meg=True):
-    """Distinct geometries and the one of each trial.
-
-    Gives (n_trials,).
-    """
+def read_geometry(geometry, n_trials, kind="meg"):
+    """Distinct geometries, as dicts of `describe`, and the number of that of each trial."""
     if geometry is None:
         return (), np.zeros(n_trials, dtype=int)
     import mne
@@ -144,7 +141,6 @@ def read_geometry(geometry, n_trials, meg=True):
         raise ValueError(f"geometry: got {len(geometry)} Infos for {n_trials} trials.")
     distinct = {id(info): info for info in geometry}
     numbers = {key: i for i, key in enumerate(distinct)}
-    kind = "meg" if meg is True else meg
     found = tuple({"eeg": describe(info, "eeg"), "meg": describe(info, kind)} for info in distinct.values())
     return found, np.array([numbers[id(info)] for info in geometry])
 

@@ -11,7 +11,7 @@ from ...training import NetworkState, split_validation, train
 from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
-from .forward import PositionCodes, apply_by_place
+from .forward import PositionCodes, apply_by_place, minimum_norm
 from .networks import SensorTransformer, SensorUNet
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
@@ -163,9 +163,12 @@ def split_windows(source, validation, size, seed):
 
 
 class SignalCodes(Storable):
-    """Inputs and targets of a model, and MEG from its outputs: standardised signals."""
+    """Inputs and targets of a model, and MEG from its outputs: standardised signals.
 
-    common_scale = False
+    Coded windows are standardised again where ``rescales`` is set, by one scale of all targets with ``common_scale``.
+    """
+
+    any_montage = has_bands = takes_geometry = rescales = common_scale = False
 
     def __init__(self, eeg, meg, rate):
         self.rate, self.meg, self.outputs = rate, meg, meg
@@ -208,18 +211,39 @@ class SignalCodes(Storable):
         """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
         return np.asarray(self.pipeline.transform(make_eeg(x, None, self.rate, records)))
 
-    def matrices_of(self, geometries):
-        """Matrices of geometries for `inputs` and `decode`."""
-        return ()
-
     def decode(self, outputs, places, matrices=None):
         """Compute predictions of outputs."""
         mean, scale = self.outputs
         return outputs * scale[:, None] + mean[:, None]
 
+    def predict(self, model, x, places, records=None, matrices=None):
+        """Predict MEG (n_trials, n_meg, n_times) of EEG by a fitted `ResidualMap`."""
+        return self.decode(model.predict(self.inputs(x, places, records, matrices)), places, matrices)
+
+
+class InverseCodes(SignalCodes):
+    """MEG by the minimum norm, of matrices in place of a model."""
+
+    takes_geometry = True
+
+    def __init__(self, geometries, noise, *scales):
+        super().__init__(*scales)
+        self.noise = noise
+        self.matrices = self.matrices_of(geometries)
+
+    def matrices_of(self, geometries):
+        """Matrices of geometries, from microvolts."""
+        return tuple(minimum_norm(one["eeg"], one["meg"], self.noise) * 1e-6 for one in geometries)
+
+    def predict(self, model, x, places, records=None, matrices=None):
+        """Predict MEG of EEG."""
+        return apply_by_place(matrices or self.matrices, x, places)
+
 
 class EnvelopeCodes(SignalCodes):
     """Envelopes of frequency bands of standardised signals; predictions are envelopes."""
+
+    has_bands = rescales = True
 
     def __init__(self, eeg, meg, rate, joined):
         super().__init__(eeg, meg, rate)
@@ -243,6 +267,7 @@ class MomentCodes(SignalCodes):
     Shapes: ``type_scale`` (n_meg,).
     """
 
+    any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
 
     def __init__(self, geometries, type_scale, rate, orders):

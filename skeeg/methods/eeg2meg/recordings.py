@@ -34,7 +34,14 @@ class RecordingMethods:
 
     @property
     def _kind(self):
+        """MEG sensors to take from recordings, as `describe` names them."""
         return "meg" if self.meg is True else self.meg
+
+    @property
+    def _fitted_kind(self):
+        """The same of the sensors at fit."""
+        types = set(self.geometries_[0]["meg"]["types"])
+        return types.pop() if len(types) == 1 else "meg"
 
     @property
     def info_eeg_(self):
@@ -110,16 +117,16 @@ class RecordingMethods:
     def _read(self, recording):
         """EEG of a recording, its geometry for `predict`, and the Info of predictions."""
         check_is_fitted(self)
-        if self._has_bands:
+        if self.codes_.has_bands:
             raise ValueError("model: 'wavelet_unet' predicts envelopes, not MEG signals; use predict.")
         if not self._is_signal:
             raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
         X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
         self.info_meg_  # noqa: B018, refuses unknown sensors
         meg, geometry = self.geometries_[0]["meg"], None
-        if self._has_geometry:
+        if self.codes_.takes_geometry:
             if set(recording.get_channel_types()) & {"mag", "grad"}:
-                meg = describe(recording.info, self._kind)
+                meg = describe(recording.info, self._fitted_kind)
             geometry = build_info(describe(recording.info, "eeg"), meg, sfreq=rate)
         return X, geometry, build_info(meg, sfreq=rate)
 
