@@ -75,12 +75,6 @@ def _joint_norm(norms, x):
     return x
 
 
-def front_weights(layers):
-    """Spatial (n_fronts, n_branches, n_chans) and temporal filters (n_fronts, n_branches, filter_length)."""
-    spatial = torch.stack([unmixing.weight.detach()[..., 0] for unmixing, _, _ in layers])
-    return spatial, torch.stack([band_pass.weight.detach()[:, 0] for _, band_pass, _ in layers])
-
-
 def check_n_times(n_times, decimation):
     """Refuse a recording that the pooling would reduce to nothing."""
     if n_times is not None and n_times < decimation:
@@ -98,17 +92,7 @@ def depthwise_conv1d(x, weight, n_phases=16):
     With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where
     ``W[p, q, j] = weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P
     taps. It multiplies by a few zeros more, but as dense blocks, which is many times faster than tap by tap.
-
     Shapes: ``x`` (batch, channels, times), ``weight`` (channels, 1, K).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.layers import depthwise_conv1d
-    >>> x, weight = torch.randn(2, 3, 70), torch.randn(3, 1, 51)
-    >>> plain = torch.nn.functional.conv1d(x, weight, groups=3, padding="same")
-    >>> torch.allclose(depthwise_conv1d(x, weight), plain, atol=1e-4)
-    True
     """
     batch, channels, n_times = x.shape
     n_taps = weight.shape[-1]
@@ -169,11 +153,7 @@ class _TimeMajorConv(torch.autograd.Function):
 
 
 def norm_gelu(x, norm):
-    """``gelu(norm(x))`` that keeps nothing but its input for the gradient.
-
-    What lies between is computed again in the backward pass, which takes some hundredths of the time of an update and
-    saves a tenth of its memory.
-    """
+    """``gelu(norm(x))`` that keeps only x for the gradient and computes the rest again: a tenth less memory."""
     if not torch.is_grad_enabled():
         return F.gelu(norm(x))
     return checkpoint(lambda x: F.gelu(norm(x)), x, use_reentrant=False, preserve_rng_state=False)
@@ -190,10 +170,7 @@ def gelu_max(x, size):
 
 
 def cheap_dropout(x, p, training=True):
-    """Dropout with the probability rounded to 1 / 65536; `torch.nn.functional.dropout` but on a CPU.
-
-    Four values share one 64-bit random number, which makes the mask several times cheaper than torch's.
-    """
+    """Dropout, on a CPU by 16 random bits a value, which is several times cheaper than torch's."""
     if not training or p == 0:
         return x
     if x.device.type != "cpu" or p >= 1:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import warnings
+from numbers import Integral
 from operator import attrgetter
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
@@ -14,6 +16,7 @@ from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
 from ...training.inference import resolve_device
+from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .forward import read_geometry
 from .model import (
@@ -32,13 +35,7 @@ from .model import (
     split_windows,
 )
 from .recordings import RecordingMethods
-from .sensors import (
-    SensorScores,
-    check_microvolts,
-    check_same_unit,
-    check_si,
-    name_sensors,
-)
+from .sensors import SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
 
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
@@ -59,14 +56,12 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     ----------
     model : {"ridge", "unet", "transformer", "wavelet_unet", "minimum_norm"}
         Ridge regression with lags, which networks have not outperformed on simulations; networks; or the minimum norm,
-        which is not trained and needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes
-        (`skeeg.WaveletBands`) in place of signals.
+        which needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes (`skeeg.WaveletBands`).
     network_params : dict or None
-        Sizes of the network, such as ``{"n_filters": 48}``; see `SensorUNet` and `SensorTransformer`.
+        Sizes of the network, see `SensorUNet` and `SensorTransformer`.
     positions : bool or tuple of 2 int
-        Whether to give the model the positions of electrodes, MEG sensors and head, so that one model serves other
-        montages and head positions; fit and predict then need ``geometry``. Two numbers are the highest degree of the
-        harmonics of the EEG and of the moments of the MEG; True is (5, 7).
+        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
+        are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
     meg : {True, "mag", "grad"}
         Which sensors to take from recordings.
     meg_types : tuple of str or None
@@ -76,8 +71,8 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     lags : int or None
         Samples before and after the present one that are inputs of ridge regression; None uses the network alone.
     alpha : "auto" or float
-        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. For
-        the minimum norm the power of the noise relative to the signal, 1 / 9 with "auto".
+        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. Of
+        the minimum norm, the power of the noise relative to the signal, 1 / 9 with "auto".
     joined : bool
         Whether the trials of each run follow each other without a gap; see `skeeg.WaveletBands`.
     window : float
@@ -85,13 +80,12 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     max_epochs : int
         Passes over the training windows, for networks.
     recipe_params : dict or None
-        Other settings of their training, such as ``{"learning_rate": 3e-3}``; see `skeeg.training.Recipe`. Defaults are
-        a batch size of 32, a patience of 8 epochs, and a share of .2 to hold out (``"validation_size"``).
+        Other settings of their training, see `skeeg.training.Recipe`. Defaults are a batch size of 32, a patience of 8
+        epochs, and a share of .2 to hold out (``"validation_size"``).
     validation : {"auto", "subject", "run", "block", "trial", None}
-        What to hold out: subjects where there are two, else runs, else the last windows; see `split_windows`.
-    checkpoint : str or None
-        Weights that the network starts from, with their sizes; see `skeeg.NetworkRegressor`.
-    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+        What to hold out; ``"auto"``: subjects where there are two, else runs, else the last windows (``"block"``).
+        ``"trial"`` draws windows, whose neighbours in time are then trained on.
+    checkpoint, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
     Attributes
@@ -110,20 +104,16 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         Penalty used.
     network_weight_ : float
         :math:`\gamma`.
-    geometries_ : tuple of dict
-        Sensors at fit, see `skeeg.methods.eeg2meg.sensors.describe`.
     info_eeg_, info_meg_ : mne.Info
         Sensors of the EEG at fit, and of predictions.
-    module_, net_, history_, n_iter_, n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        As in `skeeg.NetworkRegressor`; the first four with networks only.
+    module_, net_, history_, n_iter_
+        As in `skeeg.NetworkRegressor`, with networks only.
 
     Notes
     -----
-    X is in microvolts, as everywhere (`mne.Epochs` and `mne.io.Raw` are converted); Y is in tesla and tesla per metre.
     Targets without an axis of time are one value a trial: the inputs of ridge regression are then all samples of the
-    trial, and the outputs of a network are averaged over them.
-
-    As a step of a pipeline put the fitted estimator into `sklearn.frozen.FrozenEstimator`, as labels are not MEG.
+    trial, and the outputs of a network are averaged over them. As a step of a pipeline put the fitted estimator into
+    `sklearn.frozen.FrozenEstimator`, as labels are not MEG.
 
     Examples
     --------
@@ -145,6 +135,13 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     alpha_ = property(attrgetter("map_.alpha"), doc="Penalty used, or None.")
     linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
+    _parameter_constraints = BaseEEGRegressor._parameter_constraints | {
+        "model": [StrOptions(set(MODELS))],
+        "scale": [StrOptions({"channel", "type"})],
+        "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],
+        "lags": [Interval(Integral, 0, None, closed="left"), None],
+        "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
+    }
 
     def __init__(
         self,
@@ -223,11 +220,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             Subject of each trial, where X carries no domains.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
             EEG and MEG sensors with their positions, for all trials or for each.
-
-        Returns
-        -------
-        self : EEGToMEG
-            The fitted estimator.
         """
         X, targets = self._check_eeg_and_targets(X, y, dtype=np.float64)
         refuse_flat(X)
@@ -244,19 +236,12 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
         Parameters
         ----------
-        X : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times)
-            EEG of each run in microvolts, such as ``numpy.load("eeg.npy", mmap_mode="r")``.
-        y : sequence of ndarray or numpy.memmap, shape (n_windows, n_meg, n_times)
-            MEG of the same samples in tesla and tesla per metre.
+        X, y : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times), (n_windows, n_meg, n_times)
+            EEG and MEG of each run, in the units of `fit`; such as ``numpy.load("eeg.npy", mmap_mode="r")``.
         subjects : sequence of str, length n_runs, or None
             Subject of each run.
         geometry : mne.Info, sequence of mne.Info, length n_runs, or None
-            EEG and MEG sensors with their positions, of all runs or of each.
-
-        Returns
-        -------
-        self : EEGToMEG
-            The fitted estimator.
+            Sensors of all runs or of each.
         """
         check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
@@ -269,19 +254,10 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     def _check_parameters(self):
         super()._check_parameters()
         resolve_device(self.device)
-        if self.model not in MODELS:
-            raise ValueError(f"model: got {self.model!r}, expected one of {', '.join(map(repr, MODELS))}.")
-        if self.scale not in ("channel", "type"):
-            raise ValueError(f"scale: got {self.scale!r}, expected 'channel' or 'type'.")
-        if self.meg not in (True, "mag", "grad"):
-            raise ValueError(f"meg: got {self.meg!r}, expected True, 'mag' or 'grad'.")
-        by_network = self.lags is None and self.model in NETWORKS
-        if not by_network and not (isinstance(self.lags, int | np.integer) and self.lags >= 0):
-            raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0, or None for networks.")
         if self.model in NETWORKS:
             self._network_sizes(), self._recipe().check()
-        elif self.checkpoint is not None:
-            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
+        elif self.lags is None or self.checkpoint is not None:
+            raise ValueError(f"lags, checkpoint: model={self.model!r} has no network; give lags and no checkpoint.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
@@ -351,7 +327,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self.meg_scale_ = np.where(chosen > 0, chosen, 1.0)
 
     def _prepare(self, X):
-        """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""
         raise TypeError(f"estimator: {type(self).__name__} predicts signals, which have no attributions.")
 
     def _make_codes(self):
@@ -369,7 +344,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):
-        """Make the network, from its checkpoint or untrained."""
+        """Make the network, untrained or with the weights of its checkpoint."""
         state = SensorNetwork(
             self.model, self._network_sizes(), n_chans=n_chans, n_outputs=n_outputs, precision=self._recipe().precision
         )
@@ -381,11 +356,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
-        unknown = set(self.network_params or {}) - set(SIZES[cls])
-        if unknown:
-            raise ValueError(
-                f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(SIZES[cls])}."
-            )
+        refuse_unknown("network_params", self.network_params, SIZES[cls])
         return self._sizes(cls, {"dropout": 0.1})
 
     def _criterion(self):
@@ -393,17 +364,16 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _recipe(self):
         names = {field.name for field in dataclasses.fields(Recipe)} - {"max_epochs"}
-        unknown = set(self.recipe_params or {}) - names
-        if unknown:
-            raise ValueError(
-                f"recipe_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(names))}."
-            )
-        return Recipe(max_epochs=self.max_epochs, **_TRAINING | dict(self.recipe_params or {}))
+        refuse_unknown("recipe_params", self.recipe_params, names)
+        return Recipe(max_epochs=self.max_epochs, **_TRAINING | (self.recipe_params or {}))
 
     # Predicting
 
     def predict(self, X, geometry=None):
-        """Predict MEG.
+        """Predict MEG, in tesla and tesla per metre and in the shape of the targets of fit.
+
+        ``"wavelet_unet"`` gives envelopes (n_trials, n_bands * n_meg, n_times) of signals in units of each sensor's
+        standard deviation.
 
         Parameters
         ----------
@@ -411,12 +381,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             EEG in microvolts, or Epochs; of any length, where the targets of fit were signals.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
             Sensors and head position, for models that take them; None takes the first of fit.
-
-        Returns
-        -------
-        y : ndarray of float64, shape (n_trials, n_meg, n_times), or as the targets of fit
-            Tesla and tesla per metre; for ``"wavelet_unet"`` envelopes (n_trials, n_bands * n_meg, n_times) of signals
-            in units of each sensor's standard deviation.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
@@ -430,36 +394,17 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
     def targets(self, y):
-        """Targets that ``predict`` is compared with: the MEG itself, or its envelopes for ``"wavelet_unet"``.
-
-        Parameters
-        ----------
-        y : array-like
-            MEG as at fit.
-
-        Returns
-        -------
-        targets : ndarray
-            Of the shape of the predictions.
-        """
+        """MEG as ``predict`` is compared with it: as given, or its envelopes for ``"wavelet_unet"``."""
         check_is_fitted(self)
         y = np.asarray(y, dtype=np.float64)
         return self.codes_.encode_targets(y) if self.codes_.has_bands else y
 
     def transform(self, X, geometry=None):
-        """Virtual MEG as trials for the next step of a pipeline, in units of each sensor's standard deviation.
+        """Virtual MEG for the next step of a pipeline, in units of each sensor's standard deviation.
 
-        Parameters
-        ----------
-        X, geometry
-            As in `predict`.
-
-        Returns
-        -------
-        Z : EEGArray of float32, shape (n_trials, n_meg, n_times)
-            With the names of the sensors; an array (n_trials, n_outputs) where targets have no axis of time.
+        Gives an EEGArray (n_trials, n_meg, n_times) of float32 with the names of the sensors, or an array
+        (n_trials, n_outputs) where targets have no axis of time.
         """
-        check_is_fitted(self)
         prediction = self.predict(X, geometry)
         if not self._is_signal:
             flat = np.asarray(prediction).reshape(len(prediction), -1)

@@ -43,25 +43,14 @@ def leadfields(eeg, meg):
 
 
 def minimum_norm(eeg, meg, alpha=1 / 9):
-    r"""Matrix from EEG to MEG through the sources of least power that explain the EEG.
+    r"""Matrix (n_meg, n_eeg) from EEG to MEG through the sources of least power that explain the EEG [1]_.
 
     .. math:: M = G_m G_e^\top \left(G_e G_e^\top + \alpha \tfrac{\mathrm{tr}(G_e G_e^\top)}{n} I\right)^{-1}
-
-    Gives (n_meg, n_eeg).
 
     References
     ----------
     .. [1] Hämäläinen, M., & Ilmoniemi, R. (1994). Interpreting magnetic fields of the brain: minimum norm estimates.
        Medical & Biological Engineering & Computing, 32(1), 35-42.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.forward import minimum_norm
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> from skeeg.methods.eeg2meg.simulation import MEGSimulation
-    >>> info = MEGSimulation().info()
-    >>> minimum_norm(describe(info, "eeg"), describe(info, "mag")).shape
-    (102, 32)
     """
     if not alpha > 0:
         raise ValueError(f"alpha: got {alpha}, expected a positive number for the minimum norm.")
@@ -150,10 +139,7 @@ class PositionCodes(Storable):
 
     EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
     multipole moments, rotated and scaled so that for the mean position :math:`|a|` is the size of the field in units of
-    each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
-    matrix, of the forward model, depends on the head position.
-
-    Shapes: ``type_scale`` (n_meg,).
+    each type's standard deviation, D. Only the matrix of the forward model, :math:`S_g`, depends on the head position.
     """
 
     def __init__(self, geometries, type_scale, eeg_order, meg_order):

@@ -26,16 +26,8 @@ _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 class Windows:
     """Windows of EEG and MEG of several runs, in memory or mapped from disk.
 
-    Shapes: ``X`` (n_windows, n_inputs, n_times), ``Y`` (n_windows, n_outputs, n_times), ``places`` (n_windows,),
-    ``subjects, runs`` (n_windows,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.model import Windows
-    >>> windows = Windows([np.zeros((2, 1, 5)), np.ones((3, 1, 5))], [np.zeros((2, 4, 5)), np.ones((3, 4, 5))])
-    >>> len(windows), windows.read(np.array([3, 0]))[0][:, 0, 0].tolist()
-    (5, [1.0, 0.0])
+    Shapes: ``X`` and ``Y`` hold one (n_windows, n_channels, n_times) a run; ``places``, ``subjects``, ``runs``
+    (n_windows,).
     """
 
     def __init__(self, X, Y, places=None, subjects=None, runs=None):
@@ -53,7 +45,7 @@ class Windows:
         return not any(isinstance(one, np.memmap) for one in self.X + self.Y)
 
     def read(self, rows):
-        """EEG and MEG of some windows."""
+        """Read EEG and MEG of some windows."""
         if len(self.X) == 1:
             return np.asarray(self.X[0][rows]), np.asarray(self.Y[0][rows])
         owners, parts = np.searchsorted(self.starts, rows, side="right") - 1, []
@@ -131,14 +123,7 @@ def check_runs(X, y, subjects):
 
 
 def split_windows(source, validation, size, seed):
-    """Rows of training and validation windows of a source; the latter are empty without validation.
-
-    "auto" holds out subjects where there are two, else runs where there are two, else the last windows. "trial" draws
-    windows, whose neighbours in time are then trained on.
-    """
-    options = ("auto", "subject", "run", "block", "trial", None)
-    if validation not in options:
-        raise ValueError(f"validation: got {validation!r}, expected one of {', '.join(map(repr, options))}.")
+    """Rows of training and validation windows of a source; the latter are empty without validation."""
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     rows, none, runs = np.arange(len(source)), np.arange(0), source.runs
@@ -155,8 +140,8 @@ def split_windows(source, validation, size, seed):
         return rows[: len(rows) - n_held], rows[len(rows) - n_held :]
     if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
         raise ValueError(
-            f"validation={validation!r} needs the {validation} of each window, and two of them at least: pass "
-            "fit(..., subjects=...), trials that carry domains, or a list of recordings."
+            f"validation={validation!r} needs the {validation} of each window, two at least: pass subjects=... to fit, "
+            "trials that carry domains, or a list of recordings."
         )
     kind = "trial" if validation == "trial" else "subject"
     return split_validation(np.zeros(len(rows)), kind, size, groups.get(validation), seed)
@@ -180,7 +165,7 @@ class SignalCodes(Storable):
         return Pipeline([*self.steps, *(() if self.scaler is None else [("scale_codes", self.scaler)])])
 
     def encode(self, x, places, records=None):
-        """Code EEG (n_trials, n_channels, n_times), before `learn`."""
+        """Code EEG (n_trials, n_channels, n_times) as it is before `learn`."""
         return np.asarray(Pipeline(list(self.steps)).transform(make_eeg(x, None, self.rate, records)))
 
     def encode_targets(self, y, places=None, records=None):
@@ -201,7 +186,7 @@ class SignalCodes(Storable):
         inputs, (mean, scale) = moments(training.chunks())
         if self.common_scale:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
-        self.scaler, self.outputs = _scaler(inputs[0], _positive(inputs[1])), (mean, _positive(scale))
+        self.scaler, self.outputs = _scaler(*inputs), (mean, np.where(scale > 0, scale, 1.0))
 
     def rescale(self, x, y, rows):
         """Scale coded windows."""
@@ -262,10 +247,7 @@ class EnvelopeCodes(SignalCodes):
 
 
 class MomentCodes(SignalCodes):
-    """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`.
-
-    Shapes: ``type_scale`` (n_meg,).
-    """
+    """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`."""
 
     any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
@@ -298,14 +280,10 @@ class MomentCodes(SignalCodes):
         return apply_by_place(decoders, super().decode(outputs, places), places)
 
 
-def _positive(scale):
-    return np.where(scale > 0, scale, 1.0)
-
-
 def _scaler(mean, scale):
     """Scaler of means and standard deviations that were learned chunk by chunk."""
     scaler = ChannelScaler().fit(np.zeros((1, len(mean), 2)))
-    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / scale)
+    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / np.where(scale > 0, scale, 1.0))
     return scaler
 
 
@@ -314,24 +292,23 @@ def _scale(signals, mean, scale):
 
 
 class ResidualMap(Storable):
-    """Ridge regression with lags, and a network on its residual: ``coef @ lagged(z) + weight * network(z)``.
-
-    Shapes: ``coef`` (n_outputs, n_inputs * n_lags), or None without ridge regression.
-    """
+    """Ridge regression with lags, and a network on its residual: ``coef @ lagged(z) + weight * network(z)``."""
 
     def __init__(self, lags, is_signal, batch_size, device):
         self.lags, self.is_signal, self.batch_size, self.device = lags, is_signal, batch_size, device
         self.coef = self.alpha = self.network = self.weight = None
 
     def fit(self, training, held, alpha, network=None, **settings):
-        """Fit to windows; ``network`` is a function that makes the `SensorNetwork`, ``settings`` are those of `train`.
+        """Fit to windows; ``network`` makes the `SensorNetwork`, ``settings`` are those of `train`.
 
-        The network learns the residual of ridge regression on the training windows. Then ridge regression is fitted to
-        all windows.
+        The network learns the residual of ridge regression on the training windows; that regression is then fitted to
+        all.
         """
         refitted = None
         if self.lags is not None:
-            self.coef, refitted, self.alpha = self._fit_ridge(training, held, alpha)
+            products = [CrossProducts((self._inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
+            self.coef, self.alpha = ridge_from_products(*products, alpha)
+            refitted = ridge_from_products(products[0] + products[1], products[1], self.alpha)[0]
         if network is not None:
             parts = [part.then(lambda x, y, rows: (x, y - self.linear(x))) for part in (training, held)]
             self._fit_network(network, *parts, **settings)
@@ -352,14 +329,6 @@ class ResidualMap(Storable):
             return z.reshape(len(z), -1, 1)
         lags = range(self.lags, -self.lags - 1, -1)
         return lagged(z, lags, edge="zero").reshape(len(z), -1, z.shape[2]) if self.lags else z
-
-    def _fit_ridge(self, training, held, alpha):
-        """Weights of the training windows, of all windows, and the penalty."""
-        products = [CrossProducts((self._inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
-        coef, alpha = ridge_from_products(*products, alpha)
-        if not products[1].n:
-            return coef, coef, alpha
-        return coef, ridge_from_products(products[0] + products[1], products[1], alpha)[0], alpha
 
     def _fit_network(self, make, training, held, **settings):
         """Train the network, and weigh it by the held-out windows."""

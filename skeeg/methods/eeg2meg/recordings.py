@@ -20,8 +20,8 @@ class RecordingMethods:
         Parameters
         ----------
         raws : mne.io.Raw or list of them
-            Cut into windows of ``window`` seconds, without those that overlap an annotation called bad. Each is a run
-            of its own.
+            Each is a run. They are cut into windows of ``window`` seconds, without those that overlap an annotation
+            called bad.
         subjects : sequence of str, length n_raws, or None
             Subject of each.
         """
@@ -60,17 +60,9 @@ class RecordingMethods:
         return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
 
     def predict_raw(self, raw):
-        """Predict the MEG of a continuous recording.
+        """Predict the MEG of the EEG of an `mne.io.Raw`, as an `mne.io.RawArray` of the same times and annotations.
 
-        Parameters
-        ----------
-        raw : mne.io.Raw
-            EEG, with the channels of fit.
-
-        Returns
-        -------
-        meg : mne.io.RawArray
-            Same times and annotations. Windows of the length at fit overlap by half and are cross-faded.
+        Windows of the length at fit overlap by half and are cross-faded.
         """
         import mne
 
@@ -81,13 +73,7 @@ class RecordingMethods:
         return out.set_annotations(raw.annotations, verbose="error")
 
     def predict_epochs(self, epochs):
-        """Predict the MEG of epochs.
-
-        Returns
-        -------
-        meg : mne.EpochsArray
-            Same events, times and metadata.
-        """
+        """Predict the MEG of epochs, as an `mne.EpochsArray` of the same events, times and metadata."""
         import mne
 
         X, geometry, info = self._read(epochs)
@@ -97,14 +83,9 @@ class RecordingMethods:
         )  # fmt: skip
 
     def predict_evoked(self, evoked):
-        """Predict the MEG of an average.
+        """Predict the MEG of an average, as an `mne.EvokedArray` of the same times and comment.
 
         Networks are not linear: the MEG of an average is not the average MEG.
-
-        Returns
-        -------
-        meg : mne.EvokedArray
-            Same times and comment.
         """
         import mne
 
@@ -132,10 +113,7 @@ class RecordingMethods:
 
 
 def read_recordings(recordings, subjects, kind, window):
-    """EEG, MEG and geometry of several recordings of the same sensors.
-
-    Gives ``X`` (n_trials, n_channels, n_times), ``Y`` (n_trials, n_meg, n_times).
-    """
+    """EEG (n_trials, n_channels, n_times), MEG and geometry of several recordings of the same sensors."""
     recordings = recordings if isinstance(recordings, list | tuple) else [recordings]
     if not len(recordings):
         raise ValueError("recordings: at least one is needed, got 0.")
