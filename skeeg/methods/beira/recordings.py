@@ -31,9 +31,8 @@ class RecordingRegressor(BaseEEGRegressor):
         """Check EEG: a list of EEGArrays of float32, one for an array of trials, or one for each recording."""
         if not is_recording_list(X):
             return [self._check_eeg(X, reset=reset, dtype=np.float32)]
-        arrays = [
-            self._check_eeg(_as_trials(item), reset=reset and i == 0, dtype=np.float32) for i, item in enumerate(X)
-        ]
+        trials = enumerate(map(_as_trials, X))
+        arrays = [self._check_eeg(one, reset=reset and i == 0, dtype=np.float32) for i, one in trials]
         if reset:
             self.n_times_in_ = max(array.shape[2] for array in arrays)
         return arrays
@@ -83,10 +82,7 @@ class RecordingRegressor(BaseEEGRegressor):
         return [out if out.ndim == 2 or _has_trials(item) else out[0] for out, item in zip(outputs, X, strict=True)]
 
     def score_per_region(self, X, y):
-        """Pearson correlation of prediction and target for each region.
-
-        Gives (n_regions,).
-        """
+        """Pearson correlation of prediction and target for each region, (n_regions,)."""
         check_is_fitted(self)
         return region_correlations(y, self.predict(X))
 
@@ -175,18 +171,9 @@ def _divide(pair, axis, size, gap, unit):
 
 
 class Windows(Trials):
-    """Windows of recordings and of their targets; a window is a view until a batch is made of it.
+    """Windows of recordings (n_channels, n_times) and of their targets (n_regions, n_times).
 
-    Shapes: ``eeg`` (n_channels, n_times), ``bold`` (n_regions, n_times).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.recordings import Windows
-    >>> windows = Windows([torch.zeros(4, 100), torch.zeros(4, 80)], [torch.zeros(2, 100), torch.zeros(2, 80)], 50, 8)
-    >>> x, y = windows.take(torch.arange(3))
-    >>> len(windows), tuple(x.shape), tuple(y.shape)
-    (8, (3, 4, 50), (3, 2, 50))
+    A pass takes all windows that overlap by half, or, with ``n_windows``, so many random ones.
     """
 
     def __init__(self, eeg, bold, window, n_windows=None, n_padded=None, last_only=False):
@@ -234,7 +221,7 @@ class Windows(Trials):
 def cut_windows(training, held, window, n_windows, multiple, last_only):
     """Cut pairs of tensors (EEG, targets) into windows; trials with one value each are windows themselves.
 
-    Gives (n_examples, n_channels, n_padded).
+    Gives windows to train on and to watch, or None, and examples (n_examples, n_channels, n_padded).
     """
     n_padded = padded(window, multiple)
     if training[0][1].ndim == 2:
