@@ -296,7 +296,7 @@ def test_scores_by_type_band_and_map():
         ({"model": "unet", "recipe_params": {"patiens": 2}}, "recipe_params: patiens unknown; there are .*patience"),
         (
             {"model": "unet", "network_params": {"embed_size": 2}},
-            "network_params: embed_size unknown; there are dropout",
+            "embed_size unknown; there are dropout",
         ),
         ({"meg_types": ("mag",)}, "meg_types: got 1 types for 3 sensors"),
     ],

@@ -8,7 +8,6 @@ import skeeg
 from skeeg import EEGToMEG
 from skeeg.methods.eeg2meg import MEGSimulation, retype_wakeman_henson
 from skeeg.methods.eeg2meg.forward import (
-    PositionCodes,
     harmonic_encoder,
     harmonics,
     head_sphere,
@@ -17,6 +16,7 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
+from skeeg.methods.eeg2meg.model import MomentCodes
 from skeeg.methods.eeg2meg.recordings import read_trials
 from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
@@ -212,9 +212,10 @@ def test_position_codes_come_back():
     info = SIMULATION.info()
     (geometry,), _ = read_geometry(info, 1)
     scale = np.where(np.array(geometry["meg"]["types"]) == "mag", 1e-13, 1e-12)
-    codes = PositionCodes([geometry], scale, 4, 5)
+    codes = MomentCodes([geometry], scale, None, (4, 5))
     z = np.random.default_rng(0).normal(size=35)
-    np.testing.assert_allclose(codes.target_encoder(geometry) @ codes.decoder(geometry) @ z, z / 1.01, rtol=1e-6)
+    decoder = codes.matrices_of([geometry])[0]["decoder"]
+    np.testing.assert_allclose(codes.target_encoders[0] @ decoder @ z, z / 1.01, rtol=1e-6)
 
 
 def test_minimum_norm_explains_the_eeg_and_finds_the_field():

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..storage import cause_of
 
-_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
+_NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 

@@ -22,6 +22,14 @@ class BandPowerRegressor(RecordingRegressor):
     are standardised on the training data; the predicted steps are interpolated to the rate of the EEG.
     """
 
+    def __init__(self, bands, lags, step, region_names, ch_names, sfreq):
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+
     def __sklearn_tags__(self):
         """Declare that scikit-learn's example targets cannot be fitted: they depend on the sign."""
         tags = super().__sklearn_tags__()
@@ -110,12 +118,7 @@ class BandPowerRidge(BandPowerRegressor):
 
     def __init__(self, alpha="cv", bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.alpha = alpha
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.alpha == "cv":
@@ -127,19 +130,14 @@ class BandPowerRidge(BandPowerRegressor):
 
 
 class BandPowerPLS(BandPowerRegressor):
-    """Partial least squares regression of BOLD on lagged band powers.
+    """Partial least squares regression of BOLD on lagged band powers; fewer components where data do not hold so many.
 
     Parameters
     ----------
     n_components : int
-        Components; fewer where the data do not hold so many.
+        Components.
     bands, lags, step, region_names, ch_names, sfreq
-        As in `BandPowerRidge`.
-
-    Attributes
-    ----------
-    coef_ : ndarray, shape (n_regions, n_lags, n_channels, n_bands)
-        Weights of the standardised powers.
+        As in `BandPowerRidge`, and so is the attribute ``coef_``.
 
     Examples
     --------
@@ -151,12 +149,7 @@ class BandPowerPLS(BandPowerRegressor):
 
     def __init__(self, n_components=5, bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.n_components = n_components
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.n_components < 1:
@@ -176,10 +169,8 @@ class RankOneRidge(BandPowerRegressor):
     ----------
     alphas : tuple of (float, float)
         Penalty of u and of v.
-    max_iter : int
-        Most alternations.
-    tol : float
-        Stop when the cosine distance between the last two values of both vectors is less.
+    max_iter, tol
+        Most alternations; they end when the cosine distance between the last two values of both vectors is less.
     random_state : int, RandomState or None
         Draws the first v.
     bands, lags, step, region_names, ch_names, sfreq
@@ -219,12 +210,7 @@ class RankOneRidge(BandPowerRegressor):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         random = check_random_state(self.random_state)

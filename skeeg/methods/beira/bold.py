@@ -17,19 +17,10 @@ from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
 def canonical_hrf(sfreq, delay=6.0):
-    """Canonical haemodynamic response: a gamma function for the response minus a sixth of one for the undershoot [1]_.
+    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of one; sums to 1.
 
-    Parameters
-    ----------
-    sfreq : float
-        Sampling rate in hertz.
-    delay : float
-        Delay of the response in seconds; the usual 6 has its maximum at 5 s. Other values stretch the time.
-
-    Returns
-    -------
-    response : ndarray, shape (n_times,)
-        Sums to 1; 32 s for the usual delay.
+    The usual ``delay`` of 6 seconds has its maximum at 5 s and lasts 32 s; others stretch the time. ``sfreq`` is in
+    hertz.
 
     References
     ----------
@@ -125,6 +116,8 @@ def match_volumes(onsets, bold):
 def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
     """Cut a recording into blocks of whole volumes, for splits without leakage.
 
+    Gives ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes).
+
     Parameters
     ----------
     eeg : ndarray, shape (n_channels, n_times)
@@ -139,11 +132,6 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
         Volumes of a block.
     crop_start : float
         Seconds after the first volume that are left out.
-
-    Returns
-    -------
-    blocks, volumes : ndarray, shape (n_blocks, n_channels, n_times), (n_blocks, n_regions, n_volumes)
-        EEG and BOLD of each block.
 
     Examples
     --------
@@ -165,10 +153,7 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
         blocks.append(eeg[:, sample : sample + length])
         volumes.append(bold[:, start : start + n_volumes])
     if not blocks:
-        raise ValueError(
-            f"n_volumes: a block of {n_volumes} volumes ({n_volumes * tr:.1f} s) is longer than the recording, which "
-            f"has {len(onsets) - first} volumes and {eeg.shape[1] / sfreq:.1f} s of EEG."
-        )
+        raise ValueError(f"n_volumes: got {n_volumes}, but the recording has {len(onsets) - first} volumes.")
     return np.stack(blocks), np.stack(volumes)
 
 
@@ -331,13 +316,12 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
 
     def _align_one(self, item, eeg, bold):
         """Cut matching stretches of EEG and BOLD, (n_trials, ..., n_samples) at the common rate."""
-        times = self._times(item, eeg.shape[2])
+        times, seconds = self._times(item, eeg.shape[2]), eeg.shape[2] / self._rate()
         if isinstance(self.tr, str):
             times, bold = match_volumes(times, bold)
         elif len(times) != bold.shape[2]:
             raise ValueError(
-                f"y: {bold.shape[2]} volumes, but {eeg.shape[2] / self._rate():.2f} s of EEG hold {len(times)} volumes "
-                f"of {self.tr} s; see `cut_volumes` and `match_volumes`."
+                f"y: {bold.shape[2]} volumes, but {seconds:.2f} s of EEG hold {len(times)} of {self.tr} s."
             )
         self.n_unscored_ = max(self.n_unscored_, int(np.sum(times < self.delay - 1e-9)))
         eeg = self._resample(eeg)
@@ -346,9 +330,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         first, last = (times[0], times[-1]) if len(times) > 1 else (np.inf, -np.inf)
         inside = np.flatnonzero((grid + shift >= first - 1e-9) & (grid + shift <= last + 1e-9))
         if len(inside) < 2 or self.n_unscored_ >= len(times):
-            raise ValueError(
-                f"delay: {self.delay} s is too long for a recording of {grid[-1]:.1f} s with {len(times)} volumes."
-            )
+            raise ValueError(f"delay: {self.delay} s is too long for {len(times)} volumes in {seconds:.1f} s.")
         spline = make_interp_spline(times, bold, k=min(3, len(times) - 1), axis=2)
         target = spline(np.clip(grid[inside] + shift, times[0], times[-1]))
         if self.response == "canonical":

@@ -71,10 +71,7 @@ class EEGfMRI:
         start, end = self.onsets[0] + crop_start, self.onsets[-1]
         cut = end - test_seconds
         if cut - gap <= start:
-            raise ValueError(
-                f"test_seconds: {test_seconds} s after a gap of {gap} s leave nothing to train on of the "
-                f"{end - start:.1f} s between the first and the last volume."
-            )
+            raise ValueError(f"test_seconds: {test_seconds} s after a gap of {gap} s leave nothing to train on.")
         return self._between(start, cut - gap), self._between(cut, end)
 
     def _between(self, start, end):
@@ -86,10 +83,10 @@ class EEGfMRI:
 
 
 def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.0):
-    """Read "eyes open, eyes closed EEG/fMRI with carbon-wire loops" [1]_: the recording with the helium pump off.
+    """Read "eyes open, eyes closed EEG/fMRI with carbon-wire loops" [1]_, pump off, as an `EEGfMRI`.
 
-    It has 30 electrodes at 1000 Hz and volumes every 1.95 s. There are three volumes more than triggers; a warning says
-    so, and the first ones are paired.
+    The recording has 30 electrodes at 1000 Hz and volumes every 1.95 s. There are three volumes more than triggers; a
+    warning says so, and the first ones are paired.
 
     Parameters
     ----------
@@ -103,11 +100,6 @@ def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.
         Labelled image and the names of its labels 1, 2, ...; None lets nilearn fetch the Harvard-Oxford atlas.
     smoothing : float
         Full width at half maximum of the smoothing in millimetres.
-
-    Returns
-    -------
-    recording : EEGfMRI
-        EEG and BOLD.
 
     References
     ----------
@@ -131,7 +123,7 @@ def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.
 
 
 def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0):
-    """Read the resting EEG-fMRI of Deligianni et al. [1]_ (OSF 94c5t), with derivatives of fMRIPrep.
+    """Read the resting EEG-fMRI of Deligianni et al. [1]_ (OSF 94c5t), with derivatives of fMRIPrep, as an `EEGfMRI`.
 
     The electrocardiogram is regressed out of the EEG. A volume is taken to be measured ``StartTime`` after its trigger,
     the middle of its slices.
@@ -145,11 +137,6 @@ def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0
         Number of the subject.
     regions, atlas, smoothing
         As in `read_cwl`.
-
-    Returns
-    -------
-    recording : EEGfMRI
-        EEG and BOLD.
 
     References
     ----------
@@ -222,10 +209,7 @@ def _nilearn():
     """Import nilearn with the parts that are used."""
     try:
         import nilearn
-        import nilearn.datasets
-        import nilearn.image
-        import nilearn.maskers
-        import nilearn.masking
+        from nilearn import datasets, image, maskers, masking  # noqa: F401, become attributes of nilearn
     except ImportError as error:
         raise ImportError("Reading fMRI needs nilearn: pip install 'skeeg[bold]'.") from error
     return nilearn
@@ -304,7 +288,7 @@ def simulate_bold(
     artefacts=True,
     random_state=None,
 ):
-    """Simulate an EEG-fMRI recording.
+    """Simulate an EEG-fMRI recording, as `SimulatedBOLD`.
 
     Each region follows the amplitude of one cortical oscillator, through the canonical haemodynamic response. The EEG
     also holds an oscillator of the same rhythm elsewhere for each region, whose amplitude is unrelated, further
@@ -314,10 +298,8 @@ def simulate_bold(
     ----------
     n_regions : int
         Regions, at most 8.
-    duration : float
-        Seconds.
-    sfreq : float
-        Sampling rate of the EEG in hertz.
+    duration, sfreq : float
+        Seconds, and the sampling rate of the EEG in hertz.
     ch_names : tuple of str
         Electrodes of MNE's ``standard_1005``.
     bold_noise : float
@@ -328,11 +310,6 @@ def simulate_bold(
         Whether there are blinks and movements.
     random_state : int or None
         Seed.
-
-    Returns
-    -------
-    simulated : SimulatedBOLD
-        Recording and truth.
 
     Examples
     --------

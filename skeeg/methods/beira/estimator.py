@@ -53,10 +53,9 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         Sizes of the network that differ from the recipe's, such as ``{"n_branches": 5}``; see `BEIRA`, `SharedBEIRA`
         and `BEIRAManyToOne`.
     recipe : {"default", "published"}
-        Strategies of training and readout, with the sizes of the network. ``"default"`` is for recordings of half an
-        hour: whitened EEG, six small networks, and the mean of their decoders and of ridge regressions on their
-        envelopes at lags of seconds. ``"published"`` has the published sizes, random start and decoder alone, and takes
-        hours.
+        Sizes, training and readout. ``"default"`` is for recordings of half an hour: whitened EEG, six small networks,
+        and the mean of their decoders and of ridge regressions on their envelopes at lags of seconds. ``"published"``
+        has the published sizes, random start and decoder alone, and takes hours.
     recipe_params : dict or None
         Settings of the recipe to change, such as ``{"readout": "decoder"}``; see `BEIRARecipe`.
     n_restarts : int or None
@@ -68,12 +67,8 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         weights of the three.
     window : int or None
         Samples of a training window; None is the recipe's, or the shortest recording where that is shorter.
-    max_epochs : int or None
-        Passes over as many windows as the recipe draws.
-    learning_rate : float or None
-        Highest learning rate.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic of the training.
+    max_epochs, learning_rate, precision
+        As in `skeeg.training.Recipe`; an epoch is as many windows as the recipe draws.
     validation : {"block", None}
         Hold out the end of each recording to keep the best weights by, and to rank restarts and prune; or nothing.
     validation_gap : float
@@ -111,16 +106,13 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         Fitted preprocessing: a `skeeg.regression.ChannelScaler`.
     target_mean_, target_scale_ : ndarray, shape (n_regions,)
         Mean and standard deviation of the training targets.
-    region_names_ : tuple of str
-        Names of the regions.
     module_, net_, history_, n_iter_
         As in `skeeg.NetworkRegressor`, of the best network.
 
     Notes
     -----
     The target at a sample belongs to the EEG around that sample: `BOLDAligner`, which holds this regressor, undoes the
-    haemodynamic delay. Means and scales come from the part of the data that is trained on. The ridge regression on the
-    envelopes is fitted to the held-out part too.
+    haemodynamic delay. The ridge regression on the envelopes is fitted to the held-out part too.
 
     References
     ----------
@@ -321,10 +313,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
             )
 
     def _prepare(self, X):
-        raise TypeError(
-            f"estimator: {type(self).__name__} predicts signals; its spatial_patterns_, frequency_patterns_ and "
-            "branch_importance_ explain them."
-        )
+        raise TypeError("estimator: BEIRARegressor predicts signals; its spatial_patterns_, ... explain them.")
 
     def _recipe(self):
         overrides = ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")

@@ -17,7 +17,7 @@ RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
 
 
 class FrontEnd(nn.Module):
-    """Branches that each unmix, filter, rectify and smooth; the parts are named as in the published state dict."""
+    """Layers of `joint_front_end`: branches that each unmix, filter, rectify and smooth, by their published names."""
 
     def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
         super().__init__()
@@ -33,12 +33,6 @@ class FrontEnd(nn.Module):
     def layers(self):
         """Layers that unmix, filter and smooth."""
         return self.unmixing_layer, self.band_pass, self.low_pass
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
-        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
-        x = RECTIFIERS[self.rectifier](self.norm(self.band_pass(x)))
-        return self.low_pass(x)
 
 
 def joint_front_end(fronts, x):
@@ -89,10 +83,10 @@ def same_padding(kernel_size):
 def depthwise_conv1d(x, weight, n_phases=16):
     """Convolve each channel with its own filter, as ``conv1d(x, weight, groups=channels, padding="same")``.
 
-    With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where
-    ``W[p, q, j] = weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P
-    taps. It multiplies by a few zeros more, but as dense blocks, which is many times faster than tap by tap.
-    Shapes: ``x`` (batch, channels, times), ``weight`` (channels, 1, K).
+    With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where ``W[p, q, j] =
+    weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P taps. It multiplies
+    by a few zeros more, but as dense blocks, which is many times faster than tap by tap. Shapes: ``x`` (batch,
+    channels, times), ``weight`` (channels, 1, K).
     """
     batch, channels, n_times = x.shape
     n_taps = weight.shape[-1]

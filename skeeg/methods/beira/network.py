@@ -16,7 +16,6 @@ from .layers import (
     gelu_max,
     joint_front_end,
     norm_gelu,
-    same_padding,
     time_major_conv1d,
 )
 
@@ -33,13 +32,7 @@ class ConvBlock(nn.Module):
         self.stride = stride
 
     def forward(self, x):
-        """Map (batch, n_in, times) to (batch, n_out, times // stride)."""
-        x = self.conv1d(F.pad(x, same_padding(self.conv1d.kernel_size[0])))
-        x = self.activation(self.norm(x.mT).mT)
-        return F.max_pool1d(F.dropout(x, self.drop_prob, self.training), self.stride)
-
-    def forward_time_major(self, x):
-        """Map (batch, times, n_in) to (batch, times // stride, n_out), the same numbers."""
+        """Map (batch, times, n_in) to (batch, times // stride, n_out)."""
         x, is_gelu = time_major_conv1d(x, self.conv1d.weight), isinstance(self.activation, nn.GELU)
         if self.stride > 1 and not self.training and is_gelu:
             return gelu_max(self.norm(x), self.stride)
@@ -49,19 +42,6 @@ class ConvBlock(nn.Module):
             return x
         n_steps = x.shape[1] // self.stride
         return x[:, : n_steps * self.stride].unflatten(1, (n_steps, self.stride)).amax(2)
-
-
-class UpsampleBlock(nn.Module):
-    """`ConvBlock` followed by linear interpolation in time, by which each sample becomes `scale` samples."""
-
-    def __init__(self, n_in, n_out, kernel_size, scale, activation=nn.GELU, drop_prob=0.3):
-        super().__init__()
-        self.conv_block = ConvBlock(n_in, n_out, kernel_size, 1, activation, drop_prob)
-        self.scale = scale
-
-    def forward(self, x):
-        """Map (batch, n_in, times) to (batch, n_out, times * scale)."""
-        return interpolate(self.conv_block(x), self.scale)
 
 
 def interpolate(x, scale):
@@ -100,27 +80,21 @@ class _EncoderDecoder(nn.Module):
             for step in zip(channels[:-1], channels[1:], kernel_sizes, strides, strict=True)
         )
         widths = [width // decoder_reduce for width in channels[:-1]] + [channels[-1]]
-        steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strides, strict=True))
-        self.upsample_blocks = nn.ModuleList(UpsampleBlock(*step, activation, drop_prob) for step in reversed(steps))
-        self.width = widths[0]
+        steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strict=True))
+        blocks = (ConvBlock(*step, 1, activation, drop_prob) for step in reversed(steps))
+        self.upsample_blocks = nn.ModuleList(nn.ModuleDict({"conv_block": block}) for block in blocks)
+        self.width, self.scales = widths[0], tuple(reversed(strides))
         return self
-
-    def run_plain(self, x, last):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times'), layer by layer as published, by a last layer."""
-        x = self.spatial_reduce(self.artur_block(x))
-        for block in (*self.downsample_blocks, *self.upsample_blocks):
-            x = block(x)
-        return last(x)
 
     def run_decoder(self, envelopes, last):
         """Map envelopes (batch, n_branches, times) to (batch, n_outputs, times'), time-major within."""
-        x = self.spatial_reduce.forward_time_major(envelopes.mT.contiguous())
+        x = self.spatial_reduce(envelopes.mT.contiguous())
         for block in self.downsample_blocks:
-            x = block.forward_time_major(x)
+            x = block(x)
         scale = 1
-        for block in self.upsample_blocks:
+        for block, next_scale in zip(self.upsample_blocks, self.scales, strict=True):
             x = interpolate(x.mT, scale).mT.contiguous()
-            x, scale = block.conv_block.forward_time_major(x), block.scale
+            x, scale = block["conv_block"](x), next_scale
         # The last layer acts on single samples, so it may come before the interpolation, on few samples instead of all.
         return interpolate(last(x.mT), scale)
 
@@ -136,11 +110,10 @@ def reach(front_taps, kernel_sizes, strides):
 
 def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
     """Refuse sizes of an encoder that do not match."""
+    n = len(channels)
     for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
-        if len(sizes) != len(channels) - 1:
-            raise ValueError(
-                f"{name}: got {len(sizes)} values for {len(channels)} channels, expected {len(channels) - 1}."
-            )
+        if len(sizes) != n - 1:
+            raise ValueError(f"{name}: got {len(sizes)} values for {n} channels, expected {n - 1}.")
     if decoder_reduce < 1 or min(channels[:-1], default=1) < decoder_reduce:
         raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
 
@@ -160,11 +133,11 @@ class _EncoderDecoders(_ReadableFront):
 
     sizes_of = staticmethod(_EncoderDecoder.sizes_of)
 
-    def set_up(self, front, sizes, grouped, n_times):
+    def set_up(self, front, sizes, n_times):
         """Check the sizes and set what follows from them."""
         _, kernel_sizes, strides, _ = sizes
         _check_sizes(*sizes)
-        self.grouped, self.decimation = grouped, math.prod(strides)
+        self.decimation = math.prod(strides)
         self.reach = reach(front[1:3], kernel_sizes, strides)
         check_n_times(n_times, self.decimation)
 
@@ -184,9 +157,7 @@ class _EncoderDecoders(_ReadableFront):
     def forward(self, x):
         """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
         check_n_times(x.shape[-1], self.decimation)
-        if self.grouped:
-            return self.decode(self.envelopes(x))
-        return torch.cat([model.run_plain(x, last) for model, last in self.pairs()], dim=1)
+        return self.decode(self.envelopes(x))
 
 
 def _last_layer(old, new):
@@ -220,8 +191,6 @@ class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
         Half-wave rectification as published, or full-wave.
     unmixing_norm_affine : bool
         Scale and shift after the spatial filters, as in the follow-up's released checkpoints.
-    grouped : bool
-        Compute the regions together, which gives the same numbers faster; False runs the networks one by one.
     activation : type of torch.nn.Module
         Element-wise nonlinearity of encoder and decoder.
     drop_prob : float
@@ -259,7 +228,6 @@ class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
         decoder_reduce: int = 4,
         rectifier: str = "relu",
         unmixing_norm_affine: bool = False,
-        grouped: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.3,
         chs_info=None,
@@ -272,7 +240,7 @@ class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
         )  # fmt: skip
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.set_up(front, sizes, grouped, n_times)
+        self.set_up(front, sizes, n_times)
         self.models, self.final_layer = nn.ModuleList(), nn.ModuleList()
         for _ in range(self.n_outputs):
             self.models.append(_EncoderDecoder().build(self.n_chans, front, sizes, activation, drop_prob))
@@ -316,7 +284,6 @@ class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDec
         decoder_reduce: int = 1,
         rectifier: str = "relu",
         unmixing_norm_affine: bool = False,
-        grouped: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.3,
         chs_info=None,
@@ -329,7 +296,7 @@ class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDec
         )  # fmt: skip
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.set_up(front, sizes, grouped, n_times)
+        self.set_up(front, sizes, n_times)
         self.build(self.n_chans, front, sizes, activation, drop_prob)
         self.final_layer = nn.Conv1d(self.width, self.n_outputs, 1)
         self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}  # one region of `BEIRA`
@@ -363,9 +330,6 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         Units of the LSTM, for each direction.
     bidirectional : bool
         Whether the LSTM also runs backwards.
-    unused_layers : bool
-        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
-        whole.
     activation : type of torch.nn.Module
         Rectifier.
     drop_prob : float
@@ -390,7 +354,6 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         downsampling: int = 32,
         hidden_size: int = 16,
         bidirectional: bool = True,
-        unused_layers: bool = False,
         activation: type[nn.Module] = Absolute,
         drop_prob: float = 0.0,
         chs_info=None,
@@ -403,7 +366,7 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         )  # fmt: skip
         self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
         self.decimation = downsampling
-        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
+        self.ignorable_parts = ("features_batchnorm", "fc_layer")  # of the published class, which never reads them
         check_n_times(n_times, downsampling)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
@@ -413,16 +376,12 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
             activation(),
             nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
         )
-        if unused_layers:
-            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
         self.lstm = nn.LSTM(
             n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
         )
         width = hidden_size * (2 if bidirectional else 1)
         self.bn_last = nn.BatchNorm1d(width, affine=False)
         self.final_layer = nn.Linear(width, self.n_outputs)
-        if unused_layers:
-            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
 
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""

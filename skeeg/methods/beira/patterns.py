@@ -38,8 +38,7 @@ def cross_spectrum(recordings, sfreq, n_fft):
     """Cross-spectral density (n_freqs, n_channels, n_channels) of recordings, and its frequencies.
 
     Averaged over half-overlapping Hann windows of `n_fft` samples of recordings (n_channels, n_times); shorter ones are
-    padded
-    with zeros.
+    padded with zeros.
     """
     window = signal.windows.hann(n_fft, sym=False)
     density, n_segments = 0.0, 0
@@ -75,42 +74,11 @@ def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     return spatial.reshape(*shape, -1), (spectrum * gain).reshape(*shape, -1)
 
 
-def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
-    """Spatial patterns ``cov(h * x) w`` of the data actually filtered, as published, (n_branches, n_channels).
-
-    Slower than `branch_patterns` and exact at the edges. Shapes: ``eeg`` (n_channels, n_times), filters
-    (n_branches, n_channels) and (n_branches, n_taps).
-    """
-    eeg = np.asarray(eeg, dtype=np.float64)
-    patterns = []
-    for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
-        filtered = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
-        left = len(h) // 2
-        covariance = np.atleast_2d(np.cov(filtered[:, left : left + eeg.shape[1]]))
-        patterns.append(filter_patterns(covariance, w[None], apart=False)[0])
-    return np.stack(patterns)
-
-
-def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
-    """Frequency patterns of the published notebooks, for comparison with `branch_patterns`, (n_branches, n_taps // 2).
-
-    One bin in about a hundred of the raw periodogram stands for the spectrum, at ``arange(n_taps // 2) / n_taps`` times
-    the sampling rate.
-    """
-    z = np.asarray(spatial_filters) @ np.asarray(eeg)
-    n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
-    amplitude = np.abs(np.fft.rfft(z, axis=1))[:, : n_times // 2] / n_times
-    response = np.abs(np.fft.rfft(temporal_filters, axis=1))[:, : n_taps // 2] / n_taps
-    nearest = np.arange(n_taps // 2) * amplitude.shape[1] // (n_taps // 2)
-    return amplitude[:, nearest] * response
-
-
 def branch_importance(module, windows):
     """Compute the importance (n_regions, n_branches): the change of the output when an envelope is held at its mean.
 
     A branch whose envelope is constant has none, unlike by a gradient times the envelope, as in the published
-    notebooks.
-    Shapes: ``windows`` (n_windows, n_chans, n_times).
+    notebooks. Shapes: ``windows`` (n_windows, n_chans, n_times).
     """
     squares = 0.0
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Figures of the predictions of BEIRA and of the patterns of its branches, for any number of regions."""
+"""Figures (`matplotlib.figure.Figure`) of the predictions of BEIRA and of the patterns of its branches."""
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -43,11 +43,6 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     region_names : sequence of str or None
         Names. Regions that differ only in ``Left`` and ``Right`` are drawn side by side.
 
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        Figure.
-
     Examples
     --------
     >>> import numpy as np
@@ -90,11 +85,6 @@ def plot_region_scores(scores, region_names=None, null=None):
         Names. Where all come as ``Left`` and ``Right``, both bars of a structure are adjacent.
     null : array-like, shape (n_regions,), or None
         Level to mark on each bar, such as a quantile of null scores.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        Figure.
 
     Examples
     --------
@@ -142,11 +132,6 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
         Branches of each region, the most important on the left.
     info : mne.Info or None
         Positions of the electrodes, in the order of the data; None takes those of MNE's ``standard_1005``.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        Figure.
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     info = _positions(beira) if info is None else info

@@ -162,10 +162,7 @@ def _divide(pair, axis, size, gap, unit):
     n = pair[0].shape[axis]
     start = n - max(round(size * n), 1)
     if start - gap < (1 if unit == "sample" else 2):
-        raise ValueError(
-            f"validation: {n} {unit}{'s' * (n > 1)} are too few to hold out a share of {size} after a gap of {gap} "
-            f"{unit}s."
-        )
+        raise ValueError(f"validation: {n} {unit}s are too few to hold out a share of {size} after a gap of {gap}.")
     parts = [np.split(one, [start - gap, start], axis) for one in pair]
     return tuple(part[0] for part in parts), tuple(part[2] for part in parts)
 
@@ -245,10 +242,7 @@ def choose_window(window, usual, shortest, multiple):
         longest = min(usual, shortest)
         return max(longest // multiple * multiple, min(longest, multiple))
     if not 1 <= window <= shortest:
-        raise ValueError(
-            f"window: got {window} samples, expected 1 to {shortest}, the shortest recording or part of one that is "
-            "left to train on."
-        )
+        raise ValueError(f"window: got {window} samples, expected 1 to {shortest}, of the shortest recording.")
     return int(window)
 
 

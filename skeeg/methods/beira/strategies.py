@@ -1,7 +1,6 @@
 """How BEIRA is trained and read out: recipes, what the default one adds to the published training, losses, readout."""
 
 import dataclasses
-import difflib
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from ...regression import choose_alpha, lagged, ridge_weights
 from ...storage import Storable
 from ...training import Recipe
 from ...training.inference import run_batches
+from ...training.sizes import refuse_unknown
 from .network import BEIRAManyToOne
 from .patterns import branch_importance
 from .recordings import mirror, padded
@@ -109,21 +109,17 @@ RECIPES = {
 def choose_recipe(name, recipe_params, **overrides):
     """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
     _check_choice("recipe", name, tuple(RECIPES))
-    fields = {field.name for field in dataclasses.fields(BEIRARecipe)} - {"network_params", *overrides}
-    for one in recipe_params or {}:
-        if one in overrides or one == "network_params":
-            raise ValueError(f"recipe_params: {one} is a parameter of the estimator itself.")
-        _check_choice("recipe_params", one, tuple(sorted(fields)))
+    own = {"network_params", *overrides}
+    for one in own & set(recipe_params or {}):
+        raise ValueError(f"recipe_params: {one} is a parameter of the estimator itself.")
+    refuse_unknown("recipe_params", recipe_params, {field.name for field in dataclasses.fields(BEIRARecipe)} - own)
     given = {one: value for one, value in overrides.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **(recipe_params or {}), **given).check()
 
 
 def _check_choice(name, value, allowed):
-    if value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), allowed, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
 
 
 def kept_loss(state, recipe, has_validation):
@@ -147,8 +143,7 @@ def prune_branches(module, criterion, examples, watched):
     """Replace branches by their mean envelope where the validation loss does not rise by it, least important first.
 
     The smoothing filter of such a branch becomes zero and its bias the mean. The most important branch of each front
-    end
-    is kept. Shapes: ``examples`` (n_windows, n_chans, n_times).
+    end is kept. Shapes: ``examples`` (n_windows, n_chans, n_times).
     """
     importance, layers = torch.from_numpy(branch_importance(module, examples)), module.front_layers()
     importance = importance if len(layers) == len(importance) else importance.sum(0, keepdim=True)
@@ -348,8 +343,7 @@ class LaggedReadout(Storable):
     .. math:: \hat y_r(t) = b_r + \sum_m \sum_l a_{rml}\, \tilde e_{rm}(t - l)
 
     with :math:`\tilde e` the mean of an envelope over a second (``step`` samples), clipped to the quantiles of .02 and
-    .98
-    that it had in training (``limits``, (2, n_fronts, n_branches)). The haemodynamic response is learnt with the
+    .98 that it had in training (``limits``, (2, n_fronts, n_branches)). The haemodynamic response is learnt with the
     ``weights`` a (n_regions, n_lags, n_branches) and ``offsets`` b (n_regions,).
     """
 
@@ -368,9 +362,7 @@ class LaggedReadout(Storable):
         step = max(round(_STEP * rate), 1)
         means = [step_means(one, step) for one in envelopes]
         if not all(np.isfinite(one).all() for one in means):
-            raise ValueError(
-                "learning_rate: the training diverged, which leaves nothing to read out; try a smaller one."
-            )
+            raise ValueError("learning_rate: the training diverged; try a smaller one.")
         rows = np.concatenate([step_means(one, step).transpose(0, 2, 1).reshape(-1, one.shape[1]) for one in targets])
         every = np.concatenate([one.transpose(1, 2, 0, 3).reshape(*one.shape[1:3], -1) for one in means], axis=2)
         limits = np.quantile(every, (_OUTLYING, 1 - _OUTLYING), axis=2)

@@ -62,10 +62,8 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     positions : bool or tuple of 2 int
         Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
         are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
-    meg : {True, "mag", "grad"}
-        Which sensors to take from recordings.
-    meg_types : tuple of str or None
-        ``"mag"`` or ``"grad"`` for each sensor, where no geometry is given.
+    meg, meg_types : {True, "mag", "grad"}, tuple of str or None
+        Which sensors to take from recordings; type of each, ``"mag"`` or ``"grad"``, where no geometry is given.
     scale : {"channel", "type"}
         Divide each sensor by its own standard deviation, or by that of its type.
     lags : int or None
@@ -90,18 +88,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     Attributes
     ----------
-    eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
-        Of the training windows, in microvolts.
-    meg_mean_, meg_scale_ : ndarray, shape (n_meg,)
-        Of the training windows, in tesla and tesla per metre.
+    eeg_mean_, eeg_scale_, meg_mean_, meg_scale_ : ndarray, shape (n_channels,) and (n_meg,)
+        Of the training windows, in microvolts, tesla and tesla per metre.
     meg_names_, meg_types_ : tuple of str
         Sensors.
     steps_ : Pipeline
         Fitted preprocessing of the EEG, or, with `positions`, of its harmonics.
-    coef_ : ndarray or None
-        Ridge weights of standardised signals.
-    alpha_ : float or None
-        Penalty used.
+    coef_, alpha_ : ndarray, float or None
+        Ridge weights of standardised signals, and the penalty used.
     network_weight_ : float
         :math:`\gamma`.
     info_eeg_, info_meg_ : mne.Info
@@ -268,10 +262,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
                 raise ValueError(f"y: model={self.model!r} needs signals, (n_trials, n_meg, n_times).")
             return targets[:, :, None]
         if self.target_shape_[1] != X.shape[2]:
-            raise ValueError(
-                f"X has {X.shape[2]} samples a trial and y {self.target_shape_[1]}: EEG and MEG must be of the same "
-                "samples; resample one of them."
-            )
+            raise ValueError(f"X has {X.shape[2]} samples a trial and y {self.target_shape_[1]}; resample one of them.")
         return targets.reshape(len(X), *self.target_shape_)
 
     def _learn(self, source, domains):
@@ -420,7 +411,3 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def __sklearn_is_fitted__(self):
-        """Fitted once the map is there."""
-        return "map_" in vars(self)

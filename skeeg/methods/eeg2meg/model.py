@@ -11,7 +11,7 @@ from ...training import NetworkState, split_validation, train
 from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
-from .forward import PositionCodes, apply_by_place, minimum_norm
+from .forward import apply_by_place, harmonic_encoder, head_sphere, minimum_norm, multipoles
 from .networks import SensorTransformer, SensorUNet
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
@@ -20,6 +20,7 @@ SIZES = {
     SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
     SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
 }
+_RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
 _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 
 
@@ -139,10 +140,7 @@ def split_windows(source, validation, size, seed):
         n_held = int(len(rows) * size)
         return rows[: len(rows) - n_held], rows[len(rows) - n_held :]
     if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
-        raise ValueError(
-            f"validation={validation!r} needs the {validation} of each window, two at least: pass subjects=... to fit, "
-            "trials that carry domains, or a list of recordings."
-        )
+        raise ValueError(f"validation={validation!r} needs the {validation} of each window, and two at least.")
     kind = "trial" if validation == "trial" else "subject"
     return split_validation(np.zeros(len(rows)), kind, size, groups.get(validation), seed)
 
@@ -164,8 +162,8 @@ class SignalCodes(Storable):
         """Preprocessing of the inputs."""
         return Pipeline([*self.steps, *(() if self.scaler is None else [("scale_codes", self.scaler)])])
 
-    def encode(self, x, places, records=None):
-        """Code EEG (n_trials, n_channels, n_times) as it is before `learn`."""
+    def encode(self, x, places, records=None, matrices=None):
+        """Code EEG (n_trials, n_channels, n_times) of geometries with these matrices, or those of fit."""
         return np.asarray(Pipeline(list(self.steps)).transform(make_eeg(x, None, self.rate, records)))
 
     def encode_targets(self, y, places=None, records=None):
@@ -192,10 +190,6 @@ class SignalCodes(Storable):
         """Scale coded windows."""
         return np.asarray(self.scaler.transform(x)), _scale(y, *self.outputs)
 
-    def inputs(self, x, places, records=None, matrices=None):
-        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
-        return np.asarray(self.pipeline.transform(make_eeg(x, None, self.rate, records)))
-
     def decode(self, outputs, places, matrices=None):
         """Compute predictions of outputs."""
         mean, scale = self.outputs
@@ -203,7 +197,9 @@ class SignalCodes(Storable):
 
     def predict(self, model, x, places, records=None, matrices=None):
         """Predict MEG (n_trials, n_meg, n_times) of EEG by a fitted `ResidualMap`."""
-        return self.decode(model.predict(self.inputs(x, places, records, matrices)), places, matrices)
+        z = self.encode(x, places, records, matrices)
+        z = z if self.scaler is None else np.asarray(self.scaler.transform(z))
+        return self.decode(model.predict(z), places, matrices)
 
 
 class InverseCodes(SignalCodes):
@@ -247,20 +243,50 @@ class EnvelopeCodes(SignalCodes):
 
 
 class MomentCodes(SignalCodes):
-    """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`."""
+    r"""Codes that all montages and head positions have in common.
+
+    EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
+    multipole moments, rotated and scaled so that for the mean position :math:`|a|` is the size of the field in units of
+    each type's standard deviation, D. Only the matrix of the forward model, :math:`S_g`, depends on the head position.
+    """
 
     any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
 
     def __init__(self, geometries, type_scale, rate, orders):
         self.rate, self.steps, self.scaler = rate, (), None
-        self.codes = PositionCodes(geometries, type_scale, *orders)
+        self.type_scale, self.orders = type_scale, orders
+        self.centre = head_sphere(geometries[0]["eeg"])[0]
+        mean = np.mean([self._basis(one) for one in geometries], axis=0)
+        norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
+        _, size, turn = np.linalg.svd(mean / norm, full_matrices=False)
+        kept = size > _SMALLEST * size[0]
+        self.turn = turn[kept].T / size[kept] / norm[:, None]
         self.matrices = self.matrices_of(geometries)
-        self.target_encoders = [self.codes.target_encoder(one) for one in geometries]
+        self.target_encoders = [self._target_encoder(one) for one in geometries]
+
+    def _basis(self, geometry):
+        """Fields of the moments, in units of the sensors."""
+        n_meg = len(geometry["meg"]["names"])
+        if n_meg != len(self.type_scale):
+            raise ValueError(f"geometry: {n_meg} MEG sensors, but the MEG of fit has {len(self.type_scale)}.")
+        return multipoles(geometry["meg"], self.centre, self.orders[1]) / self.type_scale[:, None]
+
+    def _target_encoder(self, geometry):
+        """Matrix from MEG to its codes: regularised least squares."""
+        basis = self._basis(geometry) @ self.turn
+        gram = basis.T @ basis + _RIDGE * np.eye(basis.shape[1])
+        return np.linalg.solve(gram, basis.T) / self.type_scale
 
     def matrices_of(self, geometries):
-        """Matrices of geometries for `inputs` and `decode`."""
-        return tuple({"encoder": self.codes.encoder(one), "decoder": self.codes.decoder(one)} for one in geometries)
+        """Matrices of geometries: from EEG to its codes, and from codes to MEG."""
+        return tuple(
+            {
+                "encoder": harmonic_encoder(one["eeg"], self.orders[0]),
+                "decoder": self.type_scale[:, None] * (self._basis(one) @ self.turn),
+            }
+            for one in geometries
+        )
 
     def encode(self, x, places, records=None, matrices=None):
         """Code EEG as harmonics."""
@@ -269,10 +295,6 @@ class MomentCodes(SignalCodes):
     def encode_targets(self, y, places=None, records=None):
         """Code MEG as moments."""
         return apply_by_place(self.target_encoders, y, places)
-
-    def inputs(self, x, places, records=None, matrices=None):
-        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
-        return super().inputs(self.encode(x, places, matrices=matrices), places)
 
     def decode(self, outputs, places, matrices=None):
         """Compute the fields of moments."""

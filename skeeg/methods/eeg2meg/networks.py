@@ -299,8 +299,7 @@ class SensorTransformer(nn.Module):
 
     Differences from the published network: layer normalisation comes first, scores are divided by the root of the
     head's size, a convolution of ``kernel_size`` samples embeds the EEG, positions in time are sines and cosines [1]_,
-    and
-    the last layer starts at zero. Sizes are those of `SequenceTransformer`.
+    and the last layer starts at zero. Sizes are those of `SequenceTransformer`.
 
     References
     ----------

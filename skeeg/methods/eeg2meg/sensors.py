@@ -101,26 +101,22 @@ def check_places(sensors, what):
     """Raise a ValueError that names what needs positions where sensors have none."""
     lost = [n for n, loc in zip(sensors["names"], sensors["loc"], strict=True) if not _has_place(loc)]
     if lost:
-        raise ValueError(
-            f"{what} needs the positions of the sensors; {', '.join(lost[:5])}{', ...' * (len(lost) > 5)} have none."
-        )
+        raise ValueError(f"{what} needs the positions of the sensors; {', '.join(lost[:5])} have none.")
 
 
 def check_si(Y_scale, types):
     """Raise a ValueError where standard deviations of MEG are clearly not in tesla and tesla per metre."""
     for kind, typical in _TYPICAL.items():
         own = Y_scale[np.array(types) == kind]
-        if not len(own) or not np.median(own) > 0:
-            continue
-        ratio = np.median(own) / typical
-        if 1e-3 < ratio < 1e3:
+        level = np.median(own) if len(own) else 0.0
+        ratio = level / typical
+        if ratio == 0 or 1e-3 < ratio < 1e3:
             continue
         others = _OTHER_UNITS[kind]
         factor = min(others, key=lambda one: abs(np.log10(ratio / one)))
         hint = f"; {others[factor]}? Divide them by {factor:.0e}" if ratio > 1 else ""
         raise ValueError(
-            f"Y: the {kind} channels have a standard deviation of {np.median(own):.1e}, expected about {typical:.0e} "
-            f"{UNITS[kind]} (SI units){hint}."
+            f"Y: {kind} channels deviate by {level:.1e}, expected about {typical:.0e} {UNITS[kind]}{hint}."
         )
 
 
@@ -128,10 +124,7 @@ def check_microvolts(X_scale):
     """Raise a ValueError where standard deviations of EEG are clearly in volts."""
     level = np.median(X_scale)
     if 1e-9 < level < 1e-3:
-        raise ValueError(
-            f"X: the EEG has a standard deviation of {level:.1e}, expected about 10 microvolts; in volts? "
-            "Multiply it by 1e6."
-        )
+        raise ValueError(f"X: the EEG deviates by {level:.1e}, expected microvolts; in volts? Multiply it by 1e6.")
 
 
 def check_same_unit(X_scale, fitted_scale):
@@ -139,10 +132,8 @@ def check_same_unit(X_scale, fitted_scale):
     known = (X_scale > 0) & (fitted_scale > 0)
     ratio = np.median(X_scale[known] / fitted_scale[known]) if known.any() else 1.0
     if not 1 / _CHANGED_UNIT < ratio < _CHANGED_UNIT:
-        raise ValueError(
-            f"X: the EEG is {ratio:.0e} times as strong as at fit: another unit? Multiply it by "
-            f"{10.0 ** -(3 * round(np.log10(ratio) / 3)):.0e}."
-        )
+        factor = 10.0 ** -(3 * round(np.log10(ratio) / 3))
+        raise ValueError(f"X: {ratio:.0e} times as strong as at fit: another unit? Multiply it by {factor:.0e}.")
 
 
 def sensor_correlations(truth, prediction):
@@ -208,8 +199,7 @@ class SensorScores:
     """Mixin of an estimator that predicts MEG: its scores.
 
     X and y are EEG and MEG as at fit, ``geometry`` is that of `predict`. Scores by type, of ``"mag"`` and ``"grad"``,
-    or
-    ``"meg"`` where types are unknown, or by band are dicts.
+    or ``"meg"`` where types are unknown, or by band are dicts.
     """
 
     def score(self, X, y, geometry=None):

@@ -8,6 +8,7 @@ import numpy as np
 from ...array import make_domains, make_eeg
 from ...datasets.simulation.head import RADIUS, electrode_directions
 from ...datasets.simulation.signals import coloured, one_over_f
+from .forward import dipole_gains
 from .sensors import build_info, describe
 
 CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
@@ -40,12 +41,8 @@ class MEGSimulation:
     move : float
         Largest shift of the head from the centre, in metres, up to .008; it rotates by up to twenty times that, in
         radians, about each axis.
-    ch_names : tuple of str
-        Electrodes.
-    sfreq : float
-        Sampling rate in hertz.
-    n_times : int
-        Samples a trial.
+    ch_names, sfreq, n_times
+        Electrodes, sampling rate in hertz, samples a trial.
     classes : float
         Share by which the first quarter of the sources is weaker in trials of class 1, and the second quarter in trials
         of class 0. 0 makes the classes the same.
@@ -164,8 +161,6 @@ def _sensors(ch_names, move, seed, position):
 @lru_cache(maxsize=64)
 def _gains(ch_names, move, seed, position, subject, n_sources):
     """Volts, and tesla (per metre), for one ampere-metre of each source of one subject."""
-    import mne
-
     rng = np.random.default_rng((seed, 1, subject))
     n = n_sources + _N_BACKGROUND
     deep = np.concatenate([rng.uniform(0.7, 0.85, n_sources), rng.uniform(0.3, 0.85, _N_BACKGROUND)])
@@ -173,14 +168,8 @@ def _gains(ch_names, move, seed, position, subject, n_sources):
     out = np.column_stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z])
     moments = rng.normal(size=(n, 3))
     moments /= np.linalg.norm(moments, axis=1, keepdims=True)
-    ones = np.ones(n)
-    dipoles = mne.Dipole(0 * ones, RADIUS * deep[:, None] * out, ones, moments, ones, verbose="error")
-    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
-    gains = []
-    for sensors in _sensors(ch_names, move, seed, position):
-        forward, _ = mne.make_forward_dipole(dipoles, sphere, build_info(sensors), verbose="error")
-        gains.append(forward["sol"]["data"])
-    return gains
+    sensors = _sensors(ch_names, move, seed, position)
+    return dipole_gains(sensors, RADIUS * deep[:, None] * out, moments, (0.0, 0.0, 0.0), RADIUS)
 
 
 def _bursts(rng, rate, n_times, sfreq):
