@@ -84,7 +84,7 @@ def get_network(network):
 
     Parameters
     ----------
-    network : str or subclass of torch.nn.Module
+    network : str, subclass of torch.nn.Module, or an instance of one
         A name from :func:`network_names`, or a class, which is returned.
 
     Returns
@@ -97,6 +97,8 @@ def get_network(network):
     >>> get_network("EEGNet").__name__
     'EEGNet'
     """
+    if isinstance(network, nn.Module):
+        return type(network)
     if isinstance(network, type) and issubclass(network, nn.Module):
         return network
     if not isinstance(network, str):

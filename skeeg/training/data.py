@@ -6,10 +6,11 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import skorch.dataset
 import torch
 
 
-class Trials(torch.utils.data.Dataset):
+class Trials(skorch.dataset.Dataset):
     """Trials and targets: in memory or streamed from a disk, of one shape or grouped by shape.
 
     A batch comes from one group, and nothing is padded. Trials are numbered group after group. A subclass that draws

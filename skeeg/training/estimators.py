@@ -1,6 +1,5 @@
 """Estimators around any network of the registry, or of the user's own, and their fine-tuning on a target subject."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..alignment import Calibration
 from ..array import as_eeg, is_epochs
-from ..base import BaseEEGRegressor, check_class_labels
+from ..base import BaseEEGRegressor, check_class_labels, warn
 from ..storage import Savable
 from .base import NetworkEstimator
+from .net import train
 from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
@@ -26,8 +26,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     Parameters
     ----------
-    network : str or class
-        Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
+    network : str, class or torch.nn.Module
+        Name in `skeeg.networks.network_names`, an ``EEGModuleMixin`` / ``torch.nn.Module`` class, or an instance, of
+        which a copy is trained, from its weights.
     network_params : dict or None
         Arguments of the network's constructor, such as ``{"F1": 4}``, which `GridSearchCV` finds as
         ``network_params__F1``; those that the checkpoint determines may be left out.
@@ -40,7 +41,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     recipe : str or dict
         How to train: ``"default"``, which suits the family of the network; ``"imagery"``, the same with random shifts
         of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
-        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
+        differs from one, ``{"name": "default", "class_weight": {"left": 2.0}}``, in the terms of
+        `skeeg.training.Recipe`. `GridSearchCV` finds its settings as ``recipe__weight_decay``.
     max_epochs, batch_size, learning_rate, patience
         Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
     loss : str, torch.nn.Module or None
@@ -101,11 +103,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def _check_fit(self, X, y):
         X, targets, n_outputs = super()._check_fit(X, y)
         if self.checkpoint is None and len(X) < _FEW_TRIALS:
-            warnings.warn(
+            warn(
                 f"X: {len(X)} training trials are few for a network without a checkpoint; below {_FEW_TRIALS} a linear "
-                "pipeline such as skeeg.baseline('FBTS+LR') decodes better.",
-                UserWarning,
-                stacklevel=4,
+                "pipeline such as skeeg.baseline('FBTS+LR') decodes better."
             )
         return X, targets, n_outputs
 
@@ -138,7 +138,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
             )
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
-        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
+        targets = np.searchsorted(self.classes_, y)
+        with self._training(X, targets, len(self.classes_), subjects, warm) as what:
+            self.network_.keep(train(**what))
         return self
 
 
@@ -149,8 +151,8 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
 
     Parameters
     ----------
-    network : str or class
-        Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
+    network : str, class or torch.nn.Module
+        As in `NetworkClassifier`.
     loss : str, torch.nn.Module or None
         None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
     network_params, strategy, checkpoint, recipe, max_epochs, batch_size, learning_rate, patience, validation
@@ -315,11 +317,9 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         if len(target) != len(labels):
             raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
         if len(np.unique(labels)) < 2:
-            warnings.warn(
+            warn(
                 f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
-                "network of the source subjects predicts. Label trials of two classes at least.",
-                UserWarning,
-                stacklevel=5,
+                "network of the source subjects predicts. Label trials of two classes at least."
             )
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target

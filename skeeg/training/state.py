@@ -1,12 +1,12 @@
 """The network that an estimator holds: its description, its module, its training, and how it is stored."""
 
 import copy
-import warnings
 from operator import attrgetter
 
 import numpy as np
 import torch
 
+from ..base import warn
 from ..networks import accelerate, build_network, channel_info, fold, get_network, minimum_times, required_signals
 from ..networks.seeding import seeded
 from ..storage import Storable
@@ -105,8 +105,11 @@ class NetworkState(Storable):
     def build(self):
         """Give a new module, as ``spec`` describes it."""
         spec = dict(self.spec)
-        probe = spec.pop("probe_features")
-        module = build_network(spec.pop("network"), **spec)
+        probe, network = spec.pop("probe_features"), spec.pop("network")
+        is_instance = isinstance(network, torch.nn.Module)
+        if is_instance and spec["parameters"]:
+            raise ValueError(f"network_params: got {spec['parameters']}, but network is an instance, already built.")
+        module = copy.deepcopy(network) if is_instance else build_network(network, **spec)
         if probe is not None:
             replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self.head)
         return accelerate(module.to(self.dtype).eval(), self.kernels)
@@ -122,7 +125,9 @@ class NetworkState(Storable):
         try:
             self.module = self.build()
             with torch.no_grad():  # not inference_mode: what a network keeps from a call is used in training later
-                self.module(torch.randn(2, self.spec["n_chans"], self.spec["n_times"]).to(self.dtype))
+                outputs = self.module(torch.randn(2, self.spec["n_chans"], self.spec["n_times"]).to(self.dtype))
+            if isinstance(self.spec["network"], torch.nn.Module) and outputs.shape[1] != self.spec["n_outputs"]:
+                raise ValueError(f"it has {outputs.shape[1]} outputs for {self.spec['n_outputs']} classes or targets")
         except Exception as error:  # every network has errors of its own for trials that are too short
             self.spec["n_times"] = self._shortest(error)
             self.module = self.build()
@@ -131,6 +136,9 @@ class NetworkState(Storable):
     def _shortest(self, error):
         """Fewest samples that the network accepts, or its error where their number is not what is wrong."""
         cls = get_network(self.spec["network"])
+        if not isinstance(self.spec["network"], str | type):
+            sizes = f"{self.spec['n_chans']} channels and {self.spec['n_times']} samples"
+            raise ValueError(f"network: the {cls.__name__} does not suit trials of {sizes}: {error}") from error
         wanted = {name: self.spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
         names = self.spec["ch_names"] if "chs_info" in required_signals(cls) else None
         try:
@@ -141,10 +149,7 @@ class NetworkState(Storable):
             raise ValueError(f"network: {cls.__name__} cannot be built or run: {error}") from error
         if shortest <= self.spec["n_times"]:
             raise ValueError(f"X: {cls.__name__} refuses {self.spec['n_times']} samples a trial: {error}") from error
-        warnings.warn(
-            f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.",
-            stacklevel=6,
-        )
+        warn(f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.")
         return shortest
 
     def load(self, checkpoint, **how):

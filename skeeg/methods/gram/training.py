@@ -17,6 +17,7 @@ from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
 from ...training.net import make_net, resolve_device
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
+from ...training.state import HasNetwork
 from .layers import SIZES, TOKENIZER_SIZES, check_names, choose_sizes
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
@@ -127,7 +128,7 @@ class Objective(nn.Module):
         return self(**x) if isinstance(x, dict) else self.network(x, channels)
 
 
-class GramStage(TransformerMixin, EEGEstimator):
+class GramStage(HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; ``network_`` holds the network (`GramState`).
 
     A subclass has `_settings_class`, `_objective` and `_criterion`.
@@ -257,32 +258,12 @@ class GramStage(TransformerMixin, EEGEstimator):
         return network_input(self.module_.sizes)
 
     @property
-    def module_(self):
-        """Trained network, on the CPU, in evaluation mode."""
-        return self.network_.module
-
-    @property
     def net_(self):
         """Skorch net around the network."""
         if self.network_.net is None:
             self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
             self.network_.net.history.extend(self.network_.history)
         return self.network_.net
-
-    @property
-    def history_(self):
-        """One record an epoch, list of dict."""
-        return self.network_.history
-
-    @property
-    def n_iter_(self):
-        """Epochs run; 1 where none was."""
-        return max(len(self.network_.history), 1)
-
-    @property
-    def checkpoint_report_(self):
-        """What the checkpoint brought, str or None."""
-        return self.network_.report
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""

@@ -13,7 +13,7 @@ from ...array import DOMAIN_FIELDS
 from ...base import refuse_flat
 from ...filtering import BandPass
 from ...montage import count_near
-from ...training import NetworkState, get_recipe
+from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
@@ -187,7 +187,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target = self._check_target(X_target_unlabeled, len(X))
-        self._fit_network(fit_steps(self.steps_, X, subjects, target), targets, len(self.classes_), subjects)
+        X = fit_steps(self.steps_, X, subjects, target)
+        with self._training(X, targets, len(self.classes_), subjects) as what:
+            self.network_.keep(train(**what))
         return self
 
     def update(self, X):
