@@ -4,6 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from instances import instance, public_estimators
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import is_regressor
@@ -14,7 +15,6 @@ import skeeg
 from skeeg import CSP, EuclideanAlignment, NetworkClassifier
 from skeeg.array import make_domains, make_eeg
 from skeeg.base import EEGEstimator, EEGTransformer
-from skeeg.testing import instance, public_estimators
 
 X = np.random.default_rng(0).standard_normal((12, 3, 64))
 Y = np.array(["left", "right"] * 6)
