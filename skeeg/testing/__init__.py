@@ -1,7 +1,7 @@
 """A test kit for EEG estimators, of skeeg or not.
 
-`check_eeg_estimator` runs every check in one call, `eeg_checks` lists them for pytest, and `bad_inputs` is a corpus of bad
-trials and targets.
+`check_eeg_estimator` runs every check in one call, `eeg_checks` lists them for pytest, and `bad_inputs` is a corpus of
+bad trials and targets.
 """
 
 from .bad_input import BadInput, bad_inputs, bad_parameters

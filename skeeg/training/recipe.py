@@ -9,7 +9,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..base import check_values
-from ..networks import get_network
+from .sizes import class_of
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -239,7 +239,7 @@ def default_recipe(network):
     >>> default_recipe("EEGConformer")
     'wide'
     """
-    return _FAMILIES.get(network if isinstance(network, str) else get_network(network).__name__, "convolutional")
+    return _FAMILIES.get(network if isinstance(network, str) else class_of(network).__name__, "convolutional")
 
 
 def get_recipe(recipe="default", network="", **changes):

@@ -6,11 +6,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..networks import get_network
 from ..storage import cause_of
 
 _NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
+
+
+def class_of(network):
+    """Class of a network given by name, as a class or as an instance."""
+    return type(network) if isinstance(network, torch.nn.Module) else get_network(network)
 
 
 def read_sizes(cls, state, description, file="it"):

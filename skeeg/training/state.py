@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from ..base import warn
-from ..networks import accelerate, build_network, channel_info, fold, get_network, minimum_times, required_signals
+from ..networks import accelerate, build_network, channel_info, fold, minimum_times
+from ..networks.registry import required_signals
 from ..networks.seeding import seeded
 from ..storage import Storable
 from .checkpoints import load_checkpoint, read_weights
 from .inference import head_features, resolve_device, run_batches
 from .net import make_loss, make_net
-from .sizes import build_within, read_sizes, settle_sizes
+from .sizes import build_within, class_of, read_sizes, settle_sizes
 from .strategies import replace_head
 
 
@@ -135,7 +136,7 @@ class NetworkState(Storable):
 
     def _shortest(self, error):
         """Fewest samples that the network accepts, or its error where their number is not what is wrong."""
-        cls = get_network(self.spec["network"])
+        cls = class_of(self.spec["network"])
         if not isinstance(self.spec["network"], str | type):
             sizes = f"{self.spec['n_chans']} channels and {self.spec['n_times']} samples"
             raise ValueError(f"network: the {cls.__name__} does not suit trials of {sizes}: {error}") from error
@@ -262,7 +263,7 @@ class HasNetwork:
         given = dict(self.network_params or {})
         if self.checkpoint is None:
             return {**(preset or {}), **given}
-        found = read_sizes(get_network(network), *read_weights(self.checkpoint), self.checkpoint)
+        found = read_sizes(class_of(network), *read_weights(self.checkpoint), self.checkpoint)
         return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
 
@@ -283,7 +284,7 @@ def _with_positions(network, ch_names):
     """Electrode names for a network; one that can do without positions does not get half of them."""
     infos = channel_info(ch_names)
     unknown = [name for name, info in zip(ch_names, infos, strict=True) if not np.isfinite(info["loc"][:3]).all()]
-    cls = get_network(network)
+    cls = class_of(network)
     if unknown and "chs_info" in required_signals(cls):
         raise ValueError(f"ch_names: {cls.__name__} needs positions; {', '.join(unknown)} have no standard one.")
     return None if unknown else tuple(ch_names)
