@@ -357,16 +357,7 @@ def check_compiled(estimator, recording):
 
 
 def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
-    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import AverageReference
-    >>> from skeeg.testing.state import predict_in_threads
-    >>> X = np.random.default_rng(0).normal(size=(2, 3, 50))
-    >>> predict_in_threads(AverageReference().fit(X), [X, -X], 5)
-    """
+    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit."""
     wanted = [outputs(fitted, X) for X in recordings]
 
     def rounds(first):

@@ -25,8 +25,8 @@ from .validation import split_validation
 class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     """Base of an estimator that is a network; ``network_`` holds the network (`NetworkState`).
 
-    The base is an estimator around any network of the registry; its parameters are those of `NetworkClassifier`. An
-    estimator of one network has its own constructor, with the parameters that are read here, and overrides
+    Its own parameters are those of `NetworkClassifier`. An estimator of one network has its own constructor, with the
+    parameters that are read here, and overrides
 
     - ``_check_fit(X, y)``: trials, targets and the number of outputs; here those of a classifier;
     - ``_fit_preprocessing(X, subjects)``: learns the preprocessing and gives the trials preprocessed;
@@ -35,7 +35,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
-    An estimator that trains or predicts in another way holds a `NetworkState` and does not inherit this class.
+    An estimator with its own ``fit`` trains by ``_training``; one that predicts in another way holds a `NetworkState`.
     """
 
     augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
@@ -128,11 +128,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
             Labels of any kind, or targets.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Fitted.
         """
         X, targets, n_outputs = self._check_fit(X, y)
         X = self._fit_preprocessing(X, subjects)
@@ -243,47 +238,23 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     def predict(self, X):
         """Most probable class of each trial.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials,).
         """
         probabilities = self.predict_proba(X)  # first: it raises where the estimator is not fitted
         return self.classes_[probabilities.argmax(axis=1)]
 
     @available_if(lambda self: isinstance(self, ClassifierMixin))
     def predict_proba(self, X):
-        """Probability of each class.
+        """Probability of each class, in the order of ``classes_``.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray of float64, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_classes).
         """
         return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
     def transform(self, X):
-        """Features of each trial: what the network gives to its last layer.
+        """Features of each trial: what the network gives to its last layer, flattened.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n_trials, n_features)
-            Flattened features.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_features).
         """
         check_is_fitted(self)
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
@@ -291,15 +262,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         return features.astype(np.float32, copy=False)
 
     def compile_inference(self):
-        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
+        """Fold the trained network (`skeeg.networks.fold`), so that predictions come sooner; gives self.
 
-        Batch norms are folded into convolutions and consecutive linear layers merged (`skeeg.networks.fold`); outputs
-        agree to rounding. A copy, a pickle and another fit start from the network as it was trained.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Predicts by the folded network.
+        Outputs agree to rounding. A copy, a pickle and another fit start from the network as it was trained.
         """
         check_is_fitted(self)
         self.network_.fold()

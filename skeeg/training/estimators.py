@@ -122,11 +122,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             At the first call: all labels there will be; None takes those of y.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, for ``validation="subject"``.
-
-        Returns
-        -------
-        self : NetworkClassifier
-            The fitted estimator.
         """
         warm = self.__sklearn_is_fitted__()
         X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
@@ -190,15 +185,8 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
     def predict(self, X):
         """Targets of each trial, in the shape and units they had at fit.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray of float64, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
-            Predictions.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials,), (n_trials, n_targets) or (n_trials, n_targets,
+        n_times).
         """
         outputs = self._forward(X)  # first: it raises where the estimator is not fitted
         outputs = outputs.numpy().reshape(-1, len(self.target_mean_))

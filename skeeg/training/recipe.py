@@ -56,14 +56,10 @@ class Recipe:
 
     Parameters
     ----------
-    max_epochs : int
-        Passes over the training trials.
-    batch_size : int
-        Trials an update.
-    learning_rate : float
-        Highest learning rate.
-    weight_decay : float
-        Decay of the weights.
+    max_epochs, batch_size : int
+        Passes over the training trials, and trials an update.
+    learning_rate, weight_decay : float
+        Highest learning rate, and decay of the weights.
     solver : {"adamw", "adam", "sgd"}
         Optimiser.
     momentum : float
@@ -77,16 +73,15 @@ class Recipe:
     min_delta : float
         Smallest fall of the validation loss that counts as better.
     precision : {"float32", "bf16", "float64"}
-        Arithmetic of the forward and backward pass. In ``"float64"`` a trial's result is the same, to twelve digits,
-        in a batch of any size; in the others rounding differs with the batch, as kernels do.
+        Arithmetic of the forward and backward pass. In ``"float64"`` a trial's result is the same, to twelve digits, in
+        a batch of any size; in the others rounding differs with the batch, as kernels do.
     lowest : float
         Share of the highest learning rate that the cosine ends at.
     by_step : bool
         Move the learning rate at every update, not only at every epoch; the warm-up then rises from zero.
     accumulate : int
-        Batches an update. It is the update of one batch with as many trials more, in the memory of a small one, except
-        that a batch normalisation sees the small ones, and, outside of pre-training, that they weigh by their trials
-        even where the loss weighs trials otherwise.
+        Batches an update: the update of one batch with as many trials more, in the memory of a small one, except for
+        batch normalisation and, outside of pre-training, losses that weigh trials.
     n_updates : int or None
         Updates of the whole training, where few trials make an epoch short. It then lasts as many epochs as they need,
         at least ``min_epochs`` and at most ``max_epochs``, of batches of equal size up to ``batch_size``.
@@ -103,8 +98,8 @@ class Recipe:
         What the trials of `NetworkClassifier` are divided by: their standard deviation at fit, each trial by its own
         root mean square over channels and samples, nothing, or a number of microvolts.
     time_shift : float
-        Largest random shift in time of a training trial, to either side, as a share of it (`TimeShift`). For rhythms,
-        as in motor imagery; it destroys responses that are locked to a stimulus.
+        Largest random shift in time of a training trial, to either side, as a share of it. For rhythms, as in motor
+        imagery; it destroys responses that are locked to a stimulus.
     validation_size : float
         Share of the subjects or trials that a validation holds out.
     refit : bool
@@ -117,8 +112,6 @@ class Recipe:
     Examples
     --------
     >>> from skeeg.training import Recipe
-    >>> Recipe(max_epochs=3).batch_size
-    64
     >>> Recipe(n_updates=300, max_epochs=200, batch_size=16).for_trials(48).max_epochs
     100
     """
@@ -221,17 +214,7 @@ _FAMILIES = {
 
 
 def default_recipe(network):
-    """Name of the recipe that ``"default"`` means for a network.
-
-    Parameters
-    ----------
-    network : str or class
-        Network of the registry, or a class.
-
-    Returns
-    -------
-    name : str
-        Key of `PRESETS`.
+    """Name of the recipe, a key of `PRESETS`, that ``"default"`` means for a network, a name or a class.
 
     Examples
     --------

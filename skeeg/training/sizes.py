@@ -31,14 +31,7 @@ def read_sizes(cls, state, description, file="it"):
 
 
 def settle_sizes(given, found, preset=None):
-    """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
-
-    Examples
-    --------
-    >>> from skeeg.training.sizes import settle_sizes
-    >>> settle_sizes({"embed_dim": None, "n_heads": 4}, {"embed_dim": 64}, {"embed_dim": 256, "n_heads": 8})
-    {'embed_dim': 64, 'n_heads': 4}
-    """
+    """Sizes of a network: what was given, else what the checkpoint has, else the published ones."""
     given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() & found.keys():
         wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]

@@ -26,20 +26,15 @@ class NetworkState(Storable):
 
     Parameters
     ----------
-    network : str or class
-        Network of the registry, or a class.
+    network : str, class or torch.nn.Module
+        Network of the registry, a class, or an instance to copy.
     parameters : dict or None
         Arguments of its constructor.
-    n_chans, n_times, n_outputs : int or None
-        Channels, samples a trial, and outputs, where the network needs them.
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : tuple of str or None
-        Electrodes; left out where some have no standard position and the network does not need positions.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic, see `Recipe`.
-    kernels : {"auto", "plain", "fast"}
-        See `skeeg.networks.accelerate`.
+    n_chans, n_times, n_outputs, sfreq, ch_names
+        As of `skeeg.networks.build_network`. Electrodes without a standard position are left out where the network does
+        not need positions.
+    precision, kernels
+        As in `skeeg.NetworkClassifier`.
     head : str
         Name of the last layer.
 
@@ -47,14 +42,9 @@ class NetworkState(Storable):
     ----------
     spec : dict
         Description that `build` reads: the parameters up to ``ch_names``, and ``probe_features``.
-    module : torch.nn.Module or None
-        The network, on the CPU, in evaluation mode.
-    net : TrainingNet or None
-        The skorch net that trained it; None after loading.
-    history : list of dict
-        One record an epoch.
-    report : str or None
-        What the checkpoint brought.
+    module, net, history, report
+        The network, on the CPU, in evaluation mode; the skorch net that trained it; one record an epoch; what the
+        checkpoint brought.
 
     Examples
     --------
@@ -116,13 +106,7 @@ class NetworkState(Storable):
         return accelerate(module.to(self.dtype).eval(), self.kernels)
 
     def start(self):
-        """Build the module; trials shorter than it accepts will be padded, with a warning.
-
-        Returns
-        -------
-        self : NetworkState
-            With its module.
-        """
+        """Build the module; trials shorter than it accepts will be padded, with a warning; gives self."""
         try:
             self.module = self.build()
             with torch.no_grad():  # not inference_mode: what a network keeps from a call is used in training later
@@ -195,23 +179,10 @@ class NetworkState(Storable):
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing > 0 else np.ascontiguousarray(data)
 
     def forward(self, data, *inputs, batch_size=None, device="auto"):
-        """Compute the outputs of the network; nothing of it changes.
+        """Compute the outputs for trials, and for tensors that the network takes beside them; nothing changes.
 
-        Parameters
-        ----------
-        data : ndarray or Tensor, shape (n_trials, n_channels, n_times)
-            Trials.
-        *inputs : Tensor
-            What the network takes beside them.
-        batch_size : int or None
-            Trials at a time; None is 64.
-        device : str
-            Where to compute.
-
-        Returns
-        -------
-        outputs : Tensor, shape (n_trials, n_outputs)
-            On the CPU; the mean over windows where the network has outputs for several.
+        Shapes: ``data`` (n_trials, n_channels, n_times); gives Tensor (n_trials, n_outputs), on the CPU: the mean over
+        windows where the network has outputs for several.
         """
         module = self.module if self.folded is None else self.folded
         outputs = run_batches(module, data, batch_size or 64, resolve_device(device), inputs).to(self.dtype)
@@ -268,15 +239,7 @@ class HasNetwork:
 
 
 def tensors_of(module):
-    """Weights of a network as arrays, for pickles and files.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.state import tensors_of
-    >>> {name: value.shape for name, value in tensors_of(torch.nn.Linear(3, 2)).items()}
-    {'weight': (2, 3), 'bias': (2,)}
-    """
+    """Weights of a network as arrays, for pickles and files."""
     return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
