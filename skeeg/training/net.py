@@ -28,21 +28,10 @@ _LEFT = 0.01  # share of where batch statistics began, before the first update, 
 class TrainingNet(NeuralNet):
     """The skorch net behind every estimator, kept as ``net_``.
 
-    It adds to `skorch.NeuralNet`: batches by index (`Batches`), training mode for the trained part only, parameter
-    groups made by a function, and mixed precision.
-
-    Parameters
-    ----------
-    trained : str or None
-        Name of the submodule that is trained where the rest is frozen; None for the whole network.
-    parameter_groups : callable or None
-        Gives the optimiser's parameter groups for a module; None puts all trainable parameters into one.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic of the forward and backward pass; for ``"float64"`` the module and the trials must be so already.
-    accumulate : int
-        Pieces that a training batch is computed in.
-    augmentation : callable or None
-        Makes new inputs and targets of those of a training batch.
+    It adds to `skorch.NeuralNet`: batches by index, training mode for the trained part only (``trained``, the name of a
+    submodule, or None for all), ``parameter_groups`` of the optimiser made by a function of the module, mixed
+    ``precision`` (for ``"float64"`` the module and the trials must be so already), batches computed in ``accumulate``
+    pieces, and an ``augmentation`` that makes new inputs and targets of those of a training batch.
     """
 
     batches = Batches
@@ -287,17 +276,12 @@ def train(
         Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
     validation : tuple (X, y), tuple (Trials,), or None
         Trials to watch, and to stop early by where the recipe has a ``patience``.
-    strategy : {"full", "head", "lora", "probe"}
-        What is trained: everything, the last layer, low-rank changes beside the last layer, or a closed-form last layer
-        on frozen features.
+    strategy, device, verbose
+        As in `skeeg.NetworkClassifier`.
     head : str
         Name of the last layer.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     callbacks : sequence of skorch callbacks
         In addition to the recipe's own.
-    verbose : int
-        Whether to show a progress bar.
     settle : bool
         Estimate statistics of batch normalisation anew where few updates left them half-way (`settle_norms`).
     n_outputs : int or None

@@ -238,17 +238,10 @@ def get_recipe(recipe="default", network="", **changes):
     **changes
         Settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's ``n_updates``.
 
-    Returns
-    -------
-    recipe : Recipe
-        How to train.
-
     Examples
     --------
     >>> from skeeg.training import get_recipe
-    >>> get_recipe("mirepnet-fork", batch_size=16).solver
-    'adam'
-    >>> get_recipe({"name": "mirepnet-fork", "solver": "sgd"}).learning_rate
+    >>> get_recipe({"name": "mirepnet-fork", "solver": "sgd"}, batch_size=16).learning_rate
     0.001
     """
     if isinstance(recipe, Recipe):
