@@ -338,7 +338,7 @@ def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
     """Net for these trials."""
     n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y, recipe.class_weight, dtype, n_outputs)
+    criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
     return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
 
 
