@@ -15,6 +15,8 @@ import numpy as np
 from .positions import standard_montage
 
 DOMAIN_FIELDS = ("subject", "session", "run")
+_KINDS = ("eeg", "seeg", "ecog", "dbs")
+_LARGEST_EEG = 1e-3  # volts of standard deviation
 _DOMAIN_DTYPE = np.dtype([(field, object) for field in DOMAIN_FIELDS])
 
 
@@ -294,10 +296,11 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
 
     Parameters
     ----------
-    X : EEGArray, mne.Epochs, list of mne.Epochs, or array-like, shape (n_trials, n_channels, n_times)
-        Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN; arrays are taken to be in
-        microvolts. A list of one-trial Epochs is what scikit-learn makes of Epochs when it slices them. Two axes
-        (n, f) are read as (n, 1, f).
+    X : EEGArray, mne.Epochs, list of mne.Epochs, windows of braindecode, or array-like
+        Shape (n_trials, n_channels, n_times); two axes (n, f) are read as (n, 1, f). Arrays are taken to be in
+        microvolts. Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN. So are
+        braindecode's `WindowsDataset` and `BaseConcatDataset`, with subject, session and run of their description;
+        with a standard deviation above 1 mV, they have been scaled by a preprocessor, and are read as they are.
     ch_names : sequence of str or None
         Electrode names, where X does not carry its own.
     sfreq : float or None
@@ -330,51 +333,89 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
 
 
 def is_epochs(X):
-    """Whether X is an `mne.Epochs`, or a list of them as scikit-learn makes when it slices Epochs.
-
-    Examples
-    --------
-    >>> from skeeg.array import is_epochs
-    >>> is_epochs([1, 2])
-    False
-    """
+    """Whether X is `mne.Epochs`, a list of them as scikit-learn makes of slices, or a dataset of braindecode."""
     mne = sys.modules.get("mne")  # Epochs exist only where mne is imported; importing it here would take seconds
     if mne is None or isinstance(X, np.ndarray):
         return False
     items = X if isinstance(X, list | tuple) else [X]
-    return len(items) > 0 and all(isinstance(item, mne.BaseEpochs) for item in items)
+    return is_windows(X) or (len(items) > 0 and all(isinstance(item, mne.BaseEpochs) for item in items))
+
+
+def is_windows(X):
+    """Whether X is a dataset of braindecode, such as a `WindowsDataset` or a `BaseConcatDataset`."""
+    braindecode = sys.modules.get("braindecode.datasets.base")
+    return braindecode is not None and isinstance(X, braindecode.BaseConcatDataset | braindecode.RecordDataset)
+
+
+def window_targets(X):
+    """Targets of a dataset of braindecode, one for each window."""
+    targets = []
+    for part in _windowed(X):
+        targets += part.y if part.targets_from == "metadata" else [part[i][1] for i in range(len(part))]
+    change = vars(X).get("_target_transform")
+    return np.array(targets if change is None else [change(target) for target in targets])
 
 
 def _from_epochs(X):
-    """EEGArray, in microvolts, of one Epochs object or of a list of them."""
-    items = list(X) if isinstance(X, list | tuple) else [X]
-    arrays = [_read_epochs(item) for item in items]
+    """EEGArray, in microvolts, of Epochs, of a list of them or of a dataset of braindecode."""
+    if is_windows(X):
+        arrays = [_read_windows(part) for part in _windowed(X)]
+    else:
+        arrays = [_read_epochs(one) for one in (X if isinstance(X, list | tuple) else [X])]
     first = arrays[0]
     for other in arrays[1:]:
         if (other.ch_names, other.sfreq, other.shape[2]) != (first.ch_names, first.sfreq, first.shape[2]):
-            raise ValueError("X: the Epochs in the list differ in channels, sampling rate or length.")
-    return first if len(arrays) == 1 else np.concatenate(arrays)
+            raise ValueError("X: the recordings in it differ in channels, sampling rate or length.")
+    joined = first if len(arrays) == 1 else np.concatenate(arrays)
+    if is_windows(X) and np.nanmedian(np.asarray(joined).std(axis=2)) > _LARGEST_EEG:
+        return joined  # a preprocessor has scaled it
+    return joined * 1e6
+
+
+def _windowed(X):
+    """Datasets of a dataset of braindecode, one for each recording."""
+    base = sys.modules["braindecode.datasets.base"]
+    parts = X.datasets if isinstance(X, base.BaseConcatDataset) else [X]
+    if not all(isinstance(part, base.WindowsDataset | base.EEGWindowsDataset) for part in parts):
+        raise ValueError("X: expected windows, got recordings; braindecode's create_windows_from_events cuts them.")
+    return parts
+
+
+def _read_windows(dataset):
+    """EEGArray, as it is stored, of one recording of braindecode; its description names subject, session and run."""
+    import mne
+
+    windows = [dataset[i][0] for i in range(len(dataset))]
+    if len({window.shape for window in windows}) != 1:
+        raise ValueError(f"X: expected windows of one length, got {sorted({one.shape[1] for one in windows})} samples.")
+    is_epoched = isinstance(dataset, sys.modules["braindecode.datasets.base"].WindowsDataset)
+    info = (dataset.windows if is_epoched else dataset.raw).info
+    if dataset.targets_from == "channels":  # which the windows come without
+        info = mne.pick_info(info, [i for i, kind in enumerate(info.get_channel_types()) if kind != "misc"])
+    about = {} if dataset.description is None else dataset.description.to_dict()
+    return _identify(np.stack(windows), info, about, untyped=("misc",))  # of braindecode's create_from_X_y
 
 
 def _read_epochs(epochs):
-    """EEGArray of one Epochs object; volts become microvolts."""
-    types = set(epochs.get_channel_types())
-    kind = next((kind for kind in ("eeg", "seeg", "ecog", "dbs") if kind in types), None)
-    if kind is None:
-        raise ValueError(f"X: the Epochs hold no EEG channel, only {', '.join(sorted(types))}.")
-    import mne
+    """EEGArray of one Epochs object, in volts."""
+    return _identify(epochs.get_data(), epochs.info, {} if epochs.metadata is None else epochs.metadata)
 
-    picks = mne.pick_types(epochs.info, **{kind: True}, exclude=())
-    data, names = epochs.get_data(picks=picks) * 1e6, [epochs.ch_names[i] for i in picks]
-    bads = [name in epochs.info["bads"] for name in names]
+
+def _identify(data, info, about, untyped=()):
+    """EEG channels of the data, with the identity that `info` and the mapping `about` the trials tell."""
+    types = info.get_channel_types()
+    kind = next((kind for kind in (*_KINDS, *untyped) if kind in types), None)
+    if kind is None:
+        raise ValueError(f"X: there is no EEG channel, only {', '.join(sorted(set(types)))}.")
+    picks = [i for i, one in enumerate(types) if one == kind]
+    names = [info.ch_names[i] for i in picks]
+    bads = [name in info["bads"] for name in names]
     if all(bads):
-        raise ValueError(f"X: all {kind} channels of the Epochs are marked bad.")
+        raise ValueError(f"X: all {kind} channels are marked bad.")
+    data = data[:, picks]
     data[:, bads] = np.nan
-    metadata, domains = epochs.metadata, None
-    if metadata is not None and "subject" in metadata:
-        known = {field: metadata[field].to_numpy() for field in DOMAIN_FIELDS if field in metadata}
-        domains = make_domains(len(data), **known)
-    return EEGArray(data, names, epochs.info["sfreq"], domains)
+    known = {field: np.asarray(about[field]) for field in DOMAIN_FIELDS if field in about}
+    return EEGArray(data, names, info["sfreq"], make_domains(len(data), **known) if "subject" in known else None)
 
 
 def _plain(value):

@@ -6,6 +6,7 @@ those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as
 """
 
 import functools
+import inspect
 import math
 import os
 import re
@@ -16,31 +17,36 @@ from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._set_output import _SetOutputMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
 
 from . import storage
-from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
+from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs, is_windows, window_targets
 
 FLOATS = (np.float64, np.float32)
 _LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
 _LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
-class EEGEstimator(storage.Savable, BaseEstimator):
+class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
     The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
-    the parameters first, and when they raise, the estimator is as it was before the call.
+    the parameters first, and when they raise, the estimator is as it was before the call. Given windows of braindecode
+    without ``y``, they take the targets of these.
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
-    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators).
+    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators),
+    ``_feature_names`` (method that names what `transform` gives, if these are features and no trials).
     """
 
     _any_length = False
     _any_montage = False
     _any_rate = False
+    _feature_names = None
     ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
         "adapt_params": [dict, None],
@@ -96,6 +102,20 @@ class EEGEstimator(storage.Savable, BaseEstimator):
             if inner and outer.endswith("_params") and outer in self._get_param_names():
                 params[outer] = {**(params.get(outer, vars(self)[outer]) or {}), inner: params.pop(name)}
         return super().set_params(**params)
+
+    @available_if(lambda self: hasattr(self, "transform"))
+    def set_output(self, *, transform=None):
+        """Choose the container of a transformer's features, as in scikit-learn; trials stay `EEGArray`."""
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    @available_if(lambda self: self._feature_names is not None)
+    def get_feature_names_out(self, input_features=None):
+        """Names of the features, ndarray of str, shape (n_features_out,)."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array(self._feature_names(), dtype=object)
 
     def _check_parameters(self):
         """Refuse invalid parameters by name: scikit-learn's check in the format of the package's errors."""
@@ -218,7 +238,7 @@ class EEGEstimator(storage.Savable, BaseEstimator):
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
-    """Base of the steps that turn trials into trials; float32 stays float32.
+    """Base of the steps that turn trials into trials or into features; float32 stays float32.
 
     A step that is linear declares by ``linear_map_`` that it mixes channels (``"space"``), samples (``"time"``) or
     ``"both"``, so that `skeeg.explain` explains pipelines with it; spatial filters are in ``spatial_filters_``.
@@ -268,6 +288,8 @@ def _atomic(method):
         before = vars(self).copy()
         try:
             self._check_parameters()
+            if is_windows(args[0] if args else kwargs.get("X")):
+                args, kwargs = _read_windows(method, args, kwargs)
             return method(self, *args, **kwargs)
         except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
             vars(self).clear()
@@ -275,6 +297,16 @@ def _atomic(method):
             raise
 
     return learn
+
+
+def _read_windows(method, args, kwargs):
+    """Arguments of a method with the trials of braindecode's windows and, where none are given, their targets."""
+    call = inspect.signature(method).bind_partial(None, *args, **kwargs)
+    windows, names = call.arguments["X"], call.signature.parameters
+    call.arguments["X"] = as_eeg(windows)
+    if "y" in names and call.arguments.get("y") is None:
+        call.arguments["y"] = window_targets(windows)
+    return call.args[1:], call.kwargs
 
 
 def _is_none(y):

@@ -285,6 +285,13 @@ class FilterBank(_TrialStep):
         self.order = order
         self.sfreq = sfreq
 
+    @property
+    def _feature_names(self):
+        """Names of the features of all bands; filtered trials are none."""
+        if self.estimator is None:
+            return None
+        return lambda: _band_names(self.estimators_[0].get_feature_names_out(), self.bands)
+
     def __sklearn_tags__(self):
         """Pass on the requirements of the inner estimator."""
         tags = super().__sklearn_tags__()
@@ -493,7 +500,7 @@ def _band_names(ch_names, bands):
         f"below {high:g} Hz" if low is None else f"above {low:g} Hz" if high is None else f"{low:g}-{high:g} Hz"
         for low, high in bands
     ]
-    return ch_names and [f"{name} {label}" for label in labels for name in ch_names]
+    return None if ch_names is None else [f"{name} {label}" for label in labels for name in ch_names]
 
 
 def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):

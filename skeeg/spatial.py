@@ -179,6 +179,13 @@ class CSP(EEGTransformer):
         """Axis that filtered trials mix; power is not linear."""
         return "space" if self.transform_into == "csp_space" else None
 
+    @property
+    def _feature_names(self):
+        """Names of the features; filtered trials are none."""
+        if self.transform_into == "csp_space":
+            return None
+        return lambda: [f"csp{i}" for i in range(min(self.n_components, len(self.spatial_filters_)))]
+
     def __sklearn_tags__(self):
         """Declare that labels are required."""
         tags = super().__sklearn_tags__()

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from .alignment import Calibration, RiemannianAlignment
 from .base import EEGTransformer
 from .covariance import shrunk_covariances
-from .filtering import FilterBank
+from .filtering import FilterBank, _band_names
 
 
 class FilterBankTangentSpace(EEGTransformer):
@@ -159,6 +159,11 @@ class FilterBankTangentSpace(EEGTransformer):
         X = self._check_eeg(X, reset=False)
         aligned = (one.transform(self._band(X, i), subjects) for i, one in enumerate(self.alignments_))
         return self._tangent_vectors([_definite_covariances(band) for band in aligned])
+
+    def _feature_names(self):
+        names = self.ch_names_in_ or range(self.n_features_in_)
+        pairs = [f"{names[i]}-{names[j]}" for i, j in zip(*np.triu_indices(len(names)), strict=True)]
+        return _band_names(pairs, self.bands)
 
     def _band(self, X, index):
         """Trials in one band, without the padding."""

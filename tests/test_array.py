@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.utils import shuffle
 
-from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, make_eeg
+from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, make_eeg, window_targets
 
 NAMES = ("Fz", "C3", "Cz", "C4")
 N = 12
@@ -417,6 +417,91 @@ def test_as_eeg_takes_the_electrodes_among_other_channels():
         as_eeg(make_epochs(types=["eog", "eog", "stim", "stim"]))
 
 
+def make_windows(unit=1e-6, epoched=False, targets_from="metadata", lengths=(10, 10)):
+    """Two recordings of braindecode, of subjects a and b, with six windows each."""
+    import pandas as pd
+    from braindecode.datasets import BaseConcatDataset, EEGWindowsDataset, RawDataset
+
+    recordings = []
+    for subject, length, X in zip("ab", lengths, np.split(np.asarray(make()), 2), strict=True):
+        data = np.concatenate([*(X * unit), np.zeros((4, 10))], axis=1)  # windows of 20 samples end there
+        target = np.repeat(np.arange(7.0), 10)[None]
+        info = mne.create_info([*NAMES, "target"], 128.0, ["eeg"] * 4 + ["misc"])
+        raw = mne.io.RawArray(np.concatenate([data, target]), info, verbose="error")
+        raw.info["bads"] = ["Cz"]
+        starts = np.arange(6) * 10
+        trials = {"i_window_in_trial": 0, "i_start_in_trial": starts, "i_stop_in_trial": starts + length}
+        metadata = pd.DataFrame(trials | {"target": [0, 1] * 3})
+        about = {"subject": subject, "session": 1, "age": 30}
+        if not lengths[0]:
+            recordings.append(RawDataset(raw, about))
+            continue
+        if targets_from == "metadata":
+            raw.drop_channels("target")
+        recording = EEGWindowsDataset(raw, metadata, about, targets_from=targets_from)
+        recordings.append(recording.to_epochs_dataset() if epoched else recording)
+    return BaseConcatDataset(recordings)
+
+
+@pytest.mark.filterwarnings("ignore:The provided mne.Epochs object:UserWarning")
+@pytest.mark.parametrize("epoched", [False, True])
+def test_as_eeg_reads_the_windows_of_braindecode(epoched):
+    windows = make_windows(epoched=epoched)
+    read = as_eeg(windows)
+    assert (read.ch_names, read.sfreq, read.bads) == (NAMES, 128.0, ("Cz",))
+    assert read.domains["subject"].tolist() == ["a"] * 6 + ["b"] * 6 and set(read.domains["session"]) == {"1"}
+    np.testing.assert_allclose(read[:, [0, 1, 3]], np.asarray(make())[:, [0, 1, 3]], rtol=1e-6)
+    np.testing.assert_array_equal(as_eeg(windows.datasets[1])[:, :1], read[6:, :1])
+    np.testing.assert_allclose(as_eeg(make_windows(1.0, epoched))[:, :1], read[:, :1], rtol=1e-6)  # scaled before
+    windows.target_transform = lambda target: "ab"[target]
+    assert window_targets(windows).tolist() == ["a", "b"] * 6
+
+
+def test_targets_of_windows_may_be_channels():
+    windows = make_windows(targets_from="channels")
+    assert as_eeg(windows).ch_names == NAMES
+    np.testing.assert_array_equal(window_targets(windows)[:, 0], [*range(6)] * 2)
+
+
+def test_what_cannot_be_windows_is_refused():
+    uneven = make_windows().datasets[0]
+    uneven.crop_inds = uneven.crop_inds + 10 * np.eye(6, 3, k=2, dtype=int)
+    with pytest.raises(ValueError, match=r"X: expected windows of one length, got \[10, 20\] samples"):
+        as_eeg(uneven)
+    with pytest.raises(ValueError, match="X: the recordings in it differ"):
+        as_eeg(make_windows(lengths=(10, 20)))
+    with pytest.raises(ValueError, match="X: expected windows, got recordings; .*create_windows_from_events"):
+        as_eeg(make_windows(lengths=(0, 0)))
+
+
+def test_estimators_learn_from_windows_and_their_targets():
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import make_pipeline
+
+    from skeeg import CSP, EuclideanAlignment, NetworkClassifier
+
+    windows = make_windows()
+    for recording in windows.datasets:
+        recording.raw.info["bads"] = []
+    X, y = as_eeg(windows), window_targets(windows)
+    for csp in (CSP(2).fit(windows), CSP(2).fit(X=windows, y=None), CSP(2).fit(windows, y)):
+        np.testing.assert_array_equal(csp.transform(windows), CSP(2).fit(X, y).transform(X))
+    np.testing.assert_array_equal(CSP(2).fit_transform(windows), CSP(2).fit(X, y).transform(X))
+    assert CSP(2).fit(windows, np.repeat(["x", "y"], 6)).classes_.tolist() == ["x", "y"]
+    assert EuclideanAlignment().fit(windows).ch_names_in_ == NAMES
+    pipeline = make_pipeline(EuclideanAlignment(), CSP(2), LinearDiscriminantAnalysis())
+    assert pipeline.fit(windows, y).predict(windows).shape == (12,)
+    with pytest.raises(TypeError, match="missing .* 'y'"):
+        pipeline.fit(windows)  # labels are given to a pipeline
+    clf = NetworkClassifier(
+        "ShallowFBCSPNet",
+        max_epochs=1,
+        random_state=0,
+        network_params={"pool_time_length": 2, "pool_time_stride": 1, "filter_time_length": 3},
+    )
+    assert clf.fit(windows, None).predict(windows).shape == (12,)
+
+
 def test_channels_that_are_marked_bad_arrive_as_missing_with_their_names():
     epochs = make_epochs()
     epochs.info["bads"] = ["C3"]
@@ -425,7 +510,7 @@ def test_channels_that_are_marked_bad_arrive_as_missing_with_their_names():
     np.testing.assert_allclose(read[:, [0, 2, 3]], np.asarray(make())[:, [0, 2, 3]], rtol=1e-12)
     assert np.isnan(read[:, 1]).all()
     epochs.info["bads"] = list(NAMES)
-    with pytest.raises(ValueError, match="all eeg channels of the Epochs are marked bad"):
+    with pytest.raises(ValueError, match="all eeg channels are marked bad"):
         as_eeg(epochs)
 
 
