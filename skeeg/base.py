@@ -345,9 +345,9 @@ def flat_channels(X):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
+    >>> from skeeg.array import EEGArray
     >>> from skeeg.base import flat_channels
-    >>> flat_channels(make_eeg(np.stack([np.arange(4.0), np.ones(4)])[None], ["C3", "C4"]))
+    >>> flat_channels(EEGArray(np.stack([np.arange(4.0), np.ones(4)])[None], ["C3", "C4"]))
     ['C4']
     """
     data = np.asarray(X)

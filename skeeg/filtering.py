@@ -453,10 +453,10 @@ def at_rate(X, rate):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
+    >>> from skeeg.array import EEGArray
     >>> from skeeg.filtering import at_rate
     >>> X = np.zeros((2, 3, 100))
-    >>> at_rate(make_eeg(X, sfreq=100), 50).shape, at_rate(make_eeg(X), 50).shape
+    >>> at_rate(EEGArray(X, sfreq=100), 50).shape, at_rate(EEGArray(X), 50).shape
     ((2, 3, 50), (2, 3, 100))
     """
     if rate is None or X.sfreq is None or X.sfreq == rate:

@@ -11,6 +11,7 @@ from scipy.linalg.lapack import dsygvd
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .array import EEGArray
 from .base import EEGTransformer, check_class_labels
 from .covariance import mean_covariances, trusted
 from .filtering import FilterBank
@@ -271,6 +272,27 @@ class CSP(EEGTransformer):
             # A flat trial has no power; the smallest number keeps its logarithm finite.
             power = np.log(np.maximum(power, np.finfo(X.dtype).tiny))
         return power.astype(X.dtype)
+
+    def plot_patterns(self, components=None):
+        """Draw scalp maps of the patterns.
+
+        Parameters
+        ----------
+        components : sequence of int or None
+            Which patterns; None draws those that are used.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+            By `mne.decoding.SpatialFilter.plot_patterns`.
+        """
+        from mne.decoding import SpatialFilter
+
+        check_is_fitted(self)
+        like = EEGArray(np.zeros((1, self.n_features_in_, 1)), self.ch_names_in_, self.sfreq_in_ or 1.0)
+        found = SpatialFilter(like.to_epochs().info, self.spatial_filters_, patterns=self.patterns_)
+        used = np.arange(min(self.n_components, len(self.patterns_)))
+        return found.plot_patterns(used if components is None else components, show=False)
 
     def _power(self, X):
         """Mean power behind each filter used, in float64, a few trials at a time."""

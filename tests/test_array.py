@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.utils import shuffle
 
-from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, make_eeg, window_targets
+from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, window_targets
 
 NAMES = ("Fz", "C3", "Cz", "C4")
 N = 12
@@ -22,7 +22,7 @@ def make(n=N, n_times=10, seed=0):
     X = np.random.default_rng(seed).standard_normal((n, len(NAMES), n_times))
     X[:, 0, 0] = np.arange(n)
     domains = make_domains(n, subject=[f"s{i % 3}" for i in range(n)], session="0", run=np.arange(n))
-    return make_eeg(X, NAMES, 128.0, domains)
+    return EEGArray(X, NAMES, 128.0, domains)
 
 
 def assert_identity(X, ch_names=NAMES, sfreq=128.0):
@@ -118,7 +118,7 @@ def test_one_value_is_a_number():
 
 
 def test_unknown_parts_of_the_identity_stay_unknown():
-    X = make_eeg(np.zeros((3, 2, 5)))[1:, :1]
+    X = EEGArray(np.zeros((3, 2, 5)))[1:, :1]
     assert (X.ch_names, X.sfreq, X.domains) == (None, None, None)
 
 
@@ -297,13 +297,13 @@ def test_like_gives_new_values_the_identity_and_replaces_what_is_named():
 
 def test_make_eeg_shares_memory_and_refuses_what_does_not_fit():
     data = np.zeros((3, 2, 5))
-    assert np.shares_memory(make_eeg(data), data)
+    assert np.shares_memory(EEGArray(data), data)
     with pytest.raises(ValueError, match="three axes"):
-        make_eeg(np.zeros((3, 2)))
+        EEGArray(np.zeros((3, 2)))
     with pytest.raises(ValueError, match="ch_names: got 1 names for data with 2 channels"):
-        make_eeg(data, ["Cz"])
+        EEGArray(data, ["Cz"])
     with pytest.raises(ValueError, match="domains: got 2 records for data with 3 trials"):
-        make_eeg(data, domains=make_domains(2))
+        EEGArray(data, domains=make_domains(2))
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_no_trial_and_no_channel_keep_the_identity():
 def test_the_representations_are_short():
     X = make()
     assert repr(X) == "EEGArray(12 trials, 4 channels (Fz, C3, Cz, C4), 10 samples at 128 Hz, 3 subjects)"
-    unknown_rate = make_eeg(np.zeros((2, 5, 3)), list("abcde"))
+    unknown_rate = EEGArray(np.zeros((2, 5, 3)), list("abcde"))
     assert repr(unknown_rate) == "EEGArray(2 trials, 5 channels (a, b, c, ...), 3 samples)"
     X[:, 1] = np.nan
     assert "bad: C3" in str(X) and "<td>bad: C3</td>" in X._repr_html_()
@@ -527,11 +527,11 @@ def test_bad_channels_survive_slices_and_joins():
     ):
         assert same.bads == (("C3",) if len(same) else ())
     assert X[:, [0, 2]].bads == () and np.concatenate([X, other]).bads == ("C3", "C4")
-    assert make_eeg(np.asarray(X)).bads == (1,)
+    assert EEGArray(np.asarray(X)).bads == (1,)
     X[1:, 1] = 0  # missing in the first trial only
     assert X.bads == ("C3",) and X[1:].bads == ()
     X[0, 1, 4] = 0  # one sample is there
-    assert X.bads == () and make_eeg(np.ones((1, 2, 3), int)).bads == ()
+    assert X.bads == () and EEGArray(np.ones((1, 2, 3), int)).bads == ()
 
 
 def test_epochs_of_trials_are_read_back_as_the_same_trials():
@@ -542,7 +542,7 @@ def test_epochs_of_trials_are_read_back_as_the_same_trials():
     again = as_eeg(epochs)
     assert_identity(again)
     np.testing.assert_allclose(again, np.asarray(X), rtol=1e-12)
-    assert as_eeg(make_eeg(np.zeros((2, 1, 9)), ("Cz",), 50).to_epochs()).domains is None
+    assert as_eeg(EEGArray(np.zeros((2, 1, 9)), ("Cz",), 50).to_epochs()).domains is None
     for missing, change in (("ch_names", {"ch_names": None}), ("sfreq", {"sfreq": None})):
         with pytest.raises(ValueError, match=f"{missing}: not known"):
             X.like(X, **change).to_epochs()

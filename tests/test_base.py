@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import skeeg
 from skeeg import CSP, EuclideanAlignment, FilterBank, FilterBankTangentSpace, NetworkClassifier
-from skeeg.array import EEGArray, make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import AsEEG, BaseEEGRegressor, EEGEstimator, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
 from skeeg.spatial import FilterBankCSP
@@ -83,7 +83,7 @@ class Mean(BaseEEGRegressor):
 
 def trials(n=6, n_times=20, names=NAMES, sfreq=100.0, dtype=float):
     X = np.random.default_rng(0).standard_normal((n, len(names), n_times)).astype(dtype)
-    return make_eeg(X, names, sfreq, make_domains(n, subject=np.arange(n)))
+    return EEGArray(X, names, sfreq, make_domains(n, subject=np.arange(n)))
 
 
 def test_fit_remembers_what_the_trials_say():
@@ -270,7 +270,7 @@ def test_flat_channels_are_named():
     X = trials()
     X[:, 1] = 3.5
     assert flat_channels(X) == ["Cz"]
-    assert flat_channels(make_eeg(np.asarray(X))) == [1]
+    assert flat_channels(EEGArray(np.asarray(X))) == [1]
     X[0, 1, 0] = 0
     assert flat_channels(X) == []
 
@@ -399,7 +399,7 @@ def test_as_eeg_keeps_the_names_and_rate_that_trials_carry():
     plain = np.zeros((2, 2, 10))
     step = AsEEG(sfreq=100.0, ch_names=("C3", "C4"))
     assert step.fit_transform(plain).ch_names == ("C3", "C4")
-    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
+    own = step.fit_transform(EEGArray(plain, ("Fz", "Cz"), 256.0))
     assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256
 
 

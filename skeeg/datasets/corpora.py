@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .base import OLD_NAMES, data_folder
 
 PARTS = ("train", "valid", "test")
@@ -85,7 +85,7 @@ class Corpus:
                 windows, names = self._read(file)
                 if len(windows):
                     domains = make_domains(len(windows), subject, session, file.stem)
-                    blocks.append(make_eeg(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
+                    blocks.append(EEGArray(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
                     labels.append(np.array(names))
         if not blocks:
             raise ValueError(f"{self._root()}: no window of {', '.join(self.classes)} in part {part!r}.")

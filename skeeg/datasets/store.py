@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .readers import is_class, list_recordings
 
 _OPEN_FILES = 64  # kept open while windows are drawn
@@ -206,7 +206,7 @@ class RecordingStore:
             if inside.any():
                 data = np.stack([self.read(recording, int(start), n_times) for start in first[inside]])
                 domains = make_domains(len(data), recording.subject, recording.session, recording.run)
-                X.append(make_eeg(data, recording.ch_names, recording.sfreq, domains))
+                X.append(EEGArray(data, recording.ch_names, recording.sfreq, domains))
                 y.append(recording.events[rows][inside])
         if not X:
             raise ValueError(f"classes: no recording has events {classes or ''} with {interval} s around them.")
@@ -308,7 +308,7 @@ def _microvolts(raw, source, prepare):
     """EEG of a recording as one preprocessed trial."""
     raw = raw.copy().pick("eeg", exclude=[], verbose="error")
     domains = make_domains(1, source.subject, source.session, source.run)
-    X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
+    X = EEGArray(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
     return (X if prepare is None else prepare.fit_transform(X)), raw
 
 

@@ -3,9 +3,7 @@
 import numpy as np
 
 from ..positions import standard_montage
-from .attribute import attribute
-from .attribution import Attribution, binned
-from .patterns import Patterns
+from .attribution import Attribution, attribute, binned
 
 _RED_BLUE = "RdBu_r"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind safe
@@ -16,7 +14,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
 
     Parameters
     ----------
-    maps : Attribution, Patterns, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
+    maps : Attribution, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
         An attribution is summed over time and averaged by class; maps of electrodes by samples are summed over time.
     ch_names : sequence of str or None
         Electrodes, where `maps` has none. Those without a standard position are left out.
@@ -52,7 +50,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
         picture, _ = mne.viz.plot_topomap(np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, **look)
         axis.set_title(str(label), fontsize=10)
         for text in axis.texts:
-            text.set_fontsize(6)
+            text.set(fontsize=6, verticalalignment="bottom")  # above the dot, which would cover a letter
     for axis in axes.ravel()[len(maps) :]:
         axis.set_visible(False)
     _colorbar(figure, picture, axes, unit)
@@ -260,8 +258,6 @@ def _channel_maps(maps, ch_names):
     if isinstance(maps, Attribution):
         ch_names = ch_names or maps.ch_names
         maps = maps.by_class()
-    elif isinstance(maps, Patterns):
-        ch_names, maps = ch_names or maps.ch_names, maps.spatial
     if not isinstance(maps, dict):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
     maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}

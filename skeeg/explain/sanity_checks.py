@@ -8,10 +8,10 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
-from ..array import make_eeg
+from ..array import EEGArray
 from ..networks.seeding import seeded
-from .attribute import attribute
-from .explained import Explained, choose_background, choose_targets, split_pipeline
+from .attribution import attribute
+from .linear_maps import Explained, choose_background, choose_targets, split_pipeline
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ def deletion_insertion(
     """
     if by not in ("sample", "channel"):
         raise ValueError(f"by: got {by!r}, expected 'sample' or 'channel'.")
-    X = make_eeg(attribution.data, attribution.ch_names, attribution.sfreq, attribution.domains)
+    X = EEGArray(attribution.data, attribution.ch_names, attribution.sfreq, attribution.domains)
     background, chosen = choose_background(X, background, len(X) if background is None else len(background))
     explained = Explained(estimator, X, output)
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
     size = 1 if by == "sample" else shape[1]  # samples that are replaced together
     cuts = size * np.linspace(0, shape[0] * shape[1] // size, n_steps + 1).round().astype(int)
-    columns = choose_targets(explained.outputs(explained.map.index, X), explained.classes, attribution.target)
+    columns = choose_targets(explained.outputs(explained.index, X), explained.classes, attribution.target)
     curves = np.zeros((3, n_steps + 1))
     for i, trial in enumerate(np.asarray(X)):
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
@@ -111,7 +111,7 @@ def deletion_insertion(
             states = np.repeat(before[None], n_steps + 1, axis=0)
             for state, cut in zip(states, cuts, strict=True):
                 state[turn[:cut]] = after[turn[:cut]]
-            scores = explained.outputs([explained.map.index[i]] * len(states), states.reshape(-1, *shape))
+            scores = explained.outputs([explained.index[i]] * len(states), states.reshape(-1, *shape))
             curve += scores[:, columns[i]] / len(X)
     return Curves(cuts / cuts[-1], *curves)
 
