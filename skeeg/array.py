@@ -233,15 +233,7 @@ make_eeg = EEGArray
 
 
 def as_numbers(data, name):
-    """Array of numbers of whatever holds them; what is masked becomes NaN.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import as_numbers
-    >>> as_numbers(np.ma.masked_equal([1, 2], 2), "X").tolist()
-    [1.0, nan]
-    """
+    """Array of numbers of whatever holds them; what is masked becomes NaN."""
     if isinstance(data, np.ma.MaskedArray):
         data = data.filled(np.nan) if data.dtype.kind in "fc" else data.astype(np.float64).filled(np.nan)
     try:
@@ -255,13 +247,6 @@ def bad_channels(X):
     """Channels of which a trial has no sample, only NaN.
 
     Shapes: ``X`` (n_trials, n_channels, n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import bad_channels
-    >>> bad_channels(np.array([[[1.0, np.nan], [np.nan, np.nan]]]))
-    (1,)
     """
     data, names = np.asarray(X), X.ch_names if isinstance(X, EEGArray) else None
     if data.ndim != 3 or data.dtype.kind not in "fc" or not data.shape[2]:
@@ -275,12 +260,6 @@ def make_domains(n_trials, subject="", session="", run=""):
     """Domain records for `n_trials` trials.
 
     Gives (n_trials,).
-
-    Examples
-    --------
-    >>> from skeeg.array import make_domains
-    >>> make_domains(2, subject=7)["subject"].tolist()
-    ['7', '7']
     """
     domains = np.empty(n_trials, dtype=_DOMAIN_DTYPE)
     for field, values in zip(DOMAIN_FIELDS, (subject, session, run), strict=True):

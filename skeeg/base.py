@@ -88,15 +88,7 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         return tags
 
     def set_params(self, **params):
-        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
-
-        Examples
-        --------
-        >>> from skeeg import NetworkClassifier
-        >>> clf = NetworkClassifier(network_params={"F1": 4, "D": 1})
-        >>> clf.set_params(network_params__D=2).network_params
-        {'F1': 4, 'D': 2}
-        """
+        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others."""
         for name in list(params):
             outer, _, inner = name.partition("__")
             if inner and outer.endswith("_params") and outer in self._get_param_names():
@@ -328,28 +320,12 @@ def check_class_labels(y):
 
 
 def draw_seed(random_state):
-    """One integer seed from any `random_state`.
-
-    Examples
-    --------
-    >>> from skeeg.base import draw_seed
-    >>> draw_seed(0) == draw_seed(0)
-    True
-    """
+    """One integer seed from any `random_state`."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def flat_channels(X):
-    """Names of the channels that never change, where X has names, else their indices.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import EEGArray
-    >>> from skeeg.base import flat_channels
-    >>> flat_channels(EEGArray(np.stack([np.arange(4.0), np.ones(4)])[None], ["C3", "C4"]))
-    ['C4']
-    """
+    """Names of the channels that never change, where X has names, else their indices."""
     data = np.asarray(X)
     indices = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
     return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
@@ -374,14 +350,6 @@ class AsEEG(EEGTransformer):
     """Convert trials to `EEGArray`, with sampling rate and channel names for trials without their own.
 
     Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.base import AsEEG
-    >>> X = AsEEG(sfreq=250).fit_transform(np.ones((2, 1, 100)))
-    >>> X.sfreq
-    250.0
     """
 
     _any_length = True

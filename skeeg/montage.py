@@ -148,20 +148,7 @@ class ChannelTemplate(EEGTransformer):
         self.upstream_typos = upstream_typos
 
     def fit(self, X, y=None):
-        """Make the matrix for the montage of X.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; only their channel names are used.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
-        """
+        """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
             raise ValueError(
@@ -173,17 +160,9 @@ class ChannelTemplate(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Interpolate trials to the electrodes of the template.
+        """Interpolate trials, of any length and, if they carry names, of any montage.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of any length; of any montage if they carry names.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_template, n_times)
-            Trials on the template.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_template, n_times).
         """
         check_is_fitted(self)
         given, X = X, self._check_eeg(X, reset=False, ensure_all_finite=False)
@@ -206,14 +185,7 @@ class ChannelTemplate(EEGTransformer):
 
 
 def template_names(template):
-    """Electrodes of a template in order, by its name or the electrodes themselves.
-
-    Examples
-    --------
-    >>> from skeeg.montage import template_names
-    >>> template_names("ct_adapttl20")[:3]
-    ('FC5', 'FC3', 'FC1')
-    """
+    """Electrodes of a template in order, by its name or the electrodes themselves."""
     if isinstance(template, str):
         if template not in TEMPLATES:
             raise ValueError(f"template: expected one of {', '.join(TEMPLATES)} or electrode names, got {template!r}.")
@@ -225,28 +197,14 @@ def template_names(template):
 
 
 def count_near(ch_names, template, radius=0.15):
-    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template.
-
-    Examples
-    --------
-    >>> from skeeg.montage import count_near
-    >>> count_near(("C3", "Cz", "POz", "O1", "Fp2"), "mirepnet45")
-    3
-    """
+    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template."""
     wanted = np.array([_FLAT[canonical_name(name)] for name in template_names(template)])
     places = [_FLAT[canonical_name(name)] for name in ch_names if canonical_name(name) in _FLAT]
     return sum(bool((np.linalg.norm(wanted - place, axis=1) < radius).any()) for place in places)
 
 
 def find_electrodes(names, known, argument="ch_names", hint=""):
-    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention.
-
-    Examples
-    --------
-    >>> from skeeg.montage import find_electrodes
-    >>> find_electrodes(["fc5.", "EEG T3-REF", "cz"], ["Cz", "T7", "FC5"])
-    [2, 1, 0]
-    """
+    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention."""
     places = {canonical_name(name): i for i, name in enumerate(known)}
     places |= {_upper(name): i for i, name in enumerate(known)}  # the name itself before another one of the same place
     found = [places.get(_upper(name), places.get(canonical_name(name))) for name in names]
@@ -269,14 +227,7 @@ def _upper(name):
 
 
 def canonical_name(name):
-    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference.
-
-    Examples
-    --------
-    >>> from skeeg.montage import canonical_name
-    >>> canonical_name("EEG t3-REF")
-    'T7'
-    """
+    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference."""
     return _ALIASES.get(_upper(name), _upper(name))
 
 

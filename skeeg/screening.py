@@ -31,13 +31,6 @@ class Screening:
         Subjects that reached it.
     mask : ndarray of bool, shape (n_trials,)
         Trials of the subjects kept.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.screening import Screening
-    >>> Screening(np.array(["a", "b"]), np.array([0.9, 0.5]), np.full(2, 0.6), np.array(["a"]), np.array([True, False]))
-    Screening(1 of 2 subjects kept: a 0.90, b 0.50 dropped)
     """
 
     subjects: np.ndarray

@@ -1,8 +1,4 @@
-"""Common spatial patterns from matrix products.
-
-The filters are those of `mne.decoding.CSP`; the covariances they come from take one matrix product a trial, which makes
-the fit many times faster.
-"""
+"""Common spatial patterns: the filters of `mne.decoding.CSP`, from one matrix product a trial, many times faster."""
 
 from numbers import Integral, Real
 
@@ -28,14 +24,6 @@ def class_covariances(X, y, cov_est="concat"):
 
     Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,); gives ``classes`` (n_classes,),
     ``covariances`` (n_classes, n_channels, n_channels), ``counts`` (n_classes,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import class_covariances
-    >>> classes, covariances, _ = class_covariances(np.ones((3, 1, 5)), np.array(["b", "a", "a"]))
-    >>> classes.tolist(), covariances.ravel().tolist()
-    (['a', 'b'], [1.1111111111111112, 1.25])
     """
     classes = np.unique(y)
     groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
@@ -56,13 +44,6 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
 
     Shapes: ``covariances`` (n_classes, n_channels, n_channels), ``class_weights`` (n_classes,); gives ``filters``
     (n_filters, n_channels), ``eigenvalues`` (n_filters,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import csp_filters
-    >>> csp_filters(np.array([np.diag([3.0, 1.0]), np.eye(2)]))[1].round(6).tolist()
-    [0.75, 0.5]
     """
     covariances = np.asarray(covariances, dtype=np.float64)
     if len(covariances) == 2:
@@ -196,17 +177,7 @@ class CSP(EEGTransformer):
     def fit(self, X, y):
         """Find the filters.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials.
-        y : array-like, shape (n_trials,)
-            Labels of two classes or more.
-
-        Returns
-        -------
-        self : CSP
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,), labels of two classes or more.
         """
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
@@ -247,17 +218,10 @@ class CSP(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Filter trials.
+        """Give the power behind each filter, or the filtered trials (``transform_into="csp_space"``).
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : ndarray, shape (n_trials, n_components), or EEGArray, shape (n_trials, n_components, n_times)
-            Power behind each filter (``transform_into="average_power"``), or the filtered trials (``"csp_space"``).
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_components) or (n_trials, n_components,
+        n_times).
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -274,18 +238,7 @@ class CSP(EEGTransformer):
         return power.astype(X.dtype)
 
     def plot_patterns(self, components=None):
-        """Draw scalp maps of the patterns.
-
-        Parameters
-        ----------
-        components : sequence of int or None
-            Which patterns; None draws those that are used.
-
-        Returns
-        -------
-        figure : matplotlib.figure.Figure
-            By `mne.decoding.SpatialFilter.plot_patterns`.
-        """
+        """Draw scalp maps of the patterns, by default those in use, by `mne.decoding.SpatialFilter`."""
         from mne.decoding import SpatialFilter
 
         check_is_fitted(self)
@@ -400,12 +353,11 @@ def _mutual_information(covariances, vectors, weights):
 
 
 def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
-    r"""Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm [1]_.
+    """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm [1]_.
 
-    A sweep goes over all pairs of rows :math:`i > j` and mixes the two so that they become uncorrelated in all matrices
-    as far as possible. Pairs with the same :math:`i + j` have no row in common and depend only on pairs of smaller
-    sums. So a whole anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE,
-    which mix one pair after the other: 5 times faster.
+    Pairs of rows with the same :math:`i + j` have no row in common and depend only on pairs of smaller sums. So a whole
+    anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE, which mix one pair
+    after the other: 5 times faster.
 
     Shapes: ``matrices`` (n_matrices, n, n); gives (n, n).
 
@@ -413,16 +365,6 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     ----------
     .. [1] Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal
        on Matrix Analysis and Applications, 22(4), 1136-1152.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import joint_diagonaliser
-    >>> mixing = np.array([[2.0, 1.0], [0.0, 1.0]])
-    >>> matrices = mixing @ np.array([np.diag([1.0, 2.0]), np.diag([3.0, 1.0])]) @ mixing.T
-    >>> rows = joint_diagonaliser(matrices)
-    >>> np.abs((rows @ matrices @ rows.T)[:, 0, 1]).max() < 1e-9
-    np.True_
     """
     matrices = np.array(matrices, dtype=np.float64)
     n = matrices.shape[1]

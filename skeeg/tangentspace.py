@@ -89,21 +89,8 @@ class FilterBankTangentSpace(EEGTransformer):
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate filters, references of every domain, and the point of the tangent space.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials.
-        y : None
-            Ignored.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-        X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Calibration trials of the target, as in `EuclideanAlignment`.
-
-        Returns
-        -------
-        self : FilterBankTangentSpace
-            Fitted.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); calibration trials of the target as in
+        `EuclideanAlignment`.
         """
         self.fit_transform(X, y, subjects, X_target_unlabeled, X_target_labeled)
         return self
@@ -111,15 +98,7 @@ class FilterBankTangentSpace(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Fit, and map the training trials, each recentred by the reference of its own domain.
 
-        Parameters
-        ----------
-        X, y, subjects, X_target_unlabeled, X_target_labeled
-            See `fit`.
-
-        Returns
-        -------
-        features : ndarray of float64, shape (n_trials, n_bands * n_channels * (n_channels + 1) / 2)
-            Tangent vectors, band after band.
+        Gives float64 (n_trials, n_bands * n_channels * (n_channels + 1) / 2), band after band.
         """
         from pyriemann.geometry.mean import gmean
 
@@ -143,17 +122,7 @@ class FilterBankTangentSpace(EEGTransformer):
     def transform(self, X, subjects=None):
         """Map trials to the tangent space.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        features : ndarray of float64, shape (n_trials, n_bands * n_channels * (n_channels + 1) / 2)
-            Tangent vectors, band after band.
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives what `fit_transform` gives.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)

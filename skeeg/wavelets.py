@@ -160,12 +160,6 @@ def morlet(frequency, bandwidth=1.5):
     -----
     PyWavelets sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's
     edge; so does this function, which therefore gives the same numbers.
-
-    Examples
-    --------
-    >>> from skeeg.wavelets import morlet
-    >>> morlet(0.1).shape
-    (162,)
     """
     period = 1.0 / frequency
     points = np.linspace(-_SUPPORT, _SUPPORT, _STEPS)

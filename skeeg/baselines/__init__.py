@@ -121,14 +121,7 @@ def baseline_recipe(name):
 
 @cache
 def pipeline_files():
-    """Content of the files of the named pipelines, by name and in the order to show them in.
-
-    Examples
-    --------
-    >>> from skeeg.baselines import pipeline_files
-    >>> "LeftRightImagery" in pipeline_files()["CSP+LDA"]["paradigms"]
-    True
-    """
+    """Content of the files of the named pipelines, by name and in the order to show them in."""
     contents = [read_pipeline_file(path) for path in sorted(PIPELINE_FOLDER.glob("*.yml"))]
     return {content["name"]: content for content in sorted(contents, key=lambda one: one["order"])}
 

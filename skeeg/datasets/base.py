@@ -34,14 +34,7 @@ class SkeegDataset(BaseDataset):
 
 
 def code_with(name, options, defaults):
-    """Code of a dataset, by which alone MOABB stores results: a name, and a digest of options that are not the default.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.base import code_with
-    >>> code_with("Some", {"seed": 0}, {"seed": 0}), len(code_with("Some", {"seed": 1}, {"seed": 0}))
-    ('Some', 13)
-    """
+    """Code by which MOABB stores results of a dataset: a name, and a digest of options that are not the default."""
     if options == defaults:
         return name
     text = json.dumps(options, sort_keys=True, default=str)

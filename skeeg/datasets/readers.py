@@ -63,12 +63,6 @@ def number_labels(labels):
     """Names that MOABB accepts for sessions and runs: a number, then letters and digits.
 
     The name of a label is its number where all labels are different numbers, else its rank and the label.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.readers import number_labels
-    >>> number_labels(["02", "01"]), number_labels(["T", "E"])
-    ({'01': '1', '02': '2'}, {'E': '0E', 'T': '1T'})
     """
     labels = sorted(set(labels), key=_natural)
     if all(label.isdigit() for label in labels) and len({int(label) for label in labels}) == len(labels):
@@ -158,14 +152,7 @@ def class_names(raw):
 
 
 def is_class(name):
-    """Whether an annotation can be a class and does not mark bad or missing data.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.readers import is_class
-    >>> is_class("left"), is_class("BAD_ACQ_SKIP"), is_class("New Segment/")
-    (True, False, False)
-    """
+    """Whether an annotation can be a class and does not mark bad or missing data."""
     return not name.lower().startswith(_NO_CLASS)
 
 
@@ -230,19 +217,7 @@ def _annotate_triggers(raw):
 
 @dataclass(frozen=True)
 class RecordingSource:
-    """One recording that can be read.
-
-    Attributes
-    ----------
-    origin : str
-        Dataset or file, for messages.
-    subject, session, run : str
-        Domain of the recording.
-    read : callable
-        Returns the recording as `mne.io.Raw`, in volts, with trials as annotations.
-    stamp : str
-        Version of the recording: size and date of a file, or a checksum of the data.
-    """
+    """One recording that can be read."""
 
     origin: str
     subject: str
