@@ -20,20 +20,10 @@ _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "
 
 
 class Calibration:
-    """Target trials for `fit`, in a container that scikit-learn's searches do not slice.
+    """Target trials X for `fit`, in a container that scikit-learn's searches do not slice.
 
     ``GridSearchCV`` and ``cross_validate`` slice every fit parameter with as many entries as X. This container has no
     length, shape or index, and is passed on unchanged.
-
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target.
-
-    Attributes
-    ----------
-    X : as given
-        The trials.
 
     Examples
     --------
@@ -290,20 +280,17 @@ class EuclideanAlignment(_Alignment):
         over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
         mean updated with every trial, the present one included, for online use; see `update`.
     min_trials : int
-        Fewest trials of a domain that have a reference of their own. A reference from two or three trials removes
-        much of what separates them, one from a single trial all of it.
+        Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
+        separates them.
     prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from. Small, because the reference of
-        other subjects fits the target badly; calibration trials weigh one each.
+        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
     past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None weighs all trials
-        equally.
+        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
-        Covariances are divided by T - ddof. ``center=True, ddof=1``, the default, is `numpy.cov`;
-        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the
-        factor T.
+        Covariances are divided by T - ddof. The default is `numpy.cov`; ``center=True, ddof=0`` is pyRiemann's
+        ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the factor T.
     floor : float
         Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
         reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
@@ -320,8 +307,6 @@ class EuclideanAlignment(_Alignment):
         The same for the target trials given to `fit`, and their number.
     running_ : dict of tuple to tuple
         Running reference of each domain that `update` was called with, and its weight in trials.
-    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        Channels, samples, names and rate seen at fit.
 
     Notes
     -----
@@ -367,11 +352,6 @@ class RiemannianAlignment(_Alignment):
     metric : str
         Metric of `pyriemann.geometry.mean.gmean`: ``"riemann"``, ``"logeuclid"``, ``"logdet"``, ``"logchol"``,
         ``"euclid"``, ``"harmonic"``, ``"kullback_sym"`` or ``"wasserstein"``.
-
-    Attributes
-    ----------
-    domains_, references_, whiteners_, source_reference_
-        See `EuclideanAlignment`, as for the others.
 
     References
     ----------

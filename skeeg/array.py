@@ -1,9 +1,4 @@
-"""EEG trials that remember where they come from.
-
-`EEGArray` is a NumPy array of shape (n_trials, n_channels, n_times) in microvolts that carries channel names, sampling
-rate and one domain record (subject, session, run) per trial. Slicing trials keeps them, so the identity of a recording
-survives ``cross_val_score``, ``GridSearchCV`` and MOABB; an operation that breaks the trial axis gives a plain array.
-"""
+"""EEG trials that remember where they come from, through ``cross_val_score``, ``GridSearchCV`` and MOABB."""
 
 import html
 import math
@@ -35,13 +30,6 @@ class EEGArray(np.ndarray):
         Sampling rate in hertz.
     domains : ndarray, shape (n_trials,), or None
         Structured array as made by `make_domains`, with the string fields ``subject``, ``session`` and ``run``.
-
-    Attributes
-    ----------
-    ch_names, sfreq, domains
-        As given; names as a tuple, the rate as a float.
-    bads : tuple
-        Names (or numbers, without names) of the bad channels: those of which a trial has no sample, only NaN.
 
     Notes
     -----
@@ -76,14 +64,9 @@ class EEGArray(np.ndarray):
         return bad_channels(self)
 
     def to_epochs(self):
-        """Make `mne.Epochs`, in volts, with standard electrode positions.
+        """Make `mne.EpochsArray`, in volts from 0 s on, with standard electrode positions.
 
         Bad channels are marked so, and domains become columns of the metadata; `as_eeg` gives the same trials back.
-
-        Returns
-        -------
-        epochs : mne.EpochsArray
-            Epochs that start at 0 s.
         """
         import mne
 
@@ -133,20 +116,7 @@ class EEGArray(np.ndarray):
         return found
 
     def like(self, data, **changes):
-        """Give `data` this array's identity, with the named parts replaced.
-
-        Parameters
-        ----------
-        data : ndarray, shape (n_trials, n_channels, n_times)
-            New values, one trial for each of this array's.
-        **changes
-            Any of ``ch_names``, ``sfreq``, ``domains``.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            A view of `data`.
-        """
+        """View data of as many trials with this array's identity, with any of its three parts replaced."""
         identity = {"ch_names": self.ch_names, "sfreq": self.sfreq, "domains": self.domains} | changes
         return EEGArray(data, **identity)
 
@@ -280,12 +250,8 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
         microvolts. Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN. So are
         braindecode's `WindowsDataset` and `BaseConcatDataset`, with subject, session and run of their description;
         with a standard deviation above 1 mV, they have been scaled by a preprocessor, and are read as they are.
-    ch_names : sequence of str or None
-        Electrode names, where X does not carry its own.
-    sfreq : float or None
-        Sampling rate in hertz, where X does not carry its own.
-    subjects : sequence, length n_trials, or None
-        Subject of each trial, where X does not carry domains.
+    ch_names, sfreq, subjects
+        Channel names, rate in hertz and subject of each trial, where X does not carry its own.
 
     Returns
     -------

@@ -1,8 +1,7 @@
-"""Filters, resampling, average reference and padding: steps from trials to trials.
+"""Filters, resampling, average reference and padding: steps from trials to trials of any length.
 
-The designs of the filters and the treatment of the edges are mne's (`mne.filter.create_filter`,
-``pad="reflect_limited"``); all trials and channels are filtered together, block by block (`skeeg.signals`), which gives
-equal results many times faster. Every step keeps channel names and domains, and accepts trials of any length.
+The designs of the filters and the treatment of the edges are mne's; all trials and channels are filtered together
+(`skeeg.signals`), which gives equal results many times faster.
 """
 
 import warnings
@@ -95,9 +94,8 @@ class BandPass(_OneFilter):
 
     Notes
     -----
-    The ends of a trial are continued by odd reflection, :math:`x_{-k} = 2 x_0 - x_k`, and by zeros where the filter
-    reaches beyond one length of the signal (mne's ``reflect_limited``). A filter longer than the trial distorts it;
-    there is a warning, as in mne.
+    The ends of a trial are continued by odd reflection, :math:`x_{-k} = 2 x_0 - x_k`, and by zeros beyond one length of
+    the signal (mne's ``reflect_limited``). A filter longer than the trial distorts it, with a warning.
 
     Examples
     --------
@@ -159,19 +157,12 @@ class Notch(_OneFilter):
     notch_widths : float, tuple of float or None
         Width of each stop band in hertz; None means a 200th of its frequency.
     trans_bandwidth : float
-        Width of the transition around each stop band in hertz. At the default a "fir" kernel lasts 6.6 s: on shorter
-        trials widen it, use "iir", or filter the continuous recording.
+        Width of the transition around each stop band in hertz. At the default a "fir" kernel lasts 6.6 s: widen it for
+        shorter trials, or use "iir".
     method : "fir" | "iir"
         "fir": windowed-sinc filter. "iir": Butterworth filters of order 4, one for each frequency.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
-
-    Attributes
-    ----------
-    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
-        Kernel of the "fir" filter, or second-order sections of the "iir" filter.
-    n_edge_ : int
-        Samples by which each end of a trial is continued ("iir" only).
 
     Examples
     --------
@@ -226,28 +217,23 @@ class FilterBank(_TrialStep):
     estimator : transformer or None
         Fitted to each band separately; the features of all bands are concatenated. With a CSP these are the features of
         FBCSP, see the example. None gives the filtered signals.
-    method : "fir" | "iir"
-        As in `BandPass`.
-    order : int
+    method, order
         As in `BandPass`.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
     Attributes
     ----------
-    coefficients_ : tuple of ndarray, length n_bands
-        Coefficients of each band, as `BandPass.coefficients_`.
-    n_edges_ : tuple of int, length n_bands
-        As `BandPass.n_edge_`, for each band.
+    coefficients_, n_edges_ : tuple of ndarray and tuple of int, length n_bands
+        As `BandPass.coefficients_` and `BandPass.n_edge_`, for each band.
     estimators_ : list, length n_bands, or None
         The estimator fitted to each band.
 
     Notes
     -----
     Without an estimator the output has shape (n_trials, n_bands * n_channels, n_times): all channels of the first
-    band, then all of the second, named "C3 8-12 Hz"; ``X.reshape(n_trials, n_bands, n_channels, n_times)`` separates
-    the bands. It replaces MOABB's filter-bank paradigms, which add a fourth axis. Each band equals `BandPass` exactly,
-    but the forward Fourier transform is shared.
+    band, named "C3 8-12 Hz", then all of the second; MOABB's filter-bank paradigms add a fourth axis instead. Each band
+    equals `BandPass` exactly, but the forward Fourier transform is shared.
 
     References
     ----------

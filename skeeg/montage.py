@@ -1,8 +1,4 @@
-"""Interpolation of any montage to the electrodes of a template, and names of electrodes.
-
-`ChannelTemplate` multiplies each trial by a matrix, computed once for each montage: spherical splines, equal to mne's
-``interpolate_to``, or inverse distances in a flat table of electrodes, as for the published weights of MIRepNet.
-"""
+"""Interpolation of any montage to the electrodes of a template, and names of electrodes."""
 
 import difflib
 from functools import lru_cache
@@ -105,9 +101,7 @@ class ChannelTemplate(EEGTransformer):
     [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
 
     Names are read in upper and lower case, by old conventions ("T3" is "T7") and with padding, prefix and reference:
-    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). An electrode without a known position is an error, and so is X without
-    names and without `ch_names`. `transform` accepts another montage than `fit` where the trials carry names; matrices
-    are cached by montage. Trials without names must have the channels seen at fit.
+    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). `transform` accepts another montage than `fit` where trials carry names.
 
     References
     ----------

@@ -99,15 +99,13 @@ class CSP(EEGTransformer):
         Share of the first class in the variance behind each filter; None for more than two classes.
     mean_, std_ : ndarray, shape (n_components,)
         Of the power of the training trials, with ``log=False``.
-    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        Channels, samples, names and rate seen at fit.
 
     Notes
     -----
-    `mne.decoding.CSP` also takes other covariance estimators, ranks given by hand and several channel types; use it
-    where these are needed. It judges the rank by the trials themselves, this one by their covariance: a direction with
-    less than 1e-12 of the largest variance (an average reference stored in float32 leaves such ones) gets no filter.
-    With such data and more than two classes, the two agree only as far as their joint diagonalisers converged.
+    `mne.decoding.CSP` also takes other covariance estimators, ranks given by hand and several channel types. It judges
+    the rank by the trials themselves, this one by their covariance: a direction with less than 1e-12 of the largest
+    variance gets no filter. With such data and more than two classes, the two agree only as far as their joint
+    diagonalisers converged.
 
     References
     ----------
@@ -260,13 +258,7 @@ class CSP(EEGTransformer):
 
 
 class FilterBankCSP(FilterBank):
-    """Common spatial patterns in each band of a filter bank: the features of FBCSP.
-
-    A `FilterBank` of `CSP` whose parameters can be written in a YAML file.
-
-    References
-    ----------
-    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
+    """Features of FBCSP: a `FilterBank` of `CSP` whose parameters can be written in a YAML file.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def save(estimator, path):
 
 
 def load(path, params=None, cls=None):
-    """Read an estimator written by `save`.
+    """Read a fitted estimator written by `save`.
 
     Parameters
     ----------
@@ -36,11 +36,6 @@ def load(path, params=None, cls=None):
         Constructor parameters the file could not hold, such as a network class.
     cls : class or None
         Expected class; needed where it is not one of skeeg's public classes.
-
-    Returns
-    -------
-    estimator : EEGEstimator
-        The fitted estimator.
     """
     try:
         tensors, metadata = read_tensors(path)

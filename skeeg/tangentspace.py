@@ -18,9 +18,6 @@ class FilterBankTangentSpace(EEGTransformer):
     .. math:: s_i = \mathrm{upper}\left(\log\left(M^{-1/2} \tilde C_i M^{-1/2}\right)\right), \qquad
               \tilde C_i = \mathrm{cov}\left(G_d^{-1/2} X_i\right)
 
-    A regularised linear model classifies them, as in ``baseline("FBTS+LR")``, without standardisation, which scored
-    lower across subjects.
-
     Parameters
     ----------
     bands : tuple of (float, float)
@@ -28,8 +25,7 @@ class FilterBankTangentSpace(EEGTransformer):
     domain, on_unseen : str
         Domain of the references, and the reference of domains not seen at fit; see `EuclideanAlignment`.
     padding : float
-        Seconds at both ends of a trial that are filtered and then left out, so that the covariances have no edge
-        effects of the filters.
+        Seconds at both ends of a trial that are left out after the filters, without their edge effects.
     metric : str
         Metric of the means and of the tangent space, as in pyRiemann.
     sfreq : float or None

@@ -39,8 +39,7 @@ class WaveletBands(_TrialStep):
     scale : {"minmax", None}
         Scale each channel and band to 0 to 1, by the extremes of the trials given to fit.
     joined : bool
-        Whether the trials of each run are windows that follow each other without a gap: then envelopes are computed
-        over the whole run and cut again, and have edges only where it starts and ends.
+        Whether the trials of each run follow each other without a gap: then envelopes are those of the whole run.
     sfreq : float or None
         Sampling rate in hertz, where X does not carry it; unknown rates are taken to be 220 Hz.
 
@@ -52,9 +51,8 @@ class WaveletBands(_TrialStep):
     Notes
     -----
     The output has shape (n_trials, n_bands * n_channels, n_times), all channels of the first band first, named
-    "Cz 8-13 Hz". Coefficients are computed as PyWavelets does for ``cmor1.5-1.0``: each sample is weighted by the
-    integral of the wavelet over its width. The published code gave a rate of 275 Hz for recordings at 220 Hz, so that
-    its bands lie at four fifths of their names; ``sfreq=275`` repeats that.
+    "Cz 8-13 Hz". Coefficients are PyWavelets' for ``cmor1.5-1.0``. The published code gave a rate of 275 Hz for
+    recordings at 220 Hz, so that its bands lie at four fifths of their names; ``sfreq=275`` repeats that.
 
     Examples
     --------

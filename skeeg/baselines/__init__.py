@@ -14,12 +14,7 @@ PIPELINE_FOLDER = Path(__file__).parent
 
 
 def baseline_names():
-    """Names that `baseline` knows.
-
-    Returns
-    -------
-    names : tuple of str
-        Classical pipelines, networks trained from scratch, networks with published weights, methods of skeeg.
+    """Names that `baseline` knows: classical pipelines, networks from scratch or with published weights, methods.
 
     Examples
     --------
@@ -92,17 +87,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
 
 
 def baseline_recipe(name):
-    """Tell how a baseline is trained.
-
-    Parameters
-    ----------
-    name : str
-        One of `baseline_names`.
-
-    Returns
-    -------
-    recipe : skeeg.training.Recipe or None
-        None for pipelines that do not end with a `NetworkClassifier`.
+    """Recipe, a `skeeg.training.Recipe`, of a baseline; None if it does not end with a `NetworkClassifier`.
 
     Examples
     --------

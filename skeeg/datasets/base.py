@@ -54,29 +54,21 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
     Parameters
     ----------
     dataset : moabb.datasets.base.BaseDataset
-        Any dataset with events, ours or MOABB's.
+        Any dataset with events.
     fmin, fmax : float or None
         Edges of a zero-phase FIR band-pass in hertz, applied to the continuous recording; None leaves that side open.
     tmin, tmax : float or None
         Seconds from the start of the dataset's interval; tmax None is the interval's end.
     resample : float or None
         Sampling rate in hertz; None keeps the recording's.
-    subjects : list or None
-        Some of ``dataset.subject_list``; None takes all.
-    classes : sequence of str or None
-        Some of ``dataset.event_id``; None takes all.
+    subjects, classes : list or None
+        Some of ``dataset.subject_list`` and of ``dataset.event_id``; None takes all.
 
     Returns
     -------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly
-        (tmax - tmin) times the rate.
-    y : ndarray of str, shape (n_trials,)
-        Class of each trial.
-
-    Notes
-    -----
-    MOABB's paradigms read the same trials with a Butterworth filter and one sample more.
+    X, y : EEGArray, shape (n_trials, n_channels, n_times), and ndarray of str, shape (n_trials,)
+        Microvolts, NaN where a channel is marked bad; n_times is exactly (tmax - tmin) times the rate, one sample less
+        than MOABB's paradigms give.
 
     Examples
     --------

@@ -15,21 +15,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Preprocessing of the recordings of a corpus.
-
-    Attributes
-    ----------
-    ch_names : tuple of str
-        Channels, in this order.
-    average : bool
-        Whether to apply the average reference.
-    band : tuple of float or None
-        Edges of the band-pass in hertz; None does not filter.
-    notch : float or None
-        Line frequency to remove, in hertz; None removes none.
-    sfreq : float
-        Sampling rate in hertz.
-    """
+    """Preprocessing of the recordings of a corpus: channels, average reference, band-pass, notch and rate in hertz."""
 
     ch_names: tuple
     average: bool = True
@@ -39,17 +25,8 @@ class Preprocessing:
 
 
 class Corpus:
-    """Base of the corpora: labelled windows in three parts with disjoint subjects.
+    """Base of the corpora: windows labelled by ``classes``, in three parts with disjoint subjects.
 
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the classes; labels are these names.
-    preprocessing : Preprocessing
-        Preprocessing of the recordings.
-
-    Notes
-    -----
     A subclass lists its files (``_find``), splits the subjects (``_split``) and reads one file (``_read``).
     Continuous recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
     """
@@ -161,9 +138,8 @@ _AROUND = 2.5  # seconds from the middle of an event to either end of its window
 class TUHEvents(Corpus):
     """Six kinds of events in clinical recordings: TUEV [1]_, with the split of LaBraM, BIOT and Gram.
 
-    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes, from 2 s before to 2 s after
-    it; an event marked on several electrodes gives as many windows. Windows are shifted into the recording where an
-    event lies within 2 s of an end.
+    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes around it, shifted into the
+    recording near its ends; an event marked on several electrodes gives as many windows.
 
     Parameters
     ----------

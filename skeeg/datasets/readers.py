@@ -140,8 +140,11 @@ def read_recording(file, bids_root=None):
     raw, span = (join_epochs(found), (found.tmin, found.tmax)) if is_cut else (found, None)
     triggers = mne.pick_types(raw.info, meg=False, stim=True)
     if len(triggers):
-        if not class_names(raw):
-            _annotate_triggers(raw)
+        if not class_names(raw):  # annotations named by the numbers of the triggers
+            events = mne.find_events(raw, shortest_event=1, verbose="error")
+            names, start = {number: str(number) for number in np.unique(events[:, 2])}, raw.annotations.orig_time
+            at = raw.info["sfreq"], names, raw.first_samp, start
+            raw.set_annotations(raw.annotations + mne.annotations_from_events(events, *at, verbose="error"))
         raw.drop_channels([raw.ch_names[i] for i in triggers])
     return raw, span
 
@@ -203,18 +206,6 @@ def join_epochs(epochs):
     return raw.set_annotations(trials + skips)
 
 
-def _annotate_triggers(raw):
-    """Turn the events of the trigger channel into annotations named by their numbers."""
-    import mne
-
-    events = mne.find_events(raw, shortest_event=1, verbose="error")
-    names = {number: str(number) for number in np.unique(events[:, 2])}
-    found = mne.annotations_from_events(
-        events, raw.info["sfreq"], names, raw.first_samp, orig_time=raw.annotations.orig_time, verbose="error"
-    )
-    raw.set_annotations(raw.annotations + found)
-
-
 @dataclass(frozen=True)
 class RecordingSource:
     """One recording that can be read."""
@@ -235,6 +226,8 @@ class RecordingSource:
 
 def list_recordings(source, subject="", session="", run="", unit="V"):
     """List the recordings of a source, without reading their data where possible."""
+    import mne
+
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
     domain = str(subject), str(session), str(run)
@@ -243,21 +236,18 @@ def list_recordings(source, subject="", session="", run="", unit="V"):
             yield from list_recordings(one, *domain, unit)
     elif isinstance(source, str | Path):
         yield from _of_path(Path(source), domain, unit)
-    elif hasattr(source, "subject_list"):
-        yield from _of_dataset(source)
-    elif is_epochs(source) or _is_raw(source):
+    elif hasattr(source, "subject_list"):  # of MOABB: sessions and runs are known once a subject is read
+        for subject in source.subject_list:
+            for session, runs in source.get_data([subject])[subject].items():
+                for run, raw in runs.items():
+                    yield RecordingSource(source.code, f"{source.code}/{subject}", session, run, lambda raw=raw: raw)
+    elif is_epochs(source) or isinstance(source, mne.io.BaseRaw):
         yield _of_object(source, domain)
     else:
         raise TypeError(
             f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
             "or a list of such."
         )
-
-
-def _is_raw(source):
-    import mne
-
-    return isinstance(source, mne.io.BaseRaw)
 
 
 def _of_path(path, domain, unit):
@@ -267,9 +257,9 @@ def _of_path(path, domain, unit):
         for found in find_recordings(path):
             name = str(found.file.relative_to(path))
             names = f"{path.name}/{found.subject}", found.session, "_".join(filter(None, (found.task, found.run)))
-            yield RecordingSource(f"{path.name}/{name}", *names, _reader(found.file, root, unit), _stamp(found.file))
+            yield _source_of(f"{path.name}/{name}", names, found.file, root, unit)
     elif path.is_file():
-        yield RecordingSource(path.name, *domain, _reader(path, None, unit), _stamp(path))
+        yield _source_of(path.name, domain, path, None, unit)
     else:
         raise FileNotFoundError(f"source: there is no file or folder {path} (recordings are {', '.join(SUFFIXES)}).")
 
@@ -282,16 +272,8 @@ def _of_object(source, domain):
     return RecordingSource(name, *domain, lambda: raw, hashlib.sha256(raw.get_data().tobytes()).hexdigest())
 
 
-def _of_dataset(dataset):
-    """List the recordings of a MOABB dataset; its sessions and runs are known once a subject is read."""
-    for subject in dataset.subject_list:
-        for session, runs in dataset.get_data([subject])[subject].items():
-            for run, raw in runs.items():
-                yield RecordingSource(dataset.code, f"{dataset.code}/{subject}", session, run, lambda raw=raw: raw)
-
-
-def _reader(file, root, unit):
-    """Return a function that reads one file."""
+def _source_of(origin, names, file, root, unit):
+    """Give a source that reads one file."""
 
     def read():
         raw = read_recording(file, root)[0].load_data(verbose="error")
@@ -300,10 +282,5 @@ def _reader(file, root, unit):
         check_microvolts(raw, file)
         return raw
 
-    return read
-
-
-def _stamp(file):
-    """Size and date of a file."""
     found = file.stat()
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    return RecordingSource(origin, *names, read, f"{found.st_size}-{found.st_mtime_ns}")

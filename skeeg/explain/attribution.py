@@ -70,14 +70,10 @@ def attribute(
         Largest number of background trials per trial; of the same domain if there are any.
     n_windows : int
         Segments of a trial for ``"occlusion"``.
-    n_samples : int
-        Draws of ``"gradient_shap"``.
-    batch_size : int
-        Points at which gradients are computed together.
-    max_evaluations : int
-        Gradients for each pair of trial and background trial at most.
-    random_state : int, RandomState or None
-        Of ``"gradient_shap"``.
+    n_samples, random_state
+        Draws of ``"gradient_shap"``, and their seed.
+    batch_size, max_evaluations : int
+        Gradients computed together, and at most for each pair of trial and background trial.
 
     Returns
     -------
@@ -163,28 +159,18 @@ class Attribution:
 
     Attributes
     ----------
-    values : ndarray, shape (n_trials, n_channels, n_times)
-        :math:`\phi`, for the trials as they entered the pipeline.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        These trials.
-    prediction : ndarray, shape (n_trials,)
-        Explained output :math:`f(x_i)`.
-    base_value : ndarray, shape (n_trials,)
-        Mean output :math:`b_i` over the background.
+    values, data : ndarray, shape (n_trials, n_channels, n_times)
+        :math:`\phi`, for the trials as they entered the pipeline, and these trials.
+    prediction, base_value : ndarray, shape (n_trials,)
+        Explained output :math:`f(x_i)`, and its mean :math:`b_i` over the background.
     error : ndarray, shape (n_trials,)
         :math:`|\sum \phi_i - (f(x_i) - b_i)|` relative to the range of the outputs.
-    target : ndarray, shape (n_trials,)
-        What is explained: a class label, or the number of an output.
-    predicted : ndarray, shape (n_trials,), or None
-        Predicted labels.
+    target, predicted : ndarray, shape (n_trials,)
+        What is explained, a class label or the number of an output, and the predicted labels of a classifier.
     method : str
         Of `attribute`.
-    ch_names : tuple of str or None
-        Electrode names.
-    sfreq : float or None
-        Sampling rate in hertz.
-    domains : ndarray, shape (n_trials,), or None
-        Subject, session and run of each trial.
+    ch_names, sfreq, domains
+        Of the trials, as in `EEGArray`.
     band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
         Share of each frequency band, ``"rest"`` included; they sum to ``values``.
     n_evaluations : int
@@ -194,10 +180,8 @@ class Attribution:
     --------
     >>> import numpy as np
     >>> from skeeg.explain import Attribution
-    >>> one = np.ones((4, 2, 6))
-    >>> found = Attribution(one, one, *np.zeros((3, 4)), target=np.array(list("aabb")))
-    >>> found.by_class()["a"].shape, found.bins(3).values[0, 0].tolist()
-    ((2, 6), [2.0, 2.0, 2.0])
+    >>> Attribution(np.ones((4, 2, 6)), None, *np.zeros((3, 4)), target=np.array(list("aabb"))).by_class()["a"].shape
+    (2, 6)
     """
 
     values: np.ndarray
@@ -221,23 +205,15 @@ class Attribution:
         return f"Attribution({self.method}, {size}, error up to {self.error.max(initial=0):.1g})"
 
     def by_class(self, y=None):
-        """Mean attribution of the trials of each class.
+        """Mean attribution of each class that has trials, dict of label to ndarray, shape (n_channels, n_times).
 
-        Parameters
-        ----------
-        y : array-like, shape (n_trials,), or None
-            True labels; None groups by what is explained, by default the predicted class.
-
-        Returns
-        -------
-        maps : dict of label to ndarray, shape (n_channels, n_times)
-            One map for each class that has trials.
+        ``y`` are true labels; None groups by what is explained, by default the predicted class.
         """
         labels = self._labels(y)
         return {label: self.values[labels == label].mean(axis=0) for label in np.unique(labels).tolist()}
 
     def over_subjects(self, subjects=None, y=None, normalise=True):
-        """Mean over the subjects' mean attributions, each subject with equal weight.
+        """Mean over the subjects' mean attributions of each class, as `by_class`, each subject with equal weight.
 
         Parameters
         ----------
@@ -248,11 +224,6 @@ class Attribution:
         normalise : bool
             Divide the maps of each subject by their root mean square over all classes first. Otherwise the subjects
             with the largest outputs dominate.
-
-        Returns
-        -------
-        maps : dict of label to ndarray, shape (n_channels, n_times)
-            One map for each class.
         """
         if subjects is None and self.domains is None:
             raise ValueError("subjects: the trials carried no domains; pass the subject of each trial.")
@@ -269,18 +240,7 @@ class Attribution:
         return {label: np.mean(maps, axis=0) for label, maps in sorted(found.items())}
 
     def bins(self, n_bins):
-        """Sum over bins of time, the trials averaged in them.
-
-        Parameters
-        ----------
-        n_bins : int
-            Bins of equal length, or whose lengths differ by one.
-
-        Returns
-        -------
-        attribution : Attribution
-            With ``n_bins`` samples for each trial, and the same sums.
-        """
+        """Attribution with the same sums over ``n_bins`` bins of time, the trials averaged in them."""
         n_times = self.values.shape[2]
         if not 1 <= n_bins <= n_times:
             raise ValueError(f"n_bins: got {n_bins}, expected 1 to {n_times}, the samples of a trial.")
@@ -303,20 +263,10 @@ class Attribution:
         return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
 
     def importance(self, axis="channel"):
-        """Mean absolute contribution of each electrode, or each time, to a prediction.
+        """Mean over the trials of the absolute contribution of each ``"channel"``, each ``"time"``, or ``"both"``.
 
         The contribution of an electrode is the sum over its samples. The sum of their absolute values would not do:
         noise times a small weight varies about zero and contributes nothing.
-
-        Parameters
-        ----------
-        axis : "channel", "time" or "both"
-            Axis to keep.
-
-        Returns
-        -------
-        importance : ndarray, shape (n_channels,), (n_times,) or (n_channels, n_times)
-            Mean over the trials of the absolute sums over the other axis.
         """
         summed = {"channel": (2,), "time": (1,), "both": ()}
         if axis not in summed:

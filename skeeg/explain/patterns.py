@@ -69,12 +69,7 @@ def haufe_patterns(data, filters):
     data : ndarray, shape (n_samples, n_features)
         What the filters are applied to: samples of channels, or features of trials.
     filters : ndarray, shape (n_filters, n_features)
-        One filter a row, such as ``coef_`` of a linear discriminant analysis.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_filters, n_features)
-        One pattern a row, in the units of the data a unit of the filter's output.
+        One filter a row, such as ``coef_`` of a linear discriminant analysis; gives one pattern a row.
 
     Examples
     --------
@@ -91,7 +86,7 @@ def haufe_patterns(data, filters):
 
 
 def spatial_patterns(estimator, X):
-    """Patterns of the spatial filters inside a fitted estimator or pipeline.
+    """Patterns of the spatial filters inside a fitted estimator or pipeline, at the channels of X.
 
     Parameters
     ----------
@@ -102,11 +97,6 @@ def spatial_patterns(estimator, X):
         `EEGToMEG`).
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials as they enter it.
-
-    Returns
-    -------
-    patterns : Patterns
-        At the channels of X, before the linear steps.
 
     Examples
     --------

@@ -10,7 +10,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  #
 
 
 def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
-    """Scalp maps, by MNE, on one scale.
+    """Draw scalp maps, by MNE, on one scale: one for each class or pattern.
 
     Parameters
     ----------
@@ -22,11 +22,6 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
         Whether electrodes are labelled; None labels up to 32.
     unit : str
         Label of the scale.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One map for each class or pattern.
 
     Examples
     --------
@@ -58,7 +53,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
 
 
 def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution"):
-    """Images of electrodes by bins of time, on one scale.
+    """Draw images of electrodes by bins of time, on one scale, one for each class.
 
     Parameters
     ----------
@@ -70,11 +65,6 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
         Length of a trial; None takes it from the attribution, or counts samples.
     n_bins : int
         Bins of time in which attributions are summed; 0 leaves the samples.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One image for each class.
 
     Examples
     --------
@@ -108,11 +98,6 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
     sfreq : float or None
         Sampling rate in hertz, where `maps` has none.
 
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One panel for each electrode.
-
     Examples
     --------
     >>> import numpy as np
@@ -143,19 +128,7 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
 
 
 def plot_curves(curves, ylabel="probability of the class"):
-    """Plot deletion and insertion curves.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of `deletion_insertion`.
-    ylabel : str
-        Label of the axis.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        With the areas in the legend.
+    """Plot `Curves` of deletion and insertion, with their areas in the legend.
 
     Examples
     --------
@@ -175,14 +148,14 @@ def plot_curves(curves, ylabel="probability of the class"):
 
 
 def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settings=None):
-    """Plot cross-task adaptation [1]_: attribution of each class before and after adaptation to a subject.
+    """Plot cross-task adaptation [1]_: attribution of each class (columns) before and after adaptation (rows).
 
     Parameters
     ----------
     before, after : estimator or Pipeline
         Pre-trained, and adapted to the subject.
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target subject. With several subjects, normalised attributions are averaged over subjects.
+        Trials of the target subject, or of several, whose normalised attributions are averaged.
     background : anything `as_eeg` accepts, or None
         See `attribute`; None takes X, as published.
     y : array-like, shape (n_trials,), or None
@@ -190,13 +163,7 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
     n_bins : int
         Bins of time.
     settings : dict or None
-        Further arguments of `attribute`; by default the log-probability of the predicted class is explained, as
-        published.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One row before and one after, one column for each class, electrodes by bins of time.
+        Further arguments of `attribute`; by default the log-probability is explained, as published.
 
     References
     ----------
