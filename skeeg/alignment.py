@@ -59,7 +59,6 @@ class Calibration:
 class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
-    _any_length = True
     linear_map_ = "space"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],

@@ -30,6 +30,38 @@ _LARGEST = 1e140  # the square of a larger value, summed over trials, is not fin
 _LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
+def _atomic(method):
+    """Make a method check the parameters first, and undo what it did to the attributes when it raises.
+
+    What an attribute holds is not copied: a method that learns binds new values and changes none in place.
+    """
+
+    @functools.wraps(method)
+    def learn(self, *args, **kwargs):
+        before = vars(self).copy()
+        try:
+            self._check_parameters()
+            if is_windows(args[0] if args else kwargs.get("X")):
+                args, kwargs = _read_windows(method, args, kwargs)
+            return method(self, *args, **kwargs)
+        except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return learn
+
+
+def _read_windows(method, args, kwargs):
+    """Arguments of a method with the trials of braindecode's windows and, where none are given, their targets."""
+    call = inspect.signature(method).bind_partial(None, *args, **kwargs)
+    windows, names = call.arguments["X"], call.signature.parameters
+    call.arguments["X"] = as_eeg(windows)
+    if "y" in names and call.arguments.get("y") is None:
+        call.arguments["y"] = window_targets(windows)
+    return call.args[1:], call.kwargs
+
+
 class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
@@ -230,13 +262,35 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
-    """Base of the steps that turn trials into trials or into features; float32 stays float32.
+    """Base of the steps that turn trials into trials or into features; float32 stays float32, trials have any length.
+
+    A subclass learns in ``_prepare(X, y)`` and gives its output in ``_run(X)``, or has its own `fit` and `transform`.
 
     A step that is linear declares by ``linear_map_`` that it mixes channels (``"space"``), samples (``"time"``) or
     ``"both"``, so that `skeeg.explain` explains pipelines with it; spatial filters are in ``spatial_filters_``.
     """
 
+    _any_length = True
     linear_map_ = None
+
+    def fit(self, X, y=None):
+        """Fit the step to the sampling rate and channels of X.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
+        """
+        self._prepare(self._check_eeg(X, reset=True), y)
+        return self
+
+    def _prepare(self, X, y):
+        """Learn nothing."""
+
+    def transform(self, X):
+        """Apply the step to trials.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
+        """
+        check_is_fitted(self)
+        return self._run(self._check_eeg(X, reset=False))
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
@@ -267,38 +321,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
     def _shape_like_targets(self, outputs):
         """Give predictions (n_trials, n_outputs) the shape the targets had at fit."""
         return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
-
-
-def _atomic(method):
-    """Make a method check the parameters first, and undo what it did to the attributes when it raises.
-
-    What an attribute holds is not copied: a method that learns binds new values and changes none in place.
-    """
-
-    @functools.wraps(method)
-    def learn(self, *args, **kwargs):
-        before = vars(self).copy()
-        try:
-            self._check_parameters()
-            if is_windows(args[0] if args else kwargs.get("X")):
-                args, kwargs = _read_windows(method, args, kwargs)
-            return method(self, *args, **kwargs)
-        except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    return learn
-
-
-def _read_windows(method, args, kwargs):
-    """Arguments of a method with the trials of braindecode's windows and, where none are given, their targets."""
-    call = inspect.signature(method).bind_partial(None, *args, **kwargs)
-    windows, names = call.arguments["X"], call.signature.parameters
-    call.arguments["X"] = as_eeg(windows)
-    if "y" in names and call.arguments.get("y") is None:
-        call.arguments["y"] = window_targets(windows)
-    return call.args[1:], call.kwargs
 
 
 def _is_none(y):
@@ -352,25 +374,11 @@ class AsEEG(EEGTransformer):
     Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
     """
 
-    _any_length = True
     linear_map_ = "space"
 
     def __init__(self, sfreq=None, ch_names=None):
         self.sfreq = sfreq
         self.ch_names = ch_names
 
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Convert trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        return self._check_eeg(X, reset=False)
+    def _run(self, X):
+        return X

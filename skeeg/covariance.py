@@ -5,7 +5,6 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 """
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 
@@ -77,28 +76,13 @@ def shrunk_covariances(X):
 
 
 class TrialCovariances(EEGTransformer):
-    """Covariance of each trial, as estimated by pyRiemann, from any input that `as_eeg` accepts."""
-
-    _any_length = True
+    """Covariance of each trial (n_trials, n_channels, n_channels), as estimated by pyRiemann."""
 
     def __init__(self, estimator="oas"):
         self.estimator = estimator
 
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Estimate the covariances.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
-        """
-        check_is_fitted(self)
-        X = np.asarray(self._check_eeg(X, reset=False))
+    def _run(self, X):
+        X = np.asarray(X)
         if self.estimator == "oas":
             return shrunk_covariances(X).astype(X.dtype, copy=False)
         from pyriemann.estimation import Covariances

@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .signals import filter_trials, resample_trials
@@ -20,32 +19,7 @@ _METHOD = [StrOptions({"fir", "iir"})]
 _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 
 
-class _TrialStep(EEGTransformer):
-    """Base of the steps: ``_prepare(X, y)`` learns, ``_run(X)`` gives the new trials, which may be of any length."""
-
-    _any_length = True
-
-    def fit(self, X, y=None):
-        """Fit the step to the sampling rate and channels of X.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
-        """
-        self._prepare(self._check_eeg(X, reset=True), y)
-        return self
-
-    def _prepare(self, X, y):
-        """Nothing is learned."""
-
-    def transform(self, X):
-        """Apply the step to trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
-        """
-        check_is_fitted(self)
-        return self._run(self._check_eeg(X, reset=False))
-
-
-class _OneFilter(_TrialStep):
+class _OneFilter(EEGTransformer):
     """Base of `BandPass` and `Notch`: one filter, designed by `_design` for the rate of the data."""
 
     linear_map_ = "time"
@@ -207,7 +181,7 @@ class Notch(_OneFilter):
         return np.concatenate([sections for sections, _ in parts]), max(n_edge for _, n_edge in parts)
 
 
-class FilterBank(_TrialStep):
+class FilterBank(EEGTransformer):
     """Several band-pass filters in parallel, and optionally one estimator on each band.
 
     Parameters
@@ -316,7 +290,7 @@ class FilterBank(_TrialStep):
         return (self.band(X, index) for index in range(len(self.coefficients_)))
 
 
-class Resample(_TrialStep):
+class Resample(EEGTransformer):
     r"""Change the sampling rate in the Fourier domain, in the manner of `mne.filter.resample`.
 
     Parameters
@@ -366,7 +340,7 @@ class Resample(_TrialStep):
         return X.like(resample_trials(np.asarray(X), float(self.sfreq_out) / rate, self.npad), sfreq=self.sfreq_out)
 
 
-class AverageReference(_TrialStep):
+class AverageReference(EEGTransformer):
     r"""Subtract the mean over the channels from every sample.
 
     Notes
@@ -389,7 +363,7 @@ class AverageReference(_TrialStep):
         return X.like(data - data.mean(axis=1, keepdims=True))
 
 
-class PadToMultiple(_TrialStep):
+class PadToMultiple(EEGTransformer):
     """Zero-pad trials to a multiple of `multiple` samples, for networks that split a trial into patches.
 
     A remainder of less than a tenth of a patch is cut off instead.

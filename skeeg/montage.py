@@ -120,7 +120,6 @@ class ChannelTemplate(EEGTransformer):
     ((5, 45, 200), 'C3', [0.603, 0.25, 0.146])
     """
 
-    _any_length = True
     linear_map_ = "space"
     _any_montage = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {

@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt
@@ -68,7 +67,6 @@ class ChannelScaler(Storable, EEGTransformer):
         W: diagonal, or the inverse square root of the covariance.
     """
 
-    _any_length = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "method": [StrOptions({"channel", "global", "whiten"})]
     }
@@ -76,12 +74,8 @@ class ChannelScaler(Storable, EEGTransformer):
     def __init__(self, method="channel"):
         self.method = method
 
-    def fit(self, X, y=None):
-        """Learn mean and matrix.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        data = np.asarray(self._check_eeg(X, reset=True))
+    def _prepare(self, X, y):
+        data = np.asarray(X)
         ((mean, deviation),) = moments([(data,)])
         if self.method == "global":
             deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2) + np.var(mean)))
@@ -91,15 +85,8 @@ class ChannelScaler(Storable, EEGTransformer):
             centred = data - mean[:, None]
             products = CrossProducts([(centred, centred[:, :1])])
             self.matrix_ = inverse_sqrt(products.xx / products.n, _EIGENVALUE_FLOOR)
-        return self
 
-    def transform(self, X):
-        """Centre and scale trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         data = np.asarray(X)
         return X.like(self.matrix_.astype(data.dtype) @ (data - self.mean_.astype(data.dtype)[:, None]))
 

@@ -126,7 +126,6 @@ class CSP(EEGTransformer):
     np.int64(1)
     """
 
-    _any_length = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],

@@ -56,7 +56,6 @@ class FilterBankTangentSpace(EEGTransformer):
     (20, 12)
     """
 
-    _any_length = True
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
     __metadata_request__transform = {"subjects": True}
 

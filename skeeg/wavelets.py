@@ -5,7 +5,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.signal import oaconvolve
 
-from .filtering import _as_bands, _band_names, _TrialStep
+from .base import EEGTransformer
+from .filtering import _as_bands, _band_names
 
 DEFAULT_RATE = 220.0
 """Sampling rate in hertz where it is unknown: that of the published recordings."""
@@ -14,7 +15,7 @@ _SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, a
 _AT_ONCE = 2**22  # samples of one chunk of trials, which bounds the memory
 
 
-class WaveletBands(_TrialStep):
+class WaveletBands(EEGTransformer):
     r"""Band envelopes: the mean magnitude of the Morlet wavelet coefficients in each band, at every sample.
 
     .. math::

@@ -30,6 +30,8 @@ NAMES = ("C3", "Cz", "C4")
 class Step(EEGTransformer):
     """Gives the checked trials back as they are."""
 
+    _any_length = False
+
     def __init__(self, ch_names=None, sfreq=None):
         self.ch_names = ch_names
         self.sfreq = sfreq
