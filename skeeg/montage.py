@@ -231,69 +231,54 @@ def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
     twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"ch_names: {', '.join(twice)} are the same electrode under more than one name.")
-    if method == "spline":
-        rows = _spline_rows(ch_names, reg, origin)
-    elif method == "inverse_distance":
-        rows = _inverse_distance_rows(ch_names, typos)
-    else:
-        raise ValueError(f'method: expected "spline" or "inverse_distance", got {method!r}.')
     parts = [name.split("-") if "-" in _upper(name) else [name] for name in template]
     electrodes = list(dict.fromkeys(part for pair in parts for part in pair))
-    made = dict(zip(electrodes, rows(electrodes), strict=True))
+    if method == "spline":
+        rows = _spline_rows(ch_names, electrodes, reg, origin)
+    else:
+        rows = _inverse_distance_rows(ch_names, electrodes, typos)
+    made = dict(zip(electrodes, rows, strict=True))
     matrix = np.array([made[first] - made[rest[0]] if rest else made[first] for first, *rest in parts])
     matrix.flags.writeable = False
     return matrix
 
 
-def _inverse_distance_rows(ch_names, typos):
-    """Maker of matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
+def _inverse_distance_rows(ch_names, electrodes, typos):
+    """Matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
     table = _FLAT | _FLAT_TYPOS if typos else _FLAT
     known, places = list(table), np.array(list(table.values()))
     hint = ' The flat table is small; method="spline" knows the whole 10-5 system.'
     recorded = find_electrodes(ch_names, known, hint=hint)
-
-    def rows(electrodes):
-        wanted = find_electrodes(electrodes, known, "template", hint)
-        distance = np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2)
-        weights = 1 / (distance + 1e-6)
-        weights /= weights.sum(axis=1, keepdims=True)
-        same = np.equal.outer(wanted, recorded)
-        return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
-
-    return rows
+    wanted = find_electrodes(electrodes, known, "template", hint)
+    weights = 1 / (np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2) + 1e-6)
+    weights /= weights.sum(axis=1, keepdims=True)
+    same = np.equal.outer(wanted, recorded)
+    return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
 
 
-def _spline_rows(ch_names, reg, origin):
-    """Maker of matrix rows: mne's ``interpolate_to`` of the identity."""
+def _spline_rows(ch_names, electrodes, reg, origin):
+    """Matrix rows: mne's ``interpolate_to`` of the identity."""
     import mne
 
     system = standard_montage()
-    hint = " Pick the channels that lie on the head first."
+    places, hint = system.get_positions(), " Pick the channels that lie on the head first."
     recorded = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names, hint=hint)]
+    wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
+    names = list(dict.fromkeys(wanted))
+    marks = {mark: places[mark] for mark in ("nasion", "lpa", "rpa", "coord_frame")}
+    target = mne.channels.make_dig_montage({name: places["ch_pos"][name] for name in names}, **marks)
     info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)
-
-    def rows(electrodes):
-        places = system.get_positions()
-        wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
-        names = list(dict.fromkeys(wanted))
-        target = mne.channels.make_dig_montage(
-            {name: places["ch_pos"][name] for name in names},
-            *(places[mark] for mark in ("nasion", "lpa", "rpa")),
-            coord_frame=places["coord_frame"],
-        )
-        with mne.use_log_level("warning"):
-            evoked = mne.EvokedArray(np.eye(len(recorded)), info)
-            centre = sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
-            made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
-        if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
-            places_in = np.array([places["ch_pos"][name] for name in recorded])
-            for row, name in zip(made, names, strict=True):
-                same = (places_in == places["ch_pos"][name]).all(axis=1)
-                if same.any():
-                    row[:] = same
-        return made[[names.index(name) for name in wanted]]
-
-    return rows
+    with mne.use_log_level("warning"):
+        centre = sphere_centre(info, system) if isinstance(origin, str) else origin
+        evoked = mne.EvokedArray(np.eye(len(recorded)), info)
+        made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
+    if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
+        places_in = np.array([places["ch_pos"][name] for name in recorded])
+        for row, name in zip(made, names, strict=True):
+            same = (places_in == places["ch_pos"][name]).all(axis=1)
+            if same.any():
+                row[:] = same
+    return made[[names.index(name) for name in wanted]]
 
 
 def sphere_centre(info, system):
