@@ -94,30 +94,21 @@ class _Alignment(EEGTransformer):
         self.floor = floor
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the reference of every domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
-        """
+        """Estimate the reference of every domain, from X (n_trials, n_channels, n_times), `subjects` (n_trials,)."""
         self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return self
 
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the references and align every training trial by that of its own domain.
-
-        Gives (n_trials, n_channels, n_times).
-        """
+        """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return X.like(_whiten(X, groups, self.whiteners_))
 
     def transform(self, X, subjects=None):
-        """Align trials, each by the reference of its domain.
+        """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
 
-        A domain seen at fit keeps its reference. Trials of another domain, or without domain where those at fit had
-        one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
-        domain are taken to be of that same domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives (n_trials, n_channels,
-        n_times).
+        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one, follow
+        `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
+        taken to be of that same domain.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -135,12 +126,10 @@ class _Alignment(EEGTransformer):
         return X.like(_whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
-        """Update the running references with these trials, for later calls of `transform`.
+        """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
 
-        For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
-        changes the estimator. Trials of domains seen at fit change nothing.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+        For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
+        of domains seen at fit change nothing.
         """
         check_is_fitted(self)
         if self.on_unseen != "running":

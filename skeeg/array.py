@@ -214,10 +214,7 @@ def as_numbers(data, name):
 
 
 def bad_channels(X):
-    """Channels of which a trial has no sample, only NaN.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times).
-    """
+    """Channels of trials (n_trials, n_channels, n_times) of which a trial has no sample, only NaN."""
     data, names = np.asarray(X), X.ch_names if isinstance(X, EEGArray) else None
     if data.ndim != 3 or data.dtype.kind not in "fc" or not data.shape[2]:
         return ()
@@ -227,10 +224,7 @@ def bad_channels(X):
 
 
 def make_domains(n_trials, subject="", session="", run=""):
-    """Domain records for `n_trials` trials.
-
-    Gives (n_trials,).
-    """
+    """Domain records, shape (n_trials,)."""
     domains = np.empty(n_trials, dtype=_DOMAIN_DTYPE)
     for field, values in zip(DOMAIN_FIELDS, (subject, session, run), strict=True):
         values = np.asarray(values)

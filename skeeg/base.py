@@ -274,10 +274,7 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
     linear_map_ = None
 
     def fit(self, X, y=None):
-        """Fit the step to the sampling rate and channels of X.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
-        """
+        """Fit the step to trials (n_trials, n_channels, n_times), their rate and channels."""
         self._prepare(self._check_eeg(X, reset=True), y)
         return self
 
@@ -285,10 +282,7 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
         """Learn nothing."""
 
     def transform(self, X):
-        """Apply the step to trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
-        """
+        """Apply the step to trials; gives (n_trials, n_channels_out, n_times_out)."""
         check_is_fitted(self)
         return self._run(self._check_eeg(X, reset=False))
 

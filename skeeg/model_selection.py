@@ -91,10 +91,7 @@ class BlockedSplit(BaseCrossValidator):
         return self.n_splits
 
     def split(self, X, y=None, groups=None):
-        """Yield training and test indices of each fold, of windows in the order of time.
-
-        Shapes: ``groups`` (n_windows,), the recording of each; windows of two recordings never overlap.
-        """
+        """Yield training and test indices of windows in the order of time; `groups` names the recording of each."""
         for name, value in (("window", self.window), ("step", self.step)):
             if not value > 0:
                 raise ValueError(f"{name}: got {value}, expected a positive length.")

@@ -153,10 +153,7 @@ class ChannelTemplate(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Interpolate trials, of any length and, if they carry names, of any montage.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_template, n_times).
-        """
+        """Interpolate trials of any length, of any montage if they carry names, to (n_trials, n_template, n_times)."""
         check_is_fitted(self)
         given, X = X, self._check_eeg(X, reset=False, ensure_all_finite=False)
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_

@@ -16,10 +16,7 @@ _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that contain
 
 
 def lagged(signals, lags, edge="hold"):
-    """Signals with lags.
-
-    Shapes: ``signals`` (n_trials, ..., n_times); gives (n_trials, n_lags, ..., n_times).
-    """
+    """Signals with lags, (n_trials, ..., n_times) to (n_trials, n_lags, ..., n_times)."""
     n_times = signals.shape[-1]
     index = np.arange(n_times) - np.asarray(lags)[:, None]
     values = np.moveaxis(signals[..., np.clip(index, 0, n_times - 1)], -2, 1)
@@ -30,10 +27,7 @@ def lagged(signals, lags, edge="hold"):
 
 
 def moments(chunks):
-    """Mean and standard deviation of each channel, of data that are read once.
-
-    Shapes: ``chunks`` (n_trials, n_channels, ...); gives (n_channels,).
-    """
+    """Mean and standard deviation of each channel of chunks (n_trials, n_channels, ...) that are read once."""
     sums = shift = None
     for parts in chunks:
         parts = [np.asarray(part).reshape(*part.shape[:2], -1) for part in parts]
@@ -55,17 +49,7 @@ def _sums(part):
 
 
 class ChannelScaler(Storable, EEGTransformer):
-    """Centre the channels and scale or whiten them, by statistics over all trials given to fit.
-
-    .. math:: y(t) = W (x(t) - m)
-
-    Attributes
-    ----------
-    mean_ : ndarray, shape (n_channels,)
-        m.
-    matrix_ : ndarray, shape (n_channels, n_channels)
-        W: diagonal, or the inverse square root of the covariance.
-    """
+    """Centre the channels and scale or whiten them, :math:`W (x(t) - m)`, by statistics over the trials of fit."""
 
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "method": [StrOptions({"channel", "global", "whiten"})]
@@ -92,10 +76,7 @@ class ChannelScaler(Storable, EEGTransformer):
 
 
 def solve_ridge(gram, cross, alphas):
-    r"""Solve :math:`(G + \alpha I)\, W = C` for several penalties, from one decomposition.
-
-    Shapes: ``gram`` (n, n), ``cross`` (n, n_targets); gives (n, n_targets).
-    """
+    r"""Solve :math:`(G + \alpha I)\, W = C` for several penalties, from one decomposition."""
     values, vectors = np.linalg.eigh(gram)
     projected, values = vectors.T @ cross, np.maximum(values, 0.0)
     least = np.finfo(np.float64).tiny
@@ -103,10 +84,7 @@ def solve_ridge(gram, cross, alphas):
 
 
 def ridge_weights(features, targets, alphas):
-    """Weights of ridge regression without an intercept, for each penalty.
-
-    Shapes: ``features`` (n_rows, n_features), ``targets`` (n_rows, n_targets); gives (n_features, n_targets).
-    """
+    """Weights (n_features, n_targets) of ridge regression without an intercept, for each penalty."""
     if features.shape[1] > features.shape[0]:  # by the smaller of the two products
         return [features.T @ one for one in solve_ridge(features @ features.T, targets, alphas)]
     return solve_ridge(features.T @ features, features.T @ targets, alphas)
@@ -126,10 +104,7 @@ def choose_alpha(features, targets, gap, alphas=ALPHAS):
 
 
 class CrossProducts:
-    """Second moments of inputs and targets, from which ridge regression follows without the data.
-
-    Shapes: ``chunks`` (n_trials, n_inputs, n_times).
-    """
+    """Second moments of inputs and targets in chunks (n_trials, n_inputs, n_times), all that ridge regression needs."""
 
     def __init__(self, chunks=()):
         self.n = self.xx = self.xy = 0
@@ -145,13 +120,9 @@ class CrossProducts:
 
 
 def ridge_from_products(training, held, alpha="auto"):
-    r"""Ridge regression from cross-products, with the penalty that predicts the held-out samples best.
+    r"""Ridge regression (n_targets, n_inputs), with the penalty that predicts the held-out samples best.
 
-    .. math:: W = C_{yx} (C_{xx} + \alpha \bar\sigma^2 I)^{-1}
-
-    with :math:`\bar\sigma^2` the mean variance of the inputs.
-
-    Gives (n_targets, n_inputs).
+    :math:`W = C_{yx} (C_{xx} + \alpha \bar\sigma^2 I)^{-1}` with :math:`\bar\sigma^2` the mean variance of the inputs.
     """
     if alpha != "auto" and not (isinstance(alpha, int | float) and alpha >= 0):
         raise ValueError(f"alpha: got {alpha!r}, expected 'auto' or a number from 0.")

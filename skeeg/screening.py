@@ -17,11 +17,7 @@ from .spatial import CSP
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """Outcome of `screen_subjects`: cross-validated accuracy of each subject, and what it had to reach.
-
-    Shapes: ``subjects``, ``scores`` and ``thresholds`` (n_subjects,), ``kept`` (n_kept,), ``mask`` of the trials of the
-    subjects kept (n_trials,).
-    """
+    """Outcome of `screen_subjects`: accuracy of each subject and what it had to reach; `mask` is one of trials."""
 
     subjects: np.ndarray
     scores: np.ndarray

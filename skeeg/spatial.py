@@ -16,14 +16,9 @@ _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about
 
 
 def class_covariances(X, y, cov_est="concat"):
-    r"""Labels in ascending order, covariance of each class over its trials without centring, and numbers of trials.
+    """Labels in order, covariance of each class over its trials without centring, and numbers of trials.
 
-    .. math:: C_k = \frac{1}{N_k} \sum_{i: y_i = k} X_i X_i^\top
-
-    with :math:`N_k = n_k T - 1`, all samples as one long trial, or :math:`N_k = n_k (T - 1)`, the mean over trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,); gives ``classes`` (n_classes,),
-    ``covariances`` (n_classes, n_channels, n_channels), ``counts`` (n_classes,).
+    It is divided by :math:`n_k T - 1`, all samples as one long trial, or by :math:`n_k (T - 1)`, the mean over trials.
     """
     classes = np.unique(y)
     groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
@@ -36,14 +31,10 @@ def class_covariances(X, y, cov_est="concat"):
 
 
 def csp_filters(covariances, order="mutual_info", class_weights=None):
-    r"""Spatial filters whose output variance differs between classes.
+    r"""Spatial filters (n_filters, n_channels) whose output variance differs between classes, and eigenvalues.
 
-    For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate
-    joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
-    lie in the directions that hold signal, and are fewer than the channels.
-
-    Shapes: ``covariances`` (n_classes, n_channels, n_channels), ``class_weights`` (n_classes,); gives ``filters``
-    (n_filters, n_channels), ``eigenvalues`` (n_filters,).
+    For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate joint
+    diagonaliser. They lie in the directions that hold signal, and are fewer than the channels where these are fewer.
     """
     covariances = np.asarray(covariances, dtype=np.float64)
     if len(covariances) == 2:
@@ -172,10 +163,7 @@ class CSP(EEGTransformer):
         return tags
 
     def fit(self, X, y):
-        """Find the filters.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,), labels of two classes or more.
-        """
+        """Find the filters from trials (n_trials, n_channels, n_times) and their labels, of two classes or more."""
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         given = X, y
@@ -215,11 +203,7 @@ class CSP(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Give the power behind each filter, or the filtered trials (``transform_into="csp_space"``).
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_components) or (n_trials, n_components,
-        n_times).
-        """
+        """Give the power behind each filter (n_trials, n_components), or filtered trials (``transform_into``)."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         if self.transform_into == "csp_space":
@@ -344,18 +328,14 @@ def _mutual_information(covariances, vectors, weights):
 
 
 def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
-    """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm [1]_.
+    """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm, rows of (n, n).
 
     Pairs of rows with the same :math:`i + j` have no row in common and depend only on pairs of smaller sums. So a whole
     anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE, which mix one pair
     after the other: 5 times faster.
 
-    Shapes: ``matrices`` (n_matrices, n, n); gives (n, n).
-
-    References
-    ----------
-    .. [1] Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal
-       on Matrix Analysis and Applications, 22(4), 1136-1152.
+    Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal on
+    Matrix Analysis and Applications, 22(4), 1136-1152.
     """
     matrices = np.array(matrices, dtype=np.float64)
     n = matrices.shape[1]

@@ -82,11 +82,7 @@ class FilterBankTangentSpace(EEGTransformer):
         return tags
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate filters, references of every domain, and the point of the tangent space.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); calibration trials of the target as in
-        `EuclideanAlignment`.
-        """
+        """Estimate filters, references of every domain, and the point of the tangent space."""
         self.fit_transform(X, y, subjects, X_target_unlabeled, X_target_labeled)
         return self
 
@@ -115,10 +111,7 @@ class FilterBankTangentSpace(EEGTransformer):
         return self._tangent_vectors(covariances)
 
     def transform(self, X, subjects=None):
-        """Map trials to the tangent space.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives what `fit_transform` gives.
-        """
+        """Map trials to the tangent space, as `fit_transform`."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         aligned = (one.transform(self._band(X, i), subjects) for i, one in enumerate(self.alignments_))

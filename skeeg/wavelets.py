@@ -151,14 +151,9 @@ class WaveletBands(EEGTransformer):
 
 @lru_cache(maxsize=256)
 def morlet(frequency, bandwidth=1.5):
-    """Weights with which a complex Morlet wavelet of a frequency is convolved.
+    """Weights (n_weights,) with which a complex Morlet wavelet of a frequency is convolved, equal to PyWavelets'.
 
-    Gives (n_weights,).
-
-    Notes
-    -----
-    PyWavelets sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's
-    edge; so does this function, which therefore gives the same numbers.
+    It sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's edge.
     """
     period = 1.0 / frequency
     points = np.linspace(-_SUPPORT, _SUPPORT, _STEPS)

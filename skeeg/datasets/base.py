@@ -18,10 +18,7 @@ class SkeegDataset(BaseDataset):
     """A MOABB dataset that also gives plain arrays."""
 
     def arrays(self, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
-        """Read the trials as arrays; see `skeeg.datasets.load_arrays`.
-
-        Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
-        """
+        """Read the trials as arrays; see `skeeg.datasets.load_arrays`."""
         return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):

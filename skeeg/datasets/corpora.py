@@ -48,10 +48,7 @@ class Corpus:
         return list(self._files_of(part))
 
     def arrays(self, part="train", subjects=None):
-        """Read the windows of one part.
-
-        Gives ``X`` (n_windows, n_channels, n_times), ``y`` (n_windows,).
-        """
+        """Read the windows (n_windows, n_channels, n_times) and labels (n_windows,) of one part."""
         files = self._files_of(part)
         unknown = [one for one in (subjects or ()) if one not in files]
         if unknown:

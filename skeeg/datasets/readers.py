@@ -72,10 +72,7 @@ def number_labels(labels):
 
 
 def arrange_recordings(paths, runs_as_sessions=False):
-    """Arrange recordings in MOABB's layout, under names that MOABB accepts.
-
-    Gives the files by subject, session and run, and the label of each subject by its number.
-    """
+    """Files by subject, session and run, under names that MOABB accepts; and each subject's label by its number."""
     names = number_labels(recording.subject for recording in paths)
     numeric = all(name.isdigit() for name in names.values())
     recordings, subjects = {}, {}

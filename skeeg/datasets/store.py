@@ -296,10 +296,7 @@ class StoredGroup:
         return [recording.key for recording in self.recordings], self.shape, self.step
 
     def take(self, rows):
-        """Read some windows.
-
-        Gives (n_rows, n_channels, n_times).
-        """
+        """Read some windows, shape (n_rows, n_channels, n_times)."""
         rows = np.asarray(rows, dtype=np.intp)
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
             raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")

@@ -149,15 +149,12 @@ def _components(data, masks):
 
 
 def integrate(score, starts, ends, owner, tolerance, batch_size=64, max_evaluations=4000):
-    r"""Mean gradient along lines, by quadrature with a known error, in float64.
+    r"""Mean gradient along lines, shape (n_pairs, n_channels, n_times), by quadrature with a known error, in float64.
 
     .. math:: \bar g = \int_0^1 \nabla f(x' + \alpha (x - x')) \, d\alpha
 
-    The integral of the derivative over an interval of the line is the difference of the function's values at its ends.
-    So the error of Gauss-Legendre quadrature is known for each interval, and only those above the tolerance are halved.
-
-    Shapes: ``starts, ends`` (n_pairs, n_channels, n_times), ``owner`` (n_pairs,); gives (n_pairs, n_channels,
-    n_times).
+    The integral of the derivative over an interval is the difference of the function's values at its ends. So the error
+    of Gauss-Legendre quadrature is known for each interval, and only those above the tolerance are halved.
     """
     counts = np.bincount(owner)
     values = [_values(score, points, owner, batch_size) for points in (starts, ends)]

@@ -57,10 +57,7 @@ class Explained:
         return self.map.index
 
     def outputs(self, index, X):
-        """Explained outputs of trials, each through its own map.
-
-        Shapes: ``index`` (n,), ``X`` (n, n_channels, n_times); gives (n, n_outputs).
-        """
+        """Explained outputs (n, n_outputs) of trials, each through its own map."""
         index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
         found = [None] * len(X)
         for which in np.unique(index):
@@ -166,10 +163,7 @@ def input_map(final, X):
 
 
 def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
-    """Identify the matrices of a linear step, and verify them on the trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
-    """
+    """Identify the matrices of a linear step, and verify them on trials (n_trials, n_channels, n_times)."""
     advice = 'Explain what follows it, or use method="occlusion".'
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # already raised when the pipeline ran
@@ -315,10 +309,7 @@ def choose_targets(outputs, classes, target):
 
 
 def choose_background(X, background, n_background):
-    """Background trials, and the selection for each trial.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_background_trials, n_channels, n_times).
-    """
+    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
     background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
     if background.shape[1:] != X.shape[1:]:
         raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
