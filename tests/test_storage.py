@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 
 import skeeg
 from skeeg import CSP, EuclideanAlignment, NetworkClassifier
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import EEGEstimator, EEGTransformer
 
 X = np.random.default_rng(0).standard_normal((12, 3, 64))
@@ -134,7 +134,7 @@ def test_a_parameter_that_no_file_can_hold_is_asked_for_when_loading(tmp_path):
     "Estimator", [cls for cls in public_estimators() if issubclass(cls, EEGEstimator)], ids=lambda cls: cls.__name__
 )  # what holds another estimator is not written
 def test_saved_estimators_give_the_same_results_and_save_again(tmp_path, Estimator):
-    trials = make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
+    trials = EEGArray(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
     estimator = instance(Estimator)
     fitted = estimator.fit(trials, np.arange(12) % 2.0 if is_regressor(estimator) else Y)
     fitted.save(tmp_path / "one")
