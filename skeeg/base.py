@@ -19,13 +19,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-<<<<<<< HEAD
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
-=======
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils._set_output import _SetOutputMixin
 from sklearn.utils.metaestimators import available_if
->>>>>>> lib
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
 
@@ -128,7 +124,6 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         return tags
 
     def set_params(self, **params):
-<<<<<<< HEAD
         """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
 
         So does ``recipe__weight_decay=0.1``, also where the recipe is a name.
@@ -140,9 +135,6 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         >>> clf.set_params(network_params__D=2).network_params
         {'F1': 4, 'D': 2}
         """
-=======
-        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others."""
->>>>>>> lib
         for name in list(params):
             outer, _, inner = name.partition("__")
             if inner and (outer.endswith("_params") or outer == "recipe") and outer in self._get_param_names():

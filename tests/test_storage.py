@@ -282,7 +282,7 @@ def test_an_estimator_around_another_is_saved_with_it(Wrapper, tmp_path):
 @pytest.mark.parametrize("name", ["CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "own", "SVM"])
 def test_pipelines_of_several_libraries_come_back(name, tmp_path):
     rng = np.random.default_rng(0)
-    trials = make_eeg(rng.standard_normal((24, 4, 200)), ("C3", "Cz", "C4", "Pz"), 128.0)
+    trials = EEGArray(rng.standard_normal((24, 4, 200)), ("C3", "Cz", "C4", "Pz"), 128.0)
     network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
     own = {"own": make_pipeline(EuclideanAlignment(), network), "SVM": make_pipeline(CSP(2), StandardScaler(), SVC())}
     fitted = (own[name] if name in own else skeeg.baseline(name)).fit(trials, np.repeat(["left", "right"], 12))
