@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import shutil
+import tempfile
 
 import numpy as np
 from sklearn import config_context
@@ -37,17 +38,22 @@ class _InJobs(NamedTrials):
 
     def compute(self, dataset, subject, name, pipeline, process_pipeline, param_grid):
         """Evaluate one pipeline on one subject; give MOABB's rows and the predictions of the folds."""
+        from ..training import FineTunedClassifier
+
         pipeline, param_grid = self._with_target(pipeline, param_grid)
         _, y, _ = self.load(dataset, subject, name, pipeline, process_pipeline)
         self._classes, self._predictions = sorted(set(y)), []
         self._keep_names = bool(_NAME_CLASSES & {key.rsplit("__", 1)[-1] for key in pipeline.get_params()})
-        rows = self._evaluate_parallel_dataset(
-            dataset=dataset,
-            pipelines={name: pipeline},
-            param_grid={name: param_grid} if param_grid else None,
-            process_pipeline=process_pipeline,
-            work_plan={subject: {name: pipeline}},
-        )
+        with tempfile.TemporaryDirectory() as memory:
+            if isinstance(pipeline, FineTunedClassifier):  # numbers of labelled trials share their source network
+                pipeline = clone(pipeline).set_params(memory=memory)
+            rows = self._evaluate_parallel_dataset(
+                dataset=dataset,
+                pipelines={name: pipeline},
+                param_grid={name: param_grid} if param_grid else None,
+                process_pipeline=process_pipeline,
+                work_plan={subject: {name: pipeline}},
+            )
         return rows, self._predictions + self._take_predictions(rows)
 
     def _build_eval_config(self, param_grid):
