@@ -498,6 +498,22 @@ def test_what_moabb_leaves_out_of_its_key_is_kept_apart(change, tmp_path, monkey
     assert len(calls) >= 2
 
 
+class FromWeights(LogVariance):
+    """Takes a file of weights."""
+
+    def __init__(self, checkpoint=None):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+
+def test_other_weights_under_the_same_name_are_other_results(tmp_path, monkeypatch):
+    weights, calls = tmp_path / "weights.pt", counting(monkeypatch)
+    for content, n_calls in ((b"first", 3), (b"first", 3), (b"second", 6)):
+        weights.write_bytes(content)
+        run(tmp_path / "out", {"mine": FromWeights()}, checkpoints={"mine": weights})
+        assert len(calls) == n_calls
+
+
 def test_overwrite_computes_again_and_leaves_the_others(tmp_path, monkeypatch):
     run(tmp_path)
     calls = counting(monkeypatch)

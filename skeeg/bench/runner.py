@@ -310,6 +310,7 @@ class Benchmark:
             parts.append(f"subjects-{digest(self.dataset.subject_list)}")
         if name in self.grids:
             parts.append(f"grid-{digest(sorted(self.grids[name].items()))}")
+        parts += [f"weights-{one}" for one in catalogue.checkpoint_digests(self.pipelines[name])]
         return "_".join(part for part in parts if part)
 
     def _missing(self):
