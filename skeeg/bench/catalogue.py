@@ -50,7 +50,7 @@ EVALUATIONS = {
     "few-shot": ("FewshotEvaluation", {}, "the first trials of a session predict its last"),
     "few-shot:others": (
         "FewshotEvaluation",
-        {"others": True},
+        {},
         "source subjects and the first trials of the target's session predict its last",
     ),
     "cross-task": ("CrossTaskEvaluation", {}, "executed movements and the first imagined ones predict the rest"),
