@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 
 from skeeg import CSP, CTAdaptTLClassifier, EuclideanAlignment
 from skeeg.datasets import GraspImagery, SimulatedMotorExecution, SimulatedMotorImagery
-from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation
+from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
 from skeeg.montage import TEMPLATES
 
 warnings.simplefilter("ignore")
@@ -69,8 +69,7 @@ paradigm = MotorImagery(
 evaluation = CrossTaskEvaluation(
     paradigm,
     dataset,
-    n_target=(0, 10, 20, 40),
-    source="others" if published else "all",
+    CrossTaskSplitter((0, 10, 20, 40), source="others" if published else "all"),
     hdf5_path=tempfile.mkdtemp(),
     random_state=0,
 )
