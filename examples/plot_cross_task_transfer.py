@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 # same subjects do both; with ``same_subjects=False`` the source subjects are others.
 
 shape = {"n_subjects": 3, "n_sessions": 1, "n_trials": 40}
-dataset = CrossTaskDataset(SimulatedMotorExecution(**shape), SimulatedMotorImagery(**shape))
+dataset = CrossTaskDataset(SimulatedMotorExecution(**shape), SimulatedMotorImagery(**shape), same_subjects=True)
 print(len(dataset.subject_list), "subjects, classes", ", ".join(dataset.event_id))
 
 ###############################################################################
