@@ -194,8 +194,7 @@ def measure_times():
     import time
 
     from skeeg import MIRepNetClassifier, make_eeg
-    from skeeg.methods.mirepnet.preprocessing import MONTAGES
-    from skeeg.montage import TEMPLATES
+    from skeeg.montage import MONTAGES, TEMPLATES
 
     names = {3: ("C3", "Cz", "C4"), 15: TEMPLATES["mirepnet45"][::3], 22: tuple(MONTAGES["BNCI2014001"].split())}
     names[64] = (
