@@ -160,6 +160,17 @@ class FilterBankTangentSpace(EEGTransformer):
         aligned = (one.transform(self._band(X, i), subjects) for i, one in enumerate(self.alignments_))
         return self._tangent_vectors([_definite_covariances(band) for band in aligned])
 
+    def update(self, X, subjects=None):
+        """Update the references of ``on_unseen="running"`` with these trials, see `EuclideanAlignment.update`.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        for i, alignment in enumerate(self.alignments_):
+            alignment.update(self._band(X, i), subjects)
+        return self
+
     def _band(self, X, index):
         """Trials in one band, without the padding."""
         cut = round(self.padding * (X.sfreq or self.sfreq))
