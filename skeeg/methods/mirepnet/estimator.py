@@ -93,7 +93,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     rate_ : float or None
         Rate of the network in hertz.
     readout_ : TangentReadout or None
-        Fitted regression of ``readout="both"``.
+        Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`.
 
@@ -338,7 +338,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
     def _forward(self, X):
         logits = super()._forward(X)
-        if self.readout_ is None:
+        if self.readout_ is None or self.readout == "network":
             return logits
         tangent = self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32))
         return NETWORK_WEIGHT * logits.double() + torch.from_numpy(tangent)
