@@ -201,7 +201,7 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
 
     Parameters
     ----------
-    estimator : NetworkClassifier or Pipeline
+    estimator : NetworkClassifier, MIRepNetClassifier or Pipeline
         What is trained on the sources; a pipeline ends with the network.
     n_updates : int
         Updates of the fine-tuning.
@@ -333,9 +333,10 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     def _check_parameters(self):
         """Refuse what cannot be fine-tuned."""
         last = _network_of(self.estimator)
-        if not isinstance(last, NetworkClassifier):
+        if not (isinstance(last, NetworkEstimator) and hasattr(last, "partial_fit")):
             raise TypeError(
-                f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
+                "estimator: expected a NetworkClassifier, a MIRepNetClassifier or a pipeline that ends with one, got "
+                f"{type(last).__name__}."
             )
         for name, value in {"n_updates": self.n_updates, "learning_rate": self.learning_rate}.items():
             if not (isinstance(value, Real) and value > 0):
