@@ -60,7 +60,7 @@ def save(estimator, path):
 
 
 def load(path, params=None, cls=None):
-    """Read an estimator written by `save`.
+    """Read a fitted estimator written by `save`.
 
     Parameters
     ----------
@@ -114,15 +114,7 @@ def cause_of(error):
 
 
 class Savable:
-    """Base of the estimators that a file can hold.
-
-    Examples
-    --------
-    >>> from skeeg import EuclideanAlignment
-    >>> from skeeg.storage import Savable
-    >>> issubclass(EuclideanAlignment, Savable)
-    True
-    """
+    """Base of the estimators that a file can hold."""
 
     _may_be_infinite = ()  # fitted attributes that may hold NaN
 
@@ -138,16 +130,7 @@ class Savable:
 
 
 class Storable:
-    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays.
-
-    Examples
-    --------
-    >>> from skeeg.storage import Storable
-    >>> class Pair(Storable):
-    ...     pass
-    >>> Storable.known["Pair"] is Pair
-    True
-    """
+    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays."""
 
     known = {}
 

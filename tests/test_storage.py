@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 
 import skeeg
 from skeeg import CSP, EuclideanAlignment, NetworkClassifier
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import EEGEstimator, EEGTransformer
 
 X = np.random.default_rng(0).standard_normal((12, 3, 64))
@@ -134,7 +134,7 @@ def test_a_parameter_that_no_file_can_hold_is_asked_for_when_loading(tmp_path):
     "Estimator", [cls for cls in public_estimators() if issubclass(cls, EEGEstimator)], ids=lambda cls: cls.__name__
 )  # what holds another estimator is not written
 def test_saved_estimators_give_the_same_results_and_save_again(tmp_path, Estimator):
-    trials = make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
+    trials = EEGArray(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
     estimator = instance(Estimator)
     fitted = estimator.fit(trials, np.arange(12) % 2.0 if is_regressor(estimator) else Y)
     fitted.save(tmp_path / "one")
@@ -282,7 +282,7 @@ def test_an_estimator_around_another_is_saved_with_it(Wrapper, tmp_path):
 @pytest.mark.parametrize("name", ["CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "own", "SVM"])
 def test_pipelines_of_several_libraries_come_back(name, tmp_path):
     rng = np.random.default_rng(0)
-    trials = make_eeg(rng.standard_normal((24, 4, 200)), ("C3", "Cz", "C4", "Pz"), 128.0)
+    trials = EEGArray(rng.standard_normal((24, 4, 200)), ("C3", "Cz", "C4", "Pz"), 128.0)
     network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
     own = {"own": make_pipeline(EuclideanAlignment(), network), "SVM": make_pipeline(CSP(2), StandardScaler(), SVC())}
     fitted = (own[name] if name in own else skeeg.baseline(name)).fit(trials, np.repeat(["left", "right"], 12))

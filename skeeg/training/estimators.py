@@ -8,10 +8,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_memory
 
 from ..alignment import Calibration
-from ..array import as_eeg, is_epochs
+from ..array import EEGArray, as_eeg, is_epochs
 from ..base import BaseEEGRegressor, check_class_labels, warn
 from ..storage import Savable
 from .base import NetworkEstimator
@@ -201,7 +201,7 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
 
     Parameters
     ----------
-    estimator : NetworkClassifier or Pipeline
+    estimator : NetworkClassifier, MIRepNetClassifier or Pipeline
         What is trained on the sources; a pipeline ends with the network.
     n_updates : int
         Updates of the fine-tuning.
@@ -210,6 +210,9 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     n_networks : int
         Networks, trained and fine-tuned from different seeds, whose probabilities are averaged. Few trials leave much
         to chance; three networks make up for some of it, at three times the cost.
+    memory : str, joblib.Memory or None
+        Folder that source networks are cached in: with other target trials or another fine-tuning, the same one is not
+        trained again.
 
     Attributes
     ----------
@@ -233,11 +236,12 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
 
-    def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1):
+    def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1, memory=None):
         self.estimator = estimator
         self.n_updates = n_updates
         self.learning_rate = learning_rate
         self.n_networks = n_networks
+        self.memory = memory
 
     @property
     def estimator_(self):
@@ -284,12 +288,19 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     def _fit_one(self, seed, X, y, subjects, target, y_target_labeled):
         """Train one network on the sources, then on the target; give it and the number of target trials."""
         fitted = clone(self.estimator)
-        network = _network_of(fitted)
-        network.set_params(random_state=seed)
-        with config_context(enable_metadata_routing=True):
-            extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
-            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
-            fitted.fit(X, y, **{name: value for name, value in extra.items() if name in wanted and value is not None})
+        network = _network_of(fitted).set_params(random_state=seed)
+        extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
+        if isinstance(fitted, Pipeline) and len(fitted) > 1:
+            steps = fitted[:-1]
+            with config_context(enable_metadata_routing=True):
+                X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
+        identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None  # joblib hashes values alone
+        given = _requested(network, "fit", extra)
+        network = check_memory(self.memory).cache(_fit_network)(network, np.asarray(X), identity, y, given)
+        if isinstance(fitted, Pipeline):
+            fitted.steps[-1] = (fitted.steps[-1][0], network)
+        else:
+            fitted = network
         return fitted, 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
 
     def _fine_tune(self, fitted, network, target, labels):
@@ -317,9 +328,10 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     def _check_parameters(self):
         """Refuse what cannot be fine-tuned."""
         last = _network_of(self.estimator)
-        if not isinstance(last, NetworkClassifier):
+        if not (isinstance(last, NetworkEstimator) and hasattr(last, "partial_fit")):
             raise TypeError(
-                f"estimator: expected a NetworkClassifier or a pipeline that ends with one, got {type(last).__name__}."
+                "estimator: expected a NetworkClassifier, a MIRepNetClassifier or a pipeline that ends with one, got "
+                f"{type(last).__name__}."
             )
         for name, value in {"n_updates": self.n_updates, "learning_rate": self.learning_rate}.items():
             if not (isinstance(value, Real) and value > 0):
@@ -342,6 +354,18 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         """Probability of each class, (n_trials, n_classes), of ``X`` (n_trials, n_channels, n_times)."""
         check_is_fitted(self)
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators_], axis=0)
+
+
+def _requested(estimator, method, given):
+    """Those of the given metadata that an estimator requests."""
+    with config_context(enable_metadata_routing=True):
+        wanted = get_routing_for_object(estimator).consumes(method, set(given))
+    return {name: value for name, value in given.items() if name in wanted and value is not None}
+
+
+def _fit_network(network, values, identity, y, given):
+    """Fit a network on trials, whose identity comes apart from their values."""
+    return network.fit(values if identity is None else EEGArray(values, *identity), y, **given)
 
 
 def _network_of(estimator):

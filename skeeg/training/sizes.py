@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..networks import get_network
 from ..storage import cause_of
 
-_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
+_NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 
@@ -43,6 +43,13 @@ def settle_sizes(given, found, preset=None):
             raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
     known = {**found, **given} if preset is None else preset
     return {name: (found | given).get(name, value) for name, value in known.items()}
+
+
+def refuse_unknown(argument, given, known):
+    """Refuse names of a dict, or None, that are not among the known ones."""
+    unknown = sorted(set(given or {}) - set(known))
+    if unknown:
+        raise ValueError(f"{argument}: {', '.join(unknown)} unknown; there are {', '.join(sorted(known))}.")
 
 
 def count_blocks(state, prefix):
