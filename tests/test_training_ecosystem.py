@@ -15,6 +15,7 @@ from torch import nn
 from skeeg import NetworkClassifier, NetworkRegressor
 from skeeg.networks import build_network
 from skeeg.training import Recipe
+from skeeg.training.net import class_probabilities
 
 EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
 
@@ -65,6 +66,14 @@ def test_epoch_scoring_of_training_and_validation_trials():
     assert last["accuracy"] == last["fresh_accuracy"] == last["valid_acc"]
     assert all(0 <= last[name] <= 1 for name in ("train_accuracy", "auc", "balanced"))
     assert last["train_accuracy"] > 0.6
+
+
+def test_scores_of_networks_with_outputs_for_several_windows():
+    logits = torch.randn(5, 3, 7)
+    torch.testing.assert_close(class_probabilities(logits), logits.mean(-1).softmax(1))
+    assert class_probabilities(logits.bfloat16()).dtype is torch.float32
+    clf = classifier(validation="trial", precision="bf16").fit(*data())
+    assert all(0 <= row["valid_acc"] <= 1 for row in clf.history_)
 
 
 def test_epoch_scoring_of_regressors():

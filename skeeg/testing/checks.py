@@ -1,6 +1,5 @@
 """The test kit: one call that runs every check on any EEG estimator."""
 
-import contextlib
 import functools
 import warnings
 
@@ -258,9 +257,8 @@ def _concerns(name, estimator):
         "check_hostile_files": has(estimator, "load") or has(estimator, "checkpoint"),
         "check_compiled": has(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
-        "check_subjects_routed": False,
+        "check_subjects_routed": name == "check_subjects_routed"
+        and reads_eeg_array(estimator)
+        and protocols.wants_subjects(estimator),
     }
-    if name == "check_subjects_routed":
-        with contextlib.suppress(Exception):
-            return reads_eeg_array(estimator) and protocols.wants_subjects(estimator)
     return conditions.get(name, True)

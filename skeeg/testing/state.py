@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import sklearn
@@ -328,25 +329,15 @@ def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
 
 
 def _at_once(tasks):
-    """Results of functions that run in threads at the same time; the first error of any is raised."""
-    results, errors = [None] * len(tasks), []
+    """Results of functions that run in threads at the same time."""
     start = threading.Barrier(len(tasks))
 
-    def call(place):
-        try:
-            start.wait()
-            results[place] = tasks[place]()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
+    def call(task):
+        start.wait()
+        return task()
 
-    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(tasks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        return list(threads.map(call, tasks))
 
 
 def other_recordings(estimator, recording):

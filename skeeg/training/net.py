@@ -10,13 +10,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
+from skorch.callbacks import EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .callbacks import ProgressBar, TimeShift, ValidationAccuracy
+from .callbacks import ProgressBar, TimeShift
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS
@@ -78,9 +78,7 @@ class TrainingNet(NeuralNet):
     def predict(self, X):
         """Class index of each trial, or the outputs of a network that is no classifier."""
         outputs = super().predict(X)
-        if not self._classifies:
-            return outputs
-        return (outputs.mean(-1) if outputs.ndim == 3 else outputs).argmax(1)
+        return outputs.argmax(1) if self._classifies else outputs
 
     def get_dataset(self, X, y=None):
         """Tensors of the trials, on the training device where they fit."""
@@ -162,6 +160,12 @@ class TrainingNet(NeuralNet):
         return list(zip(inputs, targets, starts, strict=True))
 
 
+def class_probabilities(logits):
+    """Class probabilities (n_trials, n_classes) of logits, of their mean over windows where there are several."""
+    logits = logits.mean(-1) if logits.ndim == 3 else logits
+    return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
 def without_gradient(outputs):
     """Give outputs of a network (a tensor, or a tuple of tensors and None) without their gradients."""
     if isinstance(outputs, torch.Tensor):
@@ -210,7 +214,7 @@ def make_net(
     if recipe.time_shift:
         own.append(("time_shift", TimeShift(recipe.time_shift)))
     if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
-        own.append(("valid_acc", ValidationAccuracy()))
+        own.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
     if validation is not None and recipe.patience is not None:
         stopping = EarlyStopping(
             patience=recipe.patience, threshold=recipe.min_delta, threshold_mode="abs", load_best=True, sink=_silent
@@ -238,6 +242,7 @@ def make_net(
         callbacks=[*own, *callbacks],
         device=device,
         verbose=int(verbose),
+        predict_nonlinearity=class_probabilities if isinstance(criterion, torch.nn.CrossEntropyLoss) else "auto",
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
