@@ -168,12 +168,23 @@ class Mine(NetworkClassifier):
     pass
 
 
+class WithRate(NetworkClassifier):
+    def __init__(self, network="EEGNet", *, rate=0.1):
+        super().__init__(network, learning_rate=rate)
+        self.rate = rate
+
+
+class SameRate(WithRate):
+    pass
+
+
 @pytest.mark.parametrize("cls", [NetworkClassifier, NetworkRegressor, Mine])
 def test_errors_of_the_constructor_name_the_class(cls):
     with pytest.raises(TypeError, match=rf"^{cls.__name__}\.__init__\(\) got an unexpected keyword argument 'lr'"):
         cls(lr=0.1)
     assert cls("EEGNet", max_epochs=3).get_params()["max_epochs"] == 3
     assert cls()._get_param_names() == NetworkClassifier._get_param_names()
+    assert SameRate(rate=0.5).learning_rate == 0.5 and SameRate().get_params() == WithRate().get_params()
 
 
 def test_warnings_point_at_the_line_that_called(recwarn):
