@@ -294,9 +294,11 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
             steps = fitted[:-1]
             with config_context(enable_metadata_routing=True):
                 X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
-        identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None  # joblib hashes values alone
+        identity = None
+        if isinstance(X, EEGArray):  # joblib hashes values alone
+            identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
         given = _requested(network, "fit", extra)
-        network = check_memory(self.memory).cache(_fit_network)(network, np.asarray(X), identity, y, given)
+        network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)
         else:
