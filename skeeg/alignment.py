@@ -106,8 +106,8 @@ class _Alignment(EEGTransformer):
     def transform(self, X, subjects=None):
         """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
 
-        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one, follow
-        `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
+        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one,
+        follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
         taken to be of that same domain.
         """
         check_is_fitted(self)

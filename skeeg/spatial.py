@@ -46,7 +46,9 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     inside = covariances if basis is None else basis.T @ covariances @ basis
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights = weights / weights.sum()
-    vectors = _joint_diagonaliser(inside, weights)
+    vectors = joint_diagonaliser(inside).T
+    mean = np.average(inside, axis=0, weights=weights)
+    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))  # unit variance
     best = np.argsort(_mutual_information(inside, vectors, weights))[::-1]
     return (vectors if basis is None else basis @ vectors)[:, best].T, None
 
@@ -312,13 +314,6 @@ def _alternate(eigenvalues):
     order[1::2] = ascending[: len(ascending) // 2]
     order[0::2] = ascending[len(ascending) // 2 :][::-1]
     return order
-
-
-def _joint_diagonaliser(covariances, weights):
-    """Find vectors, one in each column, that nearly diagonalise all matrices and give their mean unit variance."""
-    vectors = joint_diagonaliser(covariances, tol=1e-6, max_sweeps=15).T  # stops where MNE stops
-    mean = np.average(covariances, axis=0, weights=weights)
-    return vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))
 
 
 def _mutual_information(covariances, vectors, weights):
