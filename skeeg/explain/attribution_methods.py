@@ -209,16 +209,12 @@ def _interval(score, starts, ends, owner, pairs, lows, highs):
     along, width = ends[pairs] - starts[pairs], highs - lows
     at = lows[:, None] + width[:, None] * _NODES
     points = (starts[pairs][:, None] + at[:, :, None, None] * along[:, None]).reshape(-1, *starts.shape[1:])
-    slopes = _gradients(score, points, np.repeat(owner[pairs], len(_NODES))).reshape(len(pairs), len(_NODES), -1)
-    totals = np.einsum("pk,pkv->pv", width[:, None] * _WEIGHTS, slopes).reshape(along.shape)
-    return totals, (totals * along).sum(axis=(1, 2))
-
-
-def _gradients(score, points, owner):
     x = torch.from_numpy(np.ascontiguousarray(points)).requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(score(x, owner).sum(), x)
-    return gradient.numpy()
+        (slopes,) = torch.autograd.grad(score(x, np.repeat(owner[pairs], len(_NODES))).sum(), x)
+    slopes = slopes.numpy().reshape(len(pairs), len(_NODES), -1)
+    totals = np.einsum("pk,pkv->pv", width[:, None] * _WEIGHTS, slopes).reshape(along.shape)
+    return totals, (totals * along).sum(axis=(1, 2))
 
 
 def _values(score, points, owner, batch_size):
