@@ -9,14 +9,17 @@ import functools
 import inspect
 import math
 import os
+import pathlib
 import re
+import sys
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _SetOutputMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,6 +30,7 @@ from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs, is_win
 
 FLOATS = (np.float64, np.float32)
 _LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
+_PACKAGE = str(pathlib.Path(__file__).parent)
 _LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
@@ -120,11 +124,23 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         return tags
 
     def set_params(self, **params):
-        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others."""
+        """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
+
+        So does ``recipe__weight_decay=0.1``, also where the recipe is a name.
+
+        Examples
+        --------
+        >>> from skeeg import NetworkClassifier
+        >>> clf = NetworkClassifier(network_params={"F1": 4, "D": 1})
+        >>> clf.set_params(network_params__D=2).network_params
+        {'F1': 4, 'D': 2}
+        """
         for name in list(params):
             outer, _, inner = name.partition("__")
-            if inner and outer.endswith("_params") and outer in self._get_param_names():
-                params[outer] = {**(params.get(outer, vars(self)[outer]) or {}), inner: params.pop(name)}
+            if inner and (outer.endswith("_params") or outer == "recipe") and outer in self._get_param_names():
+                now = params.get(outer, vars(self)[outer]) or {}
+                now = now if isinstance(now, dict) else {"name": now} if isinstance(now, str) else vars(now)
+                params[outer] = {**now, inner: params.pop(name)}
         return super().set_params(**params)
 
     @available_if(lambda self: hasattr(self, "transform"))
@@ -142,14 +158,8 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         return np.array(self._feature_names(), dtype=object)
 
     def _check_parameters(self):
-        """Refuse invalid parameters by name: scikit-learn's check in the format of the package's errors."""
-        try:
-            self._validate_params()
-        except InvalidParameterError as error:
-            parts = re.fullmatch(
-                r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL
-            )
-            raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
+        """Refuse invalid parameters by name."""
+        check_values(self._parameter_constraints, self.get_params(deep=False))
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
@@ -326,6 +336,25 @@ def check_class_labels(y):
         check_classification_targets(y)
     except ValueError as error:
         raise ValueError(f"y: {error}") from error
+
+
+def check_values(constraints, values):
+    """Refuse invalid values by name: scikit-learn's check in the format of the package's errors."""
+    try:
+        validate_parameter_constraints(constraints, values, "it")
+    except InvalidParameterError as error:
+        parts = re.fullmatch(r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL)
+        raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
+
+
+def warn(message, category=UserWarning):
+    """Warn at the line that called skeeg, whatever called what since."""
+    frame, level, outside = sys._getframe(), 1, 1
+    while frame is not None:
+        level += 1
+        outside = level if frame.f_code.co_filename.startswith(_PACKAGE) else outside
+        frame = frame.f_back
+    warnings.warn(message, category, stacklevel=outside)
 
 
 def draw_seed(random_state):

@@ -1,4 +1,9 @@
-"""Interpolation of any montage to the electrodes of a template, and names of electrodes."""
+"""Interpolation of any montage to the electrodes of a template, and names of electrodes.
+
+`ChannelTemplate` multiplies each trial by a matrix, computed once for each montage: spherical splines, equal to mne's
+``interpolate_to``, or inverse distances in a flat table of electrodes, as for the published weights of MIRepNet.
+`draw_montages` and `montage_matrices` make random montages of a recording, for augmentation.
+"""
 
 import difflib
 from functools import lru_cache
@@ -9,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
+from .covariance import inverse_sqrt, trial_covariances
 from .positions import standard_montage
 
 _CHUNK_BYTES = 2**19  # of trials that are read and mapped while they are in the cache
@@ -30,6 +36,19 @@ TEMPLATES = {
         "T2 Fp1-F7 F7-T7 T7-P7 P7-O1 Fp2-F8 F8-T8 T8-P8 P8-O2 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2".split()
     ),
 }
+
+MONTAGES = {
+    "3 electrodes": "C3 CZ C4",
+    "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
+    "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
+    "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
+    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
+    "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
+    "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
+    "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
+}
+"""Common montages; of each, the electrodes that a recording has are used."""
+_CENTRAL = frozenset("FC3 FC4 C5 C3 C1 C2 C4 C6 CP3 CP4".split())
 
 # Other names of the same position. T3-T6 are the old 10-20 names; CFC is another name of FCC; T1/T2 are FT9/FT10 of
 # the 10-10 system; the cerebellar CB1/CB2 and O9/O10 are I1/I2 of the 10-5 system (Oostenveld and Praamstra 2001).
@@ -216,6 +235,57 @@ def _upper(name):
 def canonical_name(name):
     """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference."""
     return _ALIASES.get(_upper(name), _upper(name))
+
+
+def draw_montages(ch_names, n, rng):
+    """Draw ``n`` subsets of electrodes, as ascending indices: all first, then half common or all, half random.
+
+    A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
+    where there are such.
+
+    Examples
+    --------
+    >>> from skeeg.montage import draw_montages
+    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
+    [3, 2, 3]
+    """
+    names = [canonical_name(name) for name in ch_names]
+    common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]
+    common = [*(one for one in common if len(one) >= 2), range(len(names))]
+    central = np.flatnonzero([name in _CENTRAL for name in names])
+    montages = [np.arange(len(names))]
+    while len(montages) < n:
+        if rng.random() < 0.5:
+            montages.append(np.sort(common[rng.integers(len(common))]))
+            continue
+        size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))
+        core = rng.permutation(central)[:2]
+        rest = rng.permutation(np.setdiff1d(np.arange(len(names)), core))
+        montages.append(np.sort(np.r_[core, rest][:size]).astype(int))
+    return montages
+
+
+def montage_matrices(X, groups, n, template, rng):
+    """Alignment and interpolation of each subject in ``n`` montages of its own.
+
+    Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
+    augmentation for references of few trials.
+
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_subjects, n, n_template,
+    n_channels).
+    """
+    covariances, made = trial_covariances(X), []
+    for subject in range(groups.max() + 1):
+        rows, of_subject = np.flatnonzero(groups == subject), []
+        for number, picks in enumerate(draw_montages(X.ch_names, n, rng)):
+            used = rows if number == 0 else rng.permutation(rows)[: rng.integers(-(-len(rows) // 2), len(rows) + 1)]
+            whitener = inverse_sqrt(covariances[used].mean(axis=0)[np.ix_(picks, picks)])
+            interpolation = ChannelTemplate(template, "inverse_distance").fit(X[:1, picks]).matrix_
+            matrix = np.zeros((len(interpolation), X.shape[1]), dtype=X.dtype)
+            matrix[:, picks] = interpolation @ whitener
+            of_subject.append(matrix)
+        made.append(np.stack(of_subject))
+    return np.stack(made)
 
 
 @lru_cache(maxsize=128)

@@ -118,6 +118,17 @@ class FilterBankTangentSpace(EEGTransformer):
         pairs = [f"{names[i]}-{names[j]}" for i, j in zip(*np.triu_indices(len(names)), strict=True)]
         return _band_names(pairs, self.bands)
 
+    def update(self, X, subjects=None):
+        """Update the references of ``on_unseen="running"`` with these trials, see `EuclideanAlignment.update`.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        for i, alignment in enumerate(self.alignments_):
+            alignment.update(self._band(X, i), subjects)
+        return self
+
     def _band(self, X, index):
         """Trials in one band, without the padding."""
         cut = round(self.padding * (X.sfreq or self.sfreq))
