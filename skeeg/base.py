@@ -143,9 +143,8 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
                 params[outer] = {**now, inner: params.pop(name)}
         return super().set_params(**params)
 
-    @available_if(lambda self: hasattr(self, "transform"))
     def set_output(self, *, transform=None):
-        """Choose the container of a transformer's features, as in scikit-learn; trials stay `EEGArray`."""
+        """Choose the container of features that `transform` gives, as in scikit-learn; trials stay `EEGArray`."""
         if transform is not None:
             self._sklearn_output_config = {"transform": transform}
         return self
