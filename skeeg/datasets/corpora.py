@@ -111,12 +111,12 @@ def _cut_windows(data, starts, n_times):
     return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times)
 
 
-def _open_recording(file, reader):
-    """Open a recording by the name of one of MNE's readers; an error names the file."""
+def _open_recording(file):
+    """Open a recording; an error names the file."""
     import mne
 
     try:
-        return getattr(mne.io, reader)(file, verbose="error")
+        return mne.io.read_raw(file, verbose="error")
     except Exception as error:  # whichever error a reader raises, name the file
         raise ValueError(f"{file}: cannot be read: {error}") from error
 
@@ -181,7 +181,7 @@ class TUHEvents(Corpus):
             name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
             return OLD_NAMES.get(name, name)
 
-        raw = _open_recording(file, "read_raw_edf")
+        raw = _open_recording(file)
         data = _preprocess(raw, file, self.preprocessing, rename)
         events = _read_events(file.with_suffix(".rec"))
         rate, n_times = self.preprocessing.sfreq, int(2 * _AROUND * self.preprocessing.sfreq)
@@ -262,7 +262,7 @@ class HMCSleep(Corpus):
             return channel.removeprefix("EEG ").split("-")[0]
 
         epochs = _read_stages(file)
-        data = _preprocess(_open_recording(file, "read_raw_edf"), file, self.preprocessing, rename)
+        data = _preprocess(_open_recording(file), file, self.preprocessing, rename)
         rate, n_times = self.preprocessing.sfreq, int(_SLEEP_WINDOW * self.preprocessing.sfreq)
         starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _SLEEP_WINDOW)]
         labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _SLEEP_WINDOW)]
@@ -388,7 +388,7 @@ class SeedVEmotions(Corpus):
 
     def _read(self, file):
         starts, stops, labels = _CLIPS[file.stem.split("_")[1]]
-        raw = _open_recording(file, "read_raw_cnt")
+        raw = _open_recording(file)
         clips = list(zip(map(int, starts.split()), map(int, stops.split()), labels, strict=True))
         seconds = len(raw.times) / raw.info["sfreq"]
         if seconds < clips[-1][1]:

@@ -45,9 +45,10 @@ class BlackBox:
     def __init__(self, estimator, X, output):
         name = type(split_pipeline(estimator)[1]).__name__
         self.estimator, self.X, self.output = estimator, X, output
-        self.has_probabilities = hasattr(estimator, "predict_proba")
-        if not (self.has_probabilities or hasattr(estimator, "decision_function")):
+        methods = [one for one in ("predict_proba", "decision_function") if hasattr(estimator, one)]
+        if not methods:
             raise TypeError(f"estimator: {name} has neither predict_proba nor decision_function.")
+        self.has_probabilities = methods[0] == "predict_proba"
         self.classes = estimator.classes_
         keys = np.zeros(len(X)) if X.domains is None else X.domains
         _, self._first, self.index = np.unique(keys, return_index=True, return_inverse=True)
