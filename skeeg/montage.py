@@ -102,10 +102,9 @@ class ChannelTemplate(EEGTransformer):
         overshoot far from them; ``interpolate_bads`` uses 1e-5.
     origin : "auto" or tuple of three floats
         Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
-        10-5 system where they are too few for it (mne itself refuses fewer than four).
+        10-5 system for fewer than four.
     upstream_typos : bool
-        Whether the flat table has the two misprints of the published code (FT10, TPP8). They change the result only for
-        montages with these electrodes, such as Lee2019.
+        Whether the flat table has the two misprints of the published code (FT10, TPP8), as in Lee2019.
 
     Attributes
     ----------
@@ -124,10 +123,8 @@ class ChannelTemplate(EEGTransformer):
 
     References
     ----------
-    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
-       Clinical Neurophysiology 72, 1989.
-    .. [2] Liu et al., MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, Knowledge-Based
-       Systems 343, 2026.
+    .. [1] Perrin et al. (1989), Spherical splines for scalp potential and current density mapping, EEG Clin. Neurophys.
+    .. [2] Liu et al. (2026), MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, KBS 343.
 
     Examples
     --------

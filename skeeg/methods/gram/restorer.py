@@ -200,7 +200,7 @@ class GramRestorer(Imputer):
         if self.checkpoint is not None and self.pretrainer is not None:
             raise ValueError("pretrainer: the checkpoint is trained already; give one of the two.")
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         """Train the networks, or read them, and learn the factors."""
         if self.electrodes is not None:
             channel_indices(self.electrodes, argument="electrodes")
