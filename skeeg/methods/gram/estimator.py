@@ -8,6 +8,7 @@ from sklearn.base import ClassifierMixin
 
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
+from ...training.net import train
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights
 from .layers import SIZES, settle_sizes
@@ -172,7 +173,9 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()
-        self._fit_network(network_input(sizes).transform(X), self._check_labels(y), len(self.classes_), subjects)
+        targets, X = self._check_labels(y), network_input(sizes).transform(X)
+        with self._training(X, targets, len(self.classes_), subjects) as what:
+            self.network_.keep(train(**what))
         return self
 
     def _criterion(self):
