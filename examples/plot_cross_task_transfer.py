@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 from skeeg import CTAdaptTLClassifier, EuclideanAlignment, baseline
 from skeeg.datasets import SimulatedMotorExecution, SimulatedMotorImagery
-from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation
+from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
@@ -44,7 +44,11 @@ paradigm = MotorImagery(
     events=list(dataset.event_id), n_classes=2, scorer="accuracy", fmin=8, fmax=30, tmin=0.5, tmax=3.5, resample=80
 )
 evaluation = CrossTaskEvaluation(
-    paradigm, dataset, n_target=(0, 10, 20, 40), source="all", hdf5_path=tempfile.mkdtemp(), random_state=0
+    paradigm,
+    dataset,
+    CrossTaskSplitter((0, 10, 20, 40), source="all"),
+    hdf5_path=tempfile.mkdtemp(),
+    random_state=0,
 )
 
 ###############################################################################

@@ -23,7 +23,7 @@ _PUBLIC = {
     "montage": ["ChannelTemplate"],
     "screening": ["screen_subjects"],
     "spatial": ["CSP"],
-    "storage": ["load"],
+    "storage": ["load", "save"],
     "tangentspace": ["FilterBankTangentSpace"],
     "training": ["FineTunedClassifier", "NetworkClassifier", "NetworkRegressor"],
     "wavelets": ["WaveletBands"],
