@@ -9,13 +9,17 @@ Parts, each of which can be run alone:
   target, and with 20;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored;
+- ``others``: the same, with the other five subjects as sources;
 - ``simulated``: eight subjects of `SimulatedMotorImagery`, split as ``grasp``;
 - ``times``: CPU seconds of one fit with the weights that ship, on 3 to 64 electrodes.
 
 For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
-published (transductive); those of ``grasp`` and ``simulated`` by that of the 30.
+published (transductive); those of ``grasp``, ``others`` and ``simulated`` by that of the 30. The same holds for the
+recentring of the tangent space, in each band. A fit of ``readout="both"`` is scored three times: both, the network
+alone, and the tangent space alone.
 
-Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2 and on ds003810 2-5.
+Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2, on ds003810 2-5, and on simulated
+subjects of another seed.
 
 Run: ``python benchmarks/pretraining.py [PART ...] --folder FOLDER``; recordings are looked for in ``$SKEEG_DATA``.
 Scores are added to ``benchmarks/results/pretraining_<part>.csv`` as they come, and what is there is not computed again.
@@ -26,6 +30,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import copy
 import functools
 import warnings
 from pathlib import Path
@@ -79,6 +84,8 @@ def pretrain(last, seed, folder, objective="supervised"):
 
 # Comparison
 
+BOTH = "MIRepNet, pre-trained, fine-tuned, both"
+
 
 def find_file(folder, last, seed, objective="supervised"):
     """Weights of a seed of the pre-training."""
@@ -88,27 +95,35 @@ def find_file(folder, last, seed, objective="supervised"):
     return str(file)
 
 
-def make_arms(folder, last):
+def make_arms(folder, part, last):
     """Give the pipelines by name: a function of the seed to an unfitted one."""
-    from skeeg import MIRepNetClassifier, baseline
+    from skeeg import FineTunedClassifier, MIRepNetClassifier, baseline
     from skeeg.bench.evaluation import set_seed_and_device
     from skeeg.methods.mirepnet.pretraining import FINETUNING, SIZES
 
     few = {"name": "mirepnet-fork"} | FINETUNING
     none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
 
-    def mirepnet(seed, objective=None, recipe="default", **settings):
+    def mirepnet(seed, objective=None, recipe="default", readout="network", **settings):
         file = objective and find_file(folder, last, seed, objective)
         return MIRepNetClassifier(
-            file, align=None, resample=RATE, network_params=SIZES["small"], recipe=recipe, random_state=seed, **settings
-        )
+            file, resample=RATE, network_params=SIZES["small"], recipe=recipe, readout=readout, random_state=seed,
+            **{"align": "own" if SPLITS[part] is split_runs else "block"} | settings,
+        )  # fmt: skip
+
+    def with_sources(seed):
+        sources = few | {"n_updates": 150, "learning_rate": 1e-3}
+        return FineTunedClassifier(mirepnet(seed, "supervised", sources, "both", align="calibration"), n_updates=120)
+
+    if part == "others":
+        return {BOTH: lambda seed: set_seed_and_device(with_sources(seed), seed, "cpu")}
 
     arms = {
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
         "MIRepNet, from scratch": mirepnet,
         "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", **none),
-        "MIRepNet, pre-trained, fine-tuned": lambda seed: mirepnet(seed, "supervised", few),
+        BOTH: lambda seed: mirepnet(seed, "supervised", few, "both"),
         "MIRepNet, from scratch, shifts": lambda seed: mirepnet(seed, recipe=few | {"learning_rate": 1e-3}),
     }
     for objective in ("masked", "hybrid"):
@@ -147,7 +162,7 @@ def load(part):
     if part == "simulated":
         dataset = SimulatedMotorImagery(n_subjects=8, n_sessions=1, n_runs=3, n_trials=40, seed=0)
         return *load_arrays(dataset, tmax=4.0, **filters), 80
-    if part == "grasp":
+    if part in ("grasp", "others"):
         return *load_arrays(GraspImagery(), tmax=4.0, **filters), 80
     folder = Path(os.environ["SKEEG_DATA"]) / "bciciv2b"
     # sessions are counted from 0
@@ -155,7 +170,7 @@ def load(part):
     return X, y, 80
 
 
-SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_runs, "simulated": split_runs}
+SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_runs, "others": split_runs, "simulated": split_runs}
 
 
 def align(X, reference=None):
@@ -165,26 +180,46 @@ def align(X, reference=None):
     return EuclideanAlignment().fit(X if reference is None else reference).transform(X)
 
 
+def fit_and_score(name, model, part, X, y, own, seed):
+    """Fit a pipeline for the trials ``own`` of a subject; give its accuracy, and those of its parts, by name."""
+    train, test = SPLITS[part](X[own], seed)
+    trials, labels = X[own], y[own]
+    if part == "others":
+        model.fit(X[~own], y[~own], X_target_labeled=trials[train], y_target_labeled=labels[train])
+        model = model.estimator_
+    elif name.startswith("MIRepNet"):  # it aligns by itself
+        model.fit(trials[train], labels[train])
+    else:
+        model.fit(align(trials[train]), labels[train])
+        trials = align(trials, trials[train] if SPLITS[part] is split_runs else trials[test])
+    scores = {name: model.score(trials[test], labels[test])}
+    if name == BOTH:
+        alone = name.removesuffix(", both")
+        tangent = model.classes_[model.readout_.logits(trials[test]).argmax(axis=1)]
+        scores[f"{alone}, tangent space alone"] = np.mean(tangent == labels[test])
+        scores[alone] = copy.copy(model).set_params(readout="network").score(trials[test], labels[test])
+    return scores
+
+
 def compare(part, folder, pipelines="", n_seeds=3):
     """Score the pipelines whose name holds a text on every subject with every seed; write each score down at once."""
     file = RESULTS / f"pretraining_{part}.csv"
     table = pd.read_csv(file, dtype={"subject": str}) if file.is_file() else pd.DataFrame()
     done = set() if table.empty else set(zip(table["pipeline"], table["subject"], table["seed"], strict=True))
     X, y, last = load(part)
-    arms = {name: make for name, make in make_arms(folder, last).items() if pipelines in name}
-    for name, make in arms.items():
-        for subject in dict.fromkeys(X.domains["subject"].tolist()):
-            own = X.domains["subject"] == subject
-            for seed in range(n_seeds):
+    arms = {name: make for name, make in make_arms(folder, part, last).items() if pipelines in name}
+    for seed in range(n_seeds):
+        for name, make in arms.items():
+            for subject in dict.fromkeys(X.domains["subject"].tolist()):
                 if (name, subject, seed) in done:
                     continue
-                train, test = SPLITS[part](X[own], seed)
-                model = make(seed).fit(align(X[own][train]), y[own][train])
-                score = model.score(
-                    align(X[own][test], X[own][train] if SPLITS[part] is split_runs else None), y[own][test]
-                )
-                row = {"pipeline": name, "subject": subject, "seed": seed, "score": round(float(score), 4)}
-                table = pd.concat([one for one in (table, pd.DataFrame([row])) if len(one)], ignore_index=True)
+                found = fit_and_score(name, make(seed), part, X, y, X.domains["subject"] == subject, seed)
+                rows = [
+                    {"pipeline": one, "subject": subject, "seed": seed, "score": round(float(score), 4)}
+                    for one, score in found.items()
+                    if (one, subject, seed) not in done
+                ]
+                table = pd.concat([one for one in (table, pd.DataFrame(rows)) if len(one)], ignore_index=True)
                 table.to_csv(file, index=False)
     return table
 
@@ -194,8 +229,7 @@ def measure_times():
     import time
 
     from skeeg import MIRepNetClassifier, make_eeg
-    from skeeg.methods.mirepnet.preprocessing import MONTAGES
-    from skeeg.montage import TEMPLATES
+    from skeeg.montage import MONTAGES, TEMPLATES
 
     names = {3: ("C3", "Cz", "C4"), 15: TEMPLATES["mirepnet45"][::3], 22: tuple(MONTAGES["BNCI2014001"].split())}
     names[64] = (
@@ -226,7 +260,7 @@ def summarise(table):
 def main():
     """Run the parts asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp", "simulated"])
+    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp", "simulated", "others"])
     parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pipelines", default="", metavar="TEXT", help="only those whose name holds this text")

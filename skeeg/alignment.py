@@ -4,7 +4,6 @@ A domain is a subject, a session or a run. Subjects and days differ in how sourc
 each domain by its reference removes the linear part of that difference without labels.
 """
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
-from .base import EEGTransformer
+from .base import EEGTransformer, warn
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "block", "calibration", "source", "running")
@@ -20,20 +19,10 @@ _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "
 
 
 class Calibration:
-    """Target trials for `fit`, in a container that scikit-learn's searches do not slice.
+    """Target trials X for `fit`, in a container that scikit-learn's searches do not slice.
 
     ``GridSearchCV`` and ``cross_validate`` slice every fit parameter with as many entries as X. This container has no
     length, shape or index, and is passed on unchanged.
-
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target.
-
-    Attributes
-    ----------
-    X : as given
-        The trials.
 
     Examples
     --------
@@ -56,12 +45,10 @@ class Calibration:
         if isinstance(trials, Calibration):
             return trials.X
         if trials is not None and len(trials) == n_training:
-            warnings.warn(
+            warn(
                 f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
                 f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
-                "keep it whole.",
-                UserWarning,
-                stacklevel=6,
+                "keep it whole."
             )
         return trials
 
@@ -69,7 +56,6 @@ class Calibration:
 class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
-    _any_length = True
     linear_map_ = "space"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
@@ -105,30 +91,21 @@ class _Alignment(EEGTransformer):
         self.floor = floor
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the reference of every domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
-        """
+        """Estimate the reference of every domain, from X (n_trials, n_channels, n_times), `subjects` (n_trials,)."""
         self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return self
 
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the references and align every training trial by that of its own domain.
-
-        Gives (n_trials, n_channels, n_times).
-        """
+        """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return X.like(_whiten(X, groups, self.whiteners_))
 
     def transform(self, X, subjects=None):
-        """Align trials, each by the reference of its domain.
+        """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
 
-        A domain seen at fit keeps its reference. Trials of another domain, or without domain where those at fit had
-        one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
-        domain are taken to be of that same domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives (n_trials, n_channels,
-        n_times).
+        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one,
+        follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
+        taken to be of that same domain.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -146,12 +123,10 @@ class _Alignment(EEGTransformer):
         return X.like(_whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
-        """Update the running references with these trials, for later calls of `transform`.
+        """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
 
-        For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
-        changes the estimator. Trials of domains seen at fit change nothing.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+        For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
+        of domains seen at fit change nothing.
         """
         check_is_fitted(self)
         if self.on_unseen != "running":
@@ -208,11 +183,9 @@ class _Alignment(EEGTransformer):
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warnings.warn(
+            warn(
                 f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
-                "next larger domain.",
-                UserWarning,
-                stacklevel=4,
+                "next larger domain."
             )
         keys = list(dict.fromkeys(records))
         index = {key: i for i, key in enumerate(keys)}
@@ -290,20 +263,17 @@ class EuclideanAlignment(_Alignment):
         over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
         mean updated with every trial, the present one included, for online use; see `update`.
     min_trials : int
-        Fewest trials of a domain that have a reference of their own. A reference from two or three trials removes
-        much of what separates them, one from a single trial all of it.
+        Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
+        separates them.
     prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from. Small, because the reference of
-        other subjects fits the target badly; calibration trials weigh one each.
+        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
     past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None weighs all trials
-        equally.
+        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
-        Covariances are divided by T - ddof. ``center=True, ddof=1``, the default, is `numpy.cov`;
-        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the
-        factor T.
+        Covariances are divided by T - ddof. The default is `numpy.cov`; ``center=True, ddof=0`` is pyRiemann's
+        ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the factor T.
     floor : float
         Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
         reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
@@ -316,23 +286,18 @@ class EuclideanAlignment(_Alignment):
         :math:`R_d` and :math:`R_d^{-1/2}`.
     source_reference_ : ndarray, shape (n_channels, n_channels)
         Mean of the references, each domain with equal weight.
-    calibration_domains_, calibration_references_, calibration_counts_ : ndarray
-        The same for the target trials given to `fit`, and their number.
-    running_ : dict of tuple to tuple
-        Running reference of each domain that `update` was called with, and its weight in trials.
-    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        Channels, samples, names and rate seen at fit.
+    calibration_domains_, calibration_references_, calibration_counts_, running_
+        The same for the target trials given to `fit`, and for the domains that `update` was called with.
 
     Notes
     -----
-    Put it first in a pipeline: target trials reach it raw. `fit_transform` aligns each training domain by its own
-    reference; `fit` followed by `transform` of the same trials does so only if they carry their domains, or with the
-    same ``subjects``.
+    Put it first in a pipeline: target trials reach it raw. `fit` followed by `transform` of the same trials gives what
+    `fit_transform` gives only if they carry their domains, or with the same ``subjects``.
 
     References
     ----------
-    .. [1] He, H., & Wu, D. (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment
-       approach. IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
+    .. [1] He & Wu (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment approach.
+       IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
 
     Examples
     --------
@@ -368,16 +333,10 @@ class RiemannianAlignment(_Alignment):
         Metric of `pyriemann.geometry.mean.gmean`: ``"riemann"``, ``"logeuclid"``, ``"logdet"``, ``"logchol"``,
         ``"euclid"``, ``"harmonic"``, ``"kullback_sym"`` or ``"wasserstein"``.
 
-    Attributes
-    ----------
-    domains_, references_, whiteners_, source_reference_
-        See `EuclideanAlignment`, as for the others.
-
     References
     ----------
-    .. [1] Zanini, P., Congedo, M., Jutten, C., Said, S., & Berthoumieu, Y. (2018). Transfer learning: a Riemannian
-       geometry framework with applications to brain-computer interfaces. IEEE Transactions on Biomedical Engineering,
-       65(5), 1107-1116.
+    .. [1] Zanini, P., et al. (2018). Transfer learning: a Riemannian geometry framework with applications to
+       brain-computer interfaces. IEEE Transactions on Biomedical Engineering, 65(5), 1107-1116.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 `ChannelTemplate` multiplies each trial by a matrix, computed once for each montage: spherical splines, equal to mne's
 ``interpolate_to``, or inverse distances in a flat table of electrodes, as for the published weights of MIRepNet.
+`draw_montages` and `montage_matrices` make random montages of a recording, for augmentation.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
+from .covariance import inverse_sqrt, trial_covariances
 from .positions import standard_montage
 
 _CHUNK_BYTES = 2**19  # of trials that are read and mapped while they are in the cache
@@ -34,6 +36,19 @@ TEMPLATES = {
         "T2 Fp1-F7 F7-T7 T7-P7 P7-O1 Fp2-F8 F8-T8 T8-P8 P8-O2 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2".split()
     ),
 }
+
+MONTAGES = {
+    "3 electrodes": "C3 CZ C4",
+    "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
+    "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
+    "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
+    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
+    "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
+    "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
+    "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
+}
+"""Common montages; of each, the electrodes that a recording has are used."""
+_CENTRAL = frozenset("FC3 FC4 C5 C3 C1 C2 C4 C6 CP3 CP4".split())
 
 # Other names of the same position. T3-T6 are the old 10-20 names; CFC is another name of FCC; T1/T2 are FT9/FT10 of
 # the 10-10 system; the cerebellar CB1/CB2 and O9/O10 are I1/I2 of the 10-5 system (Oostenveld and Praamstra 2001).
@@ -87,10 +102,9 @@ class ChannelTemplate(EEGTransformer):
         overshoot far from them; ``interpolate_bads`` uses 1e-5.
     origin : "auto" or tuple of three floats
         Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
-        10-5 system where they are too few for it (mne itself refuses fewer than four).
+        10-5 system for fewer than four.
     upstream_typos : bool
-        Whether the flat table has the two misprints of the published code (FT10, TPP8). They change the result only for
-        montages with these electrodes, such as Lee2019.
+        Whether the flat table has the two misprints of the published code (FT10, TPP8), as in Lee2019.
 
     Attributes
     ----------
@@ -105,16 +119,12 @@ class ChannelTemplate(EEGTransformer):
     [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
 
     Names are read in upper and lower case, by old conventions ("T3" is "T7") and with padding, prefix and reference:
-    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). An electrode without a known position is an error, and so is X without
-    names and without `ch_names`. `transform` accepts another montage than `fit` where the trials carry names; matrices
-    are cached by montage. Trials without names must have the channels seen at fit.
+    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). `transform` accepts another montage than `fit` where trials carry names.
 
     References
     ----------
-    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
-       Clinical Neurophysiology 72, 1989.
-    .. [2] Liu et al., MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, Knowledge-Based
-       Systems 343, 2026.
+    .. [1] Perrin et al. (1989), Spherical splines for scalp potential and current density mapping, EEG Clin. Neurophys.
+    .. [2] Liu et al. (2026), MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, KBS 343.
 
     Examples
     --------
@@ -126,7 +136,6 @@ class ChannelTemplate(EEGTransformer):
     ((5, 45, 200), 'C3', [0.603, 0.25, 0.146])
     """
 
-    _any_length = True
     linear_map_ = "space"
     _any_montage = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
@@ -148,20 +157,7 @@ class ChannelTemplate(EEGTransformer):
         self.upstream_typos = upstream_typos
 
     def fit(self, X, y=None):
-        """Make the matrix for the montage of X.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; only their channel names are used.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
-        """
+        """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
             raise ValueError(
@@ -173,18 +169,7 @@ class ChannelTemplate(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Interpolate trials to the electrodes of the template.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of any length; of any montage if they carry names.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_template, n_times)
-            Trials on the template.
-        """
+        """Interpolate trials of any length, of any montage if they carry names, to (n_trials, n_template, n_times)."""
         check_is_fitted(self)
         given, X = X, self._check_eeg(X, reset=False, ensure_all_finite=False)
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
@@ -206,14 +191,7 @@ class ChannelTemplate(EEGTransformer):
 
 
 def template_names(template):
-    """Electrodes of a template in order, by its name or the electrodes themselves.
-
-    Examples
-    --------
-    >>> from skeeg.montage import template_names
-    >>> template_names("ct_adapttl20")[:3]
-    ('FC5', 'FC3', 'FC1')
-    """
+    """Electrodes of a template in order, by its name or the electrodes themselves."""
     if isinstance(template, str):
         if template not in TEMPLATES:
             raise ValueError(f"template: expected one of {', '.join(TEMPLATES)} or electrode names, got {template!r}.")
@@ -225,28 +203,14 @@ def template_names(template):
 
 
 def count_near(ch_names, template, radius=0.15):
-    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template.
-
-    Examples
-    --------
-    >>> from skeeg.montage import count_near
-    >>> count_near(("C3", "Cz", "POz", "O1", "Fp2"), "mirepnet45")
-    3
-    """
+    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template."""
     wanted = np.array([_FLAT[canonical_name(name)] for name in template_names(template)])
     places = [_FLAT[canonical_name(name)] for name in ch_names if canonical_name(name) in _FLAT]
     return sum(bool((np.linalg.norm(wanted - place, axis=1) < radius).any()) for place in places)
 
 
 def find_electrodes(names, known, argument="ch_names", hint=""):
-    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention.
-
-    Examples
-    --------
-    >>> from skeeg.montage import find_electrodes
-    >>> find_electrodes(["fc5.", "EEG T3-REF", "cz"], ["Cz", "T7", "FC5"])
-    [2, 1, 0]
-    """
+    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention."""
     places = {canonical_name(name): i for i, name in enumerate(known)}
     places |= {_upper(name): i for i, name in enumerate(known)}  # the name itself before another one of the same place
     found = [places.get(_upper(name), places.get(canonical_name(name))) for name in names]
@@ -269,15 +233,59 @@ def _upper(name):
 
 
 def canonical_name(name):
-    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference.
+    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference."""
+    return _ALIASES.get(_upper(name), _upper(name))
+
+
+def draw_montages(ch_names, n, rng):
+    """Draw ``n`` subsets of electrodes, as ascending indices: all first, then half common or all, half random.
+
+    A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
+    where there are such.
 
     Examples
     --------
-    >>> from skeeg.montage import canonical_name
-    >>> canonical_name("EEG t3-REF")
-    'T7'
+    >>> from skeeg.montage import draw_montages
+    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
+    [3, 2, 3]
     """
-    return _ALIASES.get(_upper(name), _upper(name))
+    names = [canonical_name(name) for name in ch_names]
+    common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]
+    common = [*(one for one in common if len(one) >= 2), range(len(names))]
+    central = np.flatnonzero([name in _CENTRAL for name in names])
+    montages = [np.arange(len(names))]
+    while len(montages) < n:
+        if rng.random() < 0.5:
+            montages.append(np.sort(common[rng.integers(len(common))]))
+            continue
+        size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))
+        core = rng.permutation(central)[:2]
+        rest = rng.permutation(np.setdiff1d(np.arange(len(names)), core))
+        montages.append(np.sort(np.r_[core, rest][:size]).astype(int))
+    return montages
+
+
+def montage_matrices(X, groups, n, template, rng):
+    """Alignment and interpolation of each subject in ``n`` montages of its own.
+
+    Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
+    augmentation for references of few trials.
+
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_subjects, n, n_template,
+    n_channels).
+    """
+    covariances, made = trial_covariances(X), []
+    for subject in range(groups.max() + 1):
+        rows, of_subject = np.flatnonzero(groups == subject), []
+        for number, picks in enumerate(draw_montages(X.ch_names, n, rng)):
+            used = rows if number == 0 else rng.permutation(rows)[: rng.integers(-(-len(rows) // 2), len(rows) + 1)]
+            whitener = inverse_sqrt(covariances[used].mean(axis=0)[np.ix_(picks, picks)])
+            interpolation = ChannelTemplate(template, "inverse_distance").fit(X[:1, picks]).matrix_
+            matrix = np.zeros((len(interpolation), X.shape[1]), dtype=X.dtype)
+            matrix[:, picks] = interpolation @ whitener
+            of_subject.append(matrix)
+        made.append(np.stack(of_subject))
+    return np.stack(made)
 
 
 @lru_cache(maxsize=128)
@@ -287,69 +295,54 @@ def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
     twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"ch_names: {', '.join(twice)} are the same electrode under more than one name.")
-    if method == "spline":
-        rows = _spline_rows(ch_names, reg, origin)
-    elif method == "inverse_distance":
-        rows = _inverse_distance_rows(ch_names, typos)
-    else:
-        raise ValueError(f'method: expected "spline" or "inverse_distance", got {method!r}.')
     parts = [name.split("-") if "-" in _upper(name) else [name] for name in template]
     electrodes = list(dict.fromkeys(part for pair in parts for part in pair))
-    made = dict(zip(electrodes, rows(electrodes), strict=True))
+    if method == "spline":
+        rows = _spline_rows(ch_names, electrodes, reg, origin)
+    else:
+        rows = _inverse_distance_rows(ch_names, electrodes, typos)
+    made = dict(zip(electrodes, rows, strict=True))
     matrix = np.array([made[first] - made[rest[0]] if rest else made[first] for first, *rest in parts])
     matrix.flags.writeable = False
     return matrix
 
 
-def _inverse_distance_rows(ch_names, typos):
-    """Maker of matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
+def _inverse_distance_rows(ch_names, electrodes, typos):
+    """Matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
     table = _FLAT | _FLAT_TYPOS if typos else _FLAT
     known, places = list(table), np.array(list(table.values()))
     hint = ' The flat table is small; method="spline" knows the whole 10-5 system.'
     recorded = find_electrodes(ch_names, known, hint=hint)
-
-    def rows(electrodes):
-        wanted = find_electrodes(electrodes, known, "template", hint)
-        distance = np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2)
-        weights = 1 / (distance + 1e-6)
-        weights /= weights.sum(axis=1, keepdims=True)
-        same = np.equal.outer(wanted, recorded)
-        return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
-
-    return rows
+    wanted = find_electrodes(electrodes, known, "template", hint)
+    weights = 1 / (np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2) + 1e-6)
+    weights /= weights.sum(axis=1, keepdims=True)
+    same = np.equal.outer(wanted, recorded)
+    return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
 
 
-def _spline_rows(ch_names, reg, origin):
-    """Maker of matrix rows: mne's ``interpolate_to`` of the identity."""
+def _spline_rows(ch_names, electrodes, reg, origin):
+    """Matrix rows: mne's ``interpolate_to`` of the identity."""
     import mne
 
     system = standard_montage()
-    hint = " Pick the channels that lie on the head first."
+    places, hint = system.get_positions(), " Pick the channels that lie on the head first."
     recorded = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names, hint=hint)]
+    wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
+    names = list(dict.fromkeys(wanted))
+    marks = {mark: places[mark] for mark in ("nasion", "lpa", "rpa", "coord_frame")}
+    target = mne.channels.make_dig_montage({name: places["ch_pos"][name] for name in names}, **marks)
     info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)
-
-    def rows(electrodes):
-        places = system.get_positions()
-        wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
-        names = list(dict.fromkeys(wanted))
-        target = mne.channels.make_dig_montage(
-            {name: places["ch_pos"][name] for name in names},
-            *(places[mark] for mark in ("nasion", "lpa", "rpa")),
-            coord_frame=places["coord_frame"],
-        )
-        with mne.use_log_level("warning"):
-            evoked = mne.EvokedArray(np.eye(len(recorded)), info)
-            centre = sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
-            made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
-        if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
-            places_in = np.array([places["ch_pos"][name] for name in recorded])
-            for row, name in zip(made, names, strict=True):
-                same = (places_in == places["ch_pos"][name]).all(axis=1)
-                if same.any():
-                    row[:] = same
-        return made[[names.index(name) for name in wanted]]
-
-    return rows
+    with mne.use_log_level("warning"):
+        centre = sphere_centre(info, system) if isinstance(origin, str) else origin
+        evoked = mne.EvokedArray(np.eye(len(recorded)), info)
+        made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
+    if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
+        places_in = np.array([places["ch_pos"][name] for name in recorded])
+        for row, name in zip(made, names, strict=True):
+            same = (places_in == places["ch_pos"][name]).all(axis=1)
+            if same.any():
+                row[:] = same
+    return made[[names.index(name) for name in wanted]]
 
 
 def sphere_centre(info, system):

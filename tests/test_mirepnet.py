@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 
 from skeeg import EuclideanAlignment, load
 from skeeg.array import make_domains, make_eeg
@@ -12,7 +14,8 @@ from skeeg.methods.mirepnet import (
     mirepnet_preprocessing,
     save_weights,
 )
-from skeeg.training import load_checkpoint
+from skeeg.methods.mirepnet.readout import NETWORK_WEIGHT, fit_logistic
+from skeeg.training import FineTunedClassifier, load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
 SIZES = {
@@ -193,3 +196,49 @@ def test_saved_and_loaded(tmp_path):
     clf = make_clf(max_epochs=1).fit(X, y)
     clf.save(tmp_path / "clf.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X), clf.predict_proba(X))
+
+
+def test_both_readouts_add_their_logits(checkpoint, tmp_path):
+    (X, y), (X_test, _) = make_task(30), make_task(20, seed=1, subject="b", mixing=0.4)
+    both = make_clf(checkpoint=checkpoint).fit(X, y)
+    network = make_clf(checkpoint=checkpoint, readout="network").fit(X, y)
+    assert network.readout_ is None and make_clf(max_epochs=1).fit(X, y).readout_ is None  # published without weights
+    logits = NETWORK_WEIGHT * np.log(network.predict_proba(X_test)) + both.readout_.logits(X_test)
+    np.testing.assert_allclose(both.predict_proba(X_test), softmax(logits, axis=1), atol=1e-5)
+    both.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X_test), both.predict_proba(X_test))
+
+
+@pytest.mark.parametrize("align", ["own", "block", "calibration", "source", "running", None])
+def test_readout_follows_the_alignment(checkpoint, align):
+    (X, y), (new, _) = make_task(24), make_task(12, seed=10, subject="new", mixing=0.6)
+    clf = make_clf(checkpoint=checkpoint, align=align, max_epochs=1).fit(X, y, X_target_unlabeled=new)
+    at_once, one_by_one = clf.readout_.logits(new), []
+    for i in range(12):
+        one_by_one.append(clf.readout_.logits(new[i : i + 1]))
+        if align == "running":
+            clf.update(new[i : i + 1])
+    np.testing.assert_allclose(np.concatenate(one_by_one), at_once, atol=1e-4)
+
+
+def test_regression_is_that_of_scikit_learn_and_is_drawn_to_its_start():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
+    weights = fit_logistic(X, y, np.zeros((6, 2)), 0.1)
+    wanted = LogisticRegression(C=2 / (0.1 * 40), tol=1e-8).fit(X, y)
+    np.testing.assert_allclose(weights[:-1, 1] - weights[:-1, 0], wanted.coef_[0], atol=1e-3)
+    np.testing.assert_allclose(weights[-1, 1] - weights[-1, 0], wanted.intercept_[0], atol=1e-3)
+    start = rng.normal(size=(6, 2))
+    np.testing.assert_allclose(fit_logistic(X, y, start, 1e6)[:-1], start[:-1], atol=1e-4)
+
+
+def test_fine_tuned_on_a_target_subject(checkpoint):
+    (X, y), (own, labels), (rest, wanted) = (make_task(30, seed=i, subject=s) for i, s in enumerate("abb"))
+    swapped = np.where(labels == "left", "right", "left")
+    model = FineTunedClassifier(make_clf(checkpoint=checkpoint, max_epochs=12), n_updates=40, learning_rate=1.0)
+    model.fit(X, y, X_target_labeled=own, y_target_labeled=swapped)
+    assert model.score(rest, wanted) < 0.3
+    both = model.estimator_
+    assert np.mean(both.classes_[both.readout_.logits(rest).argmax(axis=1)] == wanted) < 0.4
+    with pytest.raises(ValueError, match="y: .'feet'. are not among the classes at fit"):
+        both.partial_fit(own, np.full(30, "feet"))

@@ -11,10 +11,10 @@ from skeeg import MIRepNetClassifier, make_eeg, weights
 from skeeg.array import make_domains
 from skeeg.cli import main
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.methods.mirepnet.preprocessing import MONTAGES as COMMON
-from skeeg.methods.mirepnet.preprocessing import MontageTrials, draw_montages, montage_matrices
+from skeeg.methods.mirepnet.preprocessing import MontageTrials
 from skeeg.methods.mirepnet.pretraining import plot_curve
-from skeeg.montage import TEMPLATES, ChannelTemplate
+from skeeg.montage import MONTAGES as COMMON
+from skeeg.montage import TEMPLATES, ChannelTemplate, draw_montages, montage_matrices
 from skeeg.training.checkpoints import read_weights
 from skeeg.weights import find_weights, locate, weights_names
 

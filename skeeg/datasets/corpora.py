@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .base import OLD_NAMES, data_folder
 
 PARTS = ("train", "valid", "test")
@@ -15,21 +15,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Preprocessing of the recordings of a corpus.
-
-    Attributes
-    ----------
-    ch_names : tuple of str
-        Channels, in this order.
-    average : bool
-        Whether to apply the average reference.
-    band : tuple of float or None
-        Edges of the band-pass in hertz; None does not filter.
-    notch : float or None
-        Line frequency to remove, in hertz; None removes none.
-    sfreq : float
-        Sampling rate in hertz.
-    """
+    """Preprocessing of the recordings of a corpus: channels, average reference, band-pass, notch and rate in hertz."""
 
     ch_names: tuple
     average: bool = True
@@ -39,17 +25,8 @@ class Preprocessing:
 
 
 class Corpus:
-    """Base of the corpora: labelled windows in three parts with disjoint subjects.
+    """Base of the corpora: windows labelled by ``classes``, in three parts with disjoint subjects.
 
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the classes; labels are these names.
-    preprocessing : Preprocessing
-        Preprocessing of the recordings.
-
-    Notes
-    -----
     A subclass lists its files (``_find``), splits the subjects (``_split``) and reads one file (``_read``).
     Continuous recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
     """
@@ -71,10 +48,7 @@ class Corpus:
         return list(self._files_of(part))
 
     def arrays(self, part="train", subjects=None):
-        """Read the windows of one part.
-
-        Gives ``X`` (n_windows, n_channels, n_times), ``y`` (n_windows,).
-        """
+        """Read the windows (n_windows, n_channels, n_times) and labels (n_windows,) of one part."""
         files = self._files_of(part)
         unknown = [one for one in (subjects or ()) if one not in files]
         if unknown:
@@ -85,7 +59,7 @@ class Corpus:
                 windows, names = self._read(file)
                 if len(windows):
                     domains = make_domains(len(windows), subject, session, file.stem)
-                    blocks.append(make_eeg(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
+                    blocks.append(EEGArray(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
                     labels.append(np.array(names))
         if not blocks:
             raise ValueError(f"{self._root()}: no window of {', '.join(self.classes)} in part {part!r}.")
@@ -137,12 +111,12 @@ def _cut_windows(data, starts, n_times):
     return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times)
 
 
-def _open_recording(file, reader):
-    """Open a recording by the name of one of MNE's readers; an error names the file."""
+def _open_recording(file):
+    """Open a recording; an error names the file."""
     import mne
 
     try:
-        return getattr(mne.io, reader)(file, verbose="error")
+        return mne.io.read_raw(file, verbose="error")
     except Exception as error:  # whichever error a reader raises, name the file
         raise ValueError(f"{file}: cannot be read: {error}") from error
 
@@ -161,9 +135,8 @@ _AROUND = 2.5  # seconds from the middle of an event to either end of its window
 class TUHEvents(Corpus):
     """Six kinds of events in clinical recordings: TUEV [1]_, with the split of LaBraM, BIOT and Gram.
 
-    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes, from 2 s before to 2 s after
-    it; an event marked on several electrodes gives as many windows. Windows are shifted into the recording where an
-    event lies within 2 s of an end.
+    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes around it, shifted into the
+    recording near its ends; an event marked on several electrodes gives as many windows.
 
     Parameters
     ----------
@@ -204,8 +177,12 @@ class TUHEvents(Corpus):
         return {"train": train, "valid": valid, "test": [one for one in subjects if one.startswith("eval/")]}
 
     def _read(self, file):
-        raw = _open_recording(file, "read_raw_edf")
-        data = _preprocess(raw, file, self.preprocessing, _tuh_electrode)
+        def rename(channel):  # "EEG T3-REF" is T7
+            name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
+            return OLD_NAMES.get(name, name)
+
+        raw = _open_recording(file)
+        data = _preprocess(raw, file, self.preprocessing, rename)
         events = _read_events(file.with_suffix(".rec"))
         rate, n_times = self.preprocessing.sfreq, int(2 * _AROUND * self.preprocessing.sfreq)
         if data.shape[1] < n_times:
@@ -213,12 +190,6 @@ class TUHEvents(Corpus):
         last = data.shape[1] - n_times
         starts = [min(max(int(round((middle - _AROUND) * rate)), 0), last) for middle, _ in events]
         return _cut_windows(data, starts, n_times), [label for _, label in events]
-
-
-def _tuh_electrode(channel):
-    """Name of the electrode: "EEG T3-REF" is T7."""
-    name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
-    return OLD_NAMES.get(name, name)
 
 
 def _read_events(file):
@@ -287,18 +258,16 @@ class HMCSleep(Corpus):
         return {"train": train, "valid": valid, "test": test}
 
     def _read(self, file):
+        def rename(channel):  # "EEG F4-M1" is F4
+            return channel.removeprefix("EEG ").split("-")[0]
+
         epochs = _read_stages(file)
-        data = _preprocess(_open_recording(file, "read_raw_edf"), file, self.preprocessing, _hmc_electrode)
+        data = _preprocess(_open_recording(file), file, self.preprocessing, rename)
         rate, n_times = self.preprocessing.sfreq, int(_SLEEP_WINDOW * self.preprocessing.sfreq)
         starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _SLEEP_WINDOW)]
         labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _SLEEP_WINDOW)]
         keep = [i for i, start in enumerate(starts) if start + n_times <= data.shape[1]]
         return _cut_windows(data, [starts[i] for i in keep], n_times), [labels[i] for i in keep]
-
-
-def _hmc_electrode(channel):
-    """Name of the electrode: "EEG F4-M1" is F4."""
-    return channel.removeprefix("EEG ").split("-")[0]
 
 
 def _read_stages(file):
@@ -313,21 +282,15 @@ def _read_stages(file):
         found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
     else:
         raise FileNotFoundError(f"{text}: no such file, and no {other.name}; the sleep stages are in one of them.")
-    start, stop = _night(found)
+    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]  # the night, if the scoring tells
+    start = min((onset for onset, note in marks if note.startswith("lights off")), default=-np.inf)
+    stop = max((onset for onset, note in marks if note.startswith("lights on")), default=np.inf)
     stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
     stages = [(float(onset), float(length), stage) for onset, length, stage in stages if stage in _STAGES]
     odd = [length for _, length, _ in stages if length != _EPOCH]
     if odd:
         raise ValueError(f"{file.stem}_sleepscoring: an epoch of {odd[0]:g} s, expected {_EPOCH} s.")
     return [(onset, stage) for onset, length, stage in stages if start <= onset and onset + length <= stop]
-
-
-def _night(found):
-    """Seconds from lights off to lights on; the whole recording if the scoring does not give them."""
-    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]
-    off = [onset for onset, note in marks if note.startswith("lights off")]
-    on = [onset for onset, note in marks if note.startswith("lights on")]
-    return min(off, default=-np.inf), max(on, default=np.inf)
 
 
 def _read_text(file):
@@ -425,7 +388,7 @@ class SeedVEmotions(Corpus):
 
     def _read(self, file):
         starts, stops, labels = _CLIPS[file.stem.split("_")[1]]
-        raw = _open_recording(file, "read_raw_cnt")
+        raw = _open_recording(file)
         clips = list(zip(map(int, starts.split()), map(int, stops.split()), labels, strict=True))
         seconds = len(raw.times) / raw.info["sfreq"]
         if seconds < clips[-1][1]:

@@ -64,12 +64,7 @@ def _braindecode_networks():
 
 
 def network_names():
-    """Names of all networks that :func:`get_network` knows, sorted.
-
-    Returns
-    -------
-    tuple of str
-        braindecode's names, its channel-interpolating variants, and skeeg's own.
+    """Names of all networks that :func:`get_network` knows, sorted: braindecode's, its interpolating variants, skeeg's.
 
     Examples
     --------
@@ -80,17 +75,7 @@ def network_names():
 
 
 def get_network(network):
-    """Class of a network given by name or as a class.
-
-    Parameters
-    ----------
-    network : str or subclass of torch.nn.Module
-        A name from :func:`network_names`, or a class, which is returned.
-
-    Returns
-    -------
-    type
-        The class.
+    """Class of a network given by name, one of :func:`network_names`, or as a subclass of torch.nn.Module.
 
     Examples
     --------
@@ -113,19 +98,12 @@ def get_network(network):
 
 
 def register_with_braindecode(*networks):
-    """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``.
-
-    Not called at import, as it changes braindecode's registry.
+    """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``; not called at import.
 
     Parameters
     ----------
     *networks : subclass of braindecode.models.base.EEGModuleMixin
         Classes to add beside skeeg's own.
-
-    Returns
-    -------
-    tuple of str
-        The names that were added or already present.
 
     Examples
     --------
@@ -146,15 +124,8 @@ def register_with_braindecode(*networks):
 def channel_info(ch_names):
     """Describe channels by name as ``mne.Info["chs"]`` does, with positions of MNE's ``standard_1005``.
 
-    Parameters
-    ----------
-    ch_names : sequence of str
-        Electrode names, in any case ("FP1" is "Fp1"). A name that ``standard_1005`` lacks gets no position (NaN).
-
-    Returns
-    -------
-    list of dict
-        One description for each channel; ``loc[:3]`` is the position in metres, in the head frame.
+    Names may be in any case ("FP1" is "Fp1"). ``loc[:3]`` of a description is the position in metres, in the head
+    frame; NaN where ``standard_1005`` lacks the name.
 
     Examples
     --------
@@ -183,23 +154,10 @@ def _standard_channels():
 
 
 def required_signals(network):
-    """Signal parameters that a network cannot be built without.
+    """Signal parameters that a network cannot be built without, tuple of str.
 
-    Parameters
-    ----------
-    network : str or class
-        The network.
-
-    Returns
-    -------
-    tuple of str
-        Some of ``n_chans``, ``n_times``, ``n_outputs``, ``sfreq`` and ``chs_info``: those without a default, or that
-        braindecode describes as mandatory.
-
-    Examples
-    --------
-    >>> sorted(required_signals("FBCNet"))
-    ['n_chans', 'n_outputs', 'n_times', 'sfreq']
+    Those without a default, or that braindecode calls mandatory: some of ``n_chans``, ``n_times``, ``n_outputs``,
+    ``sfreq`` and ``chs_info``.
     """
     cls = get_network(network)
     parameters = inspect.signature(cls.__init__).parameters
@@ -211,42 +169,11 @@ def required_signals(network):
     return tuple(name for name in _SIGNALS if name in needed)
 
 
-def signal_kwargs(
-    network,
-    *,
-    n_chans,
-    n_times,
-    n_outputs,
-    sfreq=None,
-    chs_info=None,
-):
-    """Signal parameters for a network's constructor: those that it takes and that are known.
-
-    Parameters
-    ----------
-    network : str or class
-        The network.
-    n_chans, n_times, n_outputs : int
-        Electrodes, samples, and classes or targets.
-    sfreq : float or None
-        Sampling rate in hertz.
-    chs_info : list of dict or None
-        Channel descriptions, see :func:`channel_info`.
-
-    Returns
-    -------
-    dict
-        Keyword arguments.
-
-    Examples
-    --------
-    >>> signal_kwargs("EEGNet", n_chans=3, n_times=500, n_outputs=2)
-    {'n_chans': 3, 'n_times': 500, 'n_outputs': 2}
-    """
+def signal_kwargs(network, **given):
+    """Signal parameters for a network's constructor, dict: those that it takes and that are known."""
     cls = get_network(network)
-    given = {"n_chans": n_chans, "n_times": n_times, "n_outputs": n_outputs, "sfreq": sfreq, "chs_info": chs_info}
     wish = {"sfreq": "the sampling rate, sfreq", "chs_info": "the electrode names, ch_names"}
-    missing = [wish.get(name, name) for name in required_signals(cls) if given[name] is None]
+    missing = [wish.get(name, name) for name in required_signals(cls) if given.get(name) is None]
     if missing:
         raise ValueError(f"{cls.__name__} needs {' and '.join(missing)}; none was given and the data carry none")
     if cls.__name__ in _REFUSE_MONTAGE:
@@ -265,17 +192,8 @@ def _in_samples(name, value, sfreq):
     return max(1, round(float(duration[1]) * sfreq))
 
 
-def build_network(
-    network,
-    *,
-    n_chans,
-    n_times,
-    n_outputs,
-    sfreq=None,
-    ch_names=None,
-    parameters=None,
-):
-    """Build a network for given signals.
+def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=None, parameters=None):
+    """Build a network for given signals, initialised from torch's global random state, in training mode.
 
     Parameters
     ----------
@@ -291,15 +209,9 @@ def build_network(
         Further arguments of the constructor, such as ``{"F1": 4}``. A duration, ``{"kernel_length": "0.5 s"}``, becomes
         samples at ``sfreq``.
 
-    Returns
-    -------
-    torch.nn.Module
-        The network, freshly initialised from torch's global random state, in training mode.
-
     Examples
     --------
-    >>> module = build_network("EEGNet", n_chans=3, n_times=500, n_outputs=2, parameters={"F1": 4})
-    >>> module.F1
+    >>> build_network("EEGNet", n_chans=3, n_times=500, n_outputs=2, parameters={"F1": 4}).F1
     4
     """
     cls = get_network(network)
@@ -341,30 +253,12 @@ def _construct(cls, arguments):
     return cls(**arguments)
 
 
-def minimum_times(
-    network,
-    *,
-    n_chans,
-    n_outputs=2,
-    sfreq=None,
-    ch_names=None,
-    parameters=None,
-):
-    """Smallest number of samples that a network accepts.
+def minimum_times(network, *, n_chans, n_outputs=2, sfreq=None, ch_names=None, parameters=None):
+    """Smallest number of samples that a network accepts; parameters as of :func:`build_network`.
 
-    The network is built and run on noise at growing lengths until one is accepted, then by bisection. A length is
-    accepted if the output is finite in training and in evaluation. Results are cached; torch's global random state is
-    left as it was. A `ValueError` says so if no length up to 32768 samples is accepted.
-
-    Parameters
-    ----------
-    network, n_chans, n_outputs, sfreq, ch_names, parameters
-        As in :func:`build_network`.
-
-    Returns
-    -------
-    int
-        The smallest ``n_times``.
+    The network is run on noise at growing lengths until one is accepted, then by bisection. A length is accepted if the
+    output is finite in training and in evaluation. Results are cached; torch's global random state is left as it was. A
+    `ValueError` says so if no length up to 32768 samples is accepted.
 
     Examples
     --------
@@ -409,14 +303,9 @@ def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters):
     with seeded(0), torch.no_grad(), _quiet():
         try:
             module = build_network(
-                cls,
-                n_chans=n_chans,
-                n_times=n_times,
-                n_outputs=n_outputs,
-                sfreq=sfreq,
-                ch_names=ch_names,
+                cls, n_chans=n_chans, n_times=n_times, n_outputs=n_outputs, sfreq=sfreq, ch_names=ch_names,
                 parameters=parameters,
-            )
+            )  # fmt: skip
             x = torch.randn(2, n_chans, n_times)
             finite = all(bool(torch.isfinite(module.train(mode)(x)).all()) for mode in (True, False))
         except Exception as error:  # noqa: BLE001 - a network may refuse a length in any way it likes

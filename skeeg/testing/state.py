@@ -1,28 +1,36 @@
 """Checks of fitted and global state: refits, copies, pickles, files, random states, threads."""
 
 import copy
+import functools
 import os
 import pathlib
 import pickle
 import random
-import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import sklearn
+from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from sklearn.utils._testing import SkipTest
 
-from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs, takes_any_montage
-
-_HOSTILE = (
-    "a script", "a call", "a dict that contains itself", "another network", "nan", "a directory", "text",
-    "an estimator of great n_chans", "an estimator of nan", "an estimator of nothing",
-)  # fmt: skip
-"""Files of `hostile_checkpoints` that an estimator is given; ``python -m skeeg.testing.attack`` gives all."""
+from .bad_input import CLEAR, judge
+from .recordings import (
+    METHODS,
+    Recording,
+    assert_same_outputs,
+    data_for,
+    fresh,
+    has,
+    kind_of,
+    outputs,
+    params_of,
+    takes_any_montage,
+)
 
 
 def check_fit_returns_self(estimator, recording):
@@ -125,13 +133,43 @@ def check_save_load(estimator, recording):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
 
 
-def check_hostile_files(estimator, recording):
-    """Check that files that execute code, hang, are inconsistent or belong to another estimator are refused by name."""
-    from .hostile import attack_files
+class _Bomb:
+    """Makes a directory when it is unpickled."""
 
-    table = attack_files([estimator], _HOSTILE)
-    if table.failures:
-        raise AssertionError(str(table))
+    def __init__(self, fuse):
+        self.fuse = fuse
+
+    def __reduce__(self):
+        return os.mkdir, (self.fuse,)
+
+
+def check_hostile_files(estimator, recording):
+    """Check that files that execute code when they are unpickled, or hold no weights, are refused by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder, fuse = pathlib.Path(folder), os.path.join(folder, "executed")
+        pickled = pickle.dumps(_Bomb(fuse))
+        with zipfile.ZipFile(folder / "archive.pt", "w") as archive:  # as torch writes them
+            for name, content in {"data.pkl": pickled, "byteorder": b"little", "version": b"3"}.items():
+                archive.writestr(f"archive/{name}", content)
+        for name, content in {"pickle.pt": pickled, "text.safetensors": b"no weights", "empty.pth": b""}.items():
+            (folder / name).write_bytes(content)
+        for entry, read in readers(estimator).items():
+            for path in sorted(folder.glob("*.*")):
+                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
+                if outcome != CLEAR or os.path.exists(fuse):
+                    raise AssertionError(f"{entry} of {path.name}: {outcome}, {message or 'no error'}.")
+
+
+def readers(estimator):
+    """Ways to read a file that an estimator has: its ``load``, and a fit with ``checkpoint``, by name."""
+    name, found = type(estimator).__name__, {}
+    if has(estimator, "load"):
+        found[f"{name}.load"] = estimator.load
+    if "checkpoint" in params_of(estimator, deep=False):
+        X, y = data_for(estimator, Recording.suited_to(estimator))
+        alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
+        found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)
+    return found
 
 
 def check_one_trial_equals_batch(estimator, recording):
@@ -209,11 +247,9 @@ def _equal(a, b):
 
 def check_repr_between_processes(estimator, recording):
     """Check that the `repr` is short and the same in processes of other hash seeds: MOABB finds results by it."""
-    if type(estimator).__module__ == "__main__":
-        raise SkipTest("a class defined in a script or notebook cannot be imported by another process.")
-    here = repr(fresh(estimator).get_params())
+    here = _shown(fresh(estimator))
     for seed in (1, 2):
-        there = _reader(seed).read(fresh(estimator))
+        there = _process(seed).submit(_shown, fresh(estimator)).result()
         if there != here:
             raise AssertionError(f"repr differs between processes:\n{here}\n{there}")
     shown = repr(make_pipeline(fresh(estimator)).get_params())
@@ -221,53 +257,14 @@ def check_repr_between_processes(estimator, recording):
         raise AssertionError(f"repr holds an array or an address, or is too long to tell settings apart: {shown[:300]}")
 
 
-_READ = """
-import os, pickle, sys
-sys.path[:0] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]
-answers = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
-while length := sys.stdin.buffer.read(8):
-    try:
-        answer = repr(pickle.loads(sys.stdin.buffer.read(int.from_bytes(length, "big"))).get_params())
-    except Exception as error:
-        answer = f"{type(error).__name__}: {error}"
-    answer = answer.encode()
-    answers.write(len(answer).to_bytes(8, "big") + answer)
-    answers.flush()
-"""
+def _shown(estimator):
+    return repr(estimator.get_params())
 
 
-class _Reader:
-    """Process with its own hash seed that returns the repr of estimators; it ends with this one.
-
-    One process serves all checks, because each would have to import the estimator's libraries again.
-    """
-
-    def __init__(self, seed):
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", _READ, os.pathsep.join(sys.path)],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def read(self, estimator):
-        """Read the repr of the estimator's parameters in that process."""
-        message = pickle.dumps(estimator)
-        self.child.stdin.write(len(message).to_bytes(8, "big") + message)
-        self.child.stdin.flush()
-        length = int.from_bytes(self.child.stdout.read(8), "big")
-        return self.child.stdout.read(length).decode()
-
-
-_READERS = {}
-
-
-def _reader(seed):
-    if seed not in _READERS or _READERS[seed].child.poll() is not None:
-        _READERS[seed] = _Reader(seed)
-    return _READERS[seed]
+@functools.cache
+def _process(seed):
+    """Process with its own hash seed; one serves all checks, because each would import the libraries again."""
+    return ProcessPoolExecutor(1, env={"PYTHONHASHSEED": str(seed)})
 
 
 def check_has_output(estimator, recording):
@@ -320,16 +317,7 @@ def check_compiled(estimator, recording):
 
 
 def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
-    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import AverageReference
-    >>> from skeeg.testing.state import predict_in_threads
-    >>> X = np.random.default_rng(0).normal(size=(2, 3, 50))
-    >>> predict_in_threads(AverageReference().fit(X), [X, -X], 5)
-    """
+    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit."""
     wanted = [outputs(fitted, X) for X in recordings]
 
     def rounds(first):
@@ -341,25 +329,15 @@ def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
 
 
 def _at_once(tasks):
-    """Results of functions that run in threads at the same time; the first error of any is raised."""
-    results, errors = [None] * len(tasks), []
+    """Results of functions that run in threads at the same time."""
     start = threading.Barrier(len(tasks))
 
-    def call(place):
-        try:
-            start.wait()
-            results[place] = tasks[place]()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
+    def call(task):
+        start.wait()
+        return task()
 
-    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(tasks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        return list(threads.map(call, tasks))
 
 
 def other_recordings(estimator, recording):

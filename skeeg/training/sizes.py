@@ -1,16 +1,23 @@
 """Sizes of a network by its checkpoint, and building within what the checkpoint's tensors account for."""
 
+import inspect
 import math
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..networks import get_network
 from ..storage import cause_of
 
 _NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
+
+
+def class_of(network):
+    """Class of a network given by name, as a class or as an instance."""
+    return type(network) if isinstance(network, torch.nn.Module) else get_network(network)
 
 
 def read_sizes(cls, state, description, file="it"):
@@ -20,19 +27,15 @@ def read_sizes(cls, state, description, file="it"):
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause_of(error)}).") from error
+        cause = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else cause_of(error)
+        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause}).") from error
+    if not found and (odd := sorted(described.keys() - inspect.signature(cls.__init__).parameters.keys())):
+        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} (it describes {', '.join(odd)}).")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in (described | found).items()}
 
 
 def settle_sizes(given, found, preset=None):
-    """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
-
-    Examples
-    --------
-    >>> from skeeg.training.sizes import settle_sizes
-    >>> settle_sizes({"embed_dim": None, "n_heads": 4}, {"embed_dim": 64}, {"embed_dim": 256, "n_heads": 8})
-    {'embed_dim': 64, 'n_heads': 4}
-    """
+    """Sizes of a network: what was given, else what the checkpoint has, else the published ones."""
     given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() & found.keys():
         wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]

@@ -1,8 +1,7 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
-import warnings
-
 import numpy as np
+import torch
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
@@ -10,21 +9,28 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import refuse_flat
+from ...base import refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near
-from ...training import NetworkState, get_recipe
+from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
 from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
+from .readout import NETWORK_WEIGHT, TangentReadout
 
-_FINETUNING = ("max_epochs", "batch_size", "learning_rate", "time_shift")  # settings that a checkpoint may hold
+_FINETUNING = (
+    "n_updates",
+    "max_epochs",
+    "batch_size",
+    "learning_rate",
+    "time_shift",
+)  # settings that a checkpoint may hold
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
-    """MIRepNet [1]_: a network pre-trained on the imagery of source subjects, fine-tuned on few trials of the target.
+    r"""MIRepNet [1]_: a network pre-trained on the imagery of source subjects, fine-tuned on few trials of the target.
 
     Trials of any montage are resampled to the network's rate, whitened by the mean covariance of their subject on the
     recorded electrodes (Euclidean alignment) and interpolated to 45 electrodes by inverse distances. Band-pass them to
@@ -41,6 +47,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         that the checkpoint names itself; without any its last layer is not used, even if the number of classes agrees.
     network_params : dict or None
         Sizes of the network that differ from those of the checkpoint, or from the published ones; see `MIRepNet`.
+    readout : {"auto", "network", "both"}
+        What classifies: the network, as published; or, with ``"both"``, the network and a regularised logistic
+        regression on filter-bank tangent vectors of the same trials on the recorded electrodes, whose logits are
+        added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known rate, else ``"network"``.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -65,8 +75,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         checkpoint, or 250 Hz.
     validation : {None, "trial", "block", "subject"}
         As in `skeeg.NetworkClassifier`.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic, see `skeeg.training.Recipe`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -82,12 +90,17 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         Description of the checkpoint: sizes, rate, classes; empty without any.
     rate_ : float or None
         Rate of the network in hertz.
+    readout_ : TangentReadout or None
+        Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
-    `transform` gives the features before the last layer, 256 in the published size.
+    With ``readout="both"`` the logits are :math:`0.2\, z_{network} + z_{tangent}`, since a network fine-tuned on
+    few trials is far too sure of itself; ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The
+    tangent vectors are of the bands of `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last
+    layer of the network, 256 in the published size, and `skeeg.explain` explains the network alone.
 
     References
     ----------
@@ -109,8 +122,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     _parameter_constraints = NetworkEstimator._parameter_constraints | {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "readout": [StrOptions({"auto", "network", "both"})],
         "recipe": [str, dict],
     }
+    precision = property(lambda self: self._recipe().precision)
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
 
     def __init__(
@@ -118,6 +133,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         checkpoint=None,
         checkpoint_classes=None,
         network_params=None,
+        readout="auto",
         strategy="full",
         recipe="default",
         max_epochs=None,
@@ -128,7 +144,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         template="mirepnet45",
         resample="auto",
         validation=None,
-        precision="float32",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -139,6 +154,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_classes = checkpoint_classes
         self.network_params = network_params
+        self.readout = readout
         self.strategy = strategy
         self.recipe = recipe
         self.max_epochs = max_epochs
@@ -149,7 +165,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.template = template
         self.resample = resample
         self.validation = validation
-        self.precision = precision
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -186,8 +201,44 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
-        target = self._check_target(X_target_unlabeled, len(X))
-        self._fit_network(fit_steps(self.steps_, X, subjects, target), targets, len(self.classes_), subjects)
+        target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
+        prepared = fit_steps(self.steps_, X, subjects, target)
+        with self._training(prepared, targets, len(self.classes_), subjects) as what:
+            self.network_.keep(train(**what))
+        if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
+            target = None if target is None else Calibration(target)
+            self.readout_ = TangentReadout(self.align, self.domain)
+            self.readout_.fit(X, targets, len(self.classes_), subjects, target)
+        return self
+
+    def partial_fit(self, X, y, classes=None, subjects=None):
+        """Train the fitted decoder further on a target subject, by the recipe as it is set now.
+
+        Parameters
+        ----------
+        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+            Trials, of the channels, rate and duration of those at fit.
+        y : array-like, shape (n_trials,)
+            Labels, among those at fit.
+        classes, subjects : None
+            Ignored.
+
+        Returns
+        -------
+        self : MIRepNetClassifier
+            Trained further.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, subjects=subjects)
+        X, y = self._check_eeg(X, y, reset=False, dtype=np.float32)
+        new = np.setdiff1d(y, self.classes_)
+        if len(new):
+            raise ValueError(f"y: {new.tolist()} are not among the classes at fit, {self.classes_.tolist()}.")
+        targets = np.searchsorted(self.classes_, y)
+        with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
+            self.network_.keep(train(**what))
+        if self.readout_ is not None:
+            self.readout_.partial_fit(X, targets)
         return self
 
     def update(self, X):
@@ -210,6 +261,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"align: got {self.align!r}, update() expects 'running'.")
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         self.steps_.named_steps["align"].update(self.steps_[:2].transform(X))
+        if self.readout_ is not None:
+            self.readout_.space.update(X)
         return self
 
     def save_checkpoint(self, path):
@@ -243,17 +296,15 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         known = self._checkpoint_labels() or ()
         new = [label for label in self.classes_.tolist() if label not in known]
         if known and new:
-            warnings.warn(
+            warn(
                 f"checkpoint_classes: the weights have outputs for {', '.join(map(repr, known))}; those for "
                 f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
-                "those of y, where they mean the same.",
-                stacklevel=4,
+                "those of y, where they mean the same."
             )
         if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
-            warnings.warn(
+            warn(
                 f"ch_names: fewer than two of {', '.join(ch_names)} lie near the electrodes that the weights were "
-                "trained on; record from the motor cortex (C3, Cz, C4), or train with checkpoint=None.",
-                stacklevel=4,
+                "trained on; record from the motor cortex (C3, Cz, C4), or train with checkpoint=None."
             )
 
     # Hooks of the base
@@ -266,7 +317,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             settings = advised | settings | {"name": "mirepnet-fork"}
         return get_recipe(
             settings, MIRepNet, max_epochs=self.max_epochs, batch_size=self.batch_size,
-            learning_rate=self.learning_rate, precision=self.precision,
+            learning_rate=self.learning_rate,
         )  # fmt: skip
 
     def _start_network(self, X, n_outputs):
@@ -283,6 +334,13 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
     def _preprocess(self, X):
         return self.steps_.transform(X)
+
+    def _forward(self, X):
+        logits = super()._forward(X)
+        if self.readout_ is None or self.readout == "network":
+            return logits
+        tangent = self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32))
+        return NETWORK_WEIGHT * logits.double() + torch.from_numpy(tangent)
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):

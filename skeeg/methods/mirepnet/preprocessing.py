@@ -1,4 +1,4 @@
-"""From recordings of any montage and rate to the trials that the network takes; montage augmentation."""
+"""From recordings of any montage and rate to the trials that the network takes, for one decoder or a pre-training."""
 
 import dataclasses
 
@@ -8,9 +8,8 @@ from sklearn.pipeline import Pipeline
 
 from ...alignment import Calibration, EuclideanAlignment
 from ...array import make_eeg
-from ...covariance import inverse_sqrt, trial_covariances
 from ...filtering import BandPass, Resample
-from ...montage import ChannelTemplate, canonical_name
+from ...montage import ChannelTemplate, montage_matrices
 from ...screening import screen_subjects
 from ...training.data import Trials
 from ...training.distributed import draw_rows
@@ -20,19 +19,6 @@ RATE = 250.0
 ALIGN = ("own", "block", "calibration", "source", "running")
 UNLABELLED = -1
 """Class index of a trial without label."""
-
-MONTAGES = {
-    "3 electrodes": "C3 CZ C4",
-    "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
-    "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
-    "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
-    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
-    "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
-    "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
-    "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
-}
-"""Common montages; of each, the electrodes that a recording has are used."""
-_CENTRAL = frozenset("FC3 FC4 C5 C3 C1 C2 C4 C6 CP3 CP4".split())
 
 
 def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", domain="subject", template="mirepnet45"):
@@ -289,55 +275,3 @@ def balanced_weights(y, groups):
     """
     _, cells, counts = np.unique(np.c_[groups, y], axis=0, return_inverse=True, return_counts=True)
     return 1 / (len(counts) * counts[cells.ravel()])
-
-
-def draw_montages(ch_names, n, rng):
-    """Draw ``n`` subsets of electrodes, as ascending indices: all first, then half common or all, half random.
-
-    A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
-    where there are such.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.mirepnet.preprocessing import draw_montages
-    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
-    [3, 2, 3]
-    """
-    names = [canonical_name(name) for name in ch_names]
-    common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]
-    common = [*(one for one in common if len(one) >= 2), range(len(names))]
-    central = np.flatnonzero([name in _CENTRAL for name in names])
-    montages = [np.arange(len(names))]
-    while len(montages) < n:
-        if rng.random() < 0.5:
-            montages.append(np.sort(common[rng.integers(len(common))]))
-            continue
-        size = round(np.exp(rng.uniform(np.log(min(2, len(names))), np.log(len(names)))))
-        core = rng.permutation(central)[:2]
-        rest = rng.permutation(np.setdiff1d(np.arange(len(names)), core))
-        montages.append(np.sort(np.r_[core, rest][:size]).astype(int))
-    return montages
-
-
-def montage_matrices(X, groups, n, template, rng):
-    """Alignment and interpolation of each subject in ``n`` montages of its own.
-
-    Each montage, but the first of all electrodes, has the reference of a random half of the trials or more, as
-    augmentation for references of few trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_subjects, n, n_template,
-    n_channels).
-    """
-    covariances, made = trial_covariances(X), []
-    for subject in range(groups.max() + 1):
-        rows, of_subject = np.flatnonzero(groups == subject), []
-        for number, picks in enumerate(draw_montages(X.ch_names, n, rng)):
-            used = rows if number == 0 else rng.permutation(rows)[: rng.integers(-(-len(rows) // 2), len(rows) + 1)]
-            whitener = inverse_sqrt(covariances[used].mean(axis=0)[np.ix_(picks, picks)])
-            interpolation = ChannelTemplate(template, "inverse_distance").fit(X[:1, picks]).matrix_
-            matrix = np.zeros((len(interpolation), X.shape[1]), dtype=X.dtype)
-            matrix[:, picks] = interpolation @ whitener
-            of_subject.append(matrix)
-        made.append(np.stack(of_subject))
-    return np.stack(made)

@@ -368,7 +368,7 @@ SIZES = {
 }  # fmt: skip
 """Network by size: ``"small"`` is that of ``skeeg:mirepnet-small``, for 100 Hz."""
 RATES = {"small": 100.0, "published": 250.0}
-FINETUNING = {"max_epochs": 120, "batch_size": 64, "learning_rate": 5e-4, "time_shift": 0.5}
+FINETUNING = {"n_updates": 120, "max_epochs": 120, "batch_size": 64, "learning_rate": 5e-4, "time_shift": 0.5}
 """Settings of `MIRepNetClassifier` for few trials, which the file of weights carries."""
 
 
