@@ -254,7 +254,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
             raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
         self.mapping = dict(UPSTREAM_KEYS)
         self.ignorable_parts = () if decoder_layers else ("mask_token", "decoder")
-        self.dispensable_parts = ("embedding.chan_embed",)  # braindecode's file has no tensor that is never used
+        # Weights for a decoder have no part of the pre-training alone, braindecode's file no tensor that is never used.
+        self.dispensable_parts = ("embedding.chan_embed", "mask_token", "decoder")
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
