@@ -24,10 +24,13 @@ import warnings
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy import signal
 from scipy.stats import wilcoxon
 
+from skeeg.covariance import filter_patterns
 from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
-from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
+from skeeg.methods.beira.layers import RECTIFIERS
 from skeeg.model_selection import null_scores, surrogate
 from skeeg.positions import standard_montage
 
@@ -48,25 +51,51 @@ def add_row(part, row):
     print(json.dumps(row), flush=True)
 
 
-def run(network, x, training):
+def run_separately(network, x):
+    """Run a network region by region and layer by layer, as published."""
+    outputs = []
+    for model, last in network.pairs():
+        front = model.artur_block
+        y = front.norm(front.band_pass(front.unmixed_channels_batchnorm(front.unmixing_layer(x))))
+        y = run_block(model.spatial_reduce, front.low_pass(RECTIFIERS[front.rectifier](y)))
+        for block in model.downsample_blocks:
+            y = run_block(block, y)
+        for block, scale in zip(model.upsample_blocks, model.scales, strict=True):
+            y = F.interpolate(run_block(block["conv_block"], y), scale_factor=float(scale), mode="linear")
+        outputs.append(last(y))
+    return torch.cat(outputs, dim=1)
+
+
+def run_block(block, x):
+    """Convolution, normalisation, activation, dropout and maximum of (batch, channels, times)."""
+    n_taps = block.conv1d.kernel_size[0]
+    x = block.conv1d(F.pad(x, ((n_taps - 1) // 2, n_taps // 2)))
+    x = F.dropout(block.activation(block.norm(x.mT).mT), block.drop_prob, block.training)
+    return F.max_pool1d(x, block.stride)
+
+
+FORMS = (run_separately, lambda network, x: network(x))
+
+
+def run(form, network, x, training):
     """One prediction, or one forward and backward pass."""
     if training:
-        network(x).square().mean().backward()
+        form(network, x).square().mean().backward()
         network.zero_grad()
         return
     with torch.no_grad():
-        network(x)
+        form(network, x)
 
 
 def seconds_of(network, x, training, n_repeats):
-    """Processor and wall seconds of the separate and of the joint form: {grouped: [(processor, wall), ...]}."""
-    seconds = {False: [], True: []}
+    """Processor and wall seconds of the separate and of the joint form: [(processor, wall), ...] of each."""
+    seconds = [], []
     for repeat in range(n_repeats + 1):
-        for network.grouped in (False, True):
+        for form, found in zip(FORMS, seconds, strict=True):
             processor, wall = time.process_time(), time.perf_counter()
-            run(network, x, training)
+            run(form, network, x, training)
             if repeat:  # the first pass warms up
-                seconds[network.grouped].append((time.process_time() - processor, time.perf_counter() - wall))
+                found.append((time.process_time() - processor, time.perf_counter() - wall))
     return seconds
 
 
@@ -80,7 +109,7 @@ def measure_speed():
             seconds = seconds_of(network.train(training), x, training, n_repeats)
             row = {"trials": batch, "samples": n_times, "pass": "training" if training else "prediction"}
             for i, clock in enumerate(("processor", "wall")):
-                apart, together = ([one[i] for one in seconds[grouped]] for grouped in (False, True))
+                apart, together = ([one[i] for one in form] for form in seconds)
                 ratios = [a / b for a, b in zip(apart, together, strict=True)]
                 row[clock] = [statistics.median(apart), statistics.median(together)]
                 row[f"{clock}_ratio"] = [row[clock][0] / row[clock][1], min(ratios), max(ratios)]
@@ -91,11 +120,9 @@ def measure_speed():
 
 def largest_difference(network, x):
     """Largest difference between the outputs of the two forms."""
-    outputs = []
-    for network.grouped in (False, True):
-        with torch.no_grad():
-            outputs.append(network(x))
-    return float((outputs[0] - outputs[1]).abs().max())
+    with torch.no_grad():
+        apart, together = (form(network, x) for form in FORMS)
+    return float((apart - together).abs().max())
 
 
 def measure_memory(rate, batch_size):
@@ -206,6 +233,36 @@ def compare_patterns(beira, simulated, eeg):
         "montage_order": likeness(in_montage_order(beira.spatial_patterns_[0, top], simulated.eeg.ch_names)),
     }
     return rows
+
+
+def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
+    """Spatial patterns ``cov(h * x) w`` of the data actually filtered, as published, (n_branches, n_channels).
+
+    Slower than `branch_patterns` and exact at the edges. Shapes: ``eeg`` (n_channels, n_times), filters
+    (n_branches, n_channels) and (n_branches, n_taps).
+    """
+    eeg = np.asarray(eeg, dtype=np.float64)
+    patterns = []
+    for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
+        filtered = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
+        left = len(h) // 2
+        covariance = np.atleast_2d(np.cov(filtered[:, left : left + eeg.shape[1]]))
+        patterns.append(filter_patterns(covariance, w[None], apart=False)[0])
+    return np.stack(patterns)
+
+
+def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
+    """Frequency patterns of the published notebooks, for comparison with `branch_patterns`, (n_branches, n_taps // 2).
+
+    One bin in about a hundred of the raw periodogram stands for the spectrum, at ``arange(n_taps // 2) / n_taps`` times
+    the sampling rate.
+    """
+    z = np.asarray(spatial_filters) @ np.asarray(eeg)
+    n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
+    amplitude = np.abs(np.fft.rfft(z, axis=1))[:, : n_times // 2] / n_times
+    response = np.abs(np.fft.rfft(temporal_filters, axis=1))[:, : n_taps // 2] / n_taps
+    nearest = np.arange(n_taps // 2) * amplitude.shape[1] // (n_taps // 2)
+    return amplitude[:, nearest] * response
 
 
 def gradient_importance(module, windows, n_targets=8):

@@ -174,7 +174,7 @@ def make_part(part):
 
 def evaluate(part, n_draws, folder):
     """Table with one row for each subject, pipeline, k and draw."""
-    from skeeg.evaluations import CrossTaskEvaluation
+    from skeeg.evaluations import CrossTaskEvaluation, CrossTaskSplitter
 
     paradigm, dataset, protocol = make_part(part)
     memory = str(Path(folder) / "networks")
@@ -183,9 +183,8 @@ def evaluate(part, n_draws, folder):
     for alone in (False, True):  # those that learn from the target alone need some of it; test trials are the same
         chosen = {name: one for name, one in pipelines.items() if alone == name.endswith(("specific", "target"))}
         sizes = tuple(k for k in protocol["n_target"] if k or not alone)
-        evaluation = CrossTaskEvaluation(
-            paradigm, dataset, n_draws=n_draws, random_state=0, hdf5_path=str(folder), **protocol | {"n_target": sizes}
-        )
+        splitter = CrossTaskSplitter(n_draws=n_draws, random_state=0, **protocol | {"n_target": sizes})
+        evaluation = CrossTaskEvaluation(paradigm, dataset, splitter, hdf5_path=str(folder))
         tables.append(evaluation.process(chosen))
     columns = ["pipeline", "subject", "n_target", "draw", "score", "samples_test", "time"]
     table = pd.concat(tables)[columns]

@@ -6,17 +6,19 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
 - within: each run of a subject is scored by what was learned from that subject's other runs;
 - cross: each subject is scored by what was learned from the other five, without and with Euclidean alignment (the test
   subject's own reference, from that subject's unlabelled test trials: transductive), and with the decision moved by the
-  same unlabelled trials (`skeeg.BalancedTarget`, which assumes that both classes are as frequent);
+  same unlabelled trials (`skeeg.BalancedTarget`: both classes are assumed to be as frequent, in all or in each run);
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
-  (`skeeg.FineTunedClassifier`: the mean score of three seeds, and the score of the mean of the three networks);
+  (`skeeg.FineTunedClassifier`);
 - cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
-All pipelines are those of `skeeg.baseline`; the recipes of the networks were chosen on subjects 02 to 05
-(``benchmarks/recipes.py``), so 06 and 07 stand apart. Within a subject networks align by the training trials; in the
-other protocols the arm says how trials are aligned. Run ``python benchmarks/decoding.py``; scores go to
-``benchmarks/results/decoding.csv``, which a second run completes, and the table to ``benchmarks/results/decoding.md``.
+Where networks learn from several subjects, three are trained from different seeds: the mean of their scores is
+reported, and the score of the mean of their probabilities ("mean of 3"). All pipelines are those of `skeeg.baseline`;
+the recipes of the networks were chosen on subjects 02 to 05 (``benchmarks/recipes.py``), so 06 and 07 stand apart.
+Within a subject networks align by the training trials; in the other protocols the arm says how trials are aligned.
+Run ``python benchmarks/decoding.py``; scores go to ``benchmarks/results/decoding.csv``, which a second run completes,
+and the table to ``benchmarks/results/decoding.md``.
 """
 
 import argparse
@@ -31,7 +33,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30)}
+BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30), "FBTS+LR": (4, 40)}
 NETWORK_BAND = (4, 38)
 NETWORKS = ("EEGNet", "ShallowConv", "Conformer")
 RATE = 128
@@ -111,18 +113,23 @@ def cross_task(X, y, subjects, tasks, subject):
 
 
 PROTOCOLS = {"within": within, "cross": cross, "few-shot": few_shot, "cross-task": cross_task}
-BALANCED = (
-    "others, aligned, balanced",
-    "others, aligned by run, balanced",
-    "others, aligned by run, mean of 3, balanced",
-)
+BALANCED = {  # arms whose decision is moved by the unlabelled test trials: arm without it, trials that share an offset
+    "others, aligned, balanced": ("others, aligned", "subject"),
+    "others, aligned, balanced by run": ("others, aligned", "run"),
+    "others, aligned by run, balanced": ("others, aligned by run", "subject"),
+}
+MEAN = ", mean of 3"
 FINE_TUNED = f"others, then own {N_SHOT}"
-AVERAGED = f"{FINE_TUNED}, mean of 3"
-ARMS = {
+SINGLE = {
     "within": ("own other runs",),
-    "cross": ("others", "others, aligned", BALANCED[0], "others, aligned by run", *BALANCED[1:]),
-    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED, AVERAGED),
+    "cross": ("others", "others, aligned", "others, aligned by run", *BALANCED),
+    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED),
     "cross-task": ("own executed", "all executed"),
+}
+SEVERAL = (*BALANCED, FINE_TUNED)  # in these three networks are trained, and their mean is scored too
+ARMS = {
+    name: [one for arm in arms for one in ([arm, arm + MEAN] if arm in SEVERAL else [arm])]
+    for name, arms in SINGLE.items()
 }
 
 
@@ -136,15 +143,15 @@ def trials_of(protocol, band):
     return X, y, subjects, np.repeat(["imagery", "execution"], [len(imagined[1]), len(executed[1])])
 
 
-def fit(pipeline, X, y, training):
+def fit(pipeline, X, y, training, n_networks):
     """Fit a pipeline to the training trials, or to those of other subjects and then to the subject's own."""
     from skeeg import FineTunedClassifier
 
-    if not isinstance(training, tuple):
+    if n_networks == 1:
         return pipeline.fit(X[training], y[training])
-    others, own = training
-    tuned = FineTunedClassifier(pipeline, n_networks=3)
-    return tuned.fit(X[others], y[others], X_target_labeled=X[own], y_target_labeled=y[own])
+    others, own = training if isinstance(training, tuple) else (training, None)
+    target = {} if own is None else {"X_target_labeled": X[own], "y_target_labeled": y[own]}
+    return FineTunedClassifier(pipeline, n_networks=n_networks).fit(X[others], y[others], **target)
 
 
 def score(wanted):
@@ -152,7 +159,7 @@ def score(wanted):
     import torch
     from sklearn.frozen import FrozenEstimator
 
-    from skeeg import BalancedTarget, FineTunedClassifier
+    from skeeg import BalancedTarget
 
     protocol, name, subject, seed, arms = wanted
     torch.set_num_threads(1)
@@ -160,28 +167,28 @@ def score(wanted):
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        if BALANCED[2] in arms and f"{arm}, mean of 3, balanced" == BALANCED[2]:
-            several = FineTunedClassifier(build(name, seed, protocol), n_networks=3).fit(X[training], y[training])
-            several = BalancedTarget(FrozenEstimator(several))
-            several.fit(X[training], y[training], X_target_unlabeled=X[test])
-            found[BALANCED[2]] = [several.score(X[test], y[test])]
-        if not {arm, f"{arm}, balanced", f"{arm}, mean of 3"} & set(arms):
+        moved = {one: domain for one, (base, domain) in BALANCED.items() if base == arm}
+        of_arm = [arm, arm + MEAN, *moved, *(one + MEAN for one in moved)]
+        if not set(of_arm) & set(arms):
             continue
-        pipeline = fit(build(name, seed, protocol), X, y, training)
-        if arm == FINE_TUNED:  # each of the networks, and the mean of their probabilities
-            found[arm] = [one.score(X[test], y[test]) for one in pipeline.estimators_]
-            found[AVERAGED] = [pipeline.score(X[test], y[test])]
-            continue
-        found.setdefault(arm, []).append(pipeline.score(X[test], y[test]))
-        if f"{arm}, balanced" in BALANCED:
-            moved = BalancedTarget(FrozenEstimator(pipeline)).fit(X[training], y[training], X_target_unlabeled=X[test])
-            found[f"{arm}, balanced"] = [moved.score(X[test], y[test])]
-    return [(protocol, arm, name, subject, seed, float(np.mean(found[arm]))) for arm in arms]
+        several = name in NETWORKS and bool(set(of_arm[1:]) & set(arms))
+        whole = fit(build(name, seed, protocol), X, y, training, 3 if several else 1)
+        single = whole.estimators_ if several else [whole]
+        found[arm] = np.mean([one.score(X[test], y[test]) for one in single])
+        found[arm + MEAN] = whole.score(X[test], y[test])
+        for balanced, domain in moved.items():
+            scores = []
+            for one in (*single, whole):
+                one = BalancedTarget(FrozenEstimator(one), domain)
+                one.fit(X[training], y[training], X_target_unlabeled=X[test])
+                scores.append(one.score(X[test], y[test]))
+            found[balanced], found[balanced + MEAN] = np.mean(scores[:-1]), scores[-1]
+    return [(protocol, arm, name, subject, seed, float(found[arm])) for arm in arms]
 
 
 def missing_arms(done, protocol, name, subject, seed, arms):
     """Arms that are asked for, make sense for the pipeline and have no score yet."""
-    possible = [arm for arm in ARMS[protocol] if name in NETWORKS or arm not in (FINE_TUNED, AVERAGED, BALANCED[2])]
+    possible = ARMS[protocol] if name in NETWORKS else [arm for arm in SINGLE[protocol] if arm != FINE_TUNED]
     return [arm for arm in possible if arm in arms and (protocol, arm, name, subject, seed) not in done]
 
 

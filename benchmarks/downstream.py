@@ -13,7 +13,6 @@ import argparse
 import os
 import pathlib
 import tempfile
-import warnings
 
 import pandas as pd
 
@@ -34,15 +33,12 @@ PAPER = {
 
 def score(name, folder, recipe):
     """Accuracy of one pipeline, a row for each subject and seed."""
-    from skeeg import baseline
+    import skeeg.bench
     from skeeg.datasets import LocalDataset
-    from skeeg.evaluations import run_downstream
 
-    task = (LocalDataset(folder, sessions=["3ses4"]), None, ("left_hand", "right_hand"))
-    with tempfile.TemporaryDirectory() as kept, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        settings = {} if recipe is None else {"recipe": recipe}
-        found = run_downstream({name: baseline(name, **settings)}, {"BNCI2014004": task}, hdf5_path=kept)
+    dataset, pipeline = LocalDataset(folder, sessions=["3ses4"]), skeeg.baseline(name, recipe=recipe)
+    with tempfile.TemporaryDirectory() as out:
+        found = skeeg.bench.run(dataset, "downstream", {name: pipeline}, out=out)
     return found.assign(recipe=recipe or "")[["pipeline", "recipe", "subject", "seed", "score"]]
 
 

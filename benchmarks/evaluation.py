@@ -32,7 +32,6 @@ from skorch.callbacks import LRScheduler
 from skeeg import baseline
 from skeeg.bench.catalogue import get_paradigm
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.networks import BASELINE_NETWORKS
 from skeeg.spatial import FilterBankCSP
 from skeeg.training import get_recipe
 
@@ -69,14 +68,15 @@ def as_float64(X):
 
 def network(name):
     """Network by braindecode and skorch, with the same recipe."""
-    entry, ours = BASELINE_NETWORKS[name], get_recipe("mirepnet-fork")
-    samples = {key: round(250 * float(value[:-2])) for key, value in entry.parameters.items() if isinstance(value, str)}
+    entry, ours = baseline(name)[-1], get_recipe("mirepnet-fork")
+    parameters = entry.network_params or {}
+    samples = {key: round(250 * float(value[:-2])) for key, value in parameters.items() if isinstance(value, str)}
     clf = EEGClassifier(
         entry.network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam,
         optimizer__weight_decay=ours.weight_decay, lr=ours.learning_rate, max_epochs=ours.max_epochs,
         batch_size=ours.batch_size, train_split=None, iterator_train__drop_last=False, verbose=0,
         callbacks=[("lr", LRScheduler("CosineAnnealingLR", T_max=ours.max_epochs))],
-        **{f"module__{key}": value for key, value in {**entry.parameters, **samples}.items()},
+        **{f"module__{key}": value for key, value in {**parameters, **samples}.items()},
     )  # fmt: skip
     return make_pipeline(Align(), FunctionTransformer(to_250), clf)
 

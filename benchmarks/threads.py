@@ -4,6 +4,8 @@ Run: ``python benchmarks/threads.py [--rounds 1000]``.
 """
 
 import argparse
+import pathlib
+import sys
 import time
 import warnings
 
@@ -20,9 +22,13 @@ from skeeg import (
     NetworkClassifier,
     NetworkRegressor,
 )
-from skeeg.testing import Recording, instance
+from skeeg.testing import Recording
 from skeeg.testing.recordings import data_for, fresh
 from skeeg.testing.state import other_recordings, predict_in_threads
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
+
+from instances import instance  # noqa: E402
 
 ESTIMATORS = {
     **{cls.__name__: (cls, {}) for cls in (NetworkClassifier, NetworkRegressor, CTAdaptTLClassifier, BEIRARegressor)},

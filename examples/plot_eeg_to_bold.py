@@ -2,9 +2,9 @@
 From EEG to the blood-oxygen signal of deep structures
 ======================================================
 
-BEIRA predicts the BOLD signal of each region from scalp EEG, and its weights can be read: which electrodes and which
-rhythm drive the region. Here both are known, because the recording is simulated: a region follows the amplitude of one
-cortical rhythm, among unrelated rhythms, background activity, blinks and movements.
+BEIRA predicts the BOLD signal of each region from scalp EEG, and its weights give the topography and the rhythm of the
+source that drives the region. Here both are known, because the recording is simulated: the signal of a region follows
+the amplitude of one cortical rhythm, among unrelated rhythms, background activity, blinks and movements.
 
 ``benchmarks/cwl.py`` does the same on the recordings of van der Meer et al. (2016), with the published recipe.
 """
@@ -26,9 +26,9 @@ from skeeg.methods.beira import (
 # %%
 # Data: training and test
 # -----------------------
-# Volumes come every two seconds, the EEG a hundred times a second. `BOLDAligner` brings the two together, and shifts
-# them against each other by the delay of the haemodynamic response. Half a minute between training and test is left
-# out, so that no slow response reaches across.
+# Volumes have a repetition time of two seconds, the EEG has 100 Hz. `BOLDAligner` resamples both to one rate and shifts
+# them by the delay of the haemodynamic response. A gap of half a minute between training and test avoids temporal
+# leakage by slow responses.
 
 TR, RATE, GAP = 2.0, 100, 15
 
@@ -44,8 +44,8 @@ names = ("10 Hz region", "6 Hz region")
 # %%
 # Two models
 # ----------
-# Ridge regression on the power in five bands is the baseline. `BEIRARegressor` without arguments is made for recordings
-# of half an hour: whitened EEG, six small networks, and a prediction that averages their decoders and ridge regressions
+# Ridge regression on the power in five bands is the baseline. The defaults of `BEIRARegressor` are for recordings of
+# half an hour: whitened EEG, six small networks, and a prediction that averages their decoders and ridge regressions
 # on their envelopes.
 
 ridge = BOLDAligner(BandPowerRidge(), **aligner).fit(*train)
@@ -53,9 +53,9 @@ regressor = BEIRARegressor(region_names=names, random_state=0)
 beira = BOLDAligner(regressor, **aligner).fit(*train)
 
 # %%
-# Is it better than chance?
-# -------------------------
-# The null shifts the measured signals in a circle, which keeps how smooth they are.
+# Compare with chance
+# -------------------
+# The null distribution uses circular shifts of the measured signals, which keep their smoothness.
 
 null = null_scores(beira, *test, n=500, random_state=0)
 print(f"BEIRA r = {null.score:.2f} (p = {null.p_value:.3f}), ridge r = {ridge.score(*test):.2f}")

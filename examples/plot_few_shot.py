@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 from skeeg import EuclideanAlignment, NetworkClassifier, baseline
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.evaluations import FewshotEvaluation, plot_fewshot
+from skeeg.evaluations import FewshotEvaluation, FewshotSplitter, plot_fewshot
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 
 dataset = SimulatedMotorImagery(n_subjects=5, n_sessions=1, n_trials=60)
 paradigm = LeftRightImagery(fmin=8, fmax=30, tmin=0.5, tmax=3.5, resample=64, scorer="accuracy")
-protocol = {"n_per_class": (3, 6, 12, 24), "hdf5_path": tempfile.mkdtemp()}
+n_per_class, folder = (3, 6, 12, 24), tempfile.mkdtemp()
 
 ###############################################################################
 # Decoders
@@ -57,9 +57,10 @@ pipelines = {name: make_pipeline(EuclideanAlignment(), decoder) for name, decode
 # on the trials of all source subjects and the k trials of the target subject. The network would take minutes for this
 # and is left out.
 
-alone = FewshotEvaluation(paradigm, dataset, **protocol).process(pipelines)
+alone = FewshotEvaluation(paradigm, dataset, FewshotSplitter(n_per_class), hdf5_path=folder).process(pipelines)
 linear = {name: pipelines[name] for name in ("CSP+LDA", "TS+LR")}
-helped = FewshotEvaluation(paradigm, dataset, others=True, **protocol).process(linear)
+with_others = FewshotSplitter(n_per_class, others=True)
+helped = FewshotEvaluation(paradigm, dataset, with_others, hdf5_path=folder).process(linear)
 
 ###############################################################################
 # Accuracy against trials

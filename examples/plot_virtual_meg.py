@@ -1,9 +1,9 @@
 """
-Virtual MEG from a cap
-======================
+Virtual MEG from EEG
+====================
 
-A simulated subject has 32 electrodes under 306 MEG sensors. A map from the electrodes to the sensors is trained on
-four short runs and tested on a fifth.
+Simultaneous EEG (32 channels) and MEG (306 sensors) of a simulated subject. The map from EEG to MEG is trained on four
+short runs and tested on a fifth.
 """
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ from skeeg.methods.eeg2meg import MEGSimulation
 mne.set_log_level("error")
 
 # %%
-# The simulation knows where the sources are, and computes both fields with MNE's forward models. A recording is an
+# The simulation computes both fields of the same sources with MNE's forward models. A recording is an
 # ordinary `mne.io.Raw`, in volts, tesla and tesla per metre.
 
 simulation = MEGSimulation(seed=1)
@@ -24,8 +24,8 @@ test = simulation.raw(run=9, n_trials=40)
 print(test)
 
 # %%
-# Ridge regression, the default, is a strong baseline: where sources are Gaussian, no map is better than a linear one.
-# The minimum norm learns nothing, it knows the places of the sensors.
+# Ridge regression, the default, is a strong baseline: for Gaussian sources, no map is better than a linear one. The
+# minimum-norm estimate is not trained; it uses the positions of the sensors.
 
 for model in ("ridge", "minimum_norm"):
     virtual = EEGToMEG(model, window=1.0).fit_raw(training)
@@ -34,11 +34,11 @@ for model in ("ridge", "minimum_norm"):
     print(f"{model}: r {r['mag']:.2f} (mag) {r['grad']:.2f} (grad); R2 {r2['mag']:.2f} and {r2['grad']:.2f}")
 
 # %%
-# A network learns what ridge regression leaves over. The share of it that helps on held-out runs is
-# ``network_weight_``: on Gaussian sources it should be close to 0, as there is nothing left to learn.
+# A network is trained on the residuals of ridge regression. ``network_weight_`` is its weight in the sum, chosen on
+# held-out runs. For Gaussian sources the residuals cannot be predicted, and the weight should be close to 0.
 
 network = EEGToMEG("unet", max_epochs=3, window=1.0, device="cpu", random_state=0).fit_raw(training)
-print(f"the network's share: {network.network_weight_:.2f}; r {network.score(X, Y):.2f}")
+print(f"weight of the network: {network.network_weight_:.2f}; r {network.score(X, Y):.2f}")
 
 # %%
 # Predictions are MNE objects with the true sensors, so that they can be plotted, or localised, like a measurement.

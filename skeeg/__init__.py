@@ -23,7 +23,7 @@ _PUBLIC = {
     "montage": ["ChannelTemplate"],
     "screening": ["screen_subjects"],
     "spatial": ["CSP"],
-    "storage": ["load"],
+    "storage": ["load", "save"],
     "tangentspace": ["FilterBankTangentSpace"],
     "training": ["FineTunedClassifier", "NetworkClassifier", "NetworkRegressor"],
     "wavelets": ["WaveletBands"],
@@ -35,10 +35,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLI
 def _check_torchaudio():
     """Raise a clear error if torchaudio, which braindecode imports, was built for another CUDA than torch.
 
-    The build tags are read from the version files, so that neither package is imported.
+    Major versions count: cu130 and cu132 go together. The tags are read from the version files, so that nothing is
+    imported.
     """
     torch, audio = _build_tag("torch"), _build_tag("torchaudio")
-    if torch is None or audio is None or not audio.startswith("cu") or torch == audio:
+    if torch is None or audio is None or not audio.startswith("cu") or torch[:-1] == audio[:-1]:
         return
     raise ImportError(
         f"torchaudio (built for {audio}) cannot load beside torch (built for {torch}). Both must come from the same "

@@ -20,20 +20,10 @@ _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "
 
 
 class Calibration:
-    """Target trials for `fit`, in a container that scikit-learn's searches do not slice.
+    """Target trials X for `fit`, in a container that scikit-learn's searches do not slice.
 
     ``GridSearchCV`` and ``cross_validate`` slice every fit parameter with as many entries as X. This container has no
     length, shape or index, and is passed on unchanged.
-
-    Parameters
-    ----------
-    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target.
-
-    Attributes
-    ----------
-    X : as given
-        The trials.
 
     Examples
     --------
@@ -69,7 +59,6 @@ class Calibration:
 class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
-    _any_length = True
     linear_map_ = "space"
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
@@ -105,30 +94,21 @@ class _Alignment(EEGTransformer):
         self.floor = floor
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the reference of every domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
-        """
+        """Estimate the reference of every domain, from X (n_trials, n_channels, n_times), `subjects` (n_trials,)."""
         self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return self
 
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the references and align every training trial by that of its own domain.
-
-        Gives (n_trials, n_channels, n_times).
-        """
+        """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
         return X.like(_whiten(X, groups, self.whiteners_))
 
     def transform(self, X, subjects=None):
-        """Align trials, each by the reference of its domain.
+        """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
 
-        A domain seen at fit keeps its reference. Trials of another domain, or without domain where those at fit had
-        one, follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without
-        domain are taken to be of that same domain.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,); gives (n_trials, n_channels,
-        n_times).
+        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one,
+        follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
+        taken to be of that same domain.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -146,12 +126,10 @@ class _Alignment(EEGTransformer):
         return X.like(_whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
-        """Update the running references with these trials, for later calls of `transform`.
+        """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
 
-        For online use with ``on_unseen="running"``: transform a trial, then update with it. `transform` itself never
-        changes the estimator. Trials of domains seen at fit change nothing.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+        For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
+        of domains seen at fit change nothing.
         """
         check_is_fitted(self)
         if self.on_unseen != "running":
@@ -290,20 +268,17 @@ class EuclideanAlignment(_Alignment):
         over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
         mean updated with every trial, the present one included, for online use; see `update`.
     min_trials : int
-        Fewest trials of a domain that have a reference of their own. A reference from two or three trials removes
-        much of what separates them, one from a single trial all of it.
+        Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
+        separates them.
     prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from. Small, because the reference of
-        other subjects fits the target badly; calibration trials weigh one each.
+        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
     past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None weighs all trials
-        equally.
+        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
-        Covariances are divided by T - ddof. ``center=True, ddof=1``, the default, is `numpy.cov`;
-        ``center=True, ddof=0`` is pyRiemann's ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the
-        factor T.
+        Covariances are divided by T - ddof. The default is `numpy.cov`; ``center=True, ddof=0`` is pyRiemann's
+        ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the factor T.
     floor : float
         Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
         reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
@@ -320,8 +295,6 @@ class EuclideanAlignment(_Alignment):
         The same for the target trials given to `fit`, and their number.
     running_ : dict of tuple to tuple
         Running reference of each domain that `update` was called with, and its weight in trials.
-    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        Channels, samples, names and rate seen at fit.
 
     Notes
     -----
@@ -367,11 +340,6 @@ class RiemannianAlignment(_Alignment):
     metric : str
         Metric of `pyriemann.geometry.mean.gmean`: ``"riemann"``, ``"logeuclid"``, ``"logdet"``, ``"logchol"``,
         ``"euclid"``, ``"harmonic"``, ``"kullback_sym"`` or ``"wasserstein"``.
-
-    Attributes
-    ----------
-    domains_, references_, whiteners_, source_reference_
-        See `EuclideanAlignment`, as for the others.
 
     References
     ----------

@@ -1,9 +1,4 @@
-"""EEG trials that remember where they come from.
-
-`EEGArray` is a NumPy array of shape (n_trials, n_channels, n_times) in microvolts that carries channel names, sampling
-rate and one domain record (subject, session, run) per trial. Slicing trials keeps them, so the identity of a recording
-survives ``cross_val_score``, ``GridSearchCV`` and MOABB; an operation that breaks the trial axis gives a plain array.
-"""
+"""EEG trials that remember where they come from, through ``cross_val_score``, ``GridSearchCV`` and MOABB."""
 
 import html
 import math
@@ -15,6 +10,8 @@ import numpy as np
 from .positions import standard_montage
 
 DOMAIN_FIELDS = ("subject", "session", "run")
+_KINDS = ("eeg", "seeg", "ecog", "dbs")
+_LARGEST_EEG = 1e-3  # volts of standard deviation
 _DOMAIN_DTYPE = np.dtype([(field, object) for field in DOMAIN_FIELDS])
 
 
@@ -33,13 +30,6 @@ class EEGArray(np.ndarray):
         Sampling rate in hertz.
     domains : ndarray, shape (n_trials,), or None
         Structured array as made by `make_domains`, with the string fields ``subject``, ``session`` and ``run``.
-
-    Attributes
-    ----------
-    ch_names, sfreq, domains
-        As given; names as a tuple, the rate as a float.
-    bads : tuple
-        Names (or numbers, without names) of the bad channels: those of which a trial has no sample, only NaN.
 
     Notes
     -----
@@ -74,14 +64,9 @@ class EEGArray(np.ndarray):
         return bad_channels(self)
 
     def to_epochs(self):
-        """Make `mne.Epochs`, in volts, with standard electrode positions.
+        """Make `mne.EpochsArray`, in volts from 0 s on, with standard electrode positions.
 
         Bad channels are marked so, and domains become columns of the metadata; `as_eeg` gives the same trials back.
-
-        Returns
-        -------
-        epochs : mne.EpochsArray
-            Epochs that start at 0 s.
         """
         import mne
 
@@ -131,20 +116,7 @@ class EEGArray(np.ndarray):
         return found
 
     def like(self, data, **changes):
-        """Give `data` this array's identity, with the named parts replaced.
-
-        Parameters
-        ----------
-        data : ndarray, shape (n_trials, n_channels, n_times)
-            New values, one trial for each of this array's.
-        **changes
-            Any of ``ch_names``, ``sfreq``, ``domains``.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            A view of `data`.
-        """
+        """View data of as many trials with this array's identity, with any of its three parts replaced."""
         identity = {"ch_names": self.ch_names, "sfreq": self.sfreq, "domains": self.domains} | changes
         return EEGArray(data, **identity)
 
@@ -231,15 +203,7 @@ make_eeg = EEGArray
 
 
 def as_numbers(data, name):
-    """Array of numbers of whatever holds them; what is masked becomes NaN.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import as_numbers
-    >>> as_numbers(np.ma.masked_equal([1, 2], 2), "X").tolist()
-    [1.0, nan]
-    """
+    """Array of numbers of whatever holds them; what is masked becomes NaN."""
     if isinstance(data, np.ma.MaskedArray):
         data = data.filled(np.nan) if data.dtype.kind in "fc" else data.astype(np.float64).filled(np.nan)
     try:
@@ -250,17 +214,7 @@ def as_numbers(data, name):
 
 
 def bad_channels(X):
-    """Channels of which a trial has no sample, only NaN.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import bad_channels
-    >>> bad_channels(np.array([[[1.0, np.nan], [np.nan, np.nan]]]))
-    (1,)
-    """
+    """Channels of trials (n_trials, n_channels, n_times) of which a trial has no sample, only NaN."""
     data, names = np.asarray(X), X.ch_names if isinstance(X, EEGArray) else None
     if data.ndim != 3 or data.dtype.kind not in "fc" or not data.shape[2]:
         return ()
@@ -270,16 +224,7 @@ def bad_channels(X):
 
 
 def make_domains(n_trials, subject="", session="", run=""):
-    """Domain records for `n_trials` trials.
-
-    Gives (n_trials,).
-
-    Examples
-    --------
-    >>> from skeeg.array import make_domains
-    >>> make_domains(2, subject=7)["subject"].tolist()
-    ['7', '7']
-    """
+    """Domain records, shape (n_trials,)."""
     domains = np.empty(n_trials, dtype=_DOMAIN_DTYPE)
     for field, values in zip(DOMAIN_FIELDS, (subject, session, run), strict=True):
         values = np.asarray(values)
@@ -294,16 +239,13 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
 
     Parameters
     ----------
-    X : EEGArray, mne.Epochs, list of mne.Epochs, or array-like, shape (n_trials, n_channels, n_times)
-        Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN; arrays are taken to be in
-        microvolts. A list of one-trial Epochs is what scikit-learn makes of Epochs when it slices them. Two axes
-        (n, f) are read as (n, 1, f).
-    ch_names : sequence of str or None
-        Electrode names, where X does not carry its own.
-    sfreq : float or None
-        Sampling rate in hertz, where X does not carry its own.
-    subjects : sequence, length n_trials, or None
-        Subject of each trial, where X does not carry domains.
+    X : EEGArray, mne.Epochs, list of mne.Epochs, windows of braindecode, or array-like
+        Shape (n_trials, n_channels, n_times); two axes (n, f) are read as (n, 1, f). Arrays are taken to be in
+        microvolts. Epochs are read in microvolts, the channels marked bad (``info["bads"]``) as NaN. So are
+        braindecode's `WindowsDataset` and `BaseConcatDataset`, with subject, session and run of their description;
+        with a standard deviation above 1 mV, they have been scaled by a preprocessor, and are read as they are.
+    ch_names, sfreq, subjects
+        Channel names, rate in hertz and subject of each trial, where X does not carry its own.
 
     Returns
     -------
@@ -330,51 +272,89 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
 
 
 def is_epochs(X):
-    """Whether X is an `mne.Epochs`, or a list of them as scikit-learn makes when it slices Epochs.
-
-    Examples
-    --------
-    >>> from skeeg.array import is_epochs
-    >>> is_epochs([1, 2])
-    False
-    """
+    """Whether X is `mne.Epochs`, a list of them as scikit-learn makes of slices, or a dataset of braindecode."""
     mne = sys.modules.get("mne")  # Epochs exist only where mne is imported; importing it here would take seconds
     if mne is None or isinstance(X, np.ndarray):
         return False
     items = X if isinstance(X, list | tuple) else [X]
-    return len(items) > 0 and all(isinstance(item, mne.BaseEpochs) for item in items)
+    return is_windows(X) or (len(items) > 0 and all(isinstance(item, mne.BaseEpochs) for item in items))
+
+
+def is_windows(X):
+    """Whether X is a dataset of braindecode, such as a `WindowsDataset` or a `BaseConcatDataset`."""
+    braindecode = sys.modules.get("braindecode.datasets.base")
+    return braindecode is not None and isinstance(X, braindecode.BaseConcatDataset | braindecode.RecordDataset)
+
+
+def window_targets(X):
+    """Targets of a dataset of braindecode, one for each window."""
+    targets = []
+    for part in _windowed(X):
+        targets += part.y if part.targets_from == "metadata" else [part[i][1] for i in range(len(part))]
+    change = vars(X).get("_target_transform")
+    return np.array(targets if change is None else [change(target) for target in targets])
 
 
 def _from_epochs(X):
-    """EEGArray, in microvolts, of one Epochs object or of a list of them."""
-    items = list(X) if isinstance(X, list | tuple) else [X]
-    arrays = [_read_epochs(item) for item in items]
+    """EEGArray, in microvolts, of Epochs, of a list of them or of a dataset of braindecode."""
+    if is_windows(X):
+        arrays = [_read_windows(part) for part in _windowed(X)]
+    else:
+        arrays = [_read_epochs(one) for one in (X if isinstance(X, list | tuple) else [X])]
     first = arrays[0]
     for other in arrays[1:]:
         if (other.ch_names, other.sfreq, other.shape[2]) != (first.ch_names, first.sfreq, first.shape[2]):
-            raise ValueError("X: the Epochs in the list differ in channels, sampling rate or length.")
-    return first if len(arrays) == 1 else np.concatenate(arrays)
+            raise ValueError("X: the recordings in it differ in channels, sampling rate or length.")
+    joined = first if len(arrays) == 1 else np.concatenate(arrays)
+    if is_windows(X) and np.nanmedian(np.asarray(joined).std(axis=2)) > _LARGEST_EEG:
+        return joined  # a preprocessor has scaled it
+    return joined * 1e6
+
+
+def _windowed(X):
+    """Datasets of a dataset of braindecode, one for each recording."""
+    base = sys.modules["braindecode.datasets.base"]
+    parts = X.datasets if isinstance(X, base.BaseConcatDataset) else [X]
+    if not all(isinstance(part, base.WindowsDataset | base.EEGWindowsDataset) for part in parts):
+        raise ValueError("X: expected windows, got recordings; braindecode's create_windows_from_events cuts them.")
+    return parts
+
+
+def _read_windows(dataset):
+    """EEGArray, as it is stored, of one recording of braindecode; its description names subject, session and run."""
+    import mne
+
+    windows = [dataset[i][0] for i in range(len(dataset))]
+    if len({window.shape for window in windows}) != 1:
+        raise ValueError(f"X: expected windows of one length, got {sorted({one.shape[1] for one in windows})} samples.")
+    is_epoched = isinstance(dataset, sys.modules["braindecode.datasets.base"].WindowsDataset)
+    info = (dataset.windows if is_epoched else dataset.raw).info
+    if dataset.targets_from == "channels":  # which the windows come without
+        info = mne.pick_info(info, [i for i, kind in enumerate(info.get_channel_types()) if kind != "misc"])
+    about = {} if dataset.description is None else dataset.description.to_dict()
+    return _identify(np.stack(windows), info, about, untyped=("misc",))  # of braindecode's create_from_X_y
 
 
 def _read_epochs(epochs):
-    """EEGArray of one Epochs object; volts become microvolts."""
-    types = set(epochs.get_channel_types())
-    kind = next((kind for kind in ("eeg", "seeg", "ecog", "dbs") if kind in types), None)
-    if kind is None:
-        raise ValueError(f"X: the Epochs hold no EEG channel, only {', '.join(sorted(types))}.")
-    import mne
+    """EEGArray of one Epochs object, in volts."""
+    return _identify(epochs.get_data(), epochs.info, {} if epochs.metadata is None else epochs.metadata)
 
-    picks = mne.pick_types(epochs.info, **{kind: True}, exclude=())
-    data, names = epochs.get_data(picks=picks) * 1e6, [epochs.ch_names[i] for i in picks]
-    bads = [name in epochs.info["bads"] for name in names]
+
+def _identify(data, info, about, untyped=()):
+    """EEG channels of the data, with the identity that `info` and the mapping `about` the trials tell."""
+    types = info.get_channel_types()
+    kind = next((kind for kind in (*_KINDS, *untyped) if kind in types), None)
+    if kind is None:
+        raise ValueError(f"X: there is no EEG channel, only {', '.join(sorted(set(types)))}.")
+    picks = [i for i, one in enumerate(types) if one == kind]
+    names = [info.ch_names[i] for i in picks]
+    bads = [name in info["bads"] for name in names]
     if all(bads):
-        raise ValueError(f"X: all {kind} channels of the Epochs are marked bad.")
+        raise ValueError(f"X: all {kind} channels are marked bad.")
+    data = data[:, picks]
     data[:, bads] = np.nan
-    metadata, domains = epochs.metadata, None
-    if metadata is not None and "subject" in metadata:
-        known = {field: metadata[field].to_numpy() for field in DOMAIN_FIELDS if field in metadata}
-        domains = make_domains(len(data), **known)
-    return EEGArray(data, names, epochs.info["sfreq"], domains)
+    known = {field: np.asarray(about[field]) for field in DOMAIN_FIELDS if field in about}
+    return EEGArray(data, names, info["sfreq"], make_domains(len(data), **known) if "subject" in known else None)
 
 
 def _plain(value):

@@ -6,41 +6,83 @@ those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as
 """
 
 import functools
+import inspect
 import math
 import os
+import pathlib
 import re
+import sys
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
+from sklearn.utils._set_output import _SetOutputMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
 
 from . import storage
-from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs
+from .array import EEGArray, as_eeg, as_numbers, bad_channels, is_epochs, is_windows, window_targets
 
 FLOATS = (np.float64, np.float32)
 _LARGEST = 1e140  # the square of a larger value, summed over trials, is not finite
+_PACKAGE = str(pathlib.Path(__file__).parent)
 _LEARNING = ("fit", "fit_runs", "fit_transform", "partial_fit", "pretrain", "update")
 
 
-class EEGEstimator(storage.Savable, BaseEstimator):
+def _atomic(method):
+    """Make a method check the parameters first, and undo what it did to the attributes when it raises.
+
+    What an attribute holds is not copied: a method that learns binds new values and changes none in place.
+    """
+
+    @functools.wraps(method)
+    def learn(self, *args, **kwargs):
+        before = vars(self).copy()
+        try:
+            self._check_parameters()
+            if is_windows(args[0] if args else kwargs.get("X")):
+                args, kwargs = _read_windows(method, args, kwargs)
+            return method(self, *args, **kwargs)
+        except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return learn
+
+
+def _read_windows(method, args, kwargs):
+    """Arguments of a method with the trials of braindecode's windows and, where none are given, their targets."""
+    call = inspect.signature(method).bind_partial(None, *args, **kwargs)
+    windows, names = call.arguments["X"], call.signature.parameters
+    call.arguments["X"] = as_eeg(windows)
+    if "y" in names and call.arguments.get("y") is None:
+        call.arguments["y"] = window_targets(windows)
+    return call.args[1:], call.kwargs
+
+
+class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
     The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
-    the parameters first, and when they raise, the estimator is as it was before the call.
+    the parameters first, and when they raise, the estimator is as it was before the call. Given windows of braindecode
+    without ``y``, they take the targets of these.
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
-    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators).
+    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators),
+    ``_feature_names`` (method that names what `transform` gives, if these are features and no trials).
     """
 
     _any_length = False
     _any_montage = False
     _any_rate = False
+    _feature_names = None
     ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
         "adapt_params": [dict, None],
@@ -84,6 +126,8 @@ class EEGEstimator(storage.Savable, BaseEstimator):
     def set_params(self, **params):
         """Set parameters; ``network_params__n_filters=8`` sets one entry of a dict and leaves the others.
 
+        So does ``recipe__weight_decay=0.1``, also where the recipe is a name.
+
         Examples
         --------
         >>> from skeeg import NetworkClassifier
@@ -93,19 +137,29 @@ class EEGEstimator(storage.Savable, BaseEstimator):
         """
         for name in list(params):
             outer, _, inner = name.partition("__")
-            if inner and outer.endswith("_params") and outer in self._get_param_names():
-                params[outer] = {**(params.get(outer, vars(self)[outer]) or {}), inner: params.pop(name)}
+            if inner and (outer.endswith("_params") or outer == "recipe") and outer in self._get_param_names():
+                now = params.get(outer, vars(self)[outer]) or {}
+                now = now if isinstance(now, dict) else {"name": now} if isinstance(now, str) else vars(now)
+                params[outer] = {**now, inner: params.pop(name)}
         return super().set_params(**params)
 
+    @available_if(lambda self: hasattr(self, "transform"))
+    def set_output(self, *, transform=None):
+        """Choose the container of a transformer's features, as in scikit-learn; trials stay `EEGArray`."""
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    @available_if(lambda self: self._feature_names is not None)
+    def get_feature_names_out(self, input_features=None):
+        """Names of the features, ndarray of str, shape (n_features_out,)."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array(self._feature_names(), dtype=object)
+
     def _check_parameters(self):
-        """Refuse invalid parameters by name: scikit-learn's check in the format of the package's errors."""
-        try:
-            self._validate_params()
-        except InvalidParameterError as error:
-            parts = re.fullmatch(
-                r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL
-            )
-            raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
+        """Refuse invalid parameters by name."""
+        check_values(self._parameter_constraints, self.get_params(deep=False))
 
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
@@ -218,13 +272,29 @@ class EEGEstimator(storage.Savable, BaseEstimator):
 
 
 class EEGTransformer(TransformerMixin, EEGEstimator):
-    """Base of the steps that turn trials into trials; float32 stays float32.
+    """Base of the steps that turn trials into trials or into features; float32 stays float32, trials have any length.
+
+    A subclass learns in ``_prepare(X, y)`` and gives its output in ``_run(X)``, or has its own `fit` and `transform`.
 
     A step that is linear declares by ``linear_map_`` that it mixes channels (``"space"``), samples (``"time"``) or
     ``"both"``, so that `skeeg.explain` explains pipelines with it; spatial filters are in ``spatial_filters_``.
     """
 
+    _any_length = True
     linear_map_ = None
+
+    def fit(self, X, y=None):
+        """Fit the step to trials (n_trials, n_channels, n_times), their rate and channels."""
+        self._prepare(self._check_eeg(X, reset=True), y)
+        return self
+
+    def _prepare(self, X, y):
+        """Learn nothing."""
+
+    def transform(self, X):
+        """Apply the step to trials; gives (n_trials, n_channels_out, n_times_out)."""
+        check_is_fitted(self)
+        return self._run(self._check_eeg(X, reset=False))
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
@@ -257,26 +327,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
 
 
-def _atomic(method):
-    """Make a method check the parameters first, and undo what it did to the attributes when it raises.
-
-    What an attribute holds is not copied: a method that learns binds new values and changes none in place.
-    """
-
-    @functools.wraps(method)
-    def learn(self, *args, **kwargs):
-        before = vars(self).copy()
-        try:
-            self._check_parameters()
-            return method(self, *args, **kwargs)
-        except BaseException:  # Ctrl-C during a training does not come here: what it reached is kept
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    return learn
-
-
 def _is_none(y):
     """Whether no targets were given to be checked."""
     return isinstance(y, str) and y == "no_validation"
@@ -295,29 +345,32 @@ def check_class_labels(y):
         raise ValueError(f"y: {error}") from error
 
 
-def draw_seed(random_state):
-    """One integer seed from any `random_state`.
+def check_values(constraints, values):
+    """Refuse invalid values by name: scikit-learn's check in the format of the package's errors."""
+    try:
+        validate_parameter_constraints(constraints, values, "it")
+    except InvalidParameterError as error:
+        parts = re.fullmatch(r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL)
+        raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
 
-    Examples
-    --------
-    >>> from skeeg.base import draw_seed
-    >>> draw_seed(0) == draw_seed(0)
-    True
-    """
+
+def warn(message, category=UserWarning):
+    """Warn at the line that called skeeg, whatever called what since."""
+    frame, level, outside = sys._getframe(), 1, 1
+    while frame is not None:
+        level += 1
+        outside = level if frame.f_code.co_filename.startswith(_PACKAGE) else outside
+        frame = frame.f_back
+    warnings.warn(message, category, stacklevel=outside)
+
+
+def draw_seed(random_state):
+    """One integer seed from any `random_state`."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def flat_channels(X):
-    """Names of the channels that never change, where X has names, else their indices.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import make_eeg
-    >>> from skeeg.base import flat_channels
-    >>> flat_channels(make_eeg(np.stack([np.arange(4.0), np.ones(4)])[None], ["C3", "C4"]))
-    ['C4']
-    """
+    """Names of the channels that never change, where X has names, else their indices."""
     data = np.asarray(X)
     indices = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
     return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
@@ -342,35 +395,13 @@ class AsEEG(EEGTransformer):
     """Convert trials to `EEGArray`, with sampling rate and channel names for trials without their own.
 
     Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.base import AsEEG
-    >>> X = AsEEG(sfreq=250).fit_transform(np.ones((2, 1, 100)))
-    >>> X.sfreq
-    250.0
     """
 
-    _any_length = True
     linear_map_ = "space"
 
     def __init__(self, sfreq=None, ch_names=None):
         self.sfreq = sfreq
         self.ch_names = ch_names
 
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Convert trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        return self._check_eeg(X, reset=False)
+    def _run(self, X):
+        return X

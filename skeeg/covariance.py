@@ -5,7 +5,6 @@ summed in float64 whatever their type, so that the extra memory is one chunk and
 """
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 
@@ -13,20 +12,7 @@ _CHUNK_VALUES = 2**17  # one MiB of float64: stays in the cache between the cast
 
 
 def trial_covariances(X, center=True, ddof=1):
-    r"""Covariance of each trial.
-
-    .. math:: C_i = \frac{1}{T - d} (X_i - \bar X_i)(X_i - \bar X_i)^\top
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import trial_covariances
-    >>> X = np.random.default_rng(0).standard_normal((5, 3, 50))
-    >>> np.allclose(trial_covariances(X)[2], np.cov(X[2]))
-    True
-    """
+    """Covariance of each trial, (n_trials, n_channels, n_times) to (n_trials, n_channels, n_channels)."""
     X = np.asarray(X)
     covariances = np.empty((X.shape[0], X.shape[1], X.shape[1]))
     _multiply(X, center, covariances)
@@ -35,19 +21,7 @@ def trial_covariances(X, center=True, ddof=1):
 
 
 def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
-    """Mean covariance of the trials of each group, without keeping those of the trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``groups`` (n_trials,); gives (n_groups, n_channels,
-    n_channels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import mean_covariances, trial_covariances
-    >>> X = np.random.default_rng(0).standard_normal((4, 3, 50))
-    >>> np.allclose(mean_covariances(X, np.array([0, 1, 1, 0]))[1], trial_covariances(X[1:3]).mean(axis=0))
-    True
-    """
+    """Mean covariance of the trials of each group, shape (n_groups, n_channels, n_channels)."""
     X = np.asarray(X)
     groups = np.zeros(len(X), dtype=np.intp) if groups is None else np.asarray(groups)
     n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
@@ -66,29 +40,10 @@ def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
 
 
 def shrunk_covariances(X):
-    r"""Covariance of each trial, shrunk towards the identity by the oracle approximation [1]_.
+    """Covariance of each trial, shrunk towards the identity by the oracle approximation, as pyRiemann's ``"oas"``.
 
-    .. math:: (1 - \rho) C_i + \rho \frac{\mathrm{tr}\, C_i}{n} I, \qquad
-              \rho = \min\left(1, \frac{a + m^2}{(T + 1)(a - m^2 / n)}\right)
-
-    with :math:`a` the mean of the squared entries of :math:`C_i`, of n channels and divided by T, and :math:`m` the
-    mean of its diagonal. The matrices are those of pyRiemann's ``"oas"``, all trials at once.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
-
-    References
-    ----------
-    .. [1] Chen, Y., Wiesel, A., Eldar, Y. C., & Hero, A. O. (2010). Shrinkage algorithms for MMSE covariance
-       estimation. IEEE Transactions on Signal Processing, 58(10), 5016-5029. https://doi.org/10.1109/TSP.2010.2053029
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.covariance import OAS
-    >>> from skeeg.covariance import shrunk_covariances
-    >>> X = np.random.default_rng(0).standard_normal((5, 3, 50))
-    >>> np.allclose(shrunk_covariances(X)[2], OAS().fit(X[2].T).covariance_)
-    True
+    Chen, Y., et al. (2010). Shrinkage algorithms for MMSE covariance estimation. IEEE Transactions on Signal
+    Processing, 58(10), 5016-5029.
     """
     covariances = trial_covariances(X, ddof=0)
     n_channels, n_times = np.shape(X)[1:]
@@ -102,36 +57,13 @@ def shrunk_covariances(X):
 
 
 class TrialCovariances(EEGTransformer):
-    """Covariance of each trial, as estimated by pyRiemann, from any input that `as_eeg` accepts.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import TrialCovariances
-    >>> TrialCovariances().fit_transform(np.random.default_rng(0).normal(size=(5, 3, 100))).shape
-    (5, 3, 3)
-    """
-
-    _any_length = True
+    """Covariance of each trial (n_trials, n_channels, n_channels), as estimated by pyRiemann."""
 
     def __init__(self, estimator="oas"):
         self.estimator = estimator
 
-    def fit(self, X, y=None):
-        """Check the trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        self._check_eeg(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Estimate the covariances.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_channels).
-        """
-        check_is_fitted(self)
-        X = np.asarray(self._check_eeg(X, reset=False))
+    def _run(self, X):
+        X = np.asarray(X)
         if self.estimator == "oas":
             return shrunk_covariances(X).astype(X.dtype, copy=False)
         from pyriemann.estimation import Covariances
@@ -140,21 +72,11 @@ class TrialCovariances(EEGTransformer):
 
 
 def inverse_sqrt(matrices, floor=1e-10):
-    r"""Inverse square root of covariance matrices that may be singular.
+    """Inverse square root of covariance matrices (..., n_channels, n_channels) that may be singular.
 
-    With :math:`R = U \Lambda U^\top`, gives :math:`U \Lambda'^{-1/2} U^\top`. Eigenvalues below ``floor`` times the
-    largest one belong to directions that hold no signal (a flat channel, an average reference, an interpolated
-    channel). They are raised to the mean of the others, not to the floor itself: a direction without signal when
-    the matrix was estimated then has an ordinary gain, where ``floor ** -0.5`` would amplify it above all others.
-
-    Shapes: ``matrices`` (..., n_channels, n_channels); gives (..., n_channels, n_channels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import inverse_sqrt
-    >>> np.diag(inverse_sqrt(np.diag([4.0, 1.0, 0.0]))).round(3).tolist()
-    [0.5, 1.0, 0.632]
+    Eigenvalues below ``floor`` times the largest one belong to directions that hold no signal (a flat or interpolated
+    channel, an average reference). They are raised to the mean of the others: such a direction then has an ordinary
+    gain, where ``floor ** -0.5`` would amplify it above all others.
     """
     values, vectors = np.linalg.eigh(np.asarray(matrices, dtype=np.float64))
     alive = trusted(values, floor)
@@ -166,21 +88,10 @@ def inverse_sqrt(matrices, floor=1e-10):
 
 
 def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
-    """Mean of covariance matrices in a metric, also where they are singular.
+    """Mean of covariance matrices (n_matrices, n_channels, n_channels) in a metric, also where they are singular.
 
-    The mean is pyRiemann's, taken in the directions that hold signal on average; the others have no variance in the
-    mean either. There, a matrix that has no variance where the average has some gets its eigenvalues raised to `floor`;
-    one without any variance (a constant trial) takes no part.
-
-    Shapes: ``covariances`` (n_matrices, n_channels, n_channels), ``weights`` (n_matrices,); gives (n_channels,
-    n_channels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import metric_mean
-    >>> metric_mean(np.array([np.diag([1.0, 0.0]), np.diag([4.0, 0.0])])).round(6).tolist()
-    [[2.0, 0.0], [0.0, 0.0]]
+    The mean is pyRiemann's, taken in the directions that hold signal on average. There, a matrix without variance where
+    the average has some gets its eigenvalues raised to `floor`; one without any (a constant trial) takes no part.
     """
     from pyriemann.geometry.mean import gmean
 
@@ -201,24 +112,9 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
 
 
 def filter_patterns(covariance, filters, apart=True):
-    r"""Patterns of linear filters [1]_, from the covariance of what they are applied to.
+    r"""Patterns of linear filters, :math:`\Sigma W (W^T \Sigma W)^{-1}`, or :math:`\Sigma W` if not ``apart``.
 
-    .. math:: A = \Sigma_x W (W^T \Sigma_x W)^{-1}, \quad \text{or} \quad A = \Sigma_x W
-
-    Shapes: ``covariance`` (..., n_features, n_features), ``filters`` (..., n_filters, n_features); gives (...,
-    n_filters, n_features).
-
-    References
-    ----------
-    .. [1] Haufe, S., et al. (2014). On the interpretation of weight vectors of linear models in multivariate
-       neuroimaging. NeuroImage, 87, 96-110. https://doi.org/10.1016/j.neuroimage.2013.10.067
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import filter_patterns
-    >>> filter_patterns(np.array([[2.0, 1.0], [1.0, 1.0]]), np.array([[1.0, -1.0]])).tolist()
-    [[1.0, 0.0]]
+    Shapes: ``covariance`` (..., n_features, n_features), ``filters`` (..., n_filters, n_features); gives that of these.
     """
     filters = np.asarray(filters, dtype=np.float64)
     joint = filters @ covariance
@@ -236,17 +132,7 @@ def _raise_to_floor(covariances, floor):
 
 
 def trusted(eigenvalues, floor):
-    """Which eigenvalues of a covariance matrix are signal.
-
-    Shapes: ``eigenvalues`` (..., n_channels); gives (..., n_channels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.covariance import trusted
-    >>> trusted(np.array([0.0, 1e-14, 1.0]), 1e-10).tolist()
-    [False, False, True]
-    """
+    """Which eigenvalues (..., n_channels) of a covariance matrix are signal."""
     largest = eigenvalues[..., -1:]
     return (eigenvalues > floor * largest) & (largest > np.finfo(np.float64).tiny)
 

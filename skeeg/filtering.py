@@ -1,8 +1,7 @@
-"""Filters, resampling, average reference and padding: steps from trials to trials.
+"""Filters, resampling, average reference and padding: steps from trials to trials of any length.
 
-The designs of the filters and the treatment of the edges are mne's (`mne.filter.create_filter`,
-``pad="reflect_limited"``); all trials and channels are filtered together, block by block (`skeeg.signals`), which gives
-equal results many times faster. Every step keeps channel names and domains, and accepts trials of any length.
+The designs of the filters and the treatment of the edges are mne's; all trials and channels are filtered together
+(`skeeg.signals`), which gives equal results many times faster.
 """
 
 import warnings
@@ -12,7 +11,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .signals import filter_trials, resample_trials
@@ -21,32 +19,7 @@ _METHOD = [StrOptions({"fir", "iir"})]
 _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 
 
-class _TrialStep(EEGTransformer):
-    """Base of the steps: ``_prepare(X, y)`` learns, ``_run(X)`` gives the new trials, which may be of any length."""
-
-    _any_length = True
-
-    def fit(self, X, y=None):
-        """Fit the step to the sampling rate and channels of X.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
-        """
-        self._prepare(self._check_eeg(X, reset=True), y)
-        return self
-
-    def _prepare(self, X, y):
-        """Nothing is learned."""
-
-    def transform(self, X):
-        """Apply the step to trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
-        """
-        check_is_fitted(self)
-        return self._run(self._check_eeg(X, reset=False))
-
-
-class _OneFilter(_TrialStep):
+class _OneFilter(EEGTransformer):
     """Base of `BandPass` and `Notch`: one filter, designed by `_design` for the rate of the data."""
 
     linear_map_ = "time"
@@ -95,9 +68,8 @@ class BandPass(_OneFilter):
 
     Notes
     -----
-    The ends of a trial are continued by odd reflection, :math:`x_{-k} = 2 x_0 - x_k`, and by zeros where the filter
-    reaches beyond one length of the signal (mne's ``reflect_limited``). A filter longer than the trial distorts it;
-    there is a warning, as in mne.
+    The ends of a trial are continued by odd reflection, :math:`x_{-k} = 2 x_0 - x_k`, and by zeros beyond one length of
+    the signal (mne's ``reflect_limited``). A filter longer than the trial distorts it, with a warning.
 
     Examples
     --------
@@ -159,19 +131,12 @@ class Notch(_OneFilter):
     notch_widths : float, tuple of float or None
         Width of each stop band in hertz; None means a 200th of its frequency.
     trans_bandwidth : float
-        Width of the transition around each stop band in hertz. At the default a "fir" kernel lasts 6.6 s: on shorter
-        trials widen it, use "iir", or filter the continuous recording.
+        Width of the transition around each stop band in hertz. At the default a "fir" kernel lasts 6.6 s: widen it for
+        shorter trials, or use "iir".
     method : "fir" | "iir"
         "fir": windowed-sinc filter. "iir": Butterworth filters of order 4, one for each frequency.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
-
-    Attributes
-    ----------
-    coefficients_ : ndarray, shape (n_taps,) or (n_sections, 6)
-        Kernel of the "fir" filter, or second-order sections of the "iir" filter.
-    n_edge_ : int
-        Samples by which each end of a trial is continued ("iir" only).
 
     Examples
     --------
@@ -216,7 +181,7 @@ class Notch(_OneFilter):
         return np.concatenate([sections for sections, _ in parts]), max(n_edge for _, n_edge in parts)
 
 
-class FilterBank(_TrialStep):
+class FilterBank(EEGTransformer):
     """Several band-pass filters in parallel, and optionally one estimator on each band.
 
     Parameters
@@ -226,28 +191,23 @@ class FilterBank(_TrialStep):
     estimator : transformer or None
         Fitted to each band separately; the features of all bands are concatenated. With a CSP these are the features of
         FBCSP, see the example. None gives the filtered signals.
-    method : "fir" | "iir"
-        As in `BandPass`.
-    order : int
+    method, order
         As in `BandPass`.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
     Attributes
     ----------
-    coefficients_ : tuple of ndarray, length n_bands
-        Coefficients of each band, as `BandPass.coefficients_`.
-    n_edges_ : tuple of int, length n_bands
-        As `BandPass.n_edge_`, for each band.
+    coefficients_, n_edges_ : tuple of ndarray and tuple of int, length n_bands
+        As `BandPass.coefficients_` and `BandPass.n_edge_`, for each band.
     estimators_ : list, length n_bands, or None
         The estimator fitted to each band.
 
     Notes
     -----
     Without an estimator the output has shape (n_trials, n_bands * n_channels, n_times): all channels of the first
-    band, then all of the second, named "C3 8-12 Hz"; ``X.reshape(n_trials, n_bands, n_channels, n_times)`` separates
-    the bands. It replaces MOABB's filter-bank paradigms, which add a fourth axis. Each band equals `BandPass` exactly,
-    but the forward Fourier transform is shared.
+    band, named "C3 8-12 Hz", then all of the second; MOABB's filter-bank paradigms add a fourth axis instead. Each band
+    equals `BandPass` exactly, but the forward Fourier transform is shared.
 
     References
     ----------
@@ -285,6 +245,13 @@ class FilterBank(_TrialStep):
         self.order = order
         self.sfreq = sfreq
 
+    @property
+    def _feature_names(self):
+        """Names of the features of all bands; filtered trials are none."""
+        if self.estimator is None:
+            return None
+        return lambda: _band_names(self.estimators_[0].get_feature_names_out(), self.bands)
+
     def __sklearn_tags__(self):
         """Pass on the requirements of the inner estimator."""
         tags = super().__sklearn_tags__()
@@ -315,20 +282,7 @@ class FilterBank(_TrialStep):
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=_band_names(X.ch_names, self.bands))
 
     def band(self, X, index):
-        """Filter trials to one band.
-
-        Parameters
-        ----------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Trials.
-        index : int
-            Which of `bands`.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Filtered trials.
-        """
+        """Filter trials (n_trials, n_channels, n_times) to one of the `bands`, by its number."""
         return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
 
     def _each_band(self, X):
@@ -336,7 +290,7 @@ class FilterBank(_TrialStep):
         return (self.band(X, index) for index in range(len(self.coefficients_)))
 
 
-class Resample(_TrialStep):
+class Resample(EEGTransformer):
     r"""Change the sampling rate in the Fourier domain, in the manner of `mne.filter.resample`.
 
     Parameters
@@ -386,7 +340,7 @@ class Resample(_TrialStep):
         return X.like(resample_trials(np.asarray(X), float(self.sfreq_out) / rate, self.npad), sfreq=self.sfreq_out)
 
 
-class AverageReference(_TrialStep):
+class AverageReference(EEGTransformer):
     r"""Subtract the mean over the channels from every sample.
 
     Notes
@@ -409,17 +363,10 @@ class AverageReference(_TrialStep):
         return X.like(data - data.mean(axis=1, keepdims=True))
 
 
-class PadToMultiple(_TrialStep):
+class PadToMultiple(EEGTransformer):
     """Zero-pad trials to a multiple of `multiple` samples, for networks that split a trial into patches.
 
     A remainder of less than a tenth of a patch is cut off instead.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.filtering import PadToMultiple
-    >>> PadToMultiple(200).fit_transform(np.ones((2, 3, 701))).shape
-    (2, 3, 800)
     """
 
     linear_map_ = "space"
@@ -441,17 +388,7 @@ class PadToMultiple(_TrialStep):
 
 
 def at_rate(X, rate):
-    """Resample an EEGArray to a rate in hertz; unchanged where either rate is unknown.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.array import make_eeg
-    >>> from skeeg.filtering import at_rate
-    >>> X = np.zeros((2, 3, 100))
-    >>> at_rate(make_eeg(X, sfreq=100), 50).shape, at_rate(make_eeg(X), 50).shape
-    ((2, 3, 50), (2, 3, 100))
-    """
+    """Resample an EEGArray to a rate in hertz; unchanged where either rate is unknown."""
     if rate is None or X.sfreq is None or X.sfreq == rate:
         return X
     return Resample(rate).fit(X).transform(X)
@@ -493,7 +430,7 @@ def _band_names(ch_names, bands):
         f"below {high:g} Hz" if low is None else f"above {low:g} Hz" if high is None else f"{low:g}-{high:g} Hz"
         for low, high in bands
     ]
-    return ch_names and [f"{name} {label}" for label in labels for name in ch_names]
+    return None if ch_names is None else [f"{name} {label}" for label in labels for name in ch_names]
 
 
 def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):

@@ -12,7 +12,9 @@ from sklearn.utils import check_random_state
 
 
 def region_correlations(y, prediction, skip=0):
-    """Pearson correlation of measured and predicted signals for each region.
+    """Pearson correlation of measured and predicted signals for each region, shape (n_regions,).
+
+    Trials are laid end to end; recordings of a list are correlated one by one and averaged. 0 for constant signals.
 
     Parameters
     ----------
@@ -20,12 +22,6 @@ def region_correlations(y, prediction, skip=0):
         Signals; values; or a list of recordings (n_regions, n_times).
     skip : int
         Samples at the start of each trial or recording that do not count.
-
-    Returns
-    -------
-    r : ndarray, shape (n_regions,)
-        Trials are laid end to end; recordings of a list are correlated one by one and averaged. 0 where a signal is
-        constant.
 
     Examples
     --------
@@ -95,22 +91,7 @@ class BlockedSplit(BaseCrossValidator):
         return self.n_splits
 
     def split(self, X, y=None, groups=None):
-        """Training and test indices of each fold.
-
-        Parameters
-        ----------
-        X : sequence, length n_windows
-            Windows in the order of time; only their number matters.
-        y : object
-            Ignored.
-        groups : array-like, shape (n_windows,), or None
-            Recording of each window. Windows of two recordings never overlap.
-
-        Yields
-        ------
-        train, test : ndarray of int
-            Indices.
-        """
+        """Yield training and test indices of windows in the order of time; `groups` names the recording of each."""
         for name, value in (("window", self.window), ("step", self.step)):
             if not value > 0:
                 raise ValueError(f"{name}: got {value}, expected a positive length.")
@@ -180,14 +161,12 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
         Test data, which the regressor has not seen; trials in the order of time.
     Y : array-like or list
         Measured signals.
-    n : int
-        Surrogates.
+    n, random_state
+        Number of surrogates, and the seed that draws them.
     method : {"shift", "phase"}
         Surrogates of the measured signals: shifted in a circle by at least a tenth of their length, or with the phases
         of their Fourier transform drawn anew, by the same amounts for all regions. Both keep how smooth a signal is and
         how the regions go together.
-    random_state : int, RandomState or None
-        Draws the surrogates.
 
     Returns
     -------
@@ -217,21 +196,14 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
 
 
 def surrogate(Y, method="shift", random_state=None):
-    """Signals as smooth as these, and unrelated to the EEG.
+    """Signals of the same shape that are as smooth as these, and unrelated to the EEG; see `null_scores`.
 
     Parameters
     ----------
     Y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
         Measured signals; trials of an array are taken to follow each other.
-    method : {"shift", "phase"}
+    method, random_state
         See `null_scores`.
-    random_state : int, RandomState or None
-        Draws the surrogate.
-
-    Returns
-    -------
-    Y : ndarray or list
-        Surrogate of the same shape.
 
     Examples
     --------

@@ -120,9 +120,7 @@ class ChannelTemplate(EEGTransformer):
     [1]_. Inverse distances: :math:`w_{tk} \propto 1 / (\lVert p_t - p_k \rVert + 10^{-6})`, rows summing to one [2]_.
 
     Names are read in upper and lower case, by old conventions ("T3" is "T7") and with padding, prefix and reference:
-    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). An electrode without a known position is an error, and so is X without
-    names and without `ch_names`. `transform` accepts another montage than `fit` where the trials carry names; matrices
-    are cached by montage. Trials without names must have the channels seen at fit.
+    "Fc5." (PhysioNet), "EEG FP1-REF" (TUH). `transform` accepts another montage than `fit` where trials carry names.
 
     References
     ----------
@@ -141,7 +139,6 @@ class ChannelTemplate(EEGTransformer):
     ((5, 45, 200), 'C3', [0.603, 0.25, 0.146])
     """
 
-    _any_length = True
     linear_map_ = "space"
     _any_montage = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
@@ -163,20 +160,7 @@ class ChannelTemplate(EEGTransformer):
         self.upstream_typos = upstream_typos
 
     def fit(self, X, y=None):
-        """Make the matrix for the montage of X.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; only their channel names are used.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
-        """
+        """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
             raise ValueError(
@@ -188,18 +172,7 @@ class ChannelTemplate(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Interpolate trials to the electrodes of the template.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of any length; of any montage if they carry names.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_template, n_times)
-            Trials on the template.
-        """
+        """Interpolate trials of any length, of any montage if they carry names, to (n_trials, n_template, n_times)."""
         check_is_fitted(self)
         given, X = X, self._check_eeg(X, reset=False, ensure_all_finite=False)
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
@@ -221,14 +194,7 @@ class ChannelTemplate(EEGTransformer):
 
 
 def template_names(template):
-    """Electrodes of a template in order, by its name or the electrodes themselves.
-
-    Examples
-    --------
-    >>> from skeeg.montage import template_names
-    >>> template_names("ct_adapttl20")[:3]
-    ('FC5', 'FC3', 'FC1')
-    """
+    """Electrodes of a template in order, by its name or the electrodes themselves."""
     if isinstance(template, str):
         if template not in TEMPLATES:
             raise ValueError(f"template: expected one of {', '.join(TEMPLATES)} or electrode names, got {template!r}.")
@@ -240,28 +206,14 @@ def template_names(template):
 
 
 def count_near(ch_names, template, radius=0.15):
-    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template.
-
-    Examples
-    --------
-    >>> from skeeg.montage import count_near
-    >>> count_near(("C3", "Cz", "POz", "O1", "Fp2"), "mirepnet45")
-    3
-    """
+    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template."""
     wanted = np.array([_FLAT[canonical_name(name)] for name in template_names(template)])
     places = [_FLAT[canonical_name(name)] for name in ch_names if canonical_name(name) in _FLAT]
     return sum(bool((np.linalg.norm(wanted - place, axis=1) < radius).any()) for place in places)
 
 
 def find_electrodes(names, known, argument="ch_names", hint=""):
-    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention.
-
-    Examples
-    --------
-    >>> from skeeg.montage import find_electrodes
-    >>> find_electrodes(["fc5.", "EEG T3-REF", "cz"], ["Cz", "T7", "FC5"])
-    [2, 1, 0]
-    """
+    """Positions of electrodes in a list of known ones, whatever their case, prefix and convention."""
     places = {canonical_name(name): i for i, name in enumerate(known)}
     places |= {_upper(name): i for i, name in enumerate(known)}  # the name itself before another one of the same place
     found = [places.get(_upper(name), places.get(canonical_name(name))) for name in names]
@@ -284,14 +236,7 @@ def _upper(name):
 
 
 def canonical_name(name):
-    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference.
-
-    Examples
-    --------
-    >>> from skeeg.montage import canonical_name
-    >>> canonical_name("EEG t3-REF")
-    'T7'
-    """
+    """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference."""
     return _ALIASES.get(_upper(name), _upper(name))
 
 
@@ -353,69 +298,54 @@ def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
     twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"ch_names: {', '.join(twice)} are the same electrode under more than one name.")
-    if method == "spline":
-        rows = _spline_rows(ch_names, reg, origin)
-    elif method == "inverse_distance":
-        rows = _inverse_distance_rows(ch_names, typos)
-    else:
-        raise ValueError(f'method: expected "spline" or "inverse_distance", got {method!r}.')
     parts = [name.split("-") if "-" in _upper(name) else [name] for name in template]
     electrodes = list(dict.fromkeys(part for pair in parts for part in pair))
-    made = dict(zip(electrodes, rows(electrodes), strict=True))
+    if method == "spline":
+        rows = _spline_rows(ch_names, electrodes, reg, origin)
+    else:
+        rows = _inverse_distance_rows(ch_names, electrodes, typos)
+    made = dict(zip(electrodes, rows, strict=True))
     matrix = np.array([made[first] - made[rest[0]] if rest else made[first] for first, *rest in parts])
     matrix.flags.writeable = False
     return matrix
 
 
-def _inverse_distance_rows(ch_names, typos):
-    """Maker of matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
+def _inverse_distance_rows(ch_names, electrodes, typos):
+    """Matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
     table = _FLAT | _FLAT_TYPOS if typos else _FLAT
     known, places = list(table), np.array(list(table.values()))
     hint = ' The flat table is small; method="spline" knows the whole 10-5 system.'
     recorded = find_electrodes(ch_names, known, hint=hint)
-
-    def rows(electrodes):
-        wanted = find_electrodes(electrodes, known, "template", hint)
-        distance = np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2)
-        weights = 1 / (distance + 1e-6)
-        weights /= weights.sum(axis=1, keepdims=True)
-        same = np.equal.outer(wanted, recorded)
-        return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
-
-    return rows
+    wanted = find_electrodes(electrodes, known, "template", hint)
+    weights = 1 / (np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2) + 1e-6)
+    weights /= weights.sum(axis=1, keepdims=True)
+    same = np.equal.outer(wanted, recorded)
+    return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
 
 
-def _spline_rows(ch_names, reg, origin):
-    """Maker of matrix rows: mne's ``interpolate_to`` of the identity."""
+def _spline_rows(ch_names, electrodes, reg, origin):
+    """Matrix rows: mne's ``interpolate_to`` of the identity."""
     import mne
 
     system = standard_montage()
-    hint = " Pick the channels that lie on the head first."
+    places, hint = system.get_positions(), " Pick the channels that lie on the head first."
     recorded = [system.ch_names[i] for i in find_electrodes(ch_names, system.ch_names, hint=hint)]
+    wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
+    names = list(dict.fromkeys(wanted))
+    marks = {mark: places[mark] for mark in ("nasion", "lpa", "rpa", "coord_frame")}
+    target = mne.channels.make_dig_montage({name: places["ch_pos"][name] for name in names}, **marks)
     info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)
-
-    def rows(electrodes):
-        places = system.get_positions()
-        wanted = [system.ch_names[i] for i in find_electrodes(electrodes, system.ch_names, "template")]
-        names = list(dict.fromkeys(wanted))
-        target = mne.channels.make_dig_montage(
-            {name: places["ch_pos"][name] for name in names},
-            *(places[mark] for mark in ("nasion", "lpa", "rpa")),
-            coord_frame=places["coord_frame"],
-        )
-        with mne.use_log_level("warning"):
-            evoked = mne.EvokedArray(np.eye(len(recorded)), info)
-            centre = sphere_centre(info, system) if isinstance(origin, str) and origin == "auto" else origin
-            made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
-        if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
-            places_in = np.array([places["ch_pos"][name] for name in recorded])
-            for row, name in zip(made, names, strict=True):
-                same = (places_in == places["ch_pos"][name]).all(axis=1)
-                if same.any():
-                    row[:] = same
-        return made[[names.index(name) for name in wanted]]
-
-    return rows
+    with mne.use_log_level("warning"):
+        centre = sphere_centre(info, system) if isinstance(origin, str) else origin
+        evoked = mne.EvokedArray(np.eye(len(recorded)), info)
+        made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
+    if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
+        places_in = np.array([places["ch_pos"][name] for name in recorded])
+        for row, name in zip(made, names, strict=True):
+            same = (places_in == places["ch_pos"][name]).all(axis=1)
+            if same.any():
+                row[:] = same
+    return made[[names.index(name) for name in wanted]]
 
 
 def sphere_centre(info, system):

@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt
@@ -17,19 +16,7 @@ _EIGENVALUE_FLOOR = 1e-6  # an average reference leaves a direction that contain
 
 
 def lagged(signals, lags, edge="hold"):
-    """Signals with lags.
-
-    Shapes: ``signals`` (n_trials, ..., n_times); gives (n_trials, n_lags, ..., n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import lagged
-    >>> lagged(np.arange(1, 4)[None], (0, 1, -1)).tolist()
-    [[[1, 2, 3], [1, 1, 2], [2, 3, 3]]]
-    >>> lagged(np.arange(1, 4)[None], (1,), edge="zero").tolist()
-    [[[0, 1, 2]]]
-    """
+    """Signals with lags, (n_trials, ..., n_times) to (n_trials, n_lags, ..., n_times)."""
     n_times = signals.shape[-1]
     index = np.arange(n_times) - np.asarray(lags)[:, None]
     values = np.moveaxis(signals[..., np.clip(index, 0, n_times - 1)], -2, 1)
@@ -40,18 +27,7 @@ def lagged(signals, lags, edge="hold"):
 
 
 def moments(chunks):
-    """Mean and standard deviation of each channel, of data that are read once.
-
-    Shapes: ``chunks`` (n_trials, n_channels, ...); gives (n_channels,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import moments
-    >>> (mean, scale), = moments([(np.array([[[1.0, 3.0]]]),), (np.array([[[5.0, 7.0]]]),)])
-    >>> mean.tolist(), scale.round(3).tolist()
-    ([4.0], [2.236])
-    """
+    """Mean and standard deviation of each channel of chunks (n_trials, n_channels, ...) that are read once."""
     sums = shift = None
     for parts in chunks:
         parts = [np.asarray(part).reshape(*part.shape[:2], -1) for part in parts]
@@ -73,26 +49,8 @@ def _sums(part):
 
 
 class ChannelScaler(Storable, EEGTransformer):
-    """Centre the channels and scale or whiten them, by statistics over all trials given to fit.
+    """Centre the channels and scale or whiten them, :math:`W (x(t) - m)`, by statistics over the trials of fit."""
 
-    .. math:: y(t) = W (x(t) - m)
-
-    Attributes
-    ----------
-    mean_ : ndarray, shape (n_channels,)
-        m.
-    matrix_ : ndarray, shape (n_channels, n_channels)
-        W: diagonal, or the inverse square root of the covariance.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import ChannelScaler
-    >>> ChannelScaler().fit_transform(np.array([[[1.0, 3.0], [5.0, 5.0]]])).tolist()
-    [[[-1.0, 1.0], [0.0, 0.0]]]
-    """
-
-    _any_length = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "method": [StrOptions({"channel", "global", "whiten"})]
     }
@@ -100,12 +58,8 @@ class ChannelScaler(Storable, EEGTransformer):
     def __init__(self, method="channel"):
         self.method = method
 
-    def fit(self, X, y=None):
-        """Learn mean and matrix.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        data = np.asarray(self._check_eeg(X, reset=True))
+    def _prepare(self, X, y):
+        data = np.asarray(X)
         ((mean, deviation),) = moments([(data,)])
         if self.method == "global":
             deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2) + np.var(mean)))
@@ -115,31 +69,14 @@ class ChannelScaler(Storable, EEGTransformer):
             centred = data - mean[:, None]
             products = CrossProducts([(centred, centred[:, :1])])
             self.matrix_ = inverse_sqrt(products.xx / products.n, _EIGENVALUE_FLOOR)
-        return self
 
-    def transform(self, X):
-        """Centre and scale trials.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         data = np.asarray(X)
         return X.like(self.matrix_.astype(data.dtype) @ (data - self.mean_.astype(data.dtype)[:, None]))
 
 
 def solve_ridge(gram, cross, alphas):
-    r"""Solve :math:`(G + \alpha I)\, W = C` for several penalties, from one decomposition.
-
-    Shapes: ``gram`` (n, n), ``cross`` (n, n_targets); gives (n, n_targets).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import solve_ridge
-    >>> [w.round(2).item() for w in solve_ridge(np.array([[3.0]]), np.array([[3.0]]), (0.0, 3.0))]
-    [1.0, 0.5]
-    """
+    r"""Solve :math:`(G + \alpha I)\, W = C` for several penalties, from one decomposition."""
     values, vectors = np.linalg.eigh(gram)
     projected, values = vectors.T @ cross, np.maximum(values, 0.0)
     least = np.finfo(np.float64).tiny
@@ -147,26 +84,14 @@ def solve_ridge(gram, cross, alphas):
 
 
 def ridge_weights(features, targets, alphas):
-    """Weights of ridge regression without an intercept, for each penalty.
-
-    Shapes: ``features`` (n_rows, n_features), ``targets`` (n_rows, n_targets); gives (n_features, n_targets).
-    """
+    """Weights (n_features, n_targets) of ridge regression without an intercept, for each penalty."""
     if features.shape[1] > features.shape[0]:  # by the smaller of the two products
         return [features.T @ one for one in solve_ridge(features @ features.T, targets, alphas)]
     return solve_ridge(features.T @ features, features.T @ targets, alphas)
 
 
 def choose_alpha(features, targets, gap, alphas=ALPHAS):
-    """Choose the penalty of least squared error over five blocks of time; the middle one where there are too few rows.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import choose_alpha
-    >>> x = np.random.default_rng(0).normal(size=(200, 2))
-    >>> choose_alpha(x, x @ np.array([[1.0], [2.0]]), gap=5)
-    1.0
-    """
+    """Choose the penalty of least squared error over five blocks of time; the middle one for too few rows."""
     n_rows = len(features)
     if n_rows < _N_BLOCKS * (gap + 2):
         return alphas[len(alphas) // 2]
@@ -179,27 +104,7 @@ def choose_alpha(features, targets, gap, alphas=ALPHAS):
 
 
 class CrossProducts:
-    """Second moments of inputs and targets, from which ridge regression follows without the data.
-
-    Shapes: ``chunks`` (n_trials, n_inputs, n_times).
-
-    Attributes
-    ----------
-    n : int
-        Samples.
-    xx : ndarray, shape (n_inputs, n_inputs)
-        Sum over samples of the products of inputs.
-    xy : ndarray, shape (n_inputs, n_targets)
-        Of inputs and targets.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import CrossProducts
-    >>> products = CrossProducts([(np.ones((2, 1, 3)), np.ones((2, 2, 3)))])
-    >>> products.n, products.xy.tolist(), (products + products).n
-    (6, [[6.0, 6.0]], 12)
-    """
+    """Second moments of inputs and targets in chunks (n_trials, n_inputs, n_times), all that ridge regression needs."""
 
     def __init__(self, chunks=()):
         self.n = self.xx = self.xy = 0
@@ -215,22 +120,9 @@ class CrossProducts:
 
 
 def ridge_from_products(training, held, alpha="auto"):
-    r"""Ridge regression from cross-products, with the penalty that predicts the held-out samples best.
+    r"""Ridge regression (n_targets, n_inputs), with the penalty that predicts the held-out samples best.
 
-    .. math:: W = C_{yx} (C_{xx} + \alpha \bar\sigma^2 I)^{-1}
-
-    with :math:`\bar\sigma^2` the mean variance of the inputs.
-
-    Gives (n_targets, n_inputs).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.regression import CrossProducts, ridge_from_products
-    >>> x = np.random.default_rng(0).normal(size=(5, 2, 50))
-    >>> products = CrossProducts([(x, 3 * x[:, :1])])
-    >>> np.abs(ridge_from_products(products, products)[0]).round(3).tolist()
-    [[3.0, 0.0]]
+    :math:`W = C_{yx} (C_{xx} + \alpha \bar\sigma^2 I)^{-1}` with :math:`\bar\sigma^2` the mean variance of the inputs.
     """
     if alpha != "auto" and not (isinstance(alpha, int | float) and alpha >= 0):
         raise ValueError(f"alpha: got {alpha!r}, expected 'auto' or a number from 0.")

@@ -17,28 +17,7 @@ from .spatial import CSP
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """Outcome of `screen_subjects`.
-
-    Attributes
-    ----------
-    subjects : ndarray, shape (n_subjects,)
-        Subjects, in the order they appear.
-    scores : ndarray, shape (n_subjects,)
-        Within-subject cross-validated accuracy of each.
-    thresholds : ndarray, shape (n_subjects,)
-        Accuracy each had to reach.
-    kept : ndarray
-        Subjects that reached it.
-    mask : ndarray of bool, shape (n_trials,)
-        Trials of the subjects kept.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.screening import Screening
-    >>> Screening(np.array(["a", "b"]), np.array([0.9, 0.5]), np.full(2, 0.6), np.array(["a"]), np.array([True, False]))
-    Screening(1 of 2 subjects kept: a 0.90, b 0.50 dropped)
-    """
+    """Outcome of `screen_subjects`: accuracy of each subject and what it had to reach; `mask` is one of trials."""
 
     subjects: np.ndarray
     scores: np.ndarray
@@ -67,24 +46,18 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     ----------
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials of all subjects, filtered to the band of interest.
-    y : array-like, shape (n_trials,)
-        Labels.
-    subjects : array-like, shape (n_trials,), or None
-        Subject of each trial; None reads them from X's domains.
+    y, subjects : array-like, shape (n_trials,)
+        Label and subject of each trial; None reads the subjects from X's domains.
     threshold : "significant" or float
-        Smallest accuracy that keeps a subject. ``"significant"`` requires an accuracy above chance at level
-        `alpha` [2]_, so it adapts to the number of trials and classes:
-        the smallest :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials
-        and the share of the largest class.
+        Smallest accuracy that keeps a subject. ``"significant"`` is above chance at level `alpha` [2]_: the smallest
+        :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials and the
+        share of the largest class.
     cv : int or scikit-learn splitter
-        Cross-validation within the subject. A number gives stratified folds without shuffling, because neighbouring
-        trials are similar.
+        A number gives stratified folds without shuffling, because neighbouring trials are similar.
     estimator : scikit-learn classifier or None
         Decoder; None is `CSP` with four components and linear discriminant analysis.
-    alpha : float
-        See `threshold`.
-    n_jobs : int or None
-        Jobs over the folds.
+    alpha, n_jobs
+        See `threshold`; jobs over the folds.
 
     Returns
     -------

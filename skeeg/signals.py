@@ -10,17 +10,7 @@ _BLOCK = 2**16  # samples worked on at a time: the padded signals and their spec
 
 
 def filter_trials(data, filters, n_edges, causal=False):
-    """Filter trials by each filter of a bank.
-
-    Shapes: ``data`` (n_trials, n_channels, n_times); gives (n_trials, n_filters, n_channels, n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.signals import filter_trials
-    >>> filter_trials(np.arange(4.0).reshape(1, 1, 4), [np.array([0.25, 0.5, 0.25])], [0]).round(6).tolist()
-    [[[[0.0, 1.0, 2.0, 3.0]]]]
-    """
+    """Filter trials by each filter of a bank; gives (n_trials, n_filters, n_channels, n_times)."""
     n_trials, n_channels, n_times = data.shape
     out = np.empty((n_trials, len(filters), n_channels, n_times), dtype=data.dtype)
     if filters[0].ndim == 1:
@@ -32,11 +22,7 @@ def filter_trials(data, filters, n_edges, causal=False):
 
 
 def _filter_fir(data, kernels, causal, out):
-    """Convolve trials with kernels, in the Fourier domain.
-
-    Shapes: ``data`` (n_trials, n_channels, n_times), ``kernels`` (n_taps,), ``out`` (n_trials, n_kernels,
-    n_channels, n_times).
-    """
+    """Convolve trials with kernels (n_taps,), in the Fourier domain."""
     n_times, dtype = data.shape[-1], data.dtype
     longest = max(len(kernel) for kernel in kernels)
     left, right = (longest - 1, 0) if causal else (longest // 2, longest // 2)
@@ -82,17 +68,7 @@ def _filter_iir(data, sections, n_edge, causal, out):
 
 
 def resample_trials(data, ratio, npad):
-    """Resample trials: the spectrum of the continued signal, cut or filled up with zeros.
-
-    Shapes: ``data`` (n_trials, n_channels, n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.signals import resample_trials
-    >>> resample_trials(np.ones((1, 1, 6)), 0.5, 2).tolist()
-    [[[1.0, 1.0, 1.0]]]
-    """
+    """Resample trials: the spectrum of the continued signal, cut or filled up with zeros."""
     n_times, dtype = data.shape[-1], data.dtype
     n_out = max(int(round(ratio * n_times)), 1)
     exact = max(Fraction(ratio).limit_denominator(10_000), Fraction(1, 10_000))

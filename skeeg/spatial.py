@@ -1,8 +1,4 @@
-"""Common spatial patterns from matrix products.
-
-The filters are those of `mne.decoding.CSP`; the covariances they come from take one matrix product a trial, which makes
-the fit many times faster.
-"""
+"""Common spatial patterns: the filters of `mne.decoding.CSP`, from one matrix product a trial, many times faster."""
 
 from numbers import Integral, Real
 
@@ -11,6 +7,7 @@ from scipy.linalg.lapack import dsygvd
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .array import EEGArray
 from .base import EEGTransformer, check_class_labels
 from .covariance import mean_covariances, trusted
 from .filtering import FilterBank
@@ -19,22 +16,9 @@ _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about
 
 
 def class_covariances(X, y, cov_est="concat"):
-    r"""Labels in ascending order, covariance of each class over its trials without centring, and numbers of trials.
+    """Labels in order, covariance of each class over its trials without centring, and numbers of trials.
 
-    .. math:: C_k = \frac{1}{N_k} \sum_{i: y_i = k} X_i X_i^\top
-
-    with :math:`N_k = n_k T - 1`, all samples as one long trial, or :math:`N_k = n_k (T - 1)`, the mean over trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,); gives ``classes`` (n_classes,),
-    ``covariances`` (n_classes, n_channels, n_channels), ``counts`` (n_classes,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import class_covariances
-    >>> classes, covariances, _ = class_covariances(np.ones((3, 1, 5)), np.array(["b", "a", "a"]))
-    >>> classes.tolist(), covariances.ravel().tolist()
-    (['a', 'b'], [1.1111111111111112, 1.25])
+    It is divided by :math:`n_k T - 1`, all samples as one long trial, or by :math:`n_k (T - 1)`, the mean over trials.
     """
     classes = np.unique(y)
     groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
@@ -47,21 +31,10 @@ def class_covariances(X, y, cov_est="concat"):
 
 
 def csp_filters(covariances, order="mutual_info", class_weights=None):
-    r"""Spatial filters whose output variance differs between classes.
+    r"""Spatial filters (n_filters, n_channels) whose output variance differs between classes, and eigenvalues.
 
-    For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate
-    joint diagonaliser of all classes (Pham's algorithm). Where the covariances are singular, the filters
-    lie in the directions that hold signal, and are fewer than the channels.
-
-    Shapes: ``covariances`` (n_classes, n_channels, n_channels), ``class_weights`` (n_classes,); gives ``filters``
-    (n_filters, n_channels), ``eigenvalues`` (n_filters,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import csp_filters
-    >>> csp_filters(np.array([np.diag([3.0, 1.0]), np.eye(2)]))[1].round(6).tolist()
-    [0.75, 0.5]
+    For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate joint
+    diagonaliser. They lie in the directions that hold signal, and are fewer than the channels where these are fewer.
     """
     covariances = np.asarray(covariances, dtype=np.float64)
     if len(covariances) == 2:
@@ -117,15 +90,13 @@ class CSP(EEGTransformer):
         Share of the first class in the variance behind each filter; None for more than two classes.
     mean_, std_ : ndarray, shape (n_components,)
         Of the power of the training trials, with ``log=False``.
-    n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        Channels, samples, names and rate seen at fit.
 
     Notes
     -----
-    `mne.decoding.CSP` also takes other covariance estimators, ranks given by hand and several channel types; use it
-    where these are needed. It judges the rank by the trials themselves, this one by their covariance: a direction with
-    less than 1e-12 of the largest variance (an average reference stored in float32 leaves such ones) gets no filter.
-    With such data and more than two classes, the two agree only as far as their joint diagonalisers converged.
+    `mne.decoding.CSP` also takes other covariance estimators, ranks given by hand and several channel types. It judges
+    the rank by the trials themselves, this one by their covariance: a direction with less than 1e-12 of the largest
+    variance gets no filter. With such data and more than two classes, the two agree only as far as their joint
+    diagonalisers converged.
 
     References
     ----------
@@ -146,7 +117,6 @@ class CSP(EEGTransformer):
     np.int64(1)
     """
 
-    _any_length = True
     _parameter_constraints = EEGTransformer._parameter_constraints | {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
@@ -179,6 +149,13 @@ class CSP(EEGTransformer):
         """Axis that filtered trials mix; power is not linear."""
         return "space" if self.transform_into == "csp_space" else None
 
+    @property
+    def _feature_names(self):
+        """Names of the features; filtered trials are none."""
+        if self.transform_into == "csp_space":
+            return None
+        return lambda: [f"csp{i}" for i in range(min(self.n_components, len(self.spatial_filters_)))]
+
     def __sklearn_tags__(self):
         """Declare that labels are required."""
         tags = super().__sklearn_tags__()
@@ -186,20 +163,7 @@ class CSP(EEGTransformer):
         return tags
 
     def fit(self, X, y):
-        """Find the filters.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials.
-        y : array-like, shape (n_trials,)
-            Labels of two classes or more.
-
-        Returns
-        -------
-        self : CSP
-            Fitted.
-        """
+        """Find the filters from trials (n_trials, n_channels, n_times) and their labels, of two classes or more."""
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         given = X, y
@@ -239,18 +203,7 @@ class CSP(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Filter trials.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : ndarray, shape (n_trials, n_components), or EEGArray, shape (n_trials, n_components, n_times)
-            Power behind each filter (``transform_into="average_power"``), or the filtered trials (``"csp_space"``).
-        """
+        """Give the power behind each filter (n_trials, n_components), or filtered trials (``transform_into``)."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         if self.transform_into == "csp_space":
@@ -265,6 +218,16 @@ class CSP(EEGTransformer):
             power = np.log(np.maximum(power, np.finfo(X.dtype).tiny))
         return power.astype(X.dtype)
 
+    def plot_patterns(self, components=None):
+        """Draw scalp maps of the patterns, by default those in use, by `mne.decoding.SpatialFilter`."""
+        from mne.decoding import SpatialFilter
+
+        check_is_fitted(self)
+        like = EEGArray(np.zeros((1, self.n_features_in_, 1)), self.ch_names_in_, self.sfreq_in_ or 1.0)
+        found = SpatialFilter(like.to_epochs().info, self.spatial_filters_, patterns=self.patterns_)
+        used = np.arange(min(self.n_components, len(self.patterns_)))
+        return found.plot_patterns(used if components is None else components, show=False)
+
     def _power(self, X):
         """Mean power behind each filter used, in float64, a few trials at a time."""
         X, filters = np.asarray(X), self.spatial_filters_[: self.n_components]
@@ -278,13 +241,7 @@ class CSP(EEGTransformer):
 
 
 class FilterBankCSP(FilterBank):
-    """Common spatial patterns in each band of a filter bank: the features of FBCSP.
-
-    A `FilterBank` of `CSP` whose parameters can be written in a YAML file.
-
-    References
-    ----------
-    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
+    """Features of FBCSP: a `FilterBank` of `CSP` whose parameters can be written in a YAML file.
 
     Examples
     --------
@@ -371,29 +328,14 @@ def _mutual_information(covariances, vectors, weights):
 
 
 def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
-    r"""Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm [1]_.
+    """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm, rows of (n, n).
 
-    A sweep goes over all pairs of rows :math:`i > j` and mixes the two so that they become uncorrelated in all matrices
-    as far as possible. Pairs with the same :math:`i + j` have no row in common and depend only on pairs of smaller
-    sums. So a whole anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE,
-    which mix one pair after the other: 5 times faster.
+    Pairs of rows with the same :math:`i + j` have no row in common and depend only on pairs of smaller sums. So a whole
+    anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE, which mix one pair
+    after the other: 5 times faster.
 
-    Shapes: ``matrices`` (n_matrices, n, n); gives (n, n).
-
-    References
-    ----------
-    .. [1] Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal
-       on Matrix Analysis and Applications, 22(4), 1136-1152.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.spatial import joint_diagonaliser
-    >>> mixing = np.array([[2.0, 1.0], [0.0, 1.0]])
-    >>> matrices = mixing @ np.array([np.diag([1.0, 2.0]), np.diag([3.0, 1.0])]) @ mixing.T
-    >>> rows = joint_diagonaliser(matrices)
-    >>> np.abs((rows @ matrices @ rows.T)[:, 0, 1]).max() < 1e-9
-    np.True_
+    Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal on
+    Matrix Analysis and Applications, 22(4), 1136-1152.
     """
     matrices = np.array(matrices, dtype=np.float64)
     n = matrices.shape[1]

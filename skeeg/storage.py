@@ -1,9 +1,12 @@
 """Fitted estimators on disk: tensors as safetensors, everything else as JSON in the same file's header.
 
-Reading builds only skeeg's own public classes (or the class the caller names) from plain values; nothing is executed.
+Reading builds estimators of skeeg, scikit-learn and pyRiemann (or the class the caller names) from plain values;
+nothing is executed.
 """
 
+import importlib
 import json
+import types
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
@@ -11,22 +14,53 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 _HEADER = "skeeg"
+_LIBRARIES = ("pyriemann", "skeeg", "sklearn")  # whose estimators a file may name
+_FUNCTIONS = ("sklearn.feature_selection", "sklearn.metrics")  # whose functions it may name
 _LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
-    """Write a fitted estimator."""
+    """Write a fitted estimator to one file, which `load` reads; nothing is executed by that.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of skeeg, or a pipeline of steps of skeeg, scikit-learn and pyRiemann. What cannot be held, such as the
+        trees of a forest, is an error that names it.
+    path : str or path-like
+        Where to.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import skeeg
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 100)), np.repeat(["left", "right"], 10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "pipeline.safetensors")
+    ...     skeeg.save(skeeg.baseline("CSP+LDA").fit(X, y), path)
+    ...     skeeg.load(path).predict(X).shape
+    (20,)
+    """
     from safetensors.numpy import save_file
 
     from . import __version__
 
+    check_is_fitted(estimator)
     tensors = {}
-    document = {"version": __version__, **_encode_estimator(estimator, tensors, "")}
+    if isinstance(estimator, Savable):
+        document = _encode_estimator(estimator, tensors, "")
+    else:
+        try:
+            document = {"value": _encode(estimator, tensors, type(estimator).__name__)}
+        except _Unstorable as error:
+            raise TypeError(f"estimator: {error}, which a file cannot hold.") from error
+    document["version"] = __version__
     save_file(tensors, path, metadata={_HEADER: json.dumps(document)})
 
 
 def load(path, params=None, cls=None):
-    """Read an estimator written by `save`.
+    """Read a fitted estimator written by `save`.
 
     Parameters
     ----------
@@ -39,8 +73,8 @@ def load(path, params=None, cls=None):
 
     Returns
     -------
-    estimator : EEGEstimator
-        The fitted estimator.
+    estimator : estimator
+        The fitted estimator, or pipeline.
     """
     try:
         tensors, metadata = read_tensors(path)
@@ -51,7 +85,11 @@ def load(path, params=None, cls=None):
     if _HEADER not in metadata:
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
-        estimator = _decode_estimator(json.loads(metadata[_HEADER]), tensors, params or {}, cls)
+        document = json.loads(metadata[_HEADER])
+        if "value" in document and cls is None:
+            estimator = _decode(document["value"], tensors)
+        else:
+            estimator = _decode_estimator(document, tensors, params or {}, cls)
         check_is_fitted(estimator)
         return estimator
     except _Refusal:
@@ -76,15 +114,7 @@ def cause_of(error):
 
 
 class Savable:
-    """Base of the estimators that a file can hold.
-
-    Examples
-    --------
-    >>> from skeeg import EuclideanAlignment
-    >>> from skeeg.storage import Savable
-    >>> issubclass(EuclideanAlignment, Savable)
-    True
-    """
+    """Base of the estimators that a file can hold."""
 
     _may_be_infinite = ()  # fitted attributes that may hold NaN
 
@@ -100,16 +130,7 @@ class Savable:
 
 
 class Storable:
-    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays.
-
-    Examples
-    --------
-    >>> from skeeg.storage import Storable
-    >>> class Pair(Storable):
-    ...     pass
-    >>> Storable.known["Pair"] is Pair
-    True
-    """
+    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays."""
 
     known = {}
 
@@ -161,12 +182,13 @@ def _encode_estimator(estimator, tensors, prefix):
         fitted = {name: _encode(value, tensors, f"{prefix}{name}", owned) for name, value in fitted.items()}
     except _Unstorable as error:
         raise TypeError(f"{type(estimator).__name__}: {error}, which a file cannot hold.") from error
-    return {"class": type(estimator).__name__, "params": encoded, "fitted": fitted}
+    named = {"class": type(estimator).__name__, "module": type(estimator).__module__}
+    return {**named, "params": encoded, "fitted": fitted}
 
 
 def _decode_estimator(document, tensors, params=None, cls=None):
     """Estimator of its JSON form."""
-    cls = _resolve_class(document["class"], cls)
+    cls = _resolve_class(document["class"], cls, document.get("module", "skeeg"))
     values = {name: _decode(value, tensors) for name, value in document["params"].items()} | (params or {})
     missing = [name for name, value in values.items() if isinstance(value, _Named)]
     if missing:
@@ -190,18 +212,59 @@ def _check_finite(value, name):
         raise ValueError(f"{name} is not finite")
 
 
-def _resolve_class(name, cls):
-    """Class of this name: the caller's, or one of the package's public ones."""
+def _resolve_class(name, cls, module):
+    """Class of this name: the caller's, or one of the package's."""
     import skeeg
 
     if cls is not None and cls.__name__ == name:
         return cls
-    found = getattr(skeeg, name) if name in skeeg.__all__ else None
-    wanted = BaseEstimator if cls is None else cls
+    found = getattr(skeeg, name) if name in skeeg.__all__ else _library_class(module, name)
+    wanted = Savable if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
         what = "one of skeeg's estimators" if cls is None else f"a {wanted.__name__}"
         raise ValueError(f"it holds a {name}, which is not {what}")
     return found
+
+
+def _public(module, name, libraries=_LIBRARIES):
+    """Find a name in the public module, of these libraries, that a module belongs to; None if it is not there."""
+    public = ".".join(part for part in str(module).split(".") if not part.startswith("_"))
+    if not f"{public}.".startswith(tuple(f"{one}." for one in libraries)):
+        return None
+    try:
+        return vars(importlib.import_module(public)).get(name)
+    except ImportError:
+        return None
+
+
+def _library_class(module, name):
+    """Estimator class of skeeg, scikit-learn or pyRiemann; None for any other name."""
+    found = _public(module, name)
+    return found if isinstance(found, type) and issubclass(found, BaseEstimator) else None
+
+
+def _encode_other(value, tensors, key):
+    """JSON form of an estimator of scikit-learn or pyRiemann."""
+    cls, params = type(value), value.get_params(deep=False)
+    if _library_class(cls.__module__, cls.__name__) is not cls:
+        raise _Unstorable(key, value)
+    state = {name: one for name, one in vars(value).items() if name not in params}
+    parts = {"params": params, "fitted": state}
+    encoded = {part: {k: _encode(v, tensors, f"{key}.{k}") for k, v in parts[part].items()} for part in parts}
+    return {"class": cls.__name__, "module": cls.__module__, **encoded}
+
+
+def _decode_other(document, tensors):
+    """Estimator of scikit-learn or pyRiemann of its JSON form."""
+    name, cls = document["class"], _library_class(document["module"], document["class"])
+    if cls is None or issubclass(cls, Pipeline):
+        raise ValueError(f"it holds a {name}, which is no estimator of scikit-learn or pyRiemann")
+    params = {name: _decode(value, tensors) for name, value in document["params"].items()}
+    if params.get("memory") is not None:  # joblib would read pickles from there
+        raise ValueError(f"it holds a {name} with a memory")
+    estimator = cls(**params)
+    vars(estimator).update({name: _decode(value, tensors) for name, value in document["fitted"].items()})
+    return estimator
 
 
 def _encode(value, tensors, key, owned=()):
@@ -228,6 +291,10 @@ def _encode(value, tensors, key, owned=()):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
     if isinstance(value, BaseEstimator) and isinstance(value, Savable):
         return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
+    if isinstance(value, BaseEstimator):
+        return {"other": _encode_other(value, tensors, key)}
+    if isinstance(value, types.FunctionType) and _public(value.__module__, value.__name__, _FUNCTIONS) is value:
+        return {"function": [value.__module__, value.__name__]}
     raise _Unstorable(key, value)
 
 
@@ -264,6 +331,13 @@ def _decode(value, tensors, params=None):
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":
         return _decode_estimator(content, tensors)
+    if kind == "other":
+        return _decode_other(content, tensors)
+    if kind == "function":
+        found = _public(*content, _FUNCTIONS)
+        if not isinstance(found, types.FunctionType):
+            raise ValueError(f"it names {content[1]}, which is no function of {' or '.join(_FUNCTIONS)}")
+        return found
     if kind == "pipeline":
         return Pipeline([(name, _decode(step, tensors)) for name, step in content])
     if kind == "part":

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from .alignment import Calibration, RiemannianAlignment
 from .base import EEGTransformer
 from .covariance import shrunk_covariances
-from .filtering import FilterBank
+from .filtering import FilterBank, _band_names
 
 
 class FilterBankTangentSpace(EEGTransformer):
@@ -18,9 +18,6 @@ class FilterBankTangentSpace(EEGTransformer):
     .. math:: s_i = \mathrm{upper}\left(\log\left(M^{-1/2} \tilde C_i M^{-1/2}\right)\right), \qquad
               \tilde C_i = \mathrm{cov}\left(G_d^{-1/2} X_i\right)
 
-    A regularised linear model classifies them, as in ``baseline("FBTS+LR")``, without standardisation, which scored
-    lower across subjects.
-
     Parameters
     ----------
     bands : tuple of (float, float)
@@ -28,8 +25,7 @@ class FilterBankTangentSpace(EEGTransformer):
     domain, on_unseen : str
         Domain of the references, and the reference of domains not seen at fit; see `EuclideanAlignment`.
     padding : float
-        Seconds at both ends of a trial that are filtered and then left out, so that the covariances have no edge
-        effects of the filters.
+        Seconds at both ends of a trial that are left out after the filters, without their edge effects.
     metric : str
         Metric of the means and of the tangent space, as in pyRiemann.
     sfreq : float or None
@@ -60,7 +56,6 @@ class FilterBankTangentSpace(EEGTransformer):
     (20, 12)
     """
 
-    _any_length = True
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
     __metadata_request__transform = {"subjects": True}
 
@@ -87,39 +82,14 @@ class FilterBankTangentSpace(EEGTransformer):
         return tags
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate filters, references of every domain, and the point of the tangent space.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Training trials.
-        y : None
-            Ignored.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-        X_target_unlabeled, X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Calibration trials of the target, as in `EuclideanAlignment`.
-
-        Returns
-        -------
-        self : FilterBankTangentSpace
-            Fitted.
-        """
+        """Estimate filters, references of every domain, and the point of the tangent space."""
         self.fit_transform(X, y, subjects, X_target_unlabeled, X_target_labeled)
         return self
 
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Fit, and map the training trials, each recentred by the reference of its own domain.
 
-        Parameters
-        ----------
-        X, y, subjects, X_target_unlabeled, X_target_labeled
-            See `fit`.
-
-        Returns
-        -------
-        features : ndarray of float64, shape (n_trials, n_bands * n_channels * (n_channels + 1) / 2)
-            Tangent vectors, band after band.
+        Gives float64 (n_trials, n_bands * n_channels * (n_channels + 1) / 2), band after band.
         """
         from pyriemann.geometry.mean import gmean
 
@@ -141,24 +111,16 @@ class FilterBankTangentSpace(EEGTransformer):
         return self._tangent_vectors(covariances)
 
     def transform(self, X, subjects=None):
-        """Map trials to the tangent space.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        features : ndarray of float64, shape (n_trials, n_bands * n_channels * (n_channels + 1) / 2)
-            Tangent vectors, band after band.
-        """
+        """Map trials to the tangent space, as `fit_transform`."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         aligned = (one.transform(self._band(X, i), subjects) for i, one in enumerate(self.alignments_))
         return self._tangent_vectors([_definite_covariances(band) for band in aligned])
+
+    def _feature_names(self):
+        names = self.ch_names_in_ or range(self.n_features_in_)
+        pairs = [f"{names[i]}-{names[j]}" for i, j in zip(*np.triu_indices(len(names)), strict=True)]
+        return _band_names(pairs, self.bands)
 
     def update(self, X, subjects=None):
         """Update the references of ``on_unseen="running"`` with these trials, see `EuclideanAlignment.update`.

@@ -5,7 +5,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.signal import oaconvolve
 
-from .filtering import _as_bands, _band_names, _TrialStep
+from .base import EEGTransformer
+from .filtering import _as_bands, _band_names
 
 DEFAULT_RATE = 220.0
 """Sampling rate in hertz where it is unknown: that of the published recordings."""
@@ -14,7 +15,7 @@ _SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, a
 _AT_ONCE = 2**22  # samples of one chunk of trials, which bounds the memory
 
 
-class WaveletBands(_TrialStep):
+class WaveletBands(EEGTransformer):
     r"""Band envelopes: the mean magnitude of the Morlet wavelet coefficients in each band, at every sample.
 
     .. math::
@@ -39,8 +40,7 @@ class WaveletBands(_TrialStep):
     scale : {"minmax", None}
         Scale each channel and band to 0 to 1, by the extremes of the trials given to fit.
     joined : bool
-        Whether the trials of each run are windows that follow each other without a gap: then envelopes are computed
-        over the whole run and cut again, and have edges only where it starts and ends.
+        Whether the trials of each run follow each other without a gap: then envelopes are those of the whole run.
     sfreq : float or None
         Sampling rate in hertz, where X does not carry it; unknown rates are taken to be 220 Hz.
 
@@ -52,9 +52,8 @@ class WaveletBands(_TrialStep):
     Notes
     -----
     The output has shape (n_trials, n_bands * n_channels, n_times), all channels of the first band first, named
-    "Cz 8-13 Hz". Coefficients are computed as PyWavelets does for ``cmor1.5-1.0``: each sample is weighted by the
-    integral of the wavelet over its width. The published code gave a rate of 275 Hz for recordings at 220 Hz, so that
-    its bands lie at four fifths of their names; ``sfreq=275`` repeats that.
+    "Cz 8-13 Hz". Coefficients are PyWavelets' for ``cmor1.5-1.0``. The published code gave a rate of 275 Hz for
+    recordings at 220 Hz, so that its bands lie at four fifths of their names; ``sfreq=275`` repeats that.
 
     Examples
     --------
@@ -152,20 +151,9 @@ class WaveletBands(_TrialStep):
 
 @lru_cache(maxsize=256)
 def morlet(frequency, bandwidth=1.5):
-    """Weights with which a complex Morlet wavelet of a frequency is convolved.
+    """Weights (n_weights,) with which a complex Morlet wavelet of a frequency is convolved, equal to PyWavelets'.
 
-    Gives (n_weights,).
-
-    Notes
-    -----
-    PyWavelets sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's
-    edge; so does this function, which therefore gives the same numbers.
-
-    Examples
-    --------
-    >>> from skeeg.wavelets import morlet
-    >>> morlet(0.1).shape
-    (162,)
+    It sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's edge.
     """
     period = 1.0 / frequency
     points = np.linspace(-_SUPPORT, _SUPPORT, _STEPS)

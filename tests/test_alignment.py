@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg import Calibration, EuclideanAlignment, RiemannianAlignment
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import EEGTransformer
 from skeeg.spatial import CSP
 
@@ -36,7 +36,7 @@ def mean_cov(X):
 
 
 def named(X, subjects, sessions="", runs=""):
-    return make_eeg(X, domains=make_domains(len(X), subjects, sessions, runs))
+    return EEGArray(X, domains=make_domains(len(X), subjects, sessions, runs))
 
 
 @parametrize_with_checks(
@@ -428,8 +428,8 @@ def test_calibration_container_hides_its_length():
 @BOTH
 def test_save_and_load(Alignment, tmp_path):
     X, target = noise(20), named(noise(6, seed=1), "new", "late")
-    eeg = make_eeg(X, ["C3", "Cz", "C4", "Pz"], 100, make_domains(20, np.repeat(["a", "b"], 10), "first"))
-    target = make_eeg(target, eeg.ch_names, 100, target.domains)
+    eeg = EEGArray(X, ["C3", "Cz", "C4", "Pz"], 100, make_domains(20, np.repeat(["a", "b"], 10), "first"))
+    target = EEGArray(target, eeg.ch_names, 100, target.domains)
     estimator = Alignment(on_unseen="running", domain="session").fit(eeg, X_target_unlabeled=target[:2]).update(target)
     estimator.save(tmp_path / "aligner.safetensors")
     again = Alignment.load(tmp_path / "aligner.safetensors")
@@ -438,7 +438,7 @@ def test_save_and_load(Alignment, tmp_path):
 
 
 def test_identity_is_kept():
-    eeg = make_eeg(noise(), ["C3", "Cz", "C4", "Pz"], 128, make_domains(12, "a"))
+    eeg = EEGArray(noise(), ["C3", "Cz", "C4", "Pz"], 128, make_domains(12, "a"))
     Z = EuclideanAlignment().fit_transform(eeg)
     assert (Z.ch_names, Z.sfreq, Z.domains) == (eeg.ch_names, eeg.sfreq, eeg.domains)
     assert EuclideanAlignment().fit(eeg).transform(eeg[..., :40]).shape == (12, 4, 40)
@@ -471,9 +471,9 @@ def test_bad_input_is_named():
         EuclideanAlignment().fit(X, X_target_labeled=np.full((2, 4, 10), np.nan))
     with pytest.raises(ValueError, match="on_unseen"):
         EuclideanAlignment().fit(X).update(X)
-    names = EuclideanAlignment().fit(make_eeg(X, ["C3", "Cz", "C4", "Pz"]))
+    names = EuclideanAlignment().fit(EEGArray(X, ["C3", "Cz", "C4", "Pz"]))
     with pytest.raises(ValueError, match="Oz"):
-        names.transform(make_eeg(X, ["C3", "Cz", "C4", "Oz"]))
+        names.transform(EEGArray(X, ["C3", "Cz", "C4", "Oz"]))
 
 
 def test_clone_forgets():

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.utils import shuffle
 
-from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, make_eeg
+from skeeg.array import EEGArray, as_eeg, is_epochs, make_domains, window_targets
 
 NAMES = ("Fz", "C3", "Cz", "C4")
 N = 12
@@ -22,7 +22,7 @@ def make(n=N, n_times=10, seed=0):
     X = np.random.default_rng(seed).standard_normal((n, len(NAMES), n_times))
     X[:, 0, 0] = np.arange(n)
     domains = make_domains(n, subject=[f"s{i % 3}" for i in range(n)], session="0", run=np.arange(n))
-    return make_eeg(X, NAMES, 128.0, domains)
+    return EEGArray(X, NAMES, 128.0, domains)
 
 
 def assert_identity(X, ch_names=NAMES, sfreq=128.0):
@@ -118,7 +118,7 @@ def test_one_value_is_a_number():
 
 
 def test_unknown_parts_of_the_identity_stay_unknown():
-    X = make_eeg(np.zeros((3, 2, 5)))[1:, :1]
+    X = EEGArray(np.zeros((3, 2, 5)))[1:, :1]
     assert (X.ch_names, X.sfreq, X.domains) == (None, None, None)
 
 
@@ -297,13 +297,13 @@ def test_like_gives_new_values_the_identity_and_replaces_what_is_named():
 
 def test_make_eeg_shares_memory_and_refuses_what_does_not_fit():
     data = np.zeros((3, 2, 5))
-    assert np.shares_memory(make_eeg(data), data)
+    assert np.shares_memory(EEGArray(data), data)
     with pytest.raises(ValueError, match="three axes"):
-        make_eeg(np.zeros((3, 2)))
+        EEGArray(np.zeros((3, 2)))
     with pytest.raises(ValueError, match="ch_names: got 1 names for data with 2 channels"):
-        make_eeg(data, ["Cz"])
+        EEGArray(data, ["Cz"])
     with pytest.raises(ValueError, match="domains: got 2 records for data with 3 trials"):
-        make_eeg(data, domains=make_domains(2))
+        EEGArray(data, domains=make_domains(2))
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_no_trial_and_no_channel_keep_the_identity():
 def test_the_representations_are_short():
     X = make()
     assert repr(X) == "EEGArray(12 trials, 4 channels (Fz, C3, Cz, C4), 10 samples at 128 Hz, 3 subjects)"
-    unknown_rate = make_eeg(np.zeros((2, 5, 3)), list("abcde"))
+    unknown_rate = EEGArray(np.zeros((2, 5, 3)), list("abcde"))
     assert repr(unknown_rate) == "EEGArray(2 trials, 5 channels (a, b, c, ...), 3 samples)"
     X[:, 1] = np.nan
     assert "bad: C3" in str(X) and "<td>bad: C3</td>" in X._repr_html_()
@@ -417,6 +417,91 @@ def test_as_eeg_takes_the_electrodes_among_other_channels():
         as_eeg(make_epochs(types=["eog", "eog", "stim", "stim"]))
 
 
+def make_windows(unit=1e-6, epoched=False, targets_from="metadata", lengths=(10, 10)):
+    """Two recordings of braindecode, of subjects a and b, with six windows each."""
+    import pandas as pd
+    from braindecode.datasets import BaseConcatDataset, EEGWindowsDataset, RawDataset
+
+    recordings = []
+    for subject, length, X in zip("ab", lengths, np.split(np.asarray(make()), 2), strict=True):
+        data = np.concatenate([*(X * unit), np.zeros((4, 10))], axis=1)  # windows of 20 samples end there
+        target = np.repeat(np.arange(7.0), 10)[None]
+        info = mne.create_info([*NAMES, "target"], 128.0, ["eeg"] * 4 + ["misc"])
+        raw = mne.io.RawArray(np.concatenate([data, target]), info, verbose="error")
+        raw.info["bads"] = ["Cz"]
+        starts = np.arange(6) * 10
+        trials = {"i_window_in_trial": 0, "i_start_in_trial": starts, "i_stop_in_trial": starts + length}
+        metadata = pd.DataFrame(trials | {"target": [0, 1] * 3})
+        about = {"subject": subject, "session": 1, "age": 30}
+        if not lengths[0]:
+            recordings.append(RawDataset(raw, about))
+            continue
+        if targets_from == "metadata":
+            raw.drop_channels("target")
+        recording = EEGWindowsDataset(raw, metadata, about, targets_from=targets_from)
+        recordings.append(recording.to_epochs_dataset() if epoched else recording)
+    return BaseConcatDataset(recordings)
+
+
+@pytest.mark.filterwarnings("ignore:The provided mne.Epochs object:UserWarning")
+@pytest.mark.parametrize("epoched", [False, True])
+def test_as_eeg_reads_the_windows_of_braindecode(epoched):
+    windows = make_windows(epoched=epoched)
+    read = as_eeg(windows)
+    assert (read.ch_names, read.sfreq, read.bads) == (NAMES, 128.0, ("Cz",))
+    assert read.domains["subject"].tolist() == ["a"] * 6 + ["b"] * 6 and set(read.domains["session"]) == {"1"}
+    np.testing.assert_allclose(read[:, [0, 1, 3]], np.asarray(make())[:, [0, 1, 3]], rtol=1e-6)
+    np.testing.assert_array_equal(as_eeg(windows.datasets[1])[:, :1], read[6:, :1])
+    np.testing.assert_allclose(as_eeg(make_windows(1.0, epoched))[:, :1], read[:, :1], rtol=1e-6)  # scaled before
+    windows.target_transform = lambda target: "ab"[target]
+    assert window_targets(windows).tolist() == ["a", "b"] * 6
+
+
+def test_targets_of_windows_may_be_channels():
+    windows = make_windows(targets_from="channels")
+    assert as_eeg(windows).ch_names == NAMES
+    np.testing.assert_array_equal(window_targets(windows)[:, 0], [*range(6)] * 2)
+
+
+def test_what_cannot_be_windows_is_refused():
+    uneven = make_windows().datasets[0]
+    uneven.crop_inds = uneven.crop_inds + 10 * np.eye(6, 3, k=2, dtype=int)
+    with pytest.raises(ValueError, match=r"X: expected windows of one length, got \[10, 20\] samples"):
+        as_eeg(uneven)
+    with pytest.raises(ValueError, match="X: the recordings in it differ"):
+        as_eeg(make_windows(lengths=(10, 20)))
+    with pytest.raises(ValueError, match="X: expected windows, got recordings; .*create_windows_from_events"):
+        as_eeg(make_windows(lengths=(0, 0)))
+
+
+def test_estimators_learn_from_windows_and_their_targets():
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import make_pipeline
+
+    from skeeg import CSP, EuclideanAlignment, NetworkClassifier
+
+    windows = make_windows()
+    for recording in windows.datasets:
+        recording.raw.info["bads"] = []
+    X, y = as_eeg(windows), window_targets(windows)
+    for csp in (CSP(2).fit(windows), CSP(2).fit(X=windows, y=None), CSP(2).fit(windows, y)):
+        np.testing.assert_array_equal(csp.transform(windows), CSP(2).fit(X, y).transform(X))
+    np.testing.assert_array_equal(CSP(2).fit_transform(windows), CSP(2).fit(X, y).transform(X))
+    assert CSP(2).fit(windows, np.repeat(["x", "y"], 6)).classes_.tolist() == ["x", "y"]
+    assert EuclideanAlignment().fit(windows).ch_names_in_ == NAMES
+    pipeline = make_pipeline(EuclideanAlignment(), CSP(2), LinearDiscriminantAnalysis())
+    assert pipeline.fit(windows, y).predict(windows).shape == (12,)
+    with pytest.raises(TypeError, match="missing .* 'y'"):
+        pipeline.fit(windows)  # labels are given to a pipeline
+    clf = NetworkClassifier(
+        "ShallowFBCSPNet",
+        max_epochs=1,
+        random_state=0,
+        network_params={"pool_time_length": 2, "pool_time_stride": 1, "filter_time_length": 3},
+    )
+    assert clf.fit(windows, None).predict(windows).shape == (12,)
+
+
 def test_channels_that_are_marked_bad_arrive_as_missing_with_their_names():
     epochs = make_epochs()
     epochs.info["bads"] = ["C3"]
@@ -425,7 +510,7 @@ def test_channels_that_are_marked_bad_arrive_as_missing_with_their_names():
     np.testing.assert_allclose(read[:, [0, 2, 3]], np.asarray(make())[:, [0, 2, 3]], rtol=1e-12)
     assert np.isnan(read[:, 1]).all()
     epochs.info["bads"] = list(NAMES)
-    with pytest.raises(ValueError, match="all eeg channels of the Epochs are marked bad"):
+    with pytest.raises(ValueError, match="all eeg channels are marked bad"):
         as_eeg(epochs)
 
 
@@ -442,11 +527,11 @@ def test_bad_channels_survive_slices_and_joins():
     ):
         assert same.bads == (("C3",) if len(same) else ())
     assert X[:, [0, 2]].bads == () and np.concatenate([X, other]).bads == ("C3", "C4")
-    assert make_eeg(np.asarray(X)).bads == (1,)
+    assert EEGArray(np.asarray(X)).bads == (1,)
     X[1:, 1] = 0  # missing in the first trial only
     assert X.bads == ("C3",) and X[1:].bads == ()
     X[0, 1, 4] = 0  # one sample is there
-    assert X.bads == () and make_eeg(np.ones((1, 2, 3), int)).bads == ()
+    assert X.bads == () and EEGArray(np.ones((1, 2, 3), int)).bads == ()
 
 
 def test_epochs_of_trials_are_read_back_as_the_same_trials():
@@ -457,7 +542,7 @@ def test_epochs_of_trials_are_read_back_as_the_same_trials():
     again = as_eeg(epochs)
     assert_identity(again)
     np.testing.assert_allclose(again, np.asarray(X), rtol=1e-12)
-    assert as_eeg(make_eeg(np.zeros((2, 1, 9)), ("Cz",), 50).to_epochs()).domains is None
+    assert as_eeg(EEGArray(np.zeros((2, 1, 9)), ("Cz",), 50).to_epochs()).domains is None
     for missing, change in (("ch_names", {"ch_names": None}), ("sfreq", {"sfreq": None})):
         with pytest.raises(ValueError, match=f"{missing}: not known"):
             X.like(X, **change).to_epochs()

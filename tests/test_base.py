@@ -7,19 +7,30 @@ import pytest
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import ClassifierMixin, clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import (
+    check_global_output_transform_pandas,
+    check_set_output_transform_pandas,
+    check_transformer_get_feature_names_out,
+)
 from sklearn.utils.validation import check_is_fitted
 
 import skeeg
-from skeeg.array import EEGArray, make_domains, make_eeg
+from skeeg import CSP, EuclideanAlignment, FilterBank, FilterBankTangentSpace, NetworkClassifier
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import AsEEG, BaseEEGRegressor, EEGEstimator, EEGTransformer, draw_seed, flat_channels
 from skeeg.filtering import BandPass
+from skeeg.spatial import FilterBankCSP
 
 NAMES = ("C3", "Cz", "C4")
 
 
 class Step(EEGTransformer):
     """Gives the checked trials back as they are."""
+
+    _any_length = False
 
     def __init__(self, ch_names=None, sfreq=None):
         self.ch_names = ch_names
@@ -74,7 +85,7 @@ class Mean(BaseEEGRegressor):
 
 def trials(n=6, n_times=20, names=NAMES, sfreq=100.0, dtype=float):
     X = np.random.default_rng(0).standard_normal((n, len(names), n_times)).astype(dtype)
-    return make_eeg(X, names, sfreq, make_domains(n, subject=np.arange(n)))
+    return EEGArray(X, names, sfreq, make_domains(n, subject=np.arange(n)))
 
 
 def test_fit_remembers_what_the_trials_say():
@@ -261,7 +272,7 @@ def test_flat_channels_are_named():
     X = trials()
     X[:, 1] = 3.5
     assert flat_channels(X) == ["Cz"]
-    assert flat_channels(make_eeg(np.asarray(X))) == [1]
+    assert flat_channels(EEGArray(np.asarray(X))) == [1]
     X[0, 1, 0] = 0
     assert flat_channels(X) == []
 
@@ -390,5 +401,57 @@ def test_as_eeg_keeps_the_names_and_rate_that_trials_carry():
     plain = np.zeros((2, 2, 10))
     step = AsEEG(sfreq=100.0, ch_names=("C3", "C4"))
     assert step.fit_transform(plain).ch_names == ("C3", "C4")
-    own = step.fit_transform(make_eeg(plain, ("Fz", "Cz"), 256.0))
+    own = step.fit_transform(EEGArray(plain, ("Fz", "Cz"), 256.0))
     assert own.ch_names == ("Fz", "Cz") and own.sfreq == 256
+
+
+FEATURES = [
+    (CSP(2), ["csp0", "csp1"]),
+    (FilterBank(((8, 12), (12, 16)), CSP(1), sfreq=128), ["csp0 8-12 Hz", "csp0 12-16 Hz"]),
+    (FilterBankCSP(((8, None),), 1, sfreq=128), ["csp0 above 8 Hz"]),
+    (FilterBankTangentSpace(((8, 12),), sfreq=128), [f"{pair} 8-12 Hz" for pair in ("C3-C3", "C3-C4", "C4-C4")]),
+]
+
+
+@pytest.mark.parametrize(("step", "names"), FEATURES, ids=str)
+def test_features_have_names_and_become_a_table(step, names):
+    X = EEGArray(np.random.default_rng(0).normal(size=(20, 2, 500)), ("C3", "C4"), 128)
+    y = np.arange(20) % 2
+    plain = clone(step).fit(X, y)
+    assert plain.get_feature_names_out().tolist() == names
+    for table in (
+        clone(step).set_output(transform="pandas").fit_transform(X, y),
+        plain.set_output(transform="pandas").transform(X),
+    ):
+        assert table.columns.tolist() == names
+        np.testing.assert_array_equal(table, plain.set_output(transform="default").transform(X))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_transformer_get_feature_names_out,
+        check_set_output_transform_pandas,
+        check_global_output_transform_pandas,
+    ],
+)
+def test_tables_pass_the_checks_of_scikit_learn(check):
+    check("CSP", CSP(2))
+
+
+def test_trials_stay_trials_where_tables_are_asked_for():
+    X = EEGArray(np.random.default_rng(0).normal(size=(20, 2, 100)), ("C3", "C4"), 128)
+    y = np.arange(20) % 2
+    steps = EuclideanAlignment(), FilterBank(((8, 12), (12, 16)), method="iir"), CSP(2, transform_into="csp_space")
+    for step in steps:
+        assert type(step.set_output(transform="pandas").fit(X, y).transform(X)) is EEGArray
+        assert not hasattr(step, "get_feature_names_out")
+    pipeline = make_pipeline(EuclideanAlignment(), CSP(2), LinearDiscriminantAnalysis()).set_output(transform="pandas")
+    assert pipeline.fit(X, y)[:-1].transform(X).columns.tolist() == ["csp0", "csp1"]
+    assert pipeline.predict(X).shape == (20,)
+    with config_context(transform_output="pandas"):
+        assert pipeline[:-1].transform(X).shape == (20, 2) and type(pipeline[:1].transform(X)) is EEGArray
+    network = make_pipeline(EuclideanAlignment(), NetworkClassifier("EEGNet", max_epochs=1)).set_output(
+        transform="pandas"
+    )
+    assert network.fit(X, y).predict(X).shape == (20,)

@@ -2,6 +2,7 @@ import mne
 import numpy as np
 import pytest
 import yaml
+from baseline_table import BASELINE_NETWORKS
 from moabb.datasets.fake import FakeDataset
 from moabb.paradigms import LeftRightImagery
 from moabb.pipelines.utils import create_pipeline_from_config
@@ -15,7 +16,6 @@ from skeeg.baselines import PIPELINE_FOLDER, baseline, baseline_names, baseline_
 from skeeg.bench import compute
 from skeeg.covariance import TrialCovariances
 from skeeg.filtering import PadToMultiple
-from skeeg.networks import BASELINE_NETWORKS
 from skeeg.spatial import FilterBankCSP
 
 NAMES = ("C3", "C4", "FC3", "FC4")

@@ -174,9 +174,7 @@ def test_blocks_hold_the_eeg_of_their_volumes():
     np.testing.assert_allclose(blocks[:, 0, 0], volumes[:, 0, 0], atol=0.006)
     np.testing.assert_allclose(np.diff(volumes[:, 0]), tr)
     assert volumes[0, 0, 0] >= 7.0
-    with pytest.raises(
-        ValueError, match="a block of 100 volumes .* is longer than the recording, which has 60 volumes"
-    ):
+    with pytest.raises(ValueError, match="n_volumes: got 100, but the recording has .* volumes"):
         cut_volumes(eeg, bold, onsets, sfreq, n_volumes=100)
 
 
@@ -226,11 +224,11 @@ def test_aligners_save_with_the_regressor_within(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "n_volumes", "message"),
     [
-        ({"delay": 30.0, "tr": 2.0}, 10, "delay: 30.0 s is too long for a recording of 20.0 s with 10 volumes"),
+        ({"delay": 30.0, "tr": 2.0}, 10, "delay: 30.0 s is too long for 10 volumes in 20.0 s"),
         ({"delay": 30.0}, 2000, "delay: 30.0 s is too long"),
         ({"delay": -1.0}, 2000, "delay: got -1.0"),
         ({"response": "gamma"}, 2000, "response: got 'gamma'"),
-        ({"tr": 2.0}, 9, "y: 9 volumes, but 20.00 s of EEG hold 10 volumes of 2.0 s"),
+        ({"tr": 2.0}, 9, "y: 9 volumes, but 20.00 s of EEG hold 10 of 2.0 s"),
         ({"tr": 0.0}, 10, "tr: got 0.0"),
         ({}, 1990, "X has 2000 samples and y 1990"),
     ],

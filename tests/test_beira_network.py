@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_benchmarks import load_script
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
 from skeeg.methods.beira.layers import cheap_dropout, depthwise_conv1d, time_major_conv1d
-from skeeg.methods.beira.patterns import filtered_covariance_pattern, published_frequency_pattern
 from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
+CODE = load_script("beira")  # the published form of networks and patterns
 PUBLISHED = {"channels": (128,) * 4, "kernel_sizes": (5, 5, 3), "strides": (8, 8, 4), "decoder_reduce": 4}
 SMALL = {"n_branches": 3, "channels": (8, 12, 12), "kernel_sizes": (5, 3), "strides": (4, 2), "decoder_reduce": 2}
 
@@ -154,15 +155,13 @@ def published():
     return fill(BEIRA(n_chans=30, n_outputs=8))
 
 
-@pytest.mark.parametrize("grouped", [True, False])
-def test_regions_reproduce_the_published_outputs(published, grouped):
-    published.grouped = grouped
+@pytest.mark.parametrize("form", CODE.FORMS)
+def test_regions_reproduce_the_published_outputs(published, form):
     with torch.no_grad():
-        assert_anchor("regions_2048", published(draw(1, 2, 30, 2048)))
-        long = published(draw(2, 1, 30, 5400))
+        assert_anchor("regions_2048", form(published, draw(1, 2, 30, 2048)))
+        long = form(published, draw(2, 1, 30, 5400))
         assert long.shape == (1, 8, 5376)
         assert_anchor("regions_5400", long)
-    published.grouped = True
 
 
 def test_front_end_reproduces_the_published_envelopes(published):
@@ -170,18 +169,18 @@ def test_front_end_reproduces_the_published_envelopes(published):
         assert_anchor("front_end", published.envelopes(draw(1, 2, 30, 2048))[:, 3])
 
 
-@pytest.mark.parametrize("grouped", [True, False])
-def test_shared_network_reproduces_the_published_outputs(grouped):
-    network = fill(SharedBEIRA(n_chans=5, n_outputs=2, n_branches=3, grouped=grouped))
+@pytest.mark.parametrize("form", CODE.FORMS)
+def test_shared_network_reproduces_the_published_outputs(form):
+    network = fill(SharedBEIRA(n_chans=5, n_outputs=2, n_branches=3))
     with torch.no_grad():
-        assert_anchor("shared", network(draw(3, 2, 5, 256)))
+        assert_anchor("shared", form(network, draw(3, 2, 5, 256)))
 
 
 def test_patterns_reproduce_the_published_ones(published):
     eeg = draw(6, 30, 5400).numpy()
     spatial, temporal = (part[0].numpy() for part in published.front_weights())
-    assert_anchor("spatial_pattern", filtered_covariance_pattern(eeg, spatial, temporal))
-    assert_anchor("frequency_pattern", published_frequency_pattern(eeg, spatial, temporal), atol=1e-7)
+    assert_anchor("spatial_pattern", CODE.filtered_covariance_pattern(eeg, spatial, temporal))
+    assert_anchor("frequency_pattern", CODE.published_frequency_pattern(eeg, spatial, temporal), atol=1e-7)
 
 
 def test_losses_reproduce_the_published_values():
@@ -200,10 +199,6 @@ def test_state_dicts_have_the_published_names_and_shapes():
     assert sum(p.numel() for p in network.parameters()) == 1960456
     assert shapes(SharedBEIRA(n_chans=30, n_outputs=1, n_branches=16, **PUBLISHED)) == KEYS_OF_ONE
     assert sum(p.numel() for p in SharedBEIRA(n_chans=30, n_outputs=21).parameters()) == 11251
-
-
-def test_grouping_does_not_change_the_state_dict():
-    assert shapes(BEIRA(4, 3, grouped=True, **SMALL)) == shapes(BEIRA(4, 3, grouped=False, **SMALL))
 
 
 def test_layout_of_the_affine_follow_up_loads_whole():
@@ -228,17 +223,17 @@ def test_layout_of_the_affine_follow_up_loads_whole():
 
 
 def test_many_to_one_has_the_published_names_and_shapes():
-    network = BEIRAManyToOne(n_chans=30, n_outputs=8, n_times=2048, unused_layers=True)
+    network = BEIRAManyToOne(n_chans=30, n_outputs=8, n_times=2048)
     state = shapes(network)
     assert tuple(list(state)[:11]) == FRONT_OF_LSTM
-    assert len(state) == 37
-    assert sum(p.numel() for p in network.parameters()) == 29552
-    assert state["features_batchnorm.running_mean"] == (2048,)
-    assert state["fc_layer.weight"] == (8, 2048)
+    assert len(state) == 37 - 5
+    assert sum(p.numel() for p in network.parameters()) == 29552 - 8 * (2048 + 1)
     assert state["lstm.weight_ih_l1_reverse"] == (64, 32)
     assert state["fc_last.weight"] == (8, 32)
-    lean = shapes(BEIRAManyToOne(n_chans=30, n_outputs=8, n_times=2048))
-    assert set(state) - set(lean) == {name for name in state if name.startswith(("features_batchnorm", "fc_layer"))}
+    unused = {"features_batchnorm.running_mean": torch.zeros(2048), "fc_layer.weight": torch.zeros(8, 2048)}
+    old = {old_names(network).get(name, name): value for name, value in network.state_dict().items()}
+    report = load_checkpoint(network, old | unused, keep_head=True)
+    assert len(report.matched) == 32 and not (report.missing or report.reshaped)
 
 
 def test_many_to_one_equals_its_layers_run_one_by_one():
@@ -255,12 +250,12 @@ def test_many_to_one_equals_its_layers_run_one_by_one():
 @pytest.mark.parametrize("rectifier", ["relu", "abs"])
 def test_regions_together_equal_separate_networks_in_training_too(rectifier, affine):
     options = {**SMALL, "rectifier": rectifier, "unmixing_norm_affine": affine, "drop_prob": 0.0}
-    together, apart = BEIRA(6, 3, grouped=True, **options), BEIRA(6, 3, grouped=False, **options)
+    together, apart = BEIRA(6, 3, **options), BEIRA(6, 3, **options)
     apart.load_state_dict(fill(together).state_dict())
     x, y = draw(0, 4, 6, 90), draw(1, 4, 3, 88)
-    for network in (together, apart):
+    for network, form in zip((apart, together), CODE.FORMS, strict=True):
         network.train()
-        BOLDLoss()(network(x), y).backward()
+        BOLDLoss()(form(network, x), y).backward()
     torch.testing.assert_close(together.state_dict(), apart.state_dict(), rtol=1e-5, atol=1e-6)  # running statistics
     for (name, one), other in zip(together.named_parameters(), apart.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5, msg=name)
@@ -280,23 +275,22 @@ def test_float32_gradients_are_right_at_every_number_of_electrodes(n_chans):
 
 def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_of_separate_networks():
     """Without pooling: which of two nearly equal values is the larger, rounding decides in either form."""
-    errors = {True: [], False: []}
+    errors = [], []
     for seed in range(6):
         torch.manual_seed(seed)
         sizes = {"channels": (64, 64), "kernel_sizes": (5,), "strides": (1,), "decoder_reduce": 1}
         network = BEIRA(4, 1, n_branches=2, drop_prob=0.0, **sizes)
         x, y = draw(seed, 2, 4, 300), draw(seed + 100, 2, 1, 300)
 
-        def gradient(dtype, grouped, network=network, x=x, y=y):
+        def gradient(dtype, form, network=network, x=x, y=y):
             copied = copy.deepcopy(network).to(dtype)
-            copied.grouped = grouped
-            BOLDLoss()(copied(x.to(dtype)), y.to(dtype)).backward()
+            BOLDLoss()(form(copied, x.to(dtype)), y.to(dtype)).backward()
             return torch.cat([p.grad.double().flatten() for p in copied.parameters()])
 
-        exact = gradient(torch.float64, False)
-        for grouped, found in errors.items():
-            found.append(((gradient(torch.float32, grouped) - exact).norm() / exact.norm()).item())
-    together, apart = (np.median(errors[grouped]) for grouped in (True, False))
+        exact = gradient(torch.float64, CODE.run_separately)
+        for form, found in zip(CODE.FORMS, errors, strict=True):
+            found.append(((gradient(torch.float32, form) - exact).norm() / exact.norm()).item())
+    apart, together = map(np.median, errors)
     assert together < 1.1 * apart < 1e-6
 
 

@@ -33,7 +33,7 @@ from skeeg.bench.report import write_report
 from skeeg.bench.statistics import _corrected, compare, meta_analysis, subject_scores, summarise
 from skeeg.covariance import TrialCovariances
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.evaluations import CrossTaskDataset
+from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
 
@@ -204,22 +204,22 @@ def test_target_trials_pass_the_steps_that_training_trials_pass(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "splitter"),
     [
-        ("few-shot", {"n_per_class": (2, 4)}),
-        ("few-shot:others", {"n_per_class": (2, 4), "others": True}),
-        ("cross-task", {"n_target": (4, 8)}),
+        ("few-shot", FewshotSplitter((2, 4))),
+        ("few-shot:others", FewshotSplitter((2, 4), others=True)),
+        ("cross-task", CrossTaskSplitter((4, 8))),
     ],
 )
-def test_protocols_of_this_package_score_as_by_themselves(name, options, tmp_path):
+def test_protocols_of_this_package_score_as_by_themselves(name, splitter, tmp_path):
     pipelines = {"LogVar": LogVariance()}
     dataset = make_tasks() if name == "cross-task" else make_dataset(2)
     class_name = catalogue.EVALUATIONS[name][0]
     ours = run(tmp_path / "ours", pipelines, dataset, evaluation=name, n_per_class=[2, 4])
     theirs = getattr(skeeg.evaluations, class_name)(
-        LeftRightImagery(), [dataset], random_state=0, hdf5_path=str(tmp_path / "theirs"), **options
+        LeftRightImagery(), [dataset], splitter, random_state=0, hdf5_path=str(tmp_path / "theirs")
     ).process(pipelines)
-    keys = ["subject", "session", next(iter(options))]
+    keys = ["subject", "session", splitter.metadata_columns[0]]
     ours, theirs = (one.set_index(keys).sort_index()["score"] for one in (ours, theirs))
     pd.testing.assert_series_equal(ours, theirs, rtol=1e-6)
 
@@ -496,6 +496,22 @@ def test_what_moabb_leaves_out_of_its_key_is_kept_apart(change, tmp_path, monkey
     calls = counting(monkeypatch)
     run(tmp_path, pipelines, evaluation="cross-subject", **change)
     assert len(calls) >= 2
+
+
+class FromWeights(LogVariance):
+    """Takes a file of weights."""
+
+    def __init__(self, checkpoint=None):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+
+def test_other_weights_under_the_same_name_are_other_results(tmp_path, monkeypatch):
+    weights, calls = tmp_path / "weights.pt", counting(monkeypatch)
+    for content, n_calls in ((b"first", 3), (b"first", 3), (b"second", 6)):
+        weights.write_bytes(content)
+        run(tmp_path / "out", {"mine": FromWeights()}, checkpoints={"mine": weights})
+        assert len(calls) == n_calls
 
 
 def test_overwrite_computes_again_and_leaves_the_others(tmp_path, monkeypatch):

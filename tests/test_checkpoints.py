@@ -10,6 +10,8 @@ import types
 import numpy as np
 import pytest
 import torch
+from hostile import EXECUTED, attack_files, hostile_checkpoints
+from instances import instance, public_estimators
 from safetensors import safe_open
 from safetensors.numpy import save_file as numpy_save
 from safetensors.torch import save_file
@@ -35,8 +37,6 @@ from skeeg.methods.gram import Gram
 from skeeg.methods.gram.checkpoint import published_state as published_gram
 from skeeg.methods.gram.layers import SIZES
 from skeeg.methods.mirepnet.checkpoint import published_state
-from skeeg.testing import hostile_checkpoints
-from skeeg.testing.hostile import EXECUTED
 from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
 from skeeg.training.pretraining import read_run
 from skeeg.training.sizes import read_sizes
@@ -87,6 +87,15 @@ def test_every_hostile_file_is_refused_by_name(tmp_path):
             skeeg.load(path)
             pytest.fail(f"{name} was loaded")
     assert not (tmp_path / EXECUTED).exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("Estimator", public_estimators(), ids=lambda cls: cls.__name__)
+def test_every_estimator_refuses_hostile_files(Estimator):
+    names = ("a script", "a call", "a dict that contains itself", "another network", "nan", "a directory", "text",
+             "an estimator of great n_chans", "an estimator of nan", "an estimator of nothing")  # fmt: skip
+    table = attack_files([instance(Estimator)], names)
+    assert not table.failures, str(table)
 
 
 def test_no_file_is_unpickled_by_torch_anywhere():

@@ -4,12 +4,13 @@ import importlib
 import pkgutil
 
 import pytest
+from instances import instance, public_estimators
 from sklearn.base import BaseEstimator
 
 import skeeg
 from skeeg.base import EEGEstimator
 from skeeg.evaluations import PooledTarget
-from skeeg.testing import eeg_checks, instance, public_estimators
+from skeeg.testing import eeg_checks
 
 
 def _cases():

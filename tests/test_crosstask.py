@@ -156,9 +156,8 @@ class Recorder(ClassifierMixin, BaseEstimator):
 def test_evaluation_gives_a_learning_curve_for_any_pipeline(tmp_path):
     dataset = CrossTaskDataset(make_fake(seed=0), make_fake(seed=1), same_subjects=True)
     Recorder.seen = []
-    evaluation = CrossTaskEvaluation(
-        LeftRightImagery(), dataset, n_target=(0, 4, 8), source="all", overwrite=True, hdf5_path=str(tmp_path)
-    )
+    splitter = CrossTaskSplitter((0, 4, 8), source="all")
+    evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, splitter, overwrite=True, hdf5_path=str(tmp_path))
     flat = make_pipeline(FunctionTransformer(np.mean, kw_args={"axis": -1}), LogisticRegression())
     results = evaluation.process({"asks": Recorder(), "does not": flat})
     assert len(results) == 2 * 2 * 3
@@ -166,7 +165,7 @@ def test_evaluation_gives_a_learning_curve_for_any_pipeline(tmp_path):
     assert results["score"].between(0, 1).all() and set(results["session"]) == {"1imagery"}
     assert sorted({n for _, _, n in Recorder.seen}) == [0, 4, 8]
     assert {n for _, n, _ in Recorder.seen} == {2}
-    other = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0,), hdf5_path=str(tmp_path))
+    other = CrossTaskEvaluation(LeftRightImagery(), dataset, CrossTaskSplitter((0,)), hdf5_path=str(tmp_path))
     assert other.results.filepath != evaluation.results.filepath  # cached results of another curve must not be mixed in
 
 
@@ -183,9 +182,8 @@ class CountingLDA(LinearDiscriminantAnalysis):
 def test_a_pipeline_that_aligns_learns_from_the_labelled_trials_too(tmp_path):
     dataset = CrossTaskDataset(make_fake(1, seed=0), make_fake(1, seed=1), same_subjects=True)
     CountingLDA.seen = []
-    evaluation = CrossTaskEvaluation(
-        LeftRightImagery(), dataset, n_target=(0, 4, 8), overwrite=True, hdf5_path=str(tmp_path)
-    )
+    splitter = CrossTaskSplitter((0, 4, 8))
+    evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, splitter, overwrite=True, hdf5_path=str(tmp_path))
     evaluation.process({"aligned": make_pipeline(EuclideanAlignment(), CSP(n_components=2), CountingLDA())})
     first = min(CountingLDA.seen)
     assert sorted(CountingLDA.seen) == [first, first + 4, first + 8]

@@ -8,7 +8,6 @@ import skeeg
 from skeeg import EEGToMEG
 from skeeg.methods.eeg2meg import MEGSimulation, retype_wakeman_henson
 from skeeg.methods.eeg2meg.forward import (
-    PositionCodes,
     harmonic_encoder,
     harmonics,
     head_sphere,
@@ -17,6 +16,7 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
+from skeeg.methods.eeg2meg.model import MomentCodes
 from skeeg.methods.eeg2meg.recordings import read_trials
 from skeeg.methods.eeg2meg.sensors import build_info, describe
 from skeeg.methods.eeg2meg.simulation import neuromag_info
@@ -212,9 +212,10 @@ def test_position_codes_come_back():
     info = SIMULATION.info()
     (geometry,), _ = read_geometry(info, 1)
     scale = np.where(np.array(geometry["meg"]["types"]) == "mag", 1e-13, 1e-12)
-    codes = PositionCodes([geometry], scale, 4, 5)
+    codes = MomentCodes([geometry], scale, None, (4, 5))
     z = np.random.default_rng(0).normal(size=35)
-    np.testing.assert_allclose(codes.target_encoder(geometry) @ codes.decoder(geometry) @ z, z / 1.01, rtol=1e-6)
+    decoder = codes.matrices_of([geometry])[0]["decoder"]
+    np.testing.assert_allclose(codes.target_encoders[0] @ decoder @ z, z / 1.01, rtol=1e-6)
 
 
 def test_minimum_norm_explains_the_eeg_and_finds_the_field():
@@ -270,3 +271,20 @@ def test_no_warning_where_nothing_is_wrong(raw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         EEGToMEG("ridge", window=0.5).fit_raw(raw)
+
+
+@pytest.mark.parametrize("model", ["ridge", "wavelet_unet", "minimum_norm"])
+def test_parameters_that_are_set_after_fit_wait_for_the_next_fit(model):
+    X, Y, _ = SIMULATION.trials(n_trials=8)
+    sizes = TINY["network_params"] if model == "wavelet_unet" else None
+    virtual = EEGToMEG(model, sizes, max_epochs=1, random_state=0).fit(X, Y, geometry=SIMULATION.info())
+    there = SIMULATION.info(3)
+    wanted = [virtual.predict(X), virtual.predict(X, geometry=there), np.asarray(virtual.transform(X))]
+    for other in ("ridge", "unet", "wavelet_unet", "minimum_norm"):
+        virtual.set_params(model=other, lags=3, alpha=2.0, scale="type", positions=other == "unet", meg="mag")
+        found = [virtual.predict(X), virtual.predict(X, geometry=there), np.asarray(virtual.transform(X))]
+        for one, same in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, same)
+        assert virtual.score(X, Y) == pytest.approx(virtual.score(X, Y, geometry=SIMULATION.info()))
+    refitted = virtual.set_params(meg=True).fit(X, Y, geometry=there).predict(X)
+    assert refitted.shape == Y.shape and not np.array_equal(refitted, wanted[0])

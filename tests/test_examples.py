@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 sys.path.append(str(ROOT / "docs"))
 
+import recorded  # noqa: E402
 from gallery import noting  # noqa: E402, it records the figures
 
 
@@ -22,6 +23,7 @@ class Case:
     holds: callable
     smaller: dict = field(default_factory=dict)
     arguments: tuple = ()
+    recordings: str = None
 
 
 def few_shot_holds(names):
@@ -68,6 +70,14 @@ def restoration_holds(names):
     assert all(np.array_equal(one[kept[0]], names["gaps"][0][kept[0]]) for one in names["restored"].values())
 
 
+def tutorial_holds(names):
+    scores = {protocol: table.mean() for protocol, table in names["scores"].items()}
+    assert scores["within subject"].min() > 0.7
+    assert scores["cross-subject"]["EA+TS+LR"] > scores["cross-subject"]["TS+LR"] + 0.1  # alignment
+    assert scores["30 labelled trials"].min() > 0.55
+    assert names["found"].error.max() < 1e-3
+
+
 CASES = {
     "plot_restoration.py": Case(
         restoration_holds,
@@ -96,6 +106,10 @@ CASES = {
         {"duration=1500": "duration=600", "cut = 600": "cut = 220", "n=500": "n=50",
          "region_names=names": "region_names=names, max_epochs=2"},
     ),
+    "tutorial_grasp.py": Case(
+        tutorial_holds, {"notch=(31.25, 50)": "notch=(31.25, 50), subjects=[4, 5]", "[:20]": "[:4]"},
+        recordings="ds003810",
+    ),
 }  # fmt: skip
 
 
@@ -123,6 +137,8 @@ def test_the_claims_hold(name, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     case, figures = CASES[name], []
+    if case.recordings and not pathlib.Path(os.environ.get("SKEEG_DATA", "nowhere"), case.recordings).is_dir():
+        pytest.skip(f"needs the recordings {case.recordings} under $SKEEG_DATA")
     monkeypatch.setattr(Figure, "__init__", noting(Figure.__init__, figures))
     try:
         names = run_example(name, case, tmp_path, monkeypatch)
@@ -142,5 +158,18 @@ def test_ds000117_on_the_recordings(tmp_path, monkeypatch, capsys):
 
 
 def test_every_example_is_run():
-    missing = {path.name for path in EXAMPLES.glob("plot_*.py")} - set(CASES)
+    missing = {path.name for path in EXAMPLES.glob("*.py")} - set(CASES)
     assert not missing, f"add {', '.join(missing)} to CASES"
+
+
+@pytest.mark.parametrize("name", recorded.EXAMPLES)
+def test_the_recorded_output_belongs_to_the_example(name):
+    code, digest = recorded.code_blocks(name)
+    folder = recorded.FOLDER / name
+    assert (folder / "code.sha256").read_text().strip() == digest, "run: python docs/recorded.py"
+    page = recorded.insert(
+        name, "Title\n=====\n\n" + "\n".join(".. code-block:: Python\n\n    1\n\nText\n" for _ in code)
+    )
+    files = list(folder.glob("*.txt")) + list(folder.glob("*.png"))
+    assert page.count("code-block:: none") + page.count("image::") == len(files) > len(code) / 2
+    assert page.count("code-block:: Python") == len(code) and recorded.NOTE in page

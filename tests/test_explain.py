@@ -11,16 +11,16 @@ import skeeg
 from skeeg import (
     AverageReference,
     BandPass,
+    EEGArray,
     EuclideanAlignment,
     NetworkClassifier,
     NetworkRegressor,
     baseline,
-    make_eeg,
 )
 from skeeg.array import as_eeg, make_domains
 from skeeg.explain import Attribution, attribute, cascading_randomisation, deletion_insertion, stability
-from skeeg.explain.attribute import integrate
-from skeeg.explain.explained import Explained
+from skeeg.explain.attribution_methods import integrate
+from skeeg.explain.linear_maps import Explained
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 
 TELLING = [2, 5, 6]
@@ -36,7 +36,7 @@ def bursts(seed=0, n_trials=80, n_channels=10, n_times=200):
     wave = np.sin(2 * np.pi * 10 * np.arange(n_times) / 100 + rng.uniform(0, 6.3, size=(n_trials, n_channels, 1)))
     window = np.arange(n_times) >= n_times // 2
     data = rng.normal(size=(n_trials, n_channels, n_times)) + 2 * present[..., None] * wave * window
-    return make_eeg(data, [f"E{i}" for i in range(n_channels)], 100.0), y
+    return EEGArray(data, [f"E{i}" for i in range(n_channels)], 100.0), y
 
 
 @pytest.fixture(scope="module")

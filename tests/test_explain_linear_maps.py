@@ -9,6 +9,7 @@ from skeeg import (
     AverageReference,
     BandPass,
     ChannelTemplate,
+    EEGArray,
     EuclideanAlignment,
     FilterBank,
     Harmonise,
@@ -16,12 +17,11 @@ from skeeg import (
     Resample,
     RiemannianAlignment,
     as_eeg,
-    make_eeg,
 )
 from skeeg.array import make_domains
 from skeeg.base import AsEEG
 from skeeg.covariance import TrialCovariances
-from skeeg.explain.explained import linear_map, step_map
+from skeeg.explain.linear_maps import linear_map, step_map
 from skeeg.filtering import PadToMultiple
 from skeeg.restoration import TimeInterpolation
 
@@ -32,7 +32,7 @@ def trials(seed, n_trials=12, subjects=("a", "b"), n_times=120):
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(len(NAMES), len(NAMES)))
     data = mixing @ rng.normal(size=(n_trials, len(NAMES), n_times))
-    return make_eeg(data, NAMES, 100.0, make_domains(n_trials, np.resize(subjects, n_trials)))
+    return EEGArray(data, NAMES, 100.0, make_domains(n_trials, np.resize(subjects, n_trials)))
 
 
 STEPS = (

@@ -11,12 +11,12 @@ from skeeg import (
     CSP,
     AverageReference,
     BandPass,
+    EEGArray,
     EEGToMEG,
     EuclideanAlignment,
     FilterBank,
     NetworkClassifier,
     baseline,
-    make_eeg,
 )
 from skeeg.array import make_domains
 from skeeg.explain import haufe_patterns, spatial_patterns
@@ -36,7 +36,7 @@ def mixed(seed=0, n_trials=40, n_times=300):
     y = np.tile([0, 1], n_trials // 2)
     sources = rng.normal(size=(n_trials, N_CHANNELS, n_times))
     sources[:, 0] *= 1 + 2 * y[:, None]
-    return make_eeg(mixing @ sources, [f"E{i}" for i in range(N_CHANNELS)], 100.0), y, mixing[:, 0]
+    return EEGArray(mixing @ sources, [f"E{i}" for i in range(N_CHANNELS)], 100.0), y, mixing[:, 0]
 
 
 def alike(a, b):

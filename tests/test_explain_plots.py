@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skeeg import NetworkClassifier, make_eeg
+from skeeg import EEGArray, NetworkClassifier
 from skeeg.array import make_domains
 from skeeg.explain import (
     Attribution,
@@ -27,6 +27,7 @@ def found():
 
 
 def test_topomap_of_each_class_on_one_scale(found):
+    assert repr(found) == "Attribution(expected_gradients, 4 trials, 11 channels, 100 samples, error up to 0)"
     figure = plot_topomap(found)
     assert [axis.get_title() for axis in figure.axes[:2]] == ["left", "right"]
     limits = {axis.images[0].get_clim() for axis in figure.axes[:2]}
@@ -35,7 +36,10 @@ def test_topomap_of_each_class_on_one_scale(found):
 
 
 def test_topomap_of_patterns_and_electrodes_without_a_place():
-    figure = plot_topomap(Patterns(np.eye(3, len(NAMES)), None, np.ones(3), NAMES))
+    patterns = Patterns(np.eye(3, len(NAMES)), None, np.ones(3), NAMES)
+    assert repr(patterns) == "Patterns(3 patterns, 11 channels)"
+    assert [axis.get_title() for axis in patterns.plot(2).axes[:2]] == ["pattern 1", "pattern 2"]
+    figure = patterns.plot()
     assert figure.axes[2].get_title() == "pattern 3"
     with pytest.raises(ValueError, match="only 0 of 3 electrodes"):
         plot_topomap(np.ones(3), ("X1", "X2", "X3"))
@@ -66,7 +70,7 @@ def test_curves_name_their_areas():
 
 def test_adaptation_is_one_call():
     rng = np.random.default_rng(0)
-    X = make_eeg(rng.normal(size=(16, 5, 64)), NAMES[:5], 64.0, make_domains(16, np.repeat(["a", "b"], 8)))
+    X = EEGArray(rng.normal(size=(16, 5, 64)), NAMES[:5], 64.0, make_domains(16, np.repeat(["a", "b"], 8)))
     y = np.array(["left", "right"] * 8)
     before, after = (NetworkClassifier("EEGNet", max_epochs=n, random_state=0).fit(X, y) for n in (1, 2))
     settings = {"n_background": 2, "tolerance": 1e-2}

@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 
-from skeeg import CTAdaptTLClassifier, EuclideanAlignment, MIRepNetClassifier, NetworkClassifier, make_eeg
+from skeeg import CTAdaptTLClassifier, EEGArray, EuclideanAlignment, MIRepNetClassifier, NetworkClassifier
 from skeeg.explain import attribute
 
 NAMES = tuple("FC3 FC1 FCz FC2 FC4 C3 C1 Cz C2 C4 CP3 CP1 CPz CP2 CP4 Pz".split())
@@ -24,7 +24,7 @@ def bursts(seed, n_trials=96, n_times=200):
     present[:, TELLING] = y[:, None]
     wave = np.sin(2 * np.pi * 10 * np.arange(n_times) / 100 + rng.uniform(0, 6.3, size=(n_trials, len(NAMES), 1)))
     late = np.arange(n_times) >= n_times // 2
-    return make_eeg(
+    return EEGArray(
         rng.normal(size=(n_trials, len(NAMES), n_times)) + 2 * present[..., None] * wave * late, NAMES, 100.0
     ), y
 

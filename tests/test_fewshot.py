@@ -110,8 +110,9 @@ FLAT = make_pipeline(FunctionTransformer(np.mean, kw_args={"axis": -1}), Logisti
 
 def test_any_pipeline_gets_a_curve_and_knows_its_electrodes(tmp_path):
     Recorder.seen = []
-    options = {"n_per_class": (2, 5), "hdf5_path": str(tmp_path), "overwrite": True}
-    results = FewshotEvaluation(LeftRightImagery(scorer="accuracy"), make_fake(), **options).process(
+    options = {"hdf5_path": str(tmp_path), "overwrite": True}
+    paradigm = LeftRightImagery(scorer="accuracy")
+    results = FewshotEvaluation(paradigm, make_fake(), FewshotSplitter((2, 5)), **options).process(
         {"names": Recorder(), "flat": FLAT}
     )
     assert len(results) == 2 * 2 * 2 and set(results["n_per_class"].astype(int)) == {2, 5}
@@ -122,18 +123,19 @@ def test_any_pipeline_gets_a_curve_and_knows_its_electrodes(tmp_path):
 
 def test_others_come_as_source_and_own_trials_as_target(tmp_path):
     Recorder.seen = []
-    options = {"n_per_class": (3,), "others": True, "hdf5_path": str(tmp_path)}
-    results = FewshotEvaluation(LeftRightImagery(), make_fake(), **options).process({"asks": Recorder(), "not": FLAT})
+    splitter = FewshotSplitter((3,), others=True)
+    evaluation = FewshotEvaluation(LeftRightImagery(), make_fake(), splitter, hdf5_path=str(tmp_path))
+    results = evaluation.process({"asks": Recorder(), "not": FLAT})
     n_each = len(LeftRightImagery().get_data(make_fake(), [1])[1])
     assert len(results) == 4 and {(n, m) for _, _, n, m in Recorder.seen} == {(n_each, 6)}
-    other = FewshotEvaluation(LeftRightImagery(), make_fake(), n_per_class=(3,), hdf5_path=str(tmp_path))
-    assert "with-others" not in str(other.results.filepath)  # cached results of another protocol must not be mixed in
+    other = FewshotEvaluation(LeftRightImagery(), make_fake(), FewshotSplitter((3,)), hdf5_path=str(tmp_path))
+    assert other.results.filepath != evaluation.results.filepath  # results of another protocol must not be mixed in
 
 
 def test_more_trials_help(tmp_path):
     dataset = SimulatedMotorImagery(n_subjects=3, n_sessions=1, n_trials=50, ch_names=("C3", "Cz", "C4"), strength=1.5)
     paradigm = LeftRightImagery(scorer="accuracy")
-    evaluation = FewshotEvaluation(paradigm, dataset, n_per_class=(2, 25), hdf5_path=str(tmp_path))
+    evaluation = FewshotEvaluation(paradigm, dataset, FewshotSplitter((2, 25)), hdf5_path=str(tmp_path))
     scores = evaluation.process({"TS+LR": baseline("TS+LR")}).groupby("n_per_class")["score"].mean()
     assert scores.loc[25] > scores.loc[2] + 0.03
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg import signals
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.filtering import AverageReference, BandPass, FilterBank, Notch, PadToMultiple, Resample
 
 SFREQ = 160.0
@@ -179,7 +179,7 @@ def test_the_shortest_trials_are_resampled(n_times):
 
 def test_resampling_there_and_back():
     t = np.arange(800) / SFREQ
-    X = make_eeg(np.sin(2 * np.pi * np.array([[5.0], [11.0]]) * t)[None], sfreq=SFREQ)
+    X = EEGArray(np.sin(2 * np.pi * np.array([[5.0], [11.0]]) * t)[None], sfreq=SFREQ)
     there = Resample(240).fit_transform(X)
     assert (there.shape[2], there.sfreq) == (1200, 240)
     assert_allclose(there[0, 1, 200:-200], np.sin(2 * np.pi * 11 * np.arange(1200) / 240)[200:-200], atol=0.01)
@@ -199,7 +199,7 @@ def test_average_reference_equals_mne():
 
 @pytest.mark.parametrize("method", ["fir", "iir"])
 def test_filter_bank_is_its_band_passes_side_by_side(method):
-    X = make_eeg(trials(640), ("C3", "C4"), SFREQ)
+    X = EEGArray(trials(640), ("C3", "C4"), SFREQ)
     bands = ((4, 8), (8, 12), (28, 40))
     out = FilterBank(bands, method=method).fit_transform(X)
     assert out.ch_names == ("C3 4-8 Hz", "C4 4-8 Hz", "C3 8-12 Hz", "C4 8-12 Hz", "C3 28-40 Hz", "C4 28-40 Hz")
@@ -243,7 +243,7 @@ def test_common_spatial_patterns_in_each_band_find_the_rhythm_of_each_class():
 
 @pytest.mark.parametrize("step", [BandPass(), BandPass(method="iir"), Notch(), FilterBank(), Resample(100)])
 def test_results_do_not_depend_on_blocks_or_company(step, monkeypatch):
-    X = make_eeg(trials(1100, n_trials=5, n_channels=3), sfreq=SFREQ)
+    X = EEGArray(trials(1100, n_trials=5, n_channels=3), sfreq=SFREQ)
     whole = step.fit(X).transform(X)
     for trial in range(5):
         assert_allclose(step.transform(X[trial : trial + 1])[0], whole[trial], atol=1e-12)
@@ -257,7 +257,7 @@ def test_results_do_not_depend_on_blocks_or_company(step, monkeypatch):
 )
 def test_identity_and_input_are_kept(step, tmp_path):
     domains = make_domains(3, subject=[1, 1, 2])
-    X = make_eeg(trials(1100), ("C3", "C4"), SFREQ, domains)
+    X = EEGArray(trials(1100), ("C3", "C4"), SFREQ, domains)
     before = np.array(X)
     out = step.fit(X).transform(X)
     assert out.ch_names == ("C3", "C4")
@@ -266,7 +266,7 @@ def test_identity_and_input_are_kept(step, tmp_path):
     assert_array_equal(X, before)
     step.save(tmp_path / "step.safetensors")
     assert_array_equal(type(step).load(tmp_path / "step.safetensors").transform(X), out)
-    longer = make_eeg(trials(1300), ("C3", "C4"), SFREQ)
+    longer = EEGArray(trials(1300), ("C3", "C4"), SFREQ)
     assert step.transform(longer).shape[2] in (1300, 520)
 
 
@@ -332,17 +332,17 @@ def test_bad_parameters_are_named(step, message):
 
 
 def test_contradicting_rates_are_refused():
-    X = make_eeg(trials(640), sfreq=SFREQ)
+    X = EEGArray(trials(640), sfreq=SFREQ)
     with pytest.raises(ValueError, match=r"BandPass\(sfreq=100\), but X was sampled at 160 Hz"):
         BandPass(sfreq=100).fit(X)
     step = BandPass().fit(X)
     with pytest.raises(ValueError, match="sampling rate 250.0 Hz, but BandPass was fitted on 160.0 Hz"):
-        step.transform(make_eeg(trials(640), sfreq=250))
+        step.transform(EEGArray(trials(640), sfreq=250))
 
 
 @pytest.mark.parametrize(("n_times", "n_out"), [(400, 400), (401, 400), (419, 400), (420, 600), (150, 200), (599, 600)])
 def test_padding_reaches_a_multiple(n_times, n_out):
-    X = make_eeg(np.random.default_rng(0).standard_normal((2, 3, n_times)), sfreq=200.0)
+    X = EEGArray(np.random.default_rng(0).standard_normal((2, 3, n_times)), sfreq=200.0)
     out = PadToMultiple(200).fit_transform(X)
     n_kept = min(n_times, n_out)
     assert out.shape == (2, 3, n_out) and out.sfreq == 200
@@ -351,6 +351,6 @@ def test_padding_reaches_a_multiple(n_times, n_out):
 
 
 def test_open_bands_have_names():
-    X = make_eeg(trials(1100), ("C3", "C4"), SFREQ)
+    X = EEGArray(trials(1100), ("C3", "C4"), SFREQ)
     out = FilterBank(((None, 8), (30, None))).fit_transform(X)
     assert out.ch_names == ("C3 below 8 Hz", "C4 below 8 Hz", "C3 above 30 Hz", "C4 above 30 Hz")

@@ -133,3 +133,19 @@ def test_a_recipe_object_is_fine_tuned_too():
     tuned = FineTunedClassifier(clone(NETWORK).set_params(recipe=Recipe(n_updates=2)), n_updates=3)
     tuned.fit(X, y, X_target_labeled=X[:8], y_target_labeled=y[:8])
     assert tuned.estimator_.recipe["n_updates"] == 3
+
+
+def test_the_source_network_comes_from_memory(tmp_path, monkeypatch):
+    X, y = trials(0)
+    plain = FineTunedClassifier(make_pipeline(EuclideanAlignment(), NETWORK), n_updates=2)
+    cached, fits, fit = clone(plain).set_params(memory=str(tmp_path)), [], NetworkClassifier.fit
+    monkeypatch.setattr(
+        NetworkClassifier, "fit", lambda self, *given, **more: fits.append(1) or fit(self, *given, **more)
+    )
+    for n in (8, 16):
+        target = {"X_target_labeled": X[:n], "y_target_labeled": y[:n]}
+        expected = clone(plain).fit(X, y, **target).predict_proba(X)
+        np.testing.assert_array_equal(cached.fit(X, y, **target).predict_proba(X), expected)
+    assert len(fits) == 3
+    cached.fit(X.like(X, ch_names=("F3", "Fz", "F4")), y)
+    assert len(fits) == 4  # the same values of other electrodes

@@ -7,7 +7,7 @@ from test_gram_tokenizer import NAMES, make_tokenizer, make_trials, nest
 
 from skeeg import GramClassifier, make_eeg
 from skeeg.array import make_domains
-from skeeg.explain.explained import Explained
+from skeeg.explain.linear_maps import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
 from skeeg.methods.gram.estimator import FinetuningSettings
 from skeeg.methods.gram.layers import Sizes

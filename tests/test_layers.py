@@ -1,6 +1,7 @@
 """Layers: which module may import which, read from the imports, and what importing skeeg loads."""
 
 import ast
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -159,3 +160,14 @@ def test_every_public_name_exists_and_no_other_does():
     assert list(skeeg.__all__) == sorted(skeeg.__all__)
     with pytest.raises(AttributeError, match="NoSuchThing"):
         skeeg.NoSuchThing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("torch", "audio", "loads"),
+    [("cu130", "cu132", True), ("cpu", "cpu", True), (None, "cu132", True), ("cpu", "cu132", False),
+     ("cu126", "cu132", False)],
+)  # fmt: skip
+def test_a_torchaudio_of_another_build_is_an_error_that_says_so(torch, audio, loads, monkeypatch):
+    monkeypatch.setattr(skeeg, "_build_tag", {"torch": torch, "torchaudio": audio}.get)
+    with contextlib.nullcontext() if loads else pytest.raises(ImportError, match="torchaudio .* torch"):
+        skeeg._check_torchaudio()

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.montage import _FLAT, TEMPLATES, ChannelTemplate, _interpolation_matrix, find_electrodes, template_names
 from skeeg.positions import standard_montage
 
@@ -20,7 +20,7 @@ BIOSEMI64 = mne.channels.make_standard_montage("biosemi64").ch_names
 
 def trials(ch_names, n_trials=3, n_times=50, seed=0, **identity):
     data = np.random.default_rng(seed).standard_normal((n_trials, len(ch_names), n_times))
-    return make_eeg(data, ch_names, **identity)
+    return EEGArray(data, ch_names, **identity)
 
 
 def by_mne(X, template, **options):
@@ -163,7 +163,7 @@ def test_splines_recover_a_smooth_field():
     field = np.random.default_rng(0).standard_normal((4, 3))  # four time points of a field linear in space
 
     def at(names):
-        return make_eeg(np.array([[field @ places[name] for name in names]]), names)
+        return EEGArray(np.array([[field @ places[name] for name in names]]), names)
 
     out = ChannelTemplate("mirepnet45").fit_transform(
         at([name for name in BIOSEMI64 if name not in ("C3", "FC4", "Pz")])

@@ -1,6 +1,7 @@
 import pytest
+from baseline_table import BASELINE_NETWORKS
 
-from skeeg.networks import BASELINE_NETWORKS, build_network
+from skeeg.networks import build_network
 
 SPECIALISTS = "ShallowConv DeepConv EEGNet EEGNet-4,2 IFNet ADFCNN Conformer FBCNet EDPNet".split()
 NAMES = [*SPECIALISTS, "BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT"]

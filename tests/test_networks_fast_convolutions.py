@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skeeg.networks import accelerate, merge_kernels, merged_conv
-from skeeg.networks.fast.convolutions import find_runs, front_end, lagged_covariance
+from skeeg.networks import accelerate
+from skeeg.networks.fast.convolutions import find_runs, front_end, lagged_covariance, merge_kernels, merged_conv
 
 
 @given(

@@ -13,10 +13,9 @@ from skeeg.networks import (
     minimum_times,
     network_names,
     register_with_braindecode,
-    required_signals,
-    signal_kwargs,
 )
 from skeeg.networks.adfcnn import ADFCNN
+from skeeg.networks.registry import required_signals, signal_kwargs
 
 
 class Tiny(nn.Module):

@@ -3,8 +3,10 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from skeeg.array import make_eeg
+from skeeg.array import make_domains, make_eeg
 from skeeg.evaluations import BalancedTarget, PooledTarget
 
 
@@ -97,3 +99,30 @@ def test_balanced_target_hands_subjects_and_target_to_the_steps_that_ask():
     model = BalancedTarget(Certain()).fit(X, y, [7, 7, 8, 8], X[:2])
     assert model.estimator_.subjects_ == [7, 7, 8, 8] and len(model.estimator_.unlabeled_) == 2
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_balanced_target_has_offsets_of_each_run():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(80, 2, 5)), np.tile([0, 1], 40)
+    X[y == 1] += 2
+    shifted = X + np.repeat([-1.5, 1.5], 40)[:, None, None]
+    target = make_eeg(shifted, domains=make_domains(80, subject="t", run=np.repeat(["1", "2"], 40)))
+    plain = make_pipeline(FunctionTransformer(lambda X: np.asarray(X).mean(-1)), LogisticRegression())
+    scores = {
+        domain: BalancedTarget(plain, domain=domain).fit(X, y, X_target_unlabeled=target).score(target, y)
+        for domain in ("subject", "run")
+    }
+    assert scores["run"] > scores["subject"] + 0.05
+    model = BalancedTarget(plain, domain="run").fit(X, y, X_target_unlabeled=target)
+    assert set(model.offsets_) == {("t", "", "1"), ("t", "", "2")}
+    np.testing.assert_allclose(model.predict_proba(target[:40]).mean(0), [0.5, 0.5], atol=1e-6)
+    unknown = model.predict_proba(np.asarray(target)[:1])  # without domains: the offset of all
+    expected = np.log(model.estimator_.predict_proba(target[:1])) + model.offset_
+    np.testing.assert_allclose(np.diff(np.log(unknown)), np.diff(expected), atol=1e-9)
+
+
+def test_balanced_target_names_an_unknown_domain():
+    with pytest.raises(ValueError, match="domain: got 'block'"):
+        BalancedTarget(LogisticRegression(), domain="block").fit(
+            np.arange(4.0)[:, None], [0, 1, 0, 1], X_target_unlabeled=np.ones((2, 1))
+        )

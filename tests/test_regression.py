@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.regression import (
     ChannelScaler,
     CrossProducts,
@@ -80,7 +80,7 @@ def test_scikit_learn_checks(estimator, check):
 def test_channels_are_centred_and_scaled_or_whitened():
     random = np.random.default_rng(0)
     X = np.array([[1.0], [2.0], [5.0]]) * random.normal(3.0, 1.0, size=(5, 3, 200))
-    X = make_eeg(random.normal(size=(3, 3)) @ X, ["C3", "Cz", "C4"], 100.0)
+    X = EEGArray(random.normal(size=(3, 3)) @ X, ["C3", "Cz", "C4"], 100.0)
     scaled, whole, white = (ChannelScaler(method).fit_transform(X) for method in ("channel", "global", "whiten"))
     np.testing.assert_allclose(scaled.std(axis=(0, 2)), 1.0)
     np.testing.assert_allclose(scaled.mean(axis=(0, 2)), 0.0, atol=1e-9)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skeeg import GramPretrainer, GramRestorer, make_eeg
+from skeeg import EEGArray, GramPretrainer, GramRestorer
 from skeeg.restoration import (
     LOSSES,
     LowRankCompletion,
@@ -29,7 +29,7 @@ def trials(n=3, n_times=400, rank=None, seed=0):
     """Noise, or mixtures of a few sources."""
     rng = np.random.default_rng(seed)
     sources = rng.standard_normal((n, rank or len(NAMES), n_times))
-    return make_eeg(10 * rng.standard_normal((len(NAMES), sources.shape[1])) @ sources, NAMES, 200.0)
+    return EEGArray(10 * rng.standard_normal((len(NAMES), sources.shape[1])) @ sources, NAMES, 200.0)
 
 
 # What is lost
@@ -173,7 +173,7 @@ def test_bad_channels_of_epochs_are_restored_and_none_is_dropped():
 )
 def test_fifteen_channels_with_a_bad_one_come_back_as_fifteen(way):
     names = ("Pz", "Cz", "T6", "T4", "F8", "P4", "C4", "F4", "Fz", "T5", "T3", "F7", "P3", "C3", "F3")  # of ds003810
-    epochs = make_eeg(20 * np.random.default_rng(0).standard_normal((3, 15, 500)), names, 125.0).to_epochs()
+    epochs = EEGArray(20 * np.random.default_rng(0).standard_normal((3, 15, 500)), names, 125.0).to_epochs()
     epochs.info["bads"] = ["C3"]
     found = way.fit_transform(epochs)
     assert found.ch_names == names and found.bads == () and np.isfinite(found).all()
@@ -205,7 +205,7 @@ def test_splines_need_names():
 
 
 def test_ramps_are_restored_exactly_in_time():
-    X = make_eeg(np.arange(12.0)[:, None] * np.arange(400.0) + np.ones((3, 1, 1)), NAMES, 200.0)
+    X = EEGArray(np.arange(12.0)[:, None] * np.arange(400.0) + np.ones((3, 1, 1)), NAMES, 200.0)
     mask = np.zeros(X.shape, bool)
     mask[:, ::2, 50:170] = mask[:, 1::2, 200:390] = True
     assert np.allclose(TimeInterpolation().fit(X).transform(X, mask=mask), X, atol=1e-9)

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.screening import screen_subjects
 
 
@@ -59,7 +59,7 @@ def test_threshold_given():
 def test_subjects_from_the_data_and_labels_of_any_kind():
     X, y, subjects = make_subjects([2, 0])
     names = np.array(["anna", "bo"])[subjects]
-    result = screen_subjects(make_eeg(X, domains=make_domains(len(X), names)), np.array(["left", "right"])[y])
+    result = screen_subjects(EEGArray(X, domains=make_domains(len(X), names)), np.array(["left", "right"])[y])
     assert result.kept.tolist() == ["anna"]
     np.testing.assert_array_equal(result.scores, screen_subjects(X, y, names).scores)
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.spatial import CSP, class_covariances, csp_filters, joint_diagonaliser
 
 
@@ -152,7 +152,7 @@ def test_decodes_and_transforms_other_lengths():
 
 def test_csp_space_keeps_the_domains():
     X, y = classes()
-    eeg = make_eeg(X, [f"E{i}" for i in range(6)], 100, make_domains(30, "a"))
+    eeg = EEGArray(X, [f"E{i}" for i in range(6)], 100, make_domains(30, "a"))
     filtered = CSP(transform_into="csp_space").fit(eeg, y).transform(eeg)
     assert filtered.ch_names == ("CSP0", "CSP1", "CSP2", "CSP3") and filtered.domains is eeg.domains
 
@@ -284,3 +284,13 @@ def test_leaves_its_input_alone():
     before = matrices.copy()
     joint_diagonaliser(matrices)
     np.testing.assert_array_equal(matrices, before)
+
+
+def test_patterns_are_drawn_at_the_electrodes():
+    X = EEGArray(np.random.default_rng(0).normal(size=(20, 4, 100)), ("C3", "Cz", "C4", "Pz"), 128)
+    csp = CSP(2).fit(X, np.arange(20) % 2)
+    titles = [axis.get_title() for axis in csp.plot_patterns().axes]
+    assert titles[:2] == ["Pattern0", "Pattern1"] and "Pattern2" not in titles
+    assert csp.plot_patterns([3]).axes[0].get_title() == "Pattern3"
+    with pytest.raises(ValueError, match="ch_names: not known"):
+        CSP(2).fit(np.asarray(X), np.arange(20) % 2).plot_patterns()

@@ -4,17 +4,20 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from instances import instance, public_estimators
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from sklearn.base import is_regressor
+from sklearn.base import BaseEstimator, is_regressor
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 
 import skeeg
 from skeeg import CSP, EuclideanAlignment, NetworkClassifier
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import EEGEstimator, EEGTransformer
-from skeeg.testing import instance, public_estimators
 
 X = np.random.default_rng(0).standard_normal((12, 3, 64))
 Y = np.array(["left", "right"] * 6)
@@ -131,7 +134,7 @@ def test_a_parameter_that_no_file_can_hold_is_asked_for_when_loading(tmp_path):
     "Estimator", [cls for cls in public_estimators() if issubclass(cls, EEGEstimator)], ids=lambda cls: cls.__name__
 )  # what holds another estimator is not written
 def test_saved_estimators_give_the_same_results_and_save_again(tmp_path, Estimator):
-    trials = make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
+    trials = EEGArray(X, ("C3", "Cz", "C4"), 128.0, make_domains(12, subject=["a", "b", "b"] * 4))
     estimator = instance(Estimator)
     fitted = estimator.fit(trials, np.arange(12) % 2.0 if is_regressor(estimator) else Y)
     fitted.save(tmp_path / "one")
@@ -273,3 +276,58 @@ def test_an_estimator_around_another_is_saved_with_it(Wrapper, tmp_path):
     fitted = Wrapper(make_pipeline(EuclideanAlignment(), network)).fit(X, y)
     fitted.save(tmp_path / "file")
     np.testing.assert_array_equal(skeeg.load(tmp_path / "file").predict_proba(X), fitted.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "own", "SVM"])
+def test_pipelines_of_several_libraries_come_back(name, tmp_path):
+    rng = np.random.default_rng(0)
+    trials = EEGArray(rng.standard_normal((24, 4, 200)), ("C3", "Cz", "C4", "Pz"), 128.0)
+    network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
+    own = {"own": make_pipeline(EuclideanAlignment(), network), "SVM": make_pipeline(CSP(2), StandardScaler(), SVC())}
+    fitted = (own[name] if name in own else skeeg.baseline(name)).fit(trials, np.repeat(["left", "right"], 12))
+    skeeg.save(fitted, tmp_path / "file")
+    again = skeeg.load(tmp_path / "file")
+    assert repr(again) == repr(fitted)
+    method = "decision_function" if name == "SVM" else "predict_proba"
+    np.testing.assert_array_equal(getattr(again, method)(trials), getattr(fitted, method)(trials))
+
+
+def test_steps_that_no_file_can_hold_are_named_when_saving(tmp_path):
+    for step, what in (
+        (RandomForestClassifier(2), "randomforestclassifier.*Tree"),
+        (KeeperOfCode(), "is a KeeperOfCode"),
+    ):
+        fitted = make_pipeline(FunctionTransformer(), step).fit(X[:, 0], Y)
+        with pytest.raises(TypeError, match=f"estimator: Pipeline.*{what}.*which a file cannot hold"):
+            skeeg.save(fitted, tmp_path / "file")
+    with pytest.raises(NotFittedError):
+        skeeg.save(make_pipeline(CSP(2), SVC()), tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+class KeeperOfCode(BaseEstimator):
+    """An estimator of a library that files may not name."""
+
+    def fit(self, X, y):
+        self.n_features_in_ = 1
+        return self
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"sklearn.svm._classes"', '"subprocess"'),
+        ('"SVC"', '"check_array"'),
+        ('"SVC"', '"Pipeline"'),
+        ('"C": 1.0', '"memory": "/tmp", "C": 1.0'),
+        ('"C": 1.0', '"C": {"function": ["os", "system"]}'),
+        ('"C": 1.0', '"C": {"function": ["sklearn.datasets", "load_files"]}'),
+        ('"C": 1.0', '"C": {"function": ["sklearn.metrics", "np"]}'),
+    ],
+)
+def test_what_a_pipeline_may_not_name_is_refused(old, new, tmp_path):
+    skeeg.save(make_pipeline(StandardScaler(), SVC()).fit(X[:, 0], Y), tmp_path / "file")
+    rewrite(tmp_path / "file", lambda document: json.dumps(document).replace(old, new))
+    with pytest.raises(ValueError, match="file does not hold a fitted estimator"):
+        skeeg.load(tmp_path / "file")

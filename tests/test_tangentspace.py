@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from skeeg import FilterBankTangentSpace, RiemannianAlignment
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.filtering import BandPass
 
 BANDS = ((8, 12), (16, 24))
@@ -20,7 +20,7 @@ def mixed(seed, n_trials=24, n_channels=4, n_times=500, sfreq=125.0, mixing=None
     tone = np.sin(2 * np.pi * (10 * np.arange(n_times) / sfreq + rng.random((n_trials, 1))))
     sources[:, 0] += (1 + 2 * y)[:, None] * tone
     mixing = rng.standard_normal((n_channels, n_channels)) if mixing is None else mixing
-    return make_eeg(mixing @ sources, ("C3", "Cz", "C4", "Pz"), sfreq, make_domains(n_trials, subject=seed)), y
+    return EEGArray(mixing @ sources, ("C3", "Cz", "C4", "Pz"), sfreq, make_domains(n_trials, subject=seed)), y
 
 
 def test_each_band_is_the_tangent_space_of_pyriemann_on_aligned_trials():

@@ -207,9 +207,9 @@ def test_trials_are_shifted_in_training_only():
 
 
 def test_classes_weigh_alike_whatever_their_share():
-    loss = make_loss("cross_entropy", torch.tensor([0, 0, 0, 1]))
+    loss = make_loss("cross_entropy", torch.tensor([0, 0, 0, 1]), "balanced")
     torch.testing.assert_close(loss.weight, torch.tensor([4 / 6, 2.0]))
-    assert make_loss("mse", torch.tensor([0.5, 1.0])).__class__ is nn.MSELoss
+    assert make_loss("mse", torch.tensor([0.5, 1.0]), "balanced").__class__ is nn.MSELoss
     X, y = torch.zeros(40, 1), (torch.arange(40) < 4).long()  # nothing to learn but the shares
     for how, expected in ((None, 0.1), ("balanced", 0.5)):
         module, recipe = nn.Linear(1, 2), Recipe(max_epochs=200, learning_rate=0.1, class_weight=how)
@@ -365,16 +365,20 @@ def test_double_precision_predicts_a_trial_alone_as_in_a_batch():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"solver": "adamx"}, "solver: got 'adamx', expected one of 'adam', 'adamw', 'sgd'"),
+        ({"solver": "adamx"}, "solver: got 'adamx', expected a str among {'"),
         ({"schedule": "step"}, "schedule: got 'step'"),
         ({"precision": "float8"}, "precision: got 'float8'"),
-        ({"max_epochs": 0}, "max_epochs: got 0, expected at least 1"),
+        ({"max_epochs": 0}, "max_epochs: got 0, expected an int in the range"),
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"learning_rate": -1}, "learning_rate: got -1"),
         ({"learning_rate": float("nan")}, "learning_rate: got nan"),
         ({"loss": "crossentropy"}, "loss: got 'crossentropy'"),
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"scale": -2}, "scale: got -2"),
+        ({"weight_decay": "much"}, "weight_decay: got 'much', expected a float"),
+        ({"warmup": None}, "warmup: got None, expected a float"),
+        ({"refit": "yes"}, "refit: got 'yes', expected"),
+        ({"class_weight": {0: "x"}}, "class_weight: got the weight 'x'"),
         ({"validation": "fold"}, "validation: got 'fold'"),
         ({"validation": "trial", "validation_size": 1.5}, "validation_size: got 1.5"),
         ({"validation": "subject"}, "needs the subject of each trial"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skeeg import WaveletBands
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.wavelets import morlet
 
 # Sum, first eight and every 412th value of the published features, (channels, bands, times, windows), of two channels
@@ -51,7 +51,7 @@ def test_extremes_come_from_the_training_trials_only():
 def test_joined_windows_have_no_edges_within_a_run():
     recording = np.random.default_rng(0).normal(size=(2, 1200))
     windows = recording.reshape(2, 6, 200).transpose(1, 0, 2)
-    runs = make_eeg(windows, ["Cz", "Pz"], 250.0, make_domains(6, run=["a"] * 3 + ["b"] * 3))
+    runs = EEGArray(windows, ["Cz", "Pz"], 250.0, make_domains(6, run=["a"] * 3 + ["b"] * 3))
     joined = WaveletBands(scale=None, joined=True).fit_transform(runs)
     for rows, part in ((slice(3), slice(600)), (slice(3, 6), slice(600, None))):
         whole = WaveletBands(scale=None, sfreq=250).fit_transform(recording[None, :, part])[0]
@@ -71,7 +71,7 @@ def test_an_open_band_reaches_to_the_last_frequency():
     X = np.random.default_rng(0).normal(size=(2, 3, 500))
     both = [WaveletBands(bands=bands, sfreq=250).fit_transform(X) for bands in (((30, None),), ((30, 100),))]
     np.testing.assert_array_equal(*both)
-    named = WaveletBands(bands=((30, None), (None, 8))).fit_transform(make_eeg(X, ["C3", "Cz", "C4"], 250.0))
+    named = WaveletBands(bands=((30, None), (None, 8))).fit_transform(EEGArray(X, ["C3", "Cz", "C4"], 250.0))
     assert named.ch_names[::3] == ("C3 above 30 Hz", "C3 below 8 Hz")
 
 

@@ -1,4 +1,4 @@
-"""BEIRA against ridge regression on ten simulated recordings."""
+"""BEIRA against ridge regression on simulated recordings."""
 
 import json
 

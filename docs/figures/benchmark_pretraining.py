@@ -1,12 +1,29 @@
-"""Pre-training of a small MIRepNet against training from scratch and baselines, 30 trials of the target subject."""
+"""MIRepNet from the weights that ship, from scratch, and two baselines on three recorded datasets."""
 
 import matplotlib.pyplot as plt
-from results import bars, means, rows
+from results import means, rows
 
-PANELS = {"mirepnet_simulated.csv": "eight simulated subjects", "mirepnet_grasp.csv": "six subjects of ds003810"}
-figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), sharex=True, layout="constrained")
-for ax, (name, title) in zip(axes, PANELS.items(), strict=True):
-    bars(ax, {pipeline: value for (pipeline,), value in means(rows(name), "score", "pipeline").items()})
-    ax.set(xlim=(0.4, 1), xlabel="accuracy, 30 trials", title=title)
+PANELS = {
+    "bnci": "BNCI2014004, 5 subjects,\n48 trials (3 channels)",
+    "grasp": "ds003810, 6 subjects,\n30 trials (15 channels)",
+    "hands": "EEGMMIDB, 16 subjects,\n20 trials (45 channels)",
+}
+NAMES = {
+    "CSP+LDA": "CSP+LDA",
+    "TS+LR": "TS+LR",
+    "MIRepNet, from scratch": "from scratch",
+    "MIRepNet, pre-trained, no labels": "pre-trained,\nno labels",
+    "MIRepNet, pre-trained, fine-tuned": "pre-trained,\nfine-tuned",
+}
+figure, axes = plt.subplots(1, 3, figsize=(8.5, 3.2), sharey=True, layout="constrained")
+for ax, (part, title) in zip(axes, PANELS.items(), strict=True):
+    found = means(rows(f"pretraining_{part}.csv"), "score", "pipeline")
+    for i, name in enumerate(NAMES):
+        mean, deviation = found[(name,)]
+        ax.barh(i, mean, xerr=deviation, color="C1" if name.startswith("MIRepNet") else "C0", ecolor="0.6")
+        ax.text(0.41, i, f"{mean:.3f}", va="center", fontsize=8, color="w")
+    ax.axvline(0.5, color="0.4", ls=":", lw=1)
+    ax.set(xlim=(0.4, 1), xlabel="accuracy", title=title, yticks=range(len(NAMES)))
     ax.title.set_fontsize(9)
-    ax.tick_params(axis="y", labelsize=8)
+axes[0].set_yticklabels(NAMES.values(), fontsize=8)
+axes[0].invert_yaxis()

@@ -14,12 +14,7 @@ PIPELINE_FOLDER = Path(__file__).parent
 
 
 def baseline_names():
-    """Names that `baseline` knows.
-
-    Returns
-    -------
-    names : tuple of str
-        Classical pipelines, networks trained from scratch, networks with published weights, methods of skeeg.
+    """Names that `baseline` knows: classical pipelines, networks from scratch or with published weights, methods.
 
     Examples
     --------
@@ -92,17 +87,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
 
 
 def baseline_recipe(name):
-    """Tell how a baseline is trained.
-
-    Parameters
-    ----------
-    name : str
-        One of `baseline_names`.
-
-    Returns
-    -------
-    recipe : skeeg.training.Recipe or None
-        None for pipelines that do not end with a `NetworkClassifier`.
+    """Recipe, a `skeeg.training.Recipe`, of a baseline; None if it does not end with a `NetworkClassifier`.
 
     Examples
     --------
@@ -121,14 +106,7 @@ def baseline_recipe(name):
 
 @cache
 def pipeline_files():
-    """Content of the files of the named pipelines, by name and in the order to show them in.
-
-    Examples
-    --------
-    >>> from skeeg.baselines import pipeline_files
-    >>> "LeftRightImagery" in pipeline_files()["CSP+LDA"]["paradigms"]
-    True
-    """
+    """Content of the files of the named pipelines, by name and in the order to show them in."""
     contents = [read_pipeline_file(path) for path in sorted(PIPELINE_FOLDER.glob("*.yml"))]
     return {content["name"]: content for content in sorted(contents, key=lambda one: one["order"])}
 

@@ -5,6 +5,7 @@ A wrong name is answered with the nearest right ones. Nothing heavy is imported 
 """
 
 import difflib
+import hashlib
 import importlib
 import inspect
 from pathlib import Path
@@ -49,7 +50,7 @@ EVALUATIONS = {
     "few-shot": ("FewshotEvaluation", {}, "the first trials of a session predict its last"),
     "few-shot:others": (
         "FewshotEvaluation",
-        {"others": True},
+        {},
         "source subjects and the first trials of the target's session predict its last",
     ),
     "cross-task": ("CrossTaskEvaluation", {}, "executed movements and the first imagined ones predict the rest"),
@@ -337,6 +338,15 @@ def set_checkpoints(pipelines, checkpoints):
             some = ", ".join(one for one, pipeline in pipelines.items() if takes_checkpoint(pipeline)) or "none"
             raise ValueError(f"checkpoint: {name} takes none; of these pipelines {some} can.")
         set_checkpoint(pipelines[name], weights, name)
+
+
+def checkpoint_digests(pipeline):
+    """Start of the SHA-256 of each file of weights that a pipeline starts from: one name may stand for other files."""
+    from ..training.checkpoints import resolve
+
+    params = pipeline.get_params()
+    files = [resolve(params[place]) for place in takes_checkpoint(pipeline) if params[place] is not None]
+    return [hashlib.file_digest(file.open("rb"), "sha256").hexdigest()[:8] for file in files]
 
 
 def get_grid(param_grid, pipelines):

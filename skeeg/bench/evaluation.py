@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import shutil
+import tempfile
 
 import numpy as np
 from sklearn import config_context
@@ -41,13 +42,14 @@ class _InJobs(NamedTrials):
         _, y, _ = self.load(dataset, subject, name, pipeline, process_pipeline)
         self._classes, self._predictions = sorted(set(y)), []
         self._keep_names = bool(_NAME_CLASSES & {key.rsplit("__", 1)[-1] for key in pipeline.get_params()})
-        rows = self._evaluate_parallel_dataset(
-            dataset=dataset,
-            pipelines={name: pipeline},
-            param_grid={name: param_grid} if param_grid else None,
-            process_pipeline=process_pipeline,
-            work_plan={subject: {name: pipeline}},
-        )
+        with tempfile.TemporaryDirectory() as memory:
+            rows = self._evaluate_parallel_dataset(
+                dataset=dataset,
+                pipelines={name: _with_memory(pipeline, memory)},
+                param_grid={name: param_grid} if param_grid else None,
+                process_pipeline=process_pipeline,
+                work_plan={subject: {name: _with_memory(pipeline, memory)}},
+            )
         return rows, self._predictions + self._take_predictions(rows)
 
     def _build_eval_config(self, param_grid):
@@ -149,6 +151,14 @@ def _replacing(results):
             with contextlib.suppress(OSError):
                 os.remove(leftover)
         results.filepath = path
+
+
+def _with_memory(pipeline, folder):
+    """Copy of a pipeline whose classifiers keep source networks, which numbers of labelled trials then share."""
+    params = {"": pipeline} | pipeline.get_params()
+    places = [key for key, value in params.items() if key.rpartition("__")[2] == "memory" and value is None]
+    places = [key for key in places if not isinstance(params[key.rpartition("__")[0]], Pipeline)]
+    return clone(pipeline).set_params(**dict.fromkeys(places, folder))
 
 
 def set_seed_and_device(pipeline, seed, device):

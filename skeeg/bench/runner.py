@@ -272,15 +272,19 @@ class Benchmark:
                 self.units[name, seed] = pipeline, evaluation
 
     def _protocol(self):
-        """Arguments of the evaluation's class: the number of labelled target trials, or the session."""
+        """Splitter of a protocol of skeeg, with its numbers of labelled target trials or its session."""
+        from ..evaluations import CrossTaskSplitter, DownstreamSplitter, FewshotSplitter
+
         if self.evaluation == "downstream":
             task = catalogue.find_task(self.dataset)
             sessions = type(self.dataset).__module__.startswith("moabb.")  # names of sessions are those of MOABB
-            return {"session": task.session if task and sessions else None}
-        if self.evaluation != "cross-task":
-            return {"n_per_class": self.n_per_class} if self.n_per_class else {}
-        n_classes = len(self.paradigm.used_events(self.dataset))
-        return {"n_target": tuple(n_classes * number for number in self.n_per_class)}
+            return {"splitter": DownstreamSplitter(task.session if task and sessions else None)}
+        if self.evaluation == "cross-task":
+            n_classes = len(self.paradigm.used_events(self.dataset))
+            return {"splitter": CrossTaskSplitter(tuple(n_classes * number for number in self.n_per_class))}
+        if self.n_per_class:
+            return {"splitter": FewshotSplitter(self.n_per_class, others=self.evaluation.endswith(":others"))}
+        return {}
 
     def _open_evaluation(self, class_name, **options):
         """MOABB's evaluation; a results file that cannot be read is set aside first."""
@@ -310,6 +314,7 @@ class Benchmark:
             parts.append(f"subjects-{digest(self.dataset.subject_list)}")
         if name in self.grids:
             parts.append(f"grid-{digest(sorted(self.grids[name].items()))}")
+        parts += [f"weights-{one}" for one in catalogue.checkpoint_digests(self.pipelines[name])]
         return "_".join(part for part in parts if part)
 
     def _missing(self):

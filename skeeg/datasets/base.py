@@ -18,10 +18,7 @@ class SkeegDataset(BaseDataset):
     """A MOABB dataset that also gives plain arrays."""
 
     def arrays(self, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
-        """Read the trials as arrays; see `skeeg.datasets.load_arrays`.
-
-        Gives ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,).
-        """
+        """Read the trials as arrays; see `skeeg.datasets.load_arrays`."""
         return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
 
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
@@ -34,14 +31,7 @@ class SkeegDataset(BaseDataset):
 
 
 def code_with(name, options, defaults):
-    """Code of a dataset, by which alone MOABB stores results: a name, and a digest of options that are not the default.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.base import code_with
-    >>> code_with("Some", {"seed": 0}, {"seed": 0}), len(code_with("Some", {"seed": 1}, {"seed": 0}))
-    ('Some', 13)
-    """
+    """Code by which MOABB stores results of a dataset: a name, and a digest of options that are not the default."""
     if options == defaults:
         return name
     text = json.dumps(options, sort_keys=True, default=str)
@@ -61,29 +51,21 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
     Parameters
     ----------
     dataset : moabb.datasets.base.BaseDataset
-        Any dataset with events, ours or MOABB's.
+        Any dataset with events.
     fmin, fmax : float or None
         Edges of a zero-phase FIR band-pass in hertz, applied to the continuous recording; None leaves that side open.
     tmin, tmax : float or None
         Seconds from the start of the dataset's interval; tmax None is the interval's end.
     resample : float or None
         Sampling rate in hertz; None keeps the recording's.
-    subjects : list or None
-        Some of ``dataset.subject_list``; None takes all.
-    classes : sequence of str or None
-        Some of ``dataset.event_id``; None takes all.
+    subjects, classes : list or None
+        Some of ``dataset.subject_list`` and of ``dataset.event_id``; None takes all.
 
     Returns
     -------
-    X : EEGArray, shape (n_trials, n_channels, n_times)
-        Microvolts with channel names, rate and domains, NaN where a channel is marked bad; n_times is exactly
-        (tmax - tmin) times the rate.
-    y : ndarray of str, shape (n_trials,)
-        Class of each trial.
-
-    Notes
-    -----
-    MOABB's paradigms read the same trials with a Butterworth filter and one sample more.
+    X, y : EEGArray, shape (n_trials, n_channels, n_times), and ndarray of str, shape (n_trials,)
+        Microvolts, NaN where a channel is marked bad; n_times is exactly (tmax - tmin) times the rate, one sample less
+        than MOABB's paradigms give.
 
     Examples
     --------

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .base import OLD_NAMES, data_folder
 
 PARTS = ("train", "valid", "test")
@@ -15,21 +15,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Preprocessing of the recordings of a corpus.
-
-    Attributes
-    ----------
-    ch_names : tuple of str
-        Channels, in this order.
-    average : bool
-        Whether to apply the average reference.
-    band : tuple of float or None
-        Edges of the band-pass in hertz; None does not filter.
-    notch : float or None
-        Line frequency to remove, in hertz; None removes none.
-    sfreq : float
-        Sampling rate in hertz.
-    """
+    """Preprocessing of the recordings of a corpus: channels, average reference, band-pass, notch and rate in hertz."""
 
     ch_names: tuple
     average: bool = True
@@ -39,17 +25,8 @@ class Preprocessing:
 
 
 class Corpus:
-    """Base of the corpora: labelled windows in three parts with disjoint subjects.
+    """Base of the corpora: windows labelled by ``classes``, in three parts with disjoint subjects.
 
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the classes; labels are these names.
-    preprocessing : Preprocessing
-        Preprocessing of the recordings.
-
-    Notes
-    -----
     A subclass lists its files (``_find``), splits the subjects (``_split``) and reads one file (``_read``).
     Continuous recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
     """
@@ -71,10 +48,7 @@ class Corpus:
         return list(self._files_of(part))
 
     def arrays(self, part="train", subjects=None):
-        """Read the windows of one part.
-
-        Gives ``X`` (n_windows, n_channels, n_times), ``y`` (n_windows,).
-        """
+        """Read the windows (n_windows, n_channels, n_times) and labels (n_windows,) of one part."""
         files = self._files_of(part)
         unknown = [one for one in (subjects or ()) if one not in files]
         if unknown:
@@ -85,7 +59,7 @@ class Corpus:
                 windows, names = self._read(file)
                 if len(windows):
                     domains = make_domains(len(windows), subject, session, file.stem)
-                    blocks.append(make_eeg(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
+                    blocks.append(EEGArray(windows, self.preprocessing.ch_names, self.preprocessing.sfreq, domains))
                     labels.append(np.array(names))
         if not blocks:
             raise ValueError(f"{self._root()}: no window of {', '.join(self.classes)} in part {part!r}.")
@@ -161,9 +135,8 @@ _AROUND = 2.5  # seconds from the middle of an event to either end of its window
 class TUHEvents(Corpus):
     """Six kinds of events in clinical recordings: TUEV [1]_, with the split of LaBraM, BIOT and Gram.
 
-    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes, from 2 s before to 2 s after
-    it; an event marked on several electrodes gives as many windows. Windows are shifted into the recording where an
-    event lies within 2 s of an end.
+    Each event, a second on one electrode, gives a window of 5 s of all 19 electrodes around it, shifted into the
+    recording near its ends; an event marked on several electrodes gives as many windows.
 
     Parameters
     ----------

@@ -7,14 +7,7 @@ import numpy as np
 
 from ..positions import standard_montage
 from .base import SkeegDataset, code_with
-from .readers import (
-    UNITS,
-    arrange_recordings,
-    check_microvolts,
-    class_names,
-    find_recordings,
-    read_recording,
-)
+from .readers import UNITS, arrange_recordings, check_microvolts, class_names, find_recordings, read_recording
 
 
 class LocalDataset(SkeegDataset):
@@ -122,9 +115,17 @@ class LocalDataset(SkeegDataset):
             names = class_names(raw) if classes is None else classes
             self._class_of = {str(name): str(name) for name in names}
         self._check_events(raw, first)
-        self.channels = tuple(_eeg_names(raw, first) if channels is None else channels)
+        eeg = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "eeg"]
+        if channels is None and not eeg:
+            raise ValueError(f"{first}: there is no EEG channel among {', '.join(raw.ch_names)}.")
+        self.channels = tuple(eeg if channels is None else channels)
         if interval is None:
-            interval = span or (0.0, _shortest(raw, self._class_of, first))
+            shortest = min(event["duration"] for event in raw.annotations if event["description"] in self._class_of)
+            if span is None and shortest <= 0:
+                raise ValueError(
+                    f"interval: the events of {first} have no duration; pass interval=(start, end) in seconds."
+                )
+            interval = span or (0.0, shortest)
         if not interval[0] < interval[1]:
             raise ValueError(f"interval: got {interval}, expected a start before its end.")
         self._window = tuple(round(float(second), 6) for second in interval)
@@ -156,7 +157,12 @@ class LocalDataset(SkeegDataset):
             raw.notch_filter(self.notch, verbose="error")
         if raw.get_montage() is None:
             raw.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
-        return self._name_classes(raw)
+        # Keep trials, named by their class, and annotations of bad data.
+        names = [str(name) for name in raw.annotations.description]
+        keep = [i for i, name in enumerate(names) if name in self._class_of or name.lower().startswith(("bad", "edge"))]
+        trials = raw.annotations[keep]
+        trials.description = np.array([self._class_of.get(names[i], names[i]) for i in keep])
+        return raw.set_annotations(trials)
 
     def _check_events(self, raw, file):
         """Refuse a file without events, or with unexpected ones."""
@@ -169,31 +175,3 @@ class LocalDataset(SkeegDataset):
                 f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
                 "Pass classes= to choose events, pattern= to leave files out."
             )
-
-    def _name_classes(self, raw):
-        """Keep trials, named by their class, and annotations of bad data."""
-        keep = [i for i, name in enumerate(raw.annotations.description) if name in self._class_of or _is_bad(name)]
-        trials = raw.annotations[keep]
-        trials.description = np.array([self._class_of.get(str(name), str(name)) for name in trials.description])
-        return raw.set_annotations(trials)
-
-
-def _is_bad(name):
-    """Whether an annotation marks bad data."""
-    return name.lower().startswith(("bad", "edge"))
-
-
-def _eeg_names(raw, file):
-    """Names of a recording's EEG channels."""
-    names = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "eeg"]
-    if not names:
-        raise ValueError(f"{file}: there is no EEG channel among {', '.join(raw.ch_names)}.")
-    return names
-
-
-def _shortest(raw, class_of, file):
-    """Shortest duration of a recording's trials in seconds."""
-    durations = [event["duration"] for event in raw.annotations if event["description"] in class_of]
-    if min(durations) <= 0:
-        raise ValueError(f"interval: the events of {file} have no duration; pass interval=(start, end) in seconds.")
-    return min(durations)

@@ -63,12 +63,6 @@ def number_labels(labels):
     """Names that MOABB accepts for sessions and runs: a number, then letters and digits.
 
     The name of a label is its number where all labels are different numbers, else its rank and the label.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.readers import number_labels
-    >>> number_labels(["02", "01"]), number_labels(["T", "E"])
-    ({'01': '1', '02': '2'}, {'E': '0E', 'T': '1T'})
     """
     labels = sorted(set(labels), key=_natural)
     if all(label.isdigit() for label in labels) and len({int(label) for label in labels}) == len(labels):
@@ -78,10 +72,7 @@ def number_labels(labels):
 
 
 def arrange_recordings(paths, runs_as_sessions=False):
-    """Arrange recordings in MOABB's layout, under names that MOABB accepts.
-
-    Gives the files by subject, session and run, and the label of each subject by its number.
-    """
+    """Files by subject, session and run, under names that MOABB accepts; and each subject's label by its number."""
     names = number_labels(recording.subject for recording in paths)
     numeric = all(name.isdigit() for name in names.values())
     recordings, subjects = {}, {}
@@ -146,8 +137,11 @@ def read_recording(file, bids_root=None):
     raw, span = (join_epochs(found), (found.tmin, found.tmax)) if is_cut else (found, None)
     triggers = mne.pick_types(raw.info, meg=False, stim=True)
     if len(triggers):
-        if not class_names(raw):
-            _annotate_triggers(raw)
+        if not class_names(raw):  # annotations named by the numbers of the triggers
+            events = mne.find_events(raw, shortest_event=1, verbose="error")
+            names, start = {number: str(number) for number in np.unique(events[:, 2])}, raw.annotations.orig_time
+            at = raw.info["sfreq"], names, raw.first_samp, start
+            raw.set_annotations(raw.annotations + mne.annotations_from_events(events, *at, verbose="error"))
         raw.drop_channels([raw.ch_names[i] for i in triggers])
     return raw, span
 
@@ -158,14 +152,7 @@ def class_names(raw):
 
 
 def is_class(name):
-    """Whether an annotation can be a class and does not mark bad or missing data.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.readers import is_class
-    >>> is_class("left"), is_class("BAD_ACQ_SKIP"), is_class("New Segment/")
-    (True, False, False)
-    """
+    """Whether an annotation can be a class and does not mark bad or missing data."""
     return not name.lower().startswith(_NO_CLASS)
 
 
@@ -216,33 +203,9 @@ def join_epochs(epochs):
     return raw.set_annotations(trials + skips)
 
 
-def _annotate_triggers(raw):
-    """Turn the events of the trigger channel into annotations named by their numbers."""
-    import mne
-
-    events = mne.find_events(raw, shortest_event=1, verbose="error")
-    names = {number: str(number) for number in np.unique(events[:, 2])}
-    found = mne.annotations_from_events(
-        events, raw.info["sfreq"], names, raw.first_samp, orig_time=raw.annotations.orig_time, verbose="error"
-    )
-    raw.set_annotations(raw.annotations + found)
-
-
 @dataclass(frozen=True)
 class RecordingSource:
-    """One recording that can be read.
-
-    Attributes
-    ----------
-    origin : str
-        Dataset or file, for messages.
-    subject, session, run : str
-        Domain of the recording.
-    read : callable
-        Returns the recording as `mne.io.Raw`, in volts, with trials as annotations.
-    stamp : str
-        Version of the recording: size and date of a file, or a checksum of the data.
-    """
+    """One recording that can be read."""
 
     origin: str
     subject: str
@@ -260,6 +223,8 @@ class RecordingSource:
 
 def list_recordings(source, subject="", session="", run="", unit="V"):
     """List the recordings of a source, without reading their data where possible."""
+    import mne
+
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {', '.join(UNITS)}.")
     domain = str(subject), str(session), str(run)
@@ -268,21 +233,18 @@ def list_recordings(source, subject="", session="", run="", unit="V"):
             yield from list_recordings(one, *domain, unit)
     elif isinstance(source, str | Path):
         yield from _of_path(Path(source), domain, unit)
-    elif hasattr(source, "subject_list"):
-        yield from _of_dataset(source)
-    elif is_epochs(source) or _is_raw(source):
+    elif hasattr(source, "subject_list"):  # of MOABB: sessions and runs are known once a subject is read
+        for subject in source.subject_list:
+            for session, runs in source.get_data([subject])[subject].items():
+                for run, raw in runs.items():
+                    yield RecordingSource(source.code, f"{source.code}/{subject}", session, run, lambda raw=raw: raw)
+    elif is_epochs(source) or isinstance(source, mne.io.BaseRaw):
         yield _of_object(source, domain)
     else:
         raise TypeError(
             f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
             "or a list of such."
         )
-
-
-def _is_raw(source):
-    import mne
-
-    return isinstance(source, mne.io.BaseRaw)
 
 
 def _of_path(path, domain, unit):
@@ -292,9 +254,9 @@ def _of_path(path, domain, unit):
         for found in find_recordings(path):
             name = str(found.file.relative_to(path))
             names = f"{path.name}/{found.subject}", found.session, "_".join(filter(None, (found.task, found.run)))
-            yield RecordingSource(f"{path.name}/{name}", *names, _reader(found.file, root, unit), _stamp(found.file))
+            yield _source_of(f"{path.name}/{name}", names, found.file, root, unit)
     elif path.is_file():
-        yield RecordingSource(path.name, *domain, _reader(path, None, unit), _stamp(path))
+        yield _source_of(path.name, domain, path, None, unit)
     else:
         raise FileNotFoundError(f"source: there is no file or folder {path} (recordings are {', '.join(SUFFIXES)}).")
 
@@ -307,16 +269,8 @@ def _of_object(source, domain):
     return RecordingSource(name, *domain, lambda: raw, hashlib.sha256(raw.get_data().tobytes()).hexdigest())
 
 
-def _of_dataset(dataset):
-    """List the recordings of a MOABB dataset; its sessions and runs are known once a subject is read."""
-    for subject in dataset.subject_list:
-        for session, runs in dataset.get_data([subject])[subject].items():
-            for run, raw in runs.items():
-                yield RecordingSource(dataset.code, f"{dataset.code}/{subject}", session, run, lambda raw=raw: raw)
-
-
-def _reader(file, root, unit):
-    """Return a function that reads one file."""
+def _source_of(origin, names, file, root, unit):
+    """Give a source that reads one file."""
 
     def read():
         raw = read_recording(file, root)[0].load_data(verbose="error")
@@ -325,10 +279,5 @@ def _reader(file, root, unit):
         check_microvolts(raw, file)
         return raw
 
-    return read
-
-
-def _stamp(file):
-    """Size and date of a file."""
     found = file.stat()
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    return RecordingSource(origin, *names, read, f"{found.st_size}-{found.st_mtime_ns}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .readers import is_class, list_recordings
 
 _OPEN_FILES = 64  # kept open while windows are drawn
@@ -18,27 +18,7 @@ _BLOCK = 2**22  # bytes read at once for a checksum
 
 @dataclass(frozen=True)
 class StoredRecording:
-    """Metadata of one recording of a store.
-
-    Attributes
-    ----------
-    key : str
-        Name of its file in the store.
-    origin : str
-        Dataset or file of origin.
-    subject, session, run : str
-        Domain of the recording.
-    ch_names : tuple of str
-        Channel names.
-    sfreq : float
-        Sampling rate in hertz.
-    n_times : int
-        Samples.
-    onsets, durations : ndarray, shape (n_events,)
-        Events, in seconds.
-    events : ndarray of str, shape (n_events,)
-        Name of each event.
-    """
+    """Metadata of one recording of a store; ``onsets`` and ``durations`` of its events are in seconds."""
 
     key: str
     origin: str
@@ -56,7 +36,7 @@ class StoredRecording:
 class RecordingStore:
     """A folder of recordings, one HDF5 file each: microvolts in float32 with names, rate, events and domain.
 
-    A file gets its name only when it is complete, so an interrupted build is resumed by adding the same sources again.
+    An interrupted build is resumed by adding the same sources again: a file gets its name only when it is complete.
 
     Parameters
     ----------
@@ -67,11 +47,6 @@ class RecordingStore:
     ----------
     recordings : tuple of StoredRecording
         All recordings, sorted by origin, subject, session and run.
-
-    Notes
-    -----
-    In a file, the dataset ``eeg`` has the axes (times, channels), so that a window is contiguous on disk, and the
-    attribute ``sha256``, a checksum that `verify` compares.
 
     Examples
     --------
@@ -139,40 +114,14 @@ class RecordingStore:
         return added
 
     def read(self, recording, start=0, n_times=None):
-        """Read a segment of a recording.
-
-        Parameters
-        ----------
-        recording : StoredRecording
-            One of ``recordings``.
-        start, n_times : int or None
-            First sample and number of samples; None reads to the end.
-
-        Returns
-        -------
-        data : ndarray of float32, shape (n_channels, n_times)
-            Microvolts.
-        """
+        """Read a recording, or `n_times` samples from `start` on; gives microvolts, float32 (n_channels, n_times)."""
         stop = recording.n_times if n_times is None else start + n_times
         if not 0 <= start <= stop <= recording.n_times:
             raise ValueError(f"start, n_times: samples {start} to {stop} of a recording of {recording.n_times}.")
         return self._open(recording.key)["eeg"][start:stop].T
 
     def windows(self, seconds, stride=None):
-        """Windows of all recordings, read lazily.
-
-        Parameters
-        ----------
-        seconds : float
-            Length.
-        stride : float or None
-            Seconds from the start of a window to the start of the next; None is their length.
-
-        Returns
-        -------
-        windows : StoredWindows
-            Recordings shorter than a window have none.
-        """
+        """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds."""
         if seconds <= 0 or (stride is not None and stride <= 0):
             raise ValueError(f"seconds, stride: got {seconds} and {stride}, expected more than 0.")
         return StoredWindows(self, float(seconds), float(seconds if stride is None else stride))
@@ -189,10 +138,8 @@ class RecordingStore:
 
         Returns
         -------
-        X : list of EEGArray, shape (n_trials, n_channels, n_times)
-            Trials of each recording that has any.
-        y : list of ndarray of str, shape (n_trials,)
-            Event of each trial.
+        X, y : list of EEGArray, shape (n_trials, n_channels, n_times), and list of ndarray of str, shape (n_trials,)
+            Trials of each recording that has any, and their events.
         """
         if isinstance(classes, str):  # `in` would match substrings
             raise ValueError(f"classes: got {classes!r}, expected a sequence of names, such as [{classes!r}].")
@@ -206,25 +153,14 @@ class RecordingStore:
             if inside.any():
                 data = np.stack([self.read(recording, int(start), n_times) for start in first[inside]])
                 domains = make_domains(len(data), recording.subject, recording.session, recording.run)
-                X.append(make_eeg(data, recording.ch_names, recording.sfreq, domains))
+                X.append(EEGArray(data, recording.ch_names, recording.sfreq, domains))
                 y.append(recording.events[rows][inside])
         if not X:
             raise ValueError(f"classes: no recording has events {classes or ''} with {interval} s around them.")
         return X, y
 
     def verify(self, progress=True):
-        """Compare every recording with the checksum it was written with.
-
-        Parameters
-        ----------
-        progress : bool
-            Show a progress bar.
-
-        Returns
-        -------
-        damaged : list of StoredRecording
-            Recordings whose data differ from what was written.
-        """
+        """Compare every recording with the checksum it was written with, and list those that are damaged."""
         from tqdm.auto import tqdm
 
         bar = tqdm(self.recordings, disable=not progress, unit="recording")
@@ -308,29 +244,15 @@ def _microvolts(raw, source, prepare):
     """EEG of a recording as one preprocessed trial."""
     raw = raw.copy().pick("eeg", exclude=[], verbose="error")
     domains = make_domains(1, source.subject, source.session, source.run)
-    X = make_eeg(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
+    X = EEGArray(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
     return (X if prepare is None else prepare.fit_transform(X)), raw
 
 
 class StoredWindows:
     """Windows of equal length of the recordings of a `RecordingStore`, read lazily; see `RecordingStore.windows`.
 
-    They go into ``fit`` of a self-supervised pre-trainer where the data do not fit into memory.
-
-    Attributes
-    ----------
-    groups : dict of tuple to StoredGroup
-        Windows of equal channels and sampling rate, by (ch_names, sfreq).
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> from skeeg.datasets import RecordingStore, SimulatedMotorImagery
-    >>> store = RecordingStore(mkdtemp())
-    >>> _ = store.add(SimulatedMotorImagery(n_subjects=1, n_sessions=1, n_runs=1, n_trials=4), progress=False)
-    >>> (group,) = store.windows(2.0).groups.values()
-    >>> group.take([0, 2]).shape
-    (2, 22, 256)
+    They go into ``fit`` of a self-supervised pre-trainer. ``groups`` has those of equal channels and rate by (ch_names,
+    sfreq).
     """
 
     def __init__(self, store, seconds, stride):
@@ -353,19 +275,7 @@ class StoredWindows:
 
 
 class StoredGroup:
-    """Windows of recordings with the same channels and sampling rate.
-
-    Attributes
-    ----------
-    ch_names : tuple of str
-        Channel names.
-    sfreq : float
-        Sampling rate in hertz.
-    shape : tuple of int
-        n_windows, n_channels, n_times.
-    subjects : ndarray of str, shape (n_windows,)
-        Subject of each window.
-    """
+    """Windows of recordings with the same channels and sampling rate; ``subjects`` names the subject of each."""
 
     def __init__(self, store, recordings, seconds, stride):
         self.store, self.recordings = store, recordings
@@ -386,10 +296,7 @@ class StoredGroup:
         return [recording.key for recording in self.recordings], self.shape, self.step
 
     def take(self, rows):
-        """Read some windows.
-
-        Gives (n_rows, n_channels, n_times).
-        """
+        """Read some windows, shape (n_rows, n_channels, n_times)."""
         rows = np.asarray(rows, dtype=np.intp)
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
             raise IndexError(f"rows: expected 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}.")

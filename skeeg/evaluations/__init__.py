@@ -17,10 +17,9 @@ _PUBLIC = {
     ],
     "published": [
         "DownstreamEvaluation",
+        "DownstreamSplitter",
         "classification_scores",
-        "compare_with_paper",
         "run_corpus",
-        "run_downstream",
     ],
 }
 

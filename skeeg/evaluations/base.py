@@ -28,20 +28,53 @@ class NamedTrials:
 
 
 class ProtocolEvaluation(NamedTrials, BaseEvaluation):
-    """MOABB evaluation whose protocol is a splitter: the ``cv_class`` and ``cv_kwargs`` of its constructor.
+    """Base of MOABB evaluations whose protocol is a splitter.
 
-    Trials are passed to the pipelines as `EEGArray`, with names, rate and domains.
+    Its parameters are those of MOABB, and ``splitter``, whose parameters name the results file where they are not its
+    defaults. Trials are passed to the pipelines as `EEGArray`, with names, rate and domains.
     """
 
-    def __init__(self, paradigm, datasets, splitter, splitter_params, name, suffix, options):
-        """Name the results file after the protocol; `options` are further arguments of MOABB's class."""
+    _splitter = None  # class
+    _needs_all_subjects = False  # whether trials of the target are passed as labelled target trials
+
+    def __init__(
+        self,
+        paradigm,
+        datasets,
+        splitter=None,
+        random_state=None,
+        n_jobs=1,
+        overwrite=False,
+        error_score="raise",
+        suffix="",
+        hdf5_path=None,
+        return_epochs=False,
+        cache_config=None,
+    ):
+        default = self._splitter()
+        splitter = default if splitter is None else splitter
+        if not isinstance(splitter, self._splitter):
+            raise TypeError(f"splitter: got {splitter!r}, expected a {self._splitter.__name__}.")
+        params = {name: value for name, value in vars(splitter).items() if not name.startswith("_")}
+        if random_state is not None:
+            params["random_state"] = random_state
+        changed = {name: value for name, value in params.items() if value != vars(default)[name]}
+        names = [f"{name}-{_in_file_name(value)}" for name, value in changed.items()]
+        random_state = params.pop("random_state")
+        self._needs_all_subjects = params.get("others", self._needs_all_subjects)
         super().__init__(
             paradigm,
             datasets,
-            suffix="_".join([suffix, *name] if suffix else name),
-            cv_class=splitter,  # names the columns of the result table
-            cv_kwargs=splitter_params,
-            **options,
+            random_state,
+            n_jobs,
+            overwrite,
+            error_score,
+            suffix="_".join([suffix, *names] if suffix else names),
+            hdf5_path=hdf5_path,
+            return_epochs=return_epochs,
+            cache_config=cache_config,
+            cv_class=type(splitter),  # names the columns of the result table
+            cv_kwargs=params,
         )
 
     def _create_splitter(self):
@@ -63,6 +96,12 @@ class ProtocolEvaluation(NamedTrials, BaseEvaluation):
     def is_valid(self, dataset):
         """Whether the dataset can be used; the splitter raises an error where it cannot."""
         return True
+
+
+def _in_file_name(value):
+    """Write a parameter as part of a file name."""
+    parts = value if isinstance(value, tuple | list) else [value]
+    return "-".join(getattr(part, "__name__", str(part)) for part in parts)
 
 
 def with_seed(pipeline, seed):

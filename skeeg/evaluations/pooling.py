@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..alignment import Calibration
-from ..array import as_eeg, is_epochs
+from ..array import DOMAIN_FIELDS, as_eeg, is_epochs
 from ..base import check_class_labels
 from ..storage import Savable
 
@@ -161,6 +161,9 @@ class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstim
     estimator : classifier
         Any classifier or pipeline with `predict_proba`. Steps that request ``X_target_unlabeled``, as alignments do,
         get the target trials too.
+    domain : {"subject", "session", "run"}
+        Trials that share offsets: those of a subject, of one of its sessions, or of one of its runs, as `EEGArray`
+        says. Trials of another domain than those given to `fit`, or without one, get ``offset_``.
 
     Attributes
     ----------
@@ -169,7 +172,9 @@ class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstim
     classes_ : ndarray, shape (n_classes,)
         Labels.
     offset_ : ndarray, shape (n_classes,)
-        :math:`b_c`, of mean zero.
+        :math:`b_c` of all target trials together, of mean zero.
+    offsets_ : dict of tuple to ndarray, shape (n_classes,)
+        :math:`b_c` of each domain of the target, by its names down to the level of ``domain``.
 
     Examples
     --------
@@ -184,8 +189,9 @@ class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstim
 
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True}
 
-    def __init__(self, estimator):
+    def __init__(self, estimator, domain="subject"):
         self.estimator = estimator
+        self.domain = domain
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None):
         """Train on the sources, then find the offsets.
@@ -208,16 +214,28 @@ class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstim
         """
         if y is None:
             raise ValueError("y: BalancedTarget requires y to be passed, but the target y is None.")
+        if self.domain not in DOMAIN_FIELDS:
+            raise ValueError(f"domain: got {self.domain!r}, expected one of {DOMAIN_FIELDS}.")
         check_class_labels(y)
         target = Calibration.unwrap(X_target_unlabeled, "X_target_unlabeled", len(np.asarray(y)))
         target = target if target is not None and len(target) else None
         fitted = self._fit_estimator(X, y, subjects, target)
         classes, counts = np.unique(np.asarray(y), return_counts=True)
-        offset = np.zeros(len(classes))
+        self.offset_, self.offsets_ = np.zeros(len(classes)), {}
         if target is not None:
-            offset = _balance(fitted.predict_proba(target), counts / counts.sum())
-        self.offset_ = offset
+            probabilities, domains = fitted.predict_proba(target), self._domains(target)
+            self.offset_ = _balance(probabilities, counts / counts.sum())
+            for one in set(domains):
+                own = probabilities[[domain == one for domain in domains]]
+                self.offsets_[one] = _balance(own, counts / counts.sum())
         return self._keep(fitted, classes)
+
+    def _domains(self, X):
+        """Domain of each trial, as tuples; an empty list where X has none."""
+        X = as_eeg(X) if is_epochs(X) else X
+        domains = getattr(X, "domains", None)
+        fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
+        return [] if domains is None else [tuple(str(one[field]) for field in fields) for one in domains]
 
     def predict(self, X):
         """Label of each trial.
@@ -249,7 +267,9 @@ class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstim
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        return softmax(_log(self.estimator_.predict_proba(X)) + self.offset_, axis=1)
+        probabilities, domains = self.estimator_.predict_proba(X), self._domains(X)
+        offsets = [self.offsets_.get(one, self.offset_) for one in domains] or self.offset_
+        return softmax(_log(probabilities) + offsets, axis=1)
 
 
 def _balance(probabilities, shares, n_iter=1000):

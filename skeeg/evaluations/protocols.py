@@ -20,7 +20,35 @@ from .base import ProtocolEvaluation
 _SOURCES = ("own", "others", "all")
 
 
-class FewshotSplitter(BaseCrossValidator):
+class _CurveSplitter(BaseCrossValidator):
+    """Base of splitters with several numbers of labelled target trials, in the order of recording or drawn."""
+
+    _counted, _fewest = "n_per_class", 1
+
+    def get_metadata(self):
+        """Give the number of labelled trials and the draw of the last split."""
+        return self._last
+
+    def _count_folds(self, n_groups):
+        return n_groups * (self.n_draws or 1) * len(self._check_sizes())
+
+    def _orders(self, rows, rng):
+        """Draws and their orders of the trials."""
+        for draw in range(self.n_draws or 1):
+            yield draw, rows if self.n_draws is None else rng.permutation(rows)
+
+    def _check_sizes(self):
+        """Check the numbers of trials and draws; give the numbers of trials."""
+        given, fewest = getattr(self, self._counted), self._fewest
+        sizes = [int(size) for size in np.atleast_1d(given)]
+        if not sizes or min(sizes) < fewest or len(set(sizes)) < len(sizes):
+            raise ValueError(f"{self._counted}: expected different numbers of trials, {fewest} or more, got {given!r}.")
+        if self.n_draws is not None and self.n_draws < 1:
+            raise ValueError(f"n_draws: got {self.n_draws}, expected 1 or more, or None.")
+        return sizes
+
+
+class FewshotSplitter(_CurveSplitter):
     """Split each session into the first trials of each class, for training, and the rest.
 
     The test trials are the same for every number of trials: those left by the largest number.
@@ -77,8 +105,7 @@ class FewshotSplitter(BaseCrossValidator):
             rows = part.index.to_numpy()
             if self.others and len(set(subjects)) < 2:
                 raise ValueError(f"others: subject {subject} is the only one, expected two or more.")
-            for draw in range(self.n_draws or 1):
-                order = rows if self.n_draws is None else rng.permutation(rows)
+            for draw, order in self._orders(rows, rng):
                 rank = pd.Series(y[order]).groupby(y[order]).cumcount().to_numpy()
                 test = np.sort(order[rank >= max(sizes)])
                 _check_session(subject, session, y[rows], y[test], sizes)
@@ -93,28 +120,15 @@ class FewshotSplitter(BaseCrossValidator):
 
     def get_n_splits(self, metadata):
         """Count the folds."""
-        return _sessions(metadata).ngroups * (self.n_draws or 1) * len(self._check_sizes())
-
-    def get_metadata(self):
-        """Give the number of trials and the draw of the last split."""
-        return self._last
-
-    def _check_sizes(self):
-        """Check the numbers of trials."""
-        sizes = [int(size) for size in np.atleast_1d(self.n_per_class)]
-        if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
-            raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {self.n_per_class!r}.")
-        if self.n_draws is not None and self.n_draws < 1:
-            raise ValueError(f"n_draws: got {self.n_draws}, expected 1 or more, or None.")
-        return sizes
+        return self._count_folds(_sessions(metadata).ngroups)
 
 
 class FewshotEvaluation(ProtocolEvaluation):
     """MOABB evaluation: train on the first few trials of each class of a session, test on the rest.
 
-    Trials are passed to the pipelines as `EEGArray`, with names, rate and domains. The result table has the columns
-    ``n_per_class`` and ``draw``; `plot_fewshot` plots it. The score is that of the paradigm: ``scorer="accuracy"``
-    gives accuracy, which for two classes is not the default.
+    Trials are passed to the pipelines as `EEGArray`. The result table has the columns ``n_per_class`` and ``draw``;
+    `plot_fewshot` plots it. The score is that of the paradigm: ``scorer="accuracy"`` gives accuracy, which for two
+    classes is not the default.
 
     Parameters
     ----------
@@ -122,11 +136,11 @@ class FewshotEvaluation(ProtocolEvaluation):
         Data to load and score to use.
     datasets : moabb.datasets.base.BaseDataset or list of them
         Recordings.
-    n_per_class, n_draws, others
-        The protocol, see `FewshotSplitter`. With ``others``, a pipeline that does not request ``X_target_labeled`` is
-        wrapped into `PooledTarget`, which trains it on source and target trials together.
+    splitter : FewshotSplitter or None
+        The protocol; None takes its defaults. With its ``others``, a pipeline that does not request
+        ``X_target_labeled`` is wrapped into `PooledTarget`, which trains it on source and target trials together.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
-        As in every MOABB evaluation. The suffix of the results file is extended by the protocol.
+        As in every MOABB evaluation; a ``random_state`` replaces that of the splitter.
 
     Examples
     --------
@@ -134,44 +148,16 @@ class FewshotEvaluation(ProtocolEvaluation):
     >>> from moabb.paradigms import LeftRightImagery
     >>> from skeeg import baseline
     >>> from skeeg.datasets import SimulatedMotorImagery
-    >>> from skeeg.evaluations import FewshotEvaluation
+    >>> from skeeg.evaluations import FewshotEvaluation, FewshotSplitter
     >>> dataset = SimulatedMotorImagery(n_subjects=1, n_sessions=1, ch_names=("C3", "Cz", "C4"))
     >>> paradigm = LeftRightImagery(scorer="accuracy")
-    >>> evaluation = FewshotEvaluation(paradigm, dataset, n_per_class=(5, 20), hdf5_path=mkdtemp())
+    >>> evaluation = FewshotEvaluation(paradigm, dataset, FewshotSplitter((5, 20)), hdf5_path=mkdtemp())
     >>> evaluation.process({"MDM": baseline("MDM")})["n_per_class"].tolist()
     [5.0, 20.0]
     """
 
     _eval_type = "Fewshot"
-
-    def __init__(
-        self,
-        paradigm,
-        datasets,
-        n_per_class=(5, 10, 15, 20, 25, 30),
-        n_draws=None,
-        others=False,
-        random_state=None,
-        n_jobs=1,
-        overwrite=False,
-        error_score="raise",
-        suffix="",
-        hdf5_path=None,
-        return_epochs=False,
-        cache_config=None,
-    ):
-        protocol = ["n" + "-".join(map(str, np.atleast_1d(n_per_class)))]
-        protocol += ["with-others"] if others else []
-        protocol += [] if n_draws is None else [f"draws{n_draws}-{random_state}"]
-        self._needs_all_subjects = bool(others)
-        params = {"n_per_class": tuple(np.atleast_1d(n_per_class).tolist()), "n_draws": n_draws, "others": others}
-        super().__init__(
-            paradigm, datasets, FewshotSplitter, params, protocol, suffix,
-            {
-                "random_state": random_state, "n_jobs": n_jobs, "overwrite": overwrite, "error_score": error_score,
-                "hdf5_path": hdf5_path, "return_epochs": return_epochs, "cache_config": cache_config,
-            },
-        )  # fmt: skip
+    _splitter = FewshotSplitter
 
 
 def plot_fewshot(results, ax=None):
@@ -316,7 +302,7 @@ class CrossTaskDataset(BaseDataset):
         return found
 
 
-class CrossTaskSplitter(BaseCrossValidator):
+class CrossTaskSplitter(_CurveSplitter):
     """Split into source task, k labelled trials of the target task, and the rest of the target task.
 
     The test trials of a subject are the same for every k: those left by the largest k.
@@ -351,6 +337,7 @@ class CrossTaskSplitter(BaseCrossValidator):
     """
 
     metadata_columns = ("n_target", "draw")
+    _counted, _fewest = "n_target", 0
 
     def __init__(
         self,
@@ -374,6 +361,8 @@ class CrossTaskSplitter(BaseCrossValidator):
     def split(self, y, metadata):
         """Yield source, labelled and test trials for each subject, draw and k; see `FewshotSplitter.split`."""
         sizes = self._check_sizes()
+        if self.source not in _SOURCES:
+            raise ValueError(f"source: got {self.source!r}, expected one of {', '.join(map(repr, _SOURCES))}.")
         is_target = self._find_target(metadata)
         subjects = metadata["subject"].to_numpy()
         rng = check_random_state(self.random_state)
@@ -382,8 +371,7 @@ class CrossTaskSplitter(BaseCrossValidator):
             train = np.flatnonzero(self._is_source(subjects == subject, is_target))
             own = np.flatnonzero((subjects == subject) & is_target)
             _check_subject(subject, train, own, sizes)
-            for draw in range(self.n_draws or 1):
-                order = own if self.n_draws is None else rng.permutation(own)
+            for draw, order in self._orders(own, rng):
                 order = _interleave(order, y[order]) if self.balanced else order
                 test = np.sort(order[max(sizes) :])
                 for size in sizes:
@@ -392,23 +380,7 @@ class CrossTaskSplitter(BaseCrossValidator):
 
     def get_n_splits(self, metadata):
         """Count the folds."""
-        n_subjects = metadata["subject"][self._find_target(metadata)].nunique()
-        return n_subjects * (self.n_draws or 1) * len(self._check_sizes())
-
-    def get_metadata(self):
-        """Give k and the draw of the last split."""
-        return self._last
-
-    def _check_sizes(self):
-        """Check the parameters; give the values of k."""
-        sizes = [int(size) for size in np.atleast_1d(self.n_target)]
-        if not sizes or min(sizes) < 0 or len(set(sizes)) < len(sizes):
-            raise ValueError(f"n_target: expected different numbers of trials, 0 or more, got {self.n_target!r}.")
-        if self.source not in _SOURCES:
-            raise ValueError(f"source: got {self.source!r}, expected one of {', '.join(map(repr, _SOURCES))}.")
-        if self.n_draws is not None and self.n_draws < 1:
-            raise ValueError(f"n_draws: got {self.n_draws}, expected 1 or more, or None.")
-        return sizes
+        return self._count_folds(metadata["subject"][self._find_target(metadata)].nunique())
 
     def _find_target(self, metadata):
         """Mask of the trials of the target task."""
@@ -439,8 +411,8 @@ class CrossTaskEvaluation(ProtocolEvaluation):
         Data to load and score to use.
     datasets : CrossTaskDataset or list of them
         Recordings of two tasks.
-    n_target, target, source, others_target, balanced, n_draws
-        The protocol, see `CrossTaskSplitter`.
+    splitter : CrossTaskSplitter or None
+        The protocol; None takes its defaults.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
         As in `FewshotEvaluation`.
 
@@ -449,52 +421,16 @@ class CrossTaskEvaluation(ProtocolEvaluation):
     >>> from tempfile import mkdtemp
     >>> from moabb.datasets import PhysionetMI
     >>> from moabb.paradigms import LeftRightImagery
-    >>> from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation
+    >>> from skeeg.evaluations import CrossTaskDataset, CrossTaskEvaluation, CrossTaskSplitter
     >>> dataset = CrossTaskDataset(PhysionetMI(imagined=False, executed=True), PhysionetMI(), same_subjects=True)
-    >>> evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, n_target=(0, 20), hdf5_path=mkdtemp())
+    >>> evaluation = CrossTaskEvaluation(LeftRightImagery(), dataset, CrossTaskSplitter((0, 20)), hdf5_path=mkdtemp())
     >>> results = evaluation.process(pipelines)  # doctest: +SKIP
     """
 
     _eval_type = "CrossTask"
     _score_per_session = True
     _needs_all_subjects = True
-
-    def __init__(
-        self,
-        paradigm,
-        datasets,
-        n_target=(0, 10, 20, 40),
-        target="imagery",
-        source="own",
-        others_target=False,
-        balanced=True,
-        n_draws=None,
-        random_state=None,
-        n_jobs=1,
-        overwrite=False,
-        error_score="raise",
-        suffix="",
-        hdf5_path=None,
-        return_epochs=False,
-        cache_config=None,
-    ):
-        name = target.__name__ if callable(target) else str(target)
-        protocol = [
-            f"to-{name}",
-            f"from-{source}{'-and-target' if others_target else ''}",
-            "k" + "-".join(map(str, n_target)),
-        ]
-        protocol += [] if n_draws is None else [f"draws{n_draws}-{random_state}"]
-        protocol += [] if balanced else ["unbalanced"]
-        params = {"n_target": tuple(n_target), "target": target, "source": source, "others_target": others_target}
-        params |= {"balanced": balanced, "n_draws": n_draws}
-        super().__init__(
-            paradigm, datasets, CrossTaskSplitter, params, protocol, suffix,
-            {
-                "random_state": random_state, "n_jobs": n_jobs, "overwrite": overwrite, "error_score": error_score,
-                "hdf5_path": hdf5_path, "return_epochs": return_epochs, "cache_config": cache_config,
-            },
-        )  # fmt: skip
+    _splitter = CrossTaskSplitter
 
 
 def _mark_trials(raw, dataset, event_id):

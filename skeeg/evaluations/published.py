@@ -1,9 +1,9 @@
 """Protocols of papers: five datasets of the MIRepNet paper, and corpora with a published split.
 
-`run_downstream` runs any pipelines with 30 % of a session for training, 70 % for testing and three seeds on MOABB's
-datasets, `compare_with_paper` lists the published scores with them. `run_corpus` fits on the training subjects of a
-corpus, anything with ``arrays(part)`` such as `skeeg.datasets.TUHEvents`, and scores all its test windows at once;
-averages over batches, as published for Gram, depend on batch size and order. Nothing is downloaded before a run.
+`DownstreamEvaluation` takes 30 % of a session for training and 70 % for testing; ``skeeg bench --evaluation
+downstream`` runs it with three seeds and shows the published scores with its own. `run_corpus` fits on the training
+subjects of a corpus, anything with ``arrays(part)`` such as `skeeg.datasets.TUHEvents`, and scores all its test windows
+at once; averages over batches, as published for Gram, depend on batch size and order.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ class DownstreamSplitter(BaseCrossValidator):
 
     metadata_columns = ("split_seed",)
 
-    def __init__(self, session=None, random_state=0, train_size=0.3):
+    def __init__(self, session=None, random_state=666, train_size=0.3):
         self.session = session
         self.random_state = random_state
         self.train_size = train_size
@@ -136,8 +136,8 @@ class DownstreamEvaluation(ProtocolEvaluation):
         Data to load and score to use.
     datasets : moabb.datasets.base.BaseDataset or list of them
         Recordings.
-    session : str or None
-        Session; None takes the first of each subject.
+    splitter : DownstreamSplitter or None
+        The protocol; None takes the first session of each subject and the first published seed.
     random_state, n_jobs, overwrite, error_score, suffix, hdf5_path, return_epochs, cache_config
         As in `FewshotEvaluation`.
 
@@ -155,128 +155,7 @@ class DownstreamEvaluation(ProtocolEvaluation):
     """
 
     _eval_type = "Downstream"
-
-    def __init__(
-        self,
-        paradigm,
-        datasets,
-        session=None,
-        random_state=666,
-        n_jobs=1,
-        overwrite=False,
-        error_score="raise",
-        suffix="",
-        hdf5_path=None,
-        return_epochs=False,
-        cache_config=None,
-    ):
-        protocol = [f"session-{session or 'first'}", f"seed{random_state}"]
-        super().__init__(
-            paradigm, datasets, DownstreamSplitter, {"session": session}, protocol, suffix,
-            {
-                "random_state": random_state, "n_jobs": n_jobs, "overwrite": overwrite, "error_score": error_score,
-                "hdf5_path": hdf5_path, "return_epochs": return_epochs, "cache_config": cache_config,
-            },
-        )  # fmt: skip
-
-
-def run_downstream(pipelines, tasks=None, seeds=(666, 667, 668), band=(8.0, 30.0), hdf5_path=None, n_jobs=1):
-    """Run pipelines by the protocol of the paper.
-
-    Parameters
-    ----------
-    pipelines : dict of str to estimator
-        Any pipelines; every ``random_state`` in them that is None is set to the seed.
-    tasks : sequence of str, dict, or None
-        Names in `DOWNSTREAM`; or other tasks by name, as (dataset, session, events); None runs all five.
-    seeds : sequence of int
-        Seeds of the splits and the networks.
-    band : tuple of two floats
-        Edges of the band-pass in hertz; published scores used 8-30 or 8-32 Hz.
-    hdf5_path : str or None
-        Folder of MOABB's results; existing results are not computed again.
-    n_jobs : int
-        Folds computed in parallel.
-
-    Returns
-    -------
-    results : DataFrame
-        One row for each task, subject, pipeline and seed.
-
-    Examples
-    --------
-    >>> from skeeg import baseline
-    >>> from skeeg.evaluations import run_downstream
-    >>> results = run_downstream({"Conformer": baseline("Conformer")}, ["AlexMI"])  # doctest: +SKIP
-    """
-    from moabb.paradigms import MotorImagery
-
-    tables = []
-    for name, (dataset, session, events, tmax) in _list_tasks(tasks).items():
-        paradigm = MotorImagery(
-            n_classes=len(events), events=list(events), fmin=band[0], fmax=band[1], tmax=tmax, resample=250,
-            scorer="accuracy",
-        )  # fmt: skip
-        for seed in seeds:
-            seeded = {label: with_seed(pipeline, seed) for label, pipeline in pipelines.items()}
-            evaluation = DownstreamEvaluation(
-                paradigm, [dataset], session, seed, n_jobs, hdf5_path=hdf5_path, suffix=name
-            )
-            tables.append(evaluation.process(seeded).assign(task=name, seed=seed))
-    return pd.concat(tables, ignore_index=True)
-
-
-def compare_with_paper(results):
-    """Compare scores with the published ones.
-
-    Parameters
-    ----------
-    results : DataFrame
-        What `run_downstream` gives.
-
-    Returns
-    -------
-    table : DataFrame
-        Accuracy in percent, mean over subjects ± standard deviation over seeds; rows are approaches, columns tasks.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skeeg.evaluations import compare_with_paper
-    >>> rows = [("AlexMI", "MIRepNet", s, seed, 0.7) for s in (1, 2) for seed in (666, 667)]
-    >>> own = pd.DataFrame(rows, columns=["task", "pipeline", "subject", "seed", "score"])
-    >>> compare_with_paper(own).loc[["MIRepNet (here)", "MIRepNet (paper)"], "AlexMI"].tolist()
-    ['70.00±0.00', '69.79±0.42']
-    """
-    columns = [*DOWNSTREAM, *(task for task in dict.fromkeys(results["task"]) if task not in DOWNSTREAM)]
-    by_seed = 100 * results.astype({"score": float}).groupby(["pipeline", "task", "seed"])["score"].mean()
-    rows = {}
-    for name in dict.fromkeys(results["pipeline"]):
-        cells = by_seed.loc[name].groupby("task").agg(["mean", "std", "size"])
-        text = {
-            task: f"{one['mean']:.2f}" + (f"±{one['std']:.2f}" if one["size"] > 1 else "")
-            for task, one in cells.iterrows()
-        }
-        rows[f"{name} (here)"] = [text.get(task, "") for task in columns]
-    for name, published in PUBLISHED.items():
-        rows[f"{name} (paper)"] = [*published.split(), *[""] * (len(columns) - len(DOWNSTREAM))]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-def _list_tasks(tasks):
-    """Dataset, session, events and end of each task; MOABB's datasets are created here."""
-    if isinstance(tasks, dict):
-        return {name: (*task, None)[:4] for name, task in tasks.items()}
-    from moabb import datasets
-
-    names = list(DOWNSTREAM) if tasks is None else list(tasks)
-    unknown = [name for name in names if name not in DOWNSTREAM]
-    if unknown:
-        raise ValueError(f"tasks: got {', '.join(map(repr, unknown))}, expected some of {', '.join(DOWNSTREAM)}.")
-    return {
-        name: (getattr(datasets, task.dataset)(), task.session, task.events, task.tmax)
-        for name, task in ((name, DOWNSTREAM[name]) for name in names)
-    }
+    _splitter = DownstreamSplitter
 
 
 def classification_scores(y, probabilities, classes):

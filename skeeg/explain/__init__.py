@@ -4,11 +4,10 @@
 prediction, up to a reported error.
 """
 
-from .attribute import attribute
-from .attribution import Attribution
-from .evaluation import Curves, cascading_randomisation, deletion_insertion, stability
+from .attribution import Attribution, attribute
 from .patterns import Patterns, haufe_patterns, spatial_patterns
 from .plots import plot_adaptation, plot_curves, plot_image, plot_time_courses, plot_topomap
+from .sanity_checks import Curves, cascading_randomisation, deletion_insertion, stability
 
 __all__ = [
     "Attribution",

@@ -1,13 +1,154 @@
-"""Result of an attribution, and its summaries."""
+"""Attribution of predictions to channels and samples: `attribute`, and its result, `Attribution`."""
 
-import contextlib
-import copy
 import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import nn
+
+from ..base import draw_seed
+from .attribution_methods import METHODS, BlackBox, Case, by_occlusion, by_paths, by_shap
+from .linear_maps import OUTPUTS, Explained, choose_background, fitted_network, read_trials, split_pipeline
+
+_ON_ERROR = ("raise", "warn", "ignore")
+
+
+def attribute(
+    estimator,
+    X,
+    background=None,
+    method="expected_gradients",
+    target=None,
+    tolerance=1e-5,
+    *,
+    output="margin",
+    bands=None,
+    on_error="raise",
+    n_background=20,
+    n_windows=10,
+    n_samples=200,
+    batch_size=64,
+    max_evaluations=4000,
+    random_state=0,
+):
+    r"""Attribute predictions of a network, or of a pipeline with one, to channels and samples.
+
+    Expected gradients [1]_ average, over background trials :math:`x'`, the integrated gradients [2]_ along the straight
+    line to the trial,
+
+    .. math:: \phi = \frac{1}{m} \sum_{x'} (x - x') \odot A^T \int_0^1 \nabla f(A (x' + \alpha (x - x'))) \, d\alpha
+
+    with f the network and A the linear steps before it: filters, resampling, references, templates, alignment (its
+    reference held fixed). So :math:`\phi` belongs to the trials as they enter the pipeline, and sums to the output less
+    its mean over the background. The integral is by quadrature that refines itself until that holds to `tolerance`.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or torch.nn.Module
+        Fitted. For ``method="occlusion"`` anything that has ``predict_proba`` or ``decision_function`` is accepted.
+    X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
+        Trials to explain.
+    background : anything `as_eeg` accepts, or None
+        Background trials; None takes X itself. For ``"integrated_gradients"`` the baseline is their mean, and None is a
+        zero baseline.
+    method : str
+        ``"expected_gradients"``, ``"integrated_gradients"``; shap's ``"deep_shap"`` (convolutional networks of modules
+        that shap knows, activations of braindecode added) and ``"gradient_shap"`` (random sampling: its error is mostly
+        far above `tolerance`); ``"occlusion"``, decrease of the output when a segment of a channel is replaced by that
+        of the background, distributed evenly over its samples (without completeness).
+    target : None, label, or array-like, shape (n_trials,)
+        Class to explain, or number of the output of a regressor; None explains what is predicted.
+    tolerance : float
+        Largest completeness error, relative to the range of the explained outputs over trials and background.
+    output : {"margin", "logit", "log_probability", "probability"}
+        Explained output of a classifier: the logit less the mean logit of all classes, which does not change where
+        probabilities do not; the logit; or what its softmax gives.
+    bands : sequence of pairs of float, or None
+        Edges in hertz. The attribution is divided into that of the trials' components in each band, and the rest.
+    on_error : {"raise", "warn", "ignore"}
+        Behaviour above the tolerance.
+    n_background : int
+        Largest number of background trials per trial; of the same domain if there are any.
+    n_windows : int
+        Segments of a trial for ``"occlusion"``.
+    n_samples, random_state
+        Draws of ``"gradient_shap"``, and their seed.
+    batch_size, max_evaluations : int
+        Gradients computed together, and at most for each pair of trial and background trial.
+
+    Returns
+    -------
+    attribution : Attribution
+        Attributed values, and the sums they should have.
+
+    References
+    ----------
+    .. [1] Erion, G., Janizek, J. D., Sturmfels, P., Lundberg, S. M., & Lee, S.-I. (2021). Improving performance of
+       deep learning models with axiomatic attribution priors and expected gradients. Nature Machine Intelligence, 3,
+       620-631.
+    .. [2] Sundararajan, M., Taly, A., & Yan, Q. (2017). Axiomatic attribution for deep networks. ICML, 3319-3328.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg import NetworkClassifier
+    >>> from skeeg.explain import attribute
+    >>> X, y = np.random.default_rng(0).normal(size=(20, 3, 128)), np.repeat(["left", "right"], 10)
+    >>> found = attribute(NetworkClassifier("EEGNet", max_epochs=2, random_state=0).fit(X, y), X[:2], X[2:6])
+    >>> found.values.shape, bool(found.error.max() < 1e-5)
+    ((2, 3, 128), True)
+    """
+    choices = {"method": (method, METHODS), "output": (output, OUTPUTS), "on_error": (on_error, _ON_ERROR)}
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
+    sizes = {"n_background": n_background, "n_windows": n_windows, "n_samples": n_samples, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected 1 or more.")
+    if bands is not None and method not in ("expected_gradients", "integrated_gradients"):
+        raise ValueError(f'bands: needs "expected_gradients" or "integrated_gradients", got method={method!r}.')
+    X = read_trials(estimator, X)
+    zero_baseline = background is None and method == "integrated_gradients"
+    background, chosen = choose_background(X, 0 * X[:1] if zero_baseline else background, n_background)
+    if method == "integrated_gradients":
+        means = np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen])
+        background, chosen = means, [np.array([i]) for i in range(len(X))]
+    only_outputs = method == "occlusion" and fitted_network(split_pipeline(estimator)[1]) is None
+    model = (BlackBox if only_outputs else Explained)(estimator, X, output)
+    case, parts = Case(model, X, np.asarray(background), chosen, target), None
+    if method == "occlusion":
+        values, count = by_occlusion(case, n_windows)
+    elif method.endswith("shap"):
+        values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
+    else:
+        values, parts, count = by_paths(case, bands, X.sfreq, tolerance, batch_size, max_evaluations)
+    gap = np.abs(values.sum(axis=(1, 2)) - (case.prediction - case.base))
+    found = Attribution(
+        values, case.data, case.prediction, case.base, gap / case.range, case.labels[case.columns], case.predicted,
+        method, X.ch_names, X.sfreq, X.domains, parts, count,
+    )  # fmt: skip
+    if method != "occlusion":
+        _check_completeness(found, tolerance, on_error)
+    return found
+
+
+def _check_completeness(found, tolerance, on_error):
+    """Warn or raise if completeness is violated."""
+    worst = found.error.max()
+    if worst <= tolerance or on_error == "ignore":
+        return
+    advice = {
+        "gradient_shap": "it draws at random, so more n_samples help little",
+        "deep_shap": "shap cannot follow some operation of this network",
+    }.get(found.method, "raise max_evaluations, or tolerance")
+    message = (
+        f'method="{found.method}": the attributions miss the change of the output by up to {worst:.2g} of its range, '
+        f'more than tolerance={tolerance:g} ({advice}). "expected_gradients" is exact for any network; on_error="warn" '
+        "or \"ignore\" gives the attributions as they are."
+    )  # fmt: skip
+    if on_error == "raise":
+        raise ValueError(message)
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -18,28 +159,18 @@ class Attribution:
 
     Attributes
     ----------
-    values : ndarray, shape (n_trials, n_channels, n_times)
-        :math:`\phi`, for the trials as they entered the pipeline.
-    data : ndarray, shape (n_trials, n_channels, n_times)
-        These trials.
-    prediction : ndarray, shape (n_trials,)
-        Explained output :math:`f(x_i)`.
-    base_value : ndarray, shape (n_trials,)
-        Mean output :math:`b_i` over the background.
+    values, data : ndarray, shape (n_trials, n_channels, n_times)
+        :math:`\phi`, for the trials as they entered the pipeline, and these trials.
+    prediction, base_value : ndarray, shape (n_trials,)
+        Explained output :math:`f(x_i)`, and its mean :math:`b_i` over the background.
     error : ndarray, shape (n_trials,)
         :math:`|\sum \phi_i - (f(x_i) - b_i)|` relative to the range of the outputs.
-    target : ndarray, shape (n_trials,)
-        What is explained: a class label, or the number of an output.
-    predicted : ndarray, shape (n_trials,), or None
-        Predicted labels.
+    target, predicted : ndarray, shape (n_trials,)
+        What is explained, a class label or the number of an output, and the predicted labels of a classifier.
     method : str
         Of `attribute`.
-    ch_names : tuple of str or None
-        Electrode names.
-    sfreq : float or None
-        Sampling rate in hertz.
-    domains : ndarray, shape (n_trials,), or None
-        Subject, session and run of each trial.
+    ch_names, sfreq, domains
+        Of the trials, as in `EEGArray`.
     band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
         Share of each frequency band, ``"rest"`` included; they sum to ``values``.
     n_evaluations : int
@@ -49,10 +180,8 @@ class Attribution:
     --------
     >>> import numpy as np
     >>> from skeeg.explain import Attribution
-    >>> one = np.ones((4, 2, 6))
-    >>> found = Attribution(one, one, *np.zeros((3, 4)), target=np.array(list("aabb")))
-    >>> found.by_class()["a"].shape, found.bins(3).values[0, 0].tolist()
-    ((2, 6), [2.0, 2.0, 2.0])
+    >>> Attribution(np.ones((4, 2, 6)), None, *np.zeros((3, 4)), target=np.array(list("aabb"))).by_class()["a"].shape
+    (2, 6)
     """
 
     values: np.ndarray
@@ -69,24 +198,22 @@ class Attribution:
     band_values: dict | None = None
     n_evaluations: int = 0
 
+    def __repr__(self):
+        """Show counts, not the values."""
+        n_trials, n_channels, n_times = self.values.shape
+        size = f"{n_trials} trials, {n_channels} channels, {n_times} samples"
+        return f"Attribution({self.method}, {size}, error up to {self.error.max(initial=0):.1g})"
+
     def by_class(self, y=None):
-        """Mean attribution of the trials of each class.
+        """Mean attribution of each class that has trials, dict of label to ndarray, shape (n_channels, n_times).
 
-        Parameters
-        ----------
-        y : array-like, shape (n_trials,), or None
-            True labels; None groups by what is explained, by default the predicted class.
-
-        Returns
-        -------
-        maps : dict of label to ndarray, shape (n_channels, n_times)
-            One map for each class that has trials.
+        ``y`` are true labels; None groups by what is explained, by default the predicted class.
         """
         labels = self._labels(y)
         return {label: self.values[labels == label].mean(axis=0) for label in np.unique(labels).tolist()}
 
     def over_subjects(self, subjects=None, y=None, normalise=True):
-        """Mean over the subjects' mean attributions, each subject with equal weight.
+        """Mean over the subjects' mean attributions of each class, as `by_class`, each subject with equal weight.
 
         Parameters
         ----------
@@ -97,11 +224,6 @@ class Attribution:
         normalise : bool
             Divide the maps of each subject by their root mean square over all classes first. Otherwise the subjects
             with the largest outputs dominate.
-
-        Returns
-        -------
-        maps : dict of label to ndarray, shape (n_channels, n_times)
-            One map for each class.
         """
         if subjects is None and self.domains is None:
             raise ValueError("subjects: the trials carried no domains; pass the subject of each trial.")
@@ -118,18 +240,7 @@ class Attribution:
         return {label: np.mean(maps, axis=0) for label, maps in sorted(found.items())}
 
     def bins(self, n_bins):
-        """Sum over bins of time, the trials averaged in them.
-
-        Parameters
-        ----------
-        n_bins : int
-            Bins of equal length, or whose lengths differ by one.
-
-        Returns
-        -------
-        attribution : Attribution
-            With ``n_bins`` samples for each trial, and the same sums.
-        """
+        """Attribution with the same sums over ``n_bins`` bins of time, the trials averaged in them."""
         n_times = self.values.shape[2]
         if not 1 <= n_bins <= n_times:
             raise ValueError(f"n_bins: got {n_bins}, expected 1 to {n_times}, the samples of a trial.")
@@ -152,20 +263,10 @@ class Attribution:
         return {name: values.sum(axis=(1, 2)) for name, values in self.band_values.items()}
 
     def importance(self, axis="channel"):
-        """Mean absolute contribution of each electrode, or each time, to a prediction.
+        """Mean over the trials of the absolute contribution of each ``"channel"``, each ``"time"``, or ``"both"``.
 
         The contribution of an electrode is the sum over its samples. The sum of their absolute values would not do:
         noise times a small weight varies about zero and contributes nothing.
-
-        Parameters
-        ----------
-        axis : "channel", "time" or "both"
-            Axis to keep.
-
-        Returns
-        -------
-        importance : ndarray, shape (n_channels,), (n_times,) or (n_channels, n_times)
-            Mean over the trials of the absolute sums over the other axis.
         """
         summed = {"channel": (2,), "time": (1,), "both": ()}
         if axis not in summed:
@@ -204,94 +305,7 @@ class Attribution:
 
 
 def binned(values, n_bins):
-    """Sum values (..., n_times) over bins of time; there are fewer bins where there are fewer samples.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.explain.attribution import binned
-    >>> binned(np.ones((1, 6)), 3).tolist()
-    [[2.0, 2.0, 2.0]]
-    """
+    """Sum values (..., n_times) over bins of time; there are fewer bins where there are fewer samples."""
     n_times = np.shape(values)[-1]
     n_bins = min(n_bins, n_times)
     return np.add.reduceat(np.asarray(values, dtype=float), np.arange(n_bins) * n_times // n_bins, axis=-1)
-
-
-# Modules of torch and of braindecode that act elementwise, and modules that are linear.
-_ELEMENTWISE = ("Square", "SafeLog", "LogActivation", "SiLU", "Mish", "SELU", "CELU", "ReLU6", "Hardtanh", "Hardswish")
-_LINEAR = ("Ensure4d", "Rearrange", "CombinedConv", "Conv2dWithConstraint", "LinearWithConstraint", "ZeroPad2d",
-           "MaxNormLinear", "AvgPool2dWithConv", "_LinearSteps")  # fmt: skip
-
-
-class _LinearSteps(nn.Module):
-    """The linear steps of a pipeline, as a layer."""
-
-    def __init__(self, spatial, temporal):
-        super().__init__()
-        self.register_buffer("spatial", torch.from_numpy(np.ascontiguousarray(spatial)))
-        self.register_buffer("temporal", None if temporal is None else torch.from_numpy(temporal.T.copy()))
-
-    def forward(self, x):
-        y = self.spatial @ x
-        return y if self.temporal is None else y @ self.temporal
-
-
-class _Column(nn.Module):
-    """One explained output of a pipeline whose steps are linear, as a module on the pipeline's input."""
-
-    def __init__(self, score, step, which, column):
-        super().__init__()
-        self.steps, self.score, self.column = _LinearSteps(step.spatial[which], step.temporal), score, column
-
-    def forward(self, x):
-        return self.score(self.steps(x))[:, self.column : self.column + 1]
-
-
-def by_shap(case, method, n_samples, batch_size, seed):
-    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer, and their cost."""
-    values, count, step = np.empty(case.data.shape), 0, case.explained.map
-    keys = list(zip(step.index.tolist(), case.columns.tolist(), map(tuple, case.chosen), strict=True))
-    for key in dict.fromkeys(keys):
-        rows = np.array([one == key for one in keys])
-        which, column, chosen = key
-        module = _Column(case.explained.score, step, which, column)
-        trials, background = (
-            torch.from_numpy(np.array(part)) for part in (case.data[rows], case.background[list(chosen)])
-        )
-        try:
-            values[rows] = _run(module, trials, background, method, n_samples, batch_size, seed)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            name = type(module.score.module).__name__
-            raise ValueError(f'method="{method}": shap cannot run through {name}: {error}') from error
-        count += rows.sum() * (n_samples if method == "gradient_shap" else len(chosen))
-    return values, int(count)
-
-
-def _run(module, trials, background, method, n_samples, batch_size, seed):
-    import shap
-
-    with warnings.catch_warnings(), _known_operations():
-        warnings.simplefilter("ignore")
-        if method == "gradient_shap":
-            module = copy.deepcopy(module).float()  # it draws in single precision, whatever it is given
-            explainer = shap.GradientExplainer(module, background.float(), batch_size=batch_size)
-            found = explainer.shap_values(trials.float(), nsamples=n_samples, rseed=seed)
-        else:
-            found = shap.DeepExplainer(module, background).shap_values(trials, check_additivity=False)
-    return np.asarray(found).reshape(trials.shape)
-
-
-@contextlib.contextmanager
-def _known_operations():
-    """Add the operations of EEG networks to those that shap knows."""
-    from shap.explainers._deep.deep_pytorch import linear_1d, nonlinear_1d, op_handler
-
-    added = {name: nonlinear_1d for name in _ELEMENTWISE} | {name: linear_1d for name in _LINEAR}
-    added = {name: handler for name, handler in added.items() if name not in op_handler}
-    op_handler.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del op_handler[name]

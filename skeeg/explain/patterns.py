@@ -16,7 +16,8 @@ import torch
 
 from ..covariance import filter_patterns
 from ..filtering import FilterBank
-from .explained import LinearMap, fitted_network, identity_map, input_map, read_trials, split_pipeline, step_map
+from .linear_maps import LinearMap, fitted_network, identity_map, input_map, read_trials, split_pipeline, step_map
+from .plots import plot_topomap
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Patterns:
     strength: np.ndarray
     ch_names: tuple | None = None
 
+    def __repr__(self):
+        """Show counts, not the values."""
+        n_filters, n_channels = self.spatial.shape
+        return f"Patterns({n_filters} patterns, {n_channels} channels)"
+
+    def plot(self, n_patterns=None, names=None):
+        """Draw scalp maps of the first patterns, or of all, and give the figure; names as in `plot_topomap`."""
+        return plot_topomap(self.spatial[:n_patterns], self.ch_names, names, unit="pattern")
+
 
 def haufe_patterns(data, filters):
     r"""Patterns of linear filters.
@@ -59,12 +69,7 @@ def haufe_patterns(data, filters):
     data : ndarray, shape (n_samples, n_features)
         What the filters are applied to: samples of channels, or features of trials.
     filters : ndarray, shape (n_filters, n_features)
-        One filter a row, such as ``coef_`` of a linear discriminant analysis.
-
-    Returns
-    -------
-    patterns : ndarray, shape (n_filters, n_features)
-        One pattern a row, in the units of the data a unit of the filter's output.
+        One filter a row, such as ``coef_`` of a linear discriminant analysis; gives one pattern a row.
 
     Examples
     --------
@@ -81,7 +86,7 @@ def haufe_patterns(data, filters):
 
 
 def spatial_patterns(estimator, X):
-    """Patterns of the spatial filters inside a fitted estimator or pipeline.
+    """Patterns of the spatial filters inside a fitted estimator or pipeline, at the channels of X.
 
     Parameters
     ----------
@@ -92,11 +97,6 @@ def spatial_patterns(estimator, X):
         `EEGToMEG`).
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
         Trials as they enter it.
-
-    Returns
-    -------
-    patterns : Patterns
-        At the channels of X, before the linear steps.
 
     Examples
     --------
@@ -228,13 +228,6 @@ def first_kernels(module, n_channels):
     """Kernels (n_filters, n_channels, n_lags) of a network that starts with convolutions over space and time.
 
     Of the first convolution, or of the first two, a temporal and a spatial one, as one.
-
-    Examples
-    --------
-    >>> from skeeg.networks import build_network
-    >>> from skeeg.explain.patterns import first_kernels
-    >>> first_kernels(build_network("EEGNet", n_chans=3, n_times=128, n_outputs=2), 3).shape
-    (16, 3, 64)
     """
     convolutions = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
     first = convolutions[0] if convolutions else None

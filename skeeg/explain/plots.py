@@ -3,20 +3,18 @@
 import numpy as np
 
 from ..positions import standard_montage
-from .attribute import attribute
-from .attribution import Attribution, binned
-from .patterns import Patterns
+from .attribution import Attribution, attribute, binned
 
 _RED_BLUE = "RdBu_r"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind safe
 
 
 def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
-    """Scalp maps, by MNE, on one scale.
+    """Draw scalp maps, by MNE, on one scale: one for each class or pattern.
 
     Parameters
     ----------
-    maps : Attribution, Patterns, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
+    maps : Attribution, dict of label to ndarray, or ndarray, shape (n_maps, n_channels)
         An attribution is summed over time and averaged by class; maps of electrodes by samples are summed over time.
     ch_names : sequence of str or None
         Electrodes, where `maps` has none. Those without a standard position are left out.
@@ -24,11 +22,6 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
         Whether electrodes are labelled; None labels up to 32.
     unit : str
         Label of the scale.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One map for each class or pattern.
 
     Examples
     --------
@@ -48,11 +41,17 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     picture = None
     for axis, (label, one) in zip(axes.ravel(), maps.items(), strict=False):
         shown = [ch_names[i] for i in kept] if names else None
-        look = {"vlim": (-limit, limit), "cmap": _RED_BLUE, "contours": 0, "names": shown, "sensors": True}
+        look = {
+            "vlim": (-limit, limit),
+            "cmap": _RED_BLUE,
+            "contours": 0,
+            "names": shown,
+            "sensors": "k," if names else True,
+        }
         picture, _ = mne.viz.plot_topomap(np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, **look)
         axis.set_title(str(label), fontsize=10)
         for text in axis.texts:
-            text.set_fontsize(6)
+            text.set(fontsize=6, verticalalignment="bottom")  # above the dot, which would cover a letter
     for axis in axes.ravel()[len(maps) :]:
         axis.set_visible(False)
     _colorbar(figure, picture, axes, unit)
@@ -60,7 +59,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
 
 
 def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution"):
-    """Images of electrodes by bins of time, on one scale.
+    """Draw images of electrodes by bins of time, on one scale, one for each class.
 
     Parameters
     ----------
@@ -72,11 +71,6 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
         Length of a trial; None takes it from the attribution, or counts samples.
     n_bins : int
         Bins of time in which attributions are summed; 0 leaves the samples.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One image for each class.
 
     Examples
     --------
@@ -110,11 +104,6 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
     sfreq : float or None
         Sampling rate in hertz, where `maps` has none.
 
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One panel for each electrode.
-
     Examples
     --------
     >>> import numpy as np
@@ -145,19 +134,7 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
 
 
 def plot_curves(curves, ylabel="probability of the class"):
-    """Plot deletion and insertion curves.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of `deletion_insertion`.
-    ylabel : str
-        Label of the axis.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        With the areas in the legend.
+    """Plot `Curves` of deletion and insertion, with their areas in the legend.
 
     Examples
     --------
@@ -177,14 +154,14 @@ def plot_curves(curves, ylabel="probability of the class"):
 
 
 def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settings=None):
-    """Plot cross-task adaptation [1]_: attribution of each class before and after adaptation to a subject.
+    """Plot cross-task adaptation [1]_: attribution of each class (columns) before and after adaptation (rows).
 
     Parameters
     ----------
     before, after : estimator or Pipeline
         Pre-trained, and adapted to the subject.
     X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-        Trials of the target subject. With several subjects, normalised attributions are averaged over subjects.
+        Trials of the target subject, or of several, whose normalised attributions are averaged.
     background : anything `as_eeg` accepts, or None
         See `attribute`; None takes X, as published.
     y : array-like, shape (n_trials,), or None
@@ -192,13 +169,7 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
     n_bins : int
         Bins of time.
     settings : dict or None
-        Further arguments of `attribute`; by default the log-probability of the predicted class is explained, as
-        published.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One row before and one after, one column for each class, electrodes by bins of time.
+        Further arguments of `attribute`; by default the log-probability is explained, as published.
 
     References
     ----------
@@ -260,8 +231,6 @@ def _channel_maps(maps, ch_names):
     if isinstance(maps, Attribution):
         ch_names = ch_names or maps.ch_names
         maps = maps.by_class()
-    elif isinstance(maps, Patterns):
-        ch_names, maps = ch_names or maps.ch_names, maps.spatial
     if not isinstance(maps, dict):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
     maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}

@@ -7,10 +7,8 @@ import lazy_loader
 
 _PUBLIC = {
     "adfcnn": ["ADFCNN"],
-    "baseline_table": ["BASELINE_NETWORKS"],
     "fast.accelerate": ["accelerate"],
     "fast.conv2d_gradient_fix": ["exact_convolutions", "guard"],
-    "fast.convolutions": ["merge_kernels", "merged_conv"],
     "fast.fold": ["fold"],
     "registry": [
         "build_network",
@@ -19,8 +17,6 @@ _PUBLIC = {
         "minimum_times",
         "network_names",
         "register_with_braindecode",
-        "required_signals",
-        "signal_kwargs",
     ],
 }
 

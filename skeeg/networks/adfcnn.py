@@ -12,15 +12,7 @@ class MaxNormConv2d(nn.Conv2d):
     """Convolution whose filters never exceed an L2 norm, on wish padded to keep the width (the odd zero on the right).
 
     In training the stored weight itself is scaled down before each use, as in the published network, so that the
-    optimiser goes on from the constrained value. In evaluation the module is left as it is and a scaled copy is used.
-
-    Examples
-    --------
-    >>> import torch
-    >>> conv = MaxNormConv2d(1, 2, (1, 50), max_norm=0.1)
-    >>> _ = conv(torch.zeros(1, 1, 3, 60))
-    >>> bool((conv.weight.flatten(1).norm(dim=1) <= 0.1001).all())
-    True
+    optimiser goes on from the constrained value. In evaluation a scaled copy is used.
     """
 
     def __init__(self, n_in, n_out, kernel_size, *, max_norm, groups=1, bias=True, same=False):

@@ -14,16 +14,7 @@ __all__ = ["EEGModuleMixin", "ReplaceableHead", "SafeLog", "Square"]
 
 
 class ReplaceableHead:
-    """Mixin, before `EEGModuleMixin`, of a network whose last layer is one linear layer or convolution.
-
-    Examples
-    --------
-    >>> from skeeg.networks import ADFCNN
-    >>> network = ADFCNN(n_chans=4, n_times=300, n_outputs=2)
-    >>> network.reset_head(5)
-    >>> network.n_outputs, network.final_layer.out_channels
-    (5, 5)
-    """
+    """Mixin, before `EEGModuleMixin`, of a network whose last layer is one linear layer or convolution."""
 
     def reset_head(self, n_outputs):
         """Replace the last layer by a new one for another number of classes or targets."""

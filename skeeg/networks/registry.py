@@ -113,9 +113,7 @@ def get_network(network):
 
 
 def register_with_braindecode(*networks):
-    """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``.
-
-    Not called at import, as it changes braindecode's registry.
+    """Let braindecode find networks by name, as in ``EEGClassifier("ADFCNN")``; not called at import.
 
     Parameters
     ----------
@@ -125,7 +123,7 @@ def register_with_braindecode(*networks):
     Returns
     -------
     tuple of str
-        The names that were added or already present.
+        All names.
 
     Examples
     --------
@@ -183,23 +181,10 @@ def _standard_channels():
 
 
 def required_signals(network):
-    """Signal parameters that a network cannot be built without.
+    """Signal parameters that a network cannot be built without, tuple of str.
 
-    Parameters
-    ----------
-    network : str or class
-        The network.
-
-    Returns
-    -------
-    tuple of str
-        Some of ``n_chans``, ``n_times``, ``n_outputs``, ``sfreq`` and ``chs_info``: those without a default, or that
-        braindecode describes as mandatory.
-
-    Examples
-    --------
-    >>> sorted(required_signals("FBCNet"))
-    ['n_chans', 'n_outputs', 'n_times', 'sfreq']
+    Those without a default, or that braindecode calls mandatory: some of ``n_chans``, ``n_times``, ``n_outputs``,
+    ``sfreq`` and ``chs_info``.
     """
     cls = get_network(network)
     parameters = inspect.signature(cls.__init__).parameters
@@ -211,42 +196,11 @@ def required_signals(network):
     return tuple(name for name in _SIGNALS if name in needed)
 
 
-def signal_kwargs(
-    network,
-    *,
-    n_chans,
-    n_times,
-    n_outputs,
-    sfreq=None,
-    chs_info=None,
-):
-    """Signal parameters for a network's constructor: those that it takes and that are known.
-
-    Parameters
-    ----------
-    network : str or class
-        The network.
-    n_chans, n_times, n_outputs : int
-        Electrodes, samples, and classes or targets.
-    sfreq : float or None
-        Sampling rate in hertz.
-    chs_info : list of dict or None
-        Channel descriptions, see :func:`channel_info`.
-
-    Returns
-    -------
-    dict
-        Keyword arguments.
-
-    Examples
-    --------
-    >>> signal_kwargs("EEGNet", n_chans=3, n_times=500, n_outputs=2)
-    {'n_chans': 3, 'n_times': 500, 'n_outputs': 2}
-    """
+def signal_kwargs(network, **given):
+    """Signal parameters for a network's constructor, dict: those that it takes and that are known."""
     cls = get_network(network)
-    given = {"n_chans": n_chans, "n_times": n_times, "n_outputs": n_outputs, "sfreq": sfreq, "chs_info": chs_info}
     wish = {"sfreq": "the sampling rate, sfreq", "chs_info": "the electrode names, ch_names"}
-    missing = [wish.get(name, name) for name in required_signals(cls) if given[name] is None]
+    missing = [wish.get(name, name) for name in required_signals(cls) if given.get(name) is None]
     if missing:
         raise ValueError(f"{cls.__name__} needs {' and '.join(missing)}; none was given and the data carry none")
     if cls.__name__ in _REFUSE_MONTAGE:
@@ -265,16 +219,7 @@ def _in_samples(name, value, sfreq):
     return max(1, round(float(duration[1]) * sfreq))
 
 
-def build_network(
-    network,
-    *,
-    n_chans,
-    n_times,
-    n_outputs,
-    sfreq=None,
-    ch_names=None,
-    parameters=None,
-):
+def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=None, parameters=None):
     """Build a network for given signals.
 
     Parameters
@@ -341,15 +286,7 @@ def _construct(cls, arguments):
     return cls(**arguments)
 
 
-def minimum_times(
-    network,
-    *,
-    n_chans,
-    n_outputs=2,
-    sfreq=None,
-    ch_names=None,
-    parameters=None,
-):
+def minimum_times(network, *, n_chans, n_outputs=2, sfreq=None, ch_names=None, parameters=None):
     """Smallest number of samples that a network accepts.
 
     The network is built and run on noise at growing lengths until one is accepted, then by bisection. A length is
@@ -409,14 +346,9 @@ def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters):
     with seeded(0), torch.no_grad(), _quiet():
         try:
             module = build_network(
-                cls,
-                n_chans=n_chans,
-                n_times=n_times,
-                n_outputs=n_outputs,
-                sfreq=sfreq,
-                ch_names=ch_names,
+                cls, n_chans=n_chans, n_times=n_times, n_outputs=n_outputs, sfreq=sfreq, ch_names=ch_names,
                 parameters=parameters,
-            )
+            )  # fmt: skip
             x = torch.randn(2, n_chans, n_times)
             finite = all(bool(torch.isfinite(module.train(mode)(x)).all()) for mode in (True, False))
         except Exception as error:  # noqa: BLE001 - a network may refuse a length in any way it likes

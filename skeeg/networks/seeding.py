@@ -23,18 +23,8 @@ if os.name == "posix":  # elsewhere processes do not fork
 def seeded(seed):
     """Run a block under its own torch seed and leave the global random state as it was.
 
-    Initial weights and dropout draw from torch's generators, of which a process has one for each device. So blocks wait
-    for each other: two fits in two threads run one after the other. Use processes to fit at the same time.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.networks.seeding import seeded
-    >>> with seeded(0):
-    ...     first = torch.rand(3)
-    >>> with seeded(0):
-    ...     print(torch.equal(torch.rand(3), first))
-    True
+    A process has one generator for each device, so blocks wait for each other: two fits in two threads run one after
+    the other. Use processes to fit at the same time.
     """
     launched = torch.distributed.is_available() and torch.distributed.is_initialized()
     own = [torch.cuda.current_device()] if launched and torch.cuda.is_available() else []

@@ -5,7 +5,6 @@ import re
 import signal
 import threading
 import warnings
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -207,15 +206,7 @@ def _targets():
 
 
 def judge(call, names, n_trials=None, must_name=None, seconds=60):
-    """Make a call and classify its outcome.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.testing.bad_input import judge
-    >>> judge(lambda: [np.array([np.nan])], ["X"])[0], judge(lambda: 1 / 0, ["X"])[0]
-    ('undetected', 'wrong type')
-    """
+    """Make a call and classify its outcome; give it and the error."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"), _stopped_after(seconds):
             warnings.simplefilter("ignore")
@@ -306,35 +297,6 @@ def _same_outputs(fitted, X, wanted):
 def _length(Z):
     """Count the trials, where what is given has any."""
     return len(Z) if isinstance(Z, np.ndarray) and Z.ndim else None
-
-
-class Table:
-    """Counts of outcomes, one row for each attacked estimator, and the failures."""
-
-    def __init__(self, title):
-        self.title, self.rows, self.failures = title, {}, []
-
-    def add(self, row, what, outcome, message=""):
-        """Count one outcome."""
-        self.rows.setdefault(row, Counter())[outcome] += 1
-        if outcome in WRONG:
-            self.failures.append((outcome, row, what, " ".join(message.split())[:160]))
-
-    def count(self, outcomes):
-        """Count the calls that had one of these outcomes."""
-        return sum(counter[outcome] for counter in self.rows.values() for outcome in outcomes)
-
-    def __str__(self):
-        """Table, and a line for each failure."""
-        columns = (ANSWER, CLEAR, *WRONG)
-        width = max([len(row) for row in self.rows], default=0)
-        lines = [f"{self.title}: {self.count(columns)} calls", " " * width + "".join(f"{one:>15}" for one in columns)]
-        for row, counter in {**self.rows, "total": sum(self.rows.values(), Counter())}.items():
-            lines.append(f"{row:{width}}" + "".join(f"{counter[one] or '':>15}" for one in columns))
-        lines += [
-            f"  {outcome}: {row}, {what}: {message}" for outcome, row, what, message in sorted(set(self.failures))
-        ]
-        return "\n".join(lines)
 
 
 class _TookTooLong(BaseException):

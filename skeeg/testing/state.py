@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 
 import numpy as np
 import sklearn
@@ -16,13 +17,19 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._testing import SkipTest
 
-from .recordings import METHODS, assert_same_outputs, data_for, fresh, kind_of, outputs, takes_any_montage
-
-_HOSTILE = (
-    "a script", "a call", "a dict that contains itself", "another network", "nan", "a directory", "text",
-    "an estimator of great n_chans", "an estimator of nan", "an estimator of nothing",
-)  # fmt: skip
-"""Files of `hostile_checkpoints` that an estimator is given; ``python -m skeeg.testing.attack`` gives all."""
+from .bad_input import CLEAR, judge
+from .recordings import (
+    METHODS,
+    Recording,
+    assert_same_outputs,
+    data_for,
+    fresh,
+    has,
+    kind_of,
+    outputs,
+    params_of,
+    takes_any_montage,
+)
 
 
 def check_fit_returns_self(estimator, recording):
@@ -125,13 +132,43 @@ def check_save_load(estimator, recording):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
 
 
-def check_hostile_files(estimator, recording):
-    """Check that files that execute code, hang, are inconsistent or belong to another estimator are refused by name."""
-    from .hostile import attack_files
+class _Bomb:
+    """Makes a directory when it is unpickled."""
 
-    table = attack_files([estimator], _HOSTILE)
-    if table.failures:
-        raise AssertionError(str(table))
+    def __init__(self, fuse):
+        self.fuse = fuse
+
+    def __reduce__(self):
+        return os.mkdir, (self.fuse,)
+
+
+def check_hostile_files(estimator, recording):
+    """Check that files that execute code when they are unpickled, or hold no weights, are refused by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder, fuse = pathlib.Path(folder), os.path.join(folder, "executed")
+        pickled = pickle.dumps(_Bomb(fuse))
+        with zipfile.ZipFile(folder / "archive.pt", "w") as archive:  # as torch writes them
+            for name, content in {"data.pkl": pickled, "byteorder": b"little", "version": b"3"}.items():
+                archive.writestr(f"archive/{name}", content)
+        for name, content in {"pickle.pt": pickled, "text.safetensors": b"no weights", "empty.pth": b""}.items():
+            (folder / name).write_bytes(content)
+        for entry, read in readers(estimator).items():
+            for path in sorted(folder.glob("*.*")):
+                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
+                if outcome != CLEAR or os.path.exists(fuse):
+                    raise AssertionError(f"{entry} of {path.name}: {outcome}, {message or 'no error'}.")
+
+
+def readers(estimator):
+    """Ways to read a file that an estimator has: its ``load``, and a fit with ``checkpoint``, by name."""
+    name, found = type(estimator).__name__, {}
+    if has(estimator, "load"):
+        found[f"{name}.load"] = estimator.load
+    if "checkpoint" in params_of(estimator, deep=False):
+        X, y = data_for(estimator, Recording.suited_to(estimator))
+        alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
+        found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)
+    return found
 
 
 def check_one_trial_equals_batch(estimator, recording):
@@ -320,16 +357,7 @@ def check_compiled(estimator, recording):
 
 
 def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
-    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import AverageReference
-    >>> from skeeg.testing.state import predict_in_threads
-    >>> X = np.random.default_rng(0).normal(size=(2, 3, 50))
-    >>> predict_in_threads(AverageReference().fit(X), [X, -X], 5)
-    """
+    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit."""
     wanted = [outputs(fitted, X) for X in recordings]
 
     def rounds(first):

@@ -18,19 +18,7 @@ _PROBABILITY, _ALPHA = 0.5, 0.2
 
 
 class Mirror:
-    """Exchange the left and the right hemisphere of some trials, and the classes left and right with them.
-
-    For movements of the left and the right hand, whose patterns mirror each other.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.augmentation import Mirror
-    >>> mirror = Mirror(1.0, ["C3", "Cz", "C4"], ["left_hand", "right_hand"])
-    >>> X, y = mirror(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([0]))
-    >>> X.flatten().tolist(), y.tolist()
-    ([3.0, 2.0, 1.0], [1])
-    """
+    """Exchange the left and the right hemisphere of some trials, and the classes named left and right with them."""
 
     def __init__(self, probability, ordered_ch_names, classes, random_state=None):
         self.probability = probability
@@ -51,17 +39,7 @@ class Mirror:
 
 
 def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):
-    """Give the function that augments a batch.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.augmentation import make_augmentation
-    >>> augment = make_augmentation(["SignFlip", "Mixup"], classes=["feet", "rest"])
-    >>> X, y = augment(torch.ones(4, 2, 50), torch.tensor([0, 1, 0, 1]))
-    >>> y.shape
-    torch.Size([4, 2])
-    """
+    """Give the function (X, y) -> (X, y) that augments a batch, or None."""
     if augmentation is None:
         return None
     listed = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]

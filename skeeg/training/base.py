@@ -1,6 +1,8 @@
 """The base of the estimators that are a network: fitting, predicting, features."""
 
-import warnings
+import contextlib
+import dataclasses
+import types
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import EEGEstimator, draw_seed, refuse_flat
+from ..base import EEGEstimator, draw_seed, refuse_flat, warn
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
 from .checkpoints import has_published_weights
@@ -23,8 +25,8 @@ from .validation import split_validation
 class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     """Base of an estimator that is a network; ``network_`` holds the network (`NetworkState`).
 
-    The base is an estimator around any network of the registry; its parameters are those of `NetworkClassifier`. An
-    estimator of one network has its own constructor, with the parameters that are read here, and overrides
+    Its own parameters are those of `NetworkClassifier`. An estimator of one network has its own constructor, with the
+    parameters that are read here, and overrides
 
     - ``_check_fit(X, y)``: trials, targets and the number of outputs; here those of a classifier;
     - ``_fit_preprocessing(X, subjects)``: learns the preprocessing and gives the trials preprocessed;
@@ -33,7 +35,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
-    An estimator that trains or predicts in another way holds a `NetworkState` and does not inherit this class.
+    An estimator with its own ``fit`` trains by ``_training``; one that predicts in another way holds a `NetworkState`.
     """
 
     augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
@@ -41,6 +43,15 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     linear_map_ = "space"  # of `_preprocess`, see `EEGTransformer`; zeros at the end change nothing
     _default_loss = "cross_entropy"
     __metadata_request__fit = {"subjects": True}
+    _parameter_constraints = EEGEstimator._parameter_constraints | {"network": [str, type, torch.nn.Module]}
+
+    def __init_subclass__(cls, **kwargs):
+        """Let errors of an inherited constructor name the class that was called."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            own = cls.__init__
+            cls.__init__ = types.FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
+            cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
 
     def __init__(
         self,
@@ -117,19 +128,11 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
             Labels of any kind, or targets.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, where X carries no domains.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Fitted.
         """
         X, targets, n_outputs = self._check_fit(X, y)
         X = self._fit_preprocessing(X, subjects)
-        refuse_flat(X)
-        with seeded(seed := draw_seed(self.random_state)):
-            self.network_ = self._start_network(X, n_outputs)
-            data, settings = self._training(X, targets, subjects, seed)
-            self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
+        with self._training(X, targets, n_outputs, subjects) as what:
+            self.network_.keep(train(**what))
         return self
 
     def _check_fit(self, X, y):
@@ -142,46 +145,51 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         """Learn the preprocessing; give the trials preprocessed."""
         scale = self._recipe().scale
         if scale == "std":
-            self.scale_ = float(np.asarray(X).std(dtype=np.float64)) or 1.0
-        elif scale is None or scale == "trial":
-            self.scale_ = scale or 1.0
-        elif isinstance(scale, int | float) and scale > 0:
-            self.scale_ = float(scale)
-        else:
-            raise ValueError(f"scale: got {scale!r}, expected 'std', 'trial', None or a positive number.")
+            scale = float(np.asarray(X).std(dtype=np.float64))
+        self.scale_ = scale if scale == "trial" else float(scale or 1.0)
         return self._preprocess(X)
 
-    def _fit_network(self, X, targets, n_outputs, subjects=None, warm=False):
-        """Train a network for preprocessed trials, or the present one further; for estimators with their own fit."""
-        refuse_flat(X)
-        with seeded(seed := draw_seed(self.random_state)):
-            self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
-            data, settings = self._training(X, targets, subjects, seed)
-            self.network_.keep(train(self.network_.module, *data, self._recipe(), **settings))
-
-    def _training(self, X, targets, subjects, seed):
-        """Training trials and targets, and the other arguments of `train`."""
+    @contextlib.contextmanager
+    def _training(self, X, targets, n_outputs, subjects=None, warm=False):
+        """Start the network for preprocessed trials, or go on with the present one; give the arguments of `train`."""
         check_strategy(self.strategy)
-        subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._recipe()
+        refuse_flat(X)
+        subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._weighted(self._recipe())
         if subjects is not None and len(subjects) != len(X):
             raise ValueError(f"subjects: got {len(subjects)} for {len(X)} trials in X.")
-        data, validation = self.network_.pad(X), None
-        targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
-        rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
-        if held is not None:
-            validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
-        return (data, targets), {
-            "loss": self._criterion(),
-            "validation": validation,
-            "strategy": self.strategy,
-            "head": self.network_.head,
-            "n_outputs": self.network_.spec["n_outputs"],
-            "device": self.device,
-            "verbose": self.verbose,
-            "callbacks": self._callbacks(),
-            "augmentation": self._augment(),
-            "parameter_groups": self._parameter_groups(),
-        }
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
+            data, validation = self.network_.pad(X), None
+            targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
+            rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
+            if held is not None:
+                validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
+            yield {
+                "module": self.network_.module,
+                "X": data,
+                "y": targets,
+                "recipe": recipe,
+                "loss": self._criterion(),
+                "validation": validation,
+                "strategy": self.strategy,
+                "head": self.network_.head,
+                "n_outputs": self.network_.spec["n_outputs"],
+                "device": self.device,
+                "verbose": self.verbose,
+                "callbacks": self._callbacks(),
+                "augmentation": self._augment(),
+                "parameter_groups": self._parameter_groups(),
+            }
+
+    def _weighted(self, recipe):
+        """Recipe with weights of the classes by index, where it has them by label."""
+        if not isinstance(recipe.class_weight, dict) or not isinstance(self, ClassifierMixin):
+            return recipe
+        indices = {label: index for index, label in enumerate(self.classes_.tolist())}
+        if unknown := [label for label in recipe.class_weight if label not in indices]:
+            raise ValueError(f"class_weight: {unknown} are not among the classes {list(indices)}.")
+        weights = {indices[label]: weight for label, weight in recipe.class_weight.items()}
+        return dataclasses.replace(recipe, class_weight=weights)
 
     def _start_network(self, X, n_outputs):
         """Build the network, and load the checkpoint into it."""
@@ -192,10 +200,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         if self.checkpoint is not None:
             state.load(self.checkpoint)
         elif has_published_weights(type(state.module)):
-            warnings.warn(
+            warn(
                 f"{type(state.module).__name__} starts from scratch, without its published weights; checkpoint= takes "
-                "a file or 'hub:owner/repository/file'.",
-                stacklevel=4,
+                "a file or 'hub:owner/repository/file'."
             )
         return state
 
@@ -231,47 +238,23 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     def predict(self, X):
         """Most probable class of each trial.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials,).
         """
         probabilities = self.predict_proba(X)  # first: it raises where the estimator is not fitted
         return self.classes_[probabilities.argmax(axis=1)]
 
     @available_if(lambda self: isinstance(self, ClassifierMixin))
     def predict_proba(self, X):
-        """Probability of each class.
+        """Probability of each class, in the order of ``classes_``.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray of float64, shape (n_trials, n_classes)
-            Columns in the order of ``classes_``.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_classes).
         """
         return torch.softmax(self._forward(X), dim=1, dtype=torch.float64).numpy()
 
     def transform(self, X):
-        """Features of each trial: what the network gives to its last layer.
+        """Features of each trial: what the network gives to its last layer, flattened.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n_trials, n_features)
-            Flattened features.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_features).
         """
         check_is_fitted(self)
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
@@ -279,15 +262,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         return features.astype(np.float32, copy=False)
 
     def compile_inference(self):
-        """Fold the trained network, so that predictions come sooner, above all those of one trial at a time.
+        """Fold the trained network (`skeeg.networks.fold`), so that predictions come sooner; gives self.
 
-        Batch norms are folded into convolutions and consecutive linear layers merged (`skeeg.networks.fold`); outputs
-        agree to rounding. A copy, a pickle and another fit start from the network as it was trained.
-
-        Returns
-        -------
-        self : NetworkEstimator
-            Predicts by the folded network.
+        Outputs agree to rounding. A copy, a pickle and another fit start from the network as it was trained.
         """
         check_is_fitted(self)
         self.network_.fold()

@@ -51,15 +51,6 @@ class TimeShift(Callback):
 
     The power of each channel and frequency and all covariances stay as they are, so the classes of motor imagery do;
     responses that are locked to a stimulus do not.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.callbacks import TimeShift
-    >>> X = torch.arange(4.0).expand(2, 1, 4).clone()
-    >>> TimeShift(0.5).on_batch_begin(None, (X, torch.zeros(2)), training=True)
-    >>> X.sort(-1).values.tolist()
-    [[[0.0, 1.0, 2.0, 3.0]], [[0.0, 1.0, 2.0, 3.0]]]
     """
 
     def __init__(self, share=0.5):
@@ -84,15 +75,6 @@ class WeightAverage(Callback):
     .. math:: \bar w_t = d_t \bar w_{t - 1} + (1 - d_t) w_t, \quad d_t = \min(d, (1 + t) / (10 + t))
 
     It begins with the weights that the training begins with, those of a checkpoint where one was loaded.
-
-    Examples
-    --------
-    >>> import numpy as np, torch
-    >>> from skeeg.training import Recipe, train
-    >>> from skeeg.training.callbacks import WeightAverage
-    >>> X, y = np.random.default_rng(0).normal(size=(8, 2, 4)).astype("float32"), np.arange(8) % 2
-    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 2))
-    >>> net = train(module, X, y, Recipe(max_epochs=3), callbacks=[WeightAverage(0.9)])
     """
 
     def __init__(self, decay=0.9999):

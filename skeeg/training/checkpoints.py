@@ -38,14 +38,8 @@ class CheckpointReport:
 
     Attributes
     ----------
-    matched : tuple of str
-        Loaded tensors.
-    missing : tuple of str
-        Tensors of the network that the checkpoint does not hold.
-    unexpected : tuple of str
-        Tensors of the checkpoint that the network does not have.
-    reshaped : tuple of str
-        Tensors of another shape, not loaded.
+    matched, missing, unexpected, reshaped : tuple of str
+        Tensors that were loaded, that only the network has, that only the checkpoint has, and of another shape.
     """
 
     matched: tuple = ()
@@ -63,18 +57,7 @@ class CheckpointReport:
 
 
 def write_weights(path, tensors, description):
-    """Write tensors and what they belong to; a file that is there is replaced in one step.
-
-    Examples
-    --------
-    >>> import os, tempfile, torch
-    >>> from skeeg.training.checkpoints import read_weights, write_weights
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "weights.safetensors")
-    ...     write_weights(path, {"layer.weight": torch.ones(2, 3)}, {"n_chans": 3})
-    ...     read_weights(path)[1]
-    {'n_chans': 3}
-    """
+    """Write tensors and what they belong to; a file that is there is replaced in one step."""
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -382,14 +365,7 @@ def _match_head(last, own, head, classes, wanted):
 
 
 def rename_keys(state, mapping):
-    """Rename tensors by whole names or by leading parts of them.
-
-    Examples
-    --------
-    >>> from skeeg.training.checkpoints import rename_keys
-    >>> rename_keys({"clshead.weight": 1, "body.bias": 2}, {"clshead": "final_layer"})
-    {'final_layer.weight': 1, 'body.bias': 2}
-    """
+    """Rename tensors by whole names or by leading parts of them."""
     renamed = {}
     for name, value in state.items():
         old = next((old for old in sorted(mapping, key=len, reverse=True) if _inside(name, old)), None)

@@ -6,10 +6,11 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import skorch.dataset
 import torch
 
 
-class Trials(torch.utils.data.Dataset):
+class Trials(skorch.dataset.Dataset):
     """Trials and targets: in memory or streamed from a disk, of one shape or grouped by shape.
 
     A batch comes from one group, and nothing is padded. Trials are numbered group after group. A subclass that draws
@@ -80,20 +81,10 @@ class Trials(torch.utils.data.Dataset):
         return inputs | common, y
 
     def draw(self, batch_size, shuffle=False):
-        """Draw the batches of one pass.
+        """Draw the batches of one pass, list of indices for `take`; ``shuffle`` in another order at every pass.
 
-        Parameters
-        ----------
-        batch_size : int
-            Trials a batch.
-        shuffle : bool
-            Another order at every pass. A last batch of one trial of ungrouped trials then joins the one before: batch
-            normalisation cannot train on a single trial.
-
-        Returns
-        -------
-        batches : list of Tensor of int64
-            Arguments of `take`.
+        A last batch of one ungrouped trial then joins the one before: batch normalisation cannot train on a single
+        trial.
         """
         batches, start = [], 0
         for size in self._sizes():
@@ -146,18 +137,7 @@ def _as_tensor(values):
 
 
 class StreamedTensor:
-    """The first axis of a tensor that stays on a disk; rows are read when a batch needs them.
-
-    Shapes: ``rows`` (n_rows,).
-
-    Examples
-    --------
-    >>> import numpy as np, torch
-    >>> from skeeg.training.data import StreamedTensor
-    >>> stored = StreamedTensor(lambda rows: 10.0 * rows[:, None], np.arange(5), (1,), "tens")
-    >>> stored.index_select(0, torch.tensor([3, 1])).tolist(), len(stored.index_select(0, torch.arange(5)))
-    ([[30.0], [10.0]], 5)
-    """
+    """The first axis of a tensor that stays on a disk, ``rows`` (n_rows,); ``read(rows)`` reads what a batch needs."""
 
     device = torch.device("cpu")
 
@@ -207,14 +187,7 @@ class Batches:
 
 
 def prefetch(make, items):
-    """Make something of each item by a thread, the next one while the one before is in use; yield it in order.
-
-    Examples
-    --------
-    >>> from skeeg.training.data import prefetch
-    >>> list(prefetch(abs, [-1, 2, -3]))
-    [1, 2, 3]
-    """
+    """Make something of each item by a thread, the next one while the one before is in use; yield it in order."""
     with ThreadPoolExecutor(1) as thread:
         coming = []
         for item in items:
@@ -228,8 +201,8 @@ def prefetch(make, items):
 def batches_to_gpu(take, chunks, device):
     """Yield batches of trials that do not fit on a GPU, each copied there while it computes with the one before.
 
-    ``take`` gives inputs (a tensor, or a dict of them) and targets of a chunk. A batch is gathered in a thread, into
-    pinned memory, and copied on a stream of its own, so that neither the processor nor the GPU waits for the other.
+    A batch is gathered in a thread, into pinned memory, and copied on a stream of its own, so that neither the
+    processor nor the GPU waits for the other.
     """
     stream = torch.cuda.Stream(device)
 
@@ -310,10 +283,7 @@ def computing(rows, n_trials):
 
 
 def is_idle():
-    """Whether the batch has fewer trials than there are processes, and none for this one.
-
-    It then computes one unused trial, because not every network and kernel takes an empty batch.
-    """
+    """Whether this process has none of a small batch's trials: it then computes an unused one, as kernels need."""
     return _rows is not None and _rows[0].stop == _rows[0].start
 
 

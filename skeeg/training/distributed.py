@@ -54,14 +54,7 @@ def is_first():
 
 
 def part(n):
-    """Give the slice of ``n`` rows that this process computes; the first ones have one more where it cannot be equal.
-
-    Examples
-    --------
-    >>> from skeeg.training import distributed
-    >>> distributed.size(), distributed.is_first(), distributed.part(5)
-    (1, True, slice(0, 5, None))
-    """
+    """Give the slice of ``n`` rows that this process computes; the first ones may have one more."""
     each, more = divmod(n, size())
     first = rank() * each + min(rank(), more)
     return slice(first, first + each + (rank() < more))

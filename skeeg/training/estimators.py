@@ -1,6 +1,5 @@
 """Estimators around any network of the registry, or of the user's own, and their fine-tuning on a target subject."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,13 +8,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_memory
 
 from ..alignment import Calibration
-from ..array import as_eeg, is_epochs
-from ..base import BaseEEGRegressor, check_class_labels
+from ..array import EEGArray, as_eeg, is_epochs
+from ..base import BaseEEGRegressor, check_class_labels, warn
 from ..storage import Savable
 from .base import NetworkEstimator
+from .net import train
 from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
@@ -26,8 +26,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     Parameters
     ----------
-    network : str or class
-        Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
+    network : str, class or torch.nn.Module
+        Name in `skeeg.networks.network_names`, an ``EEGModuleMixin`` / ``torch.nn.Module`` class, or an instance, of
+        which a copy is trained, from its weights.
     network_params : dict or None
         Arguments of the network's constructor, such as ``{"F1": 4}``, which `GridSearchCV` finds as
         ``network_params__F1``; those that the checkpoint determines may be left out.
@@ -40,7 +41,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     recipe : str or dict
         How to train: ``"default"``, which suits the family of the network; ``"imagery"``, the same with random shifts
         of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
-        differs from one, ``{"name": "default", "weight_decay": 0.1}``, in the terms of `skeeg.training.Recipe`.
+        differs from one, ``{"name": "default", "class_weight": {"left": 2.0}}``, in the terms of
+        `skeeg.training.Recipe`. `GridSearchCV` finds its settings as ``recipe__weight_decay``.
     max_epochs, batch_size, learning_rate, patience
         Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
     loss : str, torch.nn.Module or None
@@ -101,11 +103,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def _check_fit(self, X, y):
         X, targets, n_outputs = super()._check_fit(X, y)
         if self.checkpoint is None and len(X) < _FEW_TRIALS:
-            warnings.warn(
+            warn(
                 f"X: {len(X)} training trials are few for a network without a checkpoint; below {_FEW_TRIALS} a linear "
-                "pipeline such as skeeg.baseline('FBTS+LR') decodes better.",
-                UserWarning,
-                stacklevel=4,
+                "pipeline such as skeeg.baseline('FBTS+LR') decodes better."
             )
         return X, targets, n_outputs
 
@@ -122,11 +122,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             At the first call: all labels there will be; None takes those of y.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial, for ``validation="subject"``.
-
-        Returns
-        -------
-        self : NetworkClassifier
-            The fitted estimator.
         """
         warm = self.__sklearn_is_fitted__()
         X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
@@ -138,7 +133,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
             )
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
-        self._fit_network(X, np.searchsorted(self.classes_, y), len(self.classes_), subjects, warm=warm)
+        targets = np.searchsorted(self.classes_, y)
+        with self._training(X, targets, len(self.classes_), subjects, warm) as what:
+            self.network_.keep(train(**what))
         return self
 
 
@@ -149,8 +146,8 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
 
     Parameters
     ----------
-    network : str or class
-        Name in `skeeg.networks.network_names`, or an ``EEGModuleMixin`` / ``torch.nn.Module`` class.
+    network : str, class or torch.nn.Module
+        As in `NetworkClassifier`.
     loss : str, torch.nn.Module or None
         None is the mean squared error; else ``"mae"``, ``"huber"``, or a module of (outputs, standardised targets).
     network_params, strategy, checkpoint, recipe, max_epochs, batch_size, learning_rate, patience, validation
@@ -188,15 +185,8 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
     def predict(self, X):
         """Targets of each trial, in the shape and units they had at fit.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray of float64, shape (n_trials,), (n_trials, n_targets) or (n_trials, n_targets, n_times)
-            Predictions.
+        Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials,), (n_trials, n_targets) or (n_trials, n_targets,
+        n_times).
         """
         outputs = self._forward(X)  # first: it raises where the estimator is not fitted
         outputs = outputs.numpy().reshape(-1, len(self.target_mean_))
@@ -220,6 +210,9 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     n_networks : int
         Networks, trained and fine-tuned from different seeds, whose probabilities are averaged. Few trials leave much
         to chance; three networks make up for some of it, at three times the cost.
+    memory : str, joblib.Memory or None
+        Folder that source networks are cached in: with other target trials or another fine-tuning, the same one is not
+        trained again.
 
     Attributes
     ----------
@@ -243,11 +236,12 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
 
-    def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1):
+    def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1, memory=None):
         self.estimator = estimator
         self.n_updates = n_updates
         self.learning_rate = learning_rate
         self.n_networks = n_networks
+        self.memory = memory
 
     @property
     def estimator_(self):
@@ -299,12 +293,19 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
     def _fit_one(self, seed, X, y, subjects, target, y_target_labeled):
         """Train one network on the sources, then on the target; give it and the number of target trials."""
         fitted = clone(self.estimator)
-        network = _network_of(fitted)
-        network.set_params(random_state=seed)
-        with config_context(enable_metadata_routing=True):
-            extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
-            wanted = get_routing_for_object(fitted).consumes("fit", set(extra))
-            fitted.fit(X, y, **{name: value for name, value in extra.items() if name in wanted and value is not None})
+        network = _network_of(fitted).set_params(random_state=seed)
+        extra = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
+        if isinstance(fitted, Pipeline) and len(fitted) > 1:
+            steps = fitted[:-1]
+            with config_context(enable_metadata_routing=True):
+                X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
+        identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None  # joblib hashes values alone
+        given = _requested(network, "fit", extra)
+        network = check_memory(self.memory).cache(_fit_network)(network, np.asarray(X), identity, y, given)
+        if isinstance(fitted, Pipeline):
+            fitted.steps[-1] = (fitted.steps[-1][0], network)
+        else:
+            fitted = network
         return fitted, 0 if target is None else self._fine_tune(fitted, network, target, y_target_labeled)
 
     def _fine_tune(self, fitted, network, target, labels):
@@ -315,11 +316,9 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         if len(target) != len(labels):
             raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
         if len(np.unique(labels)) < 2:
-            warnings.warn(
+            warn(
                 f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
-                "network of the source subjects predicts. Label trials of two classes at least.",
-                UserWarning,
-                stacklevel=5,
+                "network of the source subjects predicts. Label trials of two classes at least."
             )
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
@@ -382,6 +381,18 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         """
         check_is_fitted(self)
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators_], axis=0)
+
+
+def _requested(estimator, method, given):
+    """Those of the given metadata that an estimator requests."""
+    with config_context(enable_metadata_routing=True):
+        wanted = get_routing_for_object(estimator).consumes(method, set(given))
+    return {name: value for name, value in given.items() if name in wanted and value is not None}
+
+
+def _fit_network(network, values, identity, y, given):
+    """Fit a network on trials, whose identity comes apart from their values."""
+    return network.fit(values if identity is None else EEGArray(values, *identity), y, **given)
 
 
 def _network_of(estimator):

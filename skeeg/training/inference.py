@@ -28,16 +28,7 @@ def _has_cuda():
 
 
 def on_device(module, device):
-    """Give a network whose tensors are on a device: the network itself on the CPU, else a copy of it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.inference import on_device
-    >>> module = torch.nn.Linear(3, 2)
-    >>> on_device(module, "meta").weight.device.type, module.weight.device.type
-    ('meta', 'cpu')
-    """
+    """Give a network whose tensors are on a device: the network itself on the CPU, else a copy of it."""
     if device == "cpu":
         return module
     moved = {id(one): _moved(one, device) for one in (*module.parameters(), *module.buffers())}
@@ -51,10 +42,7 @@ def _moved(tensor, device):
 
 
 def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
-    """Compute the outputs of a network, or a function of it, for all trials.
-
-    Shapes: ``X`` (n_trials, ...); gives (n_trials, ...).
-    """
+    """Compute the outputs of a network, or a function of it, for all trials (n_trials, ...); gives (n_trials, ...)."""
     module, X = on_device(module, device), torch.from_numpy(np.asarray(X)) if isinstance(X, np.ndarray) else X
     inputs = [one.to(device) for one in inputs]
     with torch.inference_mode():

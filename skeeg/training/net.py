@@ -4,15 +4,17 @@ import contextlib
 import copy
 import dataclasses
 import math
-import warnings
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
 from .callbacks import ProgressBar, TimeShift, ValidationAccuracy
 from .data import Batches, Trials
@@ -65,15 +67,31 @@ class TrainingNet(NeuralNet):
             ("valid_loss", PassthroughScoring(name="valid_loss")),
         ]
 
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train; ``interrupted_`` is true where Ctrl-C ended it, which skorch does not separate from an early stop."""
-        self.interrupted_ = False
-        try:
-            return super().fit_loop(X, y, epochs, **fit_params)
-        except KeyboardInterrupt:
-            stops = [one for _, one in self.callbacks_ if isinstance(one, EarlyStopping)]
-            self.interrupted_ = all(one.misses_ < one.patience for one in stops)
-            raise
+    @property
+    def interrupted_(self):
+        """Whether Ctrl-C ended the training, which skorch does not separate from an early stop."""
+        stops = [one for _, one in self.callbacks_ if isinstance(one, EarlyStopping)]
+        if any(one.misses_ >= one.patience for one in stops):
+            return False
+        return len(self.history) < self.max_epochs or "dur" not in self.history[-1]
+
+    @property
+    def _classifies(self):
+        return isinstance(vars(self).get("criterion_"), torch.nn.CrossEntropyLoss)
+
+    def __sklearn_tags__(self):
+        """Be a classifier where class probabilities are trained."""
+        tags = super().__sklearn_tags__()
+        if self._classifies:
+            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+        return tags
+
+    def predict(self, X):
+        """Class index of each trial, or the outputs of a network that is no classifier."""
+        outputs = super().predict(X)
+        if not self._classifies:
+            return outputs
+        return (outputs.mean(-1) if outputs.ndim == 3 else outputs).argmax(1)
 
     def get_dataset(self, X, y=None):
         """Tensors of the trials, on the training device where they fit."""
@@ -86,6 +104,8 @@ class TrainingNet(NeuralNet):
     def get_split_datasets(self, X, y=None, **fit_params):
         """Training trials, and the validation trials given as a fixed split."""
         training, validation = super().get_split_datasets(X, y, **fit_params)
+        if self._classifies and training.y.ndim == 1:  # scorers of scikit-learn ask for them
+            self.classes_ = np.arange(int(training.y.max()) + 1)
         return training, None if validation is None else self.get_dataset(validation)
 
     def _set_training(self, training=True):
@@ -169,19 +189,26 @@ def joined(outputs):
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 
-def make_loss(loss, targets=None, dtype=torch.float32, n_classes=None):
-    """Loss module of a name, or the module itself; ``targets`` are class indices whose classes get equal weight.
+def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_classes=None):
+    """Loss module of a name, or the module itself; ``class_weight`` as of `Recipe`, for class indices ``targets``.
 
     Where the targets may lack the last of the classes, ``n_classes`` says how many there are.
     """
+    if isinstance(class_weight, dict) and loss != "cross_entropy":
+        raise ValueError(f"class_weight: got {class_weight!r}, which needs the loss 'cross_entropy', not {loss!r}.")
     if isinstance(loss, torch.nn.Module):
         return loss
     if loss not in LOSSES:
         raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(map(repr, LOSSES))} or a torch module.")
-    if targets is None or loss != "cross_entropy":
+    if class_weight is None or loss != "cross_entropy":
         return LOSSES[loss]()
     counts = torch.bincount(targets, minlength=n_classes or 0)
-    weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
+    if class_weight == "balanced":
+        weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
+    else:
+        if unknown := [label for label in class_weight if label not in range(len(counts))]:
+            raise ValueError(f"class_weight: {unknown} are not among the class indices 0 to {len(counts) - 1}.")
+        weights = torch.tensor([float(class_weight.get(i, 1.0)) for i in range(len(counts))])
     return torch.nn.CrossEntropyLoss(weight=weights.to(dtype))
 
 
@@ -221,7 +248,7 @@ def make_net(
         train_split=None if validation is None else predefined_split(validation),
         callbacks=[*own, *callbacks],
         device=device,
-        verbose=0,
+        verbose=int(verbose),
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
@@ -319,7 +346,7 @@ def train(
         net.diverged_ = not all(bool(torch.isfinite(parameter).all()) for parameter in trained)
     if net.diverged_:
         message = "learning_rate: the training diverged, its weights are not finite; a smaller rate may help."
-        warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        warn(message, ConvergenceWarning)
     return net
 
 
@@ -327,7 +354,7 @@ def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
     """Net for these trials."""
     n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y if recipe.class_weight else None, dtype, n_outputs)
+    criterion = make_loss(loss, trials.y, recipe.class_weight, dtype, n_outputs)
     return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
 
 
@@ -374,24 +401,12 @@ def count_norm_updates(module):
 
 @torch.no_grad()
 def settle_norms(module, trials, batch_size, before, batches=Batches):
-    """Estimate running means and variances anew where training moved them too few times.
+    """Estimate running means and variances anew where training moved them too few times; weights stay as they are.
 
     After :math:`n` updates a running statistic with momentum :math:`m` still holds :math:`(1 - m)^n` of the zeros and
     ones it began with: more than half after 60 updates at braindecode's .01 for EEGNet, which then predicts one class.
     Where more than a hundredth is left, the statistics become the mean over the batches of one pass through the
-    training trials, without dropout. Weights stay as they are.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.data import Trials
-    >>> from skeeg.training.net import count_norm_updates, settle_norms
-    >>> module, X = torch.nn.BatchNorm1d(2, momentum=0.01), 5 + torch.randn(40, 2)
-    >>> before = count_norm_updates(module)
-    >>> _ = module(X)
-    >>> settle_norms(module, Trials(X, torch.zeros(40)), 20, before)
-    >>> torch.allclose(module.running_mean, X.mean(0), atol=1e-5)
-    True
+    training trials, without dropout.
     """
     now = count_norm_updates(module)
     norms = [module.get_submodule(name) for name in now if now[name] > before.get(name, 0)]

@@ -110,27 +110,10 @@ class OwnRandom(Callback):
 
 
 def draw_mask(n_trials, n_tokens, ratio, generator=None):
-    """Hide a share of the tokens of each trial, drawn anew for each.
+    """Hide a share of the tokens of each trial, drawn anew for each; bool (n_trials, n_tokens), True where hidden.
 
-    Parameters
-    ----------
-    n_trials, n_tokens : int
-        Trials, and tokens of each.
-    ratio : float
-        Share to hide; of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped.
-    generator : torch.Generator or None
-        Source of the draw; None is torch's own, or what processes that train together have in common.
-
-    Returns
-    -------
-    masked : Tensor of bool, shape (n_trials, n_tokens)
-        True where hidden.
-
-    Examples
-    --------
-    >>> from skeeg.training.pretraining import draw_mask
-    >>> draw_mask(2, 61, 0.5).sum(dim=1).tolist()
-    [31, 31]
+    Of ``n_tokens * (1 - ratio)`` tokens to keep the fraction is dropped. A ``generator`` of None is torch's own, or
+    what processes that train together have in common.
     """
     return hide_all_but(int(n_tokens * (1 - ratio)), n_trials, n_tokens, generator)
 
@@ -143,21 +126,7 @@ def hide_all_but(n_kept, n_trials, n_tokens, generator=None):
 
 @dataclasses.dataclass
 class Run:
-    """State of a run at the end of an epoch.
-
-    Attributes
-    ----------
-    tensors : dict of str to Tensor
-        Weights, state of the optimiser and of the random generators.
-    key : str
-        Fingerprint of data and settings.
-    seed : int
-        Seed of the run.
-    history : list of dict
-        One record an epoch.
-    groups : list of dict
-        Settings of the optimiser.
-    """
+    """State of a run after an epoch; ``tensors`` are weights, state of the optimiser and of the random generators."""
 
     tensors: dict
     key: str
@@ -286,15 +255,7 @@ def plain_rows(history):
 
 
 class PartsLoss(nn.Module):
-    """Weighted sum of losses that the network itself computes for each trial, in columns with the names ``parts``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.pretraining import PartsLoss
-    >>> PartsLoss(("cls_loss", "acc"), (0.5, 0.0))(torch.tensor([[2.0, 1.0], [4.0, 0.0]]), None).item()
-    1.5
-    """
+    """Weighted sum of losses that the network itself computes for each trial, in columns with the names ``parts``."""
 
     def __init__(self, parts, weights):
         super().__init__()
@@ -377,15 +338,7 @@ class Watch(Callback):
 
 
 def list_recordings(X, y=None, subjects=None):
-    """List the recordings of one or several.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.training.pretraining import list_recordings
-    >>> len(list_recordings(np.zeros((4, 3, 9)))), len(list_recordings([np.zeros((4, 3, 9)), np.zeros((2, 5, 7))]))
-    (1, 2)
-    """
+    """List (X, y, subjects) of one recording or of several."""
     is_list = isinstance(X, list | tuple) and len(X) > 0
     if y is None:
         several = is_list and all(not is_epochs(one) and np.ndim(one) == 3 for one in X)

@@ -3,8 +3,13 @@
 import dataclasses
 import difflib
 import math
+from numbers import Integral, Real
 
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..base import check_values
+from .sizes import class_of
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -15,20 +20,46 @@ LOSSES = {
 }
 
 
+_COUNT, _AMOUNT = Interval(Integral, 1, None, closed="left"), Interval(Real, 0, None, closed="left")
+_SHARE = Interval(Real, 0, 1, closed="both")
+_CONSTRAINTS = {
+    "max_epochs": [_COUNT],
+    "batch_size": [_COUNT],
+    "learning_rate": [_AMOUNT],
+    "weight_decay": [_AMOUNT],
+    "solver": [StrOptions(set(SOLVERS))],
+    "momentum": [_AMOUNT],
+    "schedule": [StrOptions({"cosine"}), None],
+    "warmup": [_AMOUNT],
+    "patience": [_COUNT, None],
+    "min_delta": [_AMOUNT],
+    "precision": [StrOptions({"float32", "bf16", "float64"})],
+    "lowest": [_SHARE],
+    "by_step": ["boolean"],
+    "accumulate": [_COUNT],
+    "n_updates": [_COUNT, None],
+    "min_epochs": [_COUNT],
+    "warmup_share": [_SHARE],
+    "min_trials": [_COUNT],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "scale": [StrOptions({"std", "trial"}), Interval(Real, 0, None, closed="neither"), None],
+    "time_shift": [_AMOUNT],
+    "validation_size": [Interval(Real, 0, 1, closed="neither")],
+    "refit": ["boolean"],
+    "lora_rank": [_COUNT],
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 
     Parameters
     ----------
-    max_epochs : int
-        Passes over the training trials.
-    batch_size : int
-        Trials an update.
-    learning_rate : float
-        Highest learning rate.
-    weight_decay : float
-        Decay of the weights.
+    max_epochs, batch_size : int
+        Passes over the training trials, and trials an update.
+    learning_rate, weight_decay : float
+        Highest learning rate, and decay of the weights.
     solver : {"adamw", "adam", "sgd"}
         Optimiser.
     momentum : float
@@ -42,16 +73,15 @@ class Recipe:
     min_delta : float
         Smallest fall of the validation loss that counts as better.
     precision : {"float32", "bf16", "float64"}
-        Arithmetic of the forward and backward pass. In ``"float64"`` a trial's result is the same, to twelve digits,
-        in a batch of any size; in the others rounding differs with the batch, as kernels do.
+        Arithmetic of the forward and backward pass. In ``"float64"`` a trial's result is the same, to twelve digits, in
+        a batch of any size; in the others rounding differs with the batch, as kernels do.
     lowest : float
         Share of the highest learning rate that the cosine ends at.
     by_step : bool
         Move the learning rate at every update, not only at every epoch; the warm-up then rises from zero.
     accumulate : int
-        Batches an update. It is the update of one batch with as many trials more, in the memory of a small one, except
-        that a batch normalisation sees the small ones, and, outside of pre-training, that they weigh by their trials
-        even where the loss weighs trials otherwise.
+        Batches an update: the update of one batch with as many trials more, in the memory of a small one, except for
+        batch normalisation and, outside of pre-training, losses that weigh trials.
     n_updates : int or None
         Updates of the whole training, where few trials make an epoch short. It then lasts as many epochs as they need,
         at least ``min_epochs`` and at most ``max_epochs``, of batches of equal size up to ``batch_size``.
@@ -61,14 +91,15 @@ class Recipe:
         Share of the training in which the rate rises, in place of ``warmup``.
     min_trials : int
         Fewest training trials that the recipe is made for.
-    class_weight : {"balanced", None}
-        Weight of each class in the cross-entropy: inverse to its share of the training trials, or one.
+    class_weight : {"balanced", None} or dict
+        Weight of each class in the cross-entropy, as in scikit-learn: inverse to its share of the training trials, one,
+        or by label; classes that the dict does not name have one. `train` takes class indices for labels.
     scale : {"std", "trial", None} or float
         What the trials of `NetworkClassifier` are divided by: their standard deviation at fit, each trial by its own
         root mean square over channels and samples, nothing, or a number of microvolts.
     time_shift : float
-        Largest random shift in time of a training trial, to either side, as a share of it (`TimeShift`). For rhythms,
-        as in motor imagery; it destroys responses that are locked to a stimulus.
+        Largest random shift in time of a training trial, to either side, as a share of it. For rhythms, as in motor
+        imagery; it destroys responses that are locked to a stimulus.
     validation_size : float
         Share of the subjects or trials that a validation holds out.
     refit : bool
@@ -81,8 +112,6 @@ class Recipe:
     Examples
     --------
     >>> from skeeg.training import Recipe
-    >>> Recipe(max_epochs=3).batch_size
-    64
     >>> Recipe(n_updates=300, max_epochs=200, batch_size=16).for_trials(48).max_epochs
     100
     """
@@ -105,7 +134,7 @@ class Recipe:
     min_epochs: int = 1
     warmup_share: float = 0.0
     min_trials: int = 1
-    class_weight: str | None = None
+    class_weight: str | dict | None = None
     scale: str | float | None = "std"
     time_shift: float = 0.0
     validation_size: float = 0.2
@@ -120,22 +149,10 @@ class Recipe:
 
     def check(self):
         """Raise a ValueError that names the first invalid setting; give the recipe."""
-        settings = vars(self)
-        for name, allowed in (
-            ("solver", set(SOLVERS)),
-            ("schedule", {"cosine", None}),
-            ("precision", {"float32", "bf16", "float64"}),
-            ("class_weight", {"balanced", None}),
-        ):
-            if (value := settings[name]) not in allowed:
-                options = ", ".join(repr(one) for one in sorted(allowed, key=str))
-                raise ValueError(f"{name}: got {value!r}, expected one of {options}.")
-        for name, lowest in (
-            ("max_epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("accumulate", 1),
-            ("min_epochs", 1), ("n_updates", 1), ("time_shift", 0),
-        ):  # fmt: skip
-            if (value := settings[name]) is not None and not value >= lowest:
-                raise ValueError(f"{name}: got {value}, expected at least {lowest}.")
+        check_values(_CONSTRAINTS, {name: vars(self)[name] for name in _CONSTRAINTS})
+        weights = self.class_weight.values() if isinstance(self.class_weight, dict) else ()
+        if odd := [one for one in weights if not (isinstance(one, Real) and 0 <= one < math.inf)]:
+            raise ValueError(f"class_weight: got the weight {odd[0]!r}, expected numbers from 0.")
         return self
 
     def for_trials(self, n_trials):
@@ -197,17 +214,7 @@ _FAMILIES = {
 
 
 def default_recipe(network):
-    """Name of the recipe that ``"default"`` means for a network.
-
-    Parameters
-    ----------
-    network : str or class
-        Network of the registry, or a class.
-
-    Returns
-    -------
-    name : str
-        Key of `PRESETS`.
+    """Name of the recipe, a key of `PRESETS`, that ``"default"`` means for a network, a name or a class.
 
     Examples
     --------
@@ -215,7 +222,7 @@ def default_recipe(network):
     >>> default_recipe("EEGConformer")
     'wide'
     """
-    return _FAMILIES.get(network if isinstance(network, str) else network.__name__, "convolutional")
+    return _FAMILIES.get(network if isinstance(network, str) else class_of(network).__name__, "convolutional")
 
 
 def get_recipe(recipe="default", network="", **changes):

@@ -6,11 +6,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..networks import get_network
 from ..storage import cause_of
 
-_NO_SIZES = ("drop_prob", "merge", "grouped", "activation")  # of a description: training, and ways to compute
+_NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 _SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
+
+
+def class_of(network):
+    """Class of a network given by name, as a class or as an instance."""
+    return type(network) if isinstance(network, torch.nn.Module) else get_network(network)
 
 
 def read_sizes(cls, state, description, file="it"):
@@ -25,14 +31,7 @@ def read_sizes(cls, state, description, file="it"):
 
 
 def settle_sizes(given, found, preset=None):
-    """Sizes of a network: what was given, else what the checkpoint has, else the published ones.
-
-    Examples
-    --------
-    >>> from skeeg.training.sizes import settle_sizes
-    >>> settle_sizes({"embed_dim": None, "n_heads": 4}, {"embed_dim": 64}, {"embed_dim": 256, "n_heads": 8})
-    {'embed_dim': 64, 'n_heads': 4}
-    """
+    """Sizes of a network: what was given, else what the checkpoint has, else the published ones."""
     given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() & found.keys():
         wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
@@ -40,6 +39,13 @@ def settle_sizes(given, found, preset=None):
             raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
     known = {**found, **given} if preset is None else preset
     return {name: (found | given).get(name, value) for name, value in known.items()}
+
+
+def refuse_unknown(argument, given, known):
+    """Refuse names of a dict, or None, that are not among the known ones."""
+    unknown = sorted(set(given or {}) - set(known))
+    if unknown:
+        raise ValueError(f"{argument}: {', '.join(unknown)} unknown; there are {', '.join(sorted(known))}.")
 
 
 def count_blocks(state, prefix):

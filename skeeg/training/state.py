@@ -1,19 +1,20 @@
 """The network that an estimator holds: its description, its module, its training, and how it is stored."""
 
 import copy
-import warnings
 from operator import attrgetter
 
 import numpy as np
 import torch
 
-from ..networks import accelerate, build_network, channel_info, fold, get_network, minimum_times, required_signals
+from ..base import warn
+from ..networks import accelerate, build_network, channel_info, fold, minimum_times
+from ..networks.registry import required_signals
 from ..networks.seeding import seeded
 from ..storage import Storable
 from .checkpoints import load_checkpoint, read_weights
 from .inference import head_features, resolve_device, run_batches
 from .net import make_loss, make_net
-from .sizes import build_within, read_sizes, settle_sizes
+from .sizes import build_within, class_of, read_sizes, settle_sizes
 from .strategies import replace_head
 
 
@@ -25,20 +26,15 @@ class NetworkState(Storable):
 
     Parameters
     ----------
-    network : str or class
-        Network of the registry, or a class.
+    network : str, class or torch.nn.Module
+        Network of the registry, a class, or an instance to copy.
     parameters : dict or None
         Arguments of its constructor.
-    n_chans, n_times, n_outputs : int or None
-        Channels, samples a trial, and outputs, where the network needs them.
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : tuple of str or None
-        Electrodes; left out where some have no standard position and the network does not need positions.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic, see `Recipe`.
-    kernels : {"auto", "plain", "fast"}
-        See `skeeg.networks.accelerate`.
+    n_chans, n_times, n_outputs, sfreq, ch_names
+        As of `skeeg.networks.build_network`. Electrodes without a standard position are left out where the network does
+        not need positions.
+    precision, kernels
+        As in `skeeg.NetworkClassifier`.
     head : str
         Name of the last layer.
 
@@ -46,14 +42,9 @@ class NetworkState(Storable):
     ----------
     spec : dict
         Description that `build` reads: the parameters up to ``ch_names``, and ``probe_features``.
-    module : torch.nn.Module or None
-        The network, on the CPU, in evaluation mode.
-    net : TrainingNet or None
-        The skorch net that trained it; None after loading.
-    history : list of dict
-        One record an epoch.
-    report : str or None
-        What the checkpoint brought.
+    module, net, history, report
+        The network, on the CPU, in evaluation mode; the skorch net that trained it; one record an epoch; what the
+        checkpoint brought.
 
     Examples
     --------
@@ -105,24 +96,23 @@ class NetworkState(Storable):
     def build(self):
         """Give a new module, as ``spec`` describes it."""
         spec = dict(self.spec)
-        probe = spec.pop("probe_features")
-        module = build_network(spec.pop("network"), **spec)
+        probe, network = spec.pop("probe_features"), spec.pop("network")
+        is_instance = isinstance(network, torch.nn.Module)
+        if is_instance and spec["parameters"]:
+            raise ValueError(f"network_params: got {spec['parameters']}, but network is an instance, already built.")
+        module = copy.deepcopy(network) if is_instance else build_network(network, **spec)
         if probe is not None:
             replace_head(module, torch.nn.Linear(probe, spec["n_outputs"]), self.head)
         return accelerate(module.to(self.dtype).eval(), self.kernels)
 
     def start(self):
-        """Build the module; trials shorter than it accepts will be padded, with a warning.
-
-        Returns
-        -------
-        self : NetworkState
-            With its module.
-        """
+        """Build the module; trials shorter than it accepts will be padded, with a warning; gives self."""
         try:
             self.module = self.build()
             with torch.no_grad():  # not inference_mode: what a network keeps from a call is used in training later
-                self.module(torch.randn(2, self.spec["n_chans"], self.spec["n_times"]).to(self.dtype))
+                outputs = self.module(torch.randn(2, self.spec["n_chans"], self.spec["n_times"]).to(self.dtype))
+            if isinstance(self.spec["network"], torch.nn.Module) and outputs.shape[1] != self.spec["n_outputs"]:
+                raise ValueError(f"it has {outputs.shape[1]} outputs for {self.spec['n_outputs']} classes or targets")
         except Exception as error:  # every network has errors of its own for trials that are too short
             self.spec["n_times"] = self._shortest(error)
             self.module = self.build()
@@ -130,7 +120,10 @@ class NetworkState(Storable):
 
     def _shortest(self, error):
         """Fewest samples that the network accepts, or its error where their number is not what is wrong."""
-        cls = get_network(self.spec["network"])
+        cls = class_of(self.spec["network"])
+        if not isinstance(self.spec["network"], str | type):
+            sizes = f"{self.spec['n_chans']} channels and {self.spec['n_times']} samples"
+            raise ValueError(f"network: the {cls.__name__} does not suit trials of {sizes}: {error}") from error
         wanted = {name: self.spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
         names = self.spec["ch_names"] if "chs_info" in required_signals(cls) else None
         try:
@@ -141,10 +134,7 @@ class NetworkState(Storable):
             raise ValueError(f"network: {cls.__name__} cannot be built or run: {error}") from error
         if shortest <= self.spec["n_times"]:
             raise ValueError(f"X: {cls.__name__} refuses {self.spec['n_times']} samples a trial: {error}") from error
-        warnings.warn(
-            f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.",
-            stacklevel=6,
-        )
+        warn(f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.")
         return shortest
 
     def load(self, checkpoint, **how):
@@ -189,23 +179,10 @@ class NetworkState(Storable):
         return np.pad(data, ((0, 0), (0, 0), (0, missing))) if missing > 0 else np.ascontiguousarray(data)
 
     def forward(self, data, *inputs, batch_size=None, device="auto"):
-        """Compute the outputs of the network; nothing of it changes.
+        """Compute the outputs for trials, and for tensors that the network takes beside them; nothing changes.
 
-        Parameters
-        ----------
-        data : ndarray or Tensor, shape (n_trials, n_channels, n_times)
-            Trials.
-        *inputs : Tensor
-            What the network takes beside them.
-        batch_size : int or None
-            Trials at a time; None is 64.
-        device : str
-            Where to compute.
-
-        Returns
-        -------
-        outputs : Tensor, shape (n_trials, n_outputs)
-            On the CPU; the mean over windows where the network has outputs for several.
+        Shapes: ``data`` (n_trials, n_channels, n_times); gives Tensor (n_trials, n_outputs), on the CPU: the mean over
+        windows where the network has outputs for several.
         """
         module = self.module if self.folded is None else self.folded
         outputs = run_batches(module, data, batch_size or 64, resolve_device(device), inputs).to(self.dtype)
@@ -257,20 +234,12 @@ class HasNetwork:
         given = dict(self.network_params or {})
         if self.checkpoint is None:
             return {**(preset or {}), **given}
-        found = read_sizes(get_network(network), *read_weights(self.checkpoint), self.checkpoint)
+        found = read_sizes(class_of(network), *read_weights(self.checkpoint), self.checkpoint)
         return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
 
 def tensors_of(module):
-    """Weights of a network as arrays, for pickles and files.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.training.state import tensors_of
-    >>> {name: value.shape for name, value in tensors_of(torch.nn.Linear(3, 2)).items()}
-    {'weight': (2, 3), 'bias': (2,)}
-    """
+    """Weights of a network as arrays, for pickles and files."""
     return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
@@ -278,7 +247,7 @@ def _with_positions(network, ch_names):
     """Electrode names for a network; one that can do without positions does not get half of them."""
     infos = channel_info(ch_names)
     unknown = [name for name, info in zip(ch_names, infos, strict=True) if not np.isfinite(info["loc"][:3]).all()]
-    cls = get_network(network)
+    cls = class_of(network)
     if unknown and "chs_info" in required_signals(cls):
         raise ValueError(f"ch_names: {cls.__name__} needs positions; {', '.join(unknown)} have no standard one.")
     return None if unknown else tuple(ch_names)

@@ -81,12 +81,10 @@ def add_lora(module, rank, head="final_layer"):
 
 
 def fit_probe(features, targets):
-    """Linear layer on frozen features, in closed form.
+    """Linear layer on frozen features (n_trials, n_features), in closed form.
 
     Class indices are fitted by linear discriminant analysis with Ledoit-Wolf shrinkage in the span of the features,
     other targets by ridge regression with a leave-one-out choice of its penalty.
-
-    Shapes: ``features`` (n_trials, n_features), ``targets`` (n_trials,).
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.linear_model import RidgeCV

@@ -69,12 +69,7 @@ class Weights:
 
 
 def weights_names():
-    """Names of the weights that ship with the package.
-
-    Returns
-    -------
-    names : tuple of str
-        In alphabetical order.
+    """Names of the weights that ship with the package, sorted tuple of str.
 
     Examples
     --------
@@ -86,17 +81,7 @@ def weights_names():
 
 
 def find_weights(name):
-    """Look weights up by their name.
-
-    Parameters
-    ----------
-    name : str
-        One of `weights_names`, with or without ``"skeeg:"``.
-
-    Returns
-    -------
-    weights : Weights
-        The entry of the registry; an unknown name is an error that offers the nearest.
+    """Look weights up by their name, with or without ``"skeeg:"``; an unknown name is an error that offers the nearest.
 
     Examples
     --------

@@ -12,6 +12,9 @@ from ...positions import standard_montage
 
 RADIUS = 0.095
 """Radius of the head in metres."""
+_GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
+         "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FC3", "FC4", "CP3",
+         "CP4", "C1", "C2", "C5", "C6", "FCz", "CPz")  # fmt: skip
 
 
 @lru_cache(maxsize=16)
@@ -30,14 +33,7 @@ def montage_directions(montage="standard_1005"):
 
 
 def electrode_directions(ch_names, montage="standard_1005"):
-    """Give the unit vectors (n_channels, 3) of the named electrodes, any case.
-
-    Examples
-    --------
-    >>> from skeeg.datasets.simulation.head import electrode_directions
-    >>> electrode_directions(["C4", "Oz"])[:, 1].round(1).tolist()
-    [0.1, -1.0]
-    """
+    """Give the unit vectors (n_channels, 3) of the named electrodes, any case."""
     known = {name.upper(): position for name, position in montage_directions(montage).items()}
     missing = [name for name in ch_names if name.upper() not in known]
     if missing:
@@ -51,23 +47,10 @@ def leadfield(electrodes, positions, moments):
     Shapes: ``electrodes`` (n_channels, 3), ``positions`` (n_sources, 3), ``moments`` (n_sources, 3); gives
     (n_channels, n_sources).
 
-    Notes
-    -----
-    The potential of a dipole in three concentric shells, by MNE's approximation with a few equivalent dipoles [1]_.
-
     References
     ----------
     .. [1] Berg, P., & Scherg, M. (1994). A fast method for forward computation of multiple-shell spherical head
        models. Electroencephalography and Clinical Neurophysiology, 90(1), 58-64.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.datasets.simulation.head import electrode_directions, leadfield
-    >>> C3, C4 = electrode_directions(["C3", "C4"])
-    >>> gain = leadfield(np.array([C3, C4]), 0.8 * C3[None], C3[None])
-    >>> bool(gain[0, 0] > 10 * abs(gain[1, 0]))
-    True
     """
     import mne
 
@@ -88,3 +71,27 @@ def _sphere():
     import mne
 
     return mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
+
+
+def random_directions(rng, n):
+    """Directions over the upper part of the head, shape (n, 3)."""
+    up = rng.uniform(-0.3, 1.0, n)
+    round_ = rng.uniform(0, 2 * np.pi, n)
+    wide = np.sqrt(1 - up**2)
+    return np.column_stack([wide * np.cos(round_), wide * np.sin(round_), up])
+
+
+def grid_potentials(positions, moments):
+    """Potentials at forty electrodes: the amplitude of a source is defined independently of the montage."""
+    return leadfield(electrode_directions(_GRID), positions, moments)
+
+
+def rotation_matrix(angles):
+    """Rotation matrix about the x, y and z axis by three angles."""
+    rotation = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        rotation = step @ rotation
+    return rotation

@@ -1,16 +1,18 @@
-"""Simulated motor imagery and execution: recordings as arrays.
+"""Simulated motor imagery and execution: recordings as arrays, and as MOABB datasets.
 
 A recording is a sum of sources in a spherical head model: sensorimotor rhythms that desynchronise when a hand or the
 feet are moved or imagined to move, rhythms unrelated to the task (posterior alpha and others), background activity
 with a 1/f spectrum, blinks, line noise and amplifier noise. All of it is drawn from a seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from .head import electrode_directions, leadfield
+from ...positions import standard_montage
+from ..base import SkeegDataset, code_with
+from .head import electrode_directions, grid_potentials, leadfield, random_directions, rotation_matrix
 from .signals import broadband, coloured, one_over_f, rhythm, wander
 
 AREAS = {
@@ -29,35 +31,17 @@ _N_BACKGROUND, _N_IDLE = 40, 8
 _IDLE_AT = ("O1", "O2", "Pz", "P7", "P8")  # posterior rhythms; the others are placed at random
 # Microvolts, root mean square where strongest, and the spread of its logarithm over the sources of one subject.
 _LEVELS = {"areas": (3.6, 0.35), "idle": (3.0, 1.0), "background": (2.4, 1.2), "eyes": (120.0, 0.0)}
-_GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
-         "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2", "FC3", "FC4", "CP3",
-         "CP4", "C1", "C2", "C5", "C6", "FCz", "CPz")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SubjectTraits:
     """Traits that all sessions and both tasks of one subject share.
 
-    Attributes
-    ----------
-    depth : float
-        Fraction by which imagery weakens the contralateral rhythm; 0 for a subject whose imagery shows nothing.
-    preference : float
-        Which rhythm follows the task: 0 the beta rhythm, 1 the mu rhythm.
-    latency : float
-        Seconds from the cue to half of the desynchronisation.
-    lapses : float
-        Fraction of trials without any desynchronisation.
-    rates : tuple of float
-        Hertz of the mu and the beta rhythm.
-    idle_rates : ndarray, shape (n_idle,)
-        Hertz of the rhythms that do not follow the task.
-    blinks : float
-        Blinks per second.
-    sources : dict of str to tuple of ndarray
-        For each group of sources: positions (n, 3), moments (n, 3), microvolts (n,).
-    cap : ndarray, shape (3,)
-        Rotation of the cap about the three axes of the head, radians.
+    ``depth`` is the fraction by which imagery weakens the contralateral rhythm, 0 for a subject without effect;
+    ``preference`` which rhythm follows the task, 0 the beta, 1 the mu rhythm; ``latency`` seconds from the cue to half
+    of the desynchronisation; ``lapses`` the fraction of trials without any; ``rates`` and ``idle_rates`` hertz;
+    ``blinks`` a second; ``sources`` positions (n, 3), moments (n, 3) and microvolts (n,) by group; ``cap`` the rotation
+    of the cap about three axes in radians.
     """
 
     depth: float
@@ -75,16 +59,8 @@ class SubjectTraits:
 class SessionState:
     """What changes from one session to the next.
 
-    Attributes
-    ----------
-    shift : tuple of float
-        Hertz by which the mu and the beta rhythm move.
-    amplitude : float
-        Factor on the sensorimotor rhythms.
-    line_noise : float
-        Factor on the line noise.
-    gains : dict of str to ndarray, shape (n_channels, n_sources)
-        Microvolts that each source of each group leaves at the electrodes, against linked mastoids.
+    ``shift`` moves the mu and beta rhythm (hertz); ``amplitude`` and ``line_noise`` are factors; ``gains`` (n_channels,
+    n_sources) are microvolts of each source, by group, at the electrodes, against linked mastoids.
     """
 
     shift: tuple
@@ -120,11 +96,11 @@ def session_state(seed, subject, session, ch_names, montage):
     """Draw one session of one subject, recorded with a montage; it depends on these arguments alone."""
     traits, rng = subject_traits(seed, subject), np.random.default_rng((seed, 2, subject, session))
     shift, amplitude, line_noise = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
-    rotation = _rotation(traits.cap + np.radians(rng.normal(0, 2, 3)))
+    rotation = rotation_matrix(traits.cap + np.radians(rng.normal(0, 2, 3)))
     mastoids = electrode_directions(("M1", "M2"))
     electrodes = np.vstack([electrode_directions(ch_names, montage) @ rotation.T, mastoids])
     positions, moments, levels = (np.concatenate(part) for part in zip(*traits.sources.values(), strict=True))
-    gain = leadfield(electrodes, positions, moments) * levels / np.abs(_grid_potentials(positions, moments)).max(axis=0)
+    gain = leadfield(electrodes, positions, moments) * levels / np.abs(grid_potentials(positions, moments)).max(axis=0)
     gain = gain[:-2] - gain[-2:].mean(axis=0)
     ends = np.cumsum([len(levels) for _, _, levels in traits.sources.values()])
     gains = dict(zip(traits.sources, np.split(gain, ends[:-1], axis=1), strict=True))
@@ -137,8 +113,8 @@ def _sources(rng):
     """Positions, moments and microvolts of all sources of one subject."""
     anchors = {
         "areas": electrode_directions(list(AREAS.values())),
-        "idle": np.vstack([electrode_directions(_IDLE_AT), _random_directions(rng, _N_IDLE - len(_IDLE_AT))]),
-        "background": _random_directions(rng, _N_BACKGROUND),
+        "idle": np.vstack([electrode_directions(_IDLE_AT), random_directions(rng, _N_IDLE - len(_IDLE_AT))]),
+        "background": random_directions(rng, _N_BACKGROUND),
         "eyes": electrode_directions(["Fp1", "Fp2"]),
     }
     groups = {}
@@ -152,30 +128,6 @@ def _sources(rng):
         moments /= np.linalg.norm(moments, axis=1, keepdims=True)
         groups[group] = (deep * directions, moments, level * rng.lognormal(0, spread, n))
     return groups
-
-
-def _random_directions(rng, n):
-    """Directions over the upper part of the head, shape (n, 3)."""
-    up = rng.uniform(-0.3, 1.0, n)
-    round_ = rng.uniform(0, 2 * np.pi, n)
-    wide = np.sqrt(1 - up**2)
-    return np.column_stack([wide * np.cos(round_), wide * np.sin(round_), up])
-
-
-def _grid_potentials(positions, moments):
-    """Potentials at forty electrodes: the amplitude of a source is defined independently of the montage."""
-    return leadfield(electrode_directions(_GRID), positions, moments)
-
-
-def _rotation(angles):
-    """Rotation matrix about the x, y and z axis by three angles."""
-    rotation = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        rotation = step @ rotation
-    return rotation
 
 
 VERSION = 1
@@ -286,19 +238,8 @@ class MotorSimulation:
     def run(self, subject, session, run):
         """Record one run, which does not depend on how many others there are.
 
-        Parameters
-        ----------
-        subject, session, run : int
-            Which run.
-
-        Returns
-        -------
-        data : ndarray, shape (n_channels, n_times)
-            Microvolts against linked mastoids.
-        onsets : ndarray, shape (n_trials,)
-            Seconds from the start to each cue.
-        labels : ndarray, shape (n_trials,)
-            Class names.
+        Gives microvolts against linked mastoids (n_channels, n_times), seconds from the start to each cue (n_trials,),
+        and class names (n_trials,).
         """
         traits, state = subject_traits(self.seed, subject), self._session(subject, session)
         rng = np.random.default_rng((self.seed, 3, TASKS.index(self.task), subject, session, run))
@@ -422,3 +363,151 @@ def _share(task, label, area):
         opposite, same = _HAND[task].get(kind, (0.0, 0.0))
         return same if label.startswith(side) else opposite
     return _FEET[task].get(area, 0.0) if label == "feet" else 0.0
+
+
+class SimulatedMotorImagery(SkeegDataset):
+    """Simulated motor imagery, drawn in seconds from a seed, about as hard to decode as real recordings.
+
+    Sensorimotor rhythms desynchronise contralateral to the imagined hand, among rhythms unrelated to the task, 1/f
+    background, blinks, line noise and amplifier noise. Subjects differ in the topographies and amplitudes of their
+    sources, in the band that follows the task, and in the size of the effect, down to none; positions, rhythms and
+    background drift between sessions. Subject n does not depend on ``n_subjects``.
+
+    Parameters
+    ----------
+    n_subjects, n_sessions, n_runs, n_trials : int
+        Subjects, sessions of each, runs of each session, and trials in each run.
+    task : {"imagery", "execution"}
+        Execution has the same subjects; its effects are stronger, earlier, and in more bands and areas.
+    classes : tuple of str
+        Two or more of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
+    ch_names : tuple of str
+        Electrodes of an MNE `montage`; the default are 22 over the motor cortex.
+    montage : str
+        Name of that montage.
+    sfreq : float
+        Sampling rate in hertz, at least 64.
+    strength : float
+        Factor on the effect size; 0 leaves nothing to decode.
+    noise : float
+        Factor on all other activity.
+    line_freq : float
+        Line frequency in hertz, 0 for none.
+    seed : int
+        Another seed, another population.
+    subjects, sessions : list or None
+        Select some of them; None takes all.
+
+    Attributes
+    ----------
+    simulation : MotorSimulation
+        Gives the same recordings as arrays.
+
+    Notes
+    -----
+    Difficulty, as accuracy of CSP+LDA (six filters, 8 to 32 Hz, 4 s) over eight subjects, for seeds 0, 1 and 2:
+
+    ====================================  ==============  ==============
+    protocol                              imagery         execution
+    ====================================  ==============  ==============
+    within session, five folds            .74, .71, .72   .88, .88, .89
+    worst to best subject                 .46 to .96      .62 to .98
+    cross-session                         .67, .68, .66   .81, .81, .81
+    cross-subject, not aligned            .57, .56, .55   .63, .62, .60
+    cross-subject, Euclidean alignment    .75, .72, .69   .87, .86, .85
+    ====================================  ==============  ==============
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorImagery
+    >>> dataset = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_trials=4, ch_names=("C3", "Cz", "C4"))
+    >>> X, y = dataset.arrays(subjects=[2])
+    >>> X.shape, sorted(dataset.truth(2).bands)
+    ((8, 3, 512), ['beta', 'mu'])
+    """
+
+    _TASK = "imagery"
+
+    def __init__(
+        self,
+        n_subjects=8,
+        n_sessions=2,
+        n_runs=2,
+        n_trials=40,
+        task=None,
+        classes=("left_hand", "right_hand"),
+        ch_names=CAP_22,
+        montage="standard_1005",
+        sfreq=128.0,
+        strength=1.0,
+        noise=1.0,
+        line_freq=50.0,
+        seed=0,
+        subjects=None,
+        sessions=None,
+    ):
+        for name, value in {"n_subjects": n_subjects, "n_sessions": n_sessions, "n_runs": n_runs}.items():
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, expected 1 or more.")
+        self.simulation = MotorSimulation(
+            task=self._TASK if task is None else task,
+            classes=tuple(classes),
+            n_trials=int(n_trials),
+            ch_names=tuple(ch_names),
+            montage=montage,
+            sfreq=float(sfreq),
+            strength=float(strength),
+            noise=float(noise),
+            line_freq=float(line_freq),
+            seed=int(seed),
+        )
+        self.n_runs = n_runs
+        shape = asdict(self.simulation) | {"n_sessions": n_sessions, "n_runs": n_runs}
+        standard = asdict(MotorSimulation(task=self._TASK)) | {"n_sessions": 2, "n_runs": 2}
+        super().__init__(
+            subjects=range(1, n_subjects + 1),
+            sessions_per_subject=n_sessions,
+            events={name: 1 + CLASSES.index(name) for name in self.simulation.classes},
+            code=code_with(f"{type(self).__name__}-v{VERSION}", shape, standard),
+            interval=[0, TRIAL_SECONDS],
+            paradigm="imagery",
+            selected_subjects=subjects,
+            selected_sessions=sessions,
+        )
+
+    def truth(self, subject):
+        """Give the informative channels, bands and times of a subject's first session; see `skeeg.datasets.Truth`."""
+        return self.simulation.truth(subject)
+
+    def _get_single_subject_data(self, subject):
+        return {
+            str(session): {str(run): self._record(subject, session, run) for run in range(self.n_runs)}
+            for session in range(self.n_sessions)
+        }
+
+    def _record(self, subject, session, run):
+        """Make one recording as MNE holds it, in volts."""
+        import mne
+
+        data, onsets, labels = self.simulation.run(subject, session, run)
+        info = mne.create_info(list(self.simulation.ch_names), self.simulation.sfreq, "eeg", verbose="error")
+        with info._unlock():
+            info["line_freq"] = self.simulation.line_freq or None
+        raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
+        raw.set_montage(standard_montage(self.simulation.montage), match_case=False, verbose="error")
+        return raw.set_annotations(mne.Annotations(onsets, TRIAL_SECONDS, labels))
+
+
+class SimulatedMotorExecution(SimulatedMotorImagery):
+    """Simulated motor execution of the subjects of `SimulatedMotorImagery`: easier to decode.
+
+    Takes the same parameters. Subject n has the same traits and sessions in both datasets.
+
+    Examples
+    --------
+    >>> from skeeg.datasets import SimulatedMotorExecution, SimulatedMotorImagery
+    >>> SimulatedMotorExecution().truth(3).depth > SimulatedMotorImagery().truth(3).depth
+    True
+    """
+
+    _TASK = "execution"

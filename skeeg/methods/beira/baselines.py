@@ -16,12 +16,19 @@ _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 class BandPowerRegressor(RecordingRegressor):
-    """Base of the linear regressions on lagged band powers.
+    """Base of the linear regressions on lagged band powers, of which a subclass has ``_fit_linear(features, targets)``.
 
     The powers of each electrode in each band, at steps of a second and with lags that span the haemodynamic response,
-    are standardised on the training data; the predicted steps are interpolated to the rate of the EEG. A subclass has
-    ``_fit_linear(features, targets)``.
+    are standardised on the training data; the predicted steps are interpolated to the rate of the EEG.
     """
+
+    def __init__(self, bands, lags, step, region_names, ch_names, sfreq):
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
 
     def __sklearn_tags__(self):
         """Declare that scikit-learn's example targets cannot be fitted: they depend on the sign."""
@@ -30,23 +37,19 @@ class BandPowerRegressor(RecordingRegressor):
         return tags
 
     def fit(self, X, y):
-        """Fit the regression.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials, n_regions, n_times).
-        """
+        """Fit the regression to EEG (n_trials, n_channels, n_times) and BOLD (n_trials, n_regions, n_times)."""
         eeg, targets = self._read_pairs(X, y)
         features, rows = [], []
         for array, target in zip(eeg, targets, strict=True):
             powers, samples = self._features(array)
-            at_steps = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target[:, None]
+            target = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target
             features.append(powers.reshape(-1, *powers.shape[2:]))
-            rows.append(at_steps.reshape(-1, at_steps.shape[2]))
+            rows.append(target.reshape(len(features[-1]), -1))
         features, rows = np.concatenate(features), np.concatenate(rows)
         self.feature_shape_ = features.shape[1:]
         self.scaler_mean_, self.scaler_scale_ = _standard(features.reshape(len(features), -1))
         self.target_mean_, self.target_scale_ = _standard(rows)
-        rows = (rows - self.target_mean_) / self.target_scale_
-        self._fit_linear(self._scale(features), rows)
+        self._fit_linear(self._scale(features), (rows - self.target_mean_) / self.target_scale_)
         return self
 
     def predict(self, X):
@@ -56,18 +59,16 @@ class BandPowerRegressor(RecordingRegressor):
         for array in self._read(X, reset=False):
             powers, samples = self._features(array)
             steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
-            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*powers.shape[:2], -1)
+            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
             grid = np.arange(array.shape[2])
-            steps = steps.transpose(0, 2, 1) if self._is_signal else steps[:, 0]
-            if self._is_signal:
-                steps = np.stack([[np.interp(grid, samples, signal) for signal in trial] for trial in steps])
-            outputs.append(steps)
+            signals = [[np.interp(grid, samples, one) for one in trial] for trial in steps] if self._is_signal else None
+            outputs.append(steps[..., 0] if signals is None else np.stack(signals))
         return self._like_input(outputs, X)
 
     def _features(self, X):
         """Lagged powers (n_trials, n_steps, n_lags, n_channels, n_bands) and the samples of the steps.
 
-        Of values without time, which belong to the end of a trial, the last step alone.
+        Targets without an axis of time belong to the last step alone.
         """
         rate = self._rate()
         powers, samples = band_powers(X, rate, self.bands, self.step)
@@ -96,12 +97,8 @@ class BandPowerRidge(BandPowerRegressor):
         Seconds by which the powers precede the BOLD signal.
     step : float
         Seconds between two values of the powers.
-    region_names : tuple of str or None
-        Names of the regions.
-    ch_names : tuple of str or None
-        Electrode names, where X does not carry them.
-    sfreq : float or None
-        Sampling rate in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
+    region_names, ch_names, sfreq
+        As in `BEIRARegressor`.
 
     Attributes
     ----------
@@ -121,12 +118,7 @@ class BandPowerRidge(BandPowerRegressor):
 
     def __init__(self, alpha="cv", bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.alpha = alpha
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.alpha == "cv":
@@ -138,19 +130,14 @@ class BandPowerRidge(BandPowerRegressor):
 
 
 class BandPowerPLS(BandPowerRegressor):
-    """Partial least squares regression of BOLD on lagged band powers.
+    """Partial least squares regression of BOLD on lagged band powers; fewer components where data do not hold so many.
 
     Parameters
     ----------
     n_components : int
-        Components; fewer where the data do not hold so many.
+        Components.
     bands, lags, step, region_names, ch_names, sfreq
-        As in `BandPowerRidge`.
-
-    Attributes
-    ----------
-    coef_ : ndarray, shape (n_regions, n_lags, n_channels, n_bands)
-        Weights of the standardised powers.
+        As in `BandPowerRidge`, and so is the attribute ``coef_``.
 
     Examples
     --------
@@ -162,12 +149,7 @@ class BandPowerPLS(BandPowerRegressor):
 
     def __init__(self, n_components=5, bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
         self.n_components = n_components
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.n_components < 1:
@@ -187,10 +169,8 @@ class RankOneRidge(BandPowerRegressor):
     ----------
     alphas : tuple of (float, float)
         Penalty of u and of v.
-    max_iter : int
-        Most alternations.
-    tol : float
-        Stop when the cosine distance between the last two values of both vectors is less.
+    max_iter, tol
+        Most alternations; they end when the cosine distance between the last two values of both vectors is less.
     random_state : int, RandomState or None
         Draws the first v.
     bands, lags, step, region_names, ch_names, sfreq
@@ -230,21 +210,14 @@ class RankOneRidge(BandPowerRegressor):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
-        self.bands = bands
-        self.lags = lags
-        self.step = step
-        self.region_names = region_names
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         random = check_random_state(self.random_state)
         planes = self._planes(features)
-        fits = [self._alternate(planes, target, random) for target in targets.T]
-        self.spatial_ = np.stack([fit[0] for fit in fits])
-        n_lags, _, n_bands = self.feature_shape_
-        self.temporal_ = np.stack([fit[1] for fit in fits]).reshape(-1, n_lags, n_bands)
-        self.n_iter_ = max(fit[2] for fit in fits)
+        spatial, temporal, n_turns = zip(*(self._alternate(planes, one, random) for one in targets.T), strict=True)
+        self.spatial_, self.n_iter_ = np.stack(spatial), max(n_turns)
+        self.temporal_ = np.stack(temporal).reshape(-1, self.feature_shape_[0], self.feature_shape_[2])
 
     def _planes(self, features):
         """Features (n_rows, n_channels, n_lags * n_bands)."""
@@ -283,15 +256,6 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
 
     Each is of a Hann window of `width` seconds around a sample; beyond the ends the signal is mirrored. Bands above
     half the sampling rate are empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.baselines import band_powers
-    >>> t = np.arange(1000) / 100
-    >>> powers, samples = band_powers(np.sin(2 * np.pi * 10 * t)[None, None], 100.0)
-    >>> powers.shape, int(powers[0, 0, :, 5].argmax())
-    ((1, 1, 5, 20), 2)
     """
     X = np.asarray(X, dtype=np.float64)
     n_times, n_window = X.shape[2], max(int(width * sfreq), 2)

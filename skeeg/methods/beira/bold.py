@@ -16,22 +16,11 @@ from .estimator import BEIRARegressor
 from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
-def canonical_hrf(sfreq, delay=6.0, duration=32.0):
-    """Canonical haemodynamic response: a gamma function for the response minus a sixth of one for the undershoot.
+def canonical_hrf(sfreq, delay=6.0):
+    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of one; sums to 1.
 
-    Parameters
-    ----------
-    sfreq : float
-        Sampling rate in hertz.
-    delay : float
-        Delay of the response in seconds; the usual 6 has its maximum at 5 s. Other values stretch the time.
-    duration : float
-        Seconds of the response of the usual delay.
-
-    Returns
-    -------
-    response : ndarray, shape (n_times,)
-        Sums to 1.
+    The usual ``delay`` of 6 seconds has its maximum at 5 s and lasts 32 s; others stretch the time. ``sfreq`` is in
+    hertz.
 
     References
     ----------
@@ -47,7 +36,7 @@ def canonical_hrf(sfreq, delay=6.0, duration=32.0):
     if not delay > 0:
         raise ValueError(f"delay: got {delay} s, expected a positive number for the canonical response.")
     stretch = delay / 6.0
-    times = np.arange(max(round(duration * stretch * sfreq), 2)) / sfreq / stretch
+    times = np.arange(max(round(32.0 * stretch * sfreq), 2)) / sfreq / stretch
     response = gamma.pdf(times, 6.0) - gamma.pdf(times, 16.0) / 6.0
     return response / response.sum()
 
@@ -78,19 +67,9 @@ def convolve(activity, response):
 
 
 def volume_onsets(raw, description="mri"):
-    """Onset of each volume by the annotations of a recording.
+    """Onset of each volume in seconds from the first sample, (n_volumes,), by the annotations of an `mne.io.Raw`.
 
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        Recording.
-    description : str
-        Text of the annotations that mark the volumes, such as ``"mri"`` or ``"Scanner/Scan Start"``.
-
-    Returns
-    -------
-    onsets : ndarray, shape (n_volumes,)
-        Seconds from the first sample.
+    ``description`` is the text of the annotations that mark the volumes, such as ``"mri"`` or ``"Scanner/Scan Start"``.
 
     Examples
     --------
@@ -112,19 +91,7 @@ def volume_onsets(raw, description="mri"):
 def match_volumes(onsets, bold):
     """Pair triggers and volumes: where their numbers differ, the first of both are kept, with a warning.
 
-    Parameters
-    ----------
-    onsets : ndarray, shape (n_triggers,)
-        Onsets of the volumes.
-    bold : ndarray, shape (n_regions, n_volumes)
-        Signals.
-
-    Returns
-    -------
-    onsets : ndarray, shape (n,)
-        The first onsets.
-    bold : ndarray, shape (n_regions, n)
-        The first volumes.
+    Shapes: ``onsets`` (n_triggers,), ``bold`` (n_regions, n_volumes); gives both with the smaller of the two numbers.
 
     Examples
     --------
@@ -149,6 +116,8 @@ def match_volumes(onsets, bold):
 def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
     """Cut a recording into blocks of whole volumes, for splits without leakage.
 
+    Gives ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes).
+
     Parameters
     ----------
     eeg : ndarray, shape (n_channels, n_times)
@@ -163,13 +132,6 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
         Volumes of a block.
     crop_start : float
         Seconds after the first volume that are left out.
-
-    Returns
-    -------
-    blocks : ndarray, shape (n_blocks, n_channels, n_times)
-        EEG, a view where the blocks follow each other.
-    volumes : ndarray, shape (n_blocks, n_regions, n_volumes)
-        BOLD of each block.
 
     Examples
     --------
@@ -191,10 +153,7 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
         blocks.append(eeg[:, sample : sample + length])
         volumes.append(bold[:, start : start + n_volumes])
     if not blocks:
-        raise ValueError(
-            f"n_volumes: a block of {n_volumes} volumes ({n_volumes * tr:.1f} s) is longer than the recording, which "
-            f"has {len(onsets) - first} volumes and {eeg.shape[1] / sfreq:.1f} s of EEG."
-        )
+        raise ValueError(f"n_volumes: got {n_volumes}, but the recording has {len(onsets) - first} volumes.")
     return np.stack(blocks), np.stack(volumes)
 
 
@@ -220,11 +179,9 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     rate : float or None
         Common sampling rate in hertz; None keeps that of the EEG.
     noise : float
-        Regularisation of the deconvolution, see `deconvolve`.
-    ch_names : tuple of str or None
-        Electrode names, where X does not carry them.
-    sfreq : float or None
-        Sampling rate of the EEG in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
+        Power of the noise relative to the signal in the deconvolution (Wiener).
+    ch_names, sfreq
+        As in `BEIRARegressor`, of the EEG.
 
     Attributes
     ----------
@@ -283,11 +240,6 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             EEG.
         y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
             BOLD. Values without an axis of time, (n_trials,) or (n_trials, n_regions), are not aligned.
-
-        Returns
-        -------
-        self : BOLDAligner
-            The fitted estimator.
         """
         X, y = self.align(X, y)
         self.regressor_ = clone(BEIRARegressor() if self.regressor is None else self.regressor).fit(X, y)
@@ -296,17 +248,8 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     def align(self, X, y):
         """Resample EEG and BOLD to one rate and undo the haemodynamic response: the data of the inner regressor.
 
-        Parameters
-        ----------
-        X, y
-            As in `fit`.
-
-        Returns
-        -------
-        eeg : list of EEGArray, shape (n_trials, n_channels, n_samples)
-            One for an array of trials, one for each recording of a list.
-        bold : list of ndarray, shape (n_trials, n_regions, n_samples)
-            Targets, as many samples as the EEG. Values without an axis of time are returned as given.
+        Gives lists of (n_trials, n_channels, n_samples) and (n_trials, n_regions, n_samples), one entry for an array of
+        trials, or one for each recording of a list.
         """
         if self.response not in ("delay", "canonical"):
             raise ValueError(f"response: got {self.response!r}, expected 'delay' or 'canonical'.")
@@ -319,20 +262,12 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             return self._resample(eeg[0]), y
         items = X if is_recording_list(X) else [X]
         pairs = [self._align_one(*parts) for parts in zip(items, eeg, targets, strict=True)]
-        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return tuple(map(list, zip(*pairs, strict=True)))
 
     def predict(self, X):
-        """Predict the BOLD volumes within these recordings.
+        """Predict BOLD volumes, (n_trials, n_regions, n_volumes) or a list of (n_regions, n_volumes).
 
-        Parameters
-        ----------
-        X : anything `fit` accepts
-            EEG.
-
-        Returns
-        -------
-        y : ndarray of float64, shape (n_trials, n_regions, n_volumes), or list of (n_regions, n_volumes)
-            Volumes, or values of the shape they had at fit.
+        Without an axis of time in the targets of fit, values in the shape of these.
         """
         check_is_fitted(self)
         eeg = self._read(X, reset=False)
@@ -346,24 +281,16 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         return self._like_input(outputs, X)
 
     def score_per_region(self, X, y):
-        """Pearson correlation of predicted and measured volumes for each region.
+        """Pearson correlation of predicted and measured volumes, (n_regions,).
 
-        Parameters
-        ----------
-        X : anything `fit` accepts
-            EEG.
-        y : array-like or list
-            BOLD of the shape it had at fit. Volumes before `delay` do not count: their EEG was not recorded.
-
-        Returns
-        -------
-        r : ndarray, shape (n_regions,)
-            Trials of an array are laid end to end; recordings of a list are correlated one by one and averaged.
+        Volumes before ``delay`` do not count: their EEG was not recorded. Trials of an array are laid end to end;
+        recordings of a list are correlated one by one and averaged.
         """
         prediction = self.predict(X)
-        if is_recording_list(X):
-            pairs = [_same_length(measured, one) for measured, one in zip(y, prediction, strict=True)]
-            y, prediction = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if is_recording_list(X):  # there may be more triggers than volumes
+            n_volumes = [min(np.shape(one)[-1], np.shape(other)[-1]) for one, other in zip(y, prediction, strict=True)]
+            y = [np.asarray(one)[..., :n] for one, n in zip(y, n_volumes, strict=True)]
+            prediction = [one[..., :n] for one, n in zip(prediction, n_volumes, strict=True)]
         return region_correlations(y, prediction, self.n_unscored_)
 
     def _resample(self, X):
@@ -389,28 +316,26 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
 
     def _align_one(self, item, eeg, bold):
         """Cut matching stretches of EEG and BOLD, (n_trials, ..., n_samples) at the common rate."""
-        times = self._times(item, eeg.shape[2])
+        times, seconds = self._times(item, eeg.shape[2]), eeg.shape[2] / self._rate()
         if isinstance(self.tr, str):
             times, bold = match_volumes(times, bold)
         elif len(times) != bold.shape[2]:
             raise ValueError(
-                f"y: {bold.shape[2]} volumes, but {eeg.shape[2] / self._rate():.2f} s of EEG hold {len(times)} volumes "
-                f"of {self.tr} s; see `cut_volumes` and `match_volumes`."
+                f"y: {bold.shape[2]} volumes, but {seconds:.2f} s of EEG hold {len(times)} of {self.tr} s."
             )
         self.n_unscored_ = max(self.n_unscored_, int(np.sum(times < self.delay - 1e-9)))
         eeg = self._resample(eeg)
         grid = np.arange(eeg.shape[2]) / self.rate_
         shift = self.delay if self.response == "delay" else 0.0
-        inside = _span(grid + shift, times)
-        if inside.stop - inside.start < 2 or self.n_unscored_ >= len(times):
-            raise ValueError(
-                f"delay: {self.delay} s is too long for a recording of {grid[-1]:.1f} s with {len(times)} volumes."
-            )
+        first, last = (times[0], times[-1]) if len(times) > 1 else (np.inf, -np.inf)
+        inside = np.flatnonzero((grid + shift >= first - 1e-9) & (grid + shift <= last + 1e-9))
+        if len(inside) < 2 or self.n_unscored_ >= len(times):
+            raise ValueError(f"delay: {self.delay} s is too long for {len(times)} volumes in {seconds:.1f} s.")
         spline = make_interp_spline(times, bold, k=min(3, len(times) - 1), axis=2)
         target = spline(np.clip(grid[inside] + shift, times[0], times[-1]))
         if self.response == "canonical":
             target = deconvolve(target, canonical_hrf(self.rate_, self.delay), self.noise)
-        return eeg[:, :, inside], target
+        return eeg[:, :, inside[0] : inside[-1] + 1], target
 
     def _sample(self, activity, times):
         """BOLD at these times, of the regressor's output (n_trials, n_regions, n_samples)."""
@@ -424,17 +349,3 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         after = np.minimum(before + 1, activity.shape[2] - 1)
         share = places - before
         return activity[..., before] * (1 - share) + activity[..., after] * share
-
-
-def _span(grid, times):
-    """Part of an even grid that lies between the first and the last of some times."""
-    if len(times) < 2:
-        return slice(0, 0)
-    inside = np.flatnonzero((grid >= times[0] - 1e-9) & (grid <= times[-1] + 1e-9))
-    return slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 0)
-
-
-def _same_length(measured, predicted):
-    """Two sets of signals, cut to the shorter; there may be more triggers than volumes."""
-    n = min(np.shape(measured)[-1], np.shape(predicted)[-1])
-    return np.asarray(measured)[..., :n], np.asarray(predicted)[..., :n]

@@ -54,20 +54,7 @@ class EEGfMRI:
     marker: str
 
     def clean(self, band=(1.0, 100.0), line=50.0):
-        """Filter and re-reference the EEG as published, in place: line noise, band, average of all electrodes.
-
-        Parameters
-        ----------
-        band : tuple of float
-            Lower and upper edge in hertz.
-        line : float
-            Frequency of the power line; its multiples are filtered out too.
-
-        Returns
-        -------
-        recording : EEGfMRI
-            The same recording.
-        """
+        """Filter and re-reference the EEG as published, in place: power line, band, average reference."""
         half = self.raw.info["sfreq"] / 2
         lines = np.arange(line, half, line)
         if len(lines):
@@ -77,29 +64,14 @@ class EEGfMRI:
         return self
 
     def split(self, test_seconds=60.0, gap=10.0, crop_start=5.0):
-        """Split into a beginning to train on and an end to test on.
+        """Split into a beginning to train on and an end of ``test_seconds`` to test on, each an `EEGfMRI`.
 
-        Parameters
-        ----------
-        test_seconds : float
-            Length of the end.
-        gap : float
-            Seconds before it that are left out.
-        crop_start : float
-            Seconds after the first volume that are left out.
-
-        Returns
-        -------
-        training, test : EEGfMRI
-            Copies.
+        ``gap`` seconds before the end and ``crop_start`` seconds after the first volume are left out.
         """
         start, end = self.onsets[0] + crop_start, self.onsets[-1]
         cut = end - test_seconds
         if cut - gap <= start:
-            raise ValueError(
-                f"test_seconds: {test_seconds} s after a gap of {gap} s leave nothing to train on of the "
-                f"{end - start:.1f} s between the first and the last volume."
-            )
+            raise ValueError(f"test_seconds: {test_seconds} s after a gap of {gap} s leave nothing to train on.")
         return self._between(start, cut - gap), self._between(cut, end)
 
     def _between(self, start, end):
@@ -111,7 +83,10 @@ class EEGfMRI:
 
 
 def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.0):
-    """Read "eyes open, eyes closed EEG/fMRI with carbon-wire loops" (van der Meer et al., 2016).
+    """Read "eyes open, eyes closed EEG/fMRI with carbon-wire loops" [1]_, pump off, as an `EEGfMRI`.
+
+    The recording has 30 electrodes at 1000 Hz and volumes every 1.95 s. There are three volumes more than triggers; a
+    warning says so, and the first ones are paired.
 
     Parameters
     ----------
@@ -125,12 +100,6 @@ def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.
         Labelled image and the names of its labels 1, 2, ...; None lets nilearn fetch the Harvard-Oxford atlas.
     smoothing : float
         Full width at half maximum of the smoothing in millimetres.
-
-    Returns
-    -------
-    recording : EEGfMRI
-        The recording in the scanner with the helium pump off: 30 electrodes at 1000 Hz, volumes every 1.95 s. There are
-        three volumes more than triggers; a warning says so, and the first ones are paired.
 
     References
     ----------
@@ -154,7 +123,10 @@ def read_cwl(folder, subject="trio1", regions=STRIATUM, atlas=None, smoothing=3.
 
 
 def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0):
-    """Read the resting EEG-fMRI of Deligianni et al. (OSF 94c5t), with derivatives of fMRIPrep.
+    """Read the resting EEG-fMRI of Deligianni et al. [1]_ (OSF 94c5t), with derivatives of fMRIPrep, as an `EEGfMRI`.
+
+    The electrocardiogram is regressed out of the EEG. A volume is taken to be measured ``StartTime`` after its trigger,
+    the middle of its slices.
 
     Parameters
     ----------
@@ -165,12 +137,6 @@ def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0
         Number of the subject.
     regions, atlas, smoothing
         As in `read_cwl`.
-
-    Returns
-    -------
-    recording : EEGfMRI
-        The electrocardiogram is regressed out of the EEG. A volume is taken to be measured ``StartTime`` after its
-        trigger, the middle of its slices.
 
     References
     ----------
@@ -201,7 +167,7 @@ def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0
 
 
 def region_signals(image, tr, confounds=None, regions=STRIATUM, atlas=None, smoothing=3.0):
-    """Mean signal of each region of an atlas: smoothed, linear trend and confounds removed.
+    """Mean signal of each region of an atlas, (n_regions, n_volumes): smoothed, linear trend and confounds removed.
 
     Parameters
     ----------
@@ -213,14 +179,13 @@ def region_signals(image, tr, confounds=None, regions=STRIATUM, atlas=None, smoo
         Signals to regress out.
     regions, atlas, smoothing
         As in `read_cwl`.
-
-    Returns
-    -------
-    bold : ndarray, shape (n_regions, n_volumes)
-        Signals, in the order of `regions`.
     """
     nilearn = _nilearn()
-    labels, names = _fetch_atlas(nilearn) if atlas is None else atlas
+    if atlas is None:
+        atlas = nilearn.datasets.fetch_atlas_harvard_oxford(ATLAS)
+        names = [name.replace("Ventrical", "Ventricle") for name in atlas.labels if name != "Background"]  # misspelt
+        atlas = atlas.maps, names
+    labels, names = atlas
     unknown = [region for region in regions if region not in names]
     if unknown:
         raise ValueError(f"regions: {', '.join(unknown)} not in the atlas, which has {', '.join(names)}.")
@@ -244,21 +209,10 @@ def _nilearn():
     """Import nilearn with the parts that are used."""
     try:
         import nilearn
-        import nilearn.datasets
-        import nilearn.image
-        import nilearn.maskers
-        import nilearn.masking
+        from nilearn import datasets, image, maskers, masking  # noqa: F401, become attributes of nilearn
     except ImportError as error:
-        raise ImportError(
-            "Reading fMRI needs nilearn, which comes with an extra of skeeg: pip install 'skeeg[bold]'."
-        ) from error
+        raise ImportError("Reading fMRI needs nilearn: pip install 'skeeg[bold]'.") from error
     return nilearn
-
-
-def _fetch_atlas(nilearn):
-    """Image and names of the Harvard-Oxford atlas; nilearn misspells a ventricle."""
-    atlas = nilearn.datasets.fetch_atlas_harvard_oxford(ATLAS)
-    return atlas.maps, [name.replace("Ventrical", "Ventricle") for name in atlas.labels if name != "Background"]
 
 
 def _without_heart(raw):
@@ -276,8 +230,7 @@ def _without_heart(raw):
 def _find_eeg(folder, subject):
     """Header file of the exported EEG of a subject."""
     for ending in ("vhdr", "set"):
-        found = sorted(Path(folder).rglob(f"*{subject}*.{ending}"))
-        if found:
+        if any(Path(folder).rglob(f"*{subject}*.{ending}")):
             return _one(folder, f"*{subject}*.{ending}")
     raise FileNotFoundError(f"folder: {folder} holds no .vhdr or .set file with {subject} in its name.")
 
@@ -318,20 +271,7 @@ class SimulatedBOLD:
     envelopes: np.ndarray
 
     def volumes(self, tr=2.0):
-        """BOLD as a scanner samples it.
-
-        Parameters
-        ----------
-        tr : float
-            Repetition time in seconds.
-
-        Returns
-        -------
-        volumes : ndarray, shape (n_regions, n_volumes)
-            BOLD of each volume.
-        times : ndarray, shape (n_volumes,)
-            Seconds from the start of the EEG.
-        """
+        """BOLD as a scanner samples it every ``tr`` seconds, (n_regions, n_volumes), and the times (n_volumes,)."""
         n_times = self.bold.shape[2]
         times = np.arange(0, (n_times - 1) / self.eeg.sfreq + 1e-9, tr)
         grid = np.arange(n_times) / self.eeg.sfreq
@@ -346,10 +286,9 @@ def simulate_bold(
     bold_noise=0.5,
     n_distractors=3,
     artefacts=True,
-    delay=6.0,
     random_state=None,
 ):
-    """Simulate an EEG-fMRI recording.
+    """Simulate an EEG-fMRI recording, as `SimulatedBOLD`.
 
     Each region follows the amplitude of one cortical oscillator, through the canonical haemodynamic response. The EEG
     also holds an oscillator of the same rhythm elsewhere for each region, whose amplitude is unrelated, further
@@ -359,10 +298,8 @@ def simulate_bold(
     ----------
     n_regions : int
         Regions, at most 8.
-    duration : float
-        Seconds.
-    sfreq : float
-        Sampling rate of the EEG in hertz.
+    duration, sfreq : float
+        Seconds, and the sampling rate of the EEG in hertz.
     ch_names : tuple of str
         Electrodes of MNE's ``standard_1005``.
     bold_noise : float
@@ -371,15 +308,8 @@ def simulate_bold(
         Oscillators of other rhythms that drive no region.
     artefacts : bool
         Whether there are blinks and movements.
-    delay : float
-        Delay of the haemodynamic response in seconds, see `canonical_hrf`.
     random_state : int or None
         Seed.
-
-    Returns
-    -------
-    simulated : SimulatedBOLD
-        Recording and truth.
 
     Examples
     --------
@@ -404,7 +334,8 @@ def simulate_bold(
     if artefacts:
         eeg += _artefacts(rng, electrodes, n_times, sfreq)
     envelopes = slow[:n_regions]
-    bold = _respond(rng, envelopes, sfreq, bold_noise, delay)
+    bold = _standardise(convolve(envelopes, canonical_hrf(sfreq)))
+    bold = _standardise(bold + bold_noise * coloured(rng, *bold.shape, sfreq, _slow_spectrum))
     patterns = gains[:, :n_regions].T - gains[:, :n_regions].T.mean(axis=1, keepdims=True)
     eeg -= eeg.mean(axis=0)
     patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
@@ -442,12 +373,9 @@ def _artefacts(rng, electrodes, n_times, sfreq):
     return total
 
 
-def _respond(rng, envelopes, sfreq, noise, delay):
-    """Standardised BOLD of amplitudes, with slow noise."""
-    driven = convolve(envelopes, canonical_hrf(sfreq, delay=delay))
-    driven = (driven - driven.mean(axis=1, keepdims=True)) / driven.std(axis=1, keepdims=True)
-    slow = coloured(
-        rng, *envelopes.shape, sfreq, lambda frequencies: one_over_f(30 * frequencies) * (frequencies < 0.2)
-    )
-    bold = driven + noise * slow
-    return (bold - bold.mean(axis=1, keepdims=True)) / bold.std(axis=1, keepdims=True)
+def _slow_spectrum(frequencies):
+    return one_over_f(30 * frequencies) * (frequencies < 0.2)
+
+
+def _standardise(signals):
+    return (signals - signals.mean(axis=1, keepdims=True)) / signals.std(axis=1, keepdims=True)

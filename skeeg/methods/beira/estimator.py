@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import TransformerMixin
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed, refuse_flat
@@ -15,6 +16,7 @@ from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
+from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .patterns import branch_importance, read_patterns
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
@@ -35,13 +37,12 @@ _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
 
 class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
-    r"""BOLD of deep structures from scalp EEG, with interpretable weights (Kovalev et al., 2022).
+    r"""BOLD of deep structures from scalp EEG, with interpretable weights (Kovalev et al., 2022) [1]_.
 
     Branch m of the network computes :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
-    encoder and a decoder turn the envelopes of the branches into the BOLD signal. Patterns follow
-    from the weights and the data: the spatial pattern is :math:`R_m w_m`, with :math:`R_m` the covariance of the data
-    filtered by :math:`h_m`, and the frequency pattern :math:`S_m(f)\,|H_m(f)|`, with :math:`S_m` the spectrum of
-    :math:`w_m^\top x`.
+    encoder and a decoder turn the envelopes of the branches into the BOLD signal. The spatial pattern of a branch is
+    :math:`R_m w_m`, with :math:`R_m` the covariance of the data filtered by :math:`h_m`, its frequency pattern
+    :math:`S_m(f)\,|H_m(f)|`, with :math:`S_m` the spectrum of :math:`w_m^\top x` [2]_.
 
     Parameters
     ----------
@@ -52,25 +53,22 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         Sizes of the network that differ from the recipe's, such as ``{"n_branches": 5}``; see `BEIRA`, `SharedBEIRA`
         and `BEIRAManyToOne`.
     recipe : {"default", "published"}
-        Strategies of training and readout, with the sizes of the network. ``"default"`` is for recordings of half an
-        hour: whitened EEG, six small networks, and the mean of their decoders and of ridge regressions on their
-        envelopes at lags of seconds. ``"published"`` has the published sizes, random start and decoder alone, and takes
-        hours.
+        Sizes, training and readout. ``"default"`` is for recordings of half an hour: whitened EEG, six small networks,
+        and the mean of their decoders and of ridge regressions on their envelopes at lags of seconds. ``"published"``
+        has the published sizes, random start and decoder alone, and takes hours.
     recipe_params : dict or None
         Settings of the recipe to change, such as ``{"readout": "decoder"}``; see `BEIRARecipe`.
     n_restarts : int or None
-        Random restarts, whose predictions are averaged; None is the recipe's. Those that diverged are left out.
-        Filters, patterns, importance, ``module_`` and `transform` are of the one of least validation loss.
+        Random restarts, whose predictions are averaged. Those that diverged are left out. Filters, patterns,
+        importance, ``module_`` and `transform` are of the one of least validation loss. None, here and below, is the
+        recipe's own.
     loss : {"mse", "correlation", "mixed", "covariance"}, tuple of 3 float or None
-        See `skeeg.methods.beira.strategies.make_loss`; None is the recipe's.
+        Squared error, correlation, .9 and .1 of the two, or squared error and .1 of a covariance distance; or the
+        weights of the three.
     window : int or None
         Samples of a training window; None is the recipe's, or the shortest recording where that is shorter.
-    max_epochs : int or None
-        Passes over as many windows as the recipe draws; None is the recipe's.
-    learning_rate : float or None
-        Highest learning rate; None is the recipe's.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic of the training.
+    max_epochs, learning_rate, precision
+        As in `skeeg.training.Recipe`; an epoch is as many windows as the recipe draws.
     validation : {"block", None}
         Hold out the end of each recording to keep the best weights by, and to rank restarts and prune; or nothing.
     validation_gap : float
@@ -84,14 +82,8 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         Electrode names, where X does not carry them.
     sfreq : float or None
         Sampling rate in hertz, where X does not carry it. Unknown rates are taken to be 100 Hz.
-    device : str
-        ``"auto"`` takes CUDA where there is one. After fit the network rests on the CPU.
-    random_state : int, RandomState or None
-        Makes fit reproducible to the bit on one machine.
-    verbose : int
-        Whether to show a progress bar.
-    skorch_callbacks : list of skorch callbacks or None
-        Progress, checkpoints, ...
+    device, random_state, verbose, skorch_callbacks
+        As in `skeeg.NetworkRegressor`.
 
     Attributes
     ----------
@@ -101,33 +93,26 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
     temporal_filters_ : ndarray, shape (n_regions, n_branches, filter_length)
         Impulse responses, as they are applied to the data.
     frequency_patterns_ : ndarray, shape (n_regions, n_branches, n_freqs)
-        At ``freqs_``.
-    freqs_ : ndarray, shape (n_freqs,)
-        Hertz.
+        At the ``freqs_`` (n_freqs,) in hertz.
     branch_importance_ : ndarray, shape (n_regions, n_branches)
         How far the decoder's output moves, in standard deviations of the target, when a branch is held at its mean.
     restart_losses_ : ndarray, shape (n_restarts,)
         Validation loss of each restart.
     networks_ : list of NetworkState
         Networks whose predictions are averaged, the one of least validation loss first.
-    readout_ : {"both", "lagged", "decoder"}
-        How BOLD is predicted from the envelopes.
     readouts_ : list of LaggedReadout
         Regressions on the envelopes of each of ``networks_``; none with the readout ``"decoder"``.
     steps_ : Pipeline
         Fitted preprocessing: a `skeeg.regression.ChannelScaler`.
     target_mean_, target_scale_ : ndarray, shape (n_regions,)
         Mean and standard deviation of the training targets.
-    region_names_ : tuple of str
-        Names of the regions.
-    module_, net_, history_, n_iter_, n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        As in `skeeg.NetworkRegressor`.
+    module_, net_, history_, n_iter_
+        As in `skeeg.NetworkRegressor`, of the best network.
 
     Notes
     -----
     The target at a sample belongs to the EEG around that sample: `BOLDAligner`, which holds this regressor, undoes the
-    haemodynamic delay. Means and scales come from the part of the data that is trained on. The ridge regression on the
-    envelopes is fitted to the held-out part too.
+    haemodynamic delay. The ridge regression on the envelopes is fitted to the held-out part too.
 
     References
     ----------
@@ -140,15 +125,18 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
     --------
     >>> import numpy as np
     >>> from skeeg.methods.beira import BEIRARegressor
-    >>> random = np.random.default_rng(0)
-    >>> X, Y = random.normal(size=(2, 8, 3000)), random.normal(size=(2, 3, 3000))
+    >>> X, Y = np.random.default_rng(0).normal(size=(2, 2, 3, 3000))
     >>> beira = BEIRARegressor(max_epochs=1, n_restarts=1, window=512, network_params={"n_branches": 2})
     >>> beira.fit(X, Y).predict(X).shape, beira.spatial_patterns_.shape
-    ((2, 3, 3000), (3, 2, 8))
+    ((2, 3, 3000), (3, 2, 3))
     """
 
-    linear_map_ = "space"
+    linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
     _may_be_infinite = ("restart_losses_",)
+    _parameter_constraints = RecordingRegressor._parameter_constraints | {
+        "network": [StrOptions(set(NETWORKS))],
+        "validation": [StrOptions({"block"}), None],
+    }
 
     def __init__(
         self,
@@ -204,11 +192,6 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
             BOLD at the rate of the EEG, or its value at the last sample of each trial; for a list of recordings, a list
             of arrays (n_regions, n_times).
-
-        Returns
-        -------
-        self : BEIRARegressor
-            The fitted estimator.
         """
         eeg, targets = self._read_pairs(X, y)
         for array in eeg:
@@ -274,23 +257,14 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         return state
 
     def predict(self, X):
-        """Predict BOLD, in the units and the shape of the targets at fit.
+        """Predict BOLD from EEG of any length, in the units and the shape of the targets at fit.
 
-        Parameters
-        ----------
-        X : anything `fit` accepts
-            EEG of any length.
-
-        Returns
-        -------
-        y : ndarray of float64, or list of them
-            Signals (n_trials, n_regions, n_times), or values (n_trials, n_regions) or (n_trials,), as at fit; a list
-            of (n_regions, n_times) for a list of recordings.
+        Gives signals (n_trials, n_regions, n_times) or values, or a list of (n_regions, n_times) for a list of
+        recordings.
         """
         check_is_fitted(self)
         outputs = [self._outputs(self._tensor(array).to(self.network_.dtype)) for array in self._read(X, reset=False)]
-        shape = (1, -1) if not self._is_signal else (1, -1, 1)
-        scale, mean = self.target_scale_.reshape(shape), self.target_mean_.reshape(shape)
+        mean, scale = self._target_moments()
         return self._like_input([output * scale + mean for output in outputs], X)
 
     def _outputs(self, data):
@@ -302,18 +276,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         return sum(each) / len(each)
 
     def transform(self, X):
-        """Envelopes of the branches: the output of the interpretable front end.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            EEG.
-
-        Returns
-        -------
-        envelopes : ndarray of float32, shape (n_trials, n_regions * n_branches, n_times)
-            Branches of one region follow each other.
-        """
+        """Envelopes of the branches, region by region: float32 (n_trials, n_regions * n_branches, n_times)."""
         check_is_fitted(self)
         data = self._tensor(self._check_eeg(X, reset=False, dtype=np.float32)).to(self.network_.dtype)
         network = self._inference(self.network_)
@@ -339,10 +302,6 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         super()._check_parameters()
         resolve_device(self.device)
         self._recipe()
-        if self.network not in NETWORKS:
-            raise ValueError(f"network: got {self.network!r}, expected one of {', '.join(map(repr, NETWORKS))}.")
-        if self.validation not in ("block", None):
-            raise ValueError(f"validation: got {self.validation!r}, expected 'block' or None.")
 
     def _warn_of_few(self, eeg):
         minutes = sum(array.shape[0] * array.shape[2] for array in eeg) / self._rate() / 60
@@ -353,14 +312,8 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
                 stacklevel=4,
             )
 
-    linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
-
     def _prepare(self, X):
-        """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""
-        raise TypeError(
-            f"estimator: {type(self).__name__} predicts signals; its spatial_patterns_, frequency_patterns_ and "
-            "branch_importance_ explain them."
-        )
+        raise TypeError("estimator: BEIRARegressor predicts signals; its spatial_patterns_, ... explain them.")
 
     def _recipe(self):
         overrides = ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")
@@ -370,14 +323,9 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         return make_loss(self._recipe().loss, self.n_window_ - 1)
 
     def _network_sizes(self, recipe):
-        """Sizes of the network: those given, those of the checkpoint, those of the recipe, the published ones."""
         name = NETWORKS[self.network]
         known = set(inspect.signature(get_network(name)).parameters) - _NO_SIZES
-        unknown = set(self.network_params or {}) - known
-        if unknown:
-            raise ValueError(
-                f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(known))}."
-            )
+        refuse_unknown("network_params", self.network_params, known)
         return self._sizes(name, {name: value for name, value in recipe.network_params.items() if name in known})
 
     def _float_type(self):
@@ -399,9 +347,11 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
 
     def _standardise(self, pairs):
         """Standardised EEG and targets as pairs of tensors."""
-        tensors = []
-        for eeg, target in pairs:
-            shape = (1, -1, 1) if target.ndim == 3 else (1, -1)
-            target = (target - self.target_mean_.reshape(shape)) / self.target_scale_.reshape(shape)
-            tensors.append((self._tensor(eeg), torch.from_numpy(target.astype(self._float_type()))))
-        return tensors
+        mean, scale = self._target_moments()
+        targets = [((target - mean) / scale).astype(self._float_type()) for _, target in pairs]
+        return [(self._tensor(eeg), torch.from_numpy(target)) for (eeg, _), target in zip(pairs, targets, strict=True)]
+
+    def _target_moments(self):
+        """Mean and standard deviation of the targets, along their axis of regions."""
+        shape = (1, -1, 1) if self._is_signal else (1, -1)
+        return self.target_mean_.reshape(shape), self.target_scale_.reshape(shape)

@@ -17,7 +17,7 @@ RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
 
 
 class FrontEnd(nn.Module):
-    """Branches that each unmix, filter, rectify and smooth; the parts are named as in the published state dict."""
+    """Layers of `joint_front_end`: branches that each unmix, filter, rectify and smooth, by their published names."""
 
     def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
         super().__init__()
@@ -33,12 +33,6 @@ class FrontEnd(nn.Module):
     def layers(self):
         """Layers that unmix, filter and smooth."""
         return self.unmixing_layer, self.band_pass, self.low_pass
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
-        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
-        x = RECTIFIERS[self.rectifier](self.norm(self.band_pass(x)))
-        return self.low_pass(x)
 
 
 def joint_front_end(fronts, x):
@@ -75,12 +69,6 @@ def _joint_norm(norms, x):
     return x
 
 
-def front_weights(layers):
-    """Spatial (n_fronts, n_branches, n_chans) and temporal filters (n_fronts, n_branches, filter_length)."""
-    spatial = torch.stack([unmixing.weight.detach()[..., 0] for unmixing, _, _ in layers])
-    return spatial, torch.stack([band_pass.weight.detach()[:, 0] for _, band_pass, _ in layers])
-
-
 def check_n_times(n_times, decimation):
     """Refuse a recording that the pooling would reduce to nothing."""
     if n_times is not None and n_times < decimation:
@@ -95,20 +83,10 @@ def same_padding(kernel_size):
 def depthwise_conv1d(x, weight, n_phases=16):
     """Convolve each channel with its own filter, as ``conv1d(x, weight, groups=channels, padding="same")``.
 
-    With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where
-    ``W[p, q, j] = weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P
-    taps. It multiplies by a few zeros more, but as dense blocks, which is many times faster than tap by tap.
-
-    Shapes: ``x`` (batch, channels, times), ``weight`` (channels, 1, K).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.layers import depthwise_conv1d
-    >>> x, weight = torch.randn(2, 3, 70), torch.randn(3, 1, 51)
-    >>> plain = torch.nn.functional.conv1d(x, weight, groups=3, padding="same")
-    >>> torch.allclose(depthwise_conv1d(x, weight), plain, atol=1e-4)
-    True
+    With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where ``W[p, q, j] =
+    weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P taps. It multiplies
+    by a few zeros more, but as dense blocks, which is many times faster than tap by tap. Shapes: ``x`` (batch,
+    channels, times), ``weight`` (channels, 1, K).
     """
     batch, channels, n_times = x.shape
     n_taps = weight.shape[-1]
@@ -169,11 +147,7 @@ class _TimeMajorConv(torch.autograd.Function):
 
 
 def norm_gelu(x, norm):
-    """``gelu(norm(x))`` that keeps nothing but its input for the gradient.
-
-    What lies between is computed again in the backward pass, which takes some hundredths of the time of an update and
-    saves a tenth of its memory.
-    """
+    """``gelu(norm(x))`` that keeps only x for the gradient and computes the rest again: a tenth less memory."""
     if not torch.is_grad_enabled():
         return F.gelu(norm(x))
     return checkpoint(lambda x: F.gelu(norm(x)), x, use_reentrant=False, preserve_rng_state=False)
@@ -190,10 +164,7 @@ def gelu_max(x, size):
 
 
 def cheap_dropout(x, p, training=True):
-    """Dropout with the probability rounded to 1 / 65536; `torch.nn.functional.dropout` but on a CPU.
-
-    Four values share one 64-bit random number, which makes the mask several times cheaper than torch's.
-    """
+    """Dropout, on a CPU by 16 random bits a value, which is several times cheaper than torch's."""
     if not training or p == 0:
         return x
     if x.device.type != "cpu" or p >= 1:

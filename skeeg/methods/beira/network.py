@@ -13,11 +13,9 @@ from .layers import (
     cheap_dropout,
     check_n_times,
     depthwise_conv1d,
-    front_weights,
     gelu_max,
     joint_front_end,
     norm_gelu,
-    same_padding,
     time_major_conv1d,
 )
 
@@ -34,13 +32,7 @@ class ConvBlock(nn.Module):
         self.stride = stride
 
     def forward(self, x):
-        """Map (batch, n_in, times) to (batch, n_out, times // stride)."""
-        x = self.conv1d(F.pad(x, same_padding(self.conv1d.kernel_size[0])))
-        x = self.activation(self.norm(x.mT).mT)
-        return F.max_pool1d(F.dropout(x, self.drop_prob, self.training), self.stride)
-
-    def forward_time_major(self, x):
-        """Map (batch, times, n_in) to (batch, times // stride, n_out), the same numbers."""
+        """Map (batch, times, n_in) to (batch, times // stride, n_out)."""
         x, is_gelu = time_major_conv1d(x, self.conv1d.weight), isinstance(self.activation, nn.GELU)
         if self.stride > 1 and not self.training and is_gelu:
             return gelu_max(self.norm(x), self.stride)
@@ -50,19 +42,6 @@ class ConvBlock(nn.Module):
             return x
         n_steps = x.shape[1] // self.stride
         return x[:, : n_steps * self.stride].unflatten(1, (n_steps, self.stride)).amax(2)
-
-
-class UpsampleBlock(nn.Module):
-    """`ConvBlock` followed by linear interpolation in time, by which each sample becomes `scale` samples."""
-
-    def __init__(self, n_in, n_out, kernel_size, scale, activation=nn.GELU, drop_prob=0.3):
-        super().__init__()
-        self.conv_block = ConvBlock(n_in, n_out, kernel_size, 1, activation, drop_prob)
-        self.scale = scale
-
-    def forward(self, x):
-        """Map (batch, n_in, times) to (batch, n_out, times * scale)."""
-        return interpolate(self.conv_block(x), self.scale)
 
 
 def interpolate(x, scale):
@@ -94,7 +73,6 @@ class _EncoderDecoder(nn.Module):
     def build(self, n_chans, front, sizes, activation, drop_prob):
         """Make the parts, of the arguments of `FrontEnd` and of the sizes of encoder and decoder."""
         channels, kernel_sizes, strides, decoder_reduce = sizes
-        _check_sizes(*sizes)
         self.artur_block = FrontEnd(n_chans, *front)
         self.spatial_reduce = ConvBlock(front[0], channels[0], 3, 1, activation, drop_prob)
         self.downsample_blocks = nn.ModuleList(
@@ -102,27 +80,21 @@ class _EncoderDecoder(nn.Module):
             for step in zip(channels[:-1], channels[1:], kernel_sizes, strides, strict=True)
         )
         widths = [width // decoder_reduce for width in channels[:-1]] + [channels[-1]]
-        steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strides, strict=True))
-        self.upsample_blocks = nn.ModuleList(UpsampleBlock(*step, activation, drop_prob) for step in reversed(steps))
-        self.width = widths[0]
+        steps = list(zip(widths[1:], widths[:-1], kernel_sizes, strict=True))
+        blocks = (ConvBlock(*step, 1, activation, drop_prob) for step in reversed(steps))
+        self.upsample_blocks = nn.ModuleList(nn.ModuleDict({"conv_block": block}) for block in blocks)
+        self.width, self.scales = widths[0], tuple(reversed(strides))
         return self
-
-    def run_plain(self, x, last):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times'), layer by layer as published, by a last layer."""
-        x = self.spatial_reduce(self.artur_block(x))
-        for block in (*self.downsample_blocks, *self.upsample_blocks):
-            x = block(x)
-        return last(x)
 
     def run_decoder(self, envelopes, last):
         """Map envelopes (batch, n_branches, times) to (batch, n_outputs, times'), time-major within."""
-        x = self.spatial_reduce.forward_time_major(envelopes.mT.contiguous())
+        x = self.spatial_reduce(envelopes.mT.contiguous())
         for block in self.downsample_blocks:
-            x = block.forward_time_major(x)
+            x = block(x)
         scale = 1
-        for block in self.upsample_blocks:
+        for block, next_scale in zip(self.upsample_blocks, self.scales, strict=True):
             x = interpolate(x.mT, scale).mT.contiguous()
-            x, scale = block.conv_block.forward_time_major(x), block.scale
+            x, scale = block["conv_block"](x), next_scale
         # The last layer acts on single samples, so it may come before the interpolation, on few samples instead of all.
         return interpolate(last(x.mT), scale)
 
@@ -138,21 +110,54 @@ def reach(front_taps, kernel_sizes, strides):
 
 def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
     """Refuse sizes of an encoder that do not match."""
+    n = len(channels)
     for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
-        if len(sizes) != len(channels) - 1:
-            raise ValueError(
-                f"{name}: got {len(sizes)} values for {len(channels)} channels, expected {len(channels) - 1}."
-            )
+        if len(sizes) != n - 1:
+            raise ValueError(f"{name}: got {len(sizes)} values for {n} channels, expected {n - 1}.")
     if decoder_reduce < 1 or min(channels[:-1], default=1) < decoder_reduce:
         raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
 
 
 class _ReadableFront:
-    """Networks whose spatial and temporal filters can be read from ``front_layers``."""
+    """Networks whose spatial and temporal filters can be read: ``front_layers`` unmix, filter and smooth."""
 
     def front_weights(self):
         """Spatial (n_fronts, n_branches, n_chans) and temporal filters (n_fronts, n_branches, filter_length)."""
-        return front_weights(self.front_layers())
+        unmixing, band_pass, _ = zip(*self.front_layers(), strict=True)
+        spatial = torch.stack([layer.weight.detach()[..., 0] for layer in unmixing])
+        return spatial, torch.stack([layer.weight.detach()[:, 0] for layer in band_pass])
+
+
+class _EncoderDecoders(_ReadableFront):
+    """Networks of pairs of an `_EncoderDecoder` and its last layer, which ``pairs`` gives."""
+
+    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
+
+    def set_up(self, front, sizes, n_times):
+        """Check the sizes and set what follows from them."""
+        _, kernel_sizes, strides, _ = sizes
+        _check_sizes(*sizes)
+        self.decimation = math.prod(strides)
+        self.reach = reach(front[1:3], kernel_sizes, strides)
+        check_n_times(n_times, self.decimation)
+
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of each front end."""
+        return [model.artur_block.layers() for model, _ in self.pairs()]
+
+    def envelopes(self, x):
+        """Run the front ends alone: (batch, n_chans, times) to (batch, n_fronts, n_branches, times)."""
+        return joint_front_end([model.artur_block for model, _ in self.pairs()], x)
+
+    def decode(self, envelopes):
+        """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
+        pairs = enumerate(self.pairs())
+        return torch.cat([model.run_decoder(envelopes[:, front], last) for front, (model, last) in pairs], dim=1)
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
+        check_n_times(x.shape[-1], self.decimation)
+        return self.decode(self.envelopes(x))
 
 
 def _last_layer(old, new):
@@ -160,14 +165,15 @@ def _last_layer(old, new):
     return {f"{old}.{name}": f"{new}.{name}" for name in ("weight", "bias")}
 
 
-class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
+class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
     r"""BEIRA: BOLD of deep structures from scalp EEG, from Kovalev et al. (2022) [1]_.
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
 
     Branch m of region r computes :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
     encoder and a decoder turn the envelopes into the region's BOLD signal at the rate of the EEG. Each region has a
-    complete network of its own.
+    complete network of its own. Maps (batch, n_chans, n_times) to (batch, n_outputs, n_times), rounded down to a
+    multiple of `decimation`.
 
     Parameters
     ----------
@@ -185,8 +191,6 @@ class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
         Half-wave rectification as published, or full-wave.
     unmixing_norm_affine : bool
         Scale and shift after the spatial filters, as in the follow-up's released checkpoints.
-    grouped : bool
-        Compute the regions together, which gives the same numbers faster; False runs the networks one by one.
     activation : type of torch.nn.Module
         Element-wise nonlinearity of encoder and decoder.
     drop_prob : float
@@ -194,9 +198,8 @@ class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    The output is as long as the input rounded down to a multiple of `decimation`. Published state dicts load as they
-    are, whatever `grouped` is; the last layer, there ``models.{region}.conv1x1_one``, is ``final_layer.{region}`` here.
-    ``dilation`` and ``n_freqs`` of the published constructor have no effect there and do not exist here.
+    Published state dicts load as they are; the last layer, there ``models.{region}.conv1x1_one``, is
+    ``final_layer.{region}`` here. ``dilation`` and ``n_freqs`` of the published constructor have no effect there.
 
     References
     ----------
@@ -207,14 +210,9 @@ class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
     --------
     >>> import torch
     >>> from skeeg.methods.beira import BEIRA
-    >>> network = BEIRA(n_chans=30, n_outputs=8)
-    >>> sum(p.numel() for p in network.parameters()), network.decimation
-    (1960456, 256)
-    >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 100)).shape
+    >>> BEIRA(n_chans=4, n_outputs=2, channels=(8, 8), kernel_sizes=(3,), strides=(4,))(torch.zeros(1, 4, 102)).shape
     torch.Size([1, 2, 100])
     """
-
-    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
 
     def __init__(
         self,
@@ -230,7 +228,6 @@ class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
         decoder_reduce: int = 4,
         rectifier: str = "relu",
         unmixing_norm_affine: bool = False,
-        grouped: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.3,
         chs_info=None,
@@ -238,64 +235,33 @@ class BEIRA(_ReadableFront, EEGModuleMixin, nn.Module):
         sfreq=None,
     ):
         super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
-            input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
+            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
+            input_window_seconds=input_window_seconds, sfreq=sfreq,
+        )  # fmt: skip
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.grouped, self.decimation = grouped, math.prod(strides)
-        check_n_times(n_times, self.decimation)
+        self.set_up(front, sizes, n_times)
         self.models, self.final_layer = nn.ModuleList(), nn.ModuleList()
         for _ in range(self.n_outputs):
             self.models.append(_EncoderDecoder().build(self.n_chans, front, sizes, activation, drop_prob))
             self.final_layer.append(nn.Conv1d(self.models[-1].width, 1, 1))
-        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         self.mapping = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}  # one bare network
         self.mapping |= _last_layer("conv1x1_one", "final_layer.0") | _last_layer("final_layer", "final_layer.0")
         for region in range(self.n_outputs):
             self.mapping |= _last_layer(f"models.{region}.conv1x1_one", f"final_layer.{region}")
 
-    def front_layers(self):
-        """List the layers that unmix, filter and smooth, of each region."""
-        return [model.artur_block.layers() for model in self.models]
-
-    def envelopes(self, x):
-        """Run the front ends alone: (batch, n_chans, times) to (batch, n_outputs, n_branches, times)."""
-        return joint_front_end([model.artur_block for model in self.models], x)
-
-    def decode(self, envelopes):
-        """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
-        parts = enumerate(zip(self.models, self.final_layer, strict=True))
-        return torch.cat([model.run_decoder(envelopes[:, region], last) for region, (model, last) in parts], dim=1)
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
-        check_n_times(x.shape[-1], self.decimation)
-        if self.grouped:
-            return self.decode(self.envelopes(x))
-        parts = zip(self.models, self.final_layer, strict=True)
-        return torch.cat([model.run_plain(x, last) for model, last in parts], dim=1)
+    def pairs(self):
+        """Give the network and the last layer of each region."""
+        return list(zip(self.models, self.final_layer, strict=True))
 
 
-class SharedBEIRA(_ReadableFront, ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
-    """BEIRA with one network for all regions, from Kovalev et al. (2022).
+class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
+    """BEIRA with one network, and one output channel a region, from Kovalev et al. (2022); parameters as of `BEIRA`.
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
 
-    One front end, encoder and decoder, and one output channel a region. The follow-up's released checkpoints hold the
-    weights of one such network with one output, as the only region of a `BEIRA`: their keys begin with ``models.0.``,
-    and load into either.
-
-    Parameters
-    ----------
-    n_branches, filter_length, envelope_length, channels, kernel_sizes, strides, decoder_reduce, rectifier
-        As in `BEIRA`; the defaults are those of the published class.
-    unmixing_norm_affine, grouped, activation, drop_prob
-        As in `BEIRA`.
+    The follow-up's released checkpoints hold the weights of one such network with one output, as the only region of a
+    `BEIRA`: their keys begin with ``models.0.``, and load into either.
 
     Examples
     --------
@@ -318,7 +284,6 @@ class SharedBEIRA(_ReadableFront, ReplaceableHead, EEGModuleMixin, _EncoderDecod
         decoder_reduce: int = 1,
         rectifier: str = "relu",
         unmixing_norm_affine: bool = False,
-        grouped: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.3,
         chs_info=None,
@@ -326,40 +291,21 @@ class SharedBEIRA(_ReadableFront, ReplaceableHead, EEGModuleMixin, _EncoderDecod
         sfreq=None,
     ):
         super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
-            input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
+            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
+            input_window_seconds=input_window_seconds, sfreq=sfreq,
+        )  # fmt: skip
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.grouped, self.decimation = grouped, math.prod(strides)
-        check_n_times(n_times, self.decimation)
+        self.set_up(front, sizes, n_times)
         self.build(self.n_chans, front, sizes, activation, drop_prob)
         self.final_layer = nn.Conv1d(self.width, self.n_outputs, 1)
-        self.reach = reach((filter_length, envelope_length), kernel_sizes, strides)
         self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}  # one region of `BEIRA`
         for old in ("models.0.conv1x1_one", "final_layer.0", "conv1x1_one"):
             self.mapping |= _last_layer(old, "final_layer")
 
-    def front_layers(self):
-        """List the layers that unmix, filter and smooth, of the one front end."""
-        return [self.artur_block.layers()]
-
-    def envelopes(self, x):
-        """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
-        return joint_front_end([self.artur_block], x)
-
-    def decode(self, envelopes):
-        """Run encoder and decoder alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
-        return self.run_decoder(envelopes[:, 0], self.final_layer)
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
-        check_n_times(x.shape[-1], self.decimation)
-        return self.decode(self.envelopes(x)) if self.grouped else self.run_plain(x, self.final_layer)
+    def pairs(self):
+        """Give the one network, of all regions, and its last layer."""
+        return [(self, self.final_layer)]
 
 
 class Absolute(nn.LeakyReLU):
@@ -376,23 +322,18 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
 
     Parameters
     ----------
-    n_branches : int
-        Branches.
-    filter_length, envelope_length : int
-        Taps of the band-pass and of the low-pass filter.
+    n_branches, filter_length, envelope_length
+        As in `BEIRA`.
     downsampling : int
         Samples of an envelope of which the maximum is taken.
     hidden_size : int
         Units of the LSTM, for each direction.
     bidirectional : bool
         Whether the LSTM also runs backwards.
-    unused_layers : bool
-        Keep the two layers of the published class that its forward pass never reads, so that its state dict loads
-        whole.
     activation : type of torch.nn.Module
         Rectifier.
     drop_prob : float
-        Dropout between the layers of the LSTM; the published value is 0.
+        Dropout between the layers of the LSTM.
 
     Examples
     --------
@@ -413,7 +354,6 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         downsampling: int = 32,
         hidden_size: int = 16,
         bidirectional: bool = True,
-        unused_layers: bool = False,
         activation: type[nn.Module] = Absolute,
         drop_prob: float = 0.0,
         chs_info=None,
@@ -421,16 +361,12 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         sfreq=None,
     ):
         super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
-            input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
+            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
+            input_window_seconds=input_window_seconds, sfreq=sfreq,
+        )  # fmt: skip
         self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
         self.decimation = downsampling
-        self.ignorable_parts = () if unused_layers else ("features_batchnorm", "fc_layer")
+        self.ignorable_parts = ("features_batchnorm", "fc_layer")  # of the published class, which never reads them
         check_n_times(n_times, downsampling)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
@@ -440,16 +376,12 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
             activation(),
             nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same"),
         )
-        if unused_layers:
-            self.features_batchnorm = nn.BatchNorm1d(self.n_times, affine=False)
         self.lstm = nn.LSTM(
             n_branches, hidden_size, 2, batch_first=True, bidirectional=bidirectional, dropout=drop_prob
         )
         width = hidden_size * (2 if bidirectional else 1)
         self.bn_last = nn.BatchNorm1d(width, affine=False)
         self.final_layer = nn.Linear(width, self.n_outputs)
-        if unused_layers:
-            self.fc_layer = nn.Linear(self.n_times, self.n_outputs)
 
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""

@@ -35,11 +35,10 @@ def read_patterns(module, recordings, rate, whitening):
 
 
 def cross_spectrum(recordings, sfreq, n_fft):
-    """Cross-spectral density of recordings (n_channels, n_times), averaged over half-overlapping Hann windows.
+    """Cross-spectral density (n_freqs, n_channels, n_channels) of recordings, and its frequencies.
 
-    Recordings shorter than a window of `n_fft` samples are padded with zeros.
-
-    Gives ``density`` (n_freqs, n_channels, n_channels), ``freqs`` (n_freqs,).
+    Averaged over half-overlapping Hann windows of `n_fft` samples of recordings (n_channels, n_times); shorter ones are
+    padded with zeros.
     """
     window = signal.windows.hann(n_fft, sym=False)
     density, n_segments = 0.0, 0
@@ -61,7 +60,7 @@ def cross_spectrum(recordings, sfreq, n_fft):
 def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     """Spatial patterns ``R w`` (..., n_channels) and frequency patterns ``S(f) |H(f)|`` (..., n_freqs) of branches.
 
-    They are computed from a `cross_spectrum`, projections w (..., n_channels) and filters h (..., n_taps).
+    Of a `cross_spectrum`, projections w (..., n_channels) and filters h (..., n_taps).
     """
     temporal_filters = np.asarray(temporal_filters, dtype=np.float64)
     phases = np.exp(-2j * np.pi * np.outer(np.arange(temporal_filters.shape[-1]), freqs) / sfreq)
@@ -75,43 +74,11 @@ def branch_patterns(density, freqs, spatial_filters, temporal_filters, sfreq):
     return spatial.reshape(*shape, -1), (spectrum * gain).reshape(*shape, -1)
 
 
-def filtered_covariance_pattern(eeg, spatial_filters, temporal_filters):
-    """Spatial patterns ``cov(h * x) w`` of the data actually filtered, as published, (n_branches, n_channels).
-
-    They are slower than `branch_patterns` and exact at the edges. EEG has shape (n_channels, n_times), the filters have
-    shapes (n_branches, n_channels) and (n_branches, n_taps).
-    """
-    eeg = np.asarray(eeg, dtype=np.float64)
-    patterns = []
-    for w, h in zip(spatial_filters, np.asarray(temporal_filters, dtype=np.float64), strict=True):
-        filtered = signal.fftconvolve(eeg, h[None, ::-1], mode="full", axes=1)
-        left = len(h) // 2
-        covariance = np.atleast_2d(np.cov(filtered[:, left : left + eeg.shape[1]]))
-        patterns.append(filter_patterns(covariance, w[None], apart=False)[0])
-    return np.stack(patterns)
-
-
-def published_frequency_pattern(eeg, spatial_filters, temporal_filters):
-    """Frequency patterns of the published notebooks, for comparison with `branch_patterns`, (n_branches, n_taps // 2).
-
-    The amplitude of one bin in about a hundred of the raw periodogram stands for the spectrum, without an average,
-    times the filter's amplitude, at ``arange(n_taps // 2) / n_taps`` times the sampling rate.
-    """
-    z = np.asarray(spatial_filters) @ np.asarray(eeg)
-    n_times, n_taps = z.shape[1], np.shape(temporal_filters)[1]
-    amplitude = np.abs(np.fft.rfft(z, axis=1))[:, : n_times // 2] / n_times
-    response = np.abs(np.fft.rfft(temporal_filters, axis=1))[:, : n_taps // 2] / n_taps
-    nearest = np.arange(n_taps // 2) * amplitude.shape[1] // (n_taps // 2)
-    return amplitude[:, nearest] * response
-
-
 def branch_importance(module, windows):
-    """Compute the importance of each branch: the change of the output when its envelope is replaced by its mean.
+    """Compute the importance (n_regions, n_branches): the change of the output when an envelope is held at its mean.
 
-    A branch whose envelope is constant then has no importance, which a gradient times the envelope, by which the
-    published notebooks rank branches, does not give.
-
-    Shapes: ``windows`` (n_windows, n_chans, n_times); gives (n_regions, n_branches).
+    A branch whose envelope is constant has none, unlike by a gradient times the envelope, as in the published
+    notebooks. Shapes: ``windows`` (n_windows, n_chans, n_times).
     """
     squares = 0.0
     with torch.inference_mode():

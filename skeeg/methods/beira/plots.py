@@ -1,4 +1,4 @@
-"""Figures of the predictions of BEIRA and of the patterns of its branches, for any number of regions."""
+"""Figures (`matplotlib.figure.Figure`) of the predictions of BEIRA and of the patterns of its branches."""
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -14,19 +14,9 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  #
 
 
 def top_branches(estimator, n_branches=3):
-    """Branches of each region in the order of their importance.
+    """Branches of each region in the order of their importance, the most important first, (n_regions, n_branches).
 
-    Parameters
-    ----------
-    estimator : BEIRARegressor, BOLDAligner or Pipeline
-        Fitted.
-    n_branches : int
-        At most.
-
-    Returns
-    -------
-    branches : ndarray of int, shape (n_regions, n_branches)
-        The most important first.
+    ``estimator`` is a fitted BEIRARegressor, or a BOLDAligner or Pipeline that holds one.
 
     Examples
     --------
@@ -42,7 +32,7 @@ def top_branches(estimator, n_branches=3):
 
 
 def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
-    """Measured and predicted BOLD of each region over time.
+    """Measured and predicted BOLD over time, one panel a region with its correlation.
 
     Parameters
     ----------
@@ -52,11 +42,6 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
         Samples, or volumes, a second.
     region_names : sequence of str or None
         Names. Regions that differ only in ``Left`` and ``Right`` are drawn side by side.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One panel a region, with its correlation.
 
     Examples
     --------
@@ -69,7 +54,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     correlations = region_correlations(measured, predicted)
     measured, predicted = (np.concatenate(list(Y), axis=-1) for Y in (measured, predicted))
     names = _names(region_names, len(measured))
-    rows = _pairs(names) or [(region,) for region in range(len(names))]
+    rows, _ = _rows(names)
     n_columns = max(map(len, rows))
     figure, axes = _grid(len(rows), n_columns, 4.6 * n_columns + 1, 1.5, sharex=True)
     seconds = np.arange(measured.shape[-1]) / sfreq
@@ -90,7 +75,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
 
 
 def plot_region_scores(scores, region_names=None, null=None):
-    """Correlation of each region as bars.
+    """Correlation of each region as bars, with the mean in the title.
 
     Parameters
     ----------
@@ -100,11 +85,6 @@ def plot_region_scores(scores, region_names=None, null=None):
         Names. Where all come as ``Left`` and ``Right``, both bars of a structure are adjacent.
     null : array-like, shape (n_regions,), or None
         Level to mark on each bar, such as a quantile of null scores.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        Bars, with the mean in the title.
 
     Examples
     --------
@@ -117,8 +97,7 @@ def plot_region_scores(scores, region_names=None, null=None):
         scores = scores.score_per_region
     scores = np.asarray(scores, dtype=float)
     names = _names(region_names, len(scores))
-    pairs = _pairs(names)
-    rows = pairs or [(region,) for region in range(len(names))]
+    rows, pairs = _rows(names)
     figure, axes = _grid(1, 1, max(3.0, 0.8 * len(rows) + 1.6), 3.2)
     axis, width = axes[0, 0], 0.8 / len(rows[0])
     for side in range(len(rows[0])):
@@ -141,7 +120,9 @@ def plot_region_scores(scores, region_names=None, null=None):
 
 
 def plot_spatial_patterns(estimator, n_branches=3, info=None):
-    """Spatial patterns of the most important branches of each region.
+    """Spatial patterns of the most important branches, one row a region.
+
+    A topography is scaled to its largest value, which is made positive: scale and sign of a branch are arbitrary.
 
     Parameters
     ----------
@@ -150,14 +131,7 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
     n_branches : int
         Branches of each region, the most important on the left.
     info : mne.Info or None
-        Positions of the electrodes, in the order of the data; None takes those of the names of the data in MNE's
-        ``standard_1005``.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One row a region. A topography is scaled to its largest value, which is made positive: scale and sign of a
-        branch are arbitrary.
+        Positions of the electrodes, in the order of the data; None takes those of MNE's ``standard_1005``.
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     info = _positions(beira) if info is None else info
@@ -171,19 +145,9 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
 
 
 def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
-    """Frequency patterns of the most important branches of each region.
+    """Frequency patterns of the most important branches, one panel a region; each curve is scaled to its largest value.
 
-    Parameters
-    ----------
-    estimator, n_branches
-        As in `plot_spatial_patterns`.
-    fmax : float or None
-        Highest frequency in hertz; None draws all.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One panel a region; each curve is scaled to its largest value.
+    ``fmax`` is the highest frequency in hertz, None draws all; the rest is as in `plot_spatial_patterns`.
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
     n_columns = min(len(branches), 2)
@@ -197,17 +161,9 @@ def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
 
 
 def plot_branches(estimator, n_branches=3, fmax=None, info=None):
-    """Spatial and frequency patterns of the same branches, region by region.
+    """Spatial and frequency patterns of the same branches, one row a region, titled in the colours of the curves.
 
-    Parameters
-    ----------
-    estimator, n_branches, fmax, info
-        As in `plot_spatial_patterns` and `plot_frequency_patterns`.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        One row a region: its topographies, framed in the colours of the curves beside them.
+    Arguments are as in `plot_spatial_patterns` and `plot_frequency_patterns`.
 
     Examples
     --------
@@ -296,13 +252,13 @@ def _names(region_names, n_regions):
     return names
 
 
-def _pairs(names):
-    """Regions (left, right) of each structure, or None where not all come in pairs."""
+def _rows(names):
+    """Regions (left, right) of each structure, or (region,) where not all come in pairs; and whether they do."""
     places = {name: region for region, name in enumerate(names)}
     left = [name for name in names if name.startswith("Left ")]
     pairs = [(places[name], places.get("Right" + name.removeprefix("Left"))) for name in left]
     complete = len(pairs) * 2 == len(names) and all(right is not None for _, right in pairs)
-    return pairs if complete and pairs else None
+    return (pairs, True) if complete else ([(region,) for region in range(len(names))], False)
 
 
 def _standard(signal):

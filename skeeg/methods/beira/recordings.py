@@ -31,9 +31,8 @@ class RecordingRegressor(BaseEEGRegressor):
         """Check EEG: a list of EEGArrays of float32, one for an array of trials, or one for each recording."""
         if not is_recording_list(X):
             return [self._check_eeg(X, reset=reset, dtype=np.float32)]
-        arrays = [
-            self._check_eeg(_as_trials(item), reset=reset and i == 0, dtype=np.float32) for i, item in enumerate(X)
-        ]
+        trials = enumerate(map(_as_trials, X))
+        arrays = [self._check_eeg(one, reset=reset and i == 0, dtype=np.float32) for i, one in trials]
         if reset:
             self.n_times_in_ = max(array.shape[2] for array in arrays)
         return arrays
@@ -83,10 +82,7 @@ class RecordingRegressor(BaseEEGRegressor):
         return [out if out.ndim == 2 or _has_trials(item) else out[0] for out, item in zip(outputs, X, strict=True)]
 
     def score_per_region(self, X, y):
-        """Pearson correlation of prediction and target for each region.
-
-        Gives (n_regions,).
-        """
+        """Pearson correlation of prediction and target for each region, (n_regions,)."""
         check_is_fitted(self)
         return region_correlations(y, self.predict(X))
 
@@ -166,27 +162,15 @@ def _divide(pair, axis, size, gap, unit):
     n = pair[0].shape[axis]
     start = n - max(round(size * n), 1)
     if start - gap < (1 if unit == "sample" else 2):
-        raise ValueError(
-            f"validation: {n} {unit}{'s' * (n > 1)} are too few to hold out a share of {size} after a gap of {gap} "
-            f"{unit}s."
-        )
+        raise ValueError(f"validation: {n} {unit}s are too few to hold out a share of {size} after a gap of {gap}.")
     parts = [np.split(one, [start - gap, start], axis) for one in pair]
     return tuple(part[0] for part in parts), tuple(part[2] for part in parts)
 
 
 class Windows(Trials):
-    """Windows of recordings and of their targets; a window is a view until a batch is made of it.
+    """Windows of recordings (n_channels, n_times) and of their targets (n_regions, n_times).
 
-    Shapes: ``eeg`` (n_channels, n_times), ``bold`` (n_regions, n_times).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.recordings import Windows
-    >>> windows = Windows([torch.zeros(4, 100), torch.zeros(4, 80)], [torch.zeros(2, 100), torch.zeros(2, 80)], 50, 8)
-    >>> x, y = windows.take(torch.arange(3))
-    >>> len(windows), tuple(x.shape), tuple(y.shape)
-    (8, (3, 4, 50), (3, 2, 50))
+    A pass takes all windows that overlap by half, or, with ``n_windows``, so many random ones.
     """
 
     def __init__(self, eeg, bold, window, n_windows=None, n_padded=None, last_only=False):
@@ -234,7 +218,7 @@ class Windows(Trials):
 def cut_windows(training, held, window, n_windows, multiple, last_only):
     """Cut pairs of tensors (EEG, targets) into windows; trials with one value each are windows themselves.
 
-    Gives (n_examples, n_channels, n_padded).
+    Gives windows to train on and to watch, or None, and examples (n_examples, n_channels, n_padded).
     """
     n_padded = padded(window, multiple)
     if training[0][1].ndim == 2:
@@ -258,10 +242,7 @@ def choose_window(window, usual, shortest, multiple):
         longest = min(usual, shortest)
         return max(longest // multiple * multiple, min(longest, multiple))
     if not 1 <= window <= shortest:
-        raise ValueError(
-            f"window: got {window} samples, expected 1 to {shortest}, the shortest recording or part of one that is "
-            "left to train on."
-        )
+        raise ValueError(f"window: got {window} samples, expected 1 to {shortest}, of the shortest recording.")
     return int(window)
 
 

@@ -1,7 +1,6 @@
 """How BEIRA is trained and read out: recipes, what the default one adds to the published training, losses, readout."""
 
 import dataclasses
-import difflib
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from ...regression import choose_alpha, lagged, ridge_weights
 from ...storage import Storable
 from ...training import Recipe
 from ...training.inference import run_batches
+from ...training.sizes import refuse_unknown
 from .network import BEIRAManyToOne
 from .patterns import branch_importance
 from .recordings import mirror, padded
@@ -29,19 +29,17 @@ class BEIRARecipe(Recipe):
     """How a `BEIRARegressor` is trained and read out; the defaults are those of ``recipe="default"``.
 
     ``normalize``, ``start``, ``n_restarts``, ``prune`` and ``readout`` are the strategies that this package adds to the
-    published training.
+    published training. Further fields are those of `skeeg.training.Recipe`.
 
     Parameters
     ----------
-    max_epochs, batch_size, learning_rate, weight_decay, solver, schedule, patience, precision, accumulate
-        See `skeeg.training.Recipe`.
     network_params : dict
         Arguments of the network that differ from its own defaults, which are the published ones.
     normalize : {"whiten", "channel", "global"}
         Make the channels uncorrelated, which lets weak rhythms be learnt beside strong artefacts; standardise each
         channel; or divide by one standard deviation, as published. Filters and patterns are for the EEG as given.
     loss : {"mse", "correlation", "mixed", "covariance"} or tuple of 3 float
-        See `make_loss`.
+        See `BEIRARegressor`.
     window : int
         Samples of a training window.
     windows_per_epoch : int
@@ -54,10 +52,10 @@ class BEIRARecipe(Recipe):
     n_restarts : int
         Random restarts, whose predictions are averaged.
     prune : bool
-        Remove branches after training where the validation loss does not rise by it (`prune_branches`).
+        Remove branches after training where the validation loss does not rise by it.
     readout : {"both", "lagged", "decoder"}
         How BOLD is predicted from the envelopes: by the decoder, as published; by ridge regression on the envelopes at
-        lags of seconds (`skeeg.methods.beira.strategies.LaggedReadout`); or by the mean of the two.
+        lags of seconds; or by the mean of the two.
 
     Examples
     --------
@@ -111,21 +109,17 @@ RECIPES = {
 def choose_recipe(name, recipe_params, **overrides):
     """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
     _check_choice("recipe", name, tuple(RECIPES))
-    fields = {field.name for field in dataclasses.fields(BEIRARecipe)} - {"network_params", *overrides}
-    for one in recipe_params or {}:
-        if one in overrides or one == "network_params":
-            raise ValueError(f"recipe_params: {one} is a parameter of the estimator itself.")
-        _check_choice("recipe_params", one, tuple(sorted(fields)))
+    own = {"network_params", *overrides}
+    for one in own & set(recipe_params or {}):
+        raise ValueError(f"recipe_params: {one} is a parameter of the estimator itself.")
+    refuse_unknown("recipe_params", recipe_params, {field.name for field in dataclasses.fields(BEIRARecipe)} - own)
     given = {one: value for one, value in overrides.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **(recipe_params or {}), **given).check()
 
 
 def _check_choice(name, value, allowed):
-    if value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), allowed, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
 
 
 def kept_loss(state, recipe, has_validation):
@@ -148,16 +142,13 @@ def start_as_averages(module):
 def prune_branches(module, criterion, examples, watched):
     """Replace branches by their mean envelope where the validation loss does not rise by it, least important first.
 
-    The smoothing filter of such a branch becomes zero and its bias the mean, so the layers of the network stay as they
-    are. The most important branch of each front end is kept.
-
-    Shapes: ``examples`` (n_windows, n_chans, n_times).
+    The smoothing filter of such a branch becomes zero and its bias the mean. The most important branch of each front
+    end is kept. Shapes: ``examples`` (n_windows, n_chans, n_times).
     """
     importance, layers = torch.from_numpy(branch_importance(module, examples)), module.front_layers()
     importance = importance if len(layers) == len(importance) else importance.sum(0, keepdim=True)
     with torch.inference_mode():
         means = sum(module.envelopes(one).mean((0, 3)) for one in examples.split(1)) / len(examples)
-    kept = torch.ones(len(layers), means.shape[1], dtype=torch.bool)
     least = _mean_loss(module, criterion, watched)
     for region, (_, _, low_pass) in enumerate(layers):
         for branch in importance[region].argsort()[:-1].tolist():
@@ -165,10 +156,9 @@ def prune_branches(module, criterion, examples, watched):
             _set(low_pass, branch, torch.zeros_like(before[0]), means[region, branch])
             loss = _mean_loss(module, criterion, watched)
             if loss <= least:
-                least, kept[region, branch] = loss, False
+                least = loss
             else:
                 _set(low_pass, branch, *before)
-    return kept.numpy()
 
 
 def _set(layer, branch, weight, bias):
@@ -190,13 +180,6 @@ class BOLDLoss(torch.nn.Module):
 
     The first and the last sample do not count for the squared error, as in the published loss. Terms of weight zero
     are not computed. Outputs that are longer than the targets are cut: the network pads its input.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.beira.strategies import BOLDLoss
-    >>> BOLDLoss(1.0)(torch.ones(2, 3, 8), torch.zeros(2, 3, 8)).item()
-    1.0
     """
 
     def __init__(self, mse=1.0, correlation=0.0, covariance=0.0, sample=-1):
@@ -243,8 +226,7 @@ def covariance_distance(a, b, shrinkage=1e-3):
 
     .. math:: d(A, B) = \sqrt{\sum_i \log^2 \lambda_i(A^{-1} B)}
 
-    A share `shrinkage` of the mean variance of `b`, the measured signals, is added to both diagonals, without which few
-    samples or equal regions give singular matrices.
+    A share `shrinkage` of the mean variance of `b`, the measured signals, is added to both diagonals.
     """
     n_regions = a.shape[-2]
     cov_a, cov_b = _covariance(a), _covariance(b)
@@ -291,16 +273,9 @@ _OUTLYING = 0.02  # share of the values on either side that are clipped: artefac
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """A trained network applied to recordings of any length.
+    """A trained network on the CPU applied to recordings of any length; it is not changed.
 
-    Attributes
-    ----------
-    module : BEIRA, SharedBEIRA or BEIRAManyToOne
-        Trained network, on the CPU; it is not changed.
-    window : int
-        Samples of a training window: the context of the many-to-one network.
-    device : str
-        Where to compute.
+    ``window`` is the samples of a training window, the context of the many-to-one network; ``device`` where to compute.
     """
 
     module: torch.nn.Module
@@ -367,28 +342,9 @@ class LaggedReadout(Storable):
 
     .. math:: \hat y_r(t) = b_r + \sum_m \sum_l a_{rml}\, \tilde e_{rm}(t - l)
 
-    with :math:`\tilde e` the mean of an envelope over a second, clipped to the quantiles of .02 and .98 that it had in
-    training. The haemodynamic response is learnt with the weights.
-
-    Attributes
-    ----------
-    step : int
-        Samples of a second.
-    limits : ndarray, shape (2, n_fronts, n_branches)
-        Least and largest value of each envelope.
-    weights : ndarray, shape (n_regions, n_lags, n_branches)
-        Weights a.
-    offsets : ndarray, shape (n_regions,)
-        Constants b.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira.strategies import LaggedReadout
-    >>> envelopes = np.random.default_rng(0).random((1, 1, 2, 4000)).repeat(10, axis=3)
-    >>> readout = LaggedReadout.fit([envelopes], [envelopes[:, :, 0]], 10.0)
-    >>> readout.weights.shape, readout.predict(envelopes).shape
-    ((1, 32, 2), (1, 1, 40000))
+    with :math:`\tilde e` the mean of an envelope over a second (``step`` samples), clipped to the quantiles of .02 and
+    .98 that it had in training (``limits``, (2, n_fronts, n_branches)). The haemodynamic response is learnt with the
+    ``weights`` a (n_regions, n_lags, n_branches) and ``offsets`` b (n_regions,).
     """
 
     step: int
@@ -406,9 +362,7 @@ class LaggedReadout(Storable):
         step = max(round(_STEP * rate), 1)
         means = [step_means(one, step) for one in envelopes]
         if not all(np.isfinite(one).all() for one in means):
-            raise ValueError(
-                "learning_rate: the training diverged, which leaves nothing to read out; try a smaller one."
-            )
+            raise ValueError("learning_rate: the training diverged; try a smaller one.")
         rows = np.concatenate([step_means(one, step).transpose(0, 2, 1).reshape(-1, one.shape[1]) for one in targets])
         every = np.concatenate([one.transpose(1, 2, 0, 3).reshape(*one.shape[1:3], -1) for one in means], axis=2)
         limits = np.quantile(every, (_OUTLYING, 1 - _OUTLYING), axis=2)

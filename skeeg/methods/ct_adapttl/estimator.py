@@ -1,7 +1,5 @@
 """The CT-adaptTL classifier: pre-train on one task, adapt to a target subject's trials of another."""
 
-import inspect
-
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
@@ -14,8 +12,7 @@ from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .network import CTAdaptTLNet
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps, make_steps
+from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -63,8 +60,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     recipe : {"default", "published"}
         Sizes of the network and settings of the three phases, see Notes.
     alignment : {"euclidean", "riemannian", None}
-        Alignment of the trials by subject (`skeeg.EuclideanAlignment`, `skeeg.RiemannianAlignment`), or none, as for
-        the published networks.
+        Alignment of the trials by subject, or none, as for the published networks.
     on_unseen : {"calibration", "own"}
         Reference of the trials to predict: that of the target trials given to fit (else the mean of the sources), so
         that each trial is predicted alike alone and among others; or, from 8 trials on, those trials themselves.
@@ -77,12 +73,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     max_epochs : int or None
         Limit to the epochs of every phase, for quick trials.
     network_params : dict or None
-        Arguments of `CTAdaptTLNet` that differ from the recipe, such as ``{"n_filters": 8}``.
+        Arguments of `CTAdaptTLNet` that differ from the recipe.
     pretrain_params, adapt_params, specific_params : dict or None
         Settings of a phase that differ from the recipe: fields of `skeeg.training.Recipe`, and those under Notes.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic of every phase, see `skeeg.training.Recipe`.
-    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+    precision, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
     Attributes
@@ -91,15 +85,11 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         Labels.
     steps_ : Pipeline
         Fitted preprocessing, the alignment.
+    fold_losses_, fold_histories_ : ndarray, shape (n_folds,), and list of list of dict
+        Lowest validation loss of each fold of the pre-training, NaN where nothing was held out; one record an epoch.
     best_fold_ : int
-        Fold of the pre-training with the lowest validation loss; -1 without pre-training.
-    fold_losses_ : ndarray, shape (n_folds,)
-        Lowest validation loss of each fold; NaN where nothing was held out.
-    fold_histories_ : list of list of dict
-        One record an epoch, for each fold.
-    checkpoint_report_ : str or None
-        Tensors of the checkpoint that were loaded.
-    module_, net_, history_, n_iter_, n_features_in_, n_times_in_
+        Fold with the lowest; -1 without pre-training.
+    module_, net_, history_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`; the history is that of the last phase.
 
     Notes
@@ -117,10 +107,9 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     - ``share`` (adapt): weight interpolation [2]_ between the network before (0) and after (1) the fine-tuning;
     - ``validation_size`` (adapt): share of the labelled target trials to hold out for early stopping.
 
-    All are searchable as ``adapt_params__share`` and so on. ``recipe="published"`` has the published sizes (in samples,
-    for 500 Hz), solvers, rates and epochs; published are also ``alignment=None`` and ``validation="trial"``, where
-    early stopping sees subjects it trains on. ``"default"`` pools over the whole trial and trains few epochs by
-    AdamW on mirrored trials: better on the recordings measured, and hundreds of times faster.
+    ``recipe="published"`` has the published sizes (in samples, for 500 Hz), solvers, rates and epochs; published are
+    also ``alignment=None`` and ``validation="trial"``, where early stopping sees subjects it trains on. ``"default"``
+    pools over the whole trial and trains few epochs by AdamW on mirrored trials.
 
     References
     ----------
@@ -154,7 +143,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     _may_be_infinite = ("fold_losses_",)
     _parameter_constraints = NetworkEstimator._parameter_constraints | {
         "mode": [StrOptions({"adaptive", "independent", "specific"})],
-        "alignment": [StrOptions({name for name in ALIGNMENTS if name}), None],
+        "alignment": [StrOptions(set(ALIGNMENTS)), None],
         "on_unseen": [StrOptions({"calibration", "own"})],
         "recipe": [str],
     }
@@ -204,7 +193,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         self.skorch_callbacks = skorch_callbacks
 
     def pretrain(self, Xs, ys, subjects=None):
-        """Train on the source task; `fit` then starts from these weights.
+        """Train on the source task; `fit` then starts from these weights, and `predict` uses them.
 
         Parameters
         ----------
@@ -214,11 +203,6 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
             Labels.
         subjects : array-like, shape (n_trials,), list with one entry a recording, or None
             Subject of each trial; None takes those that the trials carry, else each recording of a list for one.
-
-        Returns
-        -------
-        self : CTAdaptTLClassifier
-            With the pre-trained network; it predicts, as with ``mode="independent"``.
         """
         X, y, subjects = pool_sources(Xs, ys, subjects)
         X, y = self._check_source(X, y)
@@ -242,23 +226,14 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of the source, or of the target subject.
-        y : array-like, shape (n_trials,)
-            Labels of any kind.
+        X, y : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), and array-like, shape (n_trials,)
+            Trials of the source, or of the target subject, and their labels.
         subjects : array-like, shape (n_trials,), or None
             Subject of each trial of X, where X carries no domains.
         X_target_unlabeled : Calibration, anything `as_eeg` accepts, or None
             Target trials without labels, for the alignment and for ``norm="target"``.
-        X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Target trials to adapt to.
-        y_target_labeled : array-like, shape (n_target_trials,), or None
-            Their labels.
-
-        Returns
-        -------
-        self : CTAdaptTLClassifier
-            Fitted.
+        X_target_labeled, y_target_labeled : Calibration, anything `as_eeg` accepts, and array-like, or None
+            Target trials to adapt to, and their labels.
         """
         X, y = self._check_source(X, y)
         source_classes = self.classes_
@@ -280,21 +255,15 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights of the network, to be the ``checkpoint`` of another estimator.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` file.
-        """
+        """Write the weights to a ``.safetensors`` file, to be the ``checkpoint`` of another estimator."""
         check_is_fitted(self)
         write_weights(path, self.module_.state_dict(), describe(self))
 
     # Phases
 
     def _fit_steps(self, X, subjects, targets=None):
-        self.steps_ = make_steps(self.alignment, self.on_unseen, calibrated=bool(targets))
-        return np.asarray(fit_steps(self.steps_, X, subjects, targets))
+        self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, subjects, targets)
+        return np.asarray(X)
 
     def _learn_source(self, X, data, y, subjects, start, classes, seed):
         """Pre-train on the source; return the weights of the best fold."""
@@ -327,10 +296,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
             self._train_target("specific", data[0], y, seed)
             return
         if self.mode == "independent" and not start.has(self.classes_):
-            raise ValueError(
-                "mode='independent' uses the last layer of the weights it starts from: name their labels by "
-                f"checkpoint_classes; they must hold {', '.join(map(str, self.classes_))}."
-            )
+            raise ValueError(f"checkpoint_classes: mode='independent' needs all of {self.classes_.tolist()}.")
         own = self._phase("adapt")[1]
         if self.mode == "adaptive" and data and own["norm"] == "target":
             reestimate_norm(self.module_, np.concatenate(data))
@@ -431,10 +397,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     # Hooks of the base
 
     def _network_parameters(self):
-        defaults = {name: one.default for name, one in inspect.signature(CTAdaptTLNet).parameters.items()}
-        sizes = {name: defaults[name] for name in ("n_filters", "pool_stride", "n_hidden", "drop_prob")}
-        preset = sizes | network_settings(self.recipe, self.sfreq_in_)
-        return self._sizes("CTAdaptTLNet", preset)
+        return self._sizes("CTAdaptTLNet", network_settings(self.recipe, self.sfreq_in_))
 
     def _phase(self, phase):
         """Recipe and other settings of a phase."""

@@ -35,28 +35,21 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     Parameters
     ----------
-    n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
-        The six signal parameters of every braindecode network.
-    n_filters : int
-        Number of temporal and of spatial filters, ``F``.
-    filter_length : int
-        Samples of a temporal filter, ``K``.
+    n_filters, filter_length : int
+        Temporal and spatial filters, ``F``, and samples of a temporal one, ``K``.
     pool_length, pool_stride : int
         Samples of a pool, ``P``, and between pools, ``S``. With ``pool_length=None`` one pool holds the whole trial.
     n_hidden : int
         Units of the hidden layer, ``H``.
-    drop_prob : float
-        Dropout after pooling.
-    activation : type of nn.Module
-        Nonlinearity after batch normalisation.
+    drop_prob, activation : float, type of nn.Module
+        Dropout after pooling, and nonlinearity after batch normalisation.
     merge : bool
-        Compute the two linear front layers as one convolution over electrodes. Same parameters, same numbers, about ten
-        times faster and without the ``(B, F, C, T)`` plane between the two; False runs them one after the other.
+        Compute the two linear front layers as one convolution over electrodes: same parameters, same numbers, about ten
+        times faster; False runs them one after the other.
 
     Notes
     -----
-    Scores are logits; the published code gives their log-softmax. Published state dicts (the 12 names of
-    `UPSTREAM_KEYS`) load as they are.
+    Scores are logits; the published code gives their log-softmax. Published state dicts load as they are.
 
     References
     ----------
@@ -67,7 +60,7 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+    >>> from skeeg.methods.ct_adapttl import CTAdaptTLNet
     >>> net = CTAdaptTLNet(n_outputs=2, n_chans=20, n_times=1500)
     >>> net(torch.zeros(4, 20, 1500)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([4, 2]), 785722)
@@ -98,13 +91,9 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         merge=True,
     ):
         super().__init__(
-            n_outputs=n_outputs,
-            n_chans=n_chans,
-            chs_info=chs_info,
-            n_times=n_times,
-            input_window_seconds=input_window_seconds,
-            sfreq=sfreq,
-        )
+            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
+            input_window_seconds=input_window_seconds, sfreq=sfreq,
+        )  # fmt: skip
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         self.mapping = dict(UPSTREAM_KEYS)
         self.merge = merge
@@ -147,8 +136,5 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 def _count_pools(n_times, filter_length, pool_length, pool_stride):
     shortest = filter_length + pool_length - 1
     if n_times < shortest:
-        raise ValueError(
-            f"n_times: CTAdaptTLNet needs at least {shortest} samples a trial (filter_length={filter_length}, "
-            f"pool_length={pool_length}), got {n_times}."
-        )
+        raise ValueError(f"n_times: CTAdaptTLNet needs at least {shortest} samples a trial, got {n_times}.")
     return (n_times - shortest) // pool_stride + 1

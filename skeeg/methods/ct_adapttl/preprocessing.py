@@ -15,7 +15,7 @@ from ...montage import ChannelTemplate, find_electrodes
 from ...positions import standard_montage
 
 _MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
-ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment, None: None}
+ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment}
 
 
 class Harmonise(EEGTransformer):
@@ -32,17 +32,13 @@ class Harmonise(EEGTransformer):
     sfreq_out : float or None
         Sampling rate of the result in hertz; None keeps it.
     band : tuple of two floats or None
-        Edges in hertz of the band-pass; None leaves the trials as they are.
+        Edges in hertz of the band-pass.
     window : tuple of two floats or None
         Seconds from the first sample of the trial, the end not included; None takes the whole trial.
     reference : {"picked", "all", None}
         Average reference over the electrodes of the template, or over all that were recorded, or none.
-    order : int
-        Order of the Butterworth design.
-    ch_names : tuple of str or None
-        Electrode names, where X does not carry them.
-    sfreq : float or None
-        Sampling rate in hertz, where X does not carry it.
+    ch_names, sfreq
+        As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
@@ -57,7 +53,7 @@ class Harmonise(EEGTransformer):
     ============  ==========================================  =================================
 
     (MOABB: Schirrmeister2017, Cho2017, Lee2019_MI.) Amplitudes do not change: those of the three differ forty-fold,
-    see ``alignment`` of `CTAdaptTLClassifier`. Trials with names and rate may differ in both from those at fit.
+    see ``alignment`` of `CTAdaptTLClassifier`.
 
     References
     ----------
@@ -71,8 +67,7 @@ class Harmonise(EEGTransformer):
     >>> from skeeg.array import make_eeg
     >>> from skeeg.methods.ct_adapttl import Harmonise
     >>> names = "F3 Fz F4 FC3 FC4 C3 Cz C4 CP3 CP4 P3 Pz P4".split()
-    >>> X = make_eeg(np.random.default_rng(0).normal(size=(4, 13, 480)), names, 160)
-    >>> X = Harmonise().fit_transform(X)
+    >>> X = Harmonise().fit_transform(make_eeg(np.random.default_rng(0).normal(size=(4, 13, 480)), names, 160))
     >>> X.shape, X.sfreq, X.ch_names[0]
     ((4, 20, 1500), 500.0, 'FC5')
     """
@@ -82,7 +77,6 @@ class Harmonise(EEGTransformer):
 
     @property
     def _any_montage(self):
-        """Any montage is accepted where there is a template."""
         return self.template is not None
 
     _any_rate = True
@@ -97,7 +91,6 @@ class Harmonise(EEGTransformer):
         band=(8.0, 30.0),
         window=None,
         reference="picked",
-        order=5,
         ch_names=None,
         sfreq=None,
     ):
@@ -106,25 +99,11 @@ class Harmonise(EEGTransformer):
         self.band = band
         self.window = window
         self.reference = reference
-        self.order = order
         self.ch_names = ch_names
         self.sfreq = sfreq
 
     def fit(self, X, y=None):
-        """Check the settings against the trials; nothing is learned from their values.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : Harmonise
-            Fitted.
-        """
+        """Check the settings against the trials; nothing is learned from their values."""
         X = self._check_eeg(X, reset=True)
         self._cut(X)
         self._filter_for(self._rate_out(X))
@@ -133,17 +112,9 @@ class Harmonise(EEGTransformer):
         return self
 
     def transform(self, X):
-        """Preprocess trials.
+        """Preprocess trials (n_trials, n_channels, n_times) of any length, montage and rate.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of any length; of any montage and rate if they carry these.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_template, n_times_out)
-            Preprocessed trials, of the dtype of X.
+        The last two where X carries them. Gives an EEGArray (n_trials, n_template, n_times_out) of the dtype of X.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -166,7 +137,7 @@ class Harmonise(EEGTransformer):
     def _cut(self, X):
         if self.window is None:
             return X
-        rate = _known_rate(X, "window")
+        rate = _known_rate(X.sfreq, "window")
         start, stop = (round(second * rate) for second in self.window)
         if not 0 <= start < stop <= X.shape[2]:
             raise ValueError(f"window: {self.window} s is not within trials of {X.shape[2]} samples at {rate:g} Hz.")
@@ -175,54 +146,38 @@ class Harmonise(EEGTransformer):
     def _rate_out(self, X):
         if self.sfreq_out is None:
             return X.sfreq
-        _known_rate(X, "sfreq_out")
+        _known_rate(X.sfreq, "sfreq_out")
         return float(self.sfreq_out)
 
     def _filter_for(self, rate):
         """Coefficients of the band-pass, or None."""
         if self.band is None:
             return None
-        if rate is None:
-            raise ValueError("sfreq: band needs the sampling rate; pass Harmonise(sfreq=...) or trials that carry it.")
-        low, high = self.band
+        (low, high), rate = self.band, _known_rate(rate, "band")
         if not 0 < low < high < rate / 2:
             raise ValueError(f"band: got {self.band}, expected 0 < low < high < {rate / 2:g} Hz, half the rate.")
-        return signal.butter(self.order, (low, high), btype="bandpass", fs=rate)
+        return signal.butter(5, (low, high), btype="bandpass", fs=rate)
 
 
 def causal_highpass(data, sfreq, cutoff=0.5, order=4):
-    """High-pass a continuous recording forwards in time, as was done to HGD before it was cut.
+    """High-pass a continuous recording (..., n_times) forwards in time, as was done to HGD before it was cut.
 
-    Parameters
-    ----------
-    data : ndarray, shape (..., n_times)
-        Continuous recording; ``raw.apply_function(causal_highpass, sfreq=raw.info["sfreq"])`` for one of mne.
-    sfreq : float
-        Sampling rate in hertz.
-    cutoff : float
-        Hertz.
-    order : int
-        Order of the Butterworth design.
-
-    Returns
-    -------
-    filtered : ndarray, shape (..., n_times)
-        Filtered recording.
+    For one of MNE, ``raw.apply_function(causal_highpass, sfreq=raw.info["sfreq"])``.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.preprocessing import causal_highpass
+    >>> from skeeg.methods.ct_adapttl import causal_highpass
     >>> bool(abs(causal_highpass(np.ones(5000), 500.0)[-1]) < 1e-4)
     True
     """
     return signal.lfilter(*signal.butter(order, cutoff, btype="highpass", fs=sfreq), data, axis=-1)
 
 
-def _known_rate(X, what):
-    if X.sfreq is None:
+def _known_rate(rate, what):
+    if rate is None:
         raise ValueError(f"sfreq: {what} needs the sampling rate; pass Harmonise(sfreq=...) or trials that carry it.")
-    return X.sfreq
+    return rate
 
 
 def find_subjects(X, subjects):
@@ -236,44 +191,23 @@ def find_subjects(X, subjects):
     return np.asarray(subjects)
 
 
-def make_steps(alignment, on_unseen, calibrated):
-    """Unfitted preprocessing of `CTAdaptTLClassifier`: the alignment, or ``"passthrough"``.
+def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
+    """Fit the preprocessing of `CTAdaptTLClassifier` to trials, and to ``targets`` of `fit` by name; give both.
 
     ``"calibration"`` without calibration trials is the mean reference of the subjects seen at fit.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.preprocessing import make_steps
-    >>> make_steps("euclidean", "calibration", calibrated=False)["alignment"]
-    EuclideanAlignment(min_trials=8, on_unseen='source')
     """
-    on_unseen = "source" if on_unseen == "calibration" and not calibrated else on_unseen
-    kind = ALIGNMENTS[alignment]
-    step = "passthrough" if kind is None else kind(on_unseen=on_unseen, min_trials=_MIN_TRIALS)
-    return Pipeline([("alignment", step)])
-
-
-def fit_steps(steps, X, subjects=None, targets=None):
-    """Fit the preprocessing to training trials, and to ``targets`` of `fit` by name; return the training trials."""
-    step = steps["alignment"]
-    if step == "passthrough":
-        return X
+    if alignment is None:
+        return Pipeline([("alignment", "passthrough")]), X
+    on_unseen = "source" if on_unseen == "calibration" and not targets else on_unseen
+    step = ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=_MIN_TRIALS)
     if targets and subjects is not None:  # the target may be among the sources: its source task is another domain
         X = X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
     targets = {name: Calibration(block) for name, block in (targets or {}).items()}
-    return step.fit_transform(X, subjects=subjects, **targets)
+    return Pipeline([("alignment", step)]), step.fit_transform(X, subjects=subjects, **targets)
 
 
 def find_mirror(ch_names, classes, pair):
-    """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.preprocessing import find_mirror
-    >>> channels, classes = find_mirror(("C3", "Cz", "C4"), ["feet", "left", "right"], ("left", "right"))
-    >>> channels.tolist(), classes.tolist()
-    ([2, 1, 0], [0, 2, 1])
-    """
+    """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged."""
     labels = list(classes)
     if ch_names is None or pair is None or any(label not in labels for label in pair):
         return None

@@ -12,6 +12,8 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 from ...array import EEGArray, as_eeg, make_domains
 from ...training import Recipe, load_checkpoint, train
 from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training.pretraining import list_recordings
+from ...training.sizes import refuse_unknown
 from ...training.validation import split_validation
 from .network import UPSTREAM_KEYS
 from .preprocessing import add_mirrored
@@ -21,15 +23,7 @@ HEAD = "final_layer"
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Weights to start from.
-
-    Attributes
-    ----------
-    state : dict of str to Tensor
-        Weights, by the names of `CTAdaptTLNet`.
-    classes : tuple or None
-        Label of each output; None where unknown, then the last layer is not used.
-    """
+    """Weights to start from by the names of `CTAdaptTLNet`, and the label of each output, None where unknown."""
 
     state: dict
     classes: tuple | None
@@ -51,9 +45,9 @@ def read_start(path, classes):
 
 
 def load_start(module, start, classes):
-    """Load weights into a `CTAdaptTLNet`, its last layer label by label; give the report.
+    """Load weights into a `CTAdaptTLNet`, its last layer by the labels of its outputs; give the report.
 
-    ``classes`` are the labels of the network's outputs; those that the weights do not have are left as they are.
+    Outputs of labels that the weights do not have are left as they are.
     """
     try:
         return load_checkpoint(
@@ -62,10 +56,7 @@ def load_start(module, start, classes):
     except ValueError as error:
         if set(start.state) != set(module.state_dict()):  # another network's
             raise
-        raise ValueError(
-            f"X: {module.n_chans} channels of {module.n_times} samples do not fit the weights to start from ({error}) "
-            "Preprocess the trials as those the weights were trained on, as Harmonise does."
-        ) from error
+        raise ValueError(f"X: {module.n_chans} channels of {module.n_times} samples do not fit: {error}") from error
 
 
 @dataclasses.dataclass
@@ -85,14 +76,6 @@ def split_folds(y, subjects, n_folds, validation, seed):
     By subject, no subject is in both parts of a fold; a single subject, or trials of unknown subjects, are split by
     trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
     held out. One fold holds out a fifth, none nothing. By trial, as published, validation subjects are trained on too.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.training import split_folds
-    >>> folds = split_folds(np.tile([0, 1], 6), np.repeat([1, 2, 3], 4), 6, "subject", seed=0)
-    >>> [len(held) for _, held in folds]
-    [4, 4, 4]
     """
     if validation not in ("subject", "trial"):
         raise ValueError(f"validation: got {validation!r}, expected 'subject' or 'trial'.")
@@ -111,10 +94,7 @@ def split_folds(y, subjects, n_folds, validation, seed):
 
 
 def train_folds(build, data, y, folds, recipe, mirror=None, **settings):
-    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far.
-
-    Shapes: ``data, y`` (n_trials, n_channels, n_times).
-    """
+    """Train one network a fold; keep the one with the lowest validation loss. Ctrl-C ends it with those so far."""
     losses, histories, best, least = [], [], None, np.inf
     for training, held in folds:
         watched = None if held is None else (data[held], y[held])
@@ -148,32 +128,16 @@ def remember(folder, what, compute):
 
 
 def pool_sources(Xs, ys, subjects=None):
-    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.ct_adapttl.training import pool_sources
-    >>> X, y, subjects = pool_sources([np.zeros((2, 3, 9)), np.zeros((1, 3, 9))], [["a", "b"], ["a"]])
-    >>> X.shape, subjects.tolist()
-    ((3, 3, 9), ['0', '0', '1'])
-    """
-    several = isinstance(ys, list | tuple) and len(ys) > 0 and all(np.ndim(one) == 1 for one in ys)
-    if not several:
+    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None."""
+    listed = list_recordings(Xs, ys, subjects)
+    if listed[0][0] is Xs:
         return Xs, ys, None if subjects is None else np.asarray(subjects)
-    if len(Xs) != len(ys) or (subjects is not None and len(subjects) != len(Xs)):
-        raise ValueError(f"Xs: got {len(Xs)} recordings for {len(ys)} lists of labels in ys; each needs its own.")
-    recordings = [as_eeg(X) if not isinstance(X, EEGArray) else X for X in Xs]
-    for first, other in zip(recordings[:1] * len(recordings), recordings, strict=True):
-        if (other.shape[1:], other.ch_names, other.sfreq) != (first.shape[1:], first.ch_names, first.sfreq):
-            raise ValueError(
-                "Xs: the recordings differ in channels, length or rate; preprocess them alike first (Harmonise)."
-            )
-    names = []
-    for number, X in enumerate(recordings):
-        own = number if subjects is None else subjects[number]
-        if subjects is None and X.domains is not None:
-            own = X.domains["subject"]
+    recordings, names = [X if isinstance(X, EEGArray) else as_eeg(X) for X, _, _ in listed], []
+    if len({(X.shape[1:], X.ch_names, X.sfreq) for X in recordings}) > 1:
+        raise ValueError("Xs: the recordings differ in channels, length or rate; see Harmonise.")
+    for number, (X, (_, _, own)) in enumerate(zip(recordings, listed, strict=True)):
+        if own is None:
+            own = number if X.domains is None else X.domains["subject"]
         names.append(make_domains(len(X), subject=own)["subject"])
     return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), np.concatenate(names)
 
@@ -213,34 +177,15 @@ _DEFAULT_RATE = 100.0  # hertz, for trials of unknown rate
 
 
 def network_settings(recipe, sfreq):
-    """Arguments of `CTAdaptTLNet`; the filters of ``"default"`` last a tenth of a second.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.training import network_settings
-    >>> network_settings("default", 250.0)["filter_length"]
-    25
-    """
+    """Arguments of `CTAdaptTLNet`; the filters of ``"default"`` last a tenth of a second."""
     return {"filter_length": max(round(_FILTER_SECONDS * (sfreq or _DEFAULT_RATE)), 1)} | _preset(recipe)["network"]
 
 
 def phase_settings(recipe, phase, changes=None, precision="float32"):
-    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.training import phase_settings
-    >>> training, own = phase_settings("published", "adapt", {"share": 0.5})
-    >>> training.solver, training.momentum, training.max_epochs, own["share"]
-    ('sgd', 0.4, 200, 0.5)
-    """
-    fields = {field.name for field in dataclasses.fields(Recipe)} - {"precision"}
-    own, changes = PHASES[phase], dict(changes or {})
-    unknown = [name for name in changes if name not in own and name not in fields]
-    if unknown:
-        options = ", ".join(map(repr, sorted({*own, *fields})))
-        raise ValueError(f"{phase}_params: got {unknown[0]!r}, expected some of {options}.")
-    settings = own | _preset(recipe)[phase] | changes
+    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it."""
+    fields, own = {field.name for field in dataclasses.fields(Recipe)} - {"precision"}, PHASES[phase]
+    refuse_unknown(f"{phase}_params", changes, {*own, *fields})
+    settings = own | _preset(recipe)[phase] | (changes or {})
     training = Recipe(precision=precision, **{name: value for name, value in settings.items() if name not in own})
     own = {name: settings[name] for name in own}
     if phase == "adapt":
@@ -249,15 +194,7 @@ def phase_settings(recipe, phase, changes=None, precision="float32"):
 
 
 def count_epochs(training, n_updates, n_trials, limit=None):
-    """Recipe with enough epochs for ``n_updates`` updates, at most ``limit``.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.training import count_epochs
-    >>> from skeeg.training import Recipe
-    >>> count_epochs(Recipe(max_epochs=10, batch_size=64), 100, 256).max_epochs
-    25
-    """
+    """Recipe with enough epochs for ``n_updates`` updates, at most ``limit``."""
     epochs = max(training.max_epochs, -(-n_updates // -(-n_trials // training.batch_size)))
     return dataclasses.replace(training, max_epochs=epochs if limit is None else min(epochs, limit))
 
@@ -279,14 +216,7 @@ def _check_adaptation(settings):
 
 
 def check_layers(layers):
-    """Names of the layers that adapt, from the input to the output: ``"all"``, one of `LAYERS`, or some of them.
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.training import check_layers
-    >>> check_layers(("final_layer", "hidden"))
-    ('hidden', 'final_layer')
-    """
+    """Names of the layers that adapt, from the input to the output: ``"all"``, one of `LAYERS`, or some of them."""
     wanted = LAYERS if layers == "all" else (layers,) if isinstance(layers, str) else tuple(layers)
     unknown = [layer for layer in wanted if layer not in LAYERS]
     if unknown or not wanted:
@@ -305,22 +235,11 @@ def layer_rates(layers, learning_rate, decay):
     ----------
     .. [1] Howard, J., & Ruder, S. (2018). Universal language model fine-tuning for text classification. ACL, 328-339.
        https://doi.org/10.18653/v1/P18-1031
-
-    Examples
-    --------
-    >>> from skeeg.methods.ct_adapttl.training import layer_rates
-    >>> from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
-    >>> groups = layer_rates(("hidden", "final_layer"), 0.1, 0.5)(CTAdaptTLNet(2, 3, n_times=200))
-    >>> [group["lr"] for group in groups]
-    [0.05, 0.1]
     """
+    rates = {layer: learning_rate * decay**n for n, layer in enumerate(reversed(LAYERS))}
 
     def make_groups(module):
-        distance = {layer: len(LAYERS) - 1 - i for i, layer in enumerate(LAYERS)}
-        return [
-            {"params": list(module.get_submodule(layer).parameters()), "lr": learning_rate * decay ** distance[layer]}
-            for layer in layers
-        ]
+        return [{"params": list(module.get_submodule(layer).parameters()), "lr": rates[layer]} for layer in layers]
 
     return make_groups
 
@@ -342,9 +261,7 @@ def only_trainable(module, layers, freeze_norm):
 
 @torch.no_grad()
 def reestimate_norm(module, data):
-    """Replace the statistics of the normalisation by those of trials (n_trials, n_channels, n_times) of the target.
-
-    The mean and variance of each filter over all trials and samples [1]_; the weights do not change.
+    """Replace the statistics of the normalisation by those of target trials (n_trials, n_channels, n_times) [1]_.
 
     References
     ----------
@@ -363,19 +280,7 @@ def reestimate_norm(module, data):
 
 
 def interpolate_weights(module, before, share):
-    r"""Interpolate in place between the weights before and after fine-tuning: :math:`w = w_0 + s \, (w_1 - w_0)`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.ct_adapttl.training import interpolate_weights
-    >>> layer = torch.nn.Linear(1, 1)
-    >>> before = {name: torch.zeros_like(value) for name, value in layer.state_dict().items()}
-    >>> after = layer.weight.item()
-    >>> interpolate_weights(layer, before, 0.5)
-    >>> layer.weight.item() == after / 2
-    True
-    """
+    r"""Interpolate in place between the weights before and after fine-tuning: :math:`w = w_0 + s \, (w_1 - w_0)`."""
     if share == 1:
         return
     after = module.state_dict()

@@ -2,10 +2,12 @@
 
 import dataclasses
 import warnings
+from numbers import Integral
 from operator import attrgetter
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
@@ -14,13 +16,15 @@ from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
 from ...training.inference import resolve_device
+from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
-from .forward import apply_by_place, minimum_norm, read_geometry
+from .forward import read_geometry
 from .model import (
     MODELS,
     NETWORKS,
     SIZES,
     EnvelopeCodes,
+    InverseCodes,
     MomentCodes,
     ResidualMap,
     Selection,
@@ -31,13 +35,7 @@ from .model import (
     split_windows,
 )
 from .recordings import RecordingMethods
-from .sensors import (
-    SensorScores,
-    check_microvolts,
-    check_same_unit,
-    check_si,
-    name_sensors,
-)
+from .sensors import SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
 
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
@@ -58,25 +56,21 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     ----------
     model : {"ridge", "unet", "transformer", "wavelet_unet", "minimum_norm"}
         Ridge regression with lags, which networks have not outperformed on simulations; networks; or the minimum norm,
-        which is not trained and needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes
-        (`skeeg.WaveletBands`) in place of signals.
+        which needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes (`skeeg.WaveletBands`).
     network_params : dict or None
-        Sizes of the network, such as ``{"n_filters": 48}``; see `SensorUNet` and `SensorTransformer`.
+        Sizes of the network, see `SensorUNet` and `SensorTransformer`.
     positions : bool or tuple of 2 int
-        Whether to give the model the positions of electrodes, MEG sensors and head, so that one model serves other
-        montages and head positions; fit and predict then need ``geometry``. Two numbers are the highest degree of the
-        harmonics of the EEG and of the moments of the MEG; True is (5, 7).
-    meg : {True, "mag", "grad"}
-        Which sensors to take from recordings.
-    meg_types : tuple of str or None
-        ``"mag"`` or ``"grad"`` for each sensor, where no geometry is given.
+        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
+        are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
+    meg, meg_types : {True, "mag", "grad"}, tuple of str or None
+        Which sensors to take from recordings; type of each, ``"mag"`` or ``"grad"``, where no geometry is given.
     scale : {"channel", "type"}
         Divide each sensor by its own standard deviation, or by that of its type.
     lags : int or None
         Samples before and after the present one that are inputs of ridge regression; None uses the network alone.
     alpha : "auto" or float
-        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. For
-        the minimum norm the power of the noise relative to the signal, 1 / 9 with "auto".
+        Penalty of ridge regression, in units of the mean variance; "auto" takes the best on the held-out windows. Of
+        the minimum norm, the power of the noise relative to the signal, 1 / 9 with "auto".
     joined : bool
         Whether the trials of each run follow each other without a gap; see `skeeg.WaveletBands`.
     window : float
@@ -84,45 +78,36 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     max_epochs : int
         Passes over the training windows, for networks.
     recipe_params : dict or None
-        Other settings of their training, such as ``{"learning_rate": 3e-3}``; see `skeeg.training.Recipe`. Defaults are
-        a batch size of 32, a patience of 8 epochs, and a share of .2 to hold out (``"validation_size"``).
+        Other settings of their training, see `skeeg.training.Recipe`. Defaults are a batch size of 32, a patience of 8
+        epochs, and a share of .2 to hold out (``"validation_size"``).
     validation : {"auto", "subject", "run", "block", "trial", None}
-        What to hold out: subjects where there are two, else runs, else the last windows; see `split_windows`.
-    checkpoint : str or None
-        Weights that the network starts from, with their sizes; see `skeeg.NetworkRegressor`.
-    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+        What to hold out; ``"auto"``: subjects where there are two, else runs, else the last windows (``"block"``).
+        ``"trial"`` draws windows, whose neighbours in time are then trained on.
+    checkpoint, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
     Attributes
     ----------
-    eeg_mean_, eeg_scale_ : ndarray, shape (n_channels,)
-        Of the training windows, in microvolts.
-    meg_mean_, meg_scale_ : ndarray, shape (n_meg,)
-        Of the training windows, in tesla and tesla per metre.
+    eeg_mean_, eeg_scale_, meg_mean_, meg_scale_ : ndarray, shape (n_channels,) and (n_meg,)
+        Of the training windows, in microvolts, tesla and tesla per metre.
     meg_names_, meg_types_ : tuple of str
         Sensors.
     steps_ : Pipeline
         Fitted preprocessing of the EEG, or, with `positions`, of its harmonics.
-    coef_ : ndarray or None
-        Ridge weights of standardised signals.
-    alpha_ : float or None
-        Penalty used.
+    coef_, alpha_ : ndarray, float or None
+        Ridge weights of standardised signals, and the penalty used.
     network_weight_ : float
         :math:`\gamma`.
-    geometries_ : tuple of dict
-        Sensors at fit, see `skeeg.methods.eeg2meg.sensors.describe`.
     info_eeg_, info_meg_ : mne.Info
         Sensors of the EEG at fit, and of predictions.
-    module_, net_, history_, n_iter_, n_features_in_, n_times_in_, ch_names_in_, sfreq_in_
-        As in `skeeg.NetworkRegressor`; the first four with networks only.
+    module_, net_, history_, n_iter_
+        As in `skeeg.NetworkRegressor`, with networks only.
 
     Notes
     -----
-    X is in microvolts, as everywhere (`mne.Epochs` and `mne.io.Raw` are converted); Y is in tesla and tesla per metre.
     Targets without an axis of time are one value a trial: the inputs of ridge regression are then all samples of the
-    trial, and the outputs of a network are averaged over them.
-
-    As a step of a pipeline put the fitted estimator into `sklearn.frozen.FrozenEstimator`, as labels are not MEG.
+    trial, and the outputs of a network are averaged over them. As a step of a pipeline put the fitted estimator into
+    `sklearn.frozen.FrozenEstimator`, as labels are not MEG.
 
     Examples
     --------
@@ -144,6 +129,13 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     alpha_ = property(attrgetter("map_.alpha"), doc="Penalty used, or None.")
     linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
+    _parameter_constraints = BaseEEGRegressor._parameter_constraints | {
+        "model": [StrOptions(set(MODELS))],
+        "scale": [StrOptions({"channel", "type"})],
+        "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],
+        "lags": [Interval(Integral, 0, None, closed="left"), None],
+        "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
+    }
 
     def __init__(
         self,
@@ -196,19 +188,11 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     @property
     def _any_montage(self):
-        return bool(self.positions)
+        return "codes_" in vars(self) and self.codes_.any_montage
 
     @property
     def _is_signal(self):
         return len(vars(self).get("target_shape_", (0, 0))) == 2
-
-    @property
-    def _has_bands(self):
-        return self.model == "wavelet_unet"
-
-    @property
-    def _has_geometry(self):
-        return bool(self.positions) or self.model == "minimum_norm"
 
     @property
     def steps_(self):
@@ -230,11 +214,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             Subject of each trial, where X carries no domains.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
             EEG and MEG sensors with their positions, for all trials or for each.
-
-        Returns
-        -------
-        self : EEGToMEG
-            The fitted estimator.
         """
         X, targets = self._check_eeg_and_targets(X, y, dtype=np.float64)
         refuse_flat(X)
@@ -242,7 +221,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         domains = X.domains
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
-        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
+        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         subjects = None if subjects is None else np.asarray(subjects)
         return self._learn(Windows([np.asarray(X)], [targets], places, subjects, runs), domains)
 
@@ -251,24 +230,17 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
         Parameters
         ----------
-        X : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times)
-            EEG of each run in microvolts, such as ``numpy.load("eeg.npy", mmap_mode="r")``.
-        y : sequence of ndarray or numpy.memmap, shape (n_windows, n_meg, n_times)
-            MEG of the same samples in tesla and tesla per metre.
+        X, y : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times), (n_windows, n_meg, n_times)
+            EEG and MEG of each run, in the units of `fit`; such as ``numpy.load("eeg.npy", mmap_mode="r")``.
         subjects : sequence of str, length n_runs, or None
             Subject of each run.
         geometry : mne.Info, sequence of mne.Info, length n_runs, or None
-            EEG and MEG sensors with their positions, of all runs or of each.
-
-        Returns
-        -------
-        self : EEGToMEG
-            The fitted estimator.
+            Sensors of all runs or of each.
         """
         check_runs(X, y, subjects)
         self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
-        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
+        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
@@ -276,19 +248,10 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     def _check_parameters(self):
         super()._check_parameters()
         resolve_device(self.device)
-        if self.model not in MODELS:
-            raise ValueError(f"model: got {self.model!r}, expected one of {', '.join(map(repr, MODELS))}.")
-        if self.scale not in ("channel", "type"):
-            raise ValueError(f"scale: got {self.scale!r}, expected 'channel' or 'type'.")
-        if self.meg not in (True, "mag", "grad"):
-            raise ValueError(f"meg: got {self.meg!r}, expected True, 'mag' or 'grad'.")
-        by_network = self.lags is None and self.model in NETWORKS
-        if not by_network and not (isinstance(self.lags, int | np.integer) and self.lags >= 0):
-            raise ValueError(f"lags: got {self.lags!r}, expected a number of samples from 0, or None for networks.")
         if self.model in NETWORKS:
             self._network_sizes(), self._recipe().check()
-        elif self.checkpoint is not None:
-            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
+        elif self.lags is None or self.checkpoint is not None:
+            raise ValueError(f"lags, checkpoint: model={self.model!r} has no network; give lags and no checkpoint.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
@@ -299,10 +262,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
                 raise ValueError(f"y: model={self.model!r} needs signals, (n_trials, n_meg, n_times).")
             return targets[:, :, None]
         if self.target_shape_[1] != X.shape[2]:
-            raise ValueError(
-                f"X has {X.shape[2]} samples a trial and y {self.target_shape_[1]}: EEG and MEG must be of the same "
-                "samples; resample one of them."
-            )
+            raise ValueError(f"X has {X.shape[2]} samples a trial and y {self.target_shape_[1]}; resample one of them.")
         return targets.reshape(len(X), *self.target_shape_)
 
     def _learn(self, source, domains):
@@ -321,7 +281,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             else:
                 codes = (code,)
             parts = [Selection(source, part, codes) for part in (rows, held)]
-            if self.positions or self._has_bands:
+            if self.codes_.rescales:
                 self.codes_.learn(parts[0])
                 parts = [part.then(self.codes_.rescale) for part in parts]
             self.map_.fit(
@@ -358,31 +318,24 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self.meg_scale_ = np.where(chosen > 0, chosen, 1.0)
 
     def _prepare(self, X):
-        """Refuse attributions: `skeeg.explain` explains networks with one output a trial."""
         raise TypeError(f"estimator: {type(self).__name__} predicts signals, which have no attributions.")
 
     def _make_codes(self):
-        """Codes of EEG and MEG, and the matrices of the minimum norm."""
-        self.inverses_ = ()
-        if self._has_geometry and not self.geometries_:
+        """Make the codes of the model."""
+        needs_places = bool(self.positions) or self.model == "minimum_norm"
+        if needs_places and not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
+        scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
         if self.model == "minimum_norm":
-            self.inverses_ = self._matrices_of(self.geometries_)
-        elif self.positions:
+            return InverseCodes(self.geometries_, 1 / 9 if self.alpha == "auto" else self.alpha, *scales)
+        if self.positions:
             orders = (5, 7) if self.positions is True else self.positions
             return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_, orders)
-        scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
-        return EnvelopeCodes(*scales, self.joined) if self._has_bands else SignalCodes(*scales)
-
-    def _matrices_of(self, geometries):
-        if self.model != "minimum_norm":
-            return self.codes_.matrices_of(geometries)
-        noise = 1 / 9 if self.alpha == "auto" else self.alpha
-        return tuple(minimum_norm(one["eeg"], one["meg"], noise) * 1e-6 for one in geometries)
+        return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):
-        """Make the network, from its checkpoint or untrained."""
+        """Make the network, untrained or with the weights of its checkpoint."""
         state = SensorNetwork(
             self.model, self._network_sizes(), n_chans=n_chans, n_outputs=n_outputs, precision=self._recipe().precision
         )
@@ -394,11 +347,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
-        unknown = set(self.network_params or {}) - set(SIZES[cls])
-        if unknown:
-            raise ValueError(
-                f"network_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(SIZES[cls])}."
-            )
+        refuse_unknown("network_params", self.network_params, SIZES[cls])
         return self._sizes(cls, {"dropout": 0.1})
 
     def _criterion(self):
@@ -406,17 +355,16 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _recipe(self):
         names = {field.name for field in dataclasses.fields(Recipe)} - {"max_epochs"}
-        unknown = set(self.recipe_params or {}) - names
-        if unknown:
-            raise ValueError(
-                f"recipe_params: {', '.join(sorted(unknown))} unknown; there are {', '.join(sorted(names))}."
-            )
-        return Recipe(max_epochs=self.max_epochs, **_TRAINING | dict(self.recipe_params or {}))
+        refuse_unknown("recipe_params", self.recipe_params, names)
+        return Recipe(max_epochs=self.max_epochs, **_TRAINING | (self.recipe_params or {}))
 
     # Predicting
 
     def predict(self, X, geometry=None):
-        """Predict MEG.
+        """Predict MEG, in tesla and tesla per metre and in the shape of the targets of fit.
+
+        ``"wavelet_unet"`` gives envelopes (n_trials, n_bands * n_meg, n_times) of signals in units of each sensor's
+        standard deviation.
 
         Parameters
         ----------
@@ -424,64 +372,36 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             EEG in microvolts, or Epochs; of any length, where the targets of fit were signals.
         geometry : mne.Info, sequence of mne.Info, length n_trials, or None
             Sensors and head position, for models that take them; None takes the first of fit.
-
-        Returns
-        -------
-        y : ndarray of float64, shape (n_trials, n_meg, n_times), or as the targets of fit
-            Tesla and tesla per metre; for ``"wavelet_unet"`` envelopes (n_trials, n_bands * n_meg, n_times) of signals
-            in units of each sensor's standard deviation.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
         data, matrices, places = np.asarray(X), None, np.zeros(len(X), dtype=int)
-        if geometry is not None and self._has_geometry:
-            geometries, places = read_geometry(geometry, len(X), self.meg)
-            matrices = self._matrices_of(geometries)
+        if geometry is not None and self.codes_.takes_geometry:
+            geometries, places = read_geometry(geometry, len(X), self._fitted_kind)
+            matrices = self.codes_.matrices_of(geometries)
         if data.shape[1] == len(self.eeg_scale_) and self._is_signal:
             check_same_unit(data.std(axis=(0, 2)), self.eeg_scale_)
-        if self.model == "minimum_norm":
-            return apply_by_place(matrices or self.inverses_, data, places)
-        z = self.codes_.inputs(data, places, X.domains, matrices)
-        outputs = self.codes_.decode(self.map_.predict(z), places, matrices)
+        outputs = self.codes_.predict(self.map_, data, places, X.domains, matrices)
         return outputs if self._is_signal else self._shape_like_targets(outputs[:, :, 0])
 
     def targets(self, y):
-        """Targets that ``predict`` is compared with: the MEG itself, or its envelopes for ``"wavelet_unet"``.
-
-        Parameters
-        ----------
-        y : array-like
-            MEG as at fit.
-
-        Returns
-        -------
-        targets : ndarray
-            Of the shape of the predictions.
-        """
+        """MEG as ``predict`` is compared with it: as given, or its envelopes for ``"wavelet_unet"``."""
         check_is_fitted(self)
         y = np.asarray(y, dtype=np.float64)
-        return self.codes_.encode_targets(y) if self._has_bands else y
+        return self.codes_.encode_targets(y) if self.codes_.has_bands else y
 
     def transform(self, X, geometry=None):
-        """Virtual MEG as trials for the next step of a pipeline, in units of each sensor's standard deviation.
+        """Virtual MEG for the next step of a pipeline, in units of each sensor's standard deviation.
 
-        Parameters
-        ----------
-        X, geometry
-            As in `predict`.
-
-        Returns
-        -------
-        Z : EEGArray of float32, shape (n_trials, n_meg, n_times)
-            With the names of the sensors; an array (n_trials, n_outputs) where targets have no axis of time.
+        Gives an EEGArray (n_trials, n_meg, n_times) of float32 with the names of the sensors, or an array
+        (n_trials, n_outputs) where targets have no axis of time.
         """
-        check_is_fitted(self)
         prediction = self.predict(X, geometry)
         if not self._is_signal:
             flat = np.asarray(prediction).reshape(len(prediction), -1)
             return ((flat - self.meg_mean_) / self.meg_scale_).astype(np.float32)
         X = self._check_eeg(X, reset=False, dtype=np.float64)
-        if self._has_bands:
+        if self.codes_.has_bands:
             return X.like(prediction.astype(np.float32), ch_names=None)
         standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
@@ -491,7 +411,3 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def __sklearn_is_fitted__(self):
-        """Fitted once the map is there."""
-        return "map_" in vars(self)

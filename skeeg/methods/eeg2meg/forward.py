@@ -5,10 +5,8 @@ import math
 import numpy as np
 from scipy.special import lpmv
 
-from ...storage import Storable
 from .sensors import build_info, check_places, describe
 
-_RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
 _SHELLS = ((0.45, 40), (0.6, 80), (0.75, 140), (0.87, 220))  # fractions of the head's radius, and places on each
 
 
@@ -26,42 +24,34 @@ def head_sphere(eeg):
 
 def leadfields(eeg, meg):
     """EEG (n_eeg, n_dipoles), in volts against the average, and MEG of unit dipoles throughout a spherical head."""
-    import mne
-
     check_places(meg, "The field of a dipole")
     centre, radius = head_sphere(eeg)
     places = np.vstack([fraction * radius * sphere_points(n) for fraction, n in _SHELLS]) + centre
     places, moments = np.repeat(places, 3, axis=0), np.tile(np.eye(3), (len(places), 1))
-    ones = np.ones(len(places))
-    dipoles = mne.Dipole(0 * ones, places, ones, moments, ones, verbose="error")
-    sphere = mne.make_sphere_model(centre, radius, verbose="error")
-    gains = []
-    for sensors in (eeg, meg):
-        forward, _ = mne.make_forward_dipole(dipoles, sphere, build_info(sensors), verbose="error")
-        gains.append(forward["sol"]["data"].astype(np.float64))
+    gains = dipole_gains((eeg, meg), places, moments, centre, radius)
     return gains[0] - gains[0].mean(axis=0), gains[1]
 
 
+def dipole_gains(groups, places, moments, centre, radius):
+    """Signals (n_sensors, n_dipoles) at groups of sensors of dipoles in a spherical head, places and moments (n, 3)."""
+    import mne
+
+    ones = np.ones(len(places))
+    dipoles = mne.Dipole(0 * ones, places, ones, moments, ones, verbose="error")
+    sphere = mne.make_sphere_model(centre, radius, verbose="error")
+    forwards = (mne.make_forward_dipole(dipoles, sphere, build_info(one), verbose="error")[0] for one in groups)
+    return [forward["sol"]["data"].astype(np.float64) for forward in forwards]
+
+
 def minimum_norm(eeg, meg, alpha=1 / 9):
-    r"""Matrix from EEG to MEG through the sources of least power that explain the EEG.
+    r"""Matrix (n_meg, n_eeg) from EEG to MEG through the sources of least power that explain the EEG [1]_.
 
     .. math:: M = G_m G_e^\top \left(G_e G_e^\top + \alpha \tfrac{\mathrm{tr}(G_e G_e^\top)}{n} I\right)^{-1}
-
-    Gives (n_meg, n_eeg).
 
     References
     ----------
     .. [1] Hämäläinen, M., & Ilmoniemi, R. (1994). Interpreting magnetic fields of the brain: minimum norm estimates.
        Medical & Biological Engineering & Computing, 32(1), 35-42.
-
-    Examples
-    --------
-    >>> from skeeg.methods.eeg2meg.forward import minimum_norm
-    >>> from skeeg.methods.eeg2meg.sensors import describe
-    >>> from skeeg.methods.eeg2meg.simulation import MEGSimulation
-    >>> info = MEGSimulation().info()
-    >>> minimum_norm(describe(info, "eeg"), describe(info, "mag")).shape
-    (102, 32)
     """
     if not alpha > 0:
         raise ValueError(f"alpha: got {alpha}, expected a positive number for the minimum norm.")
@@ -129,11 +119,8 @@ def sphere_points(n):
     return points[z > -0.4]
 
 
-def read_geometry(geometry, n_trials, meg=True):
-    """Distinct geometries and the one of each trial.
-
-    Gives (n_trials,).
-    """
+def read_geometry(geometry, n_trials, kind="meg"):
+    """Distinct geometries, as dicts of `describe`, and the number of that of each trial."""
     if geometry is None:
         return (), np.zeros(n_trials, dtype=int)
     import mne
@@ -144,51 +131,8 @@ def read_geometry(geometry, n_trials, meg=True):
         raise ValueError(f"geometry: got {len(geometry)} Infos for {n_trials} trials.")
     distinct = {id(info): info for info in geometry}
     numbers = {key: i for i, key in enumerate(distinct)}
-    kind = "meg" if meg is True else meg
     found = tuple({"eeg": describe(info, "eeg"), "meg": describe(info, kind)} for info in distinct.values())
     return found, np.array([numbers[id(info)] for info in geometry])
-
-
-class PositionCodes(Storable):
-    r"""Codes that all montages and head positions have in common.
-
-    EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
-    multipole moments, rotated and scaled so that for the mean position :math:`|a|` is the size of the field in units of
-    each type's standard deviation, D. A model of codes then minimises the error at the sensors, and only the last
-    matrix, of the forward model, depends on the head position.
-
-    Shapes: ``type_scale`` (n_meg,).
-    """
-
-    def __init__(self, geometries, type_scale, eeg_order, meg_order):
-        self.scale, self.eeg_order, self.meg_order = type_scale, eeg_order, meg_order
-        self.centre = head_sphere(geometries[0]["eeg"])[0]
-        mean = np.mean([self._basis(one) for one in geometries], axis=0)
-        norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
-        _, size, turn = np.linalg.svd(mean / norm, full_matrices=False)
-        kept = size > _SMALLEST * size[0]
-        self.turn = turn[kept].T / size[kept] / norm[:, None]
-
-    def encoder(self, geometry):
-        """Matrix from EEG to its codes."""
-        return harmonic_encoder(geometry["eeg"], self.eeg_order)
-
-    def decoder(self, geometry):
-        """Matrix from codes to MEG."""
-        return self.scale[:, None] * (self._basis(geometry) @ self.turn)
-
-    def target_encoder(self, geometry):
-        """Matrix from MEG to its codes: regularised least squares."""
-        basis = self._basis(geometry) @ self.turn
-        gram = basis.T @ basis + _RIDGE * np.eye(basis.shape[1])
-        return np.linalg.solve(gram, basis.T) / self.scale
-
-    def _basis(self, geometry):
-        if len(geometry["meg"]["names"]) != len(self.scale):
-            raise ValueError(
-                f"geometry: {len(geometry['meg']['names'])} MEG sensors, but the MEG of fit has {len(self.scale)}."
-            )
-        return multipoles(geometry["meg"], self.centre, self.meg_order) / self.scale[:, None]
 
 
 def apply_by_place(matrices, data, places):

@@ -11,7 +11,7 @@ from ...training import NetworkState, split_validation, train
 from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
-from .forward import PositionCodes, apply_by_place
+from .forward import apply_by_place, harmonic_encoder, head_sphere, minimum_norm, multipoles
 from .networks import SensorTransformer, SensorUNet
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
@@ -20,22 +20,15 @@ SIZES = {
     SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
     SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
 }
+_RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
 _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 
 
 class Windows:
     """Windows of EEG and MEG of several runs, in memory or mapped from disk.
 
-    Shapes: ``X`` (n_windows, n_inputs, n_times), ``Y`` (n_windows, n_outputs, n_times), ``places`` (n_windows,),
-    ``subjects, runs`` (n_windows,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg.model import Windows
-    >>> windows = Windows([np.zeros((2, 1, 5)), np.ones((3, 1, 5))], [np.zeros((2, 4, 5)), np.ones((3, 4, 5))])
-    >>> len(windows), windows.read(np.array([3, 0]))[0][:, 0, 0].tolist()
-    (5, [1.0, 0.0])
+    Shapes: ``X`` and ``Y`` hold one (n_windows, n_channels, n_times) a run; ``places``, ``subjects``, ``runs``
+    (n_windows,).
     """
 
     def __init__(self, X, Y, places=None, subjects=None, runs=None):
@@ -53,7 +46,7 @@ class Windows:
         return not any(isinstance(one, np.memmap) for one in self.X + self.Y)
 
     def read(self, rows):
-        """EEG and MEG of some windows."""
+        """Read EEG and MEG of some windows."""
         if len(self.X) == 1:
             return np.asarray(self.X[0][rows]), np.asarray(self.Y[0][rows])
         owners, parts = np.searchsorted(self.starts, rows, side="right") - 1, []
@@ -131,14 +124,7 @@ def check_runs(X, y, subjects):
 
 
 def split_windows(source, validation, size, seed):
-    """Rows of training and validation windows of a source; the latter are empty without validation.
-
-    "auto" holds out subjects where there are two, else runs where there are two, else the last windows. "trial" draws
-    windows, whose neighbours in time are then trained on.
-    """
-    options = ("auto", "subject", "run", "block", "trial", None)
-    if validation not in options:
-        raise ValueError(f"validation: got {validation!r}, expected one of {', '.join(map(repr, options))}.")
+    """Rows of training and validation windows of a source; the latter are empty without validation."""
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     rows, none, runs = np.arange(len(source)), np.arange(0), source.runs
@@ -154,18 +140,18 @@ def split_windows(source, validation, size, seed):
         n_held = int(len(rows) * size)
         return rows[: len(rows) - n_held], rows[len(rows) - n_held :]
     if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
-        raise ValueError(
-            f"validation={validation!r} needs the {validation} of each window, and two of them at least: pass "
-            "fit(..., subjects=...), trials that carry domains, or a list of recordings."
-        )
+        raise ValueError(f"validation={validation!r} needs the {validation} of each window, and two at least.")
     kind = "trial" if validation == "trial" else "subject"
     return split_validation(np.zeros(len(rows)), kind, size, groups.get(validation), seed)
 
 
 class SignalCodes(Storable):
-    """Inputs and targets of a model, and MEG from its outputs: standardised signals."""
+    """Inputs and targets of a model, and MEG from its outputs: standardised signals.
 
-    common_scale = False
+    Coded windows are standardised again where ``rescales`` is set, by one scale of all targets with ``common_scale``.
+    """
+
+    any_montage = has_bands = takes_geometry = rescales = common_scale = False
 
     def __init__(self, eeg, meg, rate):
         self.rate, self.meg, self.outputs = rate, meg, meg
@@ -176,8 +162,8 @@ class SignalCodes(Storable):
         """Preprocessing of the inputs."""
         return Pipeline([*self.steps, *(() if self.scaler is None else [("scale_codes", self.scaler)])])
 
-    def encode(self, x, places, records=None):
-        """Code EEG (n_trials, n_channels, n_times), before `learn`."""
+    def encode(self, x, places, records=None, matrices=None):
+        """Code EEG (n_trials, n_channels, n_times) of geometries with these matrices, or those of fit."""
         return np.asarray(Pipeline(list(self.steps)).transform(make_eeg(x, None, self.rate, records)))
 
     def encode_targets(self, y, places=None, records=None):
@@ -198,28 +184,47 @@ class SignalCodes(Storable):
         inputs, (mean, scale) = moments(training.chunks())
         if self.common_scale:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
-        self.scaler, self.outputs = _scaler(inputs[0], _positive(inputs[1])), (mean, _positive(scale))
+        self.scaler, self.outputs = _scaler(*inputs), (mean, np.where(scale > 0, scale, 1.0))
 
     def rescale(self, x, y, rows):
         """Scale coded windows."""
         return np.asarray(self.scaler.transform(x)), _scale(y, *self.outputs)
-
-    def inputs(self, x, places, records=None, matrices=None):
-        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
-        return np.asarray(self.pipeline.transform(make_eeg(x, None, self.rate, records)))
-
-    def matrices_of(self, geometries):
-        """Matrices of geometries for `inputs` and `decode`."""
-        return ()
 
     def decode(self, outputs, places, matrices=None):
         """Compute predictions of outputs."""
         mean, scale = self.outputs
         return outputs * scale[:, None] + mean[:, None]
 
+    def predict(self, model, x, places, records=None, matrices=None):
+        """Predict MEG (n_trials, n_meg, n_times) of EEG by a fitted `ResidualMap`."""
+        z = self.encode(x, places, records, matrices)
+        z = z if self.scaler is None else np.asarray(self.scaler.transform(z))
+        return self.decode(model.predict(z), places, matrices)
+
+
+class InverseCodes(SignalCodes):
+    """MEG by the minimum norm, of matrices in place of a model."""
+
+    takes_geometry = True
+
+    def __init__(self, geometries, noise, *scales):
+        super().__init__(*scales)
+        self.noise = noise
+        self.matrices = self.matrices_of(geometries)
+
+    def matrices_of(self, geometries):
+        """Matrices of geometries, from microvolts."""
+        return tuple(minimum_norm(one["eeg"], one["meg"], self.noise) * 1e-6 for one in geometries)
+
+    def predict(self, model, x, places, records=None, matrices=None):
+        """Predict MEG of EEG."""
+        return apply_by_place(matrices or self.matrices, x, places)
+
 
 class EnvelopeCodes(SignalCodes):
     """Envelopes of frequency bands of standardised signals; predictions are envelopes."""
+
+    has_bands = rescales = True
 
     def __init__(self, eeg, meg, rate, joined):
         super().__init__(eeg, meg, rate)
@@ -238,22 +243,50 @@ class EnvelopeCodes(SignalCodes):
 
 
 class MomentCodes(SignalCodes):
-    """Harmonics of the EEG and multipole moments of the MEG, see `PositionCodes`.
+    r"""Codes that all montages and head positions have in common.
 
-    Shapes: ``type_scale`` (n_meg,).
+    EEG is coded as spherical harmonics :math:`B x`. MEG is coded as :math:`a` with :math:`y = D S_g N V \Sigma^{-1} a`:
+    multipole moments, rotated and scaled so that for the mean position :math:`|a|` is the size of the field in units of
+    each type's standard deviation, D. Only the matrix of the forward model, :math:`S_g`, depends on the head position.
     """
 
+    any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
 
     def __init__(self, geometries, type_scale, rate, orders):
         self.rate, self.steps, self.scaler = rate, (), None
-        self.codes = PositionCodes(geometries, type_scale, *orders)
+        self.type_scale, self.orders = type_scale, orders
+        self.centre = head_sphere(geometries[0]["eeg"])[0]
+        mean = np.mean([self._basis(one) for one in geometries], axis=0)
+        norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
+        _, size, turn = np.linalg.svd(mean / norm, full_matrices=False)
+        kept = size > _SMALLEST * size[0]
+        self.turn = turn[kept].T / size[kept] / norm[:, None]
         self.matrices = self.matrices_of(geometries)
-        self.target_encoders = [self.codes.target_encoder(one) for one in geometries]
+        self.target_encoders = [self._target_encoder(one) for one in geometries]
+
+    def _basis(self, geometry):
+        """Fields of the moments, in units of the sensors."""
+        n_meg = len(geometry["meg"]["names"])
+        if n_meg != len(self.type_scale):
+            raise ValueError(f"geometry: {n_meg} MEG sensors, but the MEG of fit has {len(self.type_scale)}.")
+        return multipoles(geometry["meg"], self.centre, self.orders[1]) / self.type_scale[:, None]
+
+    def _target_encoder(self, geometry):
+        """Matrix from MEG to its codes: regularised least squares."""
+        basis = self._basis(geometry) @ self.turn
+        gram = basis.T @ basis + _RIDGE * np.eye(basis.shape[1])
+        return np.linalg.solve(gram, basis.T) / self.type_scale
 
     def matrices_of(self, geometries):
-        """Matrices of geometries for `inputs` and `decode`."""
-        return tuple({"encoder": self.codes.encoder(one), "decoder": self.codes.decoder(one)} for one in geometries)
+        """Matrices of geometries: from EEG to its codes, and from codes to MEG."""
+        return tuple(
+            {
+                "encoder": harmonic_encoder(one["eeg"], self.orders[0]),
+                "decoder": self.type_scale[:, None] * (self._basis(one) @ self.turn),
+            }
+            for one in geometries
+        )
 
     def encode(self, x, places, records=None, matrices=None):
         """Code EEG as harmonics."""
@@ -263,24 +296,16 @@ class MomentCodes(SignalCodes):
         """Code MEG as moments."""
         return apply_by_place(self.target_encoders, y, places)
 
-    def inputs(self, x, places, records=None, matrices=None):
-        """Compute inputs of EEG, whose geometries have these matrices or those of fit."""
-        return super().inputs(self.encode(x, places, matrices=matrices), places)
-
     def decode(self, outputs, places, matrices=None):
         """Compute the fields of moments."""
         decoders = [one["decoder"] for one in matrices or self.matrices]
         return apply_by_place(decoders, super().decode(outputs, places), places)
 
 
-def _positive(scale):
-    return np.where(scale > 0, scale, 1.0)
-
-
 def _scaler(mean, scale):
     """Scaler of means and standard deviations that were learned chunk by chunk."""
     scaler = ChannelScaler().fit(np.zeros((1, len(mean), 2)))
-    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / scale)
+    scaler.mean_, scaler.matrix_ = mean, np.diag(1 / np.where(scale > 0, scale, 1.0))
     return scaler
 
 
@@ -289,24 +314,23 @@ def _scale(signals, mean, scale):
 
 
 class ResidualMap(Storable):
-    """Ridge regression with lags, and a network on its residual: ``coef @ lagged(z) + weight * network(z)``.
-
-    Shapes: ``coef`` (n_outputs, n_inputs * n_lags), or None without ridge regression.
-    """
+    """Ridge regression with lags, and a network on its residual: ``coef @ lagged(z) + weight * network(z)``."""
 
     def __init__(self, lags, is_signal, batch_size, device):
         self.lags, self.is_signal, self.batch_size, self.device = lags, is_signal, batch_size, device
         self.coef = self.alpha = self.network = self.weight = None
 
     def fit(self, training, held, alpha, network=None, **settings):
-        """Fit to windows; ``network`` is a function that makes the `SensorNetwork`, ``settings`` are those of `train`.
+        """Fit to windows; ``network`` makes the `SensorNetwork`, ``settings`` are those of `train`.
 
-        The network learns the residual of ridge regression on the training windows. Then ridge regression is fitted to
-        all windows.
+        The network learns the residual of ridge regression on the training windows; that regression is then fitted to
+        all.
         """
         refitted = None
         if self.lags is not None:
-            self.coef, refitted, self.alpha = self._fit_ridge(training, held, alpha)
+            products = [CrossProducts((self._inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
+            self.coef, self.alpha = ridge_from_products(*products, alpha)
+            refitted = ridge_from_products(products[0] + products[1], products[1], self.alpha)[0]
         if network is not None:
             parts = [part.then(lambda x, y, rows: (x, y - self.linear(x))) for part in (training, held)]
             self._fit_network(network, *parts, **settings)
@@ -327,14 +351,6 @@ class ResidualMap(Storable):
             return z.reshape(len(z), -1, 1)
         lags = range(self.lags, -self.lags - 1, -1)
         return lagged(z, lags, edge="zero").reshape(len(z), -1, z.shape[2]) if self.lags else z
-
-    def _fit_ridge(self, training, held, alpha):
-        """Weights of the training windows, of all windows, and the penalty."""
-        products = [CrossProducts((self._inputs(x), y) for x, y in part.chunks()) for part in (training, held)]
-        coef, alpha = ridge_from_products(*products, alpha)
-        if not products[1].n:
-            return coef, coef, alpha
-        return coef, ridge_from_products(products[0] + products[1], products[1], alpha)[0], alpha
 
     def _fit_network(self, make, training, held, **settings):
         """Train the network, and weigh it by the held-out windows."""

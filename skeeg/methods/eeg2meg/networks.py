@@ -14,6 +14,8 @@ SHORTEST = 4  # samples that two poolings by two leave one of
 class UNet(nn.Module):
     """U-Net over time with an LSTM between encoder and decoder; the first convolution mixes the channels.
 
+    Maps EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times or n_times_out).
+
     Parameters
     ----------
     n_chans, n_outputs : int
@@ -31,12 +33,10 @@ class UNet(nn.Module):
     bidirectional : bool
         Whether the LSTM also runs backwards; the published one does not.
 
-    Notes
-    -----
-    ``UNet(74, 102, n_times_out=275)`` and ``UNet(3, 3, planes=True)`` are the published networks.
-
     Examples
     --------
+    The published networks are ``UNet(74, 102, n_times_out=275)`` and ``UNet(3, 3, planes=True)``.
+
     >>> import torch
     >>> from skeeg.methods.eeg2meg import UNet
     >>> UNet(74, 306)(torch.randn(2, 74, 101)).shape
@@ -79,37 +79,22 @@ class UNet(nn.Module):
         if n_times < SHORTEST:  # the last sample is repeated: pooling needs some samples
             x = functional.pad(x, (0, SHORTEST - n_times), mode="replicate")
         x = x[:, :, None] if self.planes else x[:, None]
-        upper = self._twice(x, self.e11, self.e12)
-        lower = self._twice(self._pool(upper), self.e21, self.e22)
-        x = self._remember(self._pool(lower))
-        x = self.dropout(self._twice(_join(self.upconv1(x), lower), self.d11, self.d12))
-        x = self._twice(_join(self.upconv2(x), upper), self.d21, self.d22)
-        x = self.outconv(x)
-        if self.n_times_out is not None:
-            x = functional.interpolate(x, (1, self.n_times_out), mode="bilinear", align_corners=False)
-        return x[:, :, 0] if self.n_times_out is not None else x[:, :, 0, :n_times]
-
-    def _twice(self, x, first, second):
-        return functional.relu(second(functional.relu(first(x))))
+        upper = _twice(x, self.e11, self.e12)
+        lower = _twice(self._pool(upper), self.e21, self.e22)
+        sequence, _ = self.lstm(self._pool(lower)[:, :, 0].transpose(1, 2))
+        x = self.dropout(self.lstm_out_projection(sequence.transpose(1, 2)))[:, :, None]
+        x = self.dropout(_twice(_join(self.upconv1(x), lower), self.d11, self.d12))
+        x = self.outconv(_twice(_join(self.upconv2(x), upper), self.d21, self.d22))
+        if self.n_times_out is None:
+            return x[:, :, 0, :n_times]
+        return functional.interpolate(x, (1, self.n_times_out), mode="bilinear", align_corners=False)[:, :, 0]
 
     def _pool(self, x):
         return self.dropout(functional.max_pool2d(x, (1, 2)))
 
-    def _remember(self, x):
-        """LSTM over the pooled samples, shape (n, lower, 1, n_times)."""
-        sequence, _ = self.lstm(x[:, :, 0].transpose(1, 2))
-        return self.dropout(self.lstm_out_projection(sequence.transpose(1, 2)))[:, :, None]
-
 
 class SensorUNet(UNet):
     """`UNet` for any sensors at any length: no stretching, a bidirectional LSTM, and a last layer at zero.
-
-    Parameters
-    ----------
-    n_chans, n_outputs : int
-        EEG channels and MEG sensors (or bands of them).
-    n_filters, lstm_hidden, dropout
-        As in `UNet`.
 
     Examples
     --------
@@ -130,6 +115,10 @@ class SensorUNet(UNet):
         return {"n_filters": state["e11.weight"].shape[0], "lstm_hidden": state["lstm.weight_hh_l0"].shape[1]}
 
 
+def _twice(x, first, second):
+    return functional.relu(second(functional.relu(first(x))))
+
+
 def _join(x, skip):
     """Concatenate the decoder's features, padded to its length, and the skip connection."""
     return torch.cat([functional.pad(x, (0, skip.shape[-1] - x.shape[-1])), skip], dim=1)
@@ -139,14 +128,6 @@ class Attention(nn.Module):
     r"""Attention of several heads that share their projections, as published.
 
     .. math:: A = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{s}}\right) v
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.eeg2meg.networks import Attention
-    >>> x = torch.zeros(2, 5, 8)
-    >>> Attention(8, 2)(x, x, x).shape
-    torch.Size([2, 5, 8])
     """
 
     def __init__(self, embed_size, n_heads, scale="embedding"):
@@ -188,50 +169,17 @@ class Block(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(embed_size, width), nn.ReLU(), nn.Linear(width, embed_size))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, value, key, query, mask=None):
-        """Attend to the values by the query, shape (n, n_times, embed_size)."""
-        x = self.dropout(self.norm1(self.attention(value, key, query, mask) + query))
+    def forward(self, query, mask=None, source=None):
+        """Attend to a source (n, n_keys, embed_size), None for itself, by the query (n, n_times, embed_size)."""
+        source = query if source is None else source
+        x = self.dropout(self.norm1(self.attention(source, source, query, mask) + query))
         return self.dropout(self.norm2(self.feed_forward(x) + x))
-
-
-class _Embedding(nn.Module):
-    """Samples of all channels, and their position in time, as features."""
-
-    def __init__(self, n_channels, embed_size, max_length, dropout):
-        super().__init__()
-        self.timepoint_embedding = nn.Linear(n_channels, embed_size)
-        self.position_embedding = nn.Embedding(max_length, embed_size)
-        self.dropout = nn.Dropout(dropout)
-
-    def embed(self, x):
-        """Features (n, n_times, embed_size) of signals (n, n_times, n_channels)."""
-        longest = self.position_embedding.num_embeddings
-        if x.shape[1] > longest:
-            raise ValueError(f"x: {x.shape[1]} samples, but the network has positions for {longest} (max_length).")
-        places = torch.arange(x.shape[1], device=x.device)
-        return self.dropout(self.timepoint_embedding(x) + self.position_embedding(places))
-
-
-class Encoder(_Embedding):
-    """EEG to features."""
-
-    def __init__(self, n_inputs, embed_size, n_layers, n_heads, forward_expansion, dropout, max_length):
-        super().__init__(n_inputs, embed_size, max_length, dropout)
-        blocks = [Block(embed_size, n_heads, dropout, forward_expansion) for _ in range(n_layers)]
-        self.layers = nn.ModuleList(blocks)
-
-    def forward(self, x, mask=None):
-        """Encode signals (n, n_times, n_inputs)."""
-        x = self.embed(x)
-        for layer in self.layers:
-            x = layer(x, x, x, mask)
-        return x
 
 
 class DecoderBlock(nn.Module):
     """Causal attention to the target so far, then attention to the encoded EEG."""
 
-    def __init__(self, embed_size, n_heads, forward_expansion, dropout):
+    def __init__(self, embed_size, n_heads, dropout, forward_expansion):
         super().__init__()
         self.attention = Attention(embed_size, n_heads)
         self.norm = nn.LayerNorm(embed_size)
@@ -241,28 +189,35 @@ class DecoderBlock(nn.Module):
     def forward(self, x, encoded, source_mask, target_mask):
         """Apply one layer of the decoder, shape (n, n_times, embed_size)."""
         query = self.dropout(self.norm(self.attention(x, x, x, target_mask) + x))
-        return self.transformer_block(encoded, encoded, query, source_mask)
+        return self.transformer_block(query, source_mask, encoded)
 
 
-class Decoder(_Embedding):
-    """Features and the target so far to MEG."""
+class _Stack(nn.Module):
+    """Samples of all channels and their positions in time as features, then layers: encoder, or decoder."""
 
-    def __init__(self, n_outputs, embed_size, n_layers, n_heads, forward_expansion, dropout, max_length):
-        super().__init__(n_outputs, embed_size, max_length, dropout)
-        blocks = [DecoderBlock(embed_size, n_heads, forward_expansion, dropout) for _ in range(n_layers)]
-        self.layers = nn.ModuleList(blocks)
-        self.fc_out = nn.Linear(embed_size, n_outputs)
+    def __init__(self, n_channels, max_length, n_layers, block, embed_size, n_heads, dropout, forward_expansion):
+        super().__init__()
+        self.timepoint_embedding = nn.Linear(n_channels, embed_size)
+        self.position_embedding = nn.Embedding(max_length, embed_size)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(block(embed_size, n_heads, dropout, forward_expansion) for _ in range(n_layers))
 
-    def forward(self, x, encoded, source_mask, target_mask):
-        """Decode, shape (n, n_times, n_outputs)."""
-        x = self.embed(x)
+    def forward(self, x, *context):
+        """Features (n, n_times, embed_size) of signals (n, n_times, n_channels)."""
+        longest = self.position_embedding.num_embeddings
+        if x.shape[1] > longest:
+            raise ValueError(f"x: {x.shape[1]} samples, but the network has positions for {longest} (max_length).")
+        places = torch.arange(x.shape[1], device=x.device)
+        x = self.dropout(self.timepoint_embedding(x) + self.position_embedding(places))
         for layer in self.layers:
-            x = layer(x, encoded, source_mask, target_mask)
-        return self.fc_out(x)
+            x = layer(x, *context)
+        return x
 
 
 class SequenceTransformer(nn.Module):
     """The published encoder-decoder from EEG to MEG, layer for layer, by default without its leakage of the target.
+
+    A sample whose first EEG channel is exactly 0 counts as padding, as published.
 
     Parameters
     ----------
@@ -277,10 +232,6 @@ class SequenceTransformer(nn.Module):
     shift : bool
         Whether position t of the decoder is given the target before t only: zeros first, then the target shifted by
         one sample. False is as published: position t is given the target at t and learns to copy it.
-
-    Notes
-    -----
-    A sample whose first EEG channel is exactly 0 counts as padding, as published.
 
     Examples
     --------
@@ -305,43 +256,23 @@ class SequenceTransformer(nn.Module):
         shift=True,
     ):
         super().__init__()
-        shape = (embed_size, n_layers, n_heads, forward_expansion, dropout, max_length)
-        self.encoder = Encoder(n_inputs, *shape)
-        self.decoder = Decoder(n_outputs, *shape)
+        sizes = (embed_size, n_heads, dropout, forward_expansion)
+        self.encoder = _Stack(n_inputs, max_length, n_layers, Block, *sizes)
+        self.decoder = _Stack(n_outputs, max_length, n_layers, DecoderBlock, *sizes)
+        self.decoder.fc_out = nn.Linear(embed_size, n_outputs)  # part of the decoder by its published name
         self.shift = shift
 
     def forward(self, eeg, meg):
-        """Predict MEG from EEG and the true MEG (of the past only, where ``shift`` is set).
+        """Predict MEG (n, n_times, n_outputs) from EEG (n, n_times, n_inputs) and the true MEG.
 
-        Parameters
-        ----------
-        eeg : Tensor, shape (n, n_times, n_inputs)
-            Source.
-        meg : Tensor, shape (n, n_times, n_outputs)
-            Target.
-
-        Returns
-        -------
-        prediction : Tensor, shape (n, n_times, n_outputs)
-            MEG at every sample.
+        Where ``shift`` is set, each sample is predicted from the MEG before it.
         """
         source_mask = self._source_mask(eeg)
         return self._decode(meg, self.encoder(eeg, source_mask), source_mask)
 
     @torch.no_grad()
     def generate(self, eeg):
-        """Predict MEG from EEG alone, one sample after the other.
-
-        Parameters
-        ----------
-        eeg : Tensor, shape (n, n_times, n_inputs)
-            Source.
-
-        Returns
-        -------
-        prediction : Tensor, shape (n, n_times, n_outputs)
-            MEG; each sample is made from the samples generated before it.
-        """
+        """Predict MEG (n, n_times, n_outputs) from EEG (n, n_times, n_inputs), each sample from those before it."""
         if not self.shift:
             raise ValueError("shift: generation needs shift=True; the published network needs MEG.")
         source_mask = self._source_mask(eeg)
@@ -360,27 +291,15 @@ class SequenceTransformer(nn.Module):
         target = functional.pad(meg[:, :-1], (0, 0, 1, 0)) if self.shift else meg
         n_times = target.shape[1]
         past = torch.ones(n_times, n_times, dtype=torch.bool, device=meg.device).tril()
-        return self.decoder(target, encoded, source_mask, past)
+        return self.decoder.fc_out(self.decoder(target, encoded, source_mask, past))
 
 
 class SensorTransformer(nn.Module):
-    """Encoder from EEG to sensors: signals of any length, and no MEG among its inputs.
+    """Encoder from EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times) of any length, without MEG as an input.
 
-    Parameters
-    ----------
-    n_chans, n_outputs : int
-        EEG channels and MEG sensors (or bands of them).
-    embed_size, n_layers, n_heads, forward_expansion : int
-        As in `SequenceTransformer`.
-    dropout : float
-        Share of features left out in training.
-    kernel_size : int
-        Samples of the convolution that embeds the EEG.
-
-    Notes
-    -----
     Differences from the published network: layer normalisation comes first, scores are divided by the root of the
-    head's size, positions in time are sines and cosines [1]_, for any length, and the last layer starts at zero.
+    head's size, a convolution of ``kernel_size`` samples embeds the EEG, positions in time are sines and cosines [1]_,
+    and the last layer starts at zero. Sizes are those of `SequenceTransformer`.
 
     References
     ----------

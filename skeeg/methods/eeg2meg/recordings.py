@@ -20,8 +20,8 @@ class RecordingMethods:
         Parameters
         ----------
         raws : mne.io.Raw or list of them
-            Cut into windows of ``window`` seconds, without those that overlap an annotation called bad. Each is a run
-            of its own.
+            Each is a run. They are cut into windows of ``window`` seconds, without those that overlap an annotation
+            called bad.
         subjects : sequence of str, length n_raws, or None
             Subject of each.
         """
@@ -34,7 +34,14 @@ class RecordingMethods:
 
     @property
     def _kind(self):
+        """MEG sensors to take from recordings, as `describe` names them."""
         return "meg" if self.meg is True else self.meg
+
+    @property
+    def _fitted_kind(self):
+        """The same of the sensors at fit."""
+        types = set(self.geometries_[0]["meg"]["types"])
+        return types.pop() if len(types) == 1 else "meg"
 
     @property
     def info_eeg_(self):
@@ -53,17 +60,9 @@ class RecordingMethods:
         return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
 
     def predict_raw(self, raw):
-        """Predict the MEG of a continuous recording.
+        """Predict the MEG of the EEG of an `mne.io.Raw`, as an `mne.io.RawArray` of the same times and annotations.
 
-        Parameters
-        ----------
-        raw : mne.io.Raw
-            EEG, with the channels of fit.
-
-        Returns
-        -------
-        meg : mne.io.RawArray
-            Same times and annotations. Windows of the length at fit overlap by half and are cross-faded.
+        Windows of the length at fit overlap by half and are cross-faded.
         """
         import mne
 
@@ -74,13 +73,7 @@ class RecordingMethods:
         return out.set_annotations(raw.annotations, verbose="error")
 
     def predict_epochs(self, epochs):
-        """Predict the MEG of epochs.
-
-        Returns
-        -------
-        meg : mne.EpochsArray
-            Same events, times and metadata.
-        """
+        """Predict the MEG of epochs, as an `mne.EpochsArray` of the same events, times and metadata."""
         import mne
 
         X, geometry, info = self._read(epochs)
@@ -90,14 +83,9 @@ class RecordingMethods:
         )  # fmt: skip
 
     def predict_evoked(self, evoked):
-        """Predict the MEG of an average.
+        """Predict the MEG of an average, as an `mne.EvokedArray` of the same times and comment.
 
         Networks are not linear: the MEG of an average is not the average MEG.
-
-        Returns
-        -------
-        meg : mne.EvokedArray
-            Same times and comment.
         """
         import mne
 
@@ -110,25 +98,22 @@ class RecordingMethods:
     def _read(self, recording):
         """EEG of a recording, its geometry for `predict`, and the Info of predictions."""
         check_is_fitted(self)
-        if self._has_bands:
+        if self.codes_.has_bands:
             raise ValueError("model: 'wavelet_unet' predicts envelopes, not MEG signals; use predict.")
         if not self._is_signal:
             raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
         X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
         self.info_meg_  # noqa: B018, refuses unknown sensors
         meg, geometry = self.geometries_[0]["meg"], None
-        if self._has_geometry:
+        if self.codes_.takes_geometry:
             if set(recording.get_channel_types()) & {"mag", "grad"}:
-                meg = describe(recording.info, self._kind)
+                meg = describe(recording.info, self._fitted_kind)
             geometry = build_info(describe(recording.info, "eeg"), meg, sfreq=rate)
         return X, geometry, build_info(meg, sfreq=rate)
 
 
 def read_recordings(recordings, subjects, kind, window):
-    """EEG, MEG and geometry of several recordings of the same sensors.
-
-    Gives ``X`` (n_trials, n_channels, n_times), ``Y`` (n_trials, n_meg, n_times).
-    """
+    """EEG (n_trials, n_channels, n_times), MEG and geometry of several recordings of the same sensors."""
     recordings = recordings if isinstance(recordings, list | tuple) else [recordings]
     if not len(recordings):
         raise ValueError("recordings: at least one is needed, got 0.")

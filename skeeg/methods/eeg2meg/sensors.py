@@ -49,15 +49,13 @@ def build_info(*groups, sfreq=1.0):
     names = [name for group in groups for name in group["names"]]
     types = [kind for group in groups for kind in group["types"]]
     info = mne.create_info(names, sfreq, types, verbose="error")
-    places = (part for group in groups for part in zip(*(group[k] for k in _CHANNEL_FIELDS), strict=True))
+    fields = ("loc", "coil_type", "coord_frame")
+    places = (part for group in groups for part in zip(*(group[field] for field in fields), strict=True))
     for channel, (loc, coil, frame) in zip(info["chs"], places, strict=True):
         channel["loc"][:] = loc
         channel["coil_type"], channel["coord_frame"] = int(coil), int(frame)
     info["dev_head_t"] = mne.transforms.Transform("meg", "head", groups[-1]["dev_head"])
     return info
-
-
-_CHANNEL_FIELDS = ("loc", "coil_type", "coord_frame")
 
 
 def eeg_picks(info):
@@ -68,7 +66,7 @@ def eeg_picks(info):
     import mne
 
     picks = mne.pick_types(info, eeg=True)
-    placed = np.array([_has_place(info["chs"][i]) for i in picks], dtype=bool)
+    placed = np.array([_has_place(info["chs"][i]["loc"]) for i in picks], dtype=bool)
     named = np.array([bool(_NOT_EEG.search(info["ch_names"][i])) for i in picks], dtype=bool)
     odd = named | (~placed & bool(placed.any()))
     if odd.any():
@@ -81,9 +79,8 @@ def eeg_picks(info):
     return picks[~odd]
 
 
-def _has_place(channel):
-    place = channel["loc"][:3]
-    return bool(np.isfinite(place).all() and np.any(place != 0))
+def _has_place(loc):
+    return bool(np.isfinite(loc[:3]).all() and np.any(loc[:3] != 0))
 
 
 def name_sensors(geometries, types, n_eeg, n_meg):
@@ -102,28 +99,24 @@ def name_sensors(geometries, types, n_eeg, n_meg):
 
 def check_places(sensors, what):
     """Raise a ValueError that names what needs positions where sensors have none."""
-    lost = [n for n, loc in zip(sensors["names"], sensors["loc"], strict=True) if not _has_place({"loc": loc})]
+    lost = [n for n, loc in zip(sensors["names"], sensors["loc"], strict=True) if not _has_place(loc)]
     if lost:
-        raise ValueError(
-            f"{what} needs the positions of the sensors; {', '.join(lost[:5])}{', ...' * (len(lost) > 5)} have none."
-        )
+        raise ValueError(f"{what} needs the positions of the sensors; {', '.join(lost[:5])} have none.")
 
 
 def check_si(Y_scale, types):
     """Raise a ValueError where standard deviations of MEG are clearly not in tesla and tesla per metre."""
     for kind, typical in _TYPICAL.items():
         own = Y_scale[np.array(types) == kind]
-        if not len(own) or not np.median(own) > 0:
-            continue
-        ratio = np.median(own) / typical
-        if 1e-3 < ratio < 1e3:
+        level = np.median(own) if len(own) else 0.0
+        ratio = level / typical
+        if ratio == 0 or 1e-3 < ratio < 1e3:
             continue
         others = _OTHER_UNITS[kind]
         factor = min(others, key=lambda one: abs(np.log10(ratio / one)))
         hint = f"; {others[factor]}? Divide them by {factor:.0e}" if ratio > 1 else ""
         raise ValueError(
-            f"Y: the {kind} channels have a standard deviation of {np.median(own):.1e}, expected about {typical:.0e} "
-            f"{UNITS[kind]} (SI units){hint}."
+            f"Y: {kind} channels deviate by {level:.1e}, expected about {typical:.0e} {UNITS[kind]}{hint}."
         )
 
 
@@ -131,10 +124,7 @@ def check_microvolts(X_scale):
     """Raise a ValueError where standard deviations of EEG are clearly in volts."""
     level = np.median(X_scale)
     if 1e-9 < level < 1e-3:
-        raise ValueError(
-            f"X: the EEG has a standard deviation of {level:.1e}, expected microvolts (about 10); volts? Multiply it "
-            "by 1e6, or hand over Epochs or Raw, which are converted."
-        )
+        raise ValueError(f"X: the EEG deviates by {level:.1e}, expected microvolts; in volts? Multiply it by 1e6.")
 
 
 def check_same_unit(X_scale, fitted_scale):
@@ -142,24 +132,14 @@ def check_same_unit(X_scale, fitted_scale):
     known = (X_scale > 0) & (fitted_scale > 0)
     ratio = np.median(X_scale[known] / fitted_scale[known]) if known.any() else 1.0
     if not 1 / _CHANGED_UNIT < ratio < _CHANGED_UNIT:
-        raise ValueError(
-            f"X: the EEG is {ratio:.0e} times as strong as at fit: another unit? Multiply it by "
-            f"{10.0 ** -(3 * round(np.log10(ratio) / 3)):.0e}."
-        )
+        factor = 10.0 ** -(3 * round(np.log10(ratio) / 3))
+        raise ValueError(f"X: {ratio:.0e} times as strong as at fit: another unit? Multiply it by {factor:.0e}.")
 
 
 def sensor_correlations(truth, prediction):
-    """Pearson correlation of each sensor, all trials end to end.
+    """Pearson correlation of each sensor, all trials end to end; 0 where one of the two signals never changes.
 
-    Parameters
-    ----------
-    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
-        Signals.
-
-    Returns
-    -------
-    r : ndarray, shape (n_sensors,)
-        0 where one of the two never changes.
+    Shapes: ``truth`` and ``prediction`` (n_trials, n_sensors, n_times); gives (n_sensors,).
 
     Examples
     --------
@@ -176,17 +156,9 @@ def sensor_correlations(truth, prediction):
 
 
 def sensor_r2(truth, prediction):
-    """Explained variance of each sensor, all trials end to end.
+    """Explained variance of each sensor, all trials end to end; 0 where the truth never changes.
 
-    Parameters
-    ----------
-    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
-        Signals.
-
-    Returns
-    -------
-    r2 : ndarray, shape (n_sensors,)
-        1 at best; 0 for the mean; 0 where the truth never changes.
+    Shapes: ``truth`` and ``prediction`` (n_trials, n_sensors, n_times); gives (n_sensors,).
 
     Examples
     --------
@@ -205,15 +177,8 @@ def sensor_r2(truth, prediction):
 def topography_correlation(truth, prediction):
     """Correlation over sensors of the true and the predicted evoked field, averaged over time.
 
-    Parameters
-    ----------
-    truth, prediction : ndarray, shape (n_trials, n_sensors, n_times)
-        Signals of sensors of one type; trials are averaged first.
-
-    Returns
-    -------
-    r : float
-        Samples count by the variance of the true field over sensors.
+    Trials are averaged first; samples count by the variance of the true field over sensors. Shapes: ``truth`` and
+    ``prediction`` (n_trials, n_sensors, n_times), of sensors of one type.
 
     Examples
     --------
@@ -231,69 +196,34 @@ def topography_correlation(truth, prediction):
 
 
 class SensorScores:
-    """Mixin of an estimator that predicts MEG: its scores."""
+    """Mixin of an estimator that predicts MEG: its scores.
+
+    X and y are EEG and MEG as at fit, ``geometry`` is that of `predict`. Scores by type, of ``"mag"`` and ``"grad"``,
+    or ``"meg"`` where types are unknown, or by band are dicts.
+    """
 
     def score(self, X, y, geometry=None):
-        """Mean Pearson correlation over sensors.
-
-        Parameters
-        ----------
-        X, y
-            EEG and MEG as at fit.
-        geometry : mne.Info, sequence of them, or None
-            As in `predict`.
-
-        Returns
-        -------
-        r : float
-            Mean of `score_per_sensor`.
-        """
+        """Mean Pearson correlation over sensors."""
         return float(self.score_per_sensor(X, y, geometry=geometry).mean())
 
     def score_per_sensor(self, X, y, metric="r", geometry=None):
-        """Pearson correlation, or explained variance, of each sensor.
+        """Pearson correlation (``metric="r"``) or explained variance (``"r2"``) of each sensor, (n_sensors,).
 
-        Parameters
-        ----------
-        X, y, geometry
-            As in `score`.
-        metric : {"r", "r2"}
-            Correlation or explained variance.
-
-        Returns
-        -------
-        values : ndarray, shape (n_sensors,)
-            For ``model="wavelet_unet"``, of each band and sensor.
+        For ``model="wavelet_unet"`` of each band and sensor.
         """
         if metric not in ("r", "r2"):
             raise ValueError(f"metric: got {metric!r}, expected 'r' or 'r2'.")
         return (sensor_correlations if metric == "r" else sensor_r2)(*self._compared(X, y, geometry))
 
     def score_per_type(self, X, y, metric="r", geometry=None):
-        """Mean of `score_per_sensor` over the sensors of each type.
-
-        Returns
-        -------
-        values : dict of str to float
-            ``"mag"`` and ``"grad"``, or ``"meg"`` where types are unknown.
-        """
+        """Mean of `score_per_sensor` over the sensors of each type."""
         values = self.score_per_sensor(X, y, metric, geometry)
         return {kind: float(values[own].mean()) for kind, own in self._of_types(len(values)).items()}
 
     def score_per_band(self, X, y, bands=BANDS, geometry=None):
-        """Mean Pearson correlation over sensors of signals filtered to each band.
+        """Mean Pearson correlation over sensors of signals filtered to each band, (name, low, high) in hertz.
 
-        Parameters
-        ----------
-        X, y, geometry
-            As in `score`.
-        bands : tuple of (str, float, float)
-            Names and edges in hertz; those above half the sampling rate are left out.
-
-        Returns
-        -------
-        values : dict of str to float
-            By name.
+        Bands above half the sampling rate are left out.
         """
         truth, prediction = self._compared(X, y, geometry)
         if self.sfreq_in_ is None:
@@ -307,13 +237,7 @@ class SensorScores:
         return values
 
     def score_topography(self, X, y, geometry=None):
-        """Correlation over the sensors of each type of the true and the predicted evoked field.
-
-        Returns
-        -------
-        values : dict of str to float
-            By type; trials are averaged.
-        """
+        """Correlation over the sensors of each type of the true and the predicted evoked field, trials averaged."""
         truth, prediction = self._compared(X, y, geometry)
         kinds = self._of_types(truth.shape[1])
         return {kind: topography_correlation(truth[:, own], prediction[:, own]) for kind, own in kinds.items()}
@@ -340,17 +264,7 @@ def _end_to_end(signals):
 
 
 def retype_wakeman_henson(raw):
-    """Give the channels of dataset ds000117 that are typed EEG but are none their true types.
-
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        Recording with EEG061 to EEG064; changed in place.
-
-    Returns
-    -------
-    raw : mne.io.Raw
-        The same, with two EOG, one ECG and one unused channel.
+    """Give channels EEG061 to EEG064 of dataset ds000117, typed EEG, their true types, in place: EOG, EOG, ECG, unused.
 
     Examples
     --------

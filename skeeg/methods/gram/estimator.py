@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
+from ...training.net import train
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_weights, save_weights
+from .checkpoint import load_weights, read_sizes, read_weights
 from .layers import SIZES, settle_sizes
 from .network import param_groups
-from .preprocessing import RATE, channels_of, network_input
-from .training import GramState, Settings, is_small
+from .preprocessing import channels_of, network_input
+from .training import GramEstimator, GramState, Settings, is_small
 
 _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq", "scale", "positions")
 
@@ -48,7 +48,7 @@ class FinetuningSettings(Settings):
         return [*super().callbacks(estimator), *([] if self.average is None else [WeightAverage(self.average)])]
 
 
-class GramClassifier(ClassifierMixin, NetworkEstimator):
+class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     """Gram [1]_: a general model of EEG, pre-trained on recordings of any montage, fine-tuned on a task.
 
     Trials are resampled to the rate of the network, 200 Hz as published, and brought to units of 0.1 mV;
@@ -111,10 +111,8 @@ class GramClassifier(ClassifierMixin, NetworkEstimator):
     ((12, 2), (12, 100))
     """
 
-    _any_length = True
-    _any_montage = True
     linear_map_ = "both"
-    __metadata_request__fit = {"subjects": True}
+    _settings_class = FinetuningSettings
 
     def __init__(
         self,
@@ -175,38 +173,10 @@ class GramClassifier(ClassifierMixin, NetworkEstimator):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()
-        self._fit_network(network_input(sizes).transform(X), self._check_labels(y), len(self.classes_), subjects)
+        targets, X = self._check_labels(y), network_input(sizes).transform(X)
+        with self._training(X, targets, len(self.classes_), subjects) as what:
+            self.network_.keep(train(**what))
         return self
-
-    @property
-    def layer_weights_(self):
-        """Share of each fused block, ndarray of shape (n_fused,)."""
-        check_is_fitted(self)
-        return self.module_.layer_weights().detach().numpy()
-
-    def save_checkpoint(self, path):
-        """Write the weights in the published layout, without a tokenizer.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` or ``.pth`` file.
-        """
-        check_is_fitted(self)
-        save_weights(self.module_, path)
-
-    @property
-    def steps_(self):
-        """Preprocessing of trials for the network, a fitted `sklearn.pipeline.Pipeline`."""
-        return network_input(self.module_.sizes)
-
-    @property
-    def _any_rate(self):
-        return (self.network_params or {}).get("sfreq", RATE) is not None
-
-    @property
-    def _settings(self):
-        return FinetuningSettings.of(self)
 
     def _criterion(self):
         return torch.nn.CrossEntropyLoss(label_smoothing=self._settings.label_smoothing)

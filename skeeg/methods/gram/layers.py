@@ -24,16 +24,18 @@ HEAD_RADIUS = 0.099
 _LENGTH_SCALE = 0.5  # of the Gaussian whose features encode the positions, in head radii
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Sizes of the masked autoencoder, and of the classifier that has its encoder.
+class _Embedded:
+    """What the sizes of all networks have."""
 
-    Examples
-    --------
-    >>> from skeeg.methods.gram.layers import SIZES
-    >>> {name: size.dim for name, size in SIZES.items()}
-    {'tiny': 100, 'base': 200, 'medium': 400, 'large': 800}
-    """
+    @property
+    def dim(self):
+        """Size of an embedding."""
+        return self.n_filters * math.ceil(self.patch_length / STRIDE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes(_Embedded):
+    """Sizes of the masked autoencoder, and of the classifier that has its encoder."""
 
     n_filters: int = 8
     n_layers: int = 12
@@ -58,18 +60,13 @@ class Sizes:
         object.__setattr__(self, "fused", tuple(self.fused))
 
     @property
-    def dim(self):
-        """Size of an embedding."""
-        return self.n_filters * math.ceil(self.patch_length / STRIDE)
-
-    @property
     def heads(self):
         """Size of the embedding that the heads of each name divide."""
         return {"n_heads": self.dim, "decoder_heads": self.decoder_dim}
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSizes:
+class TokenizerSizes(_Embedded):
     """Sizes of the tokenizer."""
 
     n_codes: int = 8196
@@ -86,11 +83,6 @@ class TokenizerSizes:
     positions: str = "index"
 
     n_filters = 8  # with 200 samples a patch an embedding then is as long as a patch, which the decoder needs
-
-    @property
-    def dim(self):
-        """Size of an embedding."""
-        return self.n_filters * math.ceil(self.patch_length / STRIDE)
 
     @property
     def heads(self):
@@ -117,14 +109,7 @@ _OF_A_NAME = (  # sizes that differ between the named ones
 
 
 def choose_sizes(table, size, changes=None):
-    """Sizes by name, some of them changed.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.layers import SIZES, choose_sizes
-    >>> choose_sizes(SIZES, "base", {"n_layers": 3}).fused
-    (0, 1, 2)
-    """
+    """Sizes by name, some of them changed; the numbers of heads and the fused blocks follow where not given."""
     if isinstance(size, str) and size not in table:
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
@@ -225,18 +210,7 @@ def sincos_table(n_positions, dim, base=1000.0):
 
 
 def geometry_table(dim):
-    r"""Make the fixed encoding of the collection by positions on the head: random Fourier features.
-
-    The inner product of two electrodes approximates :math:`\exp(-\lVert r_i - r_j \rVert^2 / 2 l^2)` with positions on
-    the unit sphere and :math:`l` = 0.5; a bipolar derivation has the difference of its electrodes' encodings.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.layers import geometry_table
-    >>> code = geometry_table(200)[0]  # Cz, C1 and O1
-    >>> bool(code[41] @ code[40] > code[41] @ code[80] + 50)
-    True
-    """
+    """Make the fixed encoding of the collection by positions on the head: random features of a Gaussian kernel."""
     points = electrode_positions()
     points = np.nan_to_num(points / np.linalg.norm(points, axis=1, keepdims=True))
     frequencies = torch.randn(3, math.ceil(dim / 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -277,19 +251,7 @@ def token(*shape):
 
 
 class PatchConv(nn.Module):
-    """Three convolutions over the samples of each patch, normalised over all patches of the trial.
-
-    The statistics of the normalisation run over the patches, so an embedding depends on which others are there: a trial
-    must never be padded with empty ones. Patches (batch, n_patches, patch_length) become embeddings (batch, n_patches,
-    n_filters * ceil(patch_length / 8)), column by column, all filters of each.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.gram.layers import PatchConv
-    >>> PatchConv(8)(torch.zeros(2, 51, 200)).shape
-    torch.Size([2, 51, 200])
-    """
+    """Three convolutions over each patch; the normalisation runs over all patches, so that none may be padding."""
 
     def __init__(self, n_filters, activation=nn.GELU):
         super().__init__()
@@ -308,10 +270,7 @@ class PatchConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over tokens (batch, n_tokens, dim), its four layers named as published.
-
-    It uses torch's fused kernel, except for training with dropout on a CPU, where the plain formula is faster.
-    """
+    """Multi-head attention over tokens (batch, n_tokens, dim), its four layers named as published."""
 
     def __init__(self, dim, n_heads, drop_prob):
         super().__init__()
@@ -407,17 +366,7 @@ def initialise(module, bound=2.0, convolutions=False):
 
 
 def to_patches(x, patch_length):
-    """Cut trials (batch, n_chans, n_times) into patches (batch, n_seconds, n_chans, patch_length).
-
-    Samples beyond the last whole patch are left out; `to_trials` joins the patches again.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.gram.layers import to_patches
-    >>> to_patches(torch.arange(8).view(1, 2, 4), 2).tolist()
-    [[[[0, 1], [4, 5]], [[2, 3], [6, 7]]]]
-    """
+    """Cut trials (batch, n_chans, n_times) into whole patches (batch, n_seconds, n_chans, patch_length)."""
     n_seconds = x.shape[2] // patch_length
     if not n_seconds:
         raise ValueError(too_short(x.shape[2], patch_length))

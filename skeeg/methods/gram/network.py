@@ -56,11 +56,7 @@ class _Encoder(nn.Module):
         return self.proj_weights.flatten().softmax(dim=0)
 
     def encode(self, patches, places):
-        """Fused and normalised tokens (batch, 1 + n_patches, dim), the class token first.
-
-        Of patches (batch, n_patches, patch_length) and the encodings of their time and channel (batch or 1, n_patches,
-        dim); the other patches of the window are not used.
-        """
+        """Tokens (batch, 1 + n, dim), the class token first, of patches (batch, n, length) at `places`."""
         if patches.shape[1]:
             tokens = self.tconv(patches)
             tokens = tokens + places.to(tokens.dtype)
@@ -81,30 +77,14 @@ class _Encoder(nn.Module):
 
 
 class GramOutputs(NamedTuple):
-    """Outputs of the masked autoencoder, as in the published code.
+    """Outputs of the masked autoencoder, as in the published code."""
 
-    Attributes
-    ----------
-    cls_loss : Tensor, shape ()
-        Cross-entropy of the tokens of the masked patches.
-    mimic_loss : Tensor, shape ()
-        Squared error of the standardised spectra of the visible patches.
-    accuracy : Tensor, shape ()
-        Share of the masked patches whose token is predicted.
-    logits : Tensor, shape (batch, n_patches, n_codes)
-        Scores of the tokens of all patches.
-    hidden : Tensor of bool, shape (batch, n_patches)
-        Masked patches.
-    layer_weights : Tensor, shape (n_fused,)
-        Share of each fused block.
-    """
-
-    cls_loss: torch.Tensor
-    mimic_loss: torch.Tensor
-    accuracy: torch.Tensor
-    logits: torch.Tensor
-    hidden: torch.Tensor
-    layer_weights: torch.Tensor
+    cls_loss: torch.Tensor  # cross-entropy of the masked tokens
+    mimic_loss: torch.Tensor  # squared error of the standardised spectra of the visible patches
+    accuracy: torch.Tensor  # share of the masked patches whose token is predicted
+    logits: torch.Tensor  # (batch, n_patches, n_codes)
+    hidden: torch.Tensor  # (batch, n_patches)
+    layer_weights: torch.Tensor  # (n_fused,)
 
 
 class GramPretrainingNetwork(_Encoder):
@@ -112,7 +92,9 @@ class GramPretrainingNetwork(_Encoder):
 
     Of each window some patches are masked before anything is computed of it. The encoder has the others; from their
     tokens it predicts their amplitude spectra, and the decoder predicts the tokens of the masked ones. Masked is what
-    ``hidden`` says: nothing under it is ever read.
+    ``hidden`` says: nothing under it is ever read. The methods take trials ``x`` (batch, n_chans, n_times), the masked
+    patches ``hidden`` (batch, n_seconds, n_chans) of bool, equally many of each trial, and the indices ``channels``
+    (n_chans,) of the channels in the collection.
 
     Parameters
     ----------
@@ -168,24 +150,7 @@ class GramPretrainingNetwork(_Encoder):
         return self
 
     def visible(self, x, hidden, channels):
-        """Encode the visible patches.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-        hidden : Tensor of bool, shape (batch, n_seconds, n_chans)
-            Masked patches, equally many of each trial.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        tokens : Tensor, shape (batch, 1 + n_visible, dim)
-            The class token, then the visible patches in the order of time and channel.
-        seen : Tensor, shape (batch, n_visible, patch_length)
-            The visible patches.
-        """
+        """Class token and tokens of the visible patches (batch, 1 + n_visible, dim), and these."""
         patches, channels = to_patches(x, self.sizes.patch_length), as_indices(channels, x.device)
         check_window(patches, channels, self.sizes.max_seconds)
         at = _indices(~hidden.flatten(1))
@@ -194,18 +159,7 @@ class GramPretrainingNetwork(_Encoder):
         return self.encode(seen, places), seen
 
     def decode(self, tokens, hidden, channels):
-        """Decode all patches of a window from its visible ones.
-
-        Parameters
-        ----------
-        tokens, hidden, channels
-            As in `visible`.
-
-        Returns
-        -------
-        decoded : Tensor, shape (batch, n_seconds * n_chans, decoder_dim)
-            Input of the layers that predict tokens and samples.
-        """
+        """Decode all patches (batch, n_seconds * n_chans, decoder_dim) from the visible ones."""
         embedded, n_seconds = self.decoder_embed(tokens), hidden.shape[1]
         channels, hidden = as_indices(channels, tokens.device), hidden.flatten(1)
         filler = embedded[:, :1] if self.mask_token is None else self.mask_token.to(embedded.dtype)
@@ -219,20 +173,10 @@ class GramPretrainingNetwork(_Encoder):
         return self.decoder_norm(x)[:, 1:]
 
     def losses(self, x, hidden, channels, codes=None):
-        """Losses of each trial, and the share of the tokens that are predicted.
+        """Losses of each trial, shape (batch, 4), given the tokens of the patches or None.
 
-        Parameters
-        ----------
-        x, hidden, channels
-            As in `visible`.
-        codes : Tensor of int64, shape (batch, n_seconds, n_chans), or None
-            Tokens of the patches; None asks the tokenizer.
-
-        Returns
-        -------
-        losses : Tensor, shape (batch, 4)
-            Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the
-            masked samples (0 without ``wave_head``), share of tokens predicted.
+        Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the masked
+        samples (0 without ``wave_head``), share of tokens predicted.
         """
         if codes is None:
             codes = self._targets(x, channels)
@@ -257,18 +201,7 @@ class GramPretrainingNetwork(_Encoder):
         return (error / (0.3 + truth.square().mean(dim=2))).mean(dim=1)
 
     def forward(self, x, hidden, channels):
-        """Losses and scores of a batch.
-
-        Parameters
-        ----------
-        x, hidden, channels
-            As in `visible`.
-
-        Returns
-        -------
-        outputs : GramOutputs
-            Losses, scores of all patches, and what was hidden.
-        """
+        """Losses and scores of a batch, `GramOutputs`, as in the published code."""
         tokens, seen = self.visible(x, hidden, channels)
         logits, wanted = self.decoder_pred(self.decode(tokens, hidden, channels)), self._targets(x, channels)
         flat = hidden.flatten(1)
@@ -279,58 +212,19 @@ class GramPretrainingNetwork(_Encoder):
 
     @torch.no_grad()
     def restore_codes(self, x, hidden, channels):
-        """Predict the tokens of all patches from the visible ones; the tokenizer's decoder makes signal of them.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials; samples under ``hidden`` are never read and may be NaN.
-        hidden : Tensor of bool, shape (batch, n_seconds, n_chans)
-            Masked patches, equally many of each trial.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        codes : Tensor of int64, shape (batch, n_seconds, n_chans)
-            Tokens.
-        """
+        """Predict the tokens of all patches, int64 of shape (batch, n_seconds, n_chans)."""
         tokens, _ = self.visible(x, hidden, channels)
         return self.decoder_pred(self.decode(tokens, hidden, channels)).argmax(dim=-1).view(hidden.shape)
 
     @torch.no_grad()
     def restore_waves(self, x, hidden, channels):
-        """Predict the samples of all patches from the visible ones, by ``wave_head``.
-
-        Parameters
-        ----------
-        x, hidden, channels
-            As in `restore_codes`.
-
-        Returns
-        -------
-        patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
-            Samples in the unit of x, shrunk towards zero where they are uncertain.
-        """
+        """Predict the samples of all patches (batch, n_seconds, n_chans, patch_length)."""
         tokens, seen = self.visible(x, hidden, channels)
         waves = self.wave_head(self.decode(tokens, hidden, channels)) * _rms(seen)
         return waves.unflatten(1, hidden.shape[1:])
 
     def features(self, x, channels):
-        """Fused class token of windows of which nothing is masked.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials of any length; see `Gram`.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        features : Tensor, shape (batch, dim)
-            Mean over the windows of a trial.
-        """
+        """Fused class token of complete trials of any length, shape (batch, dim); see `Gram`."""
         return _window_features(self, x, channels)
 
     def _targets(self, x, channels):
@@ -413,36 +307,14 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         initialise(self, bound=0.02, convolutions=True)
 
     def forward(self, x, channels=None):
-        """Score the classes of each trial.
+        """Score the classes of trials (batch, n_chans, n_times), in units of 0.1 mV at 200 Hz: (batch, n_outputs).
 
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials, in units of 0.1 mV at 200 Hz.
-        channels : sequence of int or Tensor, shape (n_chans,), or None
-            Indices of the channels in the collection, which may be others, and more or fewer, than those that the
-            network was built for; None takes those.
-
-        Returns
-        -------
-        logits : Tensor, shape (batch, n_outputs)
-            Class scores.
+        ``channels`` are the indices of their channels in the collection, where these are not those of the network.
         """
         return self.final_layer(self.features(x, channels))
 
     def features(self, x, channels=None):
-        """Fused class token, averaged over the windows of a trial.
-
-        Parameters
-        ----------
-        x, channels
-            As in `forward`.
-
-        Returns
-        -------
-        features : Tensor, shape (batch, dim)
-            Input of the last layer.
-        """
+        """Fused class token, averaged over the windows of a trial, shape (batch, dim)."""
         return _window_features(self, x, self.channels if channels is None else channels)
 
 
@@ -493,20 +365,7 @@ def decays(name, parameter):
 
 
 def layer_rate(name, n_layers, decay, patches=True):
-    """Share of the learning rate of a parameter of the encoder.
-
-    .. math:: d^{L + 1 - l}
-
-    with :math:`l` 0 for the class token and the convolutions of the patches, :math:`i + 1` for block :math:`i`, and
-    :math:`L + 1` for everything after the blocks.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.network import layer_rate
-    >>> names = ("cls_token", "tconv.conv1.weight", "blocks.11.ln1.weight", "final_layer.bias")
-    >>> [round(layer_rate(name, 12, 0.65), 4) for name in names]
-    [0.0037, 0.0037, 0.65, 1.0]
-    """
+    """Share d^(L + 1 - l) of the learning rate: l = 0 for the patches, i + 1 for block i, L + 1 after the blocks."""
     depth = n_layers + 1
     if name == "cls_token" or (patches and name.startswith("tconv.")):
         depth = 0

@@ -120,17 +120,7 @@ def gram_preprocessing(band=(0.1, 75.0), notch=50.0, reference="average", sfreq_
 
 
 def network_input(sizes):
-    """Make the steps from trials in microvolts to the input of a network of these sizes; nothing is learned.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import make_eeg
-    >>> from skeeg.methods.gram.layers import SIZES
-    >>> from skeeg.methods.gram.preprocessing import network_input
-    >>> network_input(SIZES["base"]).transform(make_eeg(np.ones((2, 3, 250)), ("C3", "Cz", "C4"), 125)).shape
-    (2, 3, 400)
-    """
+    """Make the steps from trials in microvolts to the input of a network of these sizes; nothing is learned."""
     resample = FunctionTransformer(at_rate, kw_args={"rate": sizes.sfreq})
     patches = FunctionTransformer(_scaled, kw_args={"patch_length": sizes.patch_length, "scale": sizes.scale})
     return Pipeline([("resample", resample), ("patches", patches)])
@@ -153,14 +143,7 @@ def too_short(n_times, patch_length):
 
 
 def window_starts(n_seconds, max_seconds):
-    """Cut a trial into windows of equal length, as few as possible.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.preprocessing import window_starts
-    >>> window_starts(16, 16), window_starts(30, 16), window_starts(33, 16)
-    (([0], 16), ([0, 15], 15), ([0, 11, 22], 11))
-    """
+    """First patches of windows of equal length, as few as possible, that cover a trial, and that length."""
     n_windows = -(-n_seconds // max_seconds)
     length = -(-n_seconds // n_windows)
     return np.linspace(0, n_seconds - length, n_windows).round().astype(int).tolist(), length
@@ -178,19 +161,7 @@ def window_length(n_channels, n_patches, window="auto"):
 
 
 def cut_windows(data, patch_length, longest):
-    """Cut trials into windows of equal length that cover them.
-
-    Shapes: ``data`` (n_trials, n_channels, n_seconds * patch_length); gives (n_trials, n_windows, n_channels,
-    length * patch_length).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.gram.preprocessing import cut_windows
-    >>> windows, starts = cut_windows(np.zeros((2, 3, 5 * 200)), 200, 4)
-    >>> windows.shape, starts
-    ((2, 2, 3, 600), [0, 2])
-    """
+    """Cut trials into overlapping windows (n_trials, n_windows, n_channels, n_times) that cover them; first patches."""
     starts, length = window_starts(data.shape[2] // patch_length, longest)
     cut = [data[:, :, start * patch_length : (start + length) * patch_length] for start in starts]
     return np.stack(cut, axis=1), starts

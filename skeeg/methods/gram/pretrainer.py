@@ -12,7 +12,7 @@ from ...networks.seeding import seeded
 from ...training.data import Trials
 from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_run
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights, save_weights
+from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
 from .network import GramPretrainingNetwork
 from .tokenizer import GramTokenizer
@@ -207,13 +207,8 @@ class GramPretrainer(GramStage):
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), list of such, or StoredWindows
-            Trials with channel names; a list holds one recording an entry. Windows of a
-            `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
-        y : object
-            Ignored.
-        subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
+        X, y, subjects
+            As in `GramTokenizer.fit`.
 
         Returns
         -------
@@ -254,23 +249,6 @@ class GramPretrainer(GramStage):
         windows = torch.from_numpy(windows).to(self.network_.dtype).flatten(0, 1)
         features = self._by_batch(GramPretrainingNetwork.features, windows, channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
-
-    @property
-    def layer_weights_(self):
-        """Share of each fused block, ndarray of shape (n_fused,)."""
-        check_is_fitted(self)
-        return self.module_.layer_weights().detach().numpy()
-
-    def save_checkpoint(self, path):
-        """Write the weights in the published layout, tokenizer included, to be the ``checkpoint`` of the others.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` or ``.pth`` file.
-        """
-        check_is_fitted(self)
-        save_weights(self.module_, path)
 
     # Steps of fit
 

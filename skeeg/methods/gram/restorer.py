@@ -304,33 +304,13 @@ def _complete(X):
 
 
 def cut_patches(n_times, length):
-    """First samples of the patches of `length` samples that cover a trial; the last may overlap the one before it.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.restorer import cut_patches
-    >>> cut_patches(500, 200).tolist()
-    [0, 200, 300]
-    """
+    """First samples of the patches of `length` samples that cover a trial; the last may overlap the one before it."""
     starts = np.arange(0, n_times - length + 1, length)
     return starts if n_times % length == 0 else np.append(starts, n_times - length)
 
 
 def hide_patches(lost, starts, length, n_times):
-    """Mask (n_trials, n_patches, n_channels) of the patches with a missing sample.
-
-    Of missing samples ``lost`` at the rate of the recording, and first samples ``starts`` of patches of ``length``
-    samples at that of the network, where a trial has ``n_times``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.gram.restorer import hide_patches
-    >>> lost = np.zeros((1, 1, 8), bool)
-    >>> lost[0, 0, 3] = True
-    >>> hide_patches(lost, np.array([0, 2]), 2, 4)[0, :, 0].tolist()
-    [True, False]
-    """
+    """Mask (n_trials, n_patches, n_channels) of the patches (`starts`, `length` of n_times) with a missing sample."""
     before = np.concatenate([np.zeros((*lost.shape[:2], 1), int), np.cumsum(lost, axis=2)], axis=2)
     scale = lost.shape[2] / n_times
     first = np.floor(starts * scale + 1e-9).astype(int)
@@ -339,15 +319,7 @@ def hide_patches(lost, starts, length, n_times):
 
 
 def change_length(data, n_times):
-    """Resample trials (n_trials, n_channels, n_times_in) to a number of samples over the same time.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.gram.restorer import change_length
-    >>> change_length(np.ones((1, 1, 7)), 5).round(6).tolist()
-    [[[1.0, 1.0, 1.0, 1.0, 1.0]]]
-    """
+    """Resample trials (n_trials, n_channels, n_times_in) to a number of samples over the same time."""
     n_old = data.shape[2]
     return data if n_old == n_times else resample_trials(data, n_times / n_old, npad=min(100, n_old - 1))
 
@@ -420,28 +392,14 @@ def scale_shapes(shapes, patches, hidden, nearness):
 
 
 def near_electrodes(channels):
-    """Weights :math:`1 / (d^2 + 0.01)` between channels at distance d in head radii, shape (n_channels, n_channels).
-
-    Those of bipolar derivations, which have no position, are small and equal.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.restorer import near_electrodes
-    >>> near = near_electrodes([41, 40, 80])  # Cz, C1 and O1
-    >>> bool(near[0, 1] > near[0, 2])
-    True
-    """
+    """Weights 1 / (d^2 + 0.01) between channels at distance d in head radii; a derivation is far from all."""
     points = electrode_positions()[np.asarray(channels)] / HEAD_RADIUS
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
     return 1 / (np.where(np.isnan(distance), 2.0, distance) ** 2 + 0.01)
 
 
 def restore_trials(network, data, lost, channels, *, rate, batch_size, device, window="auto"):
-    """Restore missing samples of trials.
-
-    Shapes: ``data`` (n_trials, n_channels, n_times), ``lost`` (n_trials, n_channels, n_times), ``channels``
-    (n_channels,); gives (n_trials, n_channels, n_times).
-    """
+    """Network's part and level of trials (n_trials, n_channels, n_times), at their own rate."""
     length, n_times = network.sizes.patch_length, max(int(round(data.shape[2] / rate)), 1)
     if n_times < length:
         raise ValueError(too_short(n_times, length))

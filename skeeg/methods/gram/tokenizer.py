@@ -14,7 +14,7 @@ from ...networks.seeding import seeded
 from ...training import distributed
 from ...training.data import Batches
 from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run
-from .checkpoint import load_weights, read_tokenizer, save_weights
+from .checkpoint import load_weights, read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
@@ -267,17 +267,6 @@ class GramTokenizer(GramStage):
         """Codes of the tokens, ndarray of shape (n_codes, code_dim)."""
         check_is_fitted(self)
         return self.module_.quantize.codebook.detach().cpu().numpy()
-
-    def save_checkpoint(self, path):
-        """Write the weights in the published layout.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` or ``.pth`` file.
-        """
-        check_is_fitted(self)
-        save_weights(self.module_, path)
 
     # Steps of fit
 

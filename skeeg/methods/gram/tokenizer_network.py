@@ -34,17 +34,7 @@ def nearest_codes(z, codebook):
 
 @torch.no_grad()
 def cosine_kmeans(z, n_codes, n_iterations=10):
-    """Cluster vectors of unit length (n, code_dim) by direction; the codebook is the same on every rank.
-
-    A direction nothing is near to stays where it started.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.gram.tokenizer_network import cosine_kmeans
-    >>> cosine_kmeans(torch.eye(2).repeat(5, 1), 2).shape
-    torch.Size([2, 2])
-    """
+    """Cluster vectors of unit length (n, code_dim) by direction; the codebook is the same on every rank."""
     start = _some_of(z, n_codes) if distributed.is_first() else z.new_zeros(n_codes, z.shape[1])
     distributed.add_up(start)
     codebook = F.normalize(start, dim=1)
@@ -87,21 +77,7 @@ class _Codebook(nn.Module):
 
 
 class Quantizer(nn.Module):
-    r"""Replace vectors by their nearest code; codes follow them as running means.
-
-    .. math:: e_k \leftarrow \frac{d\,e_k + (1 - d)\,\bar z_k}{\lVert d\,e_k + (1 - d)\,\bar z_k \rVert}
-
-    with :math:`\bar z_k` the mean direction of the vectors of code :math:`k` in the batch, over all distributed. Codes
-    without any stay.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.gram.tokenizer_network import Quantizer
-    >>> quantised, codes, loss = Quantizer(16, 4).eval()(torch.randn(2, 5, 4))
-    >>> quantised.shape, codes.shape, loss.shape
-    (torch.Size([2, 5, 4]), torch.Size([2, 5]), torch.Size([2]))
-    """
+    """Replace vectors by their nearest code; codes follow the mean direction of their vectors, as running means."""
 
     def __init__(self, n_codes, code_dim, decay=0.99):
         super().__init__()
@@ -131,11 +107,7 @@ class Quantizer(nn.Module):
         self.embedding.initted.fill_(1)
 
     def forward(self, z):
-        """Replace vectors by codes; in training, where gradients are kept, move the codes.
-
-        Shapes: ``z`` (batch, n_patches, code_dim); gives ``quantised`` (batch, n_patches, code_dim), ``codes``
-        (batch, n_patches), ``loss`` (batch,).
-        """
+        """Codes for vectors (batch, n_patches, code_dim), their numbers, the loss (batch,); codes then move."""
         z = F.normalize(z, dim=-1)
         flat = z.detach().flatten(0, 1)
         learns = self.training and torch.is_grad_enabled()  # not in a mere look at what training will do
@@ -202,7 +174,8 @@ class GramTokenizerNetwork(nn.Module):
 
     Notes
     -----
-    Trials are in units of 0.1 mV, at 200 Hz. All trials of a batch share their electrodes and their length.
+    The methods take trials ``x`` (batch, n_chans, n_times) in units of 0.1 mV, at 200 Hz, and the indices ``channels``
+    (n_chans,) of their channels in the collection.
 
     References
     ----------
@@ -236,20 +209,7 @@ class GramTokenizerNetwork(nn.Module):
         return to_patches(x, self.sizes.patch_length)
 
     def vectors(self, x, channels):
-        """Vector of each patch, before it is replaced by a code.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        z : Tensor, shape (batch, n_seconds * n_chans, code_dim)
-            Vectors, in single precision at least.
-        """
+        """Vector of each patch (batch, n_seconds * n_chans, code_dim) before it is replaced by a code."""
         patches, channels = self.patches(x), as_indices(channels, x.device)
         check_window(patches, channels, self.sizes.max_seconds)
         embedded = self.encoder.tconv(patches.flatten(1, 2))
@@ -258,37 +218,11 @@ class GramTokenizerNetwork(nn.Module):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     def encode(self, x, channels):
-        """Token of each patch.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        codes : Tensor of int64, shape (batch, n_seconds, n_chans)
-            Rows of the codebook.
-        """
+        """Token of each patch, int64 of shape (batch, n_seconds, n_chans)."""
         return self.quantize.codes(self.vectors(x, channels)).unflatten(1, (-1, x.shape[1]))
 
     def decode(self, codes, channels):
-        """Patches of tokens, without amplitude.
-
-        Parameters
-        ----------
-        codes : Tensor of int64, shape (batch, n_seconds, n_chans)
-            Rows of the codebook.
-        channels : sequence of int or Tensor, shape (n_chans,)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        patches : Tensor, shape (batch, n_seconds, n_chans, patch_length)
-            Patches, each with a variance near one.
-        """
+        """Patches (batch, n_seconds, n_chans, patch_length) of tokens, without amplitude of their own."""
         channels = as_indices(channels, codes.device)
         check_window(codes, channels, self.sizes.max_seconds)
         rows = self.quantize.codebook.to(self.decoder.ln_f.weight.dtype)
@@ -303,20 +237,7 @@ class GramTokenizerNetwork(nn.Module):
         return patches.unflatten(1, (n_seconds, len(channels)))
 
     def forward(self, x, channels):
-        """Losses of each trial; in training the codebook follows.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, n_chans, n_times)
-            Trials.
-        channels : sequence of int or Tensor, shape (n_chans,) or (batch, n_chans)
-            Indices of the channels in the collection.
-
-        Returns
-        -------
-        losses : Tensor, shape (batch, 2)
-            One minus the cosine to the reconstruction, and the distance to the codes.
-        """
+        """One minus the cosine to the reconstruction and the distance to the codes, shape (batch, 2)."""
         channels = as_indices(channels, x.device)
         z = self.vectors(x, channels)
         if self.without_codes:

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 from torch import nn
 
@@ -17,6 +18,8 @@ from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
 from ...training.net import make_net, resolve_device
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
+from ...training.state import HasNetwork
+from .checkpoint import save_weights
 from .layers import SIZES, TOKENIZER_SIZES, check_names, choose_sizes
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
@@ -127,15 +130,11 @@ class Objective(nn.Module):
         return self(**x) if isinstance(x, dict) else self.network(x, channels)
 
 
-class GramStage(TransformerMixin, EEGEstimator):
-    """Base of the two trainers; ``network_`` holds the network (`GramState`).
-
-    A subclass has `_settings_class`, `_objective` and `_criterion`.
-    """
+class GramEstimator:
+    """Mixin of the classifier and the two trainers, which hold a `GramState` as ``network_``."""
 
     _any_length = True
     _any_montage = True
-    _published_rate = 4e-5  # with 1024 windows a batch
     __metadata_request__fit = {"subjects": True}
 
     @property
@@ -145,6 +144,34 @@ class GramStage(TransformerMixin, EEGEstimator):
     @property
     def _settings(self):
         return self._settings_class.of(self)
+
+    @property
+    def steps_(self):
+        """Preprocessing of trials for the network, a fitted `sklearn.pipeline.Pipeline`."""
+        return network_input(self.module_.sizes)
+
+    @property
+    def layer_weights_(self):
+        """Share of each fused block, ndarray of shape (n_fused,)."""
+        check_is_fitted(self)
+        return self.module_.layer_weights().detach().numpy()
+
+    def save_checkpoint(self, path):
+        """Write the weights in the published layout, to be the ``checkpoint`` of another estimator.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.safetensors`` or ``.pth`` file; that of a `GramPretrainer` holds its tokenizer too.
+        """
+        check_is_fitted(self)
+        save_weights(self.module_, path)
+
+
+class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
+    """Base of the two trainers; a subclass has `_settings_class`, `_objective` and `_criterion`."""
+
+    _published_rate = 4e-5  # with 1024 windows a batch
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
@@ -252,37 +279,12 @@ class GramStage(TransformerMixin, EEGEstimator):
     # Fitted attributes
 
     @property
-    def steps_(self):
-        """Preprocessing of trials for the network, a fitted `sklearn.pipeline.Pipeline`."""
-        return network_input(self.module_.sizes)
-
-    @property
-    def module_(self):
-        """Trained network, on the CPU, in evaluation mode."""
-        return self.network_.module
-
-    @property
     def net_(self):
         """Skorch net around the network."""
         if self.network_.net is None:
             self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
             self.network_.net.history.extend(self.network_.history)
         return self.network_.net
-
-    @property
-    def history_(self):
-        """One record an epoch, list of dict."""
-        return self.network_.history
-
-    @property
-    def n_iter_(self):
-        """Epochs run; 1 where none was."""
-        return max(len(self.network_.history), 1)
-
-    @property
-    def checkpoint_report_(self):
-        """What the checkpoint brought, str or None."""
-        return self.network_.report
 
     def __sklearn_tags__(self):
         """Declare that features are float32, as the network computes them."""

@@ -14,7 +14,7 @@ from ...array import DOMAIN_FIELDS
 from ...base import refuse_flat
 from ...filtering import BandPass
 from ...montage import count_near
-from ...training import NetworkState, get_recipe
+from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
@@ -204,7 +204,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
-        self._fit_network(fit_steps(self.steps_, X, subjects, target), targets, len(self.classes_), subjects)
+        prepared = fit_steps(self.steps_, X, subjects, target)
+        with self._training(prepared, targets, len(self.classes_), subjects) as what:
+            self.network_.keep(train(**what))
         if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
             target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain)
@@ -235,7 +237,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if len(new):
             raise ValueError(f"y: {new.tolist()} are not among the classes at fit, {self.classes_.tolist()}.")
         targets = np.searchsorted(self.classes_, y)
-        self._fit_network(self._preprocess(X), targets, len(self.classes_), subjects, warm=True)
+        with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
+            self.network_.keep(train(**what))
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets)
         return self

@@ -58,11 +58,6 @@ def guard(module, x):
     x : Tensor or dict of str to Tensor
         Input like that in training, on the module's device; a few trials are enough.
 
-    Returns
-    -------
-    context manager
-        To be entered around training.
-
     Examples
     --------
     >>> import torch

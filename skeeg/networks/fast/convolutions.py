@@ -5,16 +5,11 @@ spatial one over all ``C`` electrodes, with nothing nonlinear between. The pair 
 
     out[b, s, t] = sum_f sum_c spatial[s, f, c] * (temporal_bias[f] + sum_k temporal[f, k] * x[b, c, t + k])
                    + spatial_bias[s]
-                 = bias[s] + sum_c sum_k kernel[s, c, k] * x[b, c, t + k]
 
 If the spatial convolution mixes all planes, both are merged into one ``conv1d`` over electrodes as input channels. If
 it is depthwise, the spatial filters come first, so that the temporal ones run over ``S`` signals instead of ``F * C``.
 A batch norm between the two is a factor and a shift of each temporal filter; its batch statistics follow from the
 covariance of the windows of the input. The ``(batch, F, C, T)`` plane between the layers is never held.
-
-In a ``torch.nn.Sequential`` such layers are found once, when the module is accelerated. Their weights are read at every
-call, so parametrizations, loaded weights and changed modes count. Where a layer has hooks, or the input has another
-shape, the layers run one by one.
 """
 
 import dataclasses
@@ -31,32 +26,10 @@ _CACHED = 1 << 17  # samples that lagged_covariance takes at once; as doubles an
 
 
 def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
-    """Merge a temporal and a spatial convolution into one kernel over electrodes and time.
+    """Merge the weights and biases (None: without) of a temporal and a spatial convolution over all C electrodes.
 
-    Parameters
-    ----------
-    temporal_weight : Tensor, shape (F, 1, 1, K) or (F, 1, K, 1) or (F, 1, K) or (F, K)
-        Weight of the temporal convolution, one input plane.
-    temporal_bias : Tensor, shape (F,), or None
-        Its bias.
-    spatial_weight : Tensor, shape (S, F, C, 1) or (S, F, 1, C) or (S, F, C)
-        Weight of the spatial convolution, which spans all C electrodes.
-    spatial_bias : Tensor, shape (S,), or None
-        Its bias.
-
-    Returns
-    -------
-    kernel : Tensor, shape (S, C, K)
-        ``kernel[s, c, k] = sum_f spatial[s, f, c] * temporal[f, k]``.
-    bias : Tensor, shape (S,), or None
-        ``bias[s] = spatial_bias[s] + sum_f temporal_bias[f] * sum_c spatial[s, f, c]``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> kernel, bias = merge_kernels(torch.ones(2, 1, 1, 5), None, torch.ones(4, 2, 3, 1), torch.zeros(4))
-    >>> tuple(kernel.shape), float(kernel[0, 0, 0])
-    ((4, 3, 5), 2.0)
+    From weights (F, 1, 1, K), or the like, and (S, F, C, 1), or the like, to the kernel (S, C, K), ``kernel[s, c, k] =
+    sum_f spatial[s, f, c] * temporal[f, k]``, and the bias (S,) or None.
     """
     n_temporal, n_spatial = temporal_weight.shape[0], spatial_weight.shape[0]
     if spatial_weight.shape[1] != n_temporal:
@@ -74,32 +47,9 @@ def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
 
 
 def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias, *, padding=0, stride=1):
-    """Temporal convolution followed by a spatial one over all electrodes, as one ``conv1d``.
+    """Temporal convolution of x (batch, C, T) followed by a spatial one, as one ``conv1d``; gives (batch, S, T').
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, C, T)
-        Trials, without a plane axis.
-    temporal_weight, temporal_bias, spatial_weight, spatial_bias : Tensor
-        See :func:`merge_kernels`.
-    padding : int or tuple of int
-        Zeros added to the time axis before the temporal convolution, on both sides or as (left, right).
-    stride : int
-        Step of the temporal convolution.
-
-    Returns
-    -------
-    Tensor, shape (batch, S, T')
-        What ``spatial(temporal(x[:, None]))`` gives, without its singleton electrode axis.
-
-    Examples
-    --------
-    >>> import torch
-    >>> time, space = torch.nn.Conv2d(1, 4, (1, 5)), torch.nn.Conv2d(4, 6, (3, 1))
-    >>> x = torch.randn(2, 3, 50)
-    >>> merged = merged_conv(x, time.weight, time.bias, space.weight, space.bias)
-    >>> torch.allclose(merged, space(time(x[:, None]))[:, :, 0], atol=1e-5)
-    True
+    ``padding`` are zeros added to the time axis, on both sides or as (left, right); see `merge_kernels`.
     """
     if x.ndim != 3:
         raise ValueError(f"x must have shape (batch, electrodes, times), got {tuple(x.shape)}")
@@ -117,8 +67,8 @@ def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias,
 class FrontEnd:
     """Neighbouring layers, ``start`` to ``stop``, of a ``Sequential`` that are computed together.
 
-    The temporal kernels of ``length`` samples lie along ``time_axis`` (2 or 3); ``normed`` says whether a batch norm
-    follows them, ``depthwise`` whether the spatial convolution treats each of the ``n_planes`` by itself.
+    The temporal kernels of ``length`` samples lie along ``time_axis`` (2 or 3); ``normed``: a batch norm follows them;
+    ``depthwise``: the spatial convolution treats each of the ``n_planes`` by itself.
     """
 
     start: int

@@ -8,10 +8,10 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
-from ..array import make_eeg
+from ..array import EEGArray
 from ..networks.seeding import seeded
-from .attribute import attribute
-from .explained import Explained, choose_background, choose_targets, split_pipeline
+from .attribution import attribute
+from .linear_maps import Explained, choose_background, choose_targets, split_pipeline
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,21 @@ class Curves:
 def deletion_insertion(
     estimator, attribution, background=None, n_steps=10, output="probability", random_state=0, by="sample"
 ):
-    """Test an attribution by deletion and insertion [1]_.
+    """Test an attribution by deletion and insertion [1]_; gives `Curves`.
 
     Samples are replaced by those of the mean background trial, in the order of their attribution.
 
     Parameters
     ----------
-    estimator : estimator, Pipeline or nn.Module
-        What was explained.
-    attribution : Attribution
-        Of `attribute`.
+    estimator, attribution
+        What was explained, and its `Attribution`.
     background : anything `as_eeg` accepts, or None
         Trials whose mean replaces what is deleted; None takes the explained trials.
-    n_steps : int
-        Points of the curves, less one.
-    output : str
-        See `attribute`.
-    random_state : int
-        Of the random order.
+    n_steps, output, random_state
+        Points of the curves, less one; see `attribute`; seed of the random order.
     by : {"sample", "channel"}
         What is replaced at a time. Both make trials outside the training distribution: steps in slow waves, or
         electrodes without the correlation of neighbours, which an alignment amplifies. Flat, equal curves indicate it.
-
-    Returns
-    -------
-    curves : Curves
-        Means over the trials.
 
     References
     ----------
@@ -93,13 +82,13 @@ def deletion_insertion(
     """
     if by not in ("sample", "channel"):
         raise ValueError(f"by: got {by!r}, expected 'sample' or 'channel'.")
-    X = make_eeg(attribution.data, attribution.ch_names, attribution.sfreq, attribution.domains)
+    X = EEGArray(attribution.data, attribution.ch_names, attribution.sfreq, attribution.domains)
     background, chosen = choose_background(X, background, len(X) if background is None else len(background))
     explained = Explained(estimator, X, output)
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
     size = 1 if by == "sample" else shape[1]  # samples that are replaced together
     cuts = size * np.linspace(0, shape[0] * shape[1] // size, n_steps + 1).round().astype(int)
-    columns = choose_targets(explained.outputs(explained.map.index, X), explained.classes, attribution.target)
+    columns = choose_targets(explained.outputs(explained.index, X), explained.classes, attribution.target)
     curves = np.zeros((3, n_steps + 1))
     for i, trial in enumerate(np.asarray(X)):
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
@@ -111,7 +100,7 @@ def deletion_insertion(
             states = np.repeat(before[None], n_steps + 1, axis=0)
             for state, cut in zip(states, cuts, strict=True):
                 state[turn[:cut]] = after[turn[:cut]]
-            scores = explained.outputs([explained.map.index[i]] * len(states), states.reshape(-1, *shape))
+            scores = explained.outputs([explained.index[i]] * len(states), states.reshape(-1, *shape))
             curve += scores[:, columns[i]] / len(X)
     return Curves(cuts / cuts[-1], *curves)
 
@@ -127,17 +116,14 @@ def cascading_randomisation(estimator, X, background=None, random_state=0, setti
         Fitted, with a network at its end. It is left as it is.
     X, background
         See `attribute`.
-    random_state : int
-        Of the new weights.
-    settings : dict or None
-        Further arguments of `attribute`.
+    random_state, settings
+        Seed of the new weights, and further arguments of `attribute`.
 
     Returns
     -------
-    layers : list of str
-        Layers in the order of randomisation; the first is ``""``, none.
-    similarity : ndarray, shape (n_layers,)
-        Spearman's correlation of the mean absolute attribution, over electrodes and samples, with that before.
+    layers, similarity : list of str, and ndarray, shape (n_layers,)
+        Layers in the order of randomisation, the first ``""``, none, and Spearman's correlation of the mean absolute
+        attribution with that before.
 
     References
     ----------
@@ -180,27 +166,18 @@ def _layers(module):
 
 
 def stability(estimator, X, y, seeds=(0, 1, 2), X_explain=None, axis="channel", settings=None):
-    """Agreement of the attributions of networks trained from different seeds.
+    """Agreement of attributions of networks trained from different seeds: Spearman's correlations (n_seeds, n_seeds).
 
     Parameters
     ----------
     estimator : estimator or Pipeline
-        To be fitted anew with each seed.
-    X, y
-        Training trials and labels.
-    seeds : sequence of int
-        At least two.
+        To be fitted to X and y anew with each seed.
+    X, y, seeds
+        Training trials and labels, and two seeds or more.
     X_explain : anything `as_eeg` accepts, or None
         Trials to explain; None takes X.
-    axis : str
-        See `Attribution.importance`.
-    settings : dict or None
-        Further arguments of `attribute`.
-
-    Returns
-    -------
-    agreement : ndarray, shape (n_seeds, n_seeds)
-        Spearman's correlation of the importances.
+    axis, settings
+        See `Attribution.importance`, and further arguments of `attribute`.
 
     Examples
     --------

@@ -1,11 +1,9 @@
 """Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices.
 
-Filters, resampling, references, templates and alignments act on a trial :math:`x` (channels x times) as
-:math:`y = S x B^T`, with a spatial matrix S that may differ from trial to trial (alignment) and a temporal matrix B
-common to all. A step declares by ``linear_map_`` which of the two it has: ``"space"``, ``"time"``, ``"both"``, or None
-where it is not linear; steps of other libraries may have both. The matrices are identified from the outputs of the
-fitted step for probe signals and verified on the trials. Where a step estimates something from the trials themselves,
-as alignment of an unseen subject does, S is solved for from the trials and held fixed.
+A step acts on a trial :math:`x` (channels x times) as :math:`y = S x B^T`, with a spatial matrix S that may differ from
+trial to trial (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has. The
+matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something from
+the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
 """
 
 import copy
@@ -27,28 +25,7 @@ _CHUNK = 2**24  # numbers in one block of probes
 
 
 class Explained:
-    """A fitted estimator, or a pipeline that ends in one: its linear steps as matrices, and its network.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times).
-
-    Attributes
-    ----------
-    classes : ndarray or None
-        Labels, in the order of the outputs.
-    map : LinearMap
-        From the pipeline's input to the network's.
-    score : Score
-        In float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg import as_eeg
-    >>> from skeeg.explain.explained import Explained
-    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
-    >>> Explained(network, as_eeg([[[1, 2, 3], [4, 5, 6]]]), "logit").outputs([0], [[[1, 2, 3], [4, 5, 6]]]).shape
-    (1, 2)
-    """
+    """A fitted estimator, or a pipeline that ends in one: its linear steps as `map`, its network as `score`."""
 
     def __init__(self, estimator, X, output="margin"):
         steps, final = split_pipeline(estimator)
@@ -74,11 +51,13 @@ class Explained:
             name = type(module).__name__
             raise ValueError(f"estimator: {name} does not run in double precision: {error}") from error
 
-    def outputs(self, index, X):
-        """Explained outputs of trials, each through its own map.
+    @property
+    def index(self):
+        """Spatial matrix of each trial, shape (n_trials,)."""
+        return self.map.index
 
-        Shapes: ``index`` (n,), ``X`` (n, n_channels, n_times); gives (n, n_outputs).
-        """
+    def outputs(self, index, X):
+        """Explained outputs (n, n_outputs) of trials, each through its own map."""
         index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
         found = [None] * len(X)
         for which in np.unique(index):
@@ -93,16 +72,7 @@ class Explained:
 
 
 class Score(nn.Module):
-    """Explained outputs of a network, one for each class or target.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.explain.explained import Score
-    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
-    >>> Score(network, "probability")(torch.zeros(4, 2, 3)).sum(1).round(decimals=3).tolist()
-    [1.0, 1.0, 1.0, 1.0]
-    """
+    """Explained outputs of a network, one for each class or target."""
 
     def __init__(self, module, output="margin", inputs=()):
         super().__init__()
@@ -139,25 +109,7 @@ class _FloatsLike(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Linear map of trials, :math:`y_i = S_{k(i)} x_i B^T`.
-
-    Attributes
-    ----------
-    spatial : ndarray, shape (n_maps, n_channels_out, n_channels)
-        Different spatial matrices.
-    index : ndarray of int, shape (n_trials,)
-        Spatial matrix of each trial.
-    temporal : ndarray, shape (n_times_out, n_times), or None
-        Temporal matrix; None is the identity.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.explain.explained import LinearMap
-    >>> twice = LinearMap(2 * np.eye(3)[None], np.zeros(4, int), None)
-    >>> float(twice.apply(np.ones((1, 3, 5)), 0)[0, 0, 0])
-    2.0
-    """
+    """Linear map of trials, :math:`y_i = S_{k(i)} x_i B^T`."""
 
     spatial: np.ndarray
     index: np.ndarray
@@ -211,20 +163,7 @@ def input_map(final, X):
 
 
 def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
-    """Identify the matrices of a linear step, and verify them on the trials.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_channels_out, n_times_out).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import AverageReference, as_eeg
-    >>> from skeeg.explain.explained import linear_map
-    >>> X = as_eeg(np.random.default_rng(0).normal(size=(4, 2, 9)))
-    >>> step, _ = linear_map(AverageReference().fit(X).transform, X, "space")
-    >>> step.spatial[0].round(6).tolist(), step.temporal is None
-    ([[0.5, -0.5], [-0.5, 0.5]], True)
-    """
+    """Identify the matrices of a linear step, and verify them on trials (n_trials, n_channels, n_times)."""
     advice = 'Explain what follows it, or use method="occlusion".'
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # already raised when the pipeline ran
@@ -333,16 +272,7 @@ def fitted_network(estimator):
 
 
 def split_pipeline(estimator):
-    """Split a fitted pipeline, nested ones and searches too, into its steps and its last estimator.
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skeeg import AverageReference, NetworkClassifier
-    >>> from skeeg.explain.explained import split_pipeline
-    >>> [name for name, _ in split_pipeline(make_pipeline(AverageReference(), NetworkClassifier()))[0]]
-    ['averagereference (AverageReference)']
-    """
+    """Split a fitted pipeline, nested ones and searches too, into its steps and its last estimator."""
     if isinstance(estimator, Pipeline):
         *first, (_, last) = estimator.steps
         more, final = split_pipeline(last)
@@ -379,18 +309,7 @@ def choose_targets(outputs, classes, target):
 
 
 def choose_background(X, background, n_background):
-    """Background trials, and the selection for each trial.
-
-    Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_background_trials, n_channels, n_times).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import as_eeg
-    >>> from skeeg.explain.explained import choose_background
-    >>> [one.tolist() for one in choose_background(as_eeg(np.ones((2, 1, 3)), subjects=[1, 2]), None, 5)[1]]
-    [[0], [1]]
-    """
+    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
     background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
     if background.shape[1:] != X.shape[1:]:
         raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
@@ -410,16 +329,7 @@ def choose_background(X, background, n_background):
 
 
 def read_trials(estimator, X):
-    """Trials as `EEGArray` of float64, with names and rate of the estimator where they carry none.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg import BandPass
-    >>> from skeeg.explain.explained import read_trials
-    >>> read_trials(BandPass(sfreq=250), np.ones((1, 2, 3))).sfreq
-    250.0
-    """
+    """Trials as `EEGArray` of float64, with names and rate of the estimator where they carry none."""
     first = estimator
     while isinstance(first, Pipeline):
         first = first.steps[0][1]

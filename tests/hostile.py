@@ -10,15 +10,18 @@ import struct
 import tempfile
 import warnings
 import zipfile
+from collections import Counter
 
 import numpy as np
 import torch
+from instances import instance, public_estimators
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from ..training.checkpoints import _checksum, write_weights
-from .bad_input import Table, judge
-from .recordings import Recording, data_for, fresh, has, instance, public_estimators
+from skeeg.storage import load
+from skeeg.testing.bad_input import ANSWER, CLEAR, WRONG, judge
+from skeeg.testing.state import readers
+from skeeg.training.checkpoints import _checksum, write_weights
 
 EXECUTED = "executed"
 """Name, within the folder, of what appears where a file was executed."""
@@ -26,28 +29,9 @@ _LARGE = 60_000_000
 
 
 def hostile_checkpoints(folder, only=None):
-    """Write a corpus of hostile files, all small, of which none may be taken for weights or for a saved estimator.
+    """Write hostile files, all small, of which none may be taken for weights or for a saved estimator.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        Where to; it must be there.
-    only : sequence of str or None
-        Some of them, by what is wrong; None writes all.
-
-    Returns
-    -------
-    paths : dict of str to str
-        Each file (one is a directory) by what is wrong with it. A reader of one, as a ``checkpoint`` or by
-        `skeeg.load`, raises a ValueError or TypeError that names it, and ``folder/executed`` is never made.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from skeeg.testing import hostile_checkpoints
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     len(hostile_checkpoints(folder)) > 30
-    True
+    Gives each path by what is wrong; ``only`` names some. Where one is executed, ``folder/executed`` appears.
     """
     folder = pathlib.Path(folder)
     paths = {}
@@ -244,25 +228,48 @@ _BYTES = {
 }
 
 
+class Table:
+    """Counts of outcomes, one row for each attacked estimator, and the failures."""
+
+    def __init__(self, title):
+        self.title, self.rows, self.failures = title, {}, []
+
+    def add(self, row, what, outcome, message=""):
+        """Count one outcome."""
+        self.rows.setdefault(row, Counter())[outcome] += 1
+        if outcome in WRONG:
+            self.failures.append((outcome, row, what, " ".join(message.split())[:160]))
+
+    def count(self, outcomes):
+        """Count the calls that had one of these outcomes."""
+        return sum(counter[outcome] for counter in self.rows.values() for outcome in outcomes)
+
+    def __str__(self):
+        """Table, and a line for each failure."""
+        columns = (ANSWER, CLEAR, *WRONG)
+        width = max([len(row) for row in self.rows], default=0)
+        lines = [f"{self.title}: {self.count(columns)} calls", " " * width + "".join(f"{one:>15}" for one in columns)]
+        for row, counter in {**self.rows, "total": sum(self.rows.values(), Counter())}.items():
+            lines.append(f"{row:{width}}" + "".join(f"{counter[one] or '':>15}" for one in columns))
+        lines += [
+            f"  {outcome}: {row}, {what}: {message}" for outcome, row, what, message in sorted(set(self.failures))
+        ]
+        return "\n".join(lines)
+
+
 def attack_files(estimators=None, only=None):
     """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
-    from ..storage import load
-
     table = Table("Hostile files")
     entries = {"load": load} if estimators is None else {}
     for estimator in [instance(cls) for cls in public_estimators()] if estimators is None else estimators:
-        name = type(estimator).__name__
-        if has(estimator, "load"):  # meta-estimators have none
-            entries[f"{name}.load"] = estimator.load
-        if "checkpoint" in estimator.get_params(deep=False):
-            entries[name] = _fit_from_file(fresh(estimator))
+        entries |= readers(estimator)
     with tempfile.TemporaryDirectory() as folder:
         paths = hostile_checkpoints(folder, only)
         there = _content(folder)
         for entry, read in entries.items():
             for name, path in paths.items():
                 outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
-                if outcome == "right answer":
+                if outcome == ANSWER:
                     outcome = "undetected"
                 if (now := _content(folder)) != there:
                     outcome = "executed"
@@ -270,16 +277,6 @@ def attack_files(estimators=None, only=None):
                     there = _content(folder)
                 table.add(entry, name, outcome, message)
     return table
-
-
-def _fit_from_file(estimator):
-    X, y = data_for(estimator, Recording.suited_to(estimator))
-    alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
-
-    def fit(path):
-        return fresh(estimator).set_params(checkpoint=path, **alone).fit(X, y)
-
-    return fit
 
 
 def _content(folder):
