@@ -40,24 +40,24 @@ class RecordingMethods:
     @property
     def _fitted_kind(self):
         """The same of the sensors at fit."""
-        types = set(self.geometries_[0]["meg"]["types"])
+        types = set(self._first_geometry("meg")["types"])
         return types.pop() if len(types) == 1 else "meg"
 
     @property
     def info_eeg_(self):
         """Sensors of the EEG at fit."""
-        return self._first_info("eeg")
+        return build_info(self._first_geometry("eeg"), sfreq=self.sfreq_in_ or 1.0)
 
     @property
     def info_meg_(self):
         """Sensors of predictions."""
-        return self._first_info("meg")
+        return build_info(self._first_geometry("meg"), sfreq=self.sfreq_in_ or 1.0)
 
-    def _first_info(self, kind):
+    def _first_geometry(self, kind):
         check_is_fitted(self)
         if not self.geometries_:
             raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
-        return build_info(self.geometries_[0][kind], sfreq=self.sfreq_in_ or 1.0)
+        return self.geometries_[0][kind]
 
     def predict_raw(self, raw):
         """Predict the MEG of the EEG of an `mne.io.Raw`, as an `mne.io.RawArray` of the same times and annotations.
