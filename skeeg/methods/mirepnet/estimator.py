@@ -22,13 +22,7 @@ from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 from .readout import NETWORK_WEIGHT, TangentReadout
 
-_FINETUNING = (
-    "n_updates",
-    "max_epochs",
-    "batch_size",
-    "learning_rate",
-    "time_shift",
-)  # settings that a checkpoint may hold
+_FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_shift"  # what a checkpoint may advise
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -352,7 +346,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):
-    """Pipeline from raw trials to labels: band-pass, then `MIRepNetClassifier`.
+    """Unfitted pipeline from raw trials to labels: ``bandpass``, then a `MIRepNetClassifier` as ``mirepnet``.
 
     Parameters
     ----------
@@ -364,7 +358,6 @@ def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align=
     Returns
     -------
     pipeline : sklearn.pipeline.Pipeline
-        Unfitted, with the steps ``bandpass`` and ``mirepnet``.
 
     Examples
     --------

@@ -148,10 +148,8 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
     -----
     A script that fits this, started by ``torchrun --nproc_per_node=N`` or ``accelerate launch``, trains on N GPUs or in
     N processes. Each fits the same trials and computes its part of every update, of ``N * batch_size * accumulate``
-    trials. While that product is the same, so is the loss of every update, up to rounding, and an interrupted run
-    resumes with another number of processes. Dropout, which every process draws for itself, and the statistics of
-    batch normalisation, of ``N * batch_size`` trials, differ. In the end all processes have the same network and
-    ``history_``.
+    trials; with the same product an interrupted run resumes with another number of processes. Dropout and the
+    statistics of batch normalisation differ.
 
     References
     ----------
