@@ -140,6 +140,15 @@ class _Alignment(EEGTransformer):
                 self.running_ = self.running_ | {key: last}
         return self
 
+    def calibrate(self, X):
+        """Take trials of the target as calibration trials, in place of those given to `fit`.
+
+        Shape: ``X`` (n_trials, n_channels, n_times).
+        """
+        check_is_fitted(self)
+        self._fit_calibration(0, X_target_unlabeled=X)
+        return self
+
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
         """Set all references; return the checked trials and the index of each trial's domain."""
         X = self._check_eeg(X, reset=True)
