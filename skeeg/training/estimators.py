@@ -296,7 +296,7 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         identity = None
         if isinstance(X, EEGArray):  # joblib hashes values alone
             identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
-        given = _requested(network, "fit", extra)
+        given = _requested(network, "fit", {"subjects": subjects})  # the same network for any target trials
         network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)

@@ -20,13 +20,7 @@ from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 from .readout import NETWORK_WEIGHT, TangentReadout
 
-_FINETUNING = (
-    "n_updates",
-    "max_epochs",
-    "batch_size",
-    "learning_rate",
-    "time_shift",
-)  # settings that a checkpoint may hold
+_FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_shift"  # what a checkpoint may advise
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -214,6 +208,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted decoder further on a target subject, by the recipe as it is set now.
 
+        These trials are also the reference of ``align="calibration"``, and the start of ``"running"``.
+
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
@@ -235,6 +231,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if len(new):
             raise ValueError(f"y: {new.tolist()} are not among the classes at fit, {self.classes_.tolist()}.")
         targets = np.searchsorted(self.classes_, y)
+        if self.align is not None:
+            self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
             self.network_.keep(train(**what))
         if self.readout_ is not None:
@@ -344,7 +342,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):
-    """Pipeline from raw trials to labels: band-pass, then `MIRepNetClassifier`.
+    """Unfitted pipeline from raw trials to labels: ``bandpass``, then a `MIRepNetClassifier` as ``mirepnet``.
 
     Parameters
     ----------
@@ -356,7 +354,6 @@ def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align=
     Returns
     -------
     pipeline : sklearn.pipeline.Pipeline
-        Unfitted, with the steps ``bandpass`` and ``mirepnet``.
 
     Examples
     --------
