@@ -250,7 +250,8 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         if self.model in NETWORKS:
             self._network_sizes(), self._recipe().check()
         elif self.lags is None or self.checkpoint is not None:
-            raise ValueError(f"lags, checkpoint: model={self.model!r} has no network; give lags and no checkpoint.")
+            got = f"{self.lags} and {self.checkpoint}"
+            raise ValueError(f"lags, checkpoint: got {got}; model={self.model!r} takes lags and has no network.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
