@@ -168,10 +168,8 @@ class Truth:
 
     Attributes
     ----------
-    electrodes : tuple of str
-        Channels whose sensitivity to the informative sources is at least half of the largest one.
-    weights : ndarray, shape (n_channels,)
-        Sensitivity of each channel to the informative sources, relative to the largest one.
+    electrodes, weights : tuple of str, and ndarray, shape (n_channels,)
+        Sensitivity of each channel to the informative sources, relative to the largest one, and those from 0.5 on.
     patterns : dict of str to ndarray, shape (n_channels,)
         Topography of each informative source at rest, in microvolts, in the first session.
     bands : dict of str to tuple of float
