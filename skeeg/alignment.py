@@ -4,7 +4,6 @@ A domain is a subject, a session or a run. Subjects and days differ in how sourc
 each domain by its reference removes the linear part of that difference without labels.
 """
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
-from .base import EEGTransformer
+from .base import EEGTransformer, warn
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "block", "calibration", "source", "running")
@@ -46,12 +45,10 @@ class Calibration:
         if isinstance(trials, Calibration):
             return trials.X
         if trials is not None and len(trials) == n_training:
-            warnings.warn(
+            warn(
                 f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
                 f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
-                "keep it whole.",
-                UserWarning,
-                stacklevel=6,
+                "keep it whole."
             )
         return trials
 
@@ -143,6 +140,15 @@ class _Alignment(EEGTransformer):
                 self.running_ = self.running_ | {key: last}
         return self
 
+    def calibrate(self, X):
+        """Take trials of the target as calibration trials, in place of those given to `fit`.
+
+        Shape: ``X`` (n_trials, n_channels, n_times).
+        """
+        check_is_fitted(self)
+        self._fit_calibration(0, X_target_unlabeled=X)
+        return self
+
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
         """Set all references; return the checked trials and the index of each trial's domain."""
         X = self._check_eeg(X, reset=True)
@@ -186,11 +192,9 @@ class _Alignment(EEGTransformer):
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warnings.warn(
+            warn(
                 f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
-                "next larger domain.",
-                UserWarning,
-                stacklevel=4,
+                "next larger domain."
             )
         keys = list(dict.fromkeys(records))
         index = {key: i for i, key in enumerate(keys)}

@@ -4,7 +4,6 @@ The designs of the filters and the treatment of the edges are mne's; all trials 
 (`skeeg.signals`), which gives equal results many times faster.
 """
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from .base import EEGTransformer
+from .base import EEGTransformer, warn
 from .signals import filter_trials, resample_trials
 
 _METHOD = [StrOptions({"fir", "iir"})]
@@ -463,9 +462,7 @@ def _warn_if_short(estimator, filters, n_times):
     """Warn where a kernel is longer than the trials, as mne does."""
     n_taps = max([len(one) for one in filters if one.ndim == 1], default=0)
     if n_taps > n_times:
-        warnings.warn(
+        warn(
             f"{type(estimator).__name__}: the filter has {n_taps} taps but the trials only {n_times} samples, so they "
-            'will be distorted. Filter longer signals, allow wider transitions, or use method="iir".',
-            UserWarning,
-            stacklevel=3,
+            'will be distorted. Filter longer signals, allow wider transitions, or use method="iir".'
         )

@@ -242,12 +242,6 @@ def draw_montages(ch_names, n, rng):
 
     A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
     where there are such.
-
-    Examples
-    --------
-    >>> from skeeg.montage import draw_montages
-    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
-    [3, 2, 3]
     """
     names = [canonical_name(name) for name in ch_names]
     common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]
