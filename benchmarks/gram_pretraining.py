@@ -9,7 +9,8 @@ weights are then trained.
 Parts:
 
 - ``train``: subjects 1-59, windows of 4 s, random montages of 8 to 45 channels, with the recorded and the average
-  reference, masks of channels, seconds and patches, for ``--minutes``;
+  reference, masks of channels, seconds and patches, for ``--minutes``; the state is kept every hundred updates, and
+  the same command goes on from it;
 - ``score``: subjects 65-80, factors of the network and of the splines learned on subjects 60-64; gaps in all channels,
   predictors learned on other windows of the recording; and OpenNeuro ds003810, factors learned on the good channels
   of the recording itself;
@@ -190,37 +191,66 @@ def draw_batch(recordings, channels, rng):
     return (x - x.mean(dim=1, keepdim=True) if rng.random() < 0.6 else x), names
 
 
-def train(folder, minutes):
-    """Train both stages; a cosine over the time there is."""
+def start_training(windows, recordings, channels):
+    """Train the tokenizer, and make the masked autoencoder that starts as an interpolator."""
     from skeeg import GramTokenizer
-    from skeeg.methods.gram import channel_indices, save_weights
 
-    torch.manual_seed(0)
-    rng, windows = np.random.default_rng(0), [read_windows(subject, average=False) for subject in range(1, 60)]
     settings = {"learning_rate": 1e-3, "batch_size": 4, "recipe_params": {"warm_epochs": 1}, "random_state": 0}
     tokenizer = GramTokenizer("tiny", network_params=TOKENIZER, max_epochs=1, device="cpu", **settings)
     tokenizer.fit([one[:23] for one in windows[::2]])
-    recordings = [torch.from_numpy(np.asarray(one)[rng.permutation(len(one))[:40]] / 100) for one in windows]
-    channels = torch.from_numpy(channel_indices(windows[0].ch_names))
     net = make_start(tokenizer.module_).eval()
     fit_samples(net, [one[:16] - one[:16].mean(dim=1, keepdim=True) for one in recordings[::4]], channels)
+    return net
+
+
+def train(folder, minutes, n_subjects):
+    """Train both stages; a cosine over the time there is. Its state is kept in ``run.pt``, from which it goes on."""
+    from skeeg.methods.gram import GramTokenizerNetwork, channel_indices, save_weights
+    from skeeg.methods.gram.layers import TOKENIZER_SIZES, choose_sizes
+
+    torch.manual_seed(0)
+    rng, windows = np.random.default_rng(0), [read_windows(i, average=False) for i in range(1, n_subjects + 1)]
+    recordings = [torch.from_numpy(np.asarray(one)[rng.permutation(len(one))[:40]] / 100) for one in windows]
+    channels = torch.from_numpy(channel_indices(windows[0].ch_names))
+    run = folder / "run.pt"
+    kept = torch.load(run, weights_only=True) if run.exists() else None
+    if kept is None:
+        net, step, spent = start_training(windows, recordings, channels), 0, 0.0
+    else:
+        net = make_start(GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, "tiny", TOKENIZER)))
+        net.load_state_dict(kept["net"])
+        step, spent = kept["step"], kept["spent"]
+        torch.manual_seed(step)
+        rng = np.random.default_rng(step)
+        print(f"continues at step {step}", flush=True)
     weights = [p for p in net.train().parameters() if p.requires_grad]
-    optimizer, start, step = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01), time.time(), 0
+    optimizer = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    if kept is not None:
+        optimizer.load_state_dict(kept["optimizer"])
+    start = time.time() - spent
     while (done := (time.time() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 30) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
-        x, names = draw_batch(recordings, channels, rng)
-        hidden, with_tokens = draw_masks(len(x), x.shape[1]), step % 4 == 0
-        codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
-        tokens, mimic, wave, _ = net.losses(x, hidden, names, codes).mean(dim=0)
-        optimizer.zero_grad()
-        (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        wave, mimic = update(net, weights, optimizer, *draw_batch(recordings, channels, rng), with_tokens=step % 4 == 0)
         step += 1
         if step % 100 == 0:
             print(f"step {step}: samples {wave:.3f}, spectra {mimic:.3f}", flush=True)
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state | {"spent": time.time() - start}, run.with_suffix(".new"))
+            run.with_suffix(".new").replace(run)
     save_weights(net.eval(), folder / "gram.safetensors")
+
+
+def update(net, weights, optimizer, x, names, with_tokens):
+    """Do one update; give the losses of the samples and of the spectra."""
+    hidden = draw_masks(len(x), x.shape[1])
+    codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
+    tokens, mimic, wave, _ = net.losses(x, hidden, names, codes).mean(dim=0)
+    optimizer.zero_grad()
+    (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    return wave, mimic
 
 
 # Comparison
@@ -347,10 +377,12 @@ def main():
     parser.add_argument("parts", nargs="*", default=["train", "score"])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--subjects", type=int, default=59, help="subjects to train on, from the first")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if "train" in args.parts:
-        train(args.folder, args.minutes)
+        args.folder.mkdir(parents=True, exist_ok=True)
+        train(args.folder, args.minutes, args.subjects)
     if "score" in args.parts:
         for part in (score, score_seconds, score_grasp):
             part(str(args.folder / "gram.safetensors"))
