@@ -277,7 +277,7 @@ def rhythms(n=20, n_channels=4, n_times=400, seed=0):
     frequencies = np.fft.rfftfreq(n_times, 1 / 100)
     widths = np.exp(-((frequencies - np.array([[6.0], [10.0], [20.0]])) ** 2))
     sources = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, 3, n_times))) * widths, n_times)
-    return make_eeg(100 * rng.standard_normal((n_channels, 3)) @ sources, NAMES[:n_channels], 100.0)
+    return EEGArray(100 * rng.standard_normal((n_channels, 3)) @ sources, NAMES[:n_channels], 100.0)
 
 
 def test_wiener_restores_a_gap_in_all_channels_and_lines_do_not():
