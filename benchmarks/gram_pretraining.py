@@ -14,6 +14,7 @@ Parts:
 - ``score``: subjects 65-80, factors of the network and of the splines learned on subjects 60-64; gaps in all channels,
   predictors learned on other windows of the recording; and OpenNeuro ds003810, factors learned on the good channels
   of the recording itself;
+- ``probe``: logistic regression on the features of the frozen network, subjects 65-80;
 - ``ship``: the same weights in half precision.
 
 Run: ``python benchmarks/gram_pretraining.py [PART ...] --folder FOLDER``; recordings are looked for in ``$SKEEG_DATA``.
@@ -358,6 +359,47 @@ def score_grasp(file):
     print(table.groupby(["reference", "method"], sort=False)[["correlation", "error"]].agg(["mean", "std"]).round(3))
 
 
+def probe(file, few=range(1, 60, 5), many=(*range(1, 49, 2), *range(49, 60)), tested=range(65, 81)):
+    """Logistic regression on the features of the frozen network: across subjects, and within the tested ones."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from skeeg import GramPretrainer
+    from skeeg.datasets import PhysionetMotor, load_arrays
+
+    data = PhysionetMotor(classes=("left_hand", "right_hand", "rest"))
+    subjects = sorted({*few, *many, *tested})
+    X, y = load_arrays(data, fmin=0.5, fmax=40.0, tmax=4.0, resample=RATE, subjects=subjects)
+    X, whose = X - np.asarray(X).mean(axis=1, keepdims=True), np.asarray(X.domains["subject"]).astype(int)
+    rows, halves = [], {i: np.array_split(np.flatnonzero(whose == i), 2) for i in tested}
+    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01)):
+        step = GramPretrainer(checkpoint=file, max_epochs=0, readout=readout, device="cpu").fit(X[:2])
+        given = np.concatenate([step.transform(X[np.flatnonzero(whose == i)]) for i in subjects])
+        centred = given - np.stack([given[whose == i].mean(axis=0) for i in whose])
+        for task in ("movement / rest", "left / right"):
+            labels = np.where(y == "rest", "rest", "movement") if task.endswith("rest") else y
+            used = np.ones(len(y), bool) if task.endswith("rest") else y != "rest"
+            for protocol, F, training in (
+                ("12 other subjects", given, few), ("12 other subjects, features centred by subject", centred, few),
+                ("35 other subjects", given, many), ("35 other subjects, features centred by subject", centred, many),
+                ("first half of the subject", given, None),
+            ):  # fmt: skip
+                for i in tested:
+                    fitted, scored = halves[i] if training is None else (np.flatnonzero(np.isin(whose, training)), None)
+                    scored = np.flatnonzero(whose == i) if scored is None else scored
+                    fitted, scored = fitted[used[fitted]], scored[used[scored]]
+                    if training is None or i == tested[0]:
+                        model = LogisticRegression(C=C, class_weight="balanced", max_iter=300)
+                        model = make_pipeline(StandardScaler(), model).fit(F[fitted], labels[fitted])
+                    score = balanced_accuracy_score(labels[scored], model.predict(F[scored]))
+                    rows.append({"task": task, "protocol": protocol, "readout": readout, "subject": i, "score": score})
+    table = pd.DataFrame(rows)
+    table.round(4).to_csv(RESULTS.with_name("gram_probe.csv"), index=False)
+    print(table.groupby(["task", "protocol", "readout"], sort=False)["score"].agg(["mean", "std"]).round(3).to_string())
+
+
 def ship(file, target):
     """Write the weights in half precision."""
     from skeeg.methods.gram import read_pretrained
@@ -386,6 +428,8 @@ def main():
     if "score" in args.parts:
         for part in (score, score_seconds, score_grasp):
             part(str(args.folder / "gram.safetensors"))
+    if "probe" in args.parts:
+        probe(str(args.folder / "gram.safetensors"))
     if "ship" in args.parts:
         ship(args.folder / "gram.safetensors", args.folder / "gram-channels.safetensors")
 
