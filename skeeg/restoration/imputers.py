@@ -129,10 +129,7 @@ class SplineInterpolation(Imputer):
     def _prepare(self, X):
         names = X.ch_names
         if names is None and X.shape[1] > 1:
-            raise ValueError(
-                "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass "
-                "SplineInterpolation(ch_names=...) or trials that carry their names."
-            )
+            raise ValueError("ch_names: X carries no channel names; pass SplineInterpolation(ch_names=...).")
         self.stiffness_ = np.ones((1, 1)) if names is None else _spline_kernel(names)
 
     def _fill(self, data, lost):

@@ -39,10 +39,8 @@ def correlation(X, restored, mask):
 
     Parameters
     ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
+    X, restored, mask
+        As in `normalised_error`.
 
     Returns
     -------
@@ -73,10 +71,8 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
 
     Parameters
     ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples; only segments that are missing completely count.
+    X, restored, mask
+        As in `normalised_error`; only segments that are missing completely count.
     sfreq : float
         Sampling rate in hertz.
     bands : sequence of (float, float)
@@ -128,10 +124,8 @@ def restoration_scores(X, restored, mask, sfreq):
 
     Parameters
     ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
+    X, restored, mask
+        As in `normalised_error`.
     sfreq : float
         Sampling rate in hertz.
 

@@ -51,11 +51,7 @@ class PretrainingSettings(StageSettings):
 
 
 class MaskedObjective(Objective):
-    """Masked autoencoder that draws masks and gives its losses.
-
-    In evaluation the same patches are masked every time, so that epochs can be compared, and the random state is left
-    alone.
-    """
+    """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
 
     def __init__(self, network, mask_ratio, masks="patches"):
         super().__init__(network)
@@ -72,10 +68,7 @@ class MaskedObjective(Objective):
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
-    """Draw patches to mask; one at least stays, and of two or more one at least is masked.
-
-    Gives (n_trials, n_seconds, n_chans).
-    """
+    """Draw masked patches (n_trials, n_seconds, n_chans); one at least stays, of two or more one at least is masked."""
     n_patches = n_seconds * n_chans
     generator = None if anew else torch.Generator().manual_seed(0)
     kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
