@@ -7,12 +7,14 @@ from moabb.datasets.fake import FakeDataset
 from moabb.paradigms import LeftRightImagery
 from moabb.pipelines.utils import create_pipeline_from_config
 from sklearn.base import clone
+from sklearn.cross_decomposition import CCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skeeg.bench
 from skeeg.array import make_domains, make_eeg
 from skeeg.base import AsEEG
 from skeeg.baselines import PIPELINE_FOLDER, baseline, baseline_names, baseline_recipe, pipeline_files
+from skeeg.baselines.cca import SteadyStateCCA
 from skeeg.bench import compute
 from skeeg.covariance import TrialCovariances
 from skeeg.filtering import PadToMultiple
@@ -31,8 +33,9 @@ SMALL = {
 
 CLASSICAL = [name for name in baseline_names() if "max_epochs" not in str(list(baseline(name).get_params()))]
 PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
-METHODS = ("MIRepNet", "MIRepNet, pre-trained", "CT-adaptTL", "Gram", "EEGNet, fine-tuned")
+METHODS = ("MIRepNet", "MIRepNet, pre-trained", "MIRepNet, fine-tuned", "CT-adaptTL", "Gram", "EEGNet, fine-tuned")
 NETWORKS = [name for name in baseline_names() if name not in (*CLASSICAL, *METHODS)]
+ANY_LABELS = [name for name in baseline_names() if name != "CCA"]  # whose labels are frequencies
 
 
 def quick(name, **changes):
@@ -56,7 +59,7 @@ def trials():
 
 def test_the_names_are_those_of_the_comparison_and_of_the_methods():
     assert set(NETWORKS) == set(BASELINE_NETWORKS)
-    assert set(CLASSICAL) == {"CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "ERP+LDA", "XDAWN+TS+LR"}
+    assert set(CLASSICAL) == {"CSP+LDA", "FBCSP+LDA", "TS+LR", "FBTS+LR", "MDM", "ERP+LDA", "XDAWN+TS+LR", "CCA"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -68,7 +71,7 @@ def test_the_networks_are_those_of_the_table(name):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", baseline_names())
+@pytest.mark.parametrize("name", ANY_LABELS)
 def test_every_baseline_takes_whatever_holds_eeg(name, trials):
     X, y = trials
     info = mne.create_info(list(NAMES), 250.0, "eeg")
@@ -177,7 +180,7 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", baseline_names())
+@pytest.mark.parametrize("name", ANY_LABELS)
 def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
     monkeypatch.setattr(compute, "count_parameters", lambda *trials: None)  # it fits once more
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
@@ -209,3 +212,21 @@ def test_filter_bank_csp_is_csp_on_each_band(trials):
     parts = [CSP(n_components=2).fit_transform(BandPass(*band).fit_transform(X), y) for band in bands]
     features = FilterBankCSP(bands, n_components=2).fit(X, y).transform(X)
     np.testing.assert_allclose(features, np.concatenate(parts, axis=1), rtol=1e-9)
+
+
+def test_steady_state_responses_are_told_apart_by_their_frequency():
+    rng = np.random.default_rng(0)
+    y, times = np.resize(["9.25", "11.25", "13.0"], 30), np.arange(500) / 250
+    X = rng.normal(size=(30, 8, 500)) + 0.2 * np.sin(2 * np.pi * y.astype(float)[:, None, None] * times)
+    X = make_eeg(X, sfreq=250.0)
+    fitted = baseline("CCA").fit(X, y)
+    assert fitted.score(X, y) == 1 and fitted[-1].frequencies_.tolist() == [11.25, 13.0, 9.25]
+    phases = 2 * np.pi * 13.0 * times[:, None] * np.arange(1, 4)
+    reference, other = np.hstack([np.sin(phases), np.cos(phases)]), CCA(1, max_iter=5000, tol=1e-12)
+    one, two = other.fit(np.asarray(X[0]).T, reference).transform(np.asarray(X[0]).T, reference)
+    correlation = np.corrcoef(one[:, 0], two[:, 0])[0, 1]
+    assert fitted.decision_function(X)[0, 1] == pytest.approx(correlation, rel=1e-6)
+    with pytest.raises(ValueError, match="frequencies: expected one in hertz for each label of"):
+        baseline("CCA").fit(X, np.resize(["left", "right"], 30))
+    named = SteadyStateCCA({"left": 9.25, "right": 13.0}).fit(X[y != "11.25"], np.resize(["left", "right"], 20))
+    assert named.score(X[y != "11.25"], np.resize(["left", "right"], 20)) == 1

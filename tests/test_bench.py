@@ -393,7 +393,7 @@ def test_other_paradigms_have_pipelines_of_their_own(paradigm, tmp_path, monkeyp
                           duration=44, n_events=20)  # fmt: skip
     assert type(catalogue.get_paradigm(dataset)).__name__ == kind
     names = catalogue.default_pipelines("within-session", catalogue.get_paradigm(dataset))
-    assert {"p300": "XDAWN+TS+LR", "ssvep": "FBTS+LR", "rstate": "CSP+LDA"}[paradigm] in names and "EEGNet" in names
+    assert {"p300": "XDAWN+TS+LR", "ssvep": "CCA", "rstate": "CSP+LDA"}[paradigm] in names and "EEGNet" in names
     table = run(tmp_path, [name for name in names if name != "EEGNet"], dataset, subjects=[1])
     assert table.score.notna().all() and len(table) == len(names) - 1
     with pytest.raises(ValueError, match=f"MIRepNet is made for LeftRightImagery, MotorImagery, and .* needs {kind}"):

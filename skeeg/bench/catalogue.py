@@ -74,7 +74,7 @@ PANELS = ("within-session", "few-shot:others", "cross-task")
 DEFAULT_PIPELINES = {
     "few-shot:others": (*_ADAPTED, "MIRepNet, pre-trained"),
     "cross-task": (*_ADAPTED, "CT-adaptTL"),
-    "": (*_CLASSICAL, "EEGNet"),
+    "": (*_CLASSICAL, "CCA", "EEGNet"),
 }
 
 _MANY = 30  # so many names are not listed in an error

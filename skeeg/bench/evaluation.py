@@ -22,7 +22,7 @@ from ..evaluations.pooling import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE
 
-_NAME_CLASSES = {"checkpoint_classes", "mirror_classes"}  # parameters that name classes
+_NAME_CLASSES = {"checkpoint_classes", "mirror_classes", "frequencies"}  # parameters that name classes
 _LOADED = {}  # the trials this process loaded last: jobs that need the same ones follow each other
 
 

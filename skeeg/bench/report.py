@@ -1,4 +1,4 @@
-"""The report of a results folder: a web page, made from ``page.html``, and a Markdown table."""
+"""The report of a results folder: a web page and a Markdown text, made from the templates beside this file."""
 
 import itertools
 import math
@@ -36,8 +36,9 @@ def write_report(folder):
         The web page: one file that needs no network.
     """
     path, sections = read_sections(folder)
-    write_text(path / "report.md", markdown(sections))
-    write_text(path / "report.html", page(sections))
+    shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}
+    write_text(path / "report.html", _render("page.html", shown, autoescape=True))
+    write_text(path / "report.md", escape(_render("page.md", shown), quote=False))  # Markdown lets HTML through
     return path / "report.html"
 
 
@@ -126,15 +127,17 @@ def meta_analyses(sections):
             }
 
 
-def page(sections):
-    """Web page of all comparisons in a folder: one file without script, whose content is escaped."""
+def _render(template, shown, autoescape=False):
+    """Fill one of the templates beside this file."""
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"signed": _signed, "p_text": p_text, "tint": _tint, "number": _number, "choices": _choices}
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}
-    return environment.from_string(template).render(shown)
+    environment = jinja2.Environment(autoescape=autoescape, undefined=jinja2.StrictUndefined)
+    environment.filters |= {
+        "signed": _signed, "p_text": p_text, "tint": _tint, "number": _number, "choices": _choices,
+        "spread": lambda values: "{:.3f} ± {:.3f}".format(*values),
+    }  # fmt: skip
+    text = Path(__file__).with_name(template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(shown)
 
 
 def _section(section):
@@ -169,6 +172,7 @@ def _results(section):
         "axis": _Axis(scores, section["chance"]),
         "rows": [_row(name, one, scores[name], entry["pipelines"].get(name, {})) for name, one in summary.iterrows()],
         "subjects": [(name, [_tint(one, floor) for one in row]) for name, row in cells],
+        "table": score_table(section),
         "test": _test(comparisons["n_subjects"]),
         "classes": section["classes"],
         "published": section["published"],
@@ -356,12 +360,6 @@ def _tint(value, floor):
     return value, "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
 
 
-def markdown(sections):
-    """Write the report as Markdown."""
-    lines = [line for section in sections for line in _markdown(section)]
-    return escape("\n".join(lines), quote=False)  # Markdown lets HTML through
-
-
 def score_table(section):
     """Rows of the table of scores, header first: pipeline, score, spread, range, cost."""
     entry, summary = section["entry"], section["summary"]
@@ -376,86 +374,6 @@ def score_table(section):
     return rows
 
 
-def _markdown(section):
-    """Lines of one comparison."""
-    entry = section["entry"]
-    yield f"## {entry['dataset']}, {entry['evaluation']}\n"
-    yield f"{entry['date']}\n\n    {' '.join(entry['command'].split())}\n"
-    if "summary" in section:
-        yield from _lines(score_table(section))
-        chance = "" if section["chance"] is None else f" Chance is {section['chance']:.3g}."
-        yield f"\nMean and standard deviation over subjects; each subject is the mean of its sessions.{chance}\n"
-        yield from _other_lines(section)
-        for name, counts in section["chosen"].items():
-            yield f"{name} chose {_choices(counts)}.\n"
-        yield from _curve(section["curve"])
-        yield from _comparisons(section["comparisons"])
-    for failure in entry.get("failures", []):
-        yield f"- {failure['pipeline']}, subject {', '.join(failure['subjects'])}: {' '.join(failure['error'].split())}"
-    if entry["done"] < entry["planned"]:
-        yield f"\nCompleted {entry['done']} of {entry['planned']} results.\n"
-    yield ", ".join(f"{name} {version}" for name, version in entry["versions"].items()) + f". {entry['machine']}.\n"
-
-
 def _choices(counts):
     """Parameters that a grid search chose, with the number of folds."""
     return "; ".join(f"{values} ({number} fold{'s' if number > 1 else ''})" for values, number in counts.items())
-
-
-def _other_lines(section):
-    """Lines of the scores after the first, and of the published ones."""
-    others = _other_scores(section["rows"], section["entry"])
-    if others:
-        names = list(section["summary"].index)
-        cells = [[name, *(f"{one[name][0]:.3f} ± {one[name][1]:.3f}" for one in others.values())] for name in names]
-        yield from _lines([["Pipeline", *others], *cells])
-        yield ""
-    if section["published"]:
-        cells = [[name, *values] for name, values in section["published"].items()]
-        yield from _lines([["Accuracy in percent", "here", "MIRepNet paper"], *cells])
-        yield ""
-
-
-def _curve(curve):
-    """Lines of the learning curve."""
-    if curve is None:
-        return
-    means = curve["mean"].unstack(sort=False)
-    unit = "of each class" if curve.index.names[1] == "n_per_class" else "of the target task"
-    yield from _lines([[f"Labelled trials {unit}", *means]] + [[name, *(f"{one:.3f}" for one in row)]
-                      for name, row in zip(means.index, means.to_numpy(), strict=True)])  # fmt: skip
-    yield ""
-
-
-def _comparisons(comparisons):
-    """Lines of the paired comparisons."""
-    if comparisons["p"] is None:
-        return
-    names = comparisons["pipelines"]
-    rows = [["Row better than column", *names]]
-    for row in names:
-        rows.append([row, *("" if row == column else _pair_text(comparisons, row, column) for column in names)])
-    yield from _lines(rows)
-    yield (
-        "\nDifference of the means with its 95 % interval, effect size d (mean over standard deviation of the "
-        "differences), MOABB's one-sided p-value, and the p-value corrected for all comparisons (largest t statistic "
-        f"under sign flips), paired over {comparisons['n_subjects']} subjects.\n"
-    )
-
-
-def _pair_text(comparisons, row, column):
-    """One comparison in a cell."""
-    one = {key: matrix.loc[row, column] for key, matrix in comparisons.items() if hasattr(matrix, "loc")}
-    return (
-        f"{one['difference']:+.3f} [{one['difference_low']:+.3f}, {one['difference_high']:+.3f}], "
-        f"d {one['effect']:.2f}, p {p_text(one['p'])}, corrected {p_text(one['p_corrected'])}"
-    )
-
-
-def _lines(rows):
-    """Markdown table."""
-    head, *body = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
-    yield f"| {head} |"
-    yield "|" + "---|" * len(rows[0])
-    for line in body:
-        yield f"| {line} |"

@@ -23,7 +23,6 @@ class Imputer(EEGTransformer):
     where `lost` is True are used. Missing samples are zero in `data`.
     """
 
-    _any_length = True
     linear_map_ = "space"  # complete trials stay as they are
 
     def __sklearn_tags__(self):
@@ -36,26 +35,8 @@ class Imputer(EEGTransformer):
         """Check the input; NaN is allowed."""
         return super()._check_eeg(X, y, reset=reset, dtype=dtype, **({"ensure_all_finite": "allow-nan"} | checks))
 
-    def fit(self, X, y=None):
-        """Fit the imputer.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; NaN for missing samples.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
-        """
-        self._prepare(self._check_eeg(X, reset=True))
-        return self
-
     def transform(self, X, mask=None):
-        """Replace missing samples.
+        """Replace missing samples; observed ones are unchanged.
 
         Parameters
         ----------
@@ -63,11 +44,6 @@ class Imputer(EEGTransformer):
             Trials; NaN for missing samples.
         mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
             True for missing samples, beside NaN; values under the mask are ignored.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Trials without NaN; observed samples are unchanged.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -76,9 +52,6 @@ class Imputer(EEGTransformer):
         if lost.any():
             data[lost] = self._fill(data, lost)[lost]
         return X.like(data)
-
-    def _prepare(self, X):
-        """Fit nothing but the montage."""
 
 
 class SplineInterpolation(Imputer):
@@ -107,8 +80,7 @@ class SplineInterpolation(Imputer):
 
     References
     ----------
-    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
-       Clinical Neurophysiology 72, 1989.
+    .. [1] Perrin et al. (1989), Spherical splines for scalp potential and current density mapping, EEG Clin. Neurophys.
 
     Examples
     --------
@@ -126,7 +98,7 @@ class SplineInterpolation(Imputer):
         self.reg = reg
         self.ch_names = ch_names
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         names = X.ch_names
         if names is None and X.shape[1] > 1:
             raise ValueError("ch_names: X carries no channel names; pass SplineInterpolation(ch_names=...).")
@@ -145,8 +117,6 @@ class SplineInterpolation(Imputer):
 class TimeInterpolation(Imputer):
     """Interpolate each channel over time, linearly between the last sample before a gap and the first after it.
 
-    Notes
-    -----
     Before the first and after the last observed sample of a trial their values are kept. A channel that is missing for
     a whole trial becomes zero.
 
@@ -180,16 +150,10 @@ class LowRankCompletion(Imputer):
 
     Attributes
     ----------
-    mean_ : ndarray, shape (n_channels,)
-        Mean of each channel.
-    components_ : ndarray, shape (n_components, n_channels)
-        Principal components.
-    explained_variance_ : ndarray, shape (n_components,)
-        Variance of each.
+    mean_, components_, explained_variance_ : ndarray
+        Shapes (n_channels,), (n_components, n_channels), (n_components,).
     noise_variance_ : float
         Mean variance of the components that are left out.
-    n_iter_ : int
-        Iterations done.
 
     Notes
     -----
@@ -200,8 +164,7 @@ class LowRankCompletion(Imputer):
 
     References
     ----------
-    .. [1] Tipping and Bishop, Probabilistic principal component analysis, Journal of the Royal Statistical Society B
-       61, 1999.
+    .. [1] Tipping & Bishop (1999), Probabilistic principal component analysis, J. R. Stat. Soc. B 61.
 
     Examples
     --------
@@ -226,7 +189,7 @@ class LowRankCompletion(Imputer):
         self.max_iter = max_iter
         self.tol = tol
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         data = np.asarray(X, dtype=np.float64)
         lost = np.isnan(data)
         empty = lost.all(axis=(0, 2))
@@ -418,27 +381,18 @@ def _spline_kernel(ch_names):
 
 
 def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state=None):
-    """Draw a random mask of missing samples.
+    """Draw a random mask of missing samples, True in as many places of every trial, of the shape of the trials.
 
     Parameters
     ----------
-    shape : tuple of int, (n_trials, n_channels, n_times)
-        Shape of the trials.
-    sfreq : float
-        Sampling rate in hertz.
+    shape, sfreq
+        Shape of the trials (n_trials, n_channels, n_times), and rate in hertz.
     loss : "electrodes" | "seconds" | "patches"
         Whole channels; segments of all channels; or segments of single channels.
     share : float
         Fraction of missing samples, between 0 and 1; at least one unit is missing and at least one is observed.
-    seconds : float
-        Length of a segment; a remainder belongs to the last one.
-    random_state : int, RandomState or None
-        Seed of the draw.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples; the same number in every trial.
+    seconds, random_state
+        Length of a segment, with the remainder in the last one; and seed of the draw.
 
     Examples
     --------
@@ -456,9 +410,7 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
     n_segments = max(n_times // length, 1)
     n_units = {"electrodes": n_channels, "seconds": n_segments, "patches": n_channels * n_segments}[loss]
     if n_units < 2:
-        raise ValueError(
-            f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, expected two or more."
-        )
+        raise ValueError(f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, not two or more.")
     n_lost = int(np.clip(round(share * n_units), 1, n_units - 1))
     rng = check_random_state(random_state)
     lost = np.array([rng.permutation(n_units) < n_lost for _ in range(n_trials)])
@@ -468,19 +420,9 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
 
 
 def find_lost(X, mask=None):
-    """Mask of the missing samples: NaN, or under the mask.
+    """Mask of the missing samples (n_trials, n_channels, n_times): NaN, or True in a mask.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
-        True for missing samples, for each sample or for each of equally long segments.
-
-    Returns
-    -------
-    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
+    The mask has one value for each sample or for each of equally long segments, (n_trials, n_channels, n_segments).
 
     Examples
     --------

@@ -37,6 +37,8 @@ def read_start(path, classes):
     """Read a checkpoint, published or own; ``classes`` None takes the labels of its outputs from the file."""
     state, description = read_weights(path)
     state = rename_keys(state, UPSTREAM_KEYS)
+    if "temporal.weight" not in state:
+        raise ValueError(f"checkpoint: {path} holds no CTAdaptTLNet (it lacks temporal.weight).")
     classes = description.get("classes") if classes is None else classes
     n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
     if classes is not None and len(classes) != n_outputs:

@@ -1,7 +1,6 @@
 """EEG to MEG as a scikit-learn regressor and a step of pipelines."""
 
 import dataclasses
-import warnings
 from numbers import Integral
 from operator import attrgetter
 
@@ -11,7 +10,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
-from ...base import BaseEEGRegressor, draw_seed, refuse_flat
+from ...base import BaseEEGRegressor, draw_seed, refuse_flat, warn
 from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
@@ -289,10 +288,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
                 loss=self._criterion(), callbacks=self.skorch_callbacks or (), verbose=self.verbose,
             )  # fmt: skip
         if self.network_ is not None and self.network_weight_ < _WORTH_IT:
-            warnings.warn(
+            warn(
                 f"model: {self.model!r} adds nothing to ridge regression on the held-out windows (network_weight_ is "
-                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds.",
-                stacklevel=4,
+                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds."
             )
         return self
 

@@ -127,14 +127,12 @@ class GramRestorer(Imputer):
         self.random_state = random_state
 
     def transform(self, X, mask=None):
-        """Restore missing samples.
+        """Restore missing samples, as `skeeg.restoration.Imputer.transform`.
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage within the collection; NaN for missing samples.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
-            True for missing samples, beside NaN; values under the mask are ignored.
+        X, mask
+            As in the other imputers; trials of any montage within the collection.
 
         Returns
         -------
@@ -203,7 +201,7 @@ class GramRestorer(Imputer):
         if self.checkpoint is not None and self.pretrainer is not None:
             raise ValueError("pretrainer: the checkpoint is trained already; give one of the two.")
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         """Train the networks, or read them, and learn the factors."""
         if self.electrodes is not None:
             channel_indices(self.electrodes, argument="electrodes")
