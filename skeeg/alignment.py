@@ -125,6 +125,15 @@ class _Alignment(EEGTransformer):
             groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
         return X.like(_whiten(X, groups, whiteners))
 
+    def calibrate(self, X):
+        """Take the reference of the target from these trials, in place of those given to `fit`.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times).
+        """
+        check_is_fitted(self)
+        self._fit_calibration(len(X), X_target_unlabeled=Calibration(X))
+        return self
+
     def update(self, X, subjects=None):
         """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
 

@@ -122,6 +122,17 @@ class FilterBankTangentSpace(EEGTransformer):
         pairs = [f"{names[i]}-{names[j]}" for i, j in zip(*np.triu_indices(len(names)), strict=True)]
         return _band_names(pairs, self.bands)
 
+    def calibrate(self, X):
+        """Take the references of the target from these trials, see `EuclideanAlignment.calibrate`.
+
+        Shapes: ``X`` (n_trials, n_channels, n_times).
+        """
+        check_is_fitted(self)
+        X = self._check_eeg(X, reset=False)
+        for i, alignment in enumerate(self.alignments_):
+            alignment.calibrate(self._band(X, i))
+        return self
+
     def update(self, X, subjects=None):
         """Update the references of ``on_unseen="running"`` with these trials, see `EuclideanAlignment.update`.
 

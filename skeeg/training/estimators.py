@@ -300,7 +300,7 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
             with config_context(enable_metadata_routing=True):
                 X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
         identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None  # joblib hashes values alone
-        given = _requested(network, "fit", extra)
+        given = _requested(network, "fit", {"subjects": subjects})
         network = check_memory(self.memory).cache(_fit_network)(network, np.asarray(X), identity, y, given)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)

@@ -216,6 +216,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted decoder further on a target subject, by the recipe as it is set now.
 
+        The trials are also the reference of ``align="calibration"``, as ``X_target_unlabeled`` of `fit`.
+
         Parameters
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
@@ -237,6 +239,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if len(new):
             raise ValueError(f"y: {new.tolist()} are not among the classes at fit, {self.classes_.tolist()}.")
         targets = np.searchsorted(self.classes_, y)
+        if self.align is not None:
+            self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
             self.network_.keep(train(**what))
         if self.readout_ is not None:

@@ -32,7 +32,8 @@ class TangentReadout(Storable):
 
     def partial_fit(self, X, targets):
         """Fit the regression to other trials, its weights drawn to those it has."""
-        self.weights = fit_logistic(self.space.transform(self._trials(X)[0]), targets, self.weights, PENALTY)
+        X, _ = self._trials(X)
+        self.weights = fit_logistic(self.space.calibrate(X).transform(X), targets, self.weights, PENALTY)
 
     def logits(self, X):
         """Logarithm of the probability of each class, but for a constant; (n_trials, n_classes)."""
