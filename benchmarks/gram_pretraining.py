@@ -10,8 +10,9 @@ Parts:
 
 - ``train``: subjects 1-59, windows of 4 s, random montages of 8 to 45 channels, with the recorded and the average
   reference, masks of channels, seconds and patches, for ``--minutes``;
-- ``score``: subjects 65-80, factors of the network and of the splines learned on subjects 60-64; and OpenNeuro
-  ds003810, factors learned on the good channels of the recording itself;
+- ``score``: subjects 65-80, factors of the network and of the splines learned on subjects 60-64; gaps in all channels,
+  predictors learned on other windows of the recording; and OpenNeuro ds003810, factors learned on the good channels
+  of the recording itself;
 - ``ship``: the same weights in half precision.
 
 Run: ``python benchmarks/gram_pretraining.py [PART ...] --folder FOLDER``; recordings are looked for in ``$SKEEG_DATA``.
@@ -266,6 +267,39 @@ def score(file):
     print(means.round(3).to_string())
 
 
+def score_seconds(file):
+    """Score gaps in all channels; what is learned on the recording itself is learned on the windows not scored."""
+    from skeeg import GramRestorer
+    from skeeg.restoration import TimeInterpolation, WienerInterpolation, correlation, draw_mask, normalised_error
+
+    rows, shared = [], {"device": "cpu", "random_state": 0}
+    for reference in ("average", "recorded"):
+        average = reference == "average"
+        others = np.concatenate([read_windows(subject, average)[::8] for subject in range(1, 60, 6)])
+        common = {
+            "Gram, network alone": GramRestorer(file, **shared).fit(others),
+            "lines in time": TimeInterpolation().fit(others),
+            "Wiener, from other subjects": WienerInterpolation().fit(others),
+        }
+        for subject in range(65, 81):
+            X = read_windows(subject, average)
+            own = X[np.flatnonzero(np.arange(len(X)) % 12)]
+            linear = GramRestorer(file, amplitude="least_squares", prior="linear", **shared).fit(own)
+            ways = common | {"Wiener, own recording": linear.wiener_, "Gram with linear prior, own recording": linear}
+            for seconds in (0.25, 0.5, 1.0):
+                mask = draw_mask(X[::12].shape, RATE, "seconds", 0.25, seconds, random_state=subject)
+                for name, way in ways.items():
+                    found = way.transform(X[::12], mask=mask)
+                    scores = {"correlation": correlation(X[::12], found, mask)}
+                    scores["error"] = normalised_error(X[::12], found, mask)
+                    where = {"reference": reference, "seconds": seconds, "subject": subject, "method": name}
+                    rows.append(where | scores)
+        table = pd.DataFrame(rows)
+        table.round(4).to_csv(RESULTS.with_name("gram_seconds.csv"), index=False)
+        means = table.groupby(["reference", "seconds", "method"], sort=False)[["correlation", "error"]]
+        print(means.agg(["mean", "std"]).round(3).to_string(), flush=True)
+
+
 def score_grasp(file):
     """Score two bad channels of each recording of ds003810, of which nothing is observed; no other subject is used."""
     from skeeg import GramRestorer
@@ -318,8 +352,8 @@ def main():
     if "train" in args.parts:
         train(args.folder, args.minutes)
     if "score" in args.parts:
-        score(str(args.folder / "gram.safetensors"))
-        score_grasp(str(args.folder / "gram.safetensors"))
+        for part in (score, score_seconds, score_grasp):
+            part(str(args.folder / "gram.safetensors"))
     if "ship" in args.parts:
         ship(args.folder / "gram.safetensors", args.folder / "gram-channels.safetensors")
 

@@ -40,6 +40,7 @@ extensions = [
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+toc_object_entries_show_parents = "hide"
 default_role = "py:obj"  # `NetworkClassifier` in a docstring is a link
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "upstream", "generated/backreferences", "sg_execution_times.rst", "auto_examples/*.ipynb"]
@@ -103,6 +104,7 @@ sphinx_gallery_conf = {
     "doc_module": ("skeeg",),
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "within_subsection_order": "gallery.tutorials_first",
     "filename_pattern": "|".join(_RUN),
     "image_scrapers": ("gallery.scrape", "matplotlib"),  # the second closes the figures of pyplot
     "remove_config_comments": True,

@@ -38,6 +38,11 @@ def watch():
         Figure.__init__ = noting(Figure.__init__, made)
 
 
+def tutorials_first(file):
+    """Sort key of the files of the gallery."""
+    return not file.startswith("tutorial"), file
+
+
 def scrape(block, block_vars, gallery_conf):
     """Save the figures that a block of an example has made; see sphinx-gallery on image scrapers.
 

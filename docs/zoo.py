@@ -33,7 +33,8 @@ def entries():
 def card(entry):
     """Lines of reStructuredText that describe one file of weights."""
     name, method = entry["name"], entry["method"]
-    use = f'clf = {method}(checkpoint="skeeg:{name}").fit(X, y)'
+    variable, data = ("restorer", "X") if method.endswith("Restorer") else ("clf", "X, y")
+    use = f'{variable} = {method}(checkpoint="skeeg:{name}").fit({data})'
     lines = [
         name,
         "-" * len(name),
@@ -44,7 +45,7 @@ def card(entry):
         "",
         f"   from skeeg import {method}",
     ]
-    lines += ["", f"   {use}", "", ".. list-table::", "   :widths: 20 80", ""]
+    lines += ["", f"   {use}", "", ".. list-table::", "   :widths: 20 80", "   :class: weights", ""]
     rows = [(title, text(entry[key], UNITS.get(key))) for title, key in FIELDS.items() if entry.get(key)]
     for title, value in rows:
         lines += [f"   * - {title}", f"     - {value}"]

@@ -4,7 +4,6 @@ A domain is a subject, a session or a run. Subjects and days differ in how sourc
 each domain by its reference removes the linear part of that difference without labels.
 """
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
-from .base import EEGTransformer
+from .base import EEGTransformer, warn
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
 _ON_UNSEEN = ("own", "block", "calibration", "source", "running")
@@ -46,12 +45,10 @@ class Calibration:
         if isinstance(trials, Calibration):
             return trials.X
         if trials is not None and len(trials) == n_training:
-            warnings.warn(
+            warn(
                 f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
                 f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
-                "keep it whole.",
-                UserWarning,
-                stacklevel=6,
+                "keep it whole."
             )
         return trials
 
@@ -125,15 +122,6 @@ class _Alignment(EEGTransformer):
             groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
         return X.like(_whiten(X, groups, whiteners))
 
-    def calibrate(self, X):
-        """Take the reference of the target from these trials, in place of those given to `fit`.
-
-        Shapes: ``X`` (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        self._fit_calibration(len(X), X_target_unlabeled=Calibration(X))
-        return self
-
     def update(self, X, subjects=None):
         """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
 
@@ -150,6 +138,15 @@ class _Alignment(EEGTransformer):
             if key not in known:
                 *_, last = self._run(X[groups == group], key)
                 self.running_ = self.running_ | {key: last}
+        return self
+
+    def calibrate(self, X):
+        """Take trials of the target as calibration trials, in place of those given to `fit`.
+
+        Shape: ``X`` (n_trials, n_channels, n_times).
+        """
+        check_is_fitted(self)
+        self._fit_calibration(0, X_target_unlabeled=X)
         return self
 
     def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
@@ -195,11 +192,9 @@ class _Alignment(EEGTransformer):
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warnings.warn(
+            warn(
                 f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
-                "next larger domain.",
-                UserWarning,
-                stacklevel=4,
+                "next larger domain."
             )
         keys = list(dict.fromkeys(records))
         index = {key: i for i, key in enumerate(keys)}
@@ -300,21 +295,18 @@ class EuclideanAlignment(_Alignment):
         :math:`R_d` and :math:`R_d^{-1/2}`.
     source_reference_ : ndarray, shape (n_channels, n_channels)
         Mean of the references, each domain with equal weight.
-    calibration_domains_, calibration_references_, calibration_counts_ : ndarray
-        The same for the target trials given to `fit`, and their number.
-    running_ : dict of tuple to tuple
-        Running reference of each domain that `update` was called with, and its weight in trials.
+    calibration_domains_, calibration_references_, calibration_counts_, running_
+        The same for the target trials given to `fit`, and for the domains that `update` was called with.
 
     Notes
     -----
-    Put it first in a pipeline: target trials reach it raw. `fit_transform` aligns each training domain by its own
-    reference; `fit` followed by `transform` of the same trials does so only if they carry their domains, or with the
-    same ``subjects``.
+    Put it first in a pipeline: target trials reach it raw. `fit` followed by `transform` of the same trials gives what
+    `fit_transform` gives only if they carry their domains, or with the same ``subjects``.
 
     References
     ----------
-    .. [1] He, H., & Wu, D. (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment
-       approach. IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
+    .. [1] He & Wu (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment approach.
+       IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
 
     Examples
     --------
@@ -352,9 +344,8 @@ class RiemannianAlignment(_Alignment):
 
     References
     ----------
-    .. [1] Zanini, P., Congedo, M., Jutten, C., Said, S., & Berthoumieu, Y. (2018). Transfer learning: a Riemannian
-       geometry framework with applications to brain-computer interfaces. IEEE Transactions on Biomedical Engineering,
-       65(5), 1107-1116.
+    .. [1] Zanini, P., et al. (2018). Transfer learning: a Riemannian geometry framework with applications to
+       brain-computer interfaces. IEEE Transactions on Biomedical Engineering, 65(5), 1107-1116.
 
     Examples
     --------

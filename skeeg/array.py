@@ -159,9 +159,7 @@ class EEGArray(np.ndarray):
         data = self.view(np.ndarray).astype(dtype, order=order, casting=casting, copy=copy)
         return self.like(data) if data.ndim == 3 and subok else data
 
-    def __copy__(self):
-        """Copy values and identity."""
-        return self.copy()
+    __copy__ = copy
 
     def __deepcopy__(self, memo):
         """Copy values and identity."""
@@ -380,18 +378,15 @@ def _split_key(key):
     parts = parts + (slice(None),) * (3 - len(parts))
     if len(parts) != 3:
         return None
-    parts = tuple(part if isinstance(part, slice) else _as_index(part) for part in parts)
+    # NumPy takes an empty list to be one of floats
+    parts = tuple(
+        one if isinstance(one, slice) else np.asarray(one, None if np.size(one) else np.intp) for one in parts
+    )
     arrays = [part for part in parts if not isinstance(part, slice)]
     if len(arrays) > 1 or any(part.ndim != 1 for part in arrays):
         return None
     steady = isinstance(parts[2], slice) and parts[2].step in (None, 1)  # another step is another sampling rate
     return parts if steady else None
-
-
-def _as_index(part):
-    """Array of positions; NumPy takes an empty list to be one of floats."""
-    part = np.asarray(part)
-    return part if part.size else part.astype(np.intp)
 
 
 def _check_names(ch_names, n_channels):

@@ -143,9 +143,8 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
                 params[outer] = {**now, inner: params.pop(name)}
         return super().set_params(**params)
 
-    @available_if(lambda self: hasattr(self, "transform"))
     def set_output(self, *, transform=None):
-        """Choose the container of a transformer's features, as in scikit-learn; trials stay `EEGArray`."""
+        """Choose the container of features that `transform` gives, as in scikit-learn; trials stay `EEGArray`."""
         if transform is not None:
             self._sklearn_output_config = {"transform": transform}
         return self
@@ -193,8 +192,14 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
             raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
         if data.size == 0:  # scikit-learn looks at the second axis of matrices only
             raise ValueError(f"X: at least one trial, channel and sample are needed, got shape {data.shape}.")
-        data = self._with_identity(data if data.ndim == 3 else data[:, None, :], identity)
-        self._remember(data) if reset else self._compare(data)
+        own = EEGArray if identity is None else identity  # the class itself has none
+        names = self.ch_names if own.ch_names is None else own.ch_names
+        rate = self.sfreq if own.sfreq is None else own.sfreq
+        data = EEGArray(data if data.ndim == 3 else data[:, None, :], names, rate, own.domains)
+        if reset:
+            self.n_times_in_, self.ch_names_in_, self.sfreq_in_ = data.shape[2], data.ch_names, data.sfreq
+        else:
+            self._compare(data)
         return (data, *rest) if rest else data
 
     def _check_in_full(self, plain, identity, y, reset, dtype, checks):
@@ -231,19 +236,6 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         # The sum of squares is the quickest look, without a copy where X lies in one piece; if they overflow, the full
         # checks decide.
         return X.flags.c_contiguous and math.isfinite(np.vdot(X, X))
-
-    def _with_identity(self, data, identity):
-        """Names and rate from the data, else from the constructor."""
-        own = EEGArray if identity is None else identity  # the class itself has none
-        names = self.ch_names if own.ch_names is None else own.ch_names
-        rate = self.sfreq if own.sfreq is None else own.sfreq
-        return EEGArray(data, names, rate, own.domains)
-
-    def _remember(self, X):
-        """Keep what later calls are compared with."""
-        self.n_times_in_ = X.shape[2]
-        self.ch_names_in_ = X.ch_names
-        self.sfreq_in_ = X.sfreq
 
     def _compare(self, X):
         """Refuse trials of another length, montage or rate than at fit."""

@@ -4,7 +4,6 @@ The designs of the filters and the treatment of the edges are mne's; all trials 
 (`skeeg.signals`), which gives equal results many times faster.
 """
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from .base import EEGTransformer
+from .base import EEGTransformer, warn
 from .signals import filter_trials, resample_trials
 
 _METHOD = [StrOptions({"fir", "iir"})]
@@ -41,10 +40,8 @@ class BandPass(_OneFilter):
 
     Parameters
     ----------
-    l_freq : float or None
-        Lower edge of the pass band in hertz; None makes a low-pass filter.
-    h_freq : float or None
-        Upper edge of the pass band in hertz; None makes a high-pass filter.
+    l_freq, h_freq : float or None
+        Edges of the pass band in hertz; None leaves one open (low-pass, high-pass).
     method : "fir" | "iir"
         "fir": windowed-sinc filter (Hamming, ``firwin``). "iir": Butterworth filter in second-order sections.
     phase : str
@@ -52,10 +49,8 @@ class BandPass(_OneFilter):
         three are causal, as an online decoder must be.
     order : int
         Order of the Butterworth filter ("iir" only); with ``phase="zero"`` it is applied twice.
-    l_trans_bandwidth, h_trans_bandwidth : float or "auto"
-        Width of the transitions in hertz ("fir" only), as in mne.
-    filter_length : "auto", str or int
-        Length of the kernel ("fir" only), as in mne.
+    l_trans_bandwidth, h_trans_bandwidth, filter_length
+        Transitions in hertz, and length of the kernel ("fir" only), as in mne.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
@@ -189,8 +184,8 @@ class FilterBank(EEGTransformer):
     bands : tuple of (float, float)
         Pass bands in hertz.
     estimator : transformer or None
-        Fitted to each band separately; the features of all bands are concatenated. With a CSP these are the features of
-        FBCSP, see the example. None gives the filtered signals.
+        Fitted to each band separately; features of all bands are concatenated (FBCSP with a CSP [1]_). None gives the
+        filtered signals.
     method, order
         As in `BandPass`.
     sfreq : float or None
@@ -211,7 +206,7 @@ class FilterBank(EEGTransformer):
 
     References
     ----------
-    Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
+    .. [1] Ang et al., Filter Bank Common Spatial Pattern (FBCSP) in brain-computer interface, IJCNN 2008.
 
     Examples
     --------
@@ -219,8 +214,6 @@ class FilterBank(EEGTransformer):
     >>> from skeeg.filtering import FilterBank
     >>> from skeeg.spatial import CSP
     >>> X, y = np.random.default_rng(0).standard_normal((20, 3, 500)), np.arange(20) % 2
-    >>> FilterBank(((8, 12), (12, 16)), sfreq=250).fit_transform(X).shape
-    (20, 6, 500)
     >>> bank = FilterBank(((8, 12), (12, 16)), CSP(2), sfreq=250)
     >>> bank.fit_transform(X, y).shape  # FBCSP continues with SelectKBest(mutual_info_classif) and LDA
     (20, 4)
@@ -304,10 +297,9 @@ class Resample(EEGTransformer):
 
     Notes
     -----
-    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))` samples, the k-th of them at
-    the time :math:`k / f_{out}` after the first old one. Frequencies above the new Nyquist rate are cut off, so no
-    low-pass filter is needed before. Results equal mne's where ``npad * sfreq_out / sfreq`` and the number of new
-    samples are whole; elsewhere mne's are up to half a new sample late or early, because it rounds both.
+    A trial of n samples gets :math:`\max(1, \mathrm{round}(n \cdot f_{out} / f_{in}))`; frequencies above the new
+    Nyquist rate are cut off. Results equal mne's where ``npad * sfreq_out / sfreq`` and the number of new samples are
+    whole; elsewhere mne's are up to half a new sample late or early, because it rounds both.
 
     Examples
     --------
@@ -470,9 +462,7 @@ def _warn_if_short(estimator, filters, n_times):
     """Warn where a kernel is longer than the trials, as mne does."""
     n_taps = max([len(one) for one in filters if one.ndim == 1], default=0)
     if n_taps > n_times:
-        warnings.warn(
+        warn(
             f"{type(estimator).__name__}: the filter has {n_taps} taps but the trials only {n_times} samples, so they "
-            'will be distorted. Filter longer signals, allow wider transitions, or use method="iir".',
-            UserWarning,
-            stacklevel=3,
+            'will be distorted. Filter longer signals, allow wider transitions, or use method="iir".'
         )

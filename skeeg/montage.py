@@ -102,10 +102,9 @@ class ChannelTemplate(EEGTransformer):
         overshoot far from them; ``interpolate_bads`` uses 1e-5.
     origin : "auto" or tuple of three floats
         Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
-        10-5 system where they are too few for it (mne itself refuses fewer than four).
+        10-5 system for fewer than four.
     upstream_typos : bool
-        Whether the flat table has the two misprints of the published code (FT10, TPP8). They change the result only for
-        montages with these electrodes, such as Lee2019.
+        Whether the flat table has the two misprints of the published code (FT10, TPP8), as in Lee2019.
 
     Attributes
     ----------
@@ -124,10 +123,8 @@ class ChannelTemplate(EEGTransformer):
 
     References
     ----------
-    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
-       Clinical Neurophysiology 72, 1989.
-    .. [2] Liu et al., MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, Knowledge-Based
-       Systems 343, 2026.
+    .. [1] Perrin et al. (1989), Spherical splines for scalp potential and current density mapping, EEG Clin. Neurophys.
+    .. [2] Liu et al. (2026), MIRepNet: a pipeline and pre-trained model for EEG-based MI classification, KBS 343.
 
     Examples
     --------
@@ -245,12 +242,6 @@ def draw_montages(ch_names, n, rng):
 
     A random subset has 2 electrodes or more, their number uniform in the logarithm, two of them over the motor cortex
     where there are such.
-
-    Examples
-    --------
-    >>> from skeeg.montage import draw_montages
-    >>> [len(one) for one in draw_montages(("C3", "Cz", "C4"), 3, np.random.default_rng(0))]
-    [3, 2, 3]
     """
     names = [canonical_name(name) for name in ch_names]
     common = [[names.index(one) for one in text.split() if one in names] for text in MONTAGES.values()]

@@ -93,13 +93,16 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
     names = np.array(list(dict.fromkeys(subjects.tolist())))
     _check_labels(y, subjects, names, cv)
-    scores, thresholds = np.empty(len(names)), np.empty(len(names))
+    scores = np.empty(len(names))
+    thresholds = np.full(len(names), 0.0 if threshold == "significant" else threshold, dtype=float)
     for i, name in enumerate(names):
         rows = subjects == name
         folds = check_cv(cv, y[rows], classifier=True)
         predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
         scores[i] = np.mean(predicted == y[rows])
-        thresholds[i] = _chance_limit(y[rows], alpha) if threshold == "significant" else threshold
+        if threshold == "significant":  # least accuracy that chance, at the rate of the largest class, rarely reaches
+            share = np.unique(y[rows], return_counts=True)[1].max() / rows.sum()
+            thresholds[i] = (binom.isf(alpha, rows.sum(), share) + 1) / rows.sum()
     kept = names[scores >= thresholds]
     return Screening(names, scores, thresholds, kept, np.isin(subjects, kept))
 
@@ -129,10 +132,3 @@ def _check_labels(y, subjects, names, cv):
             bad.append(f"{name} has {counts.min()} trials of class {rarest!r}, cv={cv!r} needs {least}")
     if bad:
         raise ValueError(f"y: some subjects cannot be screened: {'; '.join(bad)}.")
-
-
-def _chance_limit(y, alpha):
-    """Smallest accuracy that chance, at the rate of the largest class, reaches with probability `alpha` at most."""
-    n_trials = len(y)
-    share = np.unique(y, return_counts=True)[1].max() / n_trials
-    return (binom.isf(alpha, n_trials, share) + 1) / n_trials

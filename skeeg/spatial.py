@@ -46,16 +46,20 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     inside = covariances if basis is None else basis.T @ covariances @ basis
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights = weights / weights.sum()
-    vectors = _joint_diagonaliser(inside, weights)
-    best = np.argsort(_mutual_information(inside, vectors, weights))[::-1]
+    vectors = joint_diagonaliser(inside).T
+    mean = np.average(inside, axis=0, weights=weights)
+    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))  # unit variance
+    variances = np.einsum("ij,cik,kj->cj", vectors, inside, vectors)
+    # Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`.
+    information = -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
+    best = np.argsort(information)[::-1]
     return (vectors if basis is None else basis @ vectors)[:, best].T, None
 
 
 class CSP(EEGTransformer):
     r"""Common spatial patterns: filters whose output differs most in variance between classes.
 
-    The filters, their order and the features equal those of `mne.decoding.CSP` with the same parameters [1]_, [2]_,
-    [3]_.
+    Filters, order and features equal those of `mne.decoding.CSP` with the same parameters [1]_, [2]_, [3]_.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ class CSP(EEGTransformer):
     spatial_filters_ : ndarray, shape (n_filters, n_channels)
         All filters, one in each row; the first `n_components` are used.
     patterns_ : ndarray, shape (n_filters, n_channels)
-        Topography of each filter's source: the rows are the columns of the filters' inverse.
+        Topography of each filter's source: the columns of the filters' inverse.
     evals_ : ndarray, shape (n_filters,), or None
         Share of the first class in the variance behind each filter; None for more than two classes.
     mean_, std_ : ndarray, shape (n_components,)
@@ -100,12 +104,11 @@ class CSP(EEGTransformer):
 
     References
     ----------
-    .. [1] Koles, Z. J., Lazar, M. S., & Zhou, S. Z. (1990). Spatial patterns underlying population differences in the
-       background EEG. Brain Topography, 2(4), 275-284.
-    .. [2] Blankertz, B., Tomioka, R., Lemm, S., Kawanabe, M., & Muller, K.-R. (2008). Optimizing spatial filters for
-       robust EEG single-trial analysis. IEEE Signal Processing Magazine, 25(1), 41-56.
-    .. [3] Grosse-Wentrup, M., & Buss, M. (2008). Multiclass common spatial patterns and information theoretic feature
-       extraction. IEEE Transactions on Biomedical Engineering, 55(8), 1991-2000.
+    .. [1] Koles et al. (1990). Spatial patterns underlying population differences in the background EEG. Brain
+       Topography, 2(4).
+    .. [2] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis. IEEE SPM, 25(1).
+    .. [3] Grosse-Wentrup & Buss (2008). Multiclass common spatial patterns and information theoretic feature
+       extraction. IEEE Transactions on Biomedical Engineering, 55(8).
 
     Examples
     --------
@@ -314,19 +317,6 @@ def _alternate(eigenvalues):
     return order
 
 
-def _joint_diagonaliser(covariances, weights):
-    """Find vectors, one in each column, that nearly diagonalise all matrices and give their mean unit variance."""
-    vectors = joint_diagonaliser(covariances, tol=1e-6, max_sweeps=15).T  # stops where MNE stops
-    mean = np.average(covariances, axis=0, weights=weights)
-    return vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))
-
-
-def _mutual_information(covariances, vectors, weights):
-    """Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`."""
-    variances = np.einsum("ij,cik,kj->cj", vectors, covariances, vectors)
-    return -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
-
-
 def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm, rows of (n, n).
 
@@ -339,7 +329,8 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
     """
     matrices = np.array(matrices, dtype=np.float64)
     n = matrices.shape[1]
-    rows, diagonals = np.eye(n), _antidiagonals(n)
+    larger = [np.arange(total // 2 + 1, min(total, n - 1) + 1) for total in range(1, 2 * n - 2)]
+    rows, diagonals = np.eye(n), [(i, total - i) for total, i in enumerate(larger, start=1)]  # pairs i > j of one sum
     for _ in range(max_sweeps):
         decrease = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -351,12 +342,6 @@ def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
         if decrease < n * (n - 1) * tol:
             break
     return rows
-
-
-def _antidiagonals(n):
-    """Pairs of rows i > j of one sum each: lists of i and of j."""
-    larger = [np.arange(total // 2 + 1, min(total, n - 1) + 1) for total in range(1, 2 * n - 2)]
-    return [(i, total - i) for total, i in enumerate(larger, start=1)]
 
 
 def _mix(matrices, i, j):

@@ -33,19 +33,15 @@ class FilterBankTangentSpace(EEGTransformer):
 
     Attributes
     ----------
-    bank_ : FilterBank
-        Fitted filters.
-    alignments_ : list of RiemannianAlignment, length n_bands
-        References of every domain, for each band.
+    bank_, alignments_
+        Fitted `FilterBank`, and a `RiemannianAlignment` for each band.
     references_ : ndarray, shape (n_bands, n_channels, n_channels)
         Mean covariance that the tangent space of each band is taken at.
 
     References
     ----------
-    .. [1] Zanini, P., et al. (2018). Transfer learning: a Riemannian geometry framework with applications to
-       brain-computer interfaces. IEEE Transactions on Biomedical Engineering, 65(5), 1107-1116.
-    .. [2] Barachant, A., et al. (2012). Multiclass brain-computer interface classification by Riemannian geometry.
-       IEEE Transactions on Biomedical Engineering, 59(4), 920-928.
+    .. [1] Zanini et al. (2018). Transfer learning: a Riemannian geometry framework. IEEE TBME, 65(5), 1107-1116.
+    .. [2] Barachant et al. (2012). Multiclass BCI classification by Riemannian geometry. IEEE TBME, 59(4), 920-928.
 
     Examples
     --------
@@ -123,9 +119,9 @@ class FilterBankTangentSpace(EEGTransformer):
         return _band_names(pairs, self.bands)
 
     def calibrate(self, X):
-        """Take the references of the target from these trials, see `EuclideanAlignment.calibrate`.
+        """Take trials of the target as calibration trials, see `EuclideanAlignment.calibrate`.
 
-        Shapes: ``X`` (n_trials, n_channels, n_times).
+        Shape: ``X`` (n_trials, n_channels, n_times).
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)

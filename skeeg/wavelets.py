@@ -145,7 +145,9 @@ class WaveletBands(EEGTransformer):
             for band, frequencies in enumerate(bands):
                 for frequency in frequencies:
                     kernel = morlet(frequency, self.bandwidth)
-                    out[part, band] += np.abs(_same(data[part], kernel)) / len(frequencies)
+                    out[part, band] += np.abs(oaconvolve(data[part], kernel[None, None, :], mode="same", axes=2)) / len(
+                        frequencies
+                    )
         return out.reshape(n_trials, -1, n_times)
 
 
@@ -165,13 +167,6 @@ def morlet(frequency, bandwidth=1.5):
     kernel = -np.sqrt(period) * np.diff(sampled, prepend=0, append=0)
     kernel.setflags(write=False)
     return kernel
-
-
-def _same(data, kernel):
-    """Convolve along time, as long as the data."""
-    full = oaconvolve(data, kernel[None, None, :], axes=2)
-    start = (full.shape[2] - data.shape[2]) // 2
-    return full[..., start : start + data.shape[2]]
 
 
 def _runs(X):

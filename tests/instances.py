@@ -126,7 +126,8 @@ _INSTANCES = {
         "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
     },
     "MIRepNetClassifier": {
-        **_TINY_TRAINING,
+        **{name: value for name, value in _TINY_TRAINING.items() if name != "precision"},
+        "recipe": {"name": "default", "precision": "float64"},
         "ch_names": ("Cz",),
         "resample": None,
         "network_params": _TINY_MIREPNET,

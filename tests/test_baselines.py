@@ -33,7 +33,7 @@ SMALL = {
 
 CLASSICAL = [name for name in baseline_names() if "max_epochs" not in str(list(baseline(name).get_params()))]
 PRETRAINED = ("BIOT", "BENDR", "LaBraM", "CBraMod", "EEGPT")
-METHODS = ("MIRepNet", "MIRepNet, pre-trained", "CT-adaptTL", "Gram", "EEGNet, fine-tuned")
+METHODS = ("MIRepNet", "MIRepNet, pre-trained", "MIRepNet, fine-tuned", "CT-adaptTL", "Gram", "EEGNet, fine-tuned")
 NETWORKS = [name for name in baseline_names() if name not in (*CLASSICAL, *METHODS)]
 ANY_LABELS = [name for name in baseline_names() if name != "CCA"]  # whose labels are frequencies
 

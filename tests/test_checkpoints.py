@@ -89,6 +89,20 @@ def test_every_hostile_file_is_refused_by_name(tmp_path):
     assert not (tmp_path / EXECUTED).exists()
 
 
+@pytest.mark.parametrize(
+    ("Estimator", "name", "message"),
+    [
+        (CTAdaptTLClassifier, "mirepnet-small", "holds no CTAdaptTLNet .it lacks temporal.weight"),
+        (MIRepNetClassifier, "ct-adapttl-executed", "holds no MIRepNet .it lacks embedding.conv1.weight"),
+        (NetworkClassifier, "mirepnet-small", "holds no EEGNet .it describes embed_dim"),
+    ],
+)
+def test_weights_of_another_network_are_named(Estimator, name, message):
+    X = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 100.0)
+    with pytest.raises(ValueError, match=f"checkpoint: skeeg:{name} {message}"):
+        Estimator(checkpoint=f"skeeg:{name}").fit(X, ["left_hand", "right_hand"] * 4)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("Estimator", public_estimators(), ids=lambda cls: cls.__name__)
 def test_every_estimator_refuses_hostile_files(Estimator):

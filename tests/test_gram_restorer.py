@@ -215,6 +215,14 @@ def test_a_prior_is_combined_with_the_network():
     mask = draw_mask(X.shape, 200.0, "patches", 0.5, random_state=1)
     splines = SplineInterpolation().fit(X).transform(X, mask=mask)
     assert normalised_error(X, both.transform(X, mask=mask), mask) < normalised_error(X, splines, mask)
+    linear = GramRestorer(**settings, prior="linear").fit(X)
+    mask = draw_mask(X.shape, 200.0, "seconds", 0.1, seconds=0.1, random_state=1)
+    assert linear.gain_[1, 2] > 0  # where no channel is observed, the prediction from other times
+    assert correlation(X, linear.transform(X, mask=mask), mask) > correlation(X, both.transform(X, mask=mask), mask)
+    fewer = X[:2, :3]  # other channels than in fit
+    assert np.array_equal(
+        linear._linear(fewer, mask[:2, :3], NAMES[:3], 200.0)[mask[:2, :3]], np.zeros(mask[:2, :3].sum())
+    )
     with pytest.raises(ValueError, match="prior: got 'splines' with amplitude='power'"):
         GramRestorer(pretrainer=pretrainer, prior="splines").fit(X)
 

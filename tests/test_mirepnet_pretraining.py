@@ -247,6 +247,15 @@ def test_weights_go_on_to_the_classifier_and_to_more_pretraining(tmp_path):
     assert len(published_state(full.fit(X[:8], y[:8]).module_)) == 143
 
 
+def test_weights_without_a_decoder_start_a_fresh_one():
+    X, y = make_subjects(2)
+    changes = {"checkpoint": "skeeg:mirepnet-small", "network_params": None, "learning_rate": 0.0, "max_epochs": 1}
+    with pytest.warns(UserWarning, match="checkpoint: skeeg:mirepnet-small has no decoder and no mask token"):
+        pretrainer = make_pretrainer(**changes).fit(X, y)
+    assert len(pretrainer.module_.decoder.transformer) == 2
+    assert pretrainer.net_.module_ is pretrainer.module_ and len(pretrainer.net_.history) == pretrainer.n_iter_ == 1
+
+
 def test_throughput_is_printed(capsys):
     X, y = make_subjects(2)
     pretrainer = make_pretrainer(max_epochs=1, verbose=1).fit(X, y)

@@ -12,6 +12,7 @@ from skeeg.restoration import (
     LowRankCompletion,
     SplineInterpolation,
     TimeInterpolation,
+    WienerInterpolation,
     band_power_error,
     correlation,
     draw_mask,
@@ -22,7 +23,12 @@ from skeeg.restoration import (
 from skeeg.testing import check_eeg_estimator
 
 NAMES = ("Fp1", "Fz", "F4", "C3", "Cz", "C4", "T7", "P3", "Pz", "P4", "O1", "O2")
-WAYS = (SplineInterpolation(ch_names=NAMES), TimeInterpolation(), LowRankCompletion(n_components=3))
+WAYS = (
+    SplineInterpolation(ch_names=NAMES),
+    TimeInterpolation(),
+    LowRankCompletion(n_components=3),
+    WienerInterpolation(n_components=3),
+)
 
 
 def trials(n=3, n_times=400, rank=None, seed=0):
@@ -123,7 +129,9 @@ def test_infinity_is_refused(way):
 
 
 @pytest.mark.parametrize(
-    "way", [SplineInterpolation(), TimeInterpolation(), LowRankCompletion()], ids=lambda way: type(way).__name__
+    "way",
+    [SplineInterpolation(), TimeInterpolation(), LowRankCompletion(), WienerInterpolation()],
+    ids=lambda way: type(way).__name__,
 )
 def test_the_test_kit(way):
     failures = {"check_save_load": "the class is not among the names of skeeg"}
@@ -261,6 +269,53 @@ def test_low_rank_refuses_what_it_cannot_learn():
 
 def test_a_share_of_the_variance_chooses_the_components():
     assert len(LowRankCompletion(n_components=0.999).fit(trials(rank=2)).components_) == 2
+
+
+def rhythms(n=20, n_channels=4, n_times=400, seed=0):
+    """Mixtures of three narrow-band sources at 6, 10 and 20 Hz."""
+    rng = np.random.default_rng(seed)
+    frequencies = np.fft.rfftfreq(n_times, 1 / 100)
+    widths = np.exp(-((frequencies - np.array([[6.0], [10.0], [20.0]])) ** 2))
+    sources = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, 3, n_times))) * widths, n_times)
+    return EEGArray(100 * rng.standard_normal((n_channels, 3)) @ sources, NAMES[:n_channels], 100.0)
+
+
+def test_wiener_restores_a_gap_in_all_channels_and_lines_do_not():
+    X, mask = rhythms(), np.zeros((20, 4, 400), bool)
+    mask[::2, :, 180:210], mask[1::2, :, :10] = True, True
+    step = WienerInterpolation().fit(X[:10])
+    found = step.transform(X[10:], mask=mask[10:])
+    assert correlation(X[10:], found, mask[10:]) > 0.9
+    assert normalised_error(X[10:], found, mask[10:]) < 0.4
+    assert normalised_error(X[10:], TimeInterpolation().fit(X).transform(X[10:], mask=mask[10:]), mask[10:]) > 0.8
+
+
+def test_wiener_is_the_best_linear_estimate_of_a_stationary_channel():
+    X = rhythms(n_channels=1)
+    step = WienerInterpolation(context=60, noise=0.1).fit(X)
+    r = np.append(step.autocovariance_[0], np.zeros(400))
+    covariance = r[np.abs(np.arange(400)[:, None] - np.arange(400))]
+    gone, seen = np.arange(200, 240), np.r_[140:200, 240:300]
+    inverse = np.linalg.inv(covariance[np.ix_(seen, seen)] + 0.1 * r[0] * np.eye(120))
+    wanted = covariance[np.ix_(gone, seen)] @ inverse @ (np.asarray(X)[0, 0, seen] - step.mean_[0]) + step.mean_[0]
+    mask = np.isin(np.arange(400), gone) & np.ones(X.shape, bool)
+    assert np.allclose(step.transform(X, mask=mask)[0, 0, gone], wanted, atol=1e-6)
+
+
+def test_wiener_is_low_rank_where_a_channel_is_observed_and_the_mean_where_nothing_is():
+    X = rhythms()
+    mask = draw_mask(X.shape, 100.0, "patches", 0.3, random_state=0)
+    mask[:, 0] = False
+    step = WienerInterpolation(n_components=3).fit(X)
+    assert np.array_equal(step.transform(X, mask=mask), LowRankCompletion(3).fit(X).transform(X, mask=mask))
+    assert np.allclose(step.transform(X[:1], mask=np.ones((1, 4, 400), bool))[0, :, 0], step.mean_)
+
+
+def test_wiener_learns_from_trials_with_gaps():
+    X = rhythms(n=40)
+    mask = draw_mask(X.shape, 100.0, "seconds", 0.25, random_state=0)
+    found = WienerInterpolation().fit_transform(X.like(np.where(mask, np.nan, X)))
+    assert correlation(X, found, mask) > 0.3
 
 
 # Scores

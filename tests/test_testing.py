@@ -343,7 +343,7 @@ BROKEN = [
     (AcceptsAnything, "check_one_class"),
     (AcceptsAnything, "check_lengths_differ"),
     (GivesNaN, "check_has_output"),
-    (CrashesOnOtherLengths, "check_other_length"),
+    (CrashesOnOtherLengths, "check_bad_inputs"),
     (StaysBroken, "check_refit_after_failure"),
     (KeepsHalfAFit, "check_bad_inputs"),
     (TakesAnySolver, "check_bad_parameters"),

@@ -15,6 +15,7 @@ from torch import nn
 from skeeg import NetworkClassifier, NetworkRegressor
 from skeeg.networks import build_network
 from skeeg.training import Recipe
+from skeeg.training.net import class_probabilities
 
 EEGNET = {"F1": 2, "D": 1, "kernel_length": 8}
 
@@ -65,6 +66,14 @@ def test_epoch_scoring_of_training_and_validation_trials():
     assert last["accuracy"] == last["fresh_accuracy"] == last["valid_acc"]
     assert all(0 <= last[name] <= 1 for name in ("train_accuracy", "auc", "balanced"))
     assert last["train_accuracy"] > 0.6
+
+
+def test_scores_of_networks_with_outputs_for_several_windows():
+    logits = torch.randn(5, 3, 7)
+    torch.testing.assert_close(class_probabilities(logits), logits.mean(-1).softmax(1))
+    assert class_probabilities(logits.bfloat16()).dtype is torch.float32
+    clf = classifier(validation="trial", precision="bf16").fit(*data())
+    assert all(0 <= row["valid_acc"] <= 1 for row in clf.history_)
 
 
 def test_epoch_scoring_of_regressors():
@@ -159,12 +168,23 @@ class Mine(NetworkClassifier):
     pass
 
 
+class WithRate(NetworkClassifier):
+    def __init__(self, network="EEGNet", *, rate=0.1):
+        super().__init__(network, learning_rate=rate)
+        self.rate = rate
+
+
+class SameRate(WithRate):
+    pass
+
+
 @pytest.mark.parametrize("cls", [NetworkClassifier, NetworkRegressor, Mine])
 def test_errors_of_the_constructor_name_the_class(cls):
     with pytest.raises(TypeError, match=rf"^{cls.__name__}\.__init__\(\) got an unexpected keyword argument 'lr'"):
         cls(lr=0.1)
     assert cls("EEGNet", max_epochs=3).get_params()["max_epochs"] == 3
     assert cls()._get_param_names() == NetworkClassifier._get_param_names()
+    assert SameRate(rate=0.5).learning_rate == 0.5 and SameRate().get_params() == WithRate().get_params()
 
 
 def test_warnings_point_at_the_line_that_called(recwarn):

@@ -72,7 +72,7 @@ _OTHER_PARADIGMS = ("ERP+LDA", "XDAWN+TS+LR", "TS+LR", "FBTS+LR", "MDM", "EEGNet
 _ADAPTED = (*_CLASSICAL, "EEGNet, fine-tuned")
 PANELS = ("within-session", "few-shot:others", "cross-task")
 DEFAULT_PIPELINES = {
-    "few-shot:others": (*_ADAPTED, "MIRepNet, pre-trained"),
+    "few-shot:others": (*_ADAPTED, "MIRepNet, fine-tuned"),
     "cross-task": (*_ADAPTED, "CT-adaptTL"),
     "": (*_CLASSICAL, "CCA", "EEGNet"),
 }

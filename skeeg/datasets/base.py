@@ -14,22 +14,6 @@ OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 """Current names of electrodes that older recordings name otherwise."""
 
 
-class SkeegDataset(BaseDataset):
-    """A MOABB dataset that also gives plain arrays."""
-
-    def arrays(self, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=None, subjects=None, classes=None):
-        """Read the trials as arrays; see `skeeg.datasets.load_arrays`."""
-        return load_arrays(self, fmin, fmax, tmin, tmax, resample, subjects, classes)
-
-    def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
-        """List the files of one subject, without any download."""
-        return [str(path) for path in self._files(subject)]
-
-    def _files(self, subject):
-        """Files of one subject."""
-        return []
-
-
 def code_with(name, options, defaults):
     """Code by which MOABB stores results of a dataset: a name, and a digest of options that are not the default."""
     if options == defaults:
@@ -97,6 +81,20 @@ def load_arrays(dataset, fmin=None, fmax=None, tmin=0.0, tmax=None, resample=Non
     if not blocks:
         raise ValueError(f"classes: no trial of {', '.join(wanted)} in {dataset.code}.")
     return np.concatenate(blocks), np.concatenate(labels)
+
+
+class SkeegDataset(BaseDataset):
+    """A MOABB dataset that also gives plain arrays."""
+
+    arrays = load_arrays
+
+    def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
+        """List the files of one subject, without any download."""
+        return [str(path) for path in self._files(subject)]
+
+    def _files(self, subject):
+        """Files of one subject."""
+        return []
 
 
 def _read_run(raw, wanted, band, window, resample, name):

@@ -111,12 +111,12 @@ def _cut_windows(data, starts, n_times):
     return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times)
 
 
-def _open_recording(file, reader):
-    """Open a recording by the name of one of MNE's readers; an error names the file."""
+def _open_recording(file):
+    """Open a recording; an error names the file."""
     import mne
 
     try:
-        return getattr(mne.io, reader)(file, verbose="error")
+        return mne.io.read_raw(file, verbose="error")
     except Exception as error:  # whichever error a reader raises, name the file
         raise ValueError(f"{file}: cannot be read: {error}") from error
 
@@ -177,8 +177,12 @@ class TUHEvents(Corpus):
         return {"train": train, "valid": valid, "test": [one for one in subjects if one.startswith("eval/")]}
 
     def _read(self, file):
-        raw = _open_recording(file, "read_raw_edf")
-        data = _preprocess(raw, file, self.preprocessing, _tuh_electrode)
+        def rename(channel):  # "EEG T3-REF" is T7
+            name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
+            return OLD_NAMES.get(name, name)
+
+        raw = _open_recording(file)
+        data = _preprocess(raw, file, self.preprocessing, rename)
         events = _read_events(file.with_suffix(".rec"))
         rate, n_times = self.preprocessing.sfreq, int(2 * _AROUND * self.preprocessing.sfreq)
         if data.shape[1] < n_times:
@@ -186,12 +190,6 @@ class TUHEvents(Corpus):
         last = data.shape[1] - n_times
         starts = [min(max(int(round((middle - _AROUND) * rate)), 0), last) for middle, _ in events]
         return _cut_windows(data, starts, n_times), [label for _, label in events]
-
-
-def _tuh_electrode(channel):
-    """Name of the electrode: "EEG T3-REF" is T7."""
-    name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
-    return OLD_NAMES.get(name, name)
 
 
 def _read_events(file):
@@ -260,18 +258,16 @@ class HMCSleep(Corpus):
         return {"train": train, "valid": valid, "test": test}
 
     def _read(self, file):
+        def rename(channel):  # "EEG F4-M1" is F4
+            return channel.removeprefix("EEG ").split("-")[0]
+
         epochs = _read_stages(file)
-        data = _preprocess(_open_recording(file, "read_raw_edf"), file, self.preprocessing, _hmc_electrode)
+        data = _preprocess(_open_recording(file), file, self.preprocessing, rename)
         rate, n_times = self.preprocessing.sfreq, int(_SLEEP_WINDOW * self.preprocessing.sfreq)
         starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _SLEEP_WINDOW)]
         labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _SLEEP_WINDOW)]
         keep = [i for i, start in enumerate(starts) if start + n_times <= data.shape[1]]
         return _cut_windows(data, [starts[i] for i in keep], n_times), [labels[i] for i in keep]
-
-
-def _hmc_electrode(channel):
-    """Name of the electrode: "EEG F4-M1" is F4."""
-    return channel.removeprefix("EEG ").split("-")[0]
 
 
 def _read_stages(file):
@@ -286,21 +282,15 @@ def _read_stages(file):
         found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
     else:
         raise FileNotFoundError(f"{text}: no such file, and no {other.name}; the sleep stages are in one of them.")
-    start, stop = _night(found)
+    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]  # the night, if the scoring tells
+    start = min((onset for onset, note in marks if note.startswith("lights off")), default=-np.inf)
+    stop = max((onset for onset, note in marks if note.startswith("lights on")), default=np.inf)
     stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
     stages = [(float(onset), float(length), stage) for onset, length, stage in stages if stage in _STAGES]
     odd = [length for _, length, _ in stages if length != _EPOCH]
     if odd:
         raise ValueError(f"{file.stem}_sleepscoring: an epoch of {odd[0]:g} s, expected {_EPOCH} s.")
     return [(onset, stage) for onset, length, stage in stages if start <= onset and onset + length <= stop]
-
-
-def _night(found):
-    """Seconds from lights off to lights on; the whole recording if the scoring does not give them."""
-    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]
-    off = [onset for onset, note in marks if note.startswith("lights off")]
-    on = [onset for onset, note in marks if note.startswith("lights on")]
-    return min(off, default=-np.inf), max(on, default=np.inf)
 
 
 def _read_text(file):
@@ -398,7 +388,7 @@ class SeedVEmotions(Corpus):
 
     def _read(self, file):
         starts, stops, labels = _CLIPS[file.stem.split("_")[1]]
-        raw = _open_recording(file, "read_raw_cnt")
+        raw = _open_recording(file)
         clips = list(zip(map(int, starts.split()), map(int, stops.split()), labels, strict=True))
         seconds = len(raw.times) / raw.info["sfreq"]
         if seconds < clips[-1][1]:

@@ -81,16 +81,14 @@ class GraspImagery(_Movements):
     task : {"imagery", "execution"}
         Imagined or real grasping.
     notch : tuple of float or None
-        Frequencies in hertz to remove. By default the line frequency and an artefact of some recordings at a quarter of
-        the sampling rate.
+        Frequencies in hertz to remove; by default the line's, and an artefact at a quarter of the sampling rate.
     runs_as_sessions, subjects, sessions
         As in `LocalDataset`.
 
     Notes
     -----
     Corrections: the files state no unit, so that MNE reads microvolts as volts; the annotation "Right" is grasping and
-    "Tongue" is rest; electrodes get their current names (T3 is T7, T4 is T8,
-    T5 is P7, T6 is P8). The recordings were band-passed from 0.5 to 45 Hz when they were made.
+    "Tongue" is rest; electrodes get their current names. The recordings are band-passed from 0.5 to 45 Hz.
 
     References
     ----------
@@ -171,9 +169,8 @@ class PhysionetMotor(_Movements):
 
     References
     ----------
-    .. [1] Schalk, G., McFarland, D. J., Hinterberger, T., Birbaumer, N., & Wolpaw, J. R. (2004). BCI2000: a
-       general-purpose brain-computer interface system. IEEE Transactions on Biomedical Engineering, 51(6), 1034-1043.
-    .. [2] Goldberger, A. L., et al. (2000). PhysioBank, PhysioToolkit, and PhysioNet. Circulation, 101(23), e215-e220.
+    .. [1] Schalk et al. (2004). BCI2000: a general-purpose brain-computer interface system. IEEE TBME, 51(6).
+    .. [2] Goldberger et al. (2000). PhysioBank, PhysioToolkit, and PhysioNet. Circulation, 101(23), e215-e220.
 
     Examples
     --------

@@ -184,8 +184,10 @@ class RecordingStore:
         """Write one recording to a temporary file, which is then renamed atomically."""
         import h5py
 
-        raw = source.read()
-        X, raw = _microvolts(raw, source, prepare)
+        raw = source.read().copy().pick("eeg", exclude=[], verbose="error")
+        domains = make_domains(1, source.subject, source.session, source.run)
+        X = EEGArray(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
+        X = X if prepare is None else prepare.fit_transform(X)  # as one trial
         data = np.ascontiguousarray(np.asarray(X[0]).T, dtype="<f4")
         if not np.isfinite(data).all():
             raise ValueError(f"{source.origin}: {source.subject} {source.session} {source.run} has NaN or infinity.")
@@ -238,14 +240,6 @@ class RecordingStore:
             self._files[key] = h5py.File(self._path(key), "r", rdcc_nbytes=0)
         self._files.move_to_end(key)
         return self._files[key]
-
-
-def _microvolts(raw, source, prepare):
-    """EEG of a recording as one preprocessed trial."""
-    raw = raw.copy().pick("eeg", exclude=[], verbose="error")
-    domains = make_domains(1, source.subject, source.session, source.run)
-    X = EEGArray(raw.get_data(verbose="error")[None] * 1e6, raw.ch_names, raw.info["sfreq"], domains)
-    return (X if prepare is None else prepare.fit_transform(X)), raw
 
 
 class StoredWindows:

@@ -82,9 +82,8 @@ def attribute(
 
     References
     ----------
-    .. [1] Erion, G., Janizek, J. D., Sturmfels, P., Lundberg, S. M., & Lee, S.-I. (2021). Improving performance of
-       deep learning models with axiomatic attribution priors and expected gradients. Nature Machine Intelligence, 3,
-       620-631.
+    .. [1] Erion et al. (2021). Improving performance of deep learning models with axiomatic attribution priors and
+       expected gradients. Nature Machine Intelligence, 3, 620-631.
     .. [2] Sundararajan, M., Taly, A., & Yan, Q. (2017). Axiomatic attribution for deep networks. ICML, 3319-3328.
 
     Examples

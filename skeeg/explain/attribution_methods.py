@@ -45,9 +45,10 @@ class BlackBox:
     def __init__(self, estimator, X, output):
         name = type(split_pipeline(estimator)[1]).__name__
         self.estimator, self.X, self.output = estimator, X, output
-        self.has_probabilities = hasattr(estimator, "predict_proba")
-        if not (self.has_probabilities or hasattr(estimator, "decision_function")):
+        methods = [one for one in ("predict_proba", "decision_function") if hasattr(estimator, one)]
+        if not methods:
             raise TypeError(f"estimator: {name} has neither predict_proba nor decision_function.")
+        self.has_probabilities = methods[0] == "predict_proba"
         self.classes = estimator.classes_
         keys = np.zeros(len(X)) if X.domains is None else X.domains
         _, self._first, self.index = np.unique(keys, return_index=True, return_inverse=True)
@@ -209,16 +210,12 @@ def _interval(score, starts, ends, owner, pairs, lows, highs):
     along, width = ends[pairs] - starts[pairs], highs - lows
     at = lows[:, None] + width[:, None] * _NODES
     points = (starts[pairs][:, None] + at[:, :, None, None] * along[:, None]).reshape(-1, *starts.shape[1:])
-    slopes = _gradients(score, points, np.repeat(owner[pairs], len(_NODES))).reshape(len(pairs), len(_NODES), -1)
-    totals = np.einsum("pk,pkv->pv", width[:, None] * _WEIGHTS, slopes).reshape(along.shape)
-    return totals, (totals * along).sum(axis=(1, 2))
-
-
-def _gradients(score, points, owner):
     x = torch.from_numpy(np.ascontiguousarray(points)).requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(score(x, owner).sum(), x)
-    return gradient.numpy()
+        (slopes,) = torch.autograd.grad(score(x, np.repeat(owner[pairs], len(_NODES))).sum(), x)
+    slopes = slopes.numpy().reshape(len(pairs), len(_NODES), -1)
+    totals = np.einsum("pk,pkv->pv", width[:, None] * _WEIGHTS, slopes).reshape(along.shape)
+    return totals, (totals * along).sum(axis=(1, 2))
 
 
 def _values(score, points, owner, batch_size):

@@ -64,12 +64,7 @@ def _braindecode_networks():
 
 
 def network_names():
-    """Names of all networks that :func:`get_network` knows, sorted.
-
-    Returns
-    -------
-    tuple of str
-        braindecode's names, its channel-interpolating variants, and skeeg's own.
+    """Names of all networks that :func:`get_network` knows, sorted: braindecode's, its interpolating variants, skeeg's.
 
     Examples
     --------
@@ -80,17 +75,7 @@ def network_names():
 
 
 def get_network(network):
-    """Class of a network given by name or as a class.
-
-    Parameters
-    ----------
-    network : str or subclass of torch.nn.Module
-        A name from :func:`network_names`, or a class, which is returned.
-
-    Returns
-    -------
-    type
-        The class.
+    """Class of a network given by name, one of :func:`network_names`, or as a subclass of torch.nn.Module.
 
     Examples
     --------
@@ -120,11 +105,6 @@ def register_with_braindecode(*networks):
     *networks : subclass of braindecode.models.base.EEGModuleMixin
         Classes to add beside skeeg's own.
 
-    Returns
-    -------
-    tuple of str
-        All names.
-
     Examples
     --------
     >>> register_with_braindecode()
@@ -144,15 +124,8 @@ def register_with_braindecode(*networks):
 def channel_info(ch_names):
     """Describe channels by name as ``mne.Info["chs"]`` does, with positions of MNE's ``standard_1005``.
 
-    Parameters
-    ----------
-    ch_names : sequence of str
-        Electrode names, in any case ("FP1" is "Fp1"). A name that ``standard_1005`` lacks gets no position (NaN).
-
-    Returns
-    -------
-    list of dict
-        One description for each channel; ``loc[:3]`` is the position in metres, in the head frame.
+    Names may be in any case ("FP1" is "Fp1"). ``loc[:3]`` of a description is the position in metres, in the head
+    frame; NaN where ``standard_1005`` lacks the name.
 
     Examples
     --------
@@ -220,7 +193,7 @@ def _in_samples(name, value, sfreq):
 
 
 def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=None, parameters=None):
-    """Build a network for given signals.
+    """Build a network for given signals, initialised from torch's global random state, in training mode.
 
     Parameters
     ----------
@@ -236,15 +209,9 @@ def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=
         Further arguments of the constructor, such as ``{"F1": 4}``. A duration, ``{"kernel_length": "0.5 s"}``, becomes
         samples at ``sfreq``.
 
-    Returns
-    -------
-    torch.nn.Module
-        The network, freshly initialised from torch's global random state, in training mode.
-
     Examples
     --------
-    >>> module = build_network("EEGNet", n_chans=3, n_times=500, n_outputs=2, parameters={"F1": 4})
-    >>> module.F1
+    >>> build_network("EEGNet", n_chans=3, n_times=500, n_outputs=2, parameters={"F1": 4}).F1
     4
     """
     cls = get_network(network)
@@ -287,21 +254,11 @@ def _construct(cls, arguments):
 
 
 def minimum_times(network, *, n_chans, n_outputs=2, sfreq=None, ch_names=None, parameters=None):
-    """Smallest number of samples that a network accepts.
+    """Smallest number of samples that a network accepts; parameters as of :func:`build_network`.
 
-    The network is built and run on noise at growing lengths until one is accepted, then by bisection. A length is
-    accepted if the output is finite in training and in evaluation. Results are cached; torch's global random state is
-    left as it was. A `ValueError` says so if no length up to 32768 samples is accepted.
-
-    Parameters
-    ----------
-    network, n_chans, n_outputs, sfreq, ch_names, parameters
-        As in :func:`build_network`.
-
-    Returns
-    -------
-    int
-        The smallest ``n_times``.
+    The network is run on noise at growing lengths until one is accepted, then by bisection. A length is accepted if the
+    output is finite in training and in evaluation. Results are cached; torch's global random state is left as it was. A
+    `ValueError` says so if no length up to 32768 samples is accepted.
 
     Examples
     --------

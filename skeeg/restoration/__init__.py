@@ -2,7 +2,8 @@
 
 The imputers are transformers like those of scikit-learn: NaN, or a mask, marks missing samples, and observed samples
 are unchanged. They are the baselines of learned restoration: interpolation over channels (`SplineInterpolation`),
-interpolation over time (`TimeInterpolation`), and a low-rank model of the channels (`LowRankCompletion`).
+interpolation over time (`TimeInterpolation`), a low-rank model of the channels (`LowRankCompletion`), and one that
+restores gaps in all channels too (`WienerInterpolation`).
 """
 
 from .imputers import (
@@ -11,6 +12,7 @@ from .imputers import (
     LowRankCompletion,
     SplineInterpolation,
     TimeInterpolation,
+    WienerInterpolation,
     draw_mask,
     find_lost,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "LowRankCompletion",
     "SplineInterpolation",
     "TimeInterpolation",
+    "WienerInterpolation",
     "band_power_error",
     "correlation",
     "draw_mask",

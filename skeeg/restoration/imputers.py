@@ -3,6 +3,8 @@
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.linalg import solve
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +23,6 @@ class Imputer(EEGTransformer):
     where `lost` is True are used. Missing samples are zero in `data`.
     """
 
-    _any_length = True
     linear_map_ = "space"  # complete trials stay as they are
 
     def __sklearn_tags__(self):
@@ -34,26 +35,8 @@ class Imputer(EEGTransformer):
         """Check the input; NaN is allowed."""
         return super()._check_eeg(X, y, reset=reset, dtype=dtype, **({"ensure_all_finite": "allow-nan"} | checks))
 
-    def fit(self, X, y=None):
-        """Fit the imputer.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials; NaN for missing samples.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted step.
-        """
-        self._prepare(self._check_eeg(X, reset=True))
-        return self
-
     def transform(self, X, mask=None):
-        """Replace missing samples.
+        """Replace missing samples; observed ones are unchanged.
 
         Parameters
         ----------
@@ -61,11 +44,6 @@ class Imputer(EEGTransformer):
             Trials; NaN for missing samples.
         mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
             True for missing samples, beside NaN; values under the mask are ignored.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_times)
-            Trials without NaN; observed samples are unchanged.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
@@ -74,9 +52,6 @@ class Imputer(EEGTransformer):
         if lost.any():
             data[lost] = self._fill(data, lost)[lost]
         return X.like(data)
-
-    def _prepare(self, X):
-        """Fit nothing but the montage."""
 
 
 class SplineInterpolation(Imputer):
@@ -105,8 +80,7 @@ class SplineInterpolation(Imputer):
 
     References
     ----------
-    .. [1] Perrin et al., Spherical splines for scalp potential and current density mapping, Electroencephalography and
-       Clinical Neurophysiology 72, 1989.
+    .. [1] Perrin et al. (1989), Spherical splines for scalp potential and current density mapping, EEG Clin. Neurophys.
 
     Examples
     --------
@@ -124,7 +98,7 @@ class SplineInterpolation(Imputer):
         self.reg = reg
         self.ch_names = ch_names
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         names = X.ch_names
         if names is None and X.shape[1] > 1:
             raise ValueError(
@@ -146,8 +120,6 @@ class SplineInterpolation(Imputer):
 class TimeInterpolation(Imputer):
     """Interpolate each channel over time, linearly between the last sample before a gap and the first after it.
 
-    Notes
-    -----
     Before the first and after the last observed sample of a trial their values are kept. A channel that is missing for
     a whole trial becomes zero.
 
@@ -181,16 +153,10 @@ class LowRankCompletion(Imputer):
 
     Attributes
     ----------
-    mean_ : ndarray, shape (n_channels,)
-        Mean of each channel.
-    components_ : ndarray, shape (n_components, n_channels)
-        Principal components.
-    explained_variance_ : ndarray, shape (n_components,)
-        Variance of each.
+    mean_, components_, explained_variance_ : ndarray
+        Shapes (n_channels,), (n_components, n_channels), (n_components,).
     noise_variance_ : float
         Mean variance of the components that are left out.
-    n_iter_ : int
-        Iterations done.
 
     Notes
     -----
@@ -201,8 +167,7 @@ class LowRankCompletion(Imputer):
 
     References
     ----------
-    .. [1] Tipping and Bishop, Probabilistic principal component analysis, Journal of the Royal Statistical Society B
-       61, 1999.
+    .. [1] Tipping & Bishop (1999), Probabilistic principal component analysis, J. R. Stat. Soc. B 61.
 
     Examples
     --------
@@ -227,7 +192,7 @@ class LowRankCompletion(Imputer):
         self.max_iter = max_iter
         self.tol = tol
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         data = np.asarray(X, dtype=np.float64)
         lost = np.isnan(data)
         empty = lost.all(axis=(0, 2))
@@ -241,7 +206,7 @@ class LowRankCompletion(Imputer):
             self._decompose(data)
             if not lost.any():
                 break
-            completed = self._fill(data, lost)[lost]
+            completed = self._complete(data, lost)[lost]
             change = np.sqrt(np.mean((completed - data[lost]) ** 2)) / spread
             data[lost] = completed
             if change < self.tol:
@@ -270,6 +235,10 @@ class LowRankCompletion(Imputer):
         self.explained_variance_ = values[:number][kept]
 
     def _fill(self, data, lost):
+        return self._complete(data, lost)
+
+    def _complete(self, data, lost):
+        """Estimate missing channels from those observed at the same time."""
         V, noise = self.components_.T, self.noise_variance_
         prior = np.diag(noise / (self.explained_variance_ - noise))
 
@@ -277,6 +246,123 @@ class LowRankCompletion(Imputer):
             return V[gone] @ np.linalg.pinv(V[~gone].T @ V[~gone] + prior, hermitian=True) @ V[~gone].T
 
         return _fill_moments(data - self.mean_[:, None], lost, weights) + self.mean_[:, None]
+
+
+class WienerInterpolation(LowRankCompletion):
+    r"""Restore gaps in all channels from the samples before and after them, by Wiener interpolation of sources.
+
+    The sources are the principal components, unmixed by `pyriemann.spatialfilters.AJDC` [1]_ so that their cospectra
+    vanish as far as possible; each is predicted as a stationary process. Where some channels are observed, it is
+    `LowRankCompletion`.
+
+    Parameters
+    ----------
+    n_components, max_iter, tol
+        As in `LowRankCompletion`.
+    context : int
+        Samples before and after a gap that are used, and longest lag of the autocovariance.
+    noise : float
+        Variance of white noise relative to that of a source, which regularises the solution.
+
+    Attributes
+    ----------
+    filters_, patterns_ : ndarray, shape (n_sources, n_channels) and (n_channels, n_sources)
+        From channels to sources, and back.
+    autocovariance_ : ndarray, shape (n_sources, n_lags)
+        Autocovariance of the sources, of trials scaled to equal power; longer lags count as zero.
+
+    Notes
+    -----
+    With the Toeplitz matrix :math:`R` of the autocovariance, observed samples :math:`z_v` and missing ones :math:`z_l`
+    of a source, :math:`\hat z_l = R_{lv} (R_{vv} + \epsilon r_0 I)^{-1} z_v`, the best linear estimate. It fades with
+    the distance from the ends of the gap. Learn it on the recording to be restored: spectra differ among subjects.
+
+    References
+    ----------
+    .. [1] Congedo, Gouy-Pailler and Jutten, On the blind source separation of human electroencephalogram by approximate
+       joint diagonalization of second order statistics, Clinical Neurophysiology 119, 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.restoration import WienerInterpolation
+    >>> time, phases = np.arange(200) / 100, np.arange(6)[:, None, None]
+    >>> X = np.sin(2 * np.pi * np.array([[10.0], [7.0]]) * time + phases)  # two rhythms
+    >>> step, gap = WienerInterpolation(noise=1e-6).fit(X), X.copy()
+    >>> gap[0, :, 90:110] = np.nan
+    >>> bool(np.abs(step.transform(gap) - X).max() < 0.1)
+    True
+    """
+
+    _parameter_constraints = LowRankCompletion._parameter_constraints | {
+        "context": [Interval(Integral, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, n_components=0.999, context=400, noise=0.01, max_iter=50, tol=1e-6):
+        super().__init__(n_components, max_iter, tol)
+        self.context = context
+        self.noise = noise
+
+    def _prepare(self, X):
+        super()._prepare(X)
+        data = np.asarray(X, dtype=np.float64)
+        seen = ~np.isnan(data).any(axis=1, keepdims=True)
+        data = np.where(seen, data - self.mean_[:, None], 0)
+        power = np.square(data).sum(axis=(1, 2), keepdims=True) / np.maximum(seen.sum(axis=2, keepdims=True), 1)
+        data = data / np.sqrt(np.where(power > 0, power, 1))
+        spread = np.sqrt(np.square(np.einsum("kc,nct->nkt", self.components_, data)).mean(axis=(0, 2)))[:, None]
+        whiten = self.components_ / np.where(spread > 0, spread, 1)
+        unmix = _unmix(np.einsum("kc,nct->nkt", whiten, data), X.sfreq or 100.0)
+        self.filters_, self.patterns_ = unmix @ whiten, (self.components_.T * spread.T) @ np.linalg.inv(unmix)
+        self.autocovariance_ = _autocovariance(np.einsum("kc,nct->nkt", self.filters_, data), self.context)
+
+    def _fill(self, data, lost):
+        filled, gaps = self._complete(data, lost), lost.all(axis=1)
+        return self._fill_gaps(np.where(lost, filled, data), gaps) if gaps.any() else filled
+
+    def _fill_gaps(self, data, gaps):
+        """Predict all channels of trials (n_trials, n_channels, n_times) at times ``gaps`` (n_trials, n_times)."""
+        filled = data.copy()
+        for gap in np.unique(gaps[gaps.any(axis=1) & ~gaps.all(axis=1)], axis=0):
+            rows, times = np.flatnonzero((gaps == gap).all(axis=1)), np.flatnonzero(gap)
+            sources = np.einsum("kc,nct->nkt", self.filters_, data[rows] - self.mean_[:, None])
+            for missing in np.split(times, np.flatnonzero(np.diff(times) > 1) + 1):
+                found = self.patterns_ @ self._predict(sources, missing, ~gap) + self.mean_[:, None]
+                filled[np.ix_(rows, np.arange(data.shape[1]), missing)] = found
+        return filled
+
+    def _predict(self, sources, missing, seen):
+        """Predict the samples of a gap, (n_trials, n_sources, n_missing), from those of its context."""
+        first, last = missing[0] - self.context, missing[-1] + self.context
+        known = np.flatnonzero(seen)
+        known = known[(known >= first) & (known <= last)]
+        lags = np.abs(known[:, None] - np.r_[known, missing])
+        found = np.empty((*sources.shape[:2], len(missing)))
+        for k, r in enumerate(self.autocovariance_):
+            R = np.append(r, 0)[np.minimum(lags, len(r))]
+            R[np.diag_indices(len(known))] += self.noise * r[0] + np.finfo(float).tiny
+            found[:, k] = sources[:, k, known] @ solve(R[:, : len(known)], R[:, len(known) :], assume_a="pos")
+        return found
+
+
+def _unmix(Z, sfreq):
+    """Matrix that unmixes whitened trials (n_trials, n_components, n_times) by their cospectra at 1 to 30 Hz."""
+    from pyriemann.spatialfilters import AJDC
+
+    window = min(int(sfreq), Z.shape[2])
+    if Z.shape[1] < 2 or window < 16:
+        return np.eye(Z.shape[1])
+    band = {"fmin": sfreq / window, "fmax": min(30.0, 0.4 * sfreq), "fs": sfreq}
+    model = AJDC(window=window, **band, dim_red={"n_components": Z.shape[1]}, verbose=False)
+    return model.fit([[np.concatenate(Z, axis=1)]]).forward_filters_
+
+
+def _autocovariance(Z, n_lags):
+    """Biased autocovariance (n_sources, n_lags) of trials with zeros in gaps, times a triangle: never indefinite."""
+    n_lags, size = min(n_lags, Z.shape[2]), next_fast_len(2 * Z.shape[2], real=True)
+    products = irfft(np.square(np.abs(rfft(Z, size))).sum(axis=0), size)[:, :n_lags]
+    return products / max(Z.shape[0] * Z.shape[2], 1) * (1 - np.arange(n_lags) / n_lags)
 
 
 def _spline_kernel(ch_names):
@@ -298,27 +384,18 @@ def _spline_kernel(ch_names):
 
 
 def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state=None):
-    """Draw a random mask of missing samples.
+    """Draw a random mask of missing samples, True in as many places of every trial, of the shape of the trials.
 
     Parameters
     ----------
-    shape : tuple of int, (n_trials, n_channels, n_times)
-        Shape of the trials.
-    sfreq : float
-        Sampling rate in hertz.
+    shape, sfreq
+        Shape of the trials (n_trials, n_channels, n_times), and rate in hertz.
     loss : "electrodes" | "seconds" | "patches"
         Whole channels; segments of all channels; or segments of single channels.
     share : float
         Fraction of missing samples, between 0 and 1; at least one unit is missing and at least one is observed.
-    seconds : float
-        Length of a segment; a remainder belongs to the last one.
-    random_state : int, RandomState or None
-        Seed of the draw.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples; the same number in every trial.
+    seconds, random_state
+        Length of a segment, with the remainder in the last one; and seed of the draw.
 
     Examples
     --------
@@ -348,19 +425,9 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
 
 
 def find_lost(X, mask=None):
-    """Mask of the missing samples: NaN, or under the mask.
+    """Mask of the missing samples (n_trials, n_channels, n_times): NaN, or True in a mask.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_trials, n_channels, n_times)
-        Trials.
-    mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
-        True for missing samples, for each sample or for each of equally long segments.
-
-    Returns
-    -------
-    lost : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
+    The mask has one value for each sample or for each of equally long segments, (n_trials, n_channels, n_segments).
 
     Examples
     --------

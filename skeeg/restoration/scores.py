@@ -6,20 +6,9 @@ BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))  # del
 
 
 def normalised_error(X, restored, mask):
-    r"""Error relative to the norm of the missing samples.
+    r"""Error :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the missing samples, where ``mask`` is True.
 
-    Parameters
-    ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
-
-    Returns
-    -------
-    error : float
-        :math:`\lVert \hat x - x \rVert / \lVert x \rVert` over the missing samples: 0 is perfect, 1 is that of zeros;
-        NaN if nothing is missing.
+    0 is perfect, 1 is that of zeros; NaN if nothing is missing. All have the shape (n_trials, n_channels, n_times).
 
     Examples
     --------
@@ -35,20 +24,9 @@ def normalised_error(X, restored, mask):
 
 
 def correlation(X, restored, mask):
-    """Correlation with the missing samples.
+    """Mean over trials and electrodes of Pearson's correlation over the missing samples, where ``mask`` is True.
 
-    Parameters
-    ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
-
-    Returns
-    -------
-    correlation : float
-        Mean over trials and electrodes of Pearson's correlation over the missing samples; 0 for a constant, NaN
-        if nothing is missing.
+    0 for a constant, NaN if nothing is missing. All have the shape (n_trials, n_channels, n_times).
 
     Examples
     --------
@@ -69,26 +47,9 @@ def correlation(X, restored, mask):
 
 
 def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
-    r"""Error in the power of each band.
+    r"""Error in the power of each band, :math:`\sum |\hat P - P| / \sum P`, over the completely missing segments.
 
-    Parameters
-    ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples; only segments that are missing completely count.
-    sfreq : float
-        Sampling rate in hertz.
-    bands : sequence of (float, float)
-        Edges in hertz; bands above half the sampling rate are left out.
-    seconds : float
-        Length of a segment.
-
-    Returns
-    -------
-    errors : ndarray, shape (n_bands,)
-        :math:`\sum |\hat P - P| / \sum P` over the missing segments: 0 is perfect, 1 is that of zeros; NaN if no
-        segment is missing completely.
+    0 is perfect, 1 is that of zeros; NaN if no segment is missing completely. Bands above half the rate are left out.
 
     Examples
     --------
@@ -124,21 +85,7 @@ def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
 
 
 def restoration_scores(X, restored, mask, sfreq):
-    """All three scores.
-
-    Parameters
-    ----------
-    X, restored : ndarray, shape (n_trials, n_channels, n_times)
-        True and restored trials.
-    mask : ndarray of bool, shape (n_trials, n_channels, n_times)
-        True for missing samples.
-    sfreq : float
-        Sampling rate in hertz.
-
-    Returns
-    -------
-    scores : dict of str to float
-        ``error``, ``correlation`` and ``band_power_error``, the last one as the mean over bands.
+    """All three scores: ``error``, ``correlation`` and ``band_power_error``, the last one as the mean over bands.
 
     Examples
     --------

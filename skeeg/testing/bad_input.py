@@ -30,14 +30,6 @@ class BadInput(NamedTuple):
         What is wrong with it.
     stage : {"both", "fit", "apply"}
         Where it is wrong: a trial is shorter only after the fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.testing import bad_inputs
-    >>> X, y = bad_inputs()["NaN"].make(np.zeros((4, 2, 9)), np.arange(4))
-    >>> int(np.isnan(X).sum())
-    1
     """
 
     make: callable
@@ -46,13 +38,10 @@ class BadInput(NamedTuple):
 
 
 def bad_inputs():
-    """Corpus of bad trials and targets.
+    """Corpus of bad trials and targets, dict of str to `BadInput`.
 
-    Returns
-    -------
-    inputs : dict of str to BadInput
-        By name. An estimator answers each correctly (an imputer fills NaN, a spatial filter takes trials of another
-        length), or refuses it by a ValueError or TypeError that names the argument, and is then as it was before.
+    An estimator answers each correctly (an imputer fills NaN, a spatial filter takes trials of another length), or
+    refuses it by a ValueError or TypeError that names the argument, and is then as it was before.
 
     Examples
     --------
@@ -64,19 +53,7 @@ def bad_inputs():
 
 
 def bad_parameters():
-    """Values that no estimator which has the parameter may accept.
-
-    Returns
-    -------
-    parameters : dict of str to tuple
-        Values of each parameter.
-
-    Examples
-    --------
-    >>> from skeeg.testing import bad_parameters
-    >>> bad_parameters()["order"]
-    (0, -1, 2.5, 'x')
-    """
+    """Values, by parameter, that no estimator which has the parameter may accept, dict of str to tuple."""
     whole = (0, -1, 2.5, "x")
     return {
         "sfreq": (0, -1.0, np.nan, np.inf, "x"),

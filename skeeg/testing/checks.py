@@ -1,6 +1,5 @@
 """The test kit: one call that runs every check on any EEG estimator."""
 
-import contextlib
 import functools
 import warnings
 
@@ -12,23 +11,13 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from ..base import EEGEstimator
 from . import inputs, protocols, state
-from .recordings import Recording, has, kind_of, params_of, reads_eeg_array
+from .recordings import Recording, has, kind_of, params_of, reads_eeg_array, takes_any_montage
 
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
 
 
 class EEGCheck:
-    """One check, ready to be called with an estimator.
-
-    Attributes
-    ----------
-    name : str
-        Name, unique among the checks of one estimator.
-    group : str
-        One of ``"sklearn"``, ``"labels"``, ``"input"``, ``"state"``, ``"protocols"``, ``"moabb"``.
-    about : str
-        What it asks for, in one sentence.
-    """
+    """One check, called with an estimator: its ``name``, its ``group`` of `GROUPS`, and ``about``, what it asks for."""
 
     def __init__(self, name, group, function, about=None):
         self.name, self.group, self._function = name, group, function
@@ -44,7 +33,7 @@ class EEGCheck:
 
 
 def eeg_checks(estimator, *, groups=None, only=None, recording=None):
-    """List the checks that concern an estimator; for `pytest.mark.parametrize`.
+    """Yield the checks, each an `EEGCheck`, that concern an estimator; for `pytest.mark.parametrize`.
 
     Parameters
     ----------
@@ -59,11 +48,6 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     recording : Recording or None
         What the recordings look like; None takes four electrodes, 128 Hz and 128 samples a trial, or the ``ch_names``
         and ``sfreq`` of the estimator's parameters.
-
-    Yields
-    ------
-    check : EEGCheck
-        Callable with an estimator; its `repr` is its name.
 
     Examples
     --------
@@ -92,8 +76,8 @@ def check_eeg_estimator(
     """Check that an estimator does all that scikit-learn, MOABB, MNE and their users expect of it.
 
     Runs scikit-learn's own checks, and beside them: labels of any kind; Epochs, lists of Epochs, and arrays of any
-    type; refit on another montage; pickle, copy, clone, save and load; the same `repr` in every process; one trial
-    like a batch; the global state left alone; GridSearchCV with two jobs; MOABB's YAML files, its evaluations and every
+    type; refit on another montage; pickle, copy, clone, save and load; the same `repr` in every process; one trial like
+    a batch; the global state left alone; GridSearchCV with two jobs; MOABB's YAML files, its evaluations and every
     `CrossSubjectMode`; clear errors for bad input.
 
     It works for classifiers, regressors and transformers, skeeg's or not, and for pipelines of them. A network should
@@ -105,11 +89,9 @@ def check_eeg_estimator(
     estimator : estimator
         Instance to check; it is never fitted itself.
     groups, only, recording
-        Which checks to run, and on what; see `eeg_checks`. ``groups=("sklearn", "labels", "input", "state")`` leaves
-        out the slow ones.
+        Which checks to run, and on what; see `eeg_checks`.
     expected_failed_checks : dict of str to str, or None
-        Reason for each check that may fail. A part of a name does not match; the name of one of scikit-learn's
-        checks without its arguments does.
+        Reason for each check that may fail, by its name; that of one of scikit-learn's without its arguments is enough.
     on_fail : {"raise", "warn", None}
         What to do when a check fails that is not expected to: raise its error, warn with
         `sklearn.exceptions.EstimatorCheckFailedWarning`, or only report it in the results.
@@ -266,6 +248,8 @@ def _concerns(name, estimator):
         "check_target_shapes": kind == "regressor",
         "check_nan": not _takes_nan(estimator),
         "check_lengths_differ": kind != "transformer",
+        "check_flat_channel": has(estimator, "predict"),
+        "check_other_montage": not takes_any_montage(estimator),
         "check_identity_kept": kind == "transformer" and reads_eeg_array(estimator),
         "check_other_rate": reads_eeg_array(estimator)
         and not (isinstance(estimator, EEGEstimator) and estimator._any_rate),
@@ -273,9 +257,8 @@ def _concerns(name, estimator):
         "check_hostile_files": has(estimator, "load") or has(estimator, "checkpoint"),
         "check_compiled": has(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
-        "check_subjects_routed": False,
+        "check_subjects_routed": name == "check_subjects_routed"
+        and reads_eeg_array(estimator)
+        and protocols.wants_subjects(estimator),
     }
-    if name == "check_subjects_routed":
-        with contextlib.suppress(Exception):
-            return reads_eeg_array(estimator) and protocols.wants_subjects(estimator)
     return conditions.get(name, True)

@@ -20,14 +20,8 @@ class Recording:
 
     Parameters
     ----------
-    ch_names : tuple of str
-        Electrodes.
-    sfreq : float
-        Sampling rate in hertz.
-    n_times : int
-        Samples a trial.
-    n_trials : int
-        Trials of a recording.
+    ch_names, sfreq, n_times, n_trials
+        Electrodes, sampling rate in hertz, samples a trial, and trials of a recording.
 
     Examples
     --------

@@ -1,21 +1,22 @@
 """Checks of fitted and global state: refits, copies, pickles, files, random states, threads."""
 
 import copy
+import functools
 import os
 import pathlib
 import pickle
 import random
-import subprocess
 import sys
 import tempfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import sklearn
+from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from sklearn.utils._testing import SkipTest
 
 from .bad_input import CLEAR, judge
 from .recordings import (
@@ -246,11 +247,9 @@ def _equal(a, b):
 
 def check_repr_between_processes(estimator, recording):
     """Check that the `repr` is short and the same in processes of other hash seeds: MOABB finds results by it."""
-    if type(estimator).__module__ == "__main__":
-        raise SkipTest("a class defined in a script or notebook cannot be imported by another process.")
-    here = repr(fresh(estimator).get_params())
+    here = _shown(fresh(estimator))
     for seed in (1, 2):
-        there = _reader(seed).read(fresh(estimator))
+        there = _process(seed).submit(_shown, fresh(estimator)).result()
         if there != here:
             raise AssertionError(f"repr differs between processes:\n{here}\n{there}")
     shown = repr(make_pipeline(fresh(estimator)).get_params())
@@ -258,53 +257,14 @@ def check_repr_between_processes(estimator, recording):
         raise AssertionError(f"repr holds an array or an address, or is too long to tell settings apart: {shown[:300]}")
 
 
-_READ = """
-import os, pickle, sys
-sys.path[:0] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]
-answers = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
-while length := sys.stdin.buffer.read(8):
-    try:
-        answer = repr(pickle.loads(sys.stdin.buffer.read(int.from_bytes(length, "big"))).get_params())
-    except Exception as error:
-        answer = f"{type(error).__name__}: {error}"
-    answer = answer.encode()
-    answers.write(len(answer).to_bytes(8, "big") + answer)
-    answers.flush()
-"""
+def _shown(estimator):
+    return repr(estimator.get_params())
 
 
-class _Reader:
-    """Process with its own hash seed that returns the repr of estimators; it ends with this one.
-
-    One process serves all checks, because each would have to import the estimator's libraries again.
-    """
-
-    def __init__(self, seed):
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", _READ, os.pathsep.join(sys.path)],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def read(self, estimator):
-        """Read the repr of the estimator's parameters in that process."""
-        message = pickle.dumps(estimator)
-        self.child.stdin.write(len(message).to_bytes(8, "big") + message)
-        self.child.stdin.flush()
-        length = int.from_bytes(self.child.stdout.read(8), "big")
-        return self.child.stdout.read(length).decode()
-
-
-_READERS = {}
-
-
-def _reader(seed):
-    if seed not in _READERS or _READERS[seed].child.poll() is not None:
-        _READERS[seed] = _Reader(seed)
-    return _READERS[seed]
+@functools.cache
+def _process(seed):
+    """Process with its own hash seed; one serves all checks, because each would import the libraries again."""
+    return ProcessPoolExecutor(1, env={"PYTHONHASHSEED": str(seed)})
 
 
 def check_has_output(estimator, recording):
@@ -369,25 +329,15 @@ def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
 
 
 def _at_once(tasks):
-    """Results of functions that run in threads at the same time; the first error of any is raised."""
-    results, errors = [None] * len(tasks), []
+    """Results of functions that run in threads at the same time."""
     start = threading.Barrier(len(tasks))
 
-    def call(place):
-        try:
-            start.wait()
-            results[place] = tasks[place]()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
+    def call(task):
+        start.wait()
+        return task()
 
-    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(tasks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        return list(threads.map(call, tasks))
 
 
 def other_recordings(estimator, recording):

@@ -50,7 +50,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         super().__init_subclass__(**kwargs)
         if "__init__" not in vars(cls):
             own = cls.__init__
-            cls.__init__ = types.FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
+            parts = (own.__code__, own.__globals__, own.__name__, own.__defaults__, own.__closure__)
+            cls.__init__ = types.FunctionType(*parts)
+            cls.__init__.__kwdefaults__ = own.__kwdefaults__
             cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
 
     def __init__(

@@ -1,29 +1,9 @@
-"""Callbacks of the training: validation accuracy, progress, time shifts, averaged weights."""
+"""Callbacks of the training: progress, time shifts, averaged weights."""
 
 import torch
 from skorch.callbacks import Callback
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
-
-
-class ValidationAccuracy(Callback):
-    """Validation accuracy, from the outputs that the validation loss is computed of."""
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Start counting."""
-        self.right = self.total = 0
-
-    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
-        """Count one validation batch."""
-        if not training:
-            logits = y_pred.mean(-1) if y_pred.ndim == 3 else y_pred
-            self.right += int((logits.argmax(1) == batch[1].to(logits.device)).sum())
-            self.total += len(logits)
-
-    def on_epoch_end(self, net, **kwargs):
-        """Write the share into the history."""
-        if self.total:
-            net.history.record("valid_acc", self.right / self.total)
 
 
 class ProgressBar(Callback):

@@ -93,8 +93,8 @@ def read_weights(path, argument="checkpoint", checked=False):
     Parameters
     ----------
     path : str or path-like
-        A file of `write_weights`, another ``.safetensors`` file, one of `torch.save`, or a file of the Hugging Face hub
-        as ``"hub:owner/repository/file"``.
+        A file of skeeg, another ``.safetensors`` file, one of `torch.save`, ``"skeeg:NAME"``, or a file of the Hugging
+        Face hub as ``"hub:owner/repository/file"``.
     argument : str
         Name of the argument that the path was given by, for errors.
     checked : bool

@@ -31,8 +31,6 @@ class Trials(skorch.dataset.Dataset):
     --------
     >>> import torch
     >>> from skeeg.training.data import Trials
-    >>> Trials(torch.zeros(3, 2), torch.arange(3)).take(torch.tensor([2, 0]))[1]
-    tensor([2, 0])
     >>> groups = [{"x": torch.zeros(3, 2)}, {"x": torch.ones(2, 5)}]
     >>> trials = Trials(groups, shared=[{"place": torch.tensor([4])}, {"place": torch.tensor([7, 8])}])
     >>> x, y = trials.take(torch.tensor([4, 3]))

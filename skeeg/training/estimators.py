@@ -28,7 +28,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     ----------
     network : str, class or torch.nn.Module
         Name in `skeeg.networks.network_names`, an ``EEGModuleMixin`` / ``torch.nn.Module`` class, or an instance, of
-        which a copy is trained, from its weights.
+        which a copy is trained, from its weights. Not every instance pickles; a name or a class does.
     network_params : dict or None
         Arguments of the network's constructor, such as ``{"F1": 4}``, which `GridSearchCV` finds as
         ``network_params__F1``; those that the checkpoint determines may be left out.
@@ -263,11 +263,6 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
             Target trials.
         y_target_labeled : array-like, shape (n_target_trials,), or None
             Their labels, among those of the sources.
-
-        Returns
-        -------
-        self : FineTunedClassifier
-            Fitted.
         """
         self._check_parameters()
         if y is None:
@@ -299,9 +294,11 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
             steps = fitted[:-1]
             with config_context(enable_metadata_routing=True):
                 X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
-        identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None  # joblib hashes values alone
-        given = _requested(network, "fit", {"subjects": subjects})
-        network = check_memory(self.memory).cache(_fit_network)(network, np.asarray(X), identity, y, given)
+        identity = None
+        if isinstance(X, EEGArray):  # joblib hashes values alone
+            identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
+        given = _requested(network, "fit", {"subjects": subjects})  # the same network for any target trials
+        network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)
         else:
@@ -351,34 +348,12 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         return tags
 
     def predict(self, X):
-        """Label of each trial.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
-        """
+        """Label of each trial, (n_trials,), of ``X`` (n_trials, n_channels, n_times)."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(1)]
 
     def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            In the order of ``classes_``.
-        """
+        """Probability of each class, (n_trials, n_classes), of ``X`` (n_trials, n_channels, n_times)."""
         check_is_fitted(self)
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators_], axis=0)
 

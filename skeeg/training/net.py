@@ -10,13 +10,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
+from skorch.callbacks import EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .callbacks import ProgressBar, TimeShift, ValidationAccuracy
+from .callbacks import ProgressBar, TimeShift
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS
@@ -28,21 +28,10 @@ _LEFT = 0.01  # share of where batch statistics began, before the first update, 
 class TrainingNet(NeuralNet):
     """The skorch net behind every estimator, kept as ``net_``.
 
-    It adds to `skorch.NeuralNet`: batches by index (`Batches`), training mode for the trained part only, parameter
-    groups made by a function, and mixed precision.
-
-    Parameters
-    ----------
-    trained : str or None
-        Name of the submodule that is trained where the rest is frozen; None for the whole network.
-    parameter_groups : callable or None
-        Gives the optimiser's parameter groups for a module; None puts all trainable parameters into one.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic of the forward and backward pass; for ``"float64"`` the module and the trials must be so already.
-    accumulate : int
-        Pieces that a training batch is computed in.
-    augmentation : callable or None
-        Makes new inputs and targets of those of a training batch.
+    It adds to `skorch.NeuralNet`: batches by index, training mode for the trained part only (``trained``, the name of a
+    submodule, or None for all), ``parameter_groups`` of the optimiser made by a function of the module, mixed
+    ``precision`` (for ``"float64"`` the module and the trials must be so already), batches computed in ``accumulate``
+    pieces, and an ``augmentation`` that makes new inputs and targets of those of a training batch.
     """
 
     batches = Batches
@@ -89,9 +78,7 @@ class TrainingNet(NeuralNet):
     def predict(self, X):
         """Class index of each trial, or the outputs of a network that is no classifier."""
         outputs = super().predict(X)
-        if not self._classifies:
-            return outputs
-        return (outputs.mean(-1) if outputs.ndim == 3 else outputs).argmax(1)
+        return outputs.argmax(1) if self._classifies else outputs
 
     def get_dataset(self, X, y=None):
         """Tensors of the trials, on the training device where they fit."""
@@ -173,6 +160,12 @@ class TrainingNet(NeuralNet):
         return list(zip(inputs, targets, starts, strict=True))
 
 
+def class_probabilities(logits):
+    """Class probabilities (n_trials, n_classes) of logits, of their mean over windows where there are several."""
+    logits = logits.mean(-1) if logits.ndim == 3 else logits
+    return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
 def without_gradient(outputs):
     """Give outputs of a network (a tensor, or a tuple of tensors and None) without their gradients."""
     if isinstance(outputs, torch.Tensor):
@@ -221,7 +214,7 @@ def make_net(
     if recipe.time_shift:
         own.append(("time_shift", TimeShift(recipe.time_shift)))
     if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
-        own.append(("valid_acc", ValidationAccuracy()))
+        own.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
     if validation is not None and recipe.patience is not None:
         stopping = EarlyStopping(
             patience=recipe.patience, threshold=recipe.min_delta, threshold_mode="abs", load_best=True, sink=_silent
@@ -249,6 +242,7 @@ def make_net(
         callbacks=[*own, *callbacks],
         device=device,
         verbose=int(verbose),
+        predict_nonlinearity=class_probabilities if isinstance(criterion, torch.nn.CrossEntropyLoss) else "auto",
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
@@ -287,17 +281,12 @@ def train(
         Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
     validation : tuple (X, y), tuple (Trials,), or None
         Trials to watch, and to stop early by where the recipe has a ``patience``.
-    strategy : {"full", "head", "lora", "probe"}
-        What is trained: everything, the last layer, low-rank changes beside the last layer, or a closed-form last layer
-        on frozen features.
+    strategy, device, verbose
+        As in `skeeg.NetworkClassifier`.
     head : str
         Name of the last layer.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     callbacks : sequence of skorch callbacks
         In addition to the recipe's own.
-    verbose : int
-        Whether to show a progress bar.
     settle : bool
         Estimate statistics of batch normalisation anew where few updates left them half-way (`settle_norms`).
     n_outputs : int or None
@@ -354,7 +343,7 @@ def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
     """Net for these trials."""
     n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y, recipe.class_weight, dtype, n_outputs)
+    criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
     return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
 
 

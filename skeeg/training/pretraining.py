@@ -2,12 +2,11 @@
 
 Processes that a launcher has started together train together (`skeeg.training.distributed`): they agree on the order of
 the batches (`SharedBatches`), on what is drawn for each trial (`draw_mask`), on the gradient (`SharedNet`) and on the
-state that is kept (`KeepRun`).
+state that is kept (`RunFile`).
 """
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import time
 
@@ -30,19 +29,9 @@ from .state import tensors_of
 
 
 def pretrain(
-    model,
-    trials,
-    recipe,
-    criterion,
-    run,
-    *,
-    validation=None,
-    subjects=None,
-    device="auto",
-    verbose=0,
-    callbacks=(),
+    model, trials, recipe, criterion, run, *, validation=None, subjects=None, device="auto", verbose=0, callbacks=(),
     parameter_groups=None,
-):
+):  # fmt: skip
     """Train a network, or resume a run that was interrupted.
 
     Run it within `seeded`, with the seed of the run. Processes that ``torchrun`` or ``accelerate launch`` has started
@@ -70,7 +59,7 @@ def pretrain(
             settle_norms(model, trials, recipe.update_size, {}, kind.batches)
             model.eval()
             return _agreed(model, run.history)
-        own += [] if run.path is None else [KeepRun(run.path, run.key, run.seed, run.earlier)]
+        own += [] if run.path is None else [run]
         net = train(
             model, trials, None, recipe, loss=criterion, validation=None if validation is None else (validation,),
             device=device, verbose=verbose and distributed.is_first(), callbacks=[*callbacks, Watch(subjects), *own],
@@ -150,30 +139,15 @@ class Run:
             torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
 
 
-@dataclasses.dataclass(frozen=True)
-class RunFile:
-    """File that keeps the state of a run (None: no file), fingerprint and seed of the run, and the state it has."""
-
-    path: str | os.PathLike | None = None
-    key: str = ""
-    seed: int = 0
-    earlier: Run | None = None
-
-    @property
-    def history(self):
-        """Records of the epochs done before."""
-        return [] if self.earlier is None else list(self.earlier.history)
-
-
 def open_run(path, key, random_state):
     """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks."""
+
+    def look():
+        earlier = read_run(path, key)
+        return earlier, draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+
     distributed.start()
-    return distributed.of_first(lambda: _open(path, key, random_state))
-
-
-def _open(path, key, random_state):
-    earlier = read_run(path, key)
-    seed = draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+    earlier, seed = distributed.of_first(look)
     return RunFile(path, key, seed, earlier)
 
 
@@ -215,14 +189,19 @@ def read_run(path, key):
     return run
 
 
-class KeepRun(Callback):
-    """Keep the state of a run after every epoch, and start from a kept one; of several processes the first one writes.
+class RunFile(Callback):
+    """File that keeps the state of a run after every epoch (path None: no file), and the state to start from.
 
-    The file is replaced in one step, so that a crash leaves the state before.
+    Of several processes the first one writes. The file is replaced in one step: a crash leaves the state before.
     """
 
-    def __init__(self, path, key, seed, earlier=None):
+    def __init__(self, path=None, key="", seed=0, earlier=None):
         self.path, self.key, self.seed, self.earlier = path, key, seed, earlier
+
+    @property
+    def history(self):
+        """Records of the epochs done before."""
+        return [] if self.earlier is None else list(self.earlier.history)
 
     def on_train_begin(self, net, **kwargs):
         """Restore the state of the earlier run."""
@@ -243,9 +222,8 @@ class KeepRun(Callback):
         tensors["random.cpu"] = random_state()
         if torch.device(net.device).type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(net.device)
-        rows = [*(self.earlier.history if self.earlier else []), *plain_rows(net.history)]
-        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": optimizer["param_groups"],
-                  "names": sorted(tensors)}  # fmt: skip
+        rows, groups = [*self.history, *plain_rows(net.history)], optimizer["param_groups"]
+        header = {"key": self.key, "seed": self.seed, "history": rows, "groups": groups, "names": sorted(tensors)}
         write_weights(self.path, tensors, header)
 
 

@@ -23,30 +23,17 @@ LOSSES = {
 _COUNT, _AMOUNT = Interval(Integral, 1, None, closed="left"), Interval(Real, 0, None, closed="left")
 _SHARE = Interval(Real, 0, 1, closed="both")
 _CONSTRAINTS = {
-    "max_epochs": [_COUNT],
-    "batch_size": [_COUNT],
-    "learning_rate": [_AMOUNT],
-    "weight_decay": [_AMOUNT],
+    **dict.fromkeys(("max_epochs", "batch_size", "accumulate", "min_epochs", "min_trials", "lora_rank"), [_COUNT]),
+    **dict.fromkeys(("patience", "n_updates"), [_COUNT, None]),
+    **dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "min_delta", "time_shift"), [_AMOUNT]),
+    **dict.fromkeys(("lowest", "warmup_share"), [_SHARE]),
+    **dict.fromkeys(("by_step", "refit"), ["boolean"]),
     "solver": [StrOptions(set(SOLVERS))],
-    "momentum": [_AMOUNT],
     "schedule": [StrOptions({"cosine"}), None],
-    "warmup": [_AMOUNT],
-    "patience": [_COUNT, None],
-    "min_delta": [_AMOUNT],
     "precision": [StrOptions({"float32", "bf16", "float64"})],
-    "lowest": [_SHARE],
-    "by_step": ["boolean"],
-    "accumulate": [_COUNT],
-    "n_updates": [_COUNT, None],
-    "min_epochs": [_COUNT],
-    "warmup_share": [_SHARE],
-    "min_trials": [_COUNT],
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "scale": [StrOptions({"std", "trial"}), Interval(Real, 0, None, closed="neither"), None],
-    "time_shift": [_AMOUNT],
     "validation_size": [Interval(Real, 0, 1, closed="neither")],
-    "refit": ["boolean"],
-    "lora_rank": [_COUNT],
 }
 
 
@@ -238,17 +225,10 @@ def get_recipe(recipe="default", network="", **changes):
     **changes
         Settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's ``n_updates``.
 
-    Returns
-    -------
-    recipe : Recipe
-        How to train.
-
     Examples
     --------
     >>> from skeeg.training import get_recipe
-    >>> get_recipe("mirepnet-fork", batch_size=16).solver
-    'adam'
-    >>> get_recipe({"name": "mirepnet-fork", "solver": "sgd"}).learning_rate
+    >>> get_recipe({"name": "mirepnet-fork", "solver": "sgd"}, batch_size=16).learning_rate
     0.001
     """
     if isinstance(recipe, Recipe):

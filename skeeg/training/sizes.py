@@ -1,5 +1,6 @@
 """Sizes of a network by its checkpoint, and building within what the checkpoint's tensors account for."""
 
+import inspect
 import math
 
 import torch
@@ -26,7 +27,10 @@ def read_sizes(cls, state, description, file="it"):
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause_of(error)}).") from error
+        cause = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else cause_of(error)
+        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} ({cause}).") from error
+    if not found and (odd := sorted(described.keys() - inspect.signature(cls.__init__).parameters.keys())):
+        raise ValueError(f"checkpoint: {file} holds no {cls.__name__} (it describes {', '.join(odd)}).")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in (described | found).items()}
 
 

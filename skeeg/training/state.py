@@ -232,7 +232,7 @@ class HasNetwork:
     def _sizes(self, network, preset=None):
         """Arguments of the network: ``network_params``, else those of the checkpoint, else preset ones."""
         given = dict(self.network_params or {})
-        if self.checkpoint is None:
+        if self.checkpoint is None or isinstance(network, torch.nn.Module):
             return {**(preset or {}), **given}
         found = read_sizes(class_of(network), *read_weights(self.checkpoint), self.checkpoint)
         return settle_sizes(given, found, {**(preset or {}), **found, **given})

@@ -24,10 +24,8 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
 
     Returns
     -------
-    training : ndarray of int
-        Indices to train on.
-    validation : ndarray of int or None
-        Indices to watch.
+    training, validation : ndarray of int; the second may be None
+        Indices to train on, and to watch.
 
     Examples
     --------

@@ -19,32 +19,22 @@ _FOLDER = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Description of a file of weights.
+    """Description of a file of weights, an entry of `registry.json`.
 
     Attributes
     ----------
-    name : str
-        What follows ``"skeeg:"``.
-    file : str
-        File name.
+    name, file, path, sha256 : str
+        What follows ``"skeeg:"``; the file, and its digest.
     method : str
         Estimator that starts from it.
-    network_params : dict
-        Sizes of the network.
-    sfreq : float
-        Sampling rate in hertz of the trials that it was trained on.
-    band : tuple of two floats
-        Edges in hertz of their band-pass.
-    classes : tuple of str
-        Label of each output.
-    finetuning : dict
-        Settings of the estimator that suit few trials.
+    network_params, finetuning : dict
+        Sizes of the network; settings of the estimator that suit few trials.
+    sfreq, band, classes : float, tuple of two floats, tuple of str
+        Sampling rate and band-pass, in hertz, of the trials that it was trained on; label of each output.
     data, licence, recipe, date : str
         What it was trained on, the licence of that with its attribution, how, and when.
     scores : dict of str to str
         What it reached, on subjects that it was not trained on.
-    sha256 : str
-        Digest of the file.
     """
 
     name: str

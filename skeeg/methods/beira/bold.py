@@ -1,7 +1,6 @@
 """Alignment of EEG and fMRI volumes: repetition times, triggers, and the haemodynamic delay."""
 
 import fractions
-import warnings
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
@@ -11,13 +10,14 @@ from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from ...base import warn
 from ...model_selection import region_correlations
 from .estimator import BEIRARegressor
 from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
 def canonical_hrf(sfreq, delay=6.0):
-    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of one; sums to 1.
+    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of a later one; sums to 1.
 
     The usual ``delay`` of 6 seconds has its maximum at 5 s and lasts 32 s; others stretch the time. ``sfreq`` is in
     hertz.
@@ -105,10 +105,9 @@ def match_volumes(onsets, bold):
     n = min(n_triggers, n_volumes)
     if n_triggers != n_volumes:
         odd = "the last triggers are left out" if n_triggers > n else "the last volumes are left out"
-        warnings.warn(
+        warn(
             f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired and {odd}. "
-            "Give the onsets of the right ones if volumes were lost elsewhere.",
-            stacklevel=2,
+            "Give the onsets of the right ones if volumes were lost elsewhere."
         )
     return onsets[:n], bold[..., :n]
 

@@ -1,7 +1,6 @@
 """BEIRA as a scikit-learn regressor."""
 
 import inspect
-import warnings
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import draw_seed, refuse_flat
+from ...base import draw_seed, refuse_flat, warn
 from ...networks import get_network
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
@@ -306,10 +305,9 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
     def _warn_of_few(self, eeg):
         minutes = sum(array.shape[0] * array.shape[2] for array in eeg) / self._rate() / 60
         if self._is_signal and minutes < _ENOUGH_MINUTES:
-            warnings.warn(
+            warn(
                 f"X: {minutes:.1f} minutes of EEG may be too few for a network (rule of thumb: {_ENOUGH_MINUTES}); "
-                "compare it with BandPowerRidge, which takes seconds.",
-                stacklevel=4,
+                "compare it with BandPowerRidge, which takes seconds."
             )
 
     def _prepare(self, X):

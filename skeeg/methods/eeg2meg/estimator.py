@@ -1,7 +1,6 @@
 """EEG to MEG as a scikit-learn regressor and a step of pipelines."""
 
 import dataclasses
-import warnings
 from numbers import Integral
 from operator import attrgetter
 
@@ -11,7 +10,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
-from ...base import BaseEEGRegressor, draw_seed, refuse_flat
+from ...base import BaseEEGRegressor, draw_seed, refuse_flat, warn
 from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
@@ -250,8 +249,10 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         resolve_device(self.device)
         if self.model in NETWORKS:
             self._network_sizes(), self._recipe().check()
-        elif self.lags is None or self.checkpoint is not None:
-            raise ValueError(f"lags, checkpoint: model={self.model!r} has no network; give lags and no checkpoint.")
+        elif self.checkpoint is not None:
+            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
+        elif self.lags is None:
+            raise ValueError(f"lags: got None, but model={self.model!r} has no network; expected a number of samples.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 
@@ -289,10 +290,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
                 loss=self._criterion(), callbacks=self.skorch_callbacks or (), verbose=self.verbose,
             )  # fmt: skip
         if self.network_ is not None and self.network_weight_ < _WORTH_IT:
-            warnings.warn(
+            warn(
                 f"model: {self.model!r} adds nothing to ridge regression on the held-out windows (network_weight_ is "
-                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds.",
-                stacklevel=4,
+                f"{self.network_weight_:.2f}); model='ridge' gives the same map in seconds."
             )
         return self
 

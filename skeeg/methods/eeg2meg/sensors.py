@@ -1,11 +1,11 @@
 """Sensors: as arrays and as an `mne.Info`, their units and types, scores of each."""
 
 import re
-import warnings
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ...base import warn
 from ...filtering import BandPass
 
 BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
@@ -71,10 +71,9 @@ def eeg_picks(info):
     odd = named | (~placed & bool(placed.any()))
     if odd.any():
         names = ", ".join(info["ch_names"][i] for i in picks[odd])
-        warnings.warn(
+        warn(
             f"{names}: typed as EEG, but its name or position is not that of an electrode; left out. Set their types "
-            "(raw.set_channel_types) or positions (raw.set_montage) to keep them.",
-            stacklevel=2,
+            "(raw.set_channel_types) or positions (raw.set_montage) to keep them."
         )
     return picks[~odd]
 

@@ -293,7 +293,8 @@ class GramPretrainer(GramStage):
         path = None if self.run_file is None else f"{self.run_file}.tokenizer"
         own = open_run(path, f"{run.key} tokenizer", run.seed)
         with seeded(own.seed):
-            tokenizer._fit_pool(pool, dataclasses.replace(own, seed=own.earlier.seed if own.earlier else run.seed))
+            own.seed = own.earlier.seed if own.earlier else run.seed
+            tokenizer._fit_pool(pool, own)
         self.tokenizer_history_ = tokenizer.history_
 
     def _new_tokenizer(self, sizes):

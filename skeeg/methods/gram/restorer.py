@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import make_eeg
 from ...base import draw_seed
-from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, draw_mask, find_lost
+from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, WienerInterpolation, draw_mask, find_lost
 from ...signals import resample_trials
 from ...training.inference import on_device, resolve_device
 from .layers import HEAD_RADIUS, SIZES, electrode_positions
@@ -42,9 +42,10 @@ class GramRestorer(Imputer):
         ``"power"``: the factors below are one, so that with a network of tokens the spectrum of a channel keeps its
         power. ``"least_squares"``: the factors (``gain_``) that minimise the squared error on the trials of fit, parts
         of which are masked for that.
-    prior : {"splines", None}
+    prior : {"splines", "linear", None}
         Linear estimate that is added with a factor of its own: spherical splines of the channels observed at the same
-        time. It needs ``amplitude="least_squares"``.
+        time; with ``"linear"`` also, where none is, the `skeeg.restoration.WienerInterpolation` that `fit` has learned,
+        for trials that have its channels and rate. It needs ``amplitude="least_squares"``.
     ch_names, sfreq
         Channel names and sampling rate of X, for trials that do not carry them.
     batch_size : int
@@ -58,6 +59,8 @@ class GramRestorer(Imputer):
     ----------
     pretrainer_ : GramPretrainer
         What holds both stages.
+    wiener_ : WienerInterpolation or None
+        What restores gaps in all channels, with ``prior="linear"``.
     gain_ : ndarray, shape (2, 3)
         Factors :math:`g` of the network, the level and the prior; first row where another channel is observed at the
         same time, second row where none is.
@@ -69,8 +72,8 @@ class GramRestorer(Imputer):
     second, where :math:`\sigma^2` is the power of the channel's observed seconds over that of their own
     reconstructions, both without their means; a channel without an observed second takes the mean amplitude of the
     others, nearer ones first. :math:`m` lies on the line between the means of the observed seconds before and after.
-    :math:`s` are the splines. A second is masked as a whole, however little of it is missing. Trials longer than a
-    window are restored window by window, those shorter than one patch are refused.
+    :math:`s` is the linear estimate. A second is masked as a whole, however little of it is missing. Trials longer than
+    a window are restored window by window, those shorter than one patch are refused.
 
     References
     ----------
@@ -94,7 +97,7 @@ class GramRestorer(Imputer):
     _parameter_constraints = Imputer._parameter_constraints | {
         "size": [StrOptions(set(SIZES)), None],
         "amplitude": [StrOptions({"power", "least_squares"})],
-        "prior": [StrOptions({"splines"}), None],
+        "prior": [StrOptions({"splines", "linear"}), None],
     }
 
     def __init__(
@@ -200,13 +203,14 @@ class GramRestorer(Imputer):
         if self.checkpoint is not None and self.pretrainer is not None:
             raise ValueError("pretrainer: the checkpoint is trained already; give one of the two.")
 
-    def _prepare(self, X):
+    def _prepare(self, X, y):
         """Train the networks, or read them, and learn the factors."""
         if self.electrodes is not None:
             channel_indices(self.electrodes, argument="electrodes")
         X = _complete(X)
         seed = draw_seed(self.random_state)
         self.pretrainer_ = self._find_pretrainer(X, seed)
+        self.wiener_ = WienerInterpolation().fit(X) if self.prior == "linear" else None
         self.gain_ = np.array([[1.0, 1.0, 0.0]] * 2)
         if self.amplitude == "least_squares":
             few = X[:: -(-len(X) // _N_CALIBRATION)]
@@ -266,9 +270,18 @@ class GramRestorer(Imputer):
             on_device(self.pretrainer_.module_, device), filled, lost, channels, rate=self._rate(sfreq),
             batch_size=self.batch_size, device=device, window=self.pretrainer_.window,
         )  # fmt: skip
-        if self.prior == "splines" and len(rows):
-            parts[2, rows] = SplineInterpolation().fit(make_eeg(data, ch_names))._fill(data, lost)
+        if self.prior is not None and len(rows):
+            parts[2, rows] = self._linear(data, lost, tuple(ch_names), sfreq)
         return parts
+
+    def _linear(self, data, lost, ch_names, sfreq):
+        """Splines of the channels that are observed; at times when none is, the prediction from other times."""
+        found, gaps = SplineInterpolation().fit(make_eeg(data, ch_names))._fill(data, lost), lost.all(axis=1)
+        known = () if self.wiener_ is None else self.wiener_.ch_names_in_
+        if gaps.any() and known and {*known} <= {*ch_names} and self.wiener_.sfreq_in_ == sfreq:
+            picks = [ch_names.index(name) for name in known]
+            found[:, picks] = self.wiener_._fill_gaps(np.where(lost, found, data)[:, picks], gaps)
+        return found
 
     def _rate(self, sfreq):
         """Rate of the trials over that of the networks; trials of unknown rate have it already."""

@@ -46,8 +46,7 @@ def save_weights(module, path, description=None):
     Examples
     --------
     >>> import os, tempfile
-    >>> from skeeg.methods.mirepnet import MIRepNet
-    >>> from skeeg.methods.mirepnet import save_weights
+    >>> from skeeg.methods.mirepnet import MIRepNet, save_weights
     >>> from skeeg.training import load_checkpoint
     >>> net = MIRepNet(3, 3, n_times=200, embed_dim=8, n_layers=1, decoder_layers=2)
     >>> with tempfile.TemporaryDirectory() as folder:

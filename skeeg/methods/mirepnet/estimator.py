@@ -1,7 +1,5 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
@@ -11,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import refuse_flat
+from ...base import refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near
 from ...training import NetworkState, get_recipe, train
@@ -22,13 +20,7 @@ from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 from .readout import NETWORK_WEIGHT, TangentReadout
 
-_FINETUNING = (
-    "n_updates",
-    "max_epochs",
-    "batch_size",
-    "learning_rate",
-    "time_shift",
-)  # settings that a checkpoint may hold
+_FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_shift"  # what a checkpoint may advise
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -216,7 +208,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted decoder further on a target subject, by the recipe as it is set now.
 
-        The trials are also the reference of ``align="calibration"``, as ``X_target_unlabeled`` of `fit`.
+        These trials are also the reference of ``align="calibration"``, and the start of ``"running"``.
 
         Parameters
         ----------
@@ -302,17 +294,15 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         known = self._checkpoint_labels() or ()
         new = [label for label in self.classes_.tolist() if label not in known]
         if known and new:
-            warnings.warn(
+            warn(
                 f"checkpoint_classes: the weights have outputs for {', '.join(map(repr, known))}; those for "
                 f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
-                "those of y, where they mean the same.",
-                stacklevel=4,
+                "those of y, where they mean the same."
             )
         if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
-            warnings.warn(
+            warn(
                 f"ch_names: fewer than two of {', '.join(ch_names)} lie near the electrodes that the weights were "
-                "trained on; record from the motor cortex (C3, Cz, C4), or train with checkpoint=None.",
-                stacklevel=4,
+                "trained on; record from the motor cortex (C3, Cz, C4), or train with checkpoint=None."
             )
 
     # Hooks of the base
@@ -352,7 +342,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):
-    """Pipeline from raw trials to labels: band-pass, then `MIRepNetClassifier`.
+    """Unfitted pipeline from raw trials to labels: ``bandpass``, then a `MIRepNetClassifier` as ``mirepnet``.
 
     Parameters
     ----------
@@ -364,7 +354,6 @@ def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align=
     Returns
     -------
     pipeline : sklearn.pipeline.Pipeline
-        Unfitted, with the steps ``bandpass`` and ``mirepnet``.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """The MIRepNet network: convolutional tokens on 45 electrodes, a transformer, and a decoder for its pre-training."""
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,13 +29,6 @@ class Attention(nn.Module):
 
     braindecode's and torch's divide by the square root of the size of a head; weights trained with one form do not
     work in the other.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.mirepnet.network import Attention
-    >>> Attention(16, 4, 0.5)(torch.zeros(2, 9, 16)).shape
-    torch.Size([2, 9, 16])
     """
 
     def __init__(self, embed_dim, n_heads, drop_prob):
@@ -70,16 +65,7 @@ class Residual(nn.Module):
 
 
 def transformer(n_layers, embed_dim, n_heads, drop_prob):
-    """Pre-norm transformer blocks without positional embedding and without a last normalisation.
-
-    The dropout is that of the attention, the feed-forward part and both residual branches.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet.network import transformer
-    >>> sum(p.numel() for p in transformer(1, 256, 8, 0.5).parameters())
-    789760
-    """
+    """Pre-norm transformer blocks without positional embedding and without a last normalisation."""
     return nn.Sequential(*(_block(embed_dim, n_heads, drop_prob) for _ in range(n_layers)))
 
 
@@ -98,18 +84,9 @@ class Tokenizer(nn.Module):
     """
 
     def __init__(
-        self,
-        n_chans,
-        embed_dim,
-        n_filters_time,
-        n_filters,
-        filter_length,
-        pool_length,
-        pool_stride,
-        drop_prob,
-        activation,
-        merge,
-    ):
+        self, n_chans, embed_dim, n_filters_time, n_filters, filter_length, pool_length, pool_stride, drop_prob,
+        activation, merge,
+    ):  # fmt: skip
         super().__init__()
         self.merge = merge
         self.conv1 = nn.Conv2d(1, n_filters_time, (1, filter_length))
@@ -141,17 +118,6 @@ class Tokenizer(nn.Module):
             return self.pool(y)
         # In two stages: over the steps, then over the steps of a window.
         return F.avg_pool2d(F.avg_pool2d(y, (1, stride)), (1, length // stride), stride=1)
-
-
-class _Decoder(nn.Module):
-    """Transformer blocks that reconstruct tokens; named as in the published state dict."""
-
-    def __init__(self, n_layers, embed_dim, n_heads, drop_prob):
-        super().__init__()
-        self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
-
-    def forward(self, tokens):
-        return self.transformer(tokens)
 
 
 class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -254,7 +220,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
             raise ValueError(f"n_heads: embed_dim={embed_dim} cannot be split into {n_heads} heads of equal size.")
         self.mapping = dict(UPSTREAM_KEYS)
         self.ignorable_parts = () if decoder_layers else ("mask_token", "decoder")
-        self.dispensable_parts = ("embedding.chan_embed",)  # braindecode's file has no tensor that is never used
+        # Weights for a decoder have no part of the pre-training alone, braindecode's file no tensor that is never used.
+        self.dispensable_parts = ("embedding.chan_embed", "mask_token", "decoder")
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
@@ -262,7 +229,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
         if decoder_layers:
             self.mask_token = nn.Parameter(torch.randn(1, 1, embed_dim))
-            self.decoder = _Decoder(decoder_layers, embed_dim, n_heads, drop_prob)
+            blocks = transformer(decoder_layers, embed_dim, n_heads, drop_prob)
+            self.decoder = nn.Sequential(OrderedDict(transformer=blocks))  # named as in the published state dict
         self.final_layer = nn.Linear(embed_dim, self.n_outputs)
 
     def forward(self, x):
@@ -281,17 +249,8 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
     def reconstruct(self, tokens, masked):
         """Classify trials with masked tokens, and reconstruct all tokens.
 
-        Parameters
-        ----------
-        tokens : Tensor, shape (batch, n_tokens, embed_dim)
-            Output of `tokens`.
-        masked : Tensor of bool, shape (batch, n_tokens)
-            Tokens that the mask token replaces.
-
-        Returns
-        -------
-        logits, reconstructed : Tensor, shape (batch, n_outputs) and (batch, n_tokens, embed_dim)
-            Class scores and tokens.
+        Shapes: ``tokens`` (batch, n_tokens, embed_dim), ``masked`` (batch, n_tokens); gives (batch, n_outputs) and
+        (batch, n_tokens, embed_dim).
         """
         encoded = self.transformer(torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens))
         return self.final_layer(encoded.mean(dim=1)), self.decoder(encoded)
@@ -328,14 +287,6 @@ class HybridLoss(nn.Module):
     .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
 
     with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.mirepnet.network import HybridLoss
-    >>> tokens, masked = torch.zeros(2, 3, 4), torch.tensor([[True, False, False]] * 2)
-    >>> HybridLoss()((torch.zeros(2, 2), tokens, tokens + 1, masked), torch.tensor([-1, -1])).item()
-    4.0
     """
 
     parts = ("rec_loss", "cls_loss", "acc")

@@ -25,20 +25,18 @@ def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", do
     """Make the preprocessing of MIRepNet: band-pass, resampling, Euclidean alignment, template of electrodes.
 
     Alignment precedes the template: the covariance of interpolated electrodes is singular. `MIRepNetClassifier` and
-    `MIRepNetPretrainer` hold these steps, without the band-pass, as ``steps_``.
+    `MIRepNetPretrainer` hold these steps, without the band-pass, as ``steps_``. None leaves a step out.
 
     Parameters
     ----------
     band : tuple of two floats or None
-        Edges of the band-pass in hertz; None leaves it out. The publication names 8-30 and 8-32 Hz.
+        Edges of the band-pass in hertz. The publication names 8-30 and 8-32 Hz.
     sfreq_out : float or None
-        Sampling rate of the network in hertz; None leaves resampling out.
-    on_unseen : str or None
-        See `skeeg.EuclideanAlignment`; None leaves the alignment out.
-    domain : {"subject", "session", "run"}
+        Sampling rate of the network in hertz.
+    on_unseen, domain : str
         See `skeeg.EuclideanAlignment`.
     template : str, tuple of str or None
-        See `skeeg.ChannelTemplate`; inverse distances, as for the published weights. None leaves it out.
+        See `skeeg.ChannelTemplate`; inverse distances, as for the published weights.
 
     Returns
     -------
@@ -88,34 +86,19 @@ def fit_steps(steps, X, subjects=None, target=None):
 class Pool:
     """Trials of all recordings of a pre-training.
 
-    Attributes
-    ----------
-    data : ndarray of float32, shape (n_trials, n_template, n_times)
-        Trials on the template; with montage augmentation as recorded, padded with zeros to the most electrodes.
-    y : ndarray of int, shape (n_trials,)
-        Class indices; -1 without label.
-    subjects : ndarray of str, shape (n_trials,)
-        Subject of each trial, unique over recordings.
-    recordings : ndarray of int, shape (n_trials,)
-        Index of the recording.
-    ch_names : list of tuple of str
-        Electrodes of each recording.
-    classes : ndarray, shape (n_classes,)
-        Labels of all recordings, united by name; empty without any.
-    steps : list of Pipeline
-        Fitted preprocessing of each recording.
-    scores : dict of str to float
-        Screening score of each subject.
+    ``data`` (n_trials, n_template, n_times) is on the template; with montage augmentation as recorded, padded with
+    zeros to the most electrodes. ``y`` holds class indices, ``recordings`` the index of the recording of each trial;
+    ``ch_names`` and ``steps`` (the fitted preprocessing) have an entry for each recording.
     """
 
-    data: np.ndarray
-    y: np.ndarray
-    subjects: np.ndarray
-    recordings: np.ndarray
-    ch_names: list
-    classes: np.ndarray
-    steps: list
-    scores: dict
+    data: np.ndarray = None
+    y: np.ndarray = None
+    subjects: np.ndarray = None
+    recordings: np.ndarray = None
+    classes: np.ndarray = None
+    ch_names: list = dataclasses.field(default_factory=list)
+    steps: list = dataclasses.field(default_factory=list)
+    scores: dict = dataclasses.field(default_factory=dict)  # screening score of each subject
 
     def training_trials(self, rows, n_times, template, recipe, seed):
         """Trials that draw a montage and a crop of ``n_times`` samples for each trial of each batch."""
@@ -156,15 +139,18 @@ def pool_recordings(recordings, make_steps, recipe):
     Trials longer than ``recipe.n_times`` are cut, unless crops are drawn from them; shorter ones are extended by
     reflection.
     """
-    parts, labels, names, pool = [], [], [], Pool(None, None, None, None, [], None, [], {})
+    parts, labels, names, pool = [], [], [], Pool()
     for number, (X, y, subjects) in enumerate(recordings):
         unique, given = name_subjects(X, subjects, number if len(recordings) > 1 else None)
         steps = make_steps(X)
         X = steps[:2].fit_transform(X)  # the alignment follows the screening
         if recipe.screen is not None:
-            kept, scores = _screen(X, y, unique, recipe.screen, number)
-            pool.scores |= scores
-            X, y, unique, given = X[kept], y[kept], unique[kept], None if given is None else given[kept]
+            if y is None:
+                raise ValueError(f"screen: recording {number} has no labels, which screening needs.")
+            found = screen_subjects(X, y, unique.astype(str), threshold=recipe.screen)
+            pool.scores |= dict(zip(found.subjects.tolist(), found.scores.tolist(), strict=True))
+            kept, given = found.mask, None if given is None else given[found.mask]
+            X, y, unique = X[kept], y[kept], unique[kept]
         if len(X):
             on_template = fit_steps(steps[2:], X, given)
             parts.append(np.asarray(on_template if recipe.montages is None else X, dtype=np.float32))
@@ -181,27 +167,18 @@ def pool_recordings(recordings, make_steps, recipe):
     return pool
 
 
-def _screen(X, y, names, threshold, number):
-    if y is None:
-        raise ValueError(f"screen: recording {number} has no labels, which screening needs.")
-    found = screen_subjects(X, y, names.astype(str), threshold=threshold)
-    return found.mask, dict(zip(found.subjects.tolist(), found.scores.tolist(), strict=True))
-
-
 def _stack(parts, n_times, as_recorded):
     """Stack trials of any length, cut or extended to ``n_times`` or the longest, of any number of channels."""
     wanted = max(part.shape[2] for part in parts) if n_times is None else n_times
     most = max(part.shape[1] for part in parts)
     if not as_recorded and any(part.shape[1] != most for part in parts):
         raise ValueError("template: None keeps the electrodes of each recording, and these differ in their number.")
-    return np.concatenate([_shaped(part[:, :, :wanted], most, wanted) for part in parts])
-
-
-def _shaped(data, n_channels, n_times):
-    """Append channels of zeros, and extend the trials by reflection."""
-    data = np.pad(data, ((0, 0), (0, n_channels - data.shape[1]), (0, 0)))
-    mode = "reflect" if data.shape[2] > 1 else "constant"
-    return np.pad(data, ((0, 0), (0, 0), (0, n_times - data.shape[2])), mode=mode)
+    shaped = []
+    for part in parts:
+        part = np.pad(part[:, :, :wanted], ((0, 0), (0, most - part.shape[1]), (0, 0)))
+        mode = "reflect" if part.shape[2] > 1 else "constant"
+        shaped.append(np.pad(part, ((0, 0), (0, 0), (0, wanted - part.shape[2])), mode=mode))
+    return np.concatenate(shaped)
 
 
 def _unite(labels):
@@ -219,15 +196,6 @@ class MontageTrials(Trials):
 
     Shapes: ``X`` (n_trials, n_channels, n_times), ``y`` (n_trials,), ``groups`` (n_trials,), ``matrices``
     (n_subjects, n_montages, n_template, n_channels), ``weights`` (n_trials,).
-
-    Examples
-    --------
-    >>> import numpy as np, torch
-    >>> from skeeg.methods.mirepnet.preprocessing import MontageTrials
-    >>> matrices = np.ones((2, 5, 45, 3), dtype="float32")
-    >>> trials = MontageTrials(np.zeros((4, 3, 120), dtype="float32"), [0, 1, 0, 1], [0, 0, 1, 1], matrices, 100)
-    >>> trials.take(torch.tensor([3, 0]))[0].shape
-    torch.Size([2, 45, 100])
     """
 
     def __init__(self, X, y, groups, matrices, n_times, weights=None):
@@ -265,13 +233,6 @@ class MontageTrials(Trials):
 
 
 def balanced_weights(y, groups):
-    """Probability of each trial to be drawn, such that each class of each subject is drawn equally often.
-
-    Examples
-    --------
-    >>> from skeeg.methods.mirepnet.preprocessing import balanced_weights
-    >>> balanced_weights([0, 0, 1, 1], [0, 0, 0, 1]).round(3).tolist()
-    [0.167, 0.167, 0.333, 0.333]
-    """
+    """Probability of each trial to be drawn, such that each class of each subject is drawn equally often."""
     _, cells, counts = np.unique(np.c_[groups, y], axis=0, return_inverse=True, return_counts=True)
     return 1 / (len(counts) * counts[cells.ravel()])

@@ -4,8 +4,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import warnings
 from datetime import date
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ...training.checkpoints import describe, write_weights
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
+from ...training.state import HasNetwork
 from .checkpoint import PUBLISHED, published_state, read_start, save_weights
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
@@ -89,7 +90,7 @@ def choose_recipe(recipe, **changes):
     return dataclasses.replace(RECIPES[name], **settings | changes)
 
 
-class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
+class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
     """Pre-train MIRepNet [1]_ on recordings of many subjects; rebuilt from the paper, whose code was not released.
 
     Half of the tokens of each trial are masked. The network reconstructs them from the others (mean squared error) and
@@ -103,7 +104,8 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         Sizes of the network that differ from the published ones, such as ``{"embed_dim": 64}``; see `MIRepNet`. The
         decoder has two blocks.
     checkpoint : str or None
-        Weights to start from, decoder and mask token included where it has them.
+        Weights to start from. Those of `pretrain_weights`, such as ``"skeeg:mirepnet-small"``, have no decoder and no
+        mask token: these start at random, with a warning if they are used.
     recipe : str or dict
         How to train: ``"published"``; ``"montages"``, the recipe of the weights that ship with the package, classes
         alone in random montages; or a dict of what differs from one, ``{"name": "published", "mask_ratio": 0.75}``,
@@ -139,17 +141,15 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         Accuracy of each subject where they were screened.
     steps_ : list of Pipeline
         Fitted preprocessing of each recording, see `mirepnet_preprocessing`.
-    module_, n_iter_, checkpoint_report_
+    module_, net_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
     A script that fits this, started by ``torchrun --nproc_per_node=N`` or ``accelerate launch``, trains on N GPUs or in
     N processes. Each fits the same trials and computes its part of every update, of ``N * batch_size * accumulate``
-    trials. While that product is the same, so is the loss of every update, up to rounding, and an interrupted run
-    resumes with another number of processes. Dropout, which every process draws for itself, and the statistics of
-    batch normalisation, of ``N * batch_size`` trials, differ. In the end all processes have the same network and
-    ``history_``.
+    trials; with the same product an interrupted run resumes with another number of processes. Dropout and the
+    statistics of batch normalisation differ.
 
     References
     ----------
@@ -178,11 +178,6 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         "recipe": [str, dict],
     }
     __metadata_request__fit = {"subjects": True}
-
-    module_ = property(attrgetter("network_.module"))
-    network_spec_ = property(attrgetter("network_.spec"))
-    history_ = property(attrgetter("network_.history"))
-    checkpoint_report_ = property(attrgetter("network_.report"))
 
     def __init__(
         self,
@@ -335,7 +330,15 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
         ).start()  # fmt: skip
         if weights:
             state.load(weights, file=self.checkpoint)
+            if recipe.rec_weight and "mask_token" not in weights:
+                warnings.warn(
+                    f"checkpoint: {self.checkpoint} has no decoder and no mask token; they start at random.",
+                    stacklevel=4,
+                )
         return state
+
+    def _criterion(self):
+        return "cross_entropy"
 
     def _run(self, pool, run, recipe):
         """Train, or resume an earlier training."""
@@ -353,7 +356,6 @@ class MIRepNetPretrainer(TransformerMixin, EEGEstimator):
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
         state.module = model.network.eval()
-        self.n_iter_ = max(len(state.history), 1)
         self.throughput_ = median_speed(state.history)
         if self.verbose and is_first():
             print(f"MIRepNetPretrainer: {self.throughput_:.0f} trials/s on {resolve_device(self.device)}")

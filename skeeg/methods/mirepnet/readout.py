@@ -31,9 +31,11 @@ class TangentReadout(Storable):
         return self
 
     def partial_fit(self, X, targets):
-        """Fit the regression to other trials, its weights drawn to those it has."""
-        X, _ = self._trials(X)
-        self.weights = fit_logistic(self.space.calibrate(X).transform(X), targets, self.weights, PENALTY)
+        """Fit the regression to trials of a target, its weights drawn to those it has."""
+        X = self._trials(X)[0]
+        if self.align is not None:
+            self.space.calibrate(X)
+        self.weights = fit_logistic(self.space.transform(X), targets, self.weights, PENALTY)
 
     def logits(self, X):
         """Logarithm of the probability of each class, but for a constant; (n_trials, n_classes)."""

@@ -14,7 +14,7 @@ _KERNELS = ("auto", "fast", "plain")
 
 
 def accelerate(module, kernels="auto"):
-    """Put exact fast forms in place of a module's slow layers, or take them out again.
+    """Put exact fast forms in place of a module's slow layers, or take them out again; gives the module.
 
     The forms compute the same numbers in less time, and with right gradients where PyTorch's are wrong (see
     :func:`skeeg.networks.exact_convolutions`). Parameters, buffers, state dict, training dynamics, the values that
@@ -23,16 +23,11 @@ def accelerate(module, kernels="auto"):
     Parameters
     ----------
     module : torch.nn.Module
-        Any network, skeeg's, braindecode's or the user's own. It is changed in place. A submodule that brings its own
-        fast form, as a method ``skeeg_fast_forward`` beside ``forward``, uses it.
+        Any network, changed in place. A submodule that brings its own fast form, as a method ``skeeg_fast_forward``
+        beside ``forward``, uses it.
     kernels : {"auto", "fast", "plain"}
         ``"auto"`` uses a fast form where it is faster for the given shape, ``"fast"`` wherever there is one,
         ``"plain"`` restores the module's own layers.
-
-    Returns
-    -------
-    torch.nn.Module
-        The same object.
 
     Examples
     --------

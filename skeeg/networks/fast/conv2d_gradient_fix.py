@@ -2,9 +2,8 @@
 
 With the oneDNN that PyTorch uses on x86-64 processors with AVX-512, the float32 weight gradient of ``conv2d`` is wrong
 (relative error about 1, no warning) if the kernel is as wide as the input, the input has 14 to 19 columns and at most
-three planes. Seen with torch 2.11.0, 2.13.0 and 2.14.1; right with ``ONEDNN_MAX_CPU_ISA=AVX2``, and in float64.
-braindecode's ``ShallowFBCSPNet`` and ``Deep4Net`` contain such a convolution, with electrodes as columns. The same sum
-as ``conv1d``, with electrodes as input channels, has right gradients at every width.
+three planes. Seen with torch 2.11.0, 2.13.0 and 2.14.1; right with ``ONEDNN_MAX_CPU_ISA=AVX2``, and in float64. The
+same sum as ``conv1d``, with electrodes as input channels, has right gradients at every width.
 
 ``docs/upstream/conv2d_weight_gradient.md`` holds the report for PyTorch with a minimal reproduction.
 """
@@ -24,14 +23,12 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
 
     Inside the context a ``conv2d`` on the CPU whose kernel is as wide as its input becomes a ``conv1d`` over columns as
     input channels: the same numbers, with right weight gradients where PyTorch's are wrong (torch 2.11 to 2.14 on CPUs
-    with AVX-512, 14 to 19 columns). It changes neither parameters nor state dict. Only the forward pass needs to run
-    inside.
+    with AVX-512, 14 to 19 columns). Only the forward pass needs to run inside.
 
     Examples
     --------
     >>> import torch
-    >>> layer = torch.nn.Conv2d(1, 4, (10, 16))
-    >>> x = torch.randn(2, 1, 50, 16)
+    >>> layer, x = torch.nn.Conv2d(1, 4, (10, 16)), torch.randn(2, 1, 50, 16)
     >>> with exact_convolutions():
     ...     guarded = layer(x)
     >>> torch.allclose(guarded, layer(x), atol=1e-5)
@@ -47,16 +44,10 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
 def guard(module, x):
     """Context to train a module in: :func:`exact_convolutions` where the module needs it, else an empty one.
 
-    On a GPU, in float64, and on processors whose gradients are right (tested once a process, in a few milliseconds)
-    nothing is needed. Elsewhere one forward pass shows whether the module contains a convolution with wrong gradients;
-    layers in their fast form (:func:`skeeg.networks.accelerate`) do not.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The module. Its buffers, its mode and torch's random state are left as they were.
-    x : Tensor or dict of str to Tensor
-        Input like that in training, on the module's device; a few trials are enough.
+    ``x`` is input like that in training, on the module's device; a few trials are enough. On a GPU, in float64, and on
+    processors whose gradients are right (tested once a process, in a few milliseconds) nothing is needed. Elsewhere one
+    forward pass shows whether the module contains a convolution with wrong gradients; layers in their fast form do not.
+    Buffers, mode and random state are left as they were.
 
     Examples
     --------

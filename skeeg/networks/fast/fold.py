@@ -14,20 +14,10 @@ from .private_names import fix_parameters, is_braindecode
 
 
 def fold(module):
-    """Fold a trained network for inference, one trial at a time or many.
+    """Fold a copy of a trained network for inference, one trial at a time or many.
 
     Batch norms are taken into the convolutions before them, temporal and spatial convolutions are merged or exchanged,
     constraints are evaluated once, and dropout goes. The outputs are those of the module in evaluation, to rounding.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        A trained network. It is left as it is.
-
-    Returns
-    -------
-    FoldedNetwork
-        A module of its own, for evaluation only.
 
     Examples
     --------
