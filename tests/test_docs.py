@@ -170,6 +170,12 @@ def test_the_readme_is_short():
     assert len(text.partition("## Details")[0].split()) < 400
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "guide" / "decode.rst"], ids=name_of)
+def test_the_number_of_baselines_is_current(page):
+    found = re.search(r"(\d+) pipelines by name", page.read_text(encoding="utf-8"))
+    assert int(found[1]) == len(skeeg.baseline_names())
+
+
 def test_the_two_commands_of_the_readme_are_there():
     named = [check_command(line) for line in commands(ROOT / "README.md")]
     assert {"skeeg", "make"} <= set(named)

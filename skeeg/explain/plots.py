@@ -41,13 +41,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     picture = None
     for axis, (label, one) in zip(axes.ravel(), maps.items(), strict=False):
         shown = [ch_names[i] for i in kept] if names else None
-        look = {
-            "vlim": (-limit, limit),
-            "cmap": _RED_BLUE,
-            "contours": 0,
-            "names": shown,
-            "sensors": "k," if names else True,
-        }
+        look = {"vlim": (-limit, limit), "cmap": _RED_BLUE, "contours": 0, "names": shown, "sensors": True}
         picture, _ = mne.viz.plot_topomap(np.asarray(one, dtype=float)[kept], info, axes=axis, show=False, **look)
         axis.set_title(str(label), fontsize=10)
         for text in axis.texts:

@@ -304,8 +304,8 @@ class WienerInterpolation(LowRankCompletion):
         self.context = context
         self.noise = noise
 
-    def _prepare(self, X):
-        super()._prepare(X)
+    def _prepare(self, X, y):
+        super()._prepare(X, y)
         data = np.asarray(X, dtype=np.float64)
         seen = ~np.isnan(data).any(axis=1, keepdims=True)
         data = np.where(seen, data - self.mean_[:, None], 0)

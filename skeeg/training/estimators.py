@@ -43,8 +43,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
         differs from one, ``{"name": "default", "class_weight": {"left": 2.0}}``, in the terms of
         `skeeg.training.Recipe`. `GridSearchCV` finds its settings as ``recipe__weight_decay``.
-    max_epochs, batch_size, learning_rate, patience
-        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
+    max_epochs, batch_size, learning_rate, patience, precision
+        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates. ``precision`` is
+        ``"float32"``, ``"bf16"`` or ``"float64"``.
     loss : str, torch.nn.Module or None
         None is cross-entropy; else a name (`skeeg.training.train`), or a module of (logits, class indices).
     validation : {None, "trial", "block", "subject"}
@@ -55,8 +56,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         What each training batch goes through: names in `skeeg.training.augmentation.NAMES`, which are the transforms of
         `braindecode.augmentation` with a probability of one half, ``"Mixup"``, and ``"Mirror"``, which exchanges left
         and right in electrodes and classes; or transform instances.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic, see `skeeg.training.Recipe`.
     kernels : {"auto", "plain", "fast"}
         Exact fast forms of the network's layers: where they pay, never, or wherever there is one; see
         `skeeg.networks.accelerate`.
