@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30), "FBTS+LR": (4, 40)}
+RECENTRED = "FBTS+LR"
 NETWORK_BAND = (4, 38)
 NETWORKS = ("EEGNet", "ShallowConv", "Conformer")
 RATE = 128
@@ -68,7 +69,7 @@ def build(name, seed, protocol):
     from skeeg import baseline
 
     if name not in NETWORKS:
-        return baseline(name)
+        return baseline(name, sfreq=RATE)
     return baseline(name, align=protocol == "within", sfreq=RATE, random_state=seed)
 
 
@@ -117,13 +118,14 @@ BALANCED = {  # arms whose decision is moved by the unlabelled test trials: arm 
     "others, aligned, balanced": ("others, aligned", "subject"),
     "others, aligned, balanced by run": ("others, aligned", "run"),
     "others, aligned by run, balanced": ("others, aligned by run", "subject"),
+    f"others, then own {N_SHOT}, balanced by run": (f"others, then own {N_SHOT}", "run"),
 }
 MEAN = ", mean of 3"
 FINE_TUNED = f"others, then own {N_SHOT}"
 SINGLE = {
     "within": ("own other runs",),
-    "cross": ("others", "others, aligned", "others, aligned by run", *BALANCED),
-    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED),
+    "cross": ("others", "others, aligned", "others, aligned by run", *list(BALANCED)[:3]),
+    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED, f"{FINE_TUNED}, balanced by run"),
     "cross-task": ("own executed", "all executed"),
 }
 SEVERAL = (*BALANCED, FINE_TUNED)  # in these three networks are trained, and their mean is scored too
@@ -159,7 +161,7 @@ def score(wanted):
     import torch
     from sklearn.frozen import FrozenEstimator
 
-    from skeeg import BalancedTarget
+    from skeeg import BalancedTarget, EEGArray
 
     protocol, name, subject, seed, arms = wanted
     torch.set_num_threads(1)
@@ -167,28 +169,39 @@ def score(wanted):
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
+        if name == RECENTRED and protocol == "cross":  # it aligns each band itself, by the domains of the trials
+            X = data[0] if arm != "others" else np.asarray(data[0])
         moved = {one: domain for one, (base, domain) in BALANCED.items() if base == arm}
         of_arm = [arm, arm + MEAN, *moved, *(one + MEAN for one in moved)]
         if not set(of_arm) & set(arms):
             continue
         several = name in NETWORKS and bool(set(of_arm[1:]) & set(arms))
-        whole = fit(build(name, seed, protocol), X, y, training, 3 if several else 1)
+        pipeline = build(name, seed, protocol)
+        if name == RECENTRED and "by run" in arm:
+            pipeline.set_params(filterbanktangentspace__domain="run")
+        whole = fit(pipeline, X, y, training, 3 if several else 1)
         single = whole.estimators_ if several else [whole]
         found[arm] = np.mean([one.score(X[test], y[test]) for one in single])
         found[arm + MEAN] = whole.score(X[test], y[test])
+        source = np.hstack(training)  # trials of others, or of others and the subject's own
+        trials = EEGArray(np.asarray(X[test]), sfreq=RATE, domains=data[0].domains[test])
         for balanced, domain in moved.items():
             scores = []
             for one in (*single, whole):
                 one = BalancedTarget(FrozenEstimator(one), domain)
-                one.fit(X[training], y[training], X_target_unlabeled=X[test])
-                scores.append(one.score(X[test], y[test]))
+                one.fit(X[source], y[source], X_target_unlabeled=trials)
+                scores.append(one.score(trials, y[test]))
             found[balanced], found[balanced + MEAN] = np.mean(scores[:-1]), scores[-1]
     return [(protocol, arm, name, subject, seed, float(found[arm])) for arm in arms]
 
 
 def missing_arms(done, protocol, name, subject, seed, arms):
     """Arms that are asked for, make sense for the pipeline and have no score yet."""
-    possible = ARMS[protocol] if name in NETWORKS else [arm for arm in SINGLE[protocol] if arm != FINE_TUNED]
+    if name == RECENTRED and protocol in ("few-shot", "cross-task"):
+        return []
+    possible = ARMS[protocol]
+    if name not in NETWORKS:
+        possible = [arm for arm in SINGLE[protocol] if not arm.startswith(FINE_TUNED)]
     return [arm for arm in possible if arm in arms and (protocol, arm, name, subject, seed) not in done]
 
 

@@ -9,10 +9,12 @@ weights are then trained.
 Parts:
 
 - ``train``: subjects 1-59, windows of 4 s, random montages of 8 to 45 channels, with the recorded and the average
-  reference, masks of channels, seconds and patches, for ``--minutes``;
+  reference, masks of channels, seconds and patches, for ``--minutes``; the state is kept every hundred updates, and
+  the same command goes on from it;
 - ``score``: subjects 65-80, factors of the network and of the splines learned on subjects 60-64; gaps in all channels,
   predictors learned on other windows of the recording; and OpenNeuro ds003810, factors learned on the good channels
   of the recording itself;
+- ``probe``: logistic regression on the features of the frozen network, subjects 65-80;
 - ``ship``: the same weights in half precision.
 
 Run: ``python benchmarks/gram_pretraining.py [PART ...] --folder FOLDER``; recordings are looked for in ``$SKEEG_DATA``.
@@ -190,37 +192,66 @@ def draw_batch(recordings, channels, rng):
     return (x - x.mean(dim=1, keepdim=True) if rng.random() < 0.6 else x), names
 
 
-def train(folder, minutes):
-    """Train both stages; a cosine over the time there is."""
+def start_training(windows, recordings, channels):
+    """Train the tokenizer, and make the masked autoencoder that starts as an interpolator."""
     from skeeg import GramTokenizer
-    from skeeg.methods.gram import channel_indices, save_weights
 
-    torch.manual_seed(0)
-    rng, windows = np.random.default_rng(0), [read_windows(subject, average=False) for subject in range(1, 60)]
     settings = {"learning_rate": 1e-3, "batch_size": 4, "recipe_params": {"warm_epochs": 1}, "random_state": 0}
     tokenizer = GramTokenizer("tiny", network_params=TOKENIZER, max_epochs=1, device="cpu", **settings)
     tokenizer.fit([one[:23] for one in windows[::2]])
-    recordings = [torch.from_numpy(np.asarray(one)[rng.permutation(len(one))[:40]] / 100) for one in windows]
-    channels = torch.from_numpy(channel_indices(windows[0].ch_names))
     net = make_start(tokenizer.module_).eval()
     fit_samples(net, [one[:16] - one[:16].mean(dim=1, keepdim=True) for one in recordings[::4]], channels)
+    return net
+
+
+def train(folder, minutes, n_subjects):
+    """Train both stages; a cosine over the time there is. Its state is kept in ``run.pt``, from which it goes on."""
+    from skeeg.methods.gram import GramTokenizerNetwork, channel_indices, save_weights
+    from skeeg.methods.gram.layers import TOKENIZER_SIZES, choose_sizes
+
+    torch.manual_seed(0)
+    rng, windows = np.random.default_rng(0), [read_windows(i, average=False) for i in range(1, n_subjects + 1)]
+    recordings = [torch.from_numpy(np.asarray(one)[rng.permutation(len(one))[:40]] / 100) for one in windows]
+    channels = torch.from_numpy(channel_indices(windows[0].ch_names))
+    run = folder / "run.pt"
+    kept = torch.load(run, weights_only=True) if run.exists() else None
+    if kept is None:
+        net, step, spent = start_training(windows, recordings, channels), 0, 0.0
+    else:
+        net = make_start(GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, "tiny", TOKENIZER)))
+        net.load_state_dict(kept["net"])
+        step, spent = kept["step"], kept["spent"]
+        torch.manual_seed(step)
+        rng = np.random.default_rng(step)
+        print(f"continues at step {step}", flush=True)
     weights = [p for p in net.train().parameters() if p.requires_grad]
-    optimizer, start, step = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01), time.time(), 0
+    optimizer = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    if kept is not None:
+        optimizer.load_state_dict(kept["optimizer"])
+    start = time.time() - spent
     while (done := (time.time() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 30) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
-        x, names = draw_batch(recordings, channels, rng)
-        hidden, with_tokens = draw_masks(len(x), x.shape[1]), step % 4 == 0
-        codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
-        tokens, mimic, wave, _ = net.losses(x, hidden, names, codes).mean(dim=0)
-        optimizer.zero_grad()
-        (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        wave, mimic = update(net, weights, optimizer, *draw_batch(recordings, channels, rng), with_tokens=step % 4 == 0)
         step += 1
         if step % 100 == 0:
             print(f"step {step}: samples {wave:.3f}, spectra {mimic:.3f}", flush=True)
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state | {"spent": time.time() - start}, run.with_suffix(".new"))
+            run.with_suffix(".new").replace(run)
     save_weights(net.eval(), folder / "gram.safetensors")
+
+
+def update(net, weights, optimizer, x, names, with_tokens):
+    """Do one update; give the losses of the samples and of the spectra."""
+    hidden = draw_masks(len(x), x.shape[1])
+    codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
+    tokens, mimic, wave, _ = net.losses(x, hidden, names, codes).mean(dim=0)
+    optimizer.zero_grad()
+    (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    return wave, mimic
 
 
 # Comparison
@@ -328,6 +359,47 @@ def score_grasp(file):
     print(table.groupby(["reference", "method"], sort=False)[["correlation", "error"]].agg(["mean", "std"]).round(3))
 
 
+def probe(file, few=range(1, 60, 5), many=(*range(1, 49, 2), *range(49, 60)), tested=range(65, 81)):
+    """Logistic regression on the features of the frozen network: across subjects, and within the tested ones."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from skeeg import GramPretrainer
+    from skeeg.datasets import PhysionetMotor, load_arrays
+
+    data = PhysionetMotor(classes=("left_hand", "right_hand", "rest"))
+    subjects = sorted({*few, *many, *tested})
+    X, y = load_arrays(data, fmin=0.5, fmax=40.0, tmax=4.0, resample=RATE, subjects=subjects)
+    X, whose = X - np.asarray(X).mean(axis=1, keepdims=True), np.asarray(X.domains["subject"]).astype(int)
+    rows, halves = [], {i: np.array_split(np.flatnonzero(whose == i), 2) for i in tested}
+    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01)):
+        step = GramPretrainer(checkpoint=file, max_epochs=0, readout=readout, device="cpu").fit(X[:2])
+        given = np.concatenate([step.transform(X[np.flatnonzero(whose == i)]) for i in subjects])
+        centred = given - np.stack([given[whose == i].mean(axis=0) for i in whose])
+        for task in ("movement / rest", "left / right"):
+            labels = np.where(y == "rest", "rest", "movement") if task.endswith("rest") else y
+            used = np.ones(len(y), bool) if task.endswith("rest") else y != "rest"
+            for protocol, F, training in (
+                ("12 other subjects", given, few), ("12 other subjects, features centred by subject", centred, few),
+                ("35 other subjects", given, many), ("35 other subjects, features centred by subject", centred, many),
+                ("first half of the subject", given, None),
+            ):  # fmt: skip
+                for i in tested:
+                    fitted, scored = halves[i] if training is None else (np.flatnonzero(np.isin(whose, training)), None)
+                    scored = np.flatnonzero(whose == i) if scored is None else scored
+                    fitted, scored = fitted[used[fitted]], scored[used[scored]]
+                    if training is None or i == tested[0]:
+                        model = LogisticRegression(C=C, class_weight="balanced", max_iter=300)
+                        model = make_pipeline(StandardScaler(), model).fit(F[fitted], labels[fitted])
+                    score = balanced_accuracy_score(labels[scored], model.predict(F[scored]))
+                    rows.append({"task": task, "protocol": protocol, "readout": readout, "subject": i, "score": score})
+    table = pd.DataFrame(rows)
+    table.round(4).to_csv(RESULTS.with_name("gram_probe.csv"), index=False)
+    print(table.groupby(["task", "protocol", "readout"], sort=False)["score"].agg(["mean", "std"]).round(3).to_string())
+
+
 def ship(file, target):
     """Write the weights in half precision."""
     from skeeg.methods.gram import read_pretrained
@@ -347,13 +419,17 @@ def main():
     parser.add_argument("parts", nargs="*", default=["train", "score"])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--subjects", type=int, default=59, help="subjects to train on, from the first")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if "train" in args.parts:
-        train(args.folder, args.minutes)
+        args.folder.mkdir(parents=True, exist_ok=True)
+        train(args.folder, args.minutes, args.subjects)
     if "score" in args.parts:
         for part in (score, score_seconds, score_grasp):
             part(str(args.folder / "gram.safetensors"))
+    if "probe" in args.parts:
+        probe(str(args.folder / "gram.safetensors"))
     if "ship" in args.parts:
         ship(args.folder / "gram.safetensors", args.folder / "gram-channels.safetensors")
 

@@ -66,7 +66,7 @@ def _read_windows(method, args, kwargs):
     return call.args[1:], call.kwargs
 
 
-class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
+class EEGEstimator(_SetOutputMixin, BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
     The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
@@ -83,6 +83,7 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
     _any_montage = False
     _any_rate = False
     _feature_names = None
+    _may_be_infinite = ()  # fitted attributes that may hold NaN
     ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
         "adapt_params": [dict, None],
@@ -155,6 +156,15 @@ class EEGEstimator(storage.Savable, _SetOutputMixin, BaseEstimator):
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
         return np.array(self._feature_names(), dtype=object)
+
+    def save(self, path):
+        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path, params=None):
+        """Read an estimator written by `save`; nothing in the file is executed."""
+        return storage.load(path, params=params, cls=cls)
 
     def _check_parameters(self):
         """Refuse invalid parameters by name."""

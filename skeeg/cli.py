@@ -26,14 +26,7 @@ Exit status: 0 all done, 1 a pipeline failed, 2 wrong arguments or nothing compu
 
 
 def build_parser():
-    """Parser of the command line; what it gives has the attribute ``action``.
-
-    Examples
-    --------
-    >>> from skeeg.cli import build_parser
-    >>> build_parser().parse_args(["bench", "--seeds", "1", "2"]).seeds
-    [1, 2]
-    """
+    """Parser of the command line; what it gives has the attribute ``action``."""
     parser = argparse.ArgumentParser(prog="skeeg", description="EEG decoding methods compared the MOABB way.")
     parser.add_argument("--version", action="version", version=f"skeeg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -232,14 +225,7 @@ _ARGUMENTS = {
 
 
 def as_options(message):
-    """Name the options of the command in a message that names arguments of Python.
-
-    Examples
-    --------
-    >>> from skeeg.cli import as_options
-    >>> as_options("param_grid: 'A' is not known."), as_options("a.edf: try unit='uV'.")
-    ("--param-grid: 'A' is not known.", 'a.edf: try --unit uV.')
-    """
+    """Name the options of the command in a message that names arguments of Python."""
     for argument, option in _ARGUMENTS.items():
         message = re.sub(rf"(?<![\w/]){re.escape(argument)}", option, message)  # not within a path
     parsed = vars(build_parser().parse_args(["bench"])) | vars(build_parser().parse_args(["pretrain", "--data", ""]))
@@ -279,14 +265,7 @@ def report_again(options):
 
 
 def expand_subjects(names):
-    """Write out the ranges among names of subjects.
-
-    Examples
-    --------
-    >>> from skeeg.cli import expand_subjects
-    >>> expand_subjects(["1", "3-5", "anna"])
-    ['1', '3', '4', '5', 'anna']
-    """
+    """Write out the ranges among names of subjects."""
     if names is None:
         return None
     subjects = []

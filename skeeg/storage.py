@@ -47,14 +47,14 @@ def save(estimator, path):
     from . import __version__
 
     check_is_fitted(estimator)
-    tensors = {}
-    if isinstance(estimator, Savable):
-        document = _encode_estimator(estimator, tensors, "")
-    else:
-        try:
-            document = {"value": _encode(estimator, tensors, type(estimator).__name__)}
-        except _Unstorable as error:
-            raise TypeError(f"estimator: {error}, which a file cannot hold.") from error
+    tensors, name = {}, type(estimator).__name__
+    try:
+        if isinstance(estimator, Pipeline):
+            document = {"value": _encode(estimator, tensors, "steps")}
+        else:
+            document = _encode_estimator(estimator, tensors, "", top=True)
+    except _Unstorable as error:
+        raise TypeError(f"{name}: {error}, which a file cannot hold.") from error
     document["version"] = __version__
     save_file(tensors, path, metadata={_HEADER: json.dumps(document)})
 
@@ -113,22 +113,6 @@ def cause_of(error):
     return str(error).rstrip(".") if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
-class Savable:
-    """Base of the estimators that a file can hold."""
-
-    _may_be_infinite = ()  # fitted attributes that may hold NaN
-
-    def save(self, path):
-        """Write the fitted estimator to one safetensors file, its settings as JSON inside."""
-        check_is_fitted(self)
-        save(self, path)
-
-    @classmethod
-    def load(cls, path, params=None):
-        """Read an estimator written by `save`; nothing in the file is executed."""
-        return load(path, params=params, cls=cls)
-
-
 class Storable:
     """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays."""
 
@@ -167,38 +151,41 @@ class _Named:
         self.name = name
 
 
-def _encode_estimator(estimator, tensors, prefix):
+def _encode_estimator(estimator, tensors, prefix, top=False):
     """JSON form of an estimator; its arrays go into `tensors`."""
-    params = estimator.get_params(deep=False)
-    state = estimator.__getstate__()
-    fitted = {name: value for name, value in state.items() if name not in params and name != "_sklearn_version"}
+    cls, params = type(estimator), estimator.get_params(deep=False)
+    if not top and _library_class(cls.__module__, cls.__name__) is not cls:
+        raise _Unstorable(prefix.rstrip("."), estimator)
+    fitted = {name: value for name, value in estimator.__getstate__().items() if name not in params}
     encoded, owned = {}, {}
     for name, value in params.items():
         try:
             encoded[name] = _encode(value, tensors, f"{prefix}params.{name}")
         except _Unstorable as error:
+            if not top:
+                raise
             encoded[name], owned[id(value)] = {"named": str(error)}, name
-    try:
-        fitted = {name: _encode(value, tensors, f"{prefix}{name}", owned) for name, value in fitted.items()}
-    except _Unstorable as error:
-        raise TypeError(f"{type(estimator).__name__}: {error}, which a file cannot hold.") from error
-    named = {"class": type(estimator).__name__, "module": type(estimator).__module__}
-    return {**named, "params": encoded, "fitted": fitted}
+    fitted = {name: _encode(value, tensors, f"{prefix}{name}", owned) for name, value in fitted.items()}
+    return {"class": cls.__name__, "module": cls.__module__, "params": encoded, "fitted": fitted}
 
 
 def _decode_estimator(document, tensors, params=None, cls=None):
     """Estimator of its JSON form."""
     cls = _resolve_class(document["class"], cls, document.get("module", "skeeg"))
-    values = {name: _decode(value, tensors) for name, value in document["params"].items()} | (params or {})
+    values = {name: _decode(value, tensors) for name, value in document["params"].items()}
+    if "memory" in values:  # joblib reads pickles from the folder that a memory names
+        values["memory"] = None
+    values |= params or {}
     missing = [name for name, value in values.items() if isinstance(value, _Named)]
     if missing:
         raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
-    if fitted and is_classifier(estimator) and "classes_" not in fitted:
-        raise ValueError("classes_ is missing")
-    for name in set(fitted) - set(estimator._may_be_infinite):
-        _check_finite(fitted[name], name)
+    if "_may_be_infinite" in dir(cls):  # one of skeeg's
+        if fitted and is_classifier(estimator) and "classes_" not in fitted:
+            raise ValueError("classes_ is missing")
+        for name in set(fitted) - set(cls._may_be_infinite):
+            _check_finite(fitted[name], name)
     estimator.__setstate__({**values, **fitted})
     return estimator
 
@@ -219,7 +206,7 @@ def _resolve_class(name, cls, module):
     if cls is not None and cls.__name__ == name:
         return cls
     found = getattr(skeeg, name) if name in skeeg.__all__ else _library_class(module, name)
-    wanted = Savable if cls is None else cls
+    wanted = BaseEstimator if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
         what = "one of skeeg's estimators" if cls is None else f"a {wanted.__name__}"
         raise ValueError(f"it holds a {name}, which is not {what}")
@@ -241,30 +228,6 @@ def _library_class(module, name):
     """Estimator class of skeeg, scikit-learn or pyRiemann; None for any other name."""
     found = _public(module, name)
     return found if isinstance(found, type) and issubclass(found, BaseEstimator) else None
-
-
-def _encode_other(value, tensors, key):
-    """JSON form of an estimator of scikit-learn or pyRiemann."""
-    cls, params = type(value), value.get_params(deep=False)
-    if _library_class(cls.__module__, cls.__name__) is not cls:
-        raise _Unstorable(key, value)
-    state = {name: one for name, one in vars(value).items() if name not in params}
-    parts = {"params": params, "fitted": state}
-    encoded = {part: {k: _encode(v, tensors, f"{key}.{k}") for k, v in parts[part].items()} for part in parts}
-    return {"class": cls.__name__, "module": cls.__module__, **encoded}
-
-
-def _decode_other(document, tensors):
-    """Estimator of scikit-learn or pyRiemann of its JSON form."""
-    name, cls = document["class"], _library_class(document["module"], document["class"])
-    if cls is None or issubclass(cls, Pipeline):
-        raise ValueError(f"it holds a {name}, which is no estimator of scikit-learn or pyRiemann")
-    params = {name: _decode(value, tensors) for name, value in document["params"].items()}
-    if params.get("memory") is not None:  # joblib would read pickles from there
-        raise ValueError(f"it holds a {name} with a memory")
-    estimator = cls(**params)
-    vars(estimator).update({name: _decode(value, tensors) for name, value in document["fitted"].items()})
-    return estimator
 
 
 def _encode(value, tensors, key, owned=()):
@@ -289,10 +252,8 @@ def _encode(value, tensors, key, owned=()):
         return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
-    if isinstance(value, BaseEstimator) and isinstance(value, Savable):
-        return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     if isinstance(value, BaseEstimator):
-        return {"other": _encode_other(value, tensors, key)}
+        return {"estimator": _encode_estimator(value, tensors, f"{key}.")}
     if isinstance(value, types.FunctionType) and _public(value.__module__, value.__name__, _FUNCTIONS) is value:
         return {"function": [value.__module__, value.__name__]}
     raise _Unstorable(key, value)
@@ -331,8 +292,6 @@ def _decode(value, tensors, params=None):
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":
         return _decode_estimator(content, tensors)
-    if kind == "other":
-        return _decode_other(content, tensors)
     if kind == "function":
         found = _public(*content, _FUNCTIONS)
         if not isinstance(found, types.FunctionType):

@@ -275,6 +275,8 @@ def test_calibration(Alignment, name):
         expected = Alignment().fit(target[:6]).transform(target)
         np.testing.assert_allclose(estimator.transform(target), expected, atol=1e-9)
         np.testing.assert_allclose(estimator.transform(target[8:9]), expected[8:9], atol=1e-9)
+        later = Alignment(on_unseen="calibration").fit(X, subjects=subjects, **{name: X[:4]}).calibrate(target[:6])
+        np.testing.assert_allclose(later.transform(target), expected, atol=1e-9)
 
 
 def test_calibration_of_several_domains():

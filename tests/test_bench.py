@@ -28,12 +28,23 @@ from skeeg.array import EEGArray
 from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, runner
 from skeeg.bench.figures import write_figures
-from skeeg.bench.folder import BenchFolder
+from skeeg.bench.folder import BenchFolder, digest
+from skeeg.bench.predictions import calibration_error, class_scores
 from skeeg.bench.report import write_report
-from skeeg.bench.statistics import _corrected, compare, meta_analysis, subject_scores, summarise
+from skeeg.bench.statistics import (
+    _corrected,
+    chance_level,
+    compare,
+    learning_curve,
+    meta_analysis,
+    p_text,
+    subject_scores,
+    summarise,
+)
 from skeeg.covariance import TrialCovariances
 from skeeg.datasets import SimulatedMotorImagery
 from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter
+from skeeg.evaluations.published import find_task
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
 
@@ -1036,6 +1047,33 @@ def test_pipelines_with_few_subjects_are_left_out_of_comparisons():
     comparisons = compare(table)
     assert comparisons["left_out"] == ["A"] and comparisons["n_subjects"] == 7
     assert compare(table[table.pipeline == "A"])["p"] is None
+
+
+def test_what_a_report_shows_of_scores_and_predictions():
+    assert (p_text(0.0004), p_text(0.0312)) == ("< 0.001", "0.031")
+    assert chance_level({"scoring": "accuracy", "classes": ["feet", "left_hand", "right_hand", "tongue"]}) == 0.25
+    assert chance_level({"scoring": "f1", "classes": ["a", "b"]}) is None
+    rows = [("A", "1", 5, 0.6), ("A", "2", 5, 0.8), ("A", "1", 10, 0.7), ("A", "2", 10, 0.9)]
+    curve = learning_curve(pd.DataFrame(rows, columns=["pipeline", "subject", "n_per_class", "score"]))
+    np.testing.assert_allclose(curve["mean"], [0.7, 0.8])
+    table = pd.DataFrame({"true": list("aabb"), "predicted": list("abbb")})
+    confusion, scores = class_scores(table, ["a", "b"])
+    assert confusion.loc["a"].tolist() == [0.5, 0.5] and scores.loc["b", "recall"] == 1
+    table = pd.DataFrame({"true": list("ab"), "predicted": list("aa"), "p_a": [0.8, 0.8], "p_b": [0.2, 0.2]})
+    assert calibration_error(table, ["a", "b"]) == pytest.approx(0.3)
+    assert calibration_error(table.drop(columns="p_a"), ["a", "b"]) is None
+
+
+def test_a_pipeline_is_described_where_it_is_the_named_one():
+    assert catalogue.describe("MDM", baseline("MDM")).startswith("covariances")
+    assert catalogue.describe("MDM", baseline("TS+LR")) == catalogue.describe("mine", baseline("MDM")) == ""
+
+
+def test_names_are_read_with_hyphens_and_underscores():
+    assert catalogue.resolve_evaluation("cross_subject:train-trialwise") == "cross-subject:train_trialwise"
+    assert find_task("BNCI2014_004") == "BNCI2014004"
+    assert find_task("BNCI2014-001", ("feet", "left_hand", "right_hand", "tongue")) == "BNCI2014001-4"
+    assert digest(["a", 1]) == "1d809466"  # the same in every process: results are found by it
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_the_command_is_installed():
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
     assert "baselines/*.yml" in setup["options.package_data"]["skeeg"]
-    assert "bench/page.html" in setup["options.package_data"]["skeeg"]
+    assert {"bench/page.html", "bench/page.md"} <= set(setup["options.package_data"]["skeeg"].split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])
@@ -173,6 +173,12 @@ def test_trials_and_channels_of_a_named_dataset_can_be_chosen(tmp_path):
     assert bench(tmp_path, *arguments) == cli.DONE
     (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
     assert entry["n_channels"] == 2 and entry["n_times"] in (80, 81)
+
+
+def test_messages_and_subjects_are_those_of_the_command():
+    assert cli.as_options("param_grid: 'A' is not known.") == "--param-grid: 'A' is not known."
+    assert cli.as_options("a.edf: try unit='uV'.") == "a.edf: try --unit uV."
+    assert cli.expand_subjects(["1", "3-5", "anna"]) == ["1", "3", "4", "5", "anna"]
 
 
 def test_an_unknown_dataset_is_answered_with_the_nearest_three(tmp_path, capsys):

@@ -215,7 +215,7 @@ def test_unnamed_outputs_are_not_used():
 
 
 def test_another_shape_is_an_error_not_half_a_network():
-    with pytest.raises(ValueError, match=r"X: 4 channels of 120 samples do not fit .*spatial.weight"):
+    with pytest.raises(ValueError, match=r"X: 4 channels of 120 samples do not fit: .*spatial.weight"):
         load_start(make_net(n_chans=4), Start(make_net().state_dict(), None), ["a", "b"])
 
 

@@ -223,7 +223,7 @@ def test_accumulated_batches_are_one_batch():
     (big, losses), (small, same), (other, _) = weights
     torch.testing.assert_close(small, big)
     assert same == pytest.approx(losses) and not torch.allclose(other, big)
-    with pytest.raises(ValueError, match="accumulate: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="accumulate: got 0, expected an int in the range"):
         Recipe(accumulate=0).check()
 
 

@@ -110,7 +110,9 @@ def test_both_losses_fall():
     assert last["train_loss"] == pytest.approx(expected, rel=1e-4)
     assert len(pretrainer.tokenizer_history_) == 5 and pretrainer.throughput_ > 0
     assert pretrainer.layer_weights_.sum() == pytest.approx(1)
-    assert pretrainer.transform(make_trials(3, ("F3", "F4", "T7"), 70)).shape == (3, 16)
+    X = make_trials(3, ("F3", "F4", "T7"), 70)
+    found = {name: pretrainer.set_params(readout=name).transform(X) for name in ("class", "channels", "power")}
+    assert found["class"].shape == (3, 16) and found["channels"].shape == (3, 48) and found["power"].shape == (3, 24)
 
 
 def test_tokenizer_is_not_touched():
@@ -226,6 +228,7 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
     ("params", "match"),
     [
         ({"mask_ratio": 1.0}, "mask_ratio: got 1.0"),
+        ({"readout": "mean"}, "readout: got 'mean'"),
         ({"cls_weight": 0, "mimic_weight": 0}, "cls_weight, mimic_weight: got"),
         ({"masks": "none"}, "masks: got 'none'"),
         ({"hidden_token": "none"}, "hidden_token: got 'none'"),

@@ -299,7 +299,7 @@ def test_steps_that_no_file_can_hold_are_named_when_saving(tmp_path):
         (KeeperOfCode(), "is a KeeperOfCode"),
     ):
         fitted = make_pipeline(FunctionTransformer(), step).fit(X[:, 0], Y)
-        with pytest.raises(TypeError, match=f"estimator: Pipeline.*{what}.*which a file cannot hold"):
+        with pytest.raises(TypeError, match=f"Pipeline: steps.*{what}.*which a file cannot hold"):
             skeeg.save(fitted, tmp_path / "file")
     with pytest.raises(NotFittedError):
         skeeg.save(make_pipeline(CSP(2), SVC()), tmp_path / "file")
@@ -331,3 +331,10 @@ def test_what_a_pipeline_may_not_name_is_refused(old, new, tmp_path):
     rewrite(tmp_path / "file", lambda document: json.dumps(document).replace(old, new))
     with pytest.raises(ValueError, match="file does not hold a fitted estimator"):
         skeeg.load(tmp_path / "file")
+
+
+def test_the_folder_of_a_memory_does_not_come_from_a_file(tmp_path):
+    network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
+    skeeg.FineTunedClassifier(network, memory=str(tmp_path / "cache")).fit(X, Y).save(tmp_path / "file")
+    assert skeeg.load(tmp_path / "file").memory is None
+    assert skeeg.load(tmp_path / "file", params={"memory": "mine"}).memory == "mine"

@@ -128,6 +128,8 @@ def test_grid_search_over_sizes_and_recipe():
     best = search.best_estimator_
     assert best.network_params == EEGNET | {"F1": search.best_params_["network_params__F1"]}
     assert best.recipe == {"name": "default", "weight_decay": search.best_params_["recipe__weight_decay"]}
+    double = classifier(recipe={"precision": "float64"}).fit(X, y)
+    assert all(parameter.dtype is torch.float64 for parameter in double.module_.parameters())
     changed = classifier(recipe=Recipe(solver="sgd")).set_params(recipe__solver="adam", recipe__momentum=0.5)
     assert (changed.recipe["solver"], changed.recipe["momentum"]) == ("adam", 0.5)
 

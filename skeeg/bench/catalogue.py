@@ -72,7 +72,7 @@ _OTHER_PARADIGMS = ("ERP+LDA", "XDAWN+TS+LR", "TS+LR", "FBTS+LR", "MDM", "EEGNet
 _ADAPTED = (*_CLASSICAL, "EEGNet, fine-tuned")
 PANELS = ("within-session", "few-shot:others", "cross-task")
 DEFAULT_PIPELINES = {
-    "few-shot:others": (*_ADAPTED, "MIRepNet, pre-trained"),
+    "few-shot:others": (*_ADAPTED, "MIRepNet, fine-tuned"),
     "cross-task": (*_ADAPTED, "CT-adaptTL"),
     "": (*_CLASSICAL, "CCA", "EEGNet"),
 }
@@ -91,14 +91,7 @@ SCORERS = ("roc_auc", "accuracy", "balanced_accuracy", "kappa", "f1")
 
 
 def nearest(what, name, known):
-    """Error for an unknown name, with the nearest known ones, to be raised by the caller.
-
-    Examples
-    --------
-    >>> from skeeg.bench.catalogue import nearest
-    >>> print(nearest("pipelines", "csp+lad", ["CSP+LDA", "MDM"]))
-    pipelines: 'csp+lad' is not known. Did you mean 'CSP+LDA'? `skeeg list` shows all names.
-    """
+    """Error for an unknown name, with the nearest known ones, to be raised by the caller."""
     by_lower = {one.lower(): one for one in known}
     cutoff = 0.4 if len(by_lower) <= _MANY else 0.0  # of many names the nearest, however far
     close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
@@ -260,14 +253,7 @@ def get_scorers(names, n_classes):
 
 
 def resolve_evaluation(evaluation):
-    """Key of `EVALUATIONS` for a name; hyphens and underscores are the same.
-
-    Examples
-    --------
-    >>> from skeeg.bench.catalogue import resolve_evaluation
-    >>> resolve_evaluation("cross_subject:train-trialwise")
-    'cross-subject:train_trialwise'
-    """
+    """Key of `EVALUATIONS` for a name; hyphens and underscores are the same."""
     known = {name.replace("_", "-"): name for name in EVALUATIONS} | {"cross-subject:train": "cross-subject"}
     wanted = str(evaluation).strip().lower().replace("_", "-")
     if wanted not in known:
@@ -295,6 +281,12 @@ def check_paradigms(names, paradigm, code):
                 f"pipelines: {name} is made for {', '.join(files[name]['paradigms'])}, and {code} needs {kind}, which "
                 f"{', '.join(serving)} are made for."
             )
+
+
+def describe(name, pipeline):
+    """Describe a named pipeline; one that only has its name is not described."""
+    file = pipeline_files().get(name)
+    return file["description"] if file and repr(build_pipeline(file, name)) == repr(pipeline) else ""
 
 
 def set_default_recipes(pipelines):

@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from .report import groups_of_datasets, read_sections, score_table, title
 from .statistics import SCORES, meta_analysis, subject_scores
 
@@ -58,7 +60,6 @@ def _slug(words):
 
 def _meta_analysis(group, pipelines):
     """MOABB's plot of the best pipeline against the next on every dataset."""
-    import pandas as pd
     from moabb.analysis.meta_analysis import compute_dataset_statistics
     from moabb.analysis.plotting import meta_analysis_plot
 
@@ -109,8 +110,6 @@ def _label(section):
 
 def _tables(section, stem):
     """Write the table of scores as LaTeX and CSV, and the paired comparisons as CSV; give their paths."""
-    import pandas as pd
-
     header, *rows = score_table(section)
     table = pd.DataFrame(rows, columns=header)
     paths = [stem.with_name(f"{stem.name}-{name}") for name in ("scores.tex", "scores.csv", "comparisons.csv")]

@@ -22,6 +22,8 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
+
 RUNS, TABLE, PREDICTIONS = "runs.json", "results.csv", "predictions.csv.gz"
 FREE_SPACE = 1 << 20  # bytes that a disk must have left before anything is written
 _PACKAGES = ("moabb", "mne", "scikit-learn", "pyriemann", "braindecode", "torch", "numpy", "scipy")
@@ -69,14 +71,10 @@ class BenchFolder:
 
     def table(self):
         """Read all scores; an empty frame where there are none."""
-        import pandas as pd
-
         return _read(self.path / TABLE, _parse_table, pd.DataFrame())
 
     def predictions(self):
         """Read the predictions of all test trials; an empty frame where there are none."""
-        import pandas as pd
-
         return _read(self.path / PREDICTIONS, _parse_predictions, pd.DataFrame())
 
     def write(self, key, entry, table):
@@ -98,8 +96,6 @@ class BenchFolder:
 
 def _replaced(old, key, table):
     """Replace the rows of one run in a table."""
-    import pandas as pd
-
     frames = [old[old["run"] != key] if len(old) else old, table.assign(run=key)]
     return pd.concat([frame for frame in frames if len(frame)] or [table], ignore_index=True)
 
@@ -129,8 +125,6 @@ def _parse_runs(path):
 
 def _parse_table(path):
     """Scores, with the columns that a report needs."""
-    import pandas as pd
-
     table = pd.read_csv(path, dtype={"subject": str, "session": str, "run": str})
     missing = {"run", "dataset", "pipeline", "subject", "session", "seed", "score", "time"} - set(table.columns)
     if missing or not all(pd.api.types.is_numeric_dtype(table[name]) for name in ("seed", "score", "time")):
@@ -140,8 +134,6 @@ def _parse_table(path):
 
 def _parse_predictions(path):
     """Predictions, with the columns that a report needs."""
-    import pandas as pd
-
     text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted", "chosen"), str)
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     if {"run", "pipeline", "true", "predicted"} - set(table.columns):
@@ -194,14 +186,7 @@ def set_aside(path):
 
 
 def digest(value):
-    """Eight hexadecimal digits that stand for `value`, the same in every process.
-
-    Examples
-    --------
-    >>> from skeeg.bench.folder import digest
-    >>> digest(["a", 1])
-    '1d809466'
-    """
+    """Eight hexadecimal digits that stand for `value`, the same in every process."""
     text = re.sub(r"0x\w+", "0x", repr(value))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -226,14 +211,7 @@ def machine():
 
 
 def call_text(function, given):
-    """Python call that repeats a run, defaults left out.
-
-    Examples
-    --------
-    >>> from skeeg.bench.folder import call_text
-    >>> call_text(sorted, {"reverse": True})
-    'sorted(reverse=True)'
-    """
+    """Python call that repeats a run, defaults left out."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     changed = {name: value for name, value in given.items() if not _same(value, defaults.get(name))}
     parts = ", ".join(f"{name}={_short(value)}" for name, value in changed.items())

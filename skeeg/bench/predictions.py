@@ -85,17 +85,7 @@ def read(group):
 
 
 def class_scores(predictions, classes):
-    """Confusion matrix (shares of each row) and precision, recall, F1 and trials of each class, over all test trials.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skeeg.bench.predictions import class_scores
-    >>> table = pd.DataFrame({"true": list("aabb"), "predicted": list("abbb")})
-    >>> confusion, scores = class_scores(table, ["a", "b"])
-    >>> confusion.loc["a"].tolist(), float(scores.loc["b", "recall"])
-    ([0.5, 0.5], 1.0)
-    """
+    """Confusion matrix (shares of each row) and precision, recall, F1 and trials of each class."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     true, predicted = predictions["true"], predictions["predicted"]
@@ -116,14 +106,6 @@ def calibration_error(predictions, classes, n_bins=10):
     """Compute the expected calibration error, the mean gap between confidence and accuracy; None without probabilities.
 
     Trials are binned by the probability of the predicted class; the gap of each bin is weighted by its trials.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skeeg.bench.predictions import calibration_error
-    >>> table = pd.DataFrame({"true": list("ab"), "predicted": list("aa"), "p_a": [0.8, 0.8], "p_b": [0.2, 0.2]})
-    >>> round(calibration_error(table, ["a", "b"]), 3)
-    0.3
     """
     columns = [f"p_{name}" for name in classes]
     if not set(columns) <= set(predictions) or predictions[columns].isna().any(axis=None):

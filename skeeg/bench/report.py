@@ -275,7 +275,7 @@ def _row(name, one, scores, notes):
     size, estimator = notes.get("n_parameters"), notes.get("estimator", "")
     return row | {
         "name": name, "n_subjects": int(one["n_subjects"]), "points": points, "estimator": estimator,
-        "size": size if isinstance(size, int) else None,
+        "size": size if isinstance(size, int) else None, "about": notes.get("about", ""),
     }  # fmt: skip
 
 

@@ -10,6 +10,9 @@ import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import pandas as pd
+from joblib import cpu_count
+
 from . import catalogue, predictions
 from .compute import Job, compute_all, on_cluster, quiet
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
@@ -46,18 +49,15 @@ def run(
     Parameters
     ----------
     dataset : str, path, moabb.datasets.base.BaseDataset, or list of them
-        Name (``skeeg list``), name of a dataset of MOABB, folder with recordings, ``"NAME=FOLDER"``, or a dataset.
-        With several, the report has MOABB's meta-analysis across them.
+        Name (``skeeg list``, or of MOABB), folder with recordings, ``"NAME=FOLDER"``, or a dataset. With several, the
+        report has MOABB's meta-analysis across them.
     evaluation : str or sequence of str
-        ``"within-session"``, ``"within-subject"``, ``"cross-session"``, ``"cross-subject"``, ``"cross-subject:<mode>"``
-        with a mode of `moabb.evaluations.CrossSubjectMode`, ``"few-shot"``, ``"few-shot:others"``, ``"cross-task"`` or
-        ``"downstream"``. Several are panels of one report.
+        Names in ``skeeg list``; several are panels of one report.
     pipelines : sequence of str or path, or dict of str to estimator
         Names (``skeeg list``), YAML files in MOABB's layout, folders of them, or estimators by name. None takes named
         ones that fit evaluation and paradigm.
     param_grid : dict, path or None
-        ``{pipeline: {parameter: [values]}}`` or a YAML file of it: these pipelines choose their parameters by
-        an inner cross-validation on training data.
+        ``{pipeline: {parameter: [values]}}`` or a YAML file of it, searched by an inner cross-validation.
     checkpoints : dict of str to str, or None
         Weights to start from by name of the pipeline: a file, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
     subjects : sequence or None
@@ -69,15 +69,14 @@ def run(
         Some of ``"roc_auc"``, ``"accuracy"``, ``"balanced_accuracy"``, ``"kappa"`` and ``"f1"`` (mean over classes);
         the first decides. None is ROC AUC for two classes and accuracy for more.
     seeds : sequence of int or None
-        Each seed repeats everything with other folds and other initial weights. None is 0, and 666 to 668 for
-        ``"downstream"``, as published.
+        Each repeats everything with other folds and initial weights. None is 0, or the published ones of
+        ``"downstream"``.
     jobs : int
-        Processes that compute at the same time, each one pipeline on one subject; -1 takes one for each core. A
-        pipeline that crashes its process ends alone. 0 computes in this process, as a debugger needs it.
+        Processes, each one pipeline on one subject; -1 takes one for each core, 0 computes in this process.
     device : str or None
-        Device of the networks, as ``"cpu"`` or ``"cuda"``; None leaves it to each pipeline.
+        Device of the networks; None leaves it to each pipeline.
     paradigm : moabb.paradigms.base.BaseParadigm or None
-        Paradigm; None takes MOABB's for the dataset and its classes.
+        None takes MOABB's for the dataset and its classes.
     out : path-like
         Folder of results and report.
     overwrite : bool
@@ -89,7 +88,7 @@ def run(
     -------
     table : DataFrame
         One row for each pipeline, subject, session and seed: ``score``, ``time`` (seconds of one fit) and MOABB's other
-        columns. Predictions of all test trials are in ``predictions.csv.gz`` in `out`.
+        columns.
 
     Examples
     --------
@@ -98,8 +97,6 @@ def run(
     >>> table.groupby("pipeline").score.mean()  # doctest: +SKIP
     """
     given = locals()
-    import pandas as pd
-
     datasets, evaluations = plan(dataset, evaluation, pipelines)
     benchmarks = [
         Benchmark(
@@ -189,7 +186,9 @@ class Benchmark:
         self._choose_pipelines(pipelines, checkpoints, param_grid)
         default = (666, 667, 668) if self.evaluation == "downstream" else (0,)
         self.seeds = [int(seed) for seed in (default if seeds is None else seeds)]
-        self.jobs, self.device, self.command = _check_jobs(jobs), device, command
+        if jobs != int(jobs) or jobs < -1:
+            raise ValueError(f"jobs: expected a number of processes, -1 for one each core or 0 for none, got {jobs!r}.")
+        self.jobs, self.device, self.command = cpu_count() if jobs == -1 else int(jobs), device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
         self.n_per_class = _check_n_per_class(self.evaluation, n_per_class)
@@ -411,7 +410,7 @@ class Benchmark:
         """Estimator, grid and, where it is known from before, size of each pipeline."""
         notes = {}
         for name, pipeline in self.pipelines.items():
-            notes[name] = {"estimator": one_line(pipeline)}
+            notes[name] = {"estimator": one_line(pipeline), "about": catalogue.describe(name, pipeline)}
             if before.get(name, {}).get("estimator") == notes[name]["estimator"]:
                 notes[name] = before[name] | notes[name]
             if name in self.grids:
@@ -420,8 +419,6 @@ class Benchmark:
 
     def _write(self, outcome):
         """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
-        import pandas as pd
-
         outcome.table = self._table()
         old = self.folder.table()
         if len(old):
@@ -434,18 +431,17 @@ class Benchmark:
 
     def _table(self):
         """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
-        import pandas as pd
-
         frames = []
-        ranks = {str(subject): rank for rank, subject in enumerate(self.dataset.subject_list)}
+        subjects = list(map(str, self.dataset.subject_list))
         for name in self.pipelines:
             for seed in self.seeds:
                 pipeline, evaluation = self.units[name, seed]
                 frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
                 if len(frame):
-                    frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(list(ranks))]
+                    frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(subjects)]
                     frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
-                    frames.append(frame.sort_values(["subject", "session"], key=_rank(ranks), kind="stable"))
+                    frame = frame.sort_values("session", kind="stable")
+                    frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
         frames = [frame for frame in frames if len(frame)]
         if not frames:
             return pd.DataFrame(columns=_COLUMNS)
@@ -455,7 +451,6 @@ class Benchmark:
     def _predictions(self):
         """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
         import h5py
-        import pandas as pd
         from moabb.analysis.results import get_pipeline_digest
 
         tables, subjects = [], set(map(str, self.dataset.subject_list))
@@ -468,20 +463,6 @@ class Benchmark:
         if len(old):
             tables.append(old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))])
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _rank(ranks):
-    """Sort key: subjects by their place in the dataset, anything else by itself."""
-    return lambda column: column.map(ranks) if column.name == "subject" else column
-
-
-def _check_jobs(jobs):
-    """Check the number of processes."""
-    if jobs != int(jobs) or jobs < -1:
-        raise ValueError(f"jobs: expected a number of processes, -1 for one each core, or 0 for none, got {jobs!r}.")
-    from joblib import cpu_count
-
-    return cpu_count() if jobs == -1 else int(jobs)
 
 
 def _check_n_per_class(evaluation, n_per_class):

@@ -24,16 +24,7 @@ _CHANCE = {
 
 
 def subject_scores(table):
-    """Average the scores of each subject over sessions and seeds by MOABB; missing ones are NaN.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skeeg.bench.statistics import subject_scores
-    >>> rows = pd.DataFrame({"pipeline": ["A", "A"], "dataset": "D", "subject": "1", "score": [0.5, 0.7]})
-    >>> float(subject_scores(rows).loc["1", "A"])
-    0.6
-    """
+    """Average the scores of each subject over sessions and seeds by MOABB; missing ones are NaN."""
     from moabb.analysis.meta_analysis import collapse_session_scores
 
     collapsed = collapse_session_scores(table)
@@ -167,15 +158,6 @@ def learning_curve(table):
     """Score against the number of labelled target trials, or None with fewer than two numbers.
 
     Gives ``mean`` and ``sem`` (standard error over subjects) by pipeline and number.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skeeg.bench.statistics import learning_curve
-    >>> rows = [("A", "1", 5, 0.6), ("A", "2", 5, 0.8), ("A", "1", 10, 0.7), ("A", "2", 10, 0.9)]
-    >>> table = pd.DataFrame(rows, columns=["pipeline", "subject", "n_per_class", "score"])
-    >>> learning_curve(table)["mean"].round(2).tolist()
-    [0.7, 0.8]
     """
     counted = [name for name in ("n_per_class", "n_target") if name in table and table[name].nunique() > 1]
     if not counted:
@@ -186,25 +168,11 @@ def learning_curve(table):
 
 
 def chance_level(entry):
-    """Score at chance level, or None for a score it is not known of.
-
-    Examples
-    --------
-    >>> from skeeg.bench.statistics import chance_level
-    >>> chance_level({"scoring": "accuracy", "classes": ["feet", "left_hand", "right_hand", "tongue"]})
-    0.25
-    """
+    """Score at chance level, or None for a score it is not known of."""
     rule = _CHANCE.get(entry["scoring"])
     return rule(len(entry["classes"])) if rule else None
 
 
 def p_text(p):
-    """P-value as it is printed.
-
-    Examples
-    --------
-    >>> from skeeg.bench.statistics import p_text
-    >>> p_text(0.0004), p_text(0.0312)
-    ('< 0.001', '0.031')
-    """
+    """P-value as it is printed."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

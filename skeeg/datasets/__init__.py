@@ -12,7 +12,8 @@ _PUBLIC = {
     "corpora": ["HMCSleep", "SHUMotorImagery", "SeedVEmotions", "TUHEvents"],
     "local": ["LocalDataset"],
     "movements": ["GraspImagery", "PhysionetMotor"],
-    "simulation.motor": ["MotorSimulation", "SimulatedMotorExecution", "SimulatedMotorImagery", "Truth"],
+    "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
+    "simulation.motor": ["MotorSimulation", "Truth"],
     "store": ["RecordingStore"],
 }
 

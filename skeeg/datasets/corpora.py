@@ -146,8 +146,8 @@ class TUHEvents(Corpus):
 
     Notes
     -----
-    Training: the first 80 % of the subjects of the official training part, in reverse order; validation: the others;
-    test: the official evaluation. Average reference, 200 Hz, 0.1-75 Hz, notch at 60 Hz.
+    Training: the first 80 % of the official training subjects, in reverse order; validation: the others; test: the
+    official evaluation. Average reference, 200 Hz, 0.1-75 Hz, notch at 60 Hz.
 
     References
     ----------
@@ -359,8 +359,8 @@ class SeedVEmotions(Corpus):
 
     References
     ----------
-    .. [1] Liu, Qiu, Zheng and Lu, Comparing recognition performance and robustness of multimodal deep learning models
-       for multimodal emotion recognition, IEEE Transactions on Cognitive and Developmental Systems 14, 2022.
+    .. [1] Liu et al. (2022), Comparing recognition performance and robustness of multimodal deep learning models for
+       multimodal emotion recognition, IEEE Transactions on Cognitive and Developmental Systems 14.
 
     Examples
     --------
@@ -425,8 +425,7 @@ class SHUMotorImagery(Corpus):
     Notes
     -----
     Subjects sorted by name and shuffled by Python's generator with seed 214: 60 % for training, 20 % for test (2, 8,
-    15, 18, 22), 20 % for validation. Values are not rescaled; electrodes keep the names of the files
-    (T3, T4, T5, T6).
+    15, 18, 22), 20 % for validation. Values are not rescaled; electrodes keep the old names of the files.
 
     References
     ----------

@@ -22,14 +22,13 @@ class LocalDataset(SkeegDataset):
     folder : path
         Folder of the recordings.
     classes : dict of str to str, tuple of str, or None
-        Class of each event, ``{"769": "left_hand", "770": "right_hand"}``; a tuple takes events by their own names;
-        None takes all events of the first file. Hands called ``left_hand`` and ``right_hand`` fit MOABB's
-        `LeftRightImagery`.
+        Class of each event, ``{"769": "left_hand", "770": "right_hand"}`` (the names of MOABB's `LeftRightImagery`); a
+        tuple takes events by their own names, None all events of the first file.
     interval : tuple of float or None
         Start and end of a trial around its event, in seconds. None takes the whole epoch, or the duration of the
         events in continuous recordings.
     channels : tuple of str or None
-        Channels, which every file must have. None takes those of the first file.
+        Channels, which every file must have; None: those of the first file.
     unit : {"V", "mV", "uV"}
         Unit of the data as MNE reads it; other than volts only for files that state no unit.
     notch : tuple of float or None
@@ -47,11 +46,6 @@ class LocalDataset(SkeegDataset):
     ----------
     subject_names : dict of int to str
         Label of each subject in the paths; a numeric label is the number of the subject.
-
-    Notes
-    -----
-    The header of the first file is read at once, for events, channels and interval; data are read lazily. Epochs are
-    concatenated with an annotated gap that filters do not cross.
 
     Examples
     --------

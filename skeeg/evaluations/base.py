@@ -105,15 +105,7 @@ def _in_file_name(value):
 
 
 def with_seed(pipeline, seed):
-    """Copy of a pipeline with every open ``random_state`` set; one that is set already is kept.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from skeeg.evaluations.base import with_seed
-    >>> with_seed(LogisticRegression(), 3).random_state, with_seed(LogisticRegression(random_state=1), 3).random_state
-    (3, 1)
-    """
+    """Copy of a pipeline with every open ``random_state`` set; one that is set already is kept."""
     params = pipeline.get_params()
     free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
     return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import softmax
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
@@ -11,13 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..alignment import Calibration
 from ..array import DOMAIN_FIELDS, as_eeg, is_epochs
-from ..base import check_class_labels
-from ..storage import Savable
+from ..base import EEGEstimator, check_class_labels
 
 _USES = ("source", "target", "prefer_target", "both")
 
 
-class _WithTarget(Savable):
+class _WithTarget(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
     """What the wrappers share: the classifier that they fit, and its input."""
 
     def _fit_estimator(self, X, y, subjects, target):
@@ -43,7 +42,7 @@ class _WithTarget(Savable):
         return tags
 
 
-class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class PooledTarget(_WithTarget):
     """Train a classifier on source trials, on labelled target trials, or on both together.
 
     MOABB passes labelled target trials (``CrossSubjectMode.TRAIN_AND_TARGET_LABELED_20P``, `CrossTaskEvaluation`) only
@@ -144,7 +143,7 @@ class PooledTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         return self.estimator_.decision_function(X)
 
 
-class BalancedTarget(_WithTarget, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class BalancedTarget(_WithTarget):
     r"""Move the decision of any classifier to the target, by unlabelled trials of it.
 
     A classifier of source subjects may rank the trials of a target subject well and still give most of them the same

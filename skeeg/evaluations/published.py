@@ -73,14 +73,7 @@ PUBLISHED = {
 
 
 def find_task(name, classes=None):
-    """Name in `DOWNSTREAM` of a dataset, known by its name, and its classes; None where the paper does not have it.
-
-    Examples
-    --------
-    >>> from skeeg.evaluations.published import find_task
-    >>> find_task("BNCI2014_004"), find_task("BNCI2014-001", ("feet", "left_hand", "right_hand", "tongue"))
-    ('BNCI2014004', 'BNCI2014001-4')
-    """
+    """Name in `DOWNSTREAM` of a dataset, known by its name, and its classes; None where the paper does not have it."""
     plain = re.sub("[^a-z0-9]", "", name.lower())
     found = [key for key in DOWNSTREAM if key.lower().partition("-")[0] == plain]
     return next((key for key in found if classes is None or set(DOWNSTREAM[key].events) == set(classes)), None)
@@ -89,10 +82,19 @@ def find_task(name, classes=None):
 class DownstreamSplitter(BaseCrossValidator):
     """Draw 30 % of one session of each subject for training; as published, not stratified.
 
+    Parameters
+    ----------
+    session : str or None
+        Session, as MOABB names it; None takes the first of each subject.
+    random_state : int
+        Seed of the draw; published scores are means over 666, 667 and 668.
+    train_size : float
+        Share of the trials to train on.
+
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from skeeg.evaluations.published import DownstreamSplitter
+    >>> from skeeg.evaluations import DownstreamSplitter
     >>> metadata = pd.DataFrame({"subject": 1, "session": ["0train"] * 144 + ["1test"] * 144})
     >>> ((train, test),) = DownstreamSplitter("0train").split(np.zeros(288), metadata)
     >>> len(train), len(test), max(*train, *test)

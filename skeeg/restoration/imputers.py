@@ -101,10 +101,7 @@ class SplineInterpolation(Imputer):
     def _prepare(self, X, y):
         names = X.ch_names
         if names is None and X.shape[1] > 1:
-            raise ValueError(
-                "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass "
-                "SplineInterpolation(ch_names=...) or trials that carry their names."
-            )
+            raise ValueError("ch_names: X carries no channel names; pass SplineInterpolation(ch_names=...).")
         self.stiffness_ = np.ones((1, 1)) if names is None else _spline_kernel(names)
 
     def _fill(self, data, lost):
@@ -304,8 +301,8 @@ class WienerInterpolation(LowRankCompletion):
         self.context = context
         self.noise = noise
 
-    def _prepare(self, X):
-        super()._prepare(X)
+    def _prepare(self, X, y):
+        super()._prepare(X, y)
         data = np.asarray(X, dtype=np.float64)
         seen = ~np.isnan(data).any(axis=1, keepdims=True)
         data = np.where(seen, data - self.mean_[:, None], 0)
@@ -413,9 +410,7 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
     n_segments = max(n_times // length, 1)
     n_units = {"electrodes": n_channels, "seconds": n_segments, "patches": n_channels * n_segments}[loss]
     if n_units < 2:
-        raise ValueError(
-            f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, expected two or more."
-        )
+        raise ValueError(f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, not two or more.")
     n_lost = int(np.clip(round(share * n_units), 1, n_units - 1))
     rng = check_random_state(random_state)
     lost = np.array([rng.permutation(n_units) < n_lost for _ in range(n_trials)])

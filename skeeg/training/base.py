@@ -69,7 +69,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         validation=None,
         patience=None,
         augmentation=None,
-        precision="float32",
+        precision=None,
         kernels="auto",
         ch_names=None,
         sfreq=None,
@@ -145,11 +145,12 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
 
     def _fit_preprocessing(self, X, subjects):
         """Learn the preprocessing; give the trials preprocessed."""
-        scale = self._recipe().scale
+        recipe = self._recipe()
+        scale = recipe.scale
         if scale == "std":
             scale = float(np.asarray(X).std(dtype=np.float64))
         self.scale_ = scale if scale == "trial" else float(scale or 1.0)
-        return self._preprocess(X)
+        return self._scale(X, np.float64 if recipe.precision == "float64" else np.float32)
 
     @contextlib.contextmanager
     def _training(self, X, targets, n_outputs, subjects=None, warm=False):
@@ -218,7 +219,11 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
 
     def _preprocess(self, X):
         """Trials as the network takes them, but for their length; nothing is learned."""
-        data = np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32)
+        return self._scale(X, self.network_.float_type)
+
+    def _scale(self, X, dtype):
+        """Divide the trials by what was learnt at fit."""
+        data = np.asarray(X, dtype=dtype)
         if self.scale_ == "trial":
             power = np.mean(np.square(data, dtype=np.float64), axis=(1, 2), keepdims=True)
             data = data / np.sqrt(np.where(power > 0, power, 1.0)).astype(data.dtype)

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 
 from ..alignment import Calibration
 from ..array import EEGArray, as_eeg, is_epochs
-from ..base import BaseEEGRegressor, check_class_labels, warn
-from ..storage import Savable
+from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, warn
 from .base import NetworkEstimator
 from .net import train
 from .recipe import Recipe
@@ -43,8 +42,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         of the training trials in time, for motor imagery; another name in `skeeg.training.PRESETS`; or a dict of what
         differs from one, ``{"name": "default", "class_weight": {"left": 2.0}}``, in the terms of
         `skeeg.training.Recipe`. `GridSearchCV` finds its settings as ``recipe__weight_decay``.
-    max_epochs, batch_size, learning_rate, patience
-        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates.
+    max_epochs, batch_size, learning_rate, patience, precision
+        Settings of the recipe; None leaves its own. A ``max_epochs`` replaces a number of updates. ``precision`` is
+        ``"float32"``, ``"bf16"`` or ``"float64"``.
     loss : str, torch.nn.Module or None
         None is cross-entropy; else a name (`skeeg.training.train`), or a module of (logits, class indices).
     validation : {None, "trial", "block", "subject"}
@@ -55,8 +55,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         What each training batch goes through: names in `skeeg.training.augmentation.NAMES`, which are the transforms of
         `braindecode.augmentation` with a probability of one half, ``"Mixup"``, and ``"Mirror"``, which exchanges left
         and right in electrodes and classes; or transform instances.
-    precision : {"float32", "bf16", "float64"}
-        Arithmetic, see `skeeg.training.Recipe`.
     kernels : {"auto", "plain", "fast"}
         Exact fast forms of the network's layers: where they pay, never, or wherever there is one; see
         `skeeg.networks.accelerate`.
@@ -193,7 +191,7 @@ class NetworkRegressor(BaseEEGRegressor, NetworkEstimator):
         return self._shape_like_targets(outputs * self.target_scale_ + self.target_mean_)
 
 
-class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
     """Train a network on source subjects, then fine-tune it on labelled trials of the target subject.
 
     The steps before the network see source and target: an alignment gives the target a reference of its own. Without
@@ -264,7 +262,6 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
         y_target_labeled : array-like, shape (n_target_trials,), or None
             Their labels, among those of the sources.
         """
-        self._check_parameters()
         if y is None:
             raise ValueError("y: FineTunedClassifier requires y to be passed, but the target y is None.")
         check_class_labels(y)
@@ -329,6 +326,7 @@ class FineTunedClassifier(Savable, MetaEstimatorMixin, ClassifierMixin, BaseEsti
 
     def _check_parameters(self):
         """Refuse what cannot be fine-tuned."""
+        super()._check_parameters()
         last = _network_of(self.estimator)
         if not (isinstance(last, NetworkEstimator) and hasattr(last, "partial_fit")):
             raise TypeError(

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..networks import get_network
+from ..networks.registry import get_network
 from ..storage import cause_of
 
 _NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute

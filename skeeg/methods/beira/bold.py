@@ -17,7 +17,7 @@ from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
 def canonical_hrf(sfreq, delay=6.0):
-    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of one; sums to 1.
+    """Canonical haemodynamic response [1]_, (n_times,): a gamma function minus a sixth of a later one; sums to 1.
 
     The usual ``delay`` of 6 seconds has its maximum at 5 s and lasts 32 s; others stretch the time. ``sfreq`` is in
     hertz.

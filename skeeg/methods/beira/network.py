@@ -108,16 +108,6 @@ def reach(front_taps, kernel_sizes, strides):
     return sum(front_taps) + 3 + encoder + decoder
 
 
-def _check_sizes(channels, kernel_sizes, strides, decoder_reduce):
-    """Refuse sizes of an encoder that do not match."""
-    n = len(channels)
-    for name, sizes in (("kernel_sizes", kernel_sizes), ("strides", strides)):
-        if len(sizes) != n - 1:
-            raise ValueError(f"{name}: got {len(sizes)} values for {n} channels, expected {n - 1}.")
-    if decoder_reduce < 1 or min(channels[:-1], default=1) < decoder_reduce:
-        raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {min(channels[:-1], default=1)}.")
-
-
 class _ReadableFront:
     """Networks whose spatial and temporal filters can be read: ``front_layers`` unmix, filter and smooth."""
 
@@ -135,8 +125,13 @@ class _EncoderDecoders(_ReadableFront):
 
     def set_up(self, front, sizes, n_times):
         """Check the sizes and set what follows from them."""
-        _, kernel_sizes, strides, _ = sizes
-        _check_sizes(*sizes)
+        channels, kernel_sizes, strides, decoder_reduce = sizes
+        n, narrowest = len(channels), min(channels[:-1], default=1)
+        for name, given in (("kernel_sizes", kernel_sizes), ("strides", strides)):
+            if len(given) != n - 1:
+                raise ValueError(f"{name}: got {len(given)} values for {n} channels, expected {n - 1}.")
+        if not 1 <= decoder_reduce <= narrowest:
+            raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {narrowest}.")
         self.decimation = math.prod(strides)
         self.reach = reach(front[1:3], kernel_sizes, strides)
         check_n_times(n_times, self.decimation)

@@ -79,7 +79,8 @@ class RecordingRegressor(BaseEEGRegressor):
         outputs = [np.asarray(output, dtype=np.float64) for output in outputs]
         if not is_recording_list(X):
             return outputs[0] if self._is_signal else self._shape_like_targets(outputs[0])
-        return [out if out.ndim == 2 or _has_trials(item) else out[0] for out, item in zip(outputs, X, strict=True)]
+        trials = [isinstance(one, np.ndarray) and one.ndim == 3 for one in X]
+        return [out if out.ndim == 2 or many else out[0] for out, many in zip(outputs, trials, strict=True)]
 
     def score_per_region(self, X, y):
         """Pearson correlation of prediction and target for each region, (n_regions,)."""
@@ -102,10 +103,6 @@ def is_raw(item):
     """Whether this is an `mne.io.Raw`; nothing is where mne has not been imported."""
     mne = sys.modules.get("mne")
     return mne is not None and isinstance(item, mne.io.BaseRaw)
-
-
-def _has_trials(item):
-    return isinstance(item, np.ndarray) and item.ndim == 3
 
 
 def _as_trials(item):

@@ -100,7 +100,10 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.freeze_norm = False
         if pool_length is None:
             pool_length = max(self.n_times - filter_length + 1, 1)
-        n_pooled = _count_pools(self.n_times, filter_length, pool_length, pool_stride)
+        shortest = filter_length + pool_length - 1
+        if self.n_times < shortest:
+            raise ValueError(f"n_times: CTAdaptTLNet needs at least {shortest} samples a trial, got {self.n_times}.")
+        n_pooled = (self.n_times - shortest) // pool_stride + 1
         self.temporal = nn.Conv2d(1, n_filters, (filter_length, 1))
         self.spatial = nn.Conv2d(n_filters, n_filters, (1, self.n_chans), bias=False)
         self.norm = nn.BatchNorm1d(n_filters)
@@ -131,10 +134,3 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         if self.freeze_norm:
             self.norm.eval()
         return self
-
-
-def _count_pools(n_times, filter_length, pool_length, pool_stride):
-    shortest = filter_length + pool_length - 1
-    if n_times < shortest:
-        raise ValueError(f"n_times: CTAdaptTLNet needs at least {shortest} samples a trial, got {n_times}.")
-    return (n_times - shortest) // pool_stride + 1

@@ -19,7 +19,7 @@ ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment
 
 
 class Harmonise(EEGTransformer):
-    """Preprocess trials of any recording alike: 20 electrodes, 500 Hz, 8-30 Hz [1]_.
+    """Preprocess trials of any recording alike for `CTAdaptTLClassifier`: 20 electrodes, 500 Hz, 8-30 Hz.
 
     In this order: window, average reference over all electrodes, electrodes of the template (those that were not
     recorded are interpolated by spherical splines), average reference over these, Fourier resampling, zero-phase
@@ -42,24 +42,9 @@ class Harmonise(EEGTransformer):
 
     Notes
     -----
-    The three published sources, step for step:
-
-    ============  ==========================================  =================================
-    recording     before                                      parameters
-    ============  ==========================================  =================================
-    HGD           `causal_highpass` of the whole recording    ``window=(0, 3)`` or ``(0, 4)``
-    GIST          nothing                                     ``window=(0, 3), reference="all"``
-    openBMI       nothing                                     ``window=(0, 4)``
-    ============  ==========================================  =================================
-
-    (MOABB: Schirrmeister2017, Cho2017, Lee2019_MI.) Amplitudes do not change: those of the three differ forty-fold,
-    see ``alignment`` of `CTAdaptTLClassifier`.
-
-    References
-    ----------
-    .. [1] Miao, M., Yang, Z., Zeng, H., Zhang, W., Xu, B., & Hu, W. (2023). Explainable cross-task adaptive transfer
-       learning for motor imagery EEG classification. Journal of Neural Engineering, 20, 066021.
-       https://doi.org/10.1088/1741-2552/ad0c61
+    As published for HGD, after `causal_highpass` of the recording, with ``window=(0, 3)`` or ``(0, 4)``, for GIST with
+    ``window=(0, 3), reference="all"``, for openBMI with ``window=(0, 4)``. Amplitudes do not change: those of the three
+    differ forty-fold, see ``alignment`` of `CTAdaptTLClassifier`.
 
     Examples
     --------
@@ -105,8 +90,7 @@ class Harmonise(EEGTransformer):
     def fit(self, X, y=None):
         """Check the settings against the trials; nothing is learned from their values."""
         X = self._check_eeg(X, reset=True)
-        self._cut(X)
-        self._filter_for(self._rate_out(X))
+        self._plan(X)
         self.template_ = None if self.template is None else ChannelTemplate(self.template).fit(X.like(X, sfreq=None))
         self.ch_names_out_ = X.ch_names if self.template is None else self.template_.ch_names_out_
         return self
@@ -118,45 +102,39 @@ class Harmonise(EEGTransformer):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
-        data = np.asarray(self._cut(X))
+        window, rate, design = self._plan(X)
+        data = np.asarray(X)[:, :, window]
         if self.reference == "all":
             data = data - data.mean(axis=1, keepdims=True)
         if self.template_ is not None:
             data = np.asarray(self.template_.transform(X.like(data, sfreq=None)))
         if self.reference == "picked":
             data = data - data.mean(axis=1, keepdims=True)
-        rate = self._rate_out(X)
         if X.sfreq is not None and rate != X.sfreq:
             data = signal.resample(data, max(round(data.shape[2] * rate / X.sfreq), 1), axis=2)
-        design = self._filter_for(rate)
         if design is not None:
             padlen = min(3 * max(map(len, design)), data.shape[2] - 1)
             data = signal.filtfilt(*design, data.astype(np.float64, copy=False), axis=2, padlen=padlen)
         return X.like(np.ascontiguousarray(data, dtype=X.dtype), ch_names=self.ch_names_out_, sfreq=rate)
 
-    def _cut(self, X):
-        if self.window is None:
-            return X
-        rate = _known_rate(X.sfreq, "window")
-        start, stop = (round(second * rate) for second in self.window)
-        if not 0 <= start < stop <= X.shape[2]:
-            raise ValueError(f"window: {self.window} s is not within trials of {X.shape[2]} samples at {rate:g} Hz.")
-        return X[:, :, start:stop]
-
-    def _rate_out(self, X):
-        if self.sfreq_out is None:
-            return X.sfreq
-        _known_rate(X.sfreq, "sfreq_out")
-        return float(self.sfreq_out)
-
-    def _filter_for(self, rate):
-        """Coefficients of the band-pass, or None."""
-        if self.band is None:
-            return None
-        (low, high), rate = self.band, _known_rate(rate, "band")
-        if not 0 < low < high < rate / 2:
-            raise ValueError(f"band: got {self.band}, expected 0 < low < high < {rate / 2:g} Hz, half the rate.")
-        return signal.butter(5, (low, high), btype="bandpass", fs=rate)
+    def _plan(self, X):
+        """Give the samples of the window, the rate of the result, and the band-pass as coefficients or None."""
+        if X.sfreq is None and any(one is not None for one in (self.window, self.sfreq_out, self.band)):
+            raise ValueError("sfreq: Harmonise needs the sampling rate; pass sfreq=... or trials that carry it.")
+        window, rate, design = slice(None), X.sfreq if self.sfreq_out is None else float(self.sfreq_out), None
+        if self.window is not None:
+            start, stop = (round(second * X.sfreq) for second in self.window)
+            if not 0 <= start < stop <= X.shape[2]:
+                raise ValueError(
+                    f"window: {self.window} s is not within trials of {X.shape[2]} samples at {X.sfreq:g} Hz."
+                )
+            window = slice(start, stop)
+        if self.band is not None:
+            low, high = self.band
+            if not 0 < low < high < rate / 2:
+                raise ValueError(f"band: got {self.band}, expected 0 < low < high < {rate / 2:g} Hz, half the rate.")
+            design = signal.butter(5, (low, high), btype="bandpass", fs=rate)
+        return window, rate, design
 
 
 def causal_highpass(data, sfreq, cutoff=0.5, order=4):
@@ -174,12 +152,6 @@ def causal_highpass(data, sfreq, cutoff=0.5, order=4):
     return signal.lfilter(*signal.butter(order, cutoff, btype="highpass", fs=sfreq), data, axis=-1)
 
 
-def _known_rate(rate, what):
-    if rate is None:
-        raise ValueError(f"sfreq: {what} needs the sampling rate; pass Harmonise(sfreq=...) or trials that carry it.")
-    return rate
-
-
 def find_subjects(X, subjects):
     """Subject of each trial: those that X carries, else those given, else None."""
     if X.domains is not None:
@@ -192,7 +164,7 @@ def find_subjects(X, subjects):
 
 
 def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
-    """Fit the preprocessing of `CTAdaptTLClassifier` to trials, and to ``targets`` of `fit` by name; give both.
+    """Fit the preprocessing to source trials, and to ``targets`` by their names in `fit`; give it and aligned trials.
 
     ``"calibration"`` without calibration trials is the mean reference of the subjects seen at fit.
     """

@@ -191,7 +191,13 @@ def phase_settings(recipe, phase, changes=None, precision="float32"):
     training = Recipe(precision=precision, **{name: value for name, value in settings.items() if name not in own})
     own = {name: settings[name] for name in own}
     if phase == "adapt":
-        _check_adaptation(own)
+        check_layers(own["layers"])
+        if own["norm"] not in ("train", "source", "target"):
+            raise ValueError(f"norm: got {own['norm']!r}, expected one of 'train', 'source', 'target'.")
+        if not 0 <= own["share"] <= 1:
+            raise ValueError(f"share: got {own['share']}, expected a number from 0 to 1.")
+        if own["layer_decay"] <= 0:
+            raise ValueError(f"layer_decay: got {own['layer_decay']}, expected a positive number.")
     return training.check(), own
 
 
@@ -205,16 +211,6 @@ def _preset(recipe):
     if recipe not in PRESETS:
         raise ValueError(f"recipe: got {recipe!r}, expected one of {', '.join(map(repr, PRESETS))}.")
     return PRESETS[recipe]
-
-
-def _check_adaptation(settings):
-    check_layers(settings["layers"])
-    if settings["norm"] not in ("train", "source", "target"):
-        raise ValueError(f"norm: got {settings['norm']!r}, expected one of 'train', 'source', 'target'.")
-    if not 0 <= settings["share"] <= 1:
-        raise ValueError(f"share: got {settings['share']}, expected a number from 0 to 1.")
-    if settings["layer_decay"] <= 0:
-        raise ValueError(f"layer_decay: got {settings['layer_decay']}, expected a positive number.")
 
 
 def check_layers(layers):

@@ -249,8 +249,10 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         resolve_device(self.device)
         if self.model in NETWORKS:
             self._network_sizes(), self._recipe().check()
-        elif self.lags is None or self.checkpoint is not None:
-            raise ValueError(f"lags, checkpoint: model={self.model!r} has no network; give lags and no checkpoint.")
+        elif self.checkpoint is not None:
+            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
+        elif self.lags is None:
+            raise ValueError(f"lags: got None, but model={self.model!r} has no network; expected a number of samples.")
         if self.positions and self.model == "wavelet_unet":
             raise ValueError("positions: envelopes have no multipole moments; use another model than 'wavelet_unet'.")
 

@@ -21,22 +21,7 @@ _OWN = {  # names of sizes here, and in a published configuration
 
 
 def read_weights(path):
-    """Tensors and configuration of a checkpoint; nothing in the file is executed.
-
-    Upstream's files hold an object of a configuration library beside the tensors; it is read as plain values.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A ``.safetensors`` file, upstream's ``.pth``, ``"skeeg:NAME"`` or ``"hub:owner/repository/file"``.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU.
-    config : dict
-        Sizes by the file; empty where it has none.
-    """
+    """Tensors and configuration (or {}) of a checkpoint of either kind; upstream's objects are read as plain values."""
     state, description = checkpoints.read_weights(path)
     config = _plain(description.get("cf", description.get("network_params")))
     check_sizes(config, state)
@@ -109,10 +94,7 @@ def read_pretrained(source):
 
 
 def read_sizes(state, config, file="it"):
-    """`Sizes` of a checkpoint of the second stage: the file's own, else the named ones with its filters and blocks.
-
-    Parameters are as `read_weights` gives them; ``file`` is the name of the checkpoint in errors.
-    """
+    """`Sizes` of a checkpoint of the second stage: its own, else the named ones with its filters and blocks."""
     if "tconv.conv1.bias" not in state:
         raise ValueError(f"checkpoint: {file} is not one of the second stage, with an encoder.")
     if "sizes" in config:
@@ -143,10 +125,7 @@ def _sizes_told(table, size, changes=None, file="it"):
 
 
 def published_state(module, tokenizer=None):
-    """State of a network by the published names, dict of str to Tensor on the CPU.
-
-    A tokenizer is added to a `Gram`, as in upstream's files of fine-tuned networks.
-    """
+    """State of a network by the published names, on the CPU; a tokenizer may be added to a `Gram`."""
     state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
     if tokenizer is not None:
         state |= {f"{TOKENIZER}{name}": value for name, value in published_state(tokenizer).items()}

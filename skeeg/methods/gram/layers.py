@@ -193,18 +193,7 @@ def _check(sizes):
 
 
 def sincos_table(n_positions, dim, base=1000.0):
-    r"""Make the fixed encoding of positions: sines and cosines in turn.
-
-    .. math:: e_{2i}(p) = \sin(p\,b^{-2i/D}), \quad e_{2i+1}(p) = \cos(p\,b^{-2i/D})
-
-    with :math:`b` = 1000 as published, not the usual 10000; shape (1, n_positions, dim).
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram.layers import sincos_table
-    >>> [round(value, 4) for value in sincos_table(2, 200)[0, 1, :3].tolist()]
-    [0.8415, 0.5403, 0.8036]
-    """
+    """Make the fixed encoding of positions (1, n_positions, dim): sines, cosines; base 1000, as published."""
     rates = base ** (-torch.arange(math.ceil(dim / 2), dtype=torch.float64) / (dim / 2))
     return _interleaved(torch.arange(n_positions, dtype=torch.float64)[:, None] * rates, dim)
 
@@ -305,17 +294,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    r"""Transformer block, normalised before each branch.
-
-    .. math:: x \leftarrow x + \gamma_1 \odot A(\mathrm{LN}(x)), \quad x \leftarrow x + \gamma_2 \odot M(\mathrm{LN}(x))
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skeeg.methods.gram.layers import Block
-    >>> Block(16, 4, 0.1, layer_scale=0.1)(torch.zeros(2, 9, 16)).shape
-    torch.Size([2, 9, 16])
-    """
+    """Transformer block, normalised before each branch, which `layer_scale` weights and `drop_path` skips."""
 
     def __init__(self, dim, n_heads, drop_prob, layer_scale=None, drop_path=0.0, activation=nn.GELU):
         super().__init__()

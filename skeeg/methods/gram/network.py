@@ -223,9 +223,9 @@ class GramPretrainingNetwork(_Encoder):
         waves = self.wave_head(self.decode(tokens, hidden, channels)) * _rms(seen)
         return waves.unflatten(1, hidden.shape[1:])
 
-    def features(self, x, channels):
-        """Fused class token of complete trials of any length, shape (batch, dim); see `Gram`."""
-        return _window_features(self, x, channels)
+    def features(self, x, channels, readout="class"):
+        """Features (batch, n_features) of complete trials of any length, by `GramPretrainer`'s ``readout``."""
+        return _window_features(self, x, channels, readout)
 
     def _targets(self, x, channels):
         """Tokens of the patches, without gradient."""
@@ -318,14 +318,23 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         return _window_features(self, x, self.channels if channels is None else channels)
 
 
-def _window_features(network, x, channels):
-    """Class token of each window, averaged over the windows of a trial."""
+def _window_features(network, x, channels, readout="class"):
+    """Features of each window, averaged over the windows of a trial."""
     patches, channels = to_patches(x, network.sizes.patch_length), as_indices(channels, x.device)
     starts, length = window_starts(patches.shape[1], network.sizes.max_seconds)
     windows = torch.stack([patches[:, start : start + length] for start in starts], dim=1).flatten(0, 1)
     check_window(windows, channels, network.sizes.max_seconds)
     places = network._places(length, channels, network.time_emb, network.ch_emb)
-    return network.encode(windows.flatten(1, 2), places)[:, 0].unflatten(0, (-1, len(starts))).mean(dim=1)
+    tokens = network.encode(windows.flatten(1, 2), places)
+    if readout == "class":
+        found = tokens[:, 0]
+    else:
+        found = tokens[:, 1:].unflatten(1, (length, -1))
+        if readout == "power":  # a token holds its filters column by column
+            found = found.unflatten(3, (-1, network.sizes.n_filters)).square().mean(dim=3).add(1e-4)
+        found = found.mean(dim=1).flatten(1)
+    found = found.unflatten(0, (-1, len(starts))).mean(dim=1)
+    return found.log() if readout == "power" else found
 
 
 def _indices(chosen):

@@ -71,10 +71,7 @@ def _as_published(name, old_names):
 def channels_of(X, old_names="auto"):
     """Find the channels of an `EEGArray` in the collection."""
     if X.ch_names is None:
-        raise ValueError(
-            "ch_names: X carries no channel names, so the places of its electrodes are unknown; pass ch_names=... or "
-            "trials that carry their names."
-        )
+        raise ValueError("ch_names: X carries no channel names; pass ch_names=... or trials that carry their names.")
     return channel_indices(X.ch_names, old_names)
 
 

@@ -1,6 +1,7 @@
 """The second stage: predict masked seconds from visible ones, on as many recordings as there are."""
 
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -33,6 +34,7 @@ class PretrainingSettings(StageSettings):
     cls_weight: float = 0.5
     mimic_weight: float = 0.5
     wave_weight: float = 1.0
+    mask_ratio: float = 0.5
     masks: str = "patches"
     tokenizer_trains: bool = False
 
@@ -42,16 +44,14 @@ class PretrainingSettings(StageSettings):
         if min(self.cls_weight, self.mimic_weight) < 0 or self.cls_weight == self.mimic_weight == 0:
             given = (self.cls_weight, self.mimic_weight)
             raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and below 1.")
         if self.masks not in ("patches", "mixed"):
             raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
 
 
 class MaskedObjective(Objective):
-    """Masked autoencoder that draws masks and gives its losses.
-
-    In evaluation the same patches are masked every time, so that epochs can be compared, and the random state is left
-    alone.
-    """
+    """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
 
     def __init__(self, network, mask_ratio, masks="patches"):
         super().__init__(network)
@@ -68,10 +68,7 @@ class MaskedObjective(Objective):
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
-    """Draw patches to mask; one at least stays, and of two or more one at least is masked.
-
-    Gives (n_trials, n_seconds, n_chans).
-    """
+    """Draw masked patches (n_trials, n_seconds, n_chans); one at least stays, of two or more one at least is masked."""
     n_patches = n_seconds * n_chans
     generator = None if anew else torch.Generator().manual_seed(0)
     kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
@@ -109,8 +106,10 @@ class GramPretrainer(GramStage):
     network_params : dict or None
         Fields of `Sizes` that differ from ``size``. Length, rate and unit of the patches are those of the tokenizer
         where they are left out.
-    mask_ratio : float
-        Share of the patches to mask.
+    readout : {"class", "channels", "power"}
+        Features that `transform` gives: the class token; the mean token of each channel; or, of each channel and
+        filter of the patches, the log of the mean square of the tokens' columns, which a linear classifier of imagined
+        movement does best with.
     run_file : str or None
         File to keep the state of the training in after every epoch, see `GramTokenizer`. A tokenizer that is fitted
         here keeps its own beside it.
@@ -164,7 +163,7 @@ class GramPretrainer(GramStage):
         size=None,
         checkpoint=None,
         network_params=None,
-        mask_ratio=0.5,
+        readout="class",
         run_file=None,
         window="auto",
         old_names="auto",
@@ -185,7 +184,7 @@ class GramPretrainer(GramStage):
         self.size = size
         self.checkpoint = checkpoint
         self.network_params = network_params
-        self.mask_ratio = mask_ratio
+        self.readout = readout
         self.run_file = run_file
         self.window = window
         self.old_names = old_names
@@ -232,7 +231,7 @@ class GramPretrainer(GramStage):
         return self
 
     def transform(self, X):
-        """Features of trials of which nothing is masked.
+        """Give features of trials of which nothing is masked.
 
         Parameters
         ----------
@@ -241,13 +240,15 @@ class GramPretrainer(GramStage):
 
         Returns
         -------
-        features : ndarray of float32, shape (n_trials, dim)
-            Fused class token, averaged over the windows of a trial.
+        features : ndarray of float32, shape (n_trials, n_features)
+            As ``readout`` says, averaged over the windows of a trial: dim features, n_channels * dim, or n_channels *
+            n_filters, all of the first channel first.
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
         windows = torch.from_numpy(windows).to(self.network_.dtype).flatten(0, 1)
-        features = self._by_batch(GramPretrainingNetwork.features, windows, channels)
+        function = functools.partial(GramPretrainingNetwork.features, readout=self.readout)
+        features = self._by_batch(function, windows, channels)
         return features.unflatten(0, (-1, len(starts))).mean(dim=1).float().numpy()
 
     # Steps of fit
@@ -255,8 +256,8 @@ class GramPretrainer(GramStage):
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and below 1.")
+        if self.readout not in ("class", "channels", "power"):
+            raise ValueError(f"readout: got {self.readout!r}, expected 'class', 'channels' or 'power'.")
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
         if not isinstance(self.tokenizer, GramTokenizer | str | os.PathLike | None):
@@ -329,7 +330,7 @@ class GramPretrainer(GramStage):
         return Pool(Trials(groups, None, pool.trials.shared, self._settings.mixed), pool.subjects)
 
     def _objective(self):
-        return MaskedObjective(self.module_, self.mask_ratio, self._settings.masks)
+        return MaskedObjective(self.module_, self._settings.mask_ratio, self._settings.masks)
 
     def _criterion(self):
         settings = self._settings

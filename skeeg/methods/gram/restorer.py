@@ -127,14 +127,12 @@ class GramRestorer(Imputer):
         self.random_state = random_state
 
     def transform(self, X, mask=None):
-        """Restore missing samples.
+        """Restore missing samples, as `skeeg.restoration.Imputer.transform`.
 
         Parameters
         ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage within the collection; NaN for missing samples.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
-            True for missing samples, beside NaN; values under the mask are ignored.
+        X, mask
+            As in the other imputers; trials of any montage within the collection.
 
         Returns
         -------
@@ -339,17 +337,7 @@ def change_length(data, n_times):
 
 @torch.no_grad()
 def reconstruct(network, patches, hidden, channels, batch_size, device, window="auto"):
-    """Predict masked patches from the visible ones of their window.
-
-    Shapes: ``patches`` (n_trials, n_patches, n_channels, length), ``hidden`` (n_trials, n_patches, n_channels),
-    ``channels`` (n_channels,); gives (n_trials, n_patches, n_channels, length).
-
-    Notes
-    -----
-    Shapes are those of the tokenizer's decoder, for the tokenizer's tokens of visible patches and the predicted tokens
-    of masked ones. A trial is cut into windows of equal length, give or take one patch; a batch holds windows with
-    equally many masked patches.
-    """
+    """Predict masked patches (n_trials, n_patches, n_channels, length) from the visible ones of their window."""
     n_patches, n_channels = patches.shape[1:3]
     longest = min(window_length(n_channels, n_patches, window), network.sizes.max_seconds)
     dtype = next(network.parameters()).dtype
@@ -378,12 +366,7 @@ def _predict(network, x, hidden, channels):
 
 
 def scale_shapes(shapes, patches, hidden, nearness):
-    """Give shapes the amplitude and the level of the visible patches.
-
-    Shapes: ``shapes`` (n_trials, n_patches, n_channels, length), ``patches`` (n_trials, n_patches, n_channels,
-    length), ``hidden`` (n_trials, n_patches, n_channels), ``nearness`` (n_channels, n_channels); gives ``waves``
-    (n_trials, n_patches, n_channels, length), ``offsets`` (n_trials, n_patches, n_channels).
-    """
+    """Give shapes (as `patches`) the amplitude and the level of the visible patches: waves and their offsets."""
     waves = shapes - shapes.mean(axis=3, keepdims=True)
     means = patches.mean(axis=3)
     seen = ~hidden[..., None]

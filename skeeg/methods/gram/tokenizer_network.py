@@ -204,13 +204,9 @@ class GramTokenizerNetwork(nn.Module):
         self.decode_task_layer = nn.Identity() if dim == length else nn.Linear(dim, length)
         initialise(self)
 
-    def patches(self, x):
-        """Patches (batch, n_seconds, n_chans, patch_length) of trials."""
-        return to_patches(x, self.sizes.patch_length)
-
     def vectors(self, x, channels):
         """Vector of each patch (batch, n_seconds * n_chans, code_dim) before it is replaced by a code."""
-        patches, channels = self.patches(x), as_indices(channels, x.device)
+        patches, channels = to_patches(x, self.sizes.patch_length), as_indices(channels, x.device)
         check_window(patches, channels, self.sizes.max_seconds)
         embedded = self.encoder.tconv(patches.flatten(1, 2))
         encoded = self.encoder.ln_f(self.encoder.placed(embedded, patches.shape[1], channels))
@@ -245,7 +241,7 @@ class GramTokenizerNetwork(nn.Module):
         else:
             with torch.autocast(x.device.type, enabled=False):
                 quantised, _, distance = self.quantize(z)
-        patches = self.patches(x)
+        patches = to_patches(x, self.sizes.patch_length)
         found = self._decode(quantised, patches.shape[1], channels)
         cosine = F.cosine_similarity(patches.to(z.dtype), found.to(z.dtype), dim=-1)
         return torch.stack([1 - cosine.mean(dim=(1, 2)), distance], dim=1)

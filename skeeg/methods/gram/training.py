@@ -98,10 +98,7 @@ def is_small(estimator):
 
 @dataclasses.dataclass
 class Pool:
-    """Windows of all recordings, grouped by channels and length, and the subject of each window.
-
-    Subjects of different recordings are different subjects.
-    """
+    """Windows of all recordings, grouped by channels and length, and the subject of each window."""
 
     trials: Trials
     subjects: np.ndarray
