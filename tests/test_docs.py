@@ -1,5 +1,6 @@
 """README and documentation: the code runs, the commands exist, the API reference lists all public names."""
 
+import configparser
 import importlib
 import pathlib
 import pkgutil
@@ -11,6 +12,7 @@ import warnings
 
 import joblib
 import pytest
+import yaml
 
 import skeeg
 from skeeg.cli import build_parser
@@ -174,6 +176,15 @@ def test_the_readme_is_short():
 def test_the_number_of_baselines_is_current(page):
     found = re.search(r"(\d+) pipelines by name", page.read_text(encoding="utf-8"))
     assert int(found[1]) == len(skeeg.baseline_names())
+
+
+def test_the_conda_recipe_has_the_requirements():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = {line for line in setup["options"]["install_requires"].splitlines() if line}
+    names = {"pytorch": "torch", "mne-base": "mne"}  # conda-forge's names
+    recipe = [line.split() for line in yaml.safe_load((DOCS / "recipe.yaml").read_text())["requirements"]["run"]]
+    assert {names.get(name, name) + version for name, version in recipe} - {"python>=3.11"} == required
 
 
 def test_the_two_commands_of_the_readme_are_there():
