@@ -73,14 +73,14 @@ def small_networks():
 
 def trained(name, case, electrodes, n_epochs=3):
     """Train a network a little on noise with a loud electrode: weights must have moved from where they started."""
-    from skeeg import NetworkClassifier, make_eeg
+    from skeeg import EEGArray, NetworkClassifier
 
     n_chans = next(n for n in (8, 16, 32, 1) if case.takes(n))
     rng = np.random.default_rng(0)
     y = np.tile([0, 1], 12)
     data = 10 * rng.normal(size=(24, n_chans, case.n_times))
     data[y == 1, n_chans // 2] *= 2
-    X = make_eeg(data, electrodes[:n_chans], case.sfreq)
+    X = EEGArray(data, electrodes[:n_chans], case.sfreq)
     settings = {"max_epochs": n_epochs, "batch_size": 8, "random_state": 0, "device": "cpu"}
     return NetworkClassifier(name, case.parameters or None, **settings).fit(X, y), X
 
@@ -192,7 +192,7 @@ TELLING = ("FC1", "C3", "C6", "CP2", "P1")
 
 def bursts(seed, n_trials=160, n_times=300, sfreq=100.0):
     """Bursts of 10 Hz in the second half of a trial: by class at the telling electrodes, at random at the others."""
-    from skeeg import make_eeg
+    from skeeg import EEGArray
 
     rng = np.random.default_rng(seed)
     y = np.tile([0, 1], n_trials // 2)
@@ -201,7 +201,7 @@ def bursts(seed, n_trials=160, n_times=300, sfreq=100.0):
     times = np.arange(n_times)
     wave = np.sin(2 * np.pi * 10 * times / sfreq + rng.uniform(0, 2 * np.pi, size=(n_trials, len(CAP), 1)))
     data = rng.normal(size=(n_trials, len(CAP), n_times)) + 2 * present[..., None] * wave * (times >= n_times // 2)
-    return make_eeg(data, CAP, sfreq), y
+    return EEGArray(data, CAP, sfreq), y
 
 
 def networks():

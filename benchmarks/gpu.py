@@ -25,7 +25,7 @@ import warnings
 import numpy as np
 import torch
 
-from skeeg import NetworkClassifier, make_eeg
+from skeeg import EEGArray, NetworkClassifier
 from skeeg.networks import accelerate, build_network, fold, network_names
 
 ELECTRODES = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
@@ -135,7 +135,7 @@ def make_trials(n_trials, n_chans, n_times, sfreq=250):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(n_trials, n_chans, n_times)), np.resize(["left", "right"], n_trials)
     X[y == "left", 0] += 2 * np.sin(2 * np.pi * 10 * np.arange(n_times) / sfreq)
-    return make_eeg(10 * X, ELECTRODES[:n_chans], sfreq), y
+    return EEGArray(10 * X, ELECTRODES[:n_chans], sfreq), y
 
 
 def check_estimator(report, name, args):

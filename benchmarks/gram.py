@@ -61,12 +61,12 @@ def prepare(raw, notch):
 
 def cut_windows(raw, seconds, subject, run):
     """Windows of a recording, one after the other, in microvolts."""
-    from skeeg.array import make_domains, make_eeg
+    from skeeg.array import EEGArray, make_domains
 
     data, length = raw.get_data(verbose="error") * 1e6, int(seconds * RATE)
     n = data.shape[1] // length
     windows = data[:, : n * length].reshape(len(data), n, length).transpose(1, 0, 2).astype(np.float32)
-    return make_eeg(windows, raw.ch_names, RATE, make_domains(n, subject, "0", run))
+    return EEGArray(windows, raw.ch_names, RATE, make_domains(n, subject, "0", run))
 
 
 def data_folder():

@@ -49,7 +49,7 @@ def read_windows(subject, average=True):
     """Windows of the recordings of a subject, one after the other, in microvolts."""
     import mne
 
-    from skeeg.array import make_eeg
+    from skeeg.array import EEGArray
 
     parts = []
     for file in sorted((Path(os.environ["SKEEG_DATA"]) / f"eegmmidb/S{subject:03d}").glob("*.edf")):
@@ -58,7 +58,7 @@ def read_windows(subject, average=True):
         data = data - data.mean(axis=0) if average else data
         n = data.shape[1] // length
         parts.append(data[:, : n * length].reshape(len(data), n, length).transpose(1, 0, 2).astype(np.float32))
-    return make_eeg(np.concatenate(parts), raw.ch_names, float(RATE))
+    return EEGArray(np.concatenate(parts), raw.ch_names, float(RATE))
 
 
 # The start

@@ -16,7 +16,7 @@ import time
 import mne
 import numpy as np
 
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.montage import ChannelTemplate, template_names
 from skeeg.positions import standard_montage
 
@@ -54,9 +54,9 @@ def compare(n_trials, ch_names, n_times, repeats):
     X32 = X.astype(np.float32)
     info, target = mne_side(ch_names, "mirepnet45")
     epochs = mne.EpochsArray(X, info)
-    spline = ChannelTemplate("mirepnet45").fit(make_eeg(X[:1], ch_names))
-    inverse = ChannelTemplate("mirepnet45", "inverse_distance").fit(make_eeg(X[:1], ch_names))
-    eeg, eeg32 = make_eeg(X, ch_names), make_eeg(X32, ch_names)
+    spline = ChannelTemplate("mirepnet45").fit(EEGArray(X[:1], ch_names))
+    inverse = ChannelTemplate("mirepnet45", "inverse_distance").fit(EEGArray(X[:1], ch_names))
+    eeg, eeg32 = EEGArray(X, ch_names), EEGArray(X32, ch_names)
     expected = epochs[:100].interpolate_to(target, method="spline").get_data()
     error, error32 = (
         np.abs(spline.transform(one[:100]) - expected).max() / np.abs(expected).max() for one in (eeg, eeg32)

@@ -121,11 +121,11 @@ def measure_speed(repeats=7):
 
 def measure_throughput(n_batches=3):
     """Trials a second of the hybrid pre-training at the published size, by precision."""
-    from skeeg import MIRepNetPretrainer, make_eeg
+    from skeeg import EEGArray, MIRepNetPretrainer
     from skeeg.montage import TEMPLATES
 
     rng = np.random.default_rng(0)
-    X = make_eeg(rng.standard_normal((64 * n_batches, 45, 1000)).astype("float32"), TEMPLATES["mirepnet45"], 250.0)
+    X = EEGArray(rng.standard_normal((64 * n_batches, 45, 1000)).astype("float32"), TEMPLATES["mirepnet45"], 250.0)
     rows = []
     for precision in ("float32", "bf16"):
         pretrainer = MIRepNetPretrainer(precision=precision, max_epochs=2, random_state=0)

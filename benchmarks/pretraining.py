@@ -228,7 +228,7 @@ def measure_times():
     """CPU seconds of one core to fine-tune the weights that ship on 60 trials of 4 s, by number of electrodes."""
     import time
 
-    from skeeg import MIRepNetClassifier, make_eeg
+    from skeeg import EEGArray, MIRepNetClassifier
     from skeeg.montage import MONTAGES, TEMPLATES
 
     names = {3: ("C3", "Cz", "C4"), 15: TEMPLATES["mirepnet45"][::3], 22: tuple(MONTAGES["BNCI2014001"].split())}
@@ -238,7 +238,7 @@ def measure_times():
     )
     rows, rng = [], np.random.default_rng(0)
     for n, montage in names.items():
-        X = make_eeg(rng.standard_normal((60, n, 640)).astype("float32"), montage, 160.0)
+        X = EEGArray(rng.standard_normal((60, n, 640)).astype("float32"), montage, 160.0)
         start = time.process_time()
         clf = MIRepNetClassifier("skeeg:mirepnet-small", device="cpu", random_state=0)
         clf.fit(X, np.resize(["left_hand", "right_hand"], 60)).predict(X[:1])

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from skeeg import GramPretrainer, GramTokenizer, MIRepNetPretrainer, make_eeg
+from skeeg import EEGArray, GramPretrainer, GramTokenizer, MIRepNetPretrainer
 from skeeg.training import distributed
 
 BATCH, EPOCHS, PER_EPOCH = 8, 5, 10
@@ -59,7 +59,7 @@ def signals(n_trials, names, n_times, seed):
     X = np.diff(rng.normal(size=(n_trials, len(names), n_times + 1)).cumsum(axis=2) * 0.1 + rng.normal(), axis=2)
     y = rng.permutation(np.resize(["left", "right"], n_trials))
     X[y == "left", 0] += np.sin(np.arange(n_times) * 0.3)
-    return make_eeg(20 * X, names, 200), y
+    return EEGArray(20 * X, names, 200), y
 
 
 def train_mirepnet(batch_size, kill_at=None, run_file=None):

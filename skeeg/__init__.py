@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "alignment": ["Calibration", "EuclideanAlignment", "RiemannianAlignment"],
-    "array": ["EEGArray", "as_eeg", "make_eeg"],
+    "array": ["EEGArray", "as_eeg"],
     "baselines": ["baseline", "baseline_names"],
     "evaluations": ["BalancedTarget", "PooledTarget"],
     "filtering": ["AverageReference", "BandPass", "FilterBank", "Notch", "Resample"],

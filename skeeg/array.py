@@ -197,9 +197,6 @@ for _name in ("transpose", "swapaxes", "reshape", "ravel", "flatten", "squeeze",
     setattr(EEGArray, _name, _give_up(_name))
 
 
-make_eeg = EEGArray
-
-
 def as_numbers(data, name):
     """Array of numbers of whatever holds them; what is masked becomes NaN."""
     if isinstance(data, np.ma.MaskedArray):

@@ -295,7 +295,7 @@ def test_like_gives_new_values_the_identity_and_replaces_what_is_named():
         X.like(np.zeros((N, 2, 30)))
 
 
-def test_make_eeg_shares_memory_and_refuses_what_does_not_fit():
+def test_eegarray_shares_memory_and_refuses_what_does_not_fit():
     data = np.zeros((3, 2, 5))
     assert np.shares_memory(EEGArray(data), data)
     with pytest.raises(ValueError, match="three axes"):

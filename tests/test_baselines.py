@@ -11,7 +11,7 @@ from sklearn.cross_decomposition import CCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skeeg.bench
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.base import AsEEG
 from skeeg.baselines import PIPELINE_FOLDER, baseline, baseline_names, baseline_recipe, pipeline_files
 from skeeg.baselines.cca import SteadyStateCCA
@@ -54,7 +54,7 @@ def trials():
     y = np.repeat(["left", "right"], 8)
     X = rng.standard_normal((16, 4, 250)) * 10
     X[y == "left", 0] *= 3
-    return make_eeg(X, NAMES, 250.0, make_domains(16, subject=7)), y
+    return EEGArray(X, NAMES, 250.0, make_domains(16, subject=7)), y
 
 
 def test_the_names_are_those_of_the_comparison_and_of_the_methods():
@@ -105,14 +105,14 @@ def test_alignment_comes_first_and_sees_the_subjects(trials):
 
 def test_networks_see_the_rate_they_are_made_for(trials):
     X, y = trials
-    slow = make_eeg(np.asarray(X), NAMES, 125.0)
+    slow = EEGArray(np.asarray(X), NAMES, 125.0)
     fitted = quick("DeepConv").fit(slow, y)
     assert fitted[-1].n_times_in_ == 500 and fitted[-1].sfreq_in_ == 250
 
 
 def test_networks_that_take_any_rate_get_that_of_the_data(trials):
     X, y = trials
-    slow = make_eeg(np.asarray(X), NAMES, 125.0)
+    slow = EEGArray(np.asarray(X), NAMES, 125.0)
     fitted = quick("EEGNet").fit(slow, y)
     assert fitted[-1].sfreq_in_ == 125 and fitted[-1].module_.kernel_length == 62
     assert quick("EEGNet").fit(X, y)[-1].module_.kernel_length == 125
@@ -121,7 +121,7 @@ def test_networks_that_take_any_rate_get_that_of_the_data(trials):
 @pytest.mark.parametrize("name", [name for name in BASELINE_NETWORKS if name not in PRETRAINED])
 def test_parameter_counts_of_the_comparison(name):
     rng = np.random.default_rng(0)
-    X, y = make_eeg(rng.standard_normal((4, 16, 1000)), sfreq=250.0), np.arange(4) % 2
+    X, y = EEGArray(rng.standard_normal((4, 16, 1000)), sfreq=250.0), np.arange(4) % 2
     module = quick(name).fit(X, y)[-1].module_
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     entry = BASELINE_NETWORKS[name]
@@ -218,7 +218,7 @@ def test_steady_state_responses_are_told_apart_by_their_frequency():
     rng = np.random.default_rng(0)
     y, times = np.resize(["9.25", "11.25", "13.0"], 30), np.arange(500) / 250
     X = rng.normal(size=(30, 8, 500)) + 0.2 * np.sin(2 * np.pi * y.astype(float)[:, None, None] * times)
-    X = make_eeg(X, sfreq=250.0)
+    X = EEGArray(X, sfreq=250.0)
     fitted = baseline("CCA").fit(X, y)
     assert fitted.score(X, y) == 1 and fitted[-1].frequencies_.tolist() == [11.25, 13.0, 9.25]
     phases = 2 * np.pi * 13.0 * times[:, None] * np.arange(1, 4)

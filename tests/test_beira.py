@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
 from test_benchmarks import load_script
 
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.explain import attribute
 from skeeg.filtering import AverageReference
 from skeeg.methods.beira import BEIRARegressor, BOLDAligner, simulate_bold
@@ -383,9 +383,9 @@ def test_grid_search_over_delay_and_branches_within_a_pipeline():
     pipeline.set_params(bold__regressor__validation=None)
     sizes = [TINY_SIZES | {"n_branches": n} for n in (1, 2)]
     grid = {"bold__delay": [0.0, 1.0], "bold__regressor__network_params": sizes}
-    search = GridSearchCV(pipeline, grid, cv=BlockedSplit(2), error_score="raise").fit(make_eeg(X, sfreq=100.0), Y)
+    search = GridSearchCV(pipeline, grid, cv=BlockedSplit(2), error_score="raise").fit(EEGArray(X, sfreq=100.0), Y)
     assert set(search.best_params_) == set(grid)
-    assert search.predict(make_eeg(X, sfreq=100.0)).shape == Y.shape
+    assert search.predict(EEGArray(X, sfreq=100.0)).shape == Y.shape
 
 
 def test_envelopes_are_the_transform():
@@ -437,9 +437,9 @@ def test_bad_lists_are_named():
         regressor.fit(list(X), [Y[0], Y[1][:, 1:]])
     with pytest.raises(ValueError, match="different numbers of regions"):
         regressor.fit(list(X), [Y[0], Y[1][:1]])
-    regressor.fit([make_eeg(X[:1], sfreq=100.0)], [Y[0]])
+    regressor.fit([EEGArray(X[:1], sfreq=100.0)], [Y[0]])
     with pytest.raises(ValueError, match="sampling rate 250.0 Hz, but BEIRARegressor was fitted on 100.0 Hz"):
-        regressor.predict([make_eeg(X[:1], sfreq=250.0)])
+        regressor.predict([EEGArray(X[:1], sfreq=250.0)])
 
 
 def test_a_precision_that_is_set_after_fit_waits_for_the_next_fit():

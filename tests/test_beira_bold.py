@@ -6,7 +6,7 @@ from scipy.stats import gamma
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.methods.beira import (
     BandPowerRidge,
     BEIRARegressor,
@@ -183,10 +183,10 @@ def test_the_right_delay_scores_best_in_a_grid_search():
     X, Y = cut_volumes(np.asarray(simulated.eeg[0]), *simulated.volumes(2.0), 100.0, n_volumes=40)
     ridge = BandPowerRidge(lags=(0.0,), alpha=100.0)
     search = GridSearchCV(BOLDAligner(ridge, tr=2.0), {"delay": [0.0, 5.0, 12.0]}, cv=BlockedSplit(3, gap=0.0))
-    assert search.fit(make_eeg(X, sfreq=100.0), Y).best_params_ == {"delay": 5.0}
-    scores = cross_val_score(search.best_estimator_, make_eeg(X, sfreq=100.0), Y, cv=BlockedSplit(3))
+    assert search.fit(EEGArray(X, sfreq=100.0), Y).best_params_ == {"delay": 5.0}
+    scores = cross_val_score(search.best_estimator_, EEGArray(X, sfreq=100.0), Y, cv=BlockedSplit(3))
     assert scores.mean() > 0.4
-    null = null_scores(search.best_estimator_, make_eeg(X, sfreq=100.0), Y, n=50, random_state=0)
+    null = null_scores(search.best_estimator_, EEGArray(X, sfreq=100.0), Y, n=50, random_state=0)
     assert null.p_value == pytest.approx(1 / 51)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.methods.beira import (
     BEIRARegressor,
     plot_branches,
@@ -19,7 +19,7 @@ NAMES = ("Oz", "Fz", "Cz", "Pz", "C3", "C4")  # not in the order of any montage
 
 def fitted(n_regions=3, ch_names=NAMES, shared=False):
     random = np.random.default_rng(0)
-    X = make_eeg(random.normal(size=(1, len(NAMES), 400)), ch_names, 100.0)
+    X = EEGArray(random.normal(size=(1, len(NAMES), 400)), ch_names, 100.0)
     beira = BEIRARegressor(
         network="shared" if shared else "independent", max_epochs=1, window=64, validation=None, random_state=0,
         network_params={"channels": (8, 8), "kernel_sizes": (3,), "strides": (8,)}, n_restarts=1,

@@ -21,6 +21,7 @@ import skeeg
 from skeeg import (
     BEIRARegressor,
     CTAdaptTLClassifier,
+    EEGArray,
     GramClassifier,
     GramPretrainer,
     GramRestorer,
@@ -28,7 +29,6 @@ from skeeg import (
     MIRepNetClassifier,
     MIRepNetPretrainer,
     NetworkClassifier,
-    make_eeg,
 )
 from skeeg.methods.beira import BEIRA, SharedBEIRA
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS as CT_KEYS
@@ -68,7 +68,7 @@ class Scripted(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
 def test_a_torchscript_archive_is_refused_and_not_executed(tmp_path):
     torch.jit.script(Scripted(str(tmp_path / "executed"))).save(str(tmp_path / "script.pth"))
-    X, y = make_eeg(torch.randn(4, 2, 400).numpy(), ("C3", "C4"), 200), [0, 1, 0, 1]
+    X, y = EEGArray(torch.randn(4, 2, 400).numpy(), ("C3", "C4"), 200), [0, 1, 0, 1]
     entries = [GramClassifier, GramTokenizer, GramPretrainer, GramRestorer]
     for entry in entries:
         with pytest.raises(ValueError, match="script.pth .*TorchScript"):
@@ -98,7 +98,7 @@ def test_every_hostile_file_is_refused_by_name(tmp_path):
     ],
 )
 def test_weights_of_another_network_are_named(Estimator, name, message):
-    X = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 100.0)
+    X = EEGArray(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 100.0)
     with pytest.raises(ValueError, match=f"checkpoint: skeeg:{name} {message}"):
         Estimator(checkpoint=f"skeeg:{name}").fit(X, ["left_hand", "right_hand"] * 4)
 
@@ -266,7 +266,7 @@ def test_a_damaged_run_is_refused(tmp_path):
 
 
 def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
-    X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 250), ["a", "b"] * 4
+    X, y = EEGArray(np.random.default_rng(0).normal(size=(8, 3, 200)), ("C3", "Cz", "C4"), 250), ["a", "b"] * 4
     sizes = {"embed_dim": 12, "n_layers": 1, "n_heads": 3, "n_filters_time": 4, "n_filters": 6, "pool_length": 50}
     fast = {"max_epochs": 1, "template": None, "device": "cpu"}
     pretrainer = MIRepNetPretrainer(network_params={**sizes, "decoder_layers": 1}, **fast).fit(X, y)
@@ -290,7 +290,7 @@ def test_sizes_come_from_the_file_and_contradictions_are_named(tmp_path):
 
 
 def test_gram_takes_its_sizes_from_the_file(tmp_path):
-    X, y = make_eeg(np.random.default_rng(0).normal(size=(8, 3, 64)), ("C3", "Cz", "C4"), 200), ["a", "b"] * 4
+    X, y = EEGArray(np.random.default_rng(0).normal(size=(8, 3, 64)), ("C3", "Cz", "C4"), 200), ["a", "b"] * 4
     sizes = {"n_filters": 8, "n_layers": 2, "n_heads": 4, "decoder_dim": 16, "decoder_layers": 1}
     fast = {"max_epochs": 0, "device": "cpu"}
     tokenizer = GramTokenizer("tiny", network_params={"n_codes": 16, "patch_length": 16}, max_epochs=1, device="cpu")
@@ -308,7 +308,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
 
 
 def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
-    X, y = make_eeg(np.random.default_rng(0).normal(size=(4, 2, 200)), ("C3", "C4"), 200), ["a", "b"] * 2
+    X, y = EEGArray(np.random.default_rng(0).normal(size=(4, 2, 200)), ("C3", "C4"), 200), ["a", "b"] * 2
     state = published_gram(Gram(2, 2, n_times=200, channels=(1, 2), size="tiny"))
     for change in ({"n_layers": 10**9}, {"n_layers": 10**5, "fused": [99_999]}, {"decoder_dim": 10**12}):
         parameters = {"sizes": {**dataclasses.asdict(SIZES["tiny"]), **change}}
@@ -371,7 +371,7 @@ def test_weights_are_files_like_any_other(tmp_path):
 
 def test_a_folder_in_the_form_of_the_hub_is_a_checkpoint(tmp_path, monkeypatch):
     X, y = (
-        make_eeg(np.random.default_rng(0).normal(size=(12, 3, 400)), ("C3", "Cz", "C4"), 100),
+        EEGArray(np.random.default_rng(0).normal(size=(12, 3, 400)), ("C3", "Cz", "C4"), 100),
         np.resize(["a", "b"], 12),
     )
     clf = skeeg.NetworkClassifier("EEGNet", {"F1": 4}, max_epochs=1, random_state=0).fit(X, y)

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skeeg import Calibration
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
 from skeeg.testing import check_eeg_estimator
 
@@ -148,7 +148,7 @@ def test_memory_spares_the_second_pretraining(tmp_path):
 
 def test_list_of_recordings_equals_subjects():
     X, y = make_task(3)
-    X = [make_eeg(x, ("C3", "Cz", "C4", "Pz"), 128) for x in X]
+    X = [EEGArray(x, ("C3", "Cz", "C4", "Pz"), 128) for x in X]
     one = make_clf(max_epochs=2).pretrain(X, y)
     other = make_clf(max_epochs=2).pretrain(np.concatenate(X), np.concatenate(y), np.repeat(["0", "1", "2"], 24))
     np.testing.assert_array_equal(one.fold_losses_, other.fold_losses_)
@@ -157,7 +157,7 @@ def test_list_of_recordings_equals_subjects():
 
 def test_subjects_may_come_with_the_trials():
     X, y = (np.concatenate(part) for part in make_task(3))
-    carried = make_eeg(X, domains=make_domains(72, subject=np.repeat([1, 2, 3], 24)))
+    carried = EEGArray(X, domains=make_domains(72, subject=np.repeat([1, 2, 3], 24)))
     one = make_clf(max_epochs=2).fit(carried, y)
     other = make_clf(max_epochs=2).fit(X, y, subjects=np.repeat([1, 2, 3], 24))
     np.testing.assert_array_equal(one.fold_losses_, other.fold_losses_)
@@ -419,8 +419,8 @@ def test_the_default_sizes_follow_rate_and_length():
 
 def test_a_target_that_is_among_the_sources_is_aligned_by_its_own_trials():
     (Xs, ys), (Xt, yt) = make_task(2), make_task(1, 20, seed=9, gain=5.0)
-    X = make_eeg(np.concatenate(Xs), domains=make_domains(48, subject=np.repeat([1, 2], 24)))
-    target = make_eeg(Xt[0], domains=make_domains(20, subject=1))
+    X = EEGArray(np.concatenate(Xs), domains=make_domains(48, subject=np.repeat([1, 2], 24)))
+    target = EEGArray(Xt[0], domains=make_domains(20, subject=1))
     clf = make_clf(max_epochs=1).fit(X, np.concatenate(ys), X_target_labeled=target, y_target_labeled=yt[0])
     aligned = clf.steps_.transform(target)
     np.testing.assert_allclose(np.mean([np.cov(trial) for trial in aligned], axis=0), np.eye(4), atol=1e-3)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.signal import butter, filtfilt, lfilter, resample
 from sklearn.base import clone
 
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl import Harmonise, causal_highpass
 from skeeg.methods.ct_adapttl.preprocessing import add_mirrored, find_mirror
 from skeeg.montage import TEMPLATES
@@ -21,7 +21,7 @@ def make_trials(n_times, sfreq, extra=OTHERS, n=3, seed=0, shuffle=True):
     names = [*TEMPLATE, *extra]
     names = [names[i] for i in rng.permutation(len(names))] if shuffle else names
     data = np.cumsum(rng.normal(size=(n, len(names), n_times)), axis=-1)
-    return make_eeg(data, names, sfreq, make_domains(n, subject=[1, 1, 2]))
+    return EEGArray(data, names, sfreq, make_domains(n, subject=[1, 1, 2]))
 
 
 def pick(X):
@@ -42,7 +42,7 @@ def test_hgd_as_published():
 def test_gist_as_published():
     X = make_trials(1537, 512)
     data = np.asarray(X)[..., :1536]
-    data = make_eeg(data - data.mean(axis=1, keepdims=True), X.ch_names)
+    data = EEGArray(data - data.mean(axis=1, keepdims=True), X.ch_names)
     expected = bandpass(resample(pick(data), 1500, axis=-1))
     found = Harmonise(window=(0, 3), reference="all").fit_transform(X)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
@@ -83,7 +83,7 @@ def test_other_montage_and_rate_at_transform():
 
 def test_names_in_any_spelling():
     X = make_trials(500, 500, extra=(), shuffle=False)
-    shouted = make_eeg(np.asarray(X), [f"{name.upper()}." for name in X.ch_names], 500)
+    shouted = EEGArray(np.asarray(X), [f"{name.upper()}." for name in X.ch_names], 500)
     step = Harmonise()
     np.testing.assert_array_equal(step.fit_transform(shouted), step.fit_transform(X))
 

@@ -5,7 +5,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skeeg import CTAdaptTLClassifier
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
 from skeeg.methods.ct_adapttl.preprocessing import find_subjects
 from skeeg.methods.ct_adapttl.training import (
@@ -167,7 +167,7 @@ def test_pool_sources_takes_names_from_wherever_they_are():
     assert pool_sources(X, y, [5, 6])[2].tolist() == [5, 6]
     assert pool_sources([X, X], [y, y])[2].tolist() == ["0", "0", "1", "1"]
     assert pool_sources([X, X], [y, y], ["anna", "ben"])[2].tolist() == ["anna", "anna", "ben", "ben"]
-    carried = make_eeg(X, domains=make_domains(2, subject=["p", "q"]))
+    carried = EEGArray(X, domains=make_domains(2, subject=["p", "q"]))
     assert pool_sources([carried, X], [y, y])[2].tolist() == ["p", "q", "1", "1"]
 
 
@@ -220,9 +220,9 @@ def test_another_shape_is_an_error_not_half_a_network():
 
 
 def test_subjects():
-    X = make_eeg(np.zeros((2, 1, 4)))
+    X = EEGArray(np.zeros((2, 1, 4)))
     assert find_subjects(X, None) is None and find_subjects(X, ["p", "q"]).tolist() == ["p", "q"]
-    carried = make_eeg(X, domains=make_domains(2, subject=[8, 9]))
+    carried = EEGArray(X, domains=make_domains(2, subject=[8, 9]))
     assert find_subjects(carried, ["p", "q"]).tolist() == ["8", "9"]
     with pytest.raises(ValueError, match=r"subjects: got shape \(3,\) for 2 trials"):
         find_subjects(X, [1, 2, 3])

@@ -19,7 +19,7 @@ from test_mirepnet import make_task
 from test_mirepnet_pretraining import DROPPING, make_pretrainer, make_subjects
 from torch.nn.parallel import DistributedDataParallel
 
-from skeeg import GramPretrainer, GramTokenizer, make_eeg
+from skeeg import EEGArray, GramPretrainer, GramTokenizer
 from skeeg.training import Recipe, data, distributed, train
 from skeeg.training.data import Trials
 from skeeg.training.distributed import SharedBatches
@@ -58,8 +58,8 @@ def make_data():
 def make_windows():
     """Trials of two montages; the last batch of one of them is a single trial."""
     rng = np.random.default_rng(0)
-    first = make_eeg(20 * rng.normal(size=(13, 3, 60)).cumsum(axis=2), ("C3", "Cz", "C4"), 200)
-    return [first, make_eeg(20 * rng.normal(size=(9, 2, 40)), ("O1", "O2"), 200)]
+    first = EEGArray(20 * rng.normal(size=(13, 3, 60)).cumsum(axis=2), ("C3", "Cz", "C4"), 200)
+    return [first, EEGArray(20 * rng.normal(size=(9, 2, 40)), ("O1", "O2"), 200)]
 
 
 def fit_mirepnet(batch_size, **params):

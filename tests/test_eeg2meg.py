@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import skeeg
 from skeeg import EEGToMEG
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.explain import attribute
 from skeeg.methods.eeg2meg import MEGSimulation, sensor_correlations, sensor_r2, topography_correlation
 from skeeg.methods.eeg2meg.model import Windows, split_windows
@@ -40,7 +40,7 @@ def linear_data(n_trials=12, n_times=60, seed=0):
 
 def eeg(X, subjects=None, runs=None):
     domains = make_domains(len(X), subject="" if subjects is None else subjects, run="" if runs is None else runs)
-    return make_eeg(X, ["C3", "Cz", "C4", "Pz"], 100.0, domains)
+    return EEGArray(X, ["C3", "Cz", "C4", "Pz"], 100.0, domains)
 
 
 @pytest.mark.parametrize("scale", ["channel", "type"])
@@ -212,7 +212,7 @@ def test_training_from_a_disk_is_training_from_memory(tmp_path):
             np.save(tmp_path / f"{name}{run}.npy", part)
         maps[name] = [np.load(tmp_path / f"{name}{run}.npy", mmap_mode="r") for run in range(2)]
     subjects = ["a", "b"]
-    memory = make_eeg(X, None, 100.0, make_domains(20, subject=np.repeat(subjects, (12, 8)), run=1))
+    memory = EEGArray(X, None, 100.0, make_domains(20, subject=np.repeat(subjects, (12, 8)), run=1))
     for model in ("ridge", "unet"):
         here = tiny(model, meg_types=TYPES).fit(memory, Y)
         there = tiny(model, meg_types=TYPES).fit_runs(maps["eeg"], maps["meg"], subjects)

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skeeg import Calibration, EuclideanAlignment, FineTunedClassifier, NetworkClassifier
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.bench.catalogue import get_pipelines
 from skeeg.evaluations.pooling import takes_target
 from skeeg.training import Recipe
@@ -25,7 +25,7 @@ def trials(seed, flip=False, n_trials=32):
     y = np.arange(n_trials) % 2
     X = rng.standard_normal((n_trials, 3, 128))
     X[(y == 1) != flip, 0] *= 3
-    return make_eeg(X, ("C3", "Cz", "C4"), 128.0, make_domains(n_trials, subject=seed)), np.array(["left", "right"])[y]
+    return EEGArray(X, ("C3", "Cz", "C4"), 128.0, make_domains(n_trials, subject=seed)), np.array(["left", "right"])[y]
 
 
 def test_partial_fit_goes_on_from_the_fitted_network():
@@ -63,7 +63,7 @@ def test_fine_tuning_learns_what_is_different_in_the_target():
 def test_steps_before_the_network_see_the_target():
     X, y = trials(1)
     target, labels = trials(2)
-    target = make_eeg(np.asarray(target) * 50, target.ch_names, target.sfreq)
+    target = EEGArray(np.asarray(target) * 50, target.ch_names, target.sfreq)
     tuned = FineTunedClassifier(make_pipeline(EuclideanAlignment(), NETWORK))
     tuned.fit(X, y, X_target_labeled=Calibration(target[:16]), y_target_labeled=labels[:16])
     assert tuned.estimator_[0].calibration_counts_.tolist() == [16]

@@ -5,7 +5,7 @@ from sklearn.model_selection import cross_val_score
 from test_gram_pretraining import make_pretrainer
 from test_gram_tokenizer import NAMES, make_tokenizer, make_trials, nest
 
-from skeeg import GramClassifier, make_eeg
+from skeeg import EEGArray, GramClassifier
 from skeeg.array import make_domains
 from skeeg.explain.linear_maps import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
@@ -33,7 +33,7 @@ def make_task(n=24, names=NAMES, n_times=64, seed=0, rate=200.0, subject=""):
     X = 5 * rng.standard_normal((n, len(names), n_times))
     for trial, label in enumerate(y):
         X[trial, label] += 40 * np.sin(2 * np.pi * (25 * time + rng.random()))
-    return make_eeg(X, names, rate, make_domains(n, subject=subject)), np.where(y, "right", "left")
+    return EEGArray(X, names, rate, make_domains(n, subject=subject)), np.where(y, "right", "left")
 
 
 def weights_of(clf):
@@ -173,7 +173,7 @@ def test_subjects_are_held_out():
 def test_preprocessing():
     rng, time = np.random.default_rng(0), np.arange(25600) / 256
     hum = 20 * np.sin(2 * np.pi * 50 * time)
-    X = make_eeg(10 * rng.standard_normal((1, 3, 25600)) + hum + 500, ("C3", "Cz", "C4"), 256)
+    X = EEGArray(10 * rng.standard_normal((1, 3, 25600)) + hum + 500, ("C3", "Cz", "C4"), 256)
     Y = gram_preprocessing(reference=None).fit_transform(X)
     assert Y.shape == (1, 3, 20000) and Y.sfreq == 200
     spectrum = np.abs(np.fft.rfft(np.asarray(Y)[0, 0, 4000:16000]))

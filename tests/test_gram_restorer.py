@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from skeeg import GramClassifier, GramPretrainer, GramRestorer, make_eeg
+from skeeg import EEGArray, GramClassifier, GramPretrainer, GramRestorer
 from skeeg.methods.gram import GramPretrainingNetwork, GramTokenizerNetwork, channel_indices
 from skeeg.methods.gram.layers import SIZES, choose_sizes, geometry_table
 from skeeg.methods.gram.restorer import (
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def trials(n=3, n_times=500, sfreq=200.0, names=NAMES, seed=0):
     """Noise with more of the slow than of the fast, in microvolts."""
     steps = np.random.default_rng(seed).standard_normal((n, len(names), n_times))
-    return make_eeg(5 * steps.cumsum(axis=2) - 5 * steps.cumsum(axis=2).mean(axis=2, keepdims=True), names, sfreq)
+    return EEGArray(5 * steps.cumsum(axis=2) - 5 * steps.cumsum(axis=2).mean(axis=2, keepdims=True), names, sfreq)
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_weights_that_ship_restore_a_channel_that_was_never_recorded_well():
     code = geometry_table(400)[0, channel_indices(names)].numpy()
     rng, time = np.random.default_rng(0), np.arange(400) / 100
     sources = np.sin(2 * np.pi * (rng.uniform(6, 14, (6, 13, 1)) * time + rng.random((6, 13, 1))))
-    X = make_eeg(20 * np.einsum("cd,ndt->nct", np.linalg.cholesky(code @ code.T / 200), sources), names, 100.0)
+    X = EEGArray(20 * np.einsum("cd,ndt->nct", np.linalg.cholesky(code @ code.T / 200), sources), names, 100.0)
     gone = X.copy()
     gone[:, 4] = np.nan
     restorer = GramRestorer("skeeg:gram-channels", device="cpu", random_state=0).fit(gone)

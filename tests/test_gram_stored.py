@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from skeeg import GramPretrainer, GramTokenizer
-from skeeg.array import make_eeg
+from skeeg.array import EEGArray
 from skeeg.datasets import RecordingStore
 
 SIZE = {
@@ -30,7 +30,7 @@ def store(tmp_path):
 def in_memory(windows):
     """The same windows as arrays, one for each montage, and whose they are."""
     groups = list(windows)
-    X = [make_eeg(group.take(np.arange(len(group))), group.ch_names, group.sfreq) for group in groups]
+    X = [EEGArray(group.take(np.arange(len(group))), group.ch_names, group.sfreq) for group in groups]
     return X, [group.subjects for group in groups]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skorch.callbacks import Callback
 
-from skeeg import GramTokenizer, make_eeg
+from skeeg import EEGArray, GramTokenizer
 from skeeg.methods.gram.layers import TokenizerSizes
 from skeeg.methods.gram.tokenizer import TokenizerSettings
 from skeeg.methods.gram.tokenizer_network import Quantizer, cosine_kmeans, nearest_codes
@@ -28,7 +28,7 @@ def make_trials(n=12, names=NAMES, n_times=64, seed=0, rate=200.0):
     rng, time = np.random.default_rng(seed), np.arange(n_times) / rate
     rhythm = np.where(rng.random((n, len(names), 1)) < 0.5, 12.5, 50.0)
     waves = np.sin(2 * np.pi * (rhythm * time + rng.random((n, len(names), 1))))
-    return make_eeg(30 * waves + 3 * rng.standard_normal(waves.shape), names, rate)
+    return EEGArray(30 * waves + 3 * rng.standard_normal(waves.shape), names, rate)
 
 
 def nest(params, sizes, settings):
@@ -313,7 +313,7 @@ def test_codes_that_are_refused(codes, match):
 def test_codes_placed_after_a_while_are_used_and_those_placed_at_once_stay_together():
     rng, t = np.random.default_rng(0), np.arange(400) / 20
     waves = np.sin(2 * np.pi * (rng.uniform(1, 8, (30, 3, 1)) * t + rng.uniform(0, 1, (30, 3, 1))))
-    X = make_eeg(20 * waves, ("C3", "Cz", "C4"), 20.0)
+    X = EEGArray(20 * waves, ("C3", "Cz", "C4"), 20.0)
     settings = {
         "size": "tiny", "window": 5, "batch_size": 4, "max_epochs": 2, "random_state": 0, "device": "cpu",
         "network_params": {

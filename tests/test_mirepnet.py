@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from skeeg import EuclideanAlignment, load
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.methods.mirepnet import (
     MIRepNet,
     MIRepNetClassifier,
@@ -33,7 +33,7 @@ def make_task(n_trials=24, seed=0, names=NAMES, subject="a", rate=RATE, mixing=0
     X[y == "left", 0] *= 2.5
     X[y == "right", -1] *= 2.5
     head = np.eye(len(names)) + mixing * rng.normal(size=(len(names), len(names)))
-    return make_eeg((head @ X).astype("float32"), names, rate, make_domains(n_trials, subject=subject)), y
+    return EEGArray((head @ X).astype("float32"), names, rate, make_domains(n_trials, subject=subject)), y
 
 
 def make_clf(**params):
@@ -116,7 +116,7 @@ def test_any_montage_and_rate_by_name():
     with pytest.raises(ValueError, match="ch_names: X carries no channel names"):
         make_clf().fit(np.asarray(X), y)
     with pytest.raises(ValueError, match="unknown electrode 'Q7'"):
-        make_clf().fit(make_eeg(np.asarray(X), ("C3", "Cz", "C4", "Q7")), y)
+        make_clf().fit(EEGArray(np.asarray(X), ("C3", "Cz", "C4", "Q7")), y)
 
 
 def test_classifier_does_what_the_single_steps_do():

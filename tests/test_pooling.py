@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.evaluations import BalancedTarget, PooledTarget
 
 
@@ -54,7 +54,7 @@ def test_pooled_target_errors():
 
 
 def test_pooled_target_keeps_the_identity_of_recordings():
-    X, y = make_eeg(np.random.default_rng(0).normal(size=(6, 2, 5)), ("C3", "C4"), 100), np.resize([0, 1], 6)
+    X, y = EEGArray(np.random.default_rng(0).normal(size=(6, 2, 5)), ("C3", "C4"), 100), np.resize([0, 1], 6)
 
     class Names(CountTrials):
         def fit(self, X, y, subjects=None, X_target_unlabeled=None):
@@ -106,7 +106,7 @@ def test_balanced_target_has_offsets_of_each_run():
     X, y = rng.normal(size=(80, 2, 5)), np.tile([0, 1], 40)
     X[y == 1] += 2
     shifted = X + np.repeat([-1.5, 1.5], 40)[:, None, None]
-    target = make_eeg(shifted, domains=make_domains(80, subject="t", run=np.repeat(["1", "2"], 40)))
+    target = EEGArray(shifted, domains=make_domains(80, subject="t", run=np.repeat(["1", "2"], 40)))
     plain = make_pipeline(FunctionTransformer(lambda X: np.asarray(X).mean(-1)), LogisticRegression())
     scores = {
         domain: BalancedTarget(plain, domain=domain).fit(X, y, X_target_unlabeled=target).score(target, y)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skeeg import NetworkClassifier, NetworkRegressor
-from skeeg.array import make_domains, make_eeg
+from skeeg.array import EEGArray, make_domains
 from skeeg.networks import accelerate, build_network
 from skeeg.networks.seeding import seeded
 from skeeg.training import PRESETS, Recipe, TrainingNet, default_recipe, get_recipe, split_validation, train
@@ -432,7 +432,7 @@ def test_networks_never_validate_on_a_subject_they_train_on(how):
     X, y = data(48)
     subjects = np.repeat(np.arange(6), 8)
     X[:, 0, 0] = subjects
-    trials = make_eeg(X, domains=make_domains(48, subject=subjects)) if how == "domains" else X
+    trials = EEGArray(X, domains=make_domains(48, subject=subjects)) if how == "domains" else X
     seen = []
     clf = classifier(validation="subject", validation_size=0.3, skorch_callbacks=[Spy(seen)])
     clf.fit(trials, y, **({} if how == "domains" else {"subjects": subjects}))
@@ -535,7 +535,7 @@ def test_flat_channels_are_refused_by_name():
     X, y = data()
     X[:, 1] = 7
     with pytest.raises(ValueError, match="channel Cz never changes over the 40 trial"):
-        classifier().fit(make_eeg(X, ("C3", "Cz")), y)
+        classifier().fit(EEGArray(X, ("C3", "Cz")), y)
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 3), (40, 2, 5)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from skeeg import MIRepNetClassifier, make_eeg, weights
+from skeeg import EEGArray, MIRepNetClassifier, weights
 from skeeg.array import make_domains
 from skeeg.cli import main
 from skeeg.datasets import SimulatedMotorImagery
@@ -39,7 +39,7 @@ def make_trials(names, n_trials=12, rate=160.0, seed=0):
     for i, label in enumerate(y):
         weak = right if label == "left_hand" else ~right
         X[i] += np.where(weak, 0.3, 2.0)[:, None] * np.sin(2 * np.pi * 11 * times + rng.uniform(0, 6))
-    return make_eeg(X.astype("float32"), names, rate, make_domains(n_trials, subject="a")), y
+    return EEGArray(X.astype("float32"), names, rate, make_domains(n_trials, subject="a")), y
 
 
 @pytest.mark.parametrize("name", weights_names())
@@ -99,7 +99,7 @@ def test_what_does_not_suit_the_weights_is_said():
     quick = {"max_epochs": 1, "device": "cpu", "random_state": 0}
     with pytest.warns(UserWarning, match="the weights have outputs for .*; those for 'feet' start at random"):
         MIRepNetClassifier("skeeg:mirepnet-small", **quick).fit(X, np.where(y == "left_hand", "feet", y))
-    far = make_eeg(np.asarray(X), ("O1", "O2", "Cz"), 160.0)
+    far = EEGArray(np.asarray(X), ("O1", "O2", "Cz"), 160.0)
     with pytest.warns(UserWarning, match="ch_names: fewer than two of O1, O2, Cz lie near"):
         MIRepNetClassifier("skeeg:mirepnet-small", **quick).fit(far, y)
 

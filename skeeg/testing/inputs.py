@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ..array import EEGArray, make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .bad_input import WRONG, attack, attack_parameters, bad_inputs
 from .recordings import assert_same_outputs, data_for, fresh, has, methods_of, outputs
 
@@ -71,7 +71,7 @@ def check_memory_layout(estimator, recording):
 def check_identity_kept(estimator, recording):
     """Check that trials which a transformer gives back as trials keep their rate and their domains."""
     X, y = data_for(estimator, recording)
-    X = make_eeg(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=["a", "b"] * (len(X) // 2)))
+    X = EEGArray(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=["a", "b"] * (len(X) // 2)))
     result = fresh(estimator).fit(X, y).transform(X)
     if np.ndim(result) != 3 or np.asarray(result).dtype.kind not in "fc":  # codes are no trials
         return

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
 
-from ..array import make_domains, make_eeg
+from ..array import EEGArray, make_domains
 from .recordings import assert_same_outputs, configured_for, data_for, fresh, kind_of, outputs
 
 
@@ -75,9 +75,9 @@ def check_subjects_routed(estimator, recording):
         )  # fmt: skip
     if not np.isfinite(routed["test_score"]).all():
         raise AssertionError("cross-validation with routed subjects gives scores that are not finite.")
-    named = make_eeg(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=subjects))
+    named = EEGArray(X, recording.ch_names, recording.sfreq, make_domains(len(X), subject=subjects))
     wanted = outputs(fresh(estimator).fit(named, y), named)
-    plain = make_eeg(X, recording.ch_names, recording.sfreq)
+    plain = EEGArray(X, recording.ch_names, recording.sfreq)
     found = outputs(fresh(estimator).fit(plain, y, subjects=subjects), named)
     assert_same_outputs(found, wanted, "subjects against domains", rtol=1e-6)
 

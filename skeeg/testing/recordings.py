@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import check_random_state
 
-from ..array import make_eeg
+from ..array import EEGArray
 from ..base import EEGEstimator
 from ..positions import standard_montage
 
@@ -70,7 +70,7 @@ class Recording:
 
     def eeg(self, n_classes=2, seed=0):
         """Make the same trials with their names and rate."""
-        return make_eeg(self.trials(n_classes, seed), self.ch_names, self.sfreq)
+        return EEGArray(self.trials(n_classes, seed), self.ch_names, self.sfreq)
 
     def epochs(self, X=None):
         """Make `mne.Epochs`, in volts, of trials in microvolts."""

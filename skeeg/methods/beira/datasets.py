@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import fftconvolve
 
-from ...array import EEGArray, make_domains, make_eeg
+from ...array import EEGArray, make_domains
 from ...datasets.simulation.head import electrode_directions, leadfield
 from ...datasets.simulation.signals import coloured, one_over_f, rhythm, wander
 from .bold import canonical_hrf, convolve, match_volumes, volume_onsets
@@ -339,7 +339,7 @@ def simulate_bold(
     patterns = gains[:, :n_regions].T - gains[:, :n_regions].T.mean(axis=1, keepdims=True)
     eeg -= eeg.mean(axis=0)
     patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
-    data = make_eeg(eeg[None], ch_names, sfreq, make_domains(1, subject="simulated"))
+    data = EEGArray(eeg[None], ch_names, sfreq, make_domains(1, subject="simulated"))
     return SimulatedBOLD(data, bold[None], patterns, rates, envelopes)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import EEGArray, make_eeg
+from ...array import EEGArray
 from ...base import BaseEEGRegressor
 from ...model_selection import region_correlations
 from ...training.data import Trials
@@ -110,7 +110,7 @@ def _as_trials(item):
     if is_raw(item):
         data = item.get_data(picks="eeg") * 1e6
         names = [name for name, kind in zip(item.ch_names, item.get_channel_types(), strict=True) if kind == "eeg"]
-        return make_eeg(data[None], names, item.info["sfreq"])
+        return EEGArray(data[None], names, item.info["sfreq"])
     return item if isinstance(item, EEGArray) or item.ndim == 3 else item[None]
 
 

@@ -49,10 +49,10 @@ class Harmonise(EEGTransformer):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
+    >>> from skeeg.array import EEGArray
     >>> from skeeg.methods.ct_adapttl import Harmonise
     >>> names = "F3 Fz F4 FC3 FC4 C3 Cz C4 CP3 CP4 P3 Pz P4".split()
-    >>> X = Harmonise().fit_transform(make_eeg(np.random.default_rng(0).normal(size=(4, 13, 480)), names, 160))
+    >>> X = Harmonise().fit_transform(EEGArray(np.random.default_rng(0).normal(size=(4, 13, 480)), names, 160))
     >>> X.shape, X.sfreq, X.ch_names[0]
     ((4, 20, 1500), 500.0, 'FC5')
     """

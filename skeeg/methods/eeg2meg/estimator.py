@@ -9,7 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import make_eeg
+from ...array import EEGArray
 from ...base import BaseEEGRegressor, draw_seed, refuse_flat, warn
 from ...networks.seeding import seeded
 from ...regression import moments
@@ -237,7 +237,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             Sensors of all runs or of each.
         """
         check_runs(X, y, subjects)
-        self._check_eeg(make_eeg(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
+        self._check_eeg(EEGArray(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
         self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         counts, numbers = [len(run) for run in X], np.arange(len(X))

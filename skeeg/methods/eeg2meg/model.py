@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
-from ...array import make_eeg
+from ...array import EEGArray
 from ...regression import ChannelScaler, CrossProducts, lagged, moments, ridge_from_products
 from ...storage import Storable
 from ...training import NetworkState, split_validation, train
@@ -164,7 +164,7 @@ class SignalCodes(Storable):
 
     def encode(self, x, places, records=None, matrices=None):
         """Code EEG (n_trials, n_channels, n_times) of geometries with these matrices, or those of fit."""
-        return np.asarray(Pipeline(list(self.steps)).transform(make_eeg(x, None, self.rate, records)))
+        return np.asarray(Pipeline(list(self.steps)).transform(EEGArray(x, None, self.rate, records)))
 
     def encode_targets(self, y, places=None, records=None):
         """Code MEG (n_trials, n_meg, n_times)."""
@@ -231,14 +231,14 @@ class EnvelopeCodes(SignalCodes):
         bands = WaveletBands().bands
         self.bands = tuple(one for one in bands if rate is None or one[0] < 0.45 * rate)
         self.joined = joined
-        self.steps += (("bands", self._envelopes().fit(make_eeg(np.zeros((1, len(eeg[0]), 2)), sfreq=rate))),)
+        self.steps += (("bands", self._envelopes().fit(EEGArray(np.zeros((1, len(eeg[0]), 2)), sfreq=rate))),)
 
     def _envelopes(self):
         return WaveletBands(self.bands, scale=None, joined=self.joined)
 
     def encode_targets(self, y, places=None, records=None):
         """Code MEG as envelopes."""
-        z = make_eeg(super().encode_targets(y), None, self.rate, records)
+        z = EEGArray(super().encode_targets(y), None, self.rate, records)
         return np.asarray(self._envelopes().fit_transform(z))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import make_domains, make_eeg
+from ...array import EEGArray, make_domains
 from .sensors import build_info, describe
 
 
@@ -130,7 +130,7 @@ def read_recordings(recordings, subjects, kind, window):
         if not len(X):
             raise ValueError(f"recordings: number {run} has no good window.")
         domains = make_domains(len(X), subject="" if subjects is None else subjects[run], run=run)
-        parts.append((make_eeg(X * 1e6, names[0], rate, domains), Y))
+        parts.append((EEGArray(X * 1e6, names[0], rate, domains), Y))
         geometry += [one.info] * len(X)
     X, Y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     return X, Y, geometry
@@ -158,7 +158,7 @@ def read_eeg(recording, ch_names):
             raise ValueError(f"recording: no EEG channel {', '.join(missing[:5])}, which fit has seen.")
         names = ch_names
     data = recording.get_data(picks=list(names)) * 1e6
-    return make_eeg(data if data.ndim == 3 else data[None], names, recording.info["sfreq"])
+    return EEGArray(data if data.ndim == 3 else data[None], names, recording.info["sfreq"])
 
 
 def predict_overlapping(predict, X, n_times):
@@ -169,7 +169,7 @@ def predict_overlapping(predict, X, n_times):
     total, weight = 0.0, np.zeros(length)
     for chunk in np.array_split(starts, -(-len(starts) // 64)):
         windows = np.stack([np.asarray(X[0, :, start : start + n_times]) for start in chunk])
-        signals = predict(make_eeg(windows, X.ch_names, X.sfreq))
+        signals = predict(EEGArray(windows, X.ch_names, X.sfreq))
         total = np.zeros((signals.shape[1], length)) if weight[0] == 0 else total
         for start, signal in zip(chunk, signals, strict=True):
             total[:, start : start + n_times] += fade * signal

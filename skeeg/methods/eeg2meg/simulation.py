@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...array import make_domains, make_eeg
+from ...array import EEGArray, make_domains
 from ...datasets.simulation.head import RADIUS, electrode_directions
 from ...datasets.simulation.signals import coloured, one_over_f
 from .forward import dipole_gains
@@ -105,7 +105,7 @@ class MEGSimulation:
         parts = (part.reshape(len(part), n_trials, -1).transpose(1, 0, 2) for part in (eeg - eeg.mean(axis=0), meg))
         X, Y = map(np.ascontiguousarray, parts)
         domains = make_domains(n_trials, subject=subject, run=run)
-        return make_eeg(X * 1e6, self.ch_names, self.sfreq, domains), Y, labels
+        return EEGArray(X * 1e6, self.ch_names, self.sfreq, domains), Y, labels
 
     def raw(self, subject=0, run=0, n_trials=50, position=0):
         """Simulate the trials as one continuous `mne.io.RawArray`, in volts, tesla and tesla per metre."""

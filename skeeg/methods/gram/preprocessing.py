@@ -101,9 +101,9 @@ def gram_preprocessing(band=(0.1, 75.0), notch=50.0, reference="average", sfreq_
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
+    >>> from skeeg.array import EEGArray
     >>> from skeeg.methods.gram import gram_preprocessing
-    >>> X = make_eeg(np.random.default_rng(0).normal(size=(1, 3, 12800)), ("C3", "Cz", "C4"), 256)
+    >>> X = EEGArray(np.random.default_rng(0).normal(size=(1, 3, 12800)), ("C3", "Cz", "C4"), 256)
     >>> gram_preprocessing().fit_transform(X).shape
     (1, 3, 10000)
     """

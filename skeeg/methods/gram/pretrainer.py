@@ -145,10 +145,10 @@ class GramPretrainer(GramStage):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg import GramPretrainer, make_eeg
+    >>> from skeeg import GramPretrainer, EEGArray
     >>> rng = np.random.default_rng(0)
-    >>> first = make_eeg(20 * rng.normal(size=(4, 3, 600)), ("C3", "Cz", "C4"), 200)
-    >>> second = make_eeg(20 * rng.normal(size=(3, 2, 512)), ("O1", "O2"), 128)
+    >>> first = EEGArray(20 * rng.normal(size=(4, 3, 600)), ("C3", "Cz", "C4"), 200)
+    >>> second = EEGArray(20 * rng.normal(size=(3, 2, 512)), ("O1", "O2"), 128)
     >>> pretrainer = GramPretrainer(size="tiny", max_epochs=1, random_state=0).fit([first, second])
     >>> pretrainer.transform(second).shape
     (3, 100)

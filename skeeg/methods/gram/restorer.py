@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import make_eeg
+from ...array import EEGArray
 from ...base import draw_seed
 from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, WienerInterpolation, draw_mask, find_lost
 from ...signals import resample_trials
@@ -83,8 +83,8 @@ class GramRestorer(Imputer):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg import GramPretrainer, GramRestorer, make_eeg
-    >>> X = make_eeg(20 * np.random.default_rng(0).normal(size=(4, 3, 600)), ("C3", "Cz", "C4"), 200)
+    >>> from skeeg import GramPretrainer, GramRestorer, EEGArray
+    >>> X = EEGArray(20 * np.random.default_rng(0).normal(size=(4, 3, 600)), ("C3", "Cz", "C4"), 200)
     >>> short = GramPretrainer(size="tiny", max_epochs=1)
     >>> restorer = GramRestorer(pretrainer=short, random_state=0, device="cpu").fit(X)
     >>> X[0, 1, 250:350] = np.nan
@@ -180,7 +180,7 @@ class GramRestorer(Imputer):
             inst.load_data()
         values = inst.data if isinstance(inst, mne.Evoked) else inst._data
         trials = values if values.ndim == 3 else values[None]
-        X = make_eeg(trials[:, picks] * 1e6, names, inst.info["sfreq"])
+        X = EEGArray(trials[:, picks] * 1e6, names, inst.info["sfreq"])
         X = self._check_eeg(X, reset=False)
         lost = np.isnan(np.asarray(X))
         lost[:, [names.index(name) for name in bads]] = True
@@ -255,7 +255,7 @@ class GramRestorer(Imputer):
 
     def _estimate(self, data, lost, ch_names, sfreq):
         """Network, level and prior, shape (3, n_trials, n_channels, n_times); zeros for complete trials."""
-        channels = channels_of(make_eeg(data, ch_names), self.pretrainer_.old_names)
+        channels = channels_of(EEGArray(data, ch_names), self.pretrainer_.old_names)
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
             raise ValueError(f"X: nothing of trial {blind[0]} is visible, so its missing samples cannot be restored.")
@@ -274,7 +274,7 @@ class GramRestorer(Imputer):
 
     def _linear(self, data, lost, ch_names, sfreq):
         """Splines of the channels that are observed; at times when none is, the prediction from other times."""
-        found, gaps = SplineInterpolation().fit(make_eeg(data, ch_names))._fill(data, lost), lost.all(axis=1)
+        found, gaps = SplineInterpolation().fit(EEGArray(data, ch_names))._fill(data, lost), lost.all(axis=1)
         known = () if self.wiener_ is None else self.wiener_.ch_names_in_
         if gaps.any() and known and {*known} <= {*ch_names} and self.wiener_.sfreq_in_ == sfreq:
             picks = [ch_names.index(name) for name in known]

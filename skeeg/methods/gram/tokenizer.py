@@ -8,7 +8,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from ...array import make_eeg
+from ...array import EEGArray
 from ...base import draw_seed
 from ...networks.seeding import seeded
 from ...training import distributed
@@ -100,8 +100,8 @@ class GramTokenizer(GramStage):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg import GramTokenizer, make_eeg
-    >>> X = make_eeg(np.random.default_rng(0).normal(size=(4, 3, 600)) * 20, ("C3", "Cz", "C4"), 200)
+    >>> from skeeg import GramTokenizer, EEGArray
+    >>> X = EEGArray(np.random.default_rng(0).normal(size=(4, 3, 600)) * 20, ("C3", "Cz", "C4"), 200)
     >>> tokenizer = GramTokenizer("tiny", max_epochs=1, random_state=0).fit(X)
     >>> codes = tokenizer.transform(X)
     >>> codes.shape, tokenizer.inverse_transform(codes).shape
@@ -260,7 +260,7 @@ class GramTokenizer(GramStage):
         patches = patches / np.maximum(np.sqrt(np.square(patches).mean(axis=-1, keepdims=True)), 1e-12)
         scale = self.code_scale_[codes] if scale is None else np.broadcast_to(np.asarray(scale, float), codes.shape)
         data = to_trials(torch.from_numpy(patches * scale[..., None])).numpy()
-        return make_eeg(data.astype(self._float_type()), names, self.module_.sizes.sfreq)
+        return EEGArray(data.astype(self._float_type()), names, self.module_.sizes.sfreq)
 
     @property
     def codebook_(self):

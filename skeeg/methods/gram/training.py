@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 from torch import nn
 
-from ...array import make_eeg
+from ...array import EEGArray
 from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
@@ -214,7 +214,7 @@ class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
         """Windows that stay on the disk; one of each kind is checked."""
         groups, shared = [], []
         for number, group in enumerate(stored):
-            one = make_eeg(group.take([0]), group.ch_names, group.sfreq)
+            one = EEGArray(group.take([0]), group.ch_names, group.sfreq)
             one = self._check_eeg(one, reset=first and not number, dtype=np.float32)
             n_patches, rest = divmod(group.shape[2], sizes.patch_length)
             if rest or not 1 <= n_patches <= MAX_SECONDS or sizes.sfreq not in (None, group.sfreq):

@@ -7,7 +7,7 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from ...alignment import Calibration, EuclideanAlignment
-from ...array import make_eeg
+from ...array import EEGArray
 from ...filtering import BandPass, Resample
 from ...montage import ChannelTemplate, montage_matrices
 from ...screening import screen_subjects
@@ -47,9 +47,9 @@ def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", do
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.array import make_eeg
+    >>> from skeeg.array import EEGArray
     >>> from skeeg.methods.mirepnet import mirepnet_preprocessing
-    >>> X = make_eeg(np.random.default_rng(0).normal(size=(6, 3, 512)), ("C3", "Cz", "C4"), 128)
+    >>> X = EEGArray(np.random.default_rng(0).normal(size=(6, 3, 512)), ("C3", "Cz", "C4"), 128)
     >>> X = mirepnet_preprocessing().fit_transform(X)
     >>> X.shape, X.sfreq, X.ch_names[20]
     ((6, 45, 1000), 250.0, 'C3')
@@ -126,7 +126,7 @@ class Pool:
         for number in np.unique(self.recordings[rows]):
             here, names = self.recordings[rows] == number, self.ch_names[number]
             subjects, own = np.unique(groups[here], return_inverse=True)
-            X = make_eeg(self.data[rows[here], : len(names)], names)
+            X = EEGArray(self.data[rows[here], : len(names)], names)
             missing = self.data.shape[1] - len(names)
             for subject, matrices in zip(subjects, montage_matrices(X, own, n_montages, template, rng), strict=True):
                 made[subject] = np.pad(matrices, ((0, 0), (0, 0), (0, missing)))

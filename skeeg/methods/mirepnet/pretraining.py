@@ -159,10 +159,10 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg import MIRepNetPretrainer, make_eeg
+    >>> from skeeg import MIRepNetPretrainer, EEGArray
     >>> rng = np.random.default_rng(0)
-    >>> first = make_eeg(rng.normal(size=(6, 3, 250)), ("C3", "Cz", "C4"), 250)
-    >>> second = make_eeg(rng.normal(size=(4, 2, 192)), ("C3", "C4"), 128)
+    >>> first = EEGArray(rng.normal(size=(6, 3, 250)), ("C3", "Cz", "C4"), 250)
+    >>> second = EEGArray(rng.normal(size=(4, 2, 192)), ("C3", "C4"), 128)
     >>> sizes = {"n_layers": 1, "embed_dim": 16}
     >>> pretrainer = MIRepNetPretrainer(network_params=sizes, max_epochs=1, random_state=0)
     >>> pretrainer.fit([first, second], [["left", "right"] * 3, ["feet", "left"] * 2]).classes_.tolist()
