@@ -196,14 +196,9 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
 
 
 def surrogate(Y, method="shift", random_state=None):
-    """Signals of the same shape that are as smooth as these, and unrelated to the EEG; see `null_scores`.
+    """Signals of the same shape that are as smooth as ``Y`` and unrelated to the EEG, by a method of `null_scores`.
 
-    Parameters
-    ----------
-    Y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
-        Measured signals; trials of an array are taken to follow each other.
-    method, random_state
-        See `null_scores`.
+    Trials of an array are taken to follow each other.
 
     Examples
     --------

@@ -195,19 +195,8 @@ def _in_samples(name, value, sfreq):
 def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=None, parameters=None):
     """Build a network for given signals, initialised from torch's global random state, in training mode.
 
-    Parameters
-    ----------
-    network : str or class
-        The network.
-    n_chans, n_times, n_outputs : int
-        Electrodes, samples, and classes or targets.
-    sfreq : float or None
-        Sampling rate in hertz.
-    ch_names : sequence of str or None
-        Electrode names, for the networks that use positions.
-    parameters : mapping or None
-        Further arguments of the constructor, such as ``{"F1": 4}``. A duration, ``{"kernel_length": "0.5 s"}``, becomes
-        samples at ``sfreq``.
+    ``network`` is a name or a class; ``ch_names`` are for the networks that use positions. ``parameters`` are further
+    arguments of the constructor; a duration, ``{"kernel_length": "0.5 s"}``, becomes samples at ``sfreq``.
 
     Examples
     --------

@@ -88,24 +88,11 @@ def _checksum(tensors, text):
 
 
 def read_weights(path, argument="checkpoint", checked=False):
-    """Read the tensors of a file and their description, without executing anything in it; the one reader of weights.
+    """Read the tensors of a file, all finite, and their description, without executing anything in it.
 
-    Parameters
-    ----------
-    path : str or path-like
-        A file of skeeg, another ``.safetensors`` file, one of `torch.save`, ``"skeeg:NAME"``, or a file of the Hugging
-        Face hub as ``"hub:owner/repository/file"``.
-    argument : str
-        Name of the argument that the path was given by, for errors.
-    checked : bool
-        Whether to refuse a file that has no checksum.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        On the CPU, all of them finite.
-    description : dict
-        What is stored with the tensors; objects other than plain values are left out.
+    The one reader of weights: a file of skeeg, another ``.safetensors`` file, one of `torch.save`, ``"skeeg:NAME"``, or
+    a file of the Hugging Face hub as ``"hub:owner/repository/file"``. The description is what is stored with the
+    tensors, of plain values. ``argument`` names the path in errors; ``checked`` refuses a file without a checksum.
     """
     path = resolve(path, argument)
     try:
@@ -291,32 +278,13 @@ def has_published_weights(network):
 
 
 def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):
-    """Load a checkpoint into a network: all of it but the last layer, or nothing.
+    """Load a checkpoint, a file or tensors by name, into a network: all of it but the last layer, or nothing.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network, changed in place. It may have a ``mapping`` from the checkpoint's names to its own, and declare how
-        published files differ by design: ``ignorable_parts`` that a file may have beyond the network, and
-        ``dispensable_parts`` that it may lack.
-    source : str, path-like or dict of str to Tensor
-        Checkpoint.
-    head : str
-        Name of the last layer.
-    keep_head : bool
-        Whether to load the last layer as it is; its classes are seldom those of the task.
-    classes : sequence or None
-        Label of each output of the checkpoint, whose last layer is then loaded label by label.
-    wanted : sequence or None
-        Label of each output of the network. Outputs whose label the checkpoint does not know stay as they are.
-    file : str, path-like or None
-        What errors call the checkpoint, where it was read before.
-
-    Returns
-    -------
-    report : CheckpointReport
-        What was loaded, and the last layer where it was not. A checkpoint that lacks anything else, has anything else,
-        or is of another size is an error that lists it.
+    Give the `CheckpointReport`; a checkpoint that lacks anything else, has anything else, or is of another size is an
+    error that lists it, and calls it ``file``. The network may have a ``mapping`` from the checkpoint's names to its
+    own, and declare how published files differ by design: ``ignorable_parts`` that a file may have beyond the network,
+    and ``dispensable_parts`` that it may lack. The last layer, ``head``, is loaded with ``keep_head``, or label by
+    label where the outputs of the checkpoint, ``classes``, and those of the network, ``wanted``, are named.
     """
     state = source if isinstance(source, dict) else read_weights(source)[0]
     state, own = rename_keys(state, getattr(module, "mapping", None) or {}), module.state_dict()

@@ -13,19 +13,11 @@ import torch
 class Trials(skorch.dataset.Dataset):
     """Trials and targets: in memory or streamed from a disk, of one shape or grouped by shape.
 
-    A batch comes from one group, and nothing is padded. Trials are numbered group after group. A subclass that draws
-    its trials in another way overrides ``take``, ``draw`` and ``to``.
-
-    Parameters
-    ----------
-    X : array-like or `StreamedTensor`, shape (n_trials, ...); or list of dict of str to such
-        Inputs of the network; a list holds a group an entry, of inputs by name.
-    y : array-like or `StreamedTensor`, shape (n_trials, ...), or None
-        Targets; None for networks that need none, which get zeros.
-    shared : list of dict of str to Tensor, or None
-        Inputs that all trials of a group have in common; they get a batch axis.
-    mixed : bool
-        Whether a pass mixes the batches of the groups; False finishes one group before the next begins.
+    ``X`` is an array-like or `StreamedTensor` (n_trials, ...), or a list with a group an entry, a dict of inputs by
+    name; ``y`` (n_trials, ...), where None means zeros; ``shared`` the inputs that all trials of a group have in
+    common, which get a batch axis. A batch comes from one group, and nothing is padded; ``mixed`` mixes the batches of
+    the groups. Trials are numbered group after group. A subclass that draws its trials in another way overrides
+    ``take``, ``draw``, ``to``.
 
     Examples
     --------

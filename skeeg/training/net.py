@@ -263,44 +263,15 @@ def train(
     module, X, y, recipe, *, loss="cross_entropy", validation=None, strategy="full", head="final_layer", device="auto",
     callbacks=(), verbose=0, settle=True, n_outputs=None, kind=TrainingNet, **parts,
 ):  # fmt: skip
-    """Train a network; the only place where that happens.
+    """Train a network; the only place where that happens. Give the fitted `TrainingNet`.
 
-    Ctrl-C ends the training early and keeps the weights reached so far. Run it within `seeded`.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network; trained in place and left on the CPU, in evaluation mode.
-    X : ndarray or Tensor, shape (n_trials, n_channels, n_times), or Trials
-        Inputs; Trials have their targets.
-    y : ndarray or Tensor, shape (n_trials,) or (n_trials, n_outputs), or None
-        Class indices or targets.
-    recipe : Recipe
-        How to train.
-    loss : str or torch.nn.Module
-        Name of a loss (``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``) or a module of (outputs, targets).
-    validation : tuple (X, y), tuple (Trials,), or None
-        Trials to watch, and to stop early by where the recipe has a ``patience``.
-    strategy, device, verbose
-        As in `skeeg.NetworkClassifier`.
-    head : str
-        Name of the last layer.
-    callbacks : sequence of skorch callbacks
-        In addition to the recipe's own.
-    settle : bool
-        Estimate statistics of batch normalisation anew where few updates left them half-way (`settle_norms`).
-    n_outputs : int or None
-        Outputs of the network, where y may lack classes and the recipe weighs them.
-    kind : class
-        `TrainingNet` or one derived from it.
-    **parts
-        ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
-
-    Returns
-    -------
-    net : TrainingNet
-        Fitted skorch net; ``diverged_`` is true where a trained weight is not finite, and ``probe_features_`` counts
-        the features of a probe.
+    ``X`` is (n_trials, n_channels, n_times) with ``y`` (n_trials,) or (n_trials, n_outputs), or `Trials`, which have
+    their targets; ``validation`` is such a tuple. The module is trained in place, within `seeded`, and is left on the
+    CPU, in evaluation mode. Ctrl-C ends the training early and keeps the weights reached so far. ``loss`` is a name in
+    `LOSSES` or a module; ``n_outputs`` is for targets that may lack classes; ``settle`` estimates the statistics of
+    batch normalisation anew (`settle_norms`); ``parts`` are ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
+    ``diverged_`` of the net is true where a trained weight is not finite; ``probe_features_`` counts features of a
+    probe.
 
     Examples
     --------

@@ -5,27 +5,11 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedS
 
 
 def split_validation(y, validation, size=0.2, subjects=None, seed=0):
-    """Hold out validation trials of the training trials.
+    """Hold out validation trials: give indices to train on, and to watch, or None, of trials with targets ``y``.
 
-    Parameters
-    ----------
-    y : ndarray, shape (n_trials,) or (n_trials, n_outputs)
-        Class indices (integers: the split keeps their shares) or targets.
-    validation : {None, "trial", "block", "subject"} or tuple
-        None trains on everything. ``"trial"`` draws trials, ``"block"`` takes the last of each class, recorded apart
-        from the others, ``"subject"`` never validates on a subject it trains on, and a tuple names the subjects to
-        validate on.
-    size : float
-        Share of the subjects or trials to hold out.
-    subjects : ndarray, shape (n_trials,), or None
-        Subject of each trial.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    training, validation : ndarray of int; the second may be None
-        Indices to train on, and to watch.
+    ``validation`` None trains on everything; ``"trial"`` draws trials, with the shares of integer class indices;
+    ``"block"`` takes the last of each class, recorded apart from the others; ``"subject"`` never validates on a subject
+    it trains on; a tuple names the subjects to validate on. ``size`` is the share of the subjects or trials held out.
 
     Examples
     --------

@@ -29,22 +29,10 @@ def read_weights(path):
 
 
 def load_weights(module, source, file=None):
-    """Load a checkpoint of either stage into a network; its last layer stays as it is.
+    """Load a checkpoint of either stage, a file or tensors by name, into a network; its last layer stays as it is.
 
-    Parameters
-    ----------
-    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
-        Network, changed in place.
-    source : str, path-like or dict of str to Tensor
-        Checkpoint of `read_weights`, or its tensors. Of the second stage it serves all three networks, of the first the
-        tokenizer.
-    file : str, path-like or None
-        Name of the checkpoint in errors, where it was read before.
-
-    Returns
-    -------
-    report : CheckpointReport
-        What was loaded. A checkpoint that lacks part of the network, has more, or is of another size is an error.
+    A file of the second stage serves all three networks, of the first the tokenizer. Give the `CheckpointReport`; a
+    checkpoint that lacks part of the network, has more, or is of another size is an error, and is called ``file``.
 
     Examples
     --------
@@ -133,16 +121,9 @@ def published_state(module, tokenizer=None):
 
 
 def save_weights(module, path, tokenizer=None):
-    """Write the weights of a network in the published layout, and its sizes.
+    """Write the weights of a network in the published layout, and its sizes: ``.safetensors``, or ``.pth``.
 
-    Parameters
-    ----------
-    module : Gram, GramPretrainingNetwork or GramTokenizerNetwork
-        Network.
-    tokenizer : GramTokenizerNetwork or None
-        Tokenizer to add to a `Gram`, as in upstream's files of fine-tuned networks.
-    path : str or path-like
-        A ``.safetensors`` file, or a ``.pth`` file of plain values.
+    A ``tokenizer`` is added to a `Gram`, as in the published files of fine-tuned networks.
 
     Examples
     --------

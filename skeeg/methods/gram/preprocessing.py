@@ -21,26 +21,12 @@ _TUH = re.compile(r"^EEG .*|.*-(REF|LE)$", re.IGNORECASE)
 
 
 def channel_indices(ch_names, old_names="auto", argument="ch_names"):
-    """Find channels in the collection.
+    """Find channels, electrodes or bipolar derivations such as "F7-T7", in `COLLECTION`: int64 (n_channels,).
 
-    The collection has T3, T4, T5 and T6 beside T7, T8, P7 and P8, with encodings of their own: recordings that the
-    published weights were trained on use either. Those of the Temple University Hospital were renamed.
-
-    Parameters
-    ----------
-    ch_names : sequence of str
-        Electrodes, or bipolar derivations such as "F7-T7". Case, padding dots and the "EEG ...-REF" of the Temple
-        University Hospital do not matter.
-    old_names : {"auto", "keep", "rename"}
-        What T3, T4, T5 and T6 mean: themselves (``"keep"``), T7, T8, P7 and P8 (``"rename"``), or the latter where a
-        name is written as in Temple's files (``"auto"``). Within a derivation they are always renamed.
-    argument : str
-        Name of the argument in errors.
-
-    Returns
-    -------
-    indices : ndarray of int64, shape (n_channels,)
-        Indices in `COLLECTION`.
+    The collection has T3, T4, T5 and T6 beside T7, T8, P7 and P8, with encodings of their own, as recordings that the
+    published weights were trained on use either. ``old_names`` says what the former mean: themselves (``"keep"``), the
+    latter (``"rename"``), or the latter where a name is written as in the files of the Temple University Hospital,
+    "EEG ...-REF" (``"auto"``). Within a derivation they are renamed. Case and padding dots do not matter.
 
     Examples
     --------

@@ -32,16 +32,7 @@ def published_state(module):
 
 
 def save_weights(module, path, description=None):
-    """Write the weights of a network in the published layout.
-
-    Parameters
-    ----------
-    module : MIRepNet
-        Network.
-    path : str or path-like
-        A ``.safetensors`` file, or a ``.pth`` file as the published script reads it.
-    description : dict or None
-        Description kept in a ``.safetensors`` file, see `skeeg.training.checkpoints.write_weights`.
+    """Write the weights of a network in the published layout: ``.pth``, or ``.safetensors`` with a description.
 
     Examples
     --------
