@@ -547,6 +547,7 @@ PARTS = {
     "BandPowerRegressor",
     "BandPowerRidge",
     "ChannelScaler",
+    "EEGTransformer",
     "FilterBankCSP",
     "Imputer",
     "LowRankCompletion",
@@ -554,8 +555,10 @@ PARTS = {
     "PadToMultiple",
     "RankOneRidge",
     "SplineInterpolation",
+    "SteadyStateCCA",
     "TimeInterpolation",
     "TrialCovariances",
+    "WienerInterpolation",
 }
 
 

@@ -85,25 +85,10 @@ class PooledTarget(_WithTarget):
         self.target_repeat = target_repeat
 
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
-        """Train.
+        """Train on source trials (n_trials, ...) and target trials (n_target_trials, ...), with their labels.
 
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Source trials.
-        y : array-like, shape (n_trials,)
-            Labels.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each source trial, for steps that request it; target trials get the subject ``"target"``.
-        X_target_labeled : array-like or mne.Epochs, shape (n_target_trials, ...), or None
-            Target trials; steps that request ``X_target_unlabeled`` get them too.
-        y_target_labeled : array-like, shape (n_target_trials,), or None
-            Their labels.
-
-        Returns
-        -------
-        self : PooledTarget
-            Fitted.
+        ``subjects`` (n_trials,) go to steps that request them; there target trials have the subject ``"target"``.
+        Steps that request ``X_target_unlabeled`` get the target trials too.
         """
         if y is None:
             raise ValueError("y: PooledTarget requires y to be passed, but the target y is None.")
@@ -193,23 +178,9 @@ class BalancedTarget(_WithTarget):
         self.domain = domain
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None):
-        """Train on the sources, then find the offsets.
+        """Train on source trials (n_trials, ...), then find the offsets by target trials (n_target_trials, ...).
 
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Source trials.
-        y : array-like, shape (n_trials,)
-            Labels.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each source trial, for steps that request it.
-        X_target_unlabeled : Calibration, array-like, mne.Epochs or None, shape (n_target_trials, ...)
-            Target trials.
-
-        Returns
-        -------
-        self : BalancedTarget
-            Fitted.
+        ``subjects`` (n_trials,) and the target trials go to the steps that request them.
         """
         if y is None:
             raise ValueError("y: BalancedTarget requires y to be passed, but the target y is None.")
@@ -237,34 +208,12 @@ class BalancedTarget(_WithTarget):
         return [] if domains is None else [tuple(str(one[field]) for field in fields) for one in domains]
 
     def predict(self, X):
-        """Label of each trial.
-
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Trials.
-
-        Returns
-        -------
-        y : ndarray, shape (n_trials,)
-            Labels.
-        """
+        """Label of each trial."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(1)]
 
     def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : array-like or mne.Epochs, shape (n_trials, ...)
-            Trials.
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_trials, n_classes)
-            In the order of ``classes_``.
-        """
+        """Probability of each class, shape (n_trials, n_classes), in the order of ``classes_``."""
         check_is_fitted(self)
         probabilities, domains = self.estimator_.predict_proba(X), self._domains(X)
         offsets = [self.offsets_.get(one, self.offset_) for one in domains] or self.offset_
