@@ -1,4 +1,4 @@
-"""Accuracy of seven baselines under six protocols, six subjects of ds003810."""
+"""Accuracy of baselines under six protocols, six subjects of ds003810."""
 
 import matplotlib.pyplot as plt
 from results import bars, means, rows

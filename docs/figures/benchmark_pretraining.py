@@ -18,10 +18,12 @@ NAMES = {
     f"{FINE_TUNED}, both": "fine-tuned,\nwith tangent space",
 }
 tables = {part: means(rows(f"pretraining_{part}.csv"), "score", "pipeline") for part in PANELS}
-shown = [name for name in NAMES if all((name,) in table for table in tables.values())]
+shown = [name for name in NAMES if any((name,) in table for table in tables.values())]
 figure, axes = plt.subplots(1, 3, figsize=(8.5, 3.2), sharey=True, layout="constrained")
 for ax, (part, title) in zip(axes, PANELS.items(), strict=True):
     for i, name in enumerate(shown):
+        if (name,) not in tables[part]:
+            continue
         mean, deviation = tables[part][(name,)]
         ax.barh(i, mean, xerr=deviation, color="C1" if name.startswith("MIRepNet") else "C0", ecolor="0.6")
         ax.text(0.41, i, f"{mean:.3f}", va="center", fontsize=8, color="w")
