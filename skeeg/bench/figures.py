@@ -16,19 +16,10 @@ _WIDTH = 3.5  # inches: one column
 
 
 def write_figures(folder, fmt="pdf"):
-    """Write score strips, learning curves, meta-analyses and tables of a results folder.
+    """Write score strips, learning curves, meta-analyses and tables of a folder that `skeeg.bench.run` wrote to.
 
-    Parameters
-    ----------
-    folder : path-like
-        Folder that `skeeg.bench.run` wrote to.
-    fmt : {"pdf", "svg", "png"}
-        Format of the figures; the tables are LaTeX and CSV.
-
-    Returns
-    -------
-    paths : list of Path
-        Files in ``figures`` below the folder.
+    ``fmt`` is ``"pdf"``, ``"svg"`` or ``"png"``; the tables are LaTeX and CSV. Give the paths, in ``figures`` below the
+    folder.
     """
     import matplotlib as mpl
 

@@ -23,17 +23,9 @@ _COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0
 
 
 def write_report(folder):
-    """Write ``report.html`` and ``report.md`` from what a results folder holds.
+    """Write ``report.md`` and ``report.html``, one file that needs no network, into a folder of `skeeg.bench.run`.
 
-    Parameters
-    ----------
-    folder : path-like
-        Folder that `skeeg.bench.run` wrote to.
-
-    Returns
-    -------
-    path : Path
-        The web page: one file that needs no network.
+    Give the path of the latter.
     """
     path, sections = read_sections(folder)
     shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}

@@ -80,26 +80,13 @@ class RecordingStore:
         return self.__dict__ | {"_files": OrderedDict()}
 
     def add(self, source, prepare=None, subject="", session="", run="", unit="V", progress=True):
-        """Add recordings; those that are stored already are skipped without reading them.
+        """Add recordings; those that are stored already are skipped without reading them. Give the number written.
 
-        Parameters
-        ----------
-        source : moabb.datasets.base.BaseDataset, path, mne.io.Raw, mne.Epochs, or list of such
-            A folder is a BIDS dataset, or holds recordings by the rules of `LocalDataset`, events or not.
-        prepare : transformer or None
-            Preprocessing of each recording, as one trial (1, n_channels, n_times), before it is written, such as
-            `skeeg.methods.gram.gram_preprocessing`. The store does not record it: use one per store.
-        subject, session, run : str
-            Domain of a single file or MNE object.
-        unit : {"V", "mV", "uV"}
-            Unit of the data as MNE reads it, for files that state none.
-        progress : bool
-            Show a progress bar.
-
-        Returns
-        -------
-        n_added : int
-            Recordings written.
+        ``source`` is a MOABB dataset, an `mne.io.Raw`, an `mne.Epochs`, a file, a folder (a BIDS dataset, or recordings
+        by the rules of `LocalDataset`, events or not), or a list of such. ``prepare`` is a transformer of each
+        recording, as one trial (1, n_channels, n_times), such as `skeeg.methods.gram.gram_preprocessing`; use one per
+        store, which does not record it. ``subject``, ``session``, ``run`` are the domain of a single file or MNE
+        object; ``unit``, ``"V"``, ``"mV"`` or ``"uV"``, that of files that state none.
         """
         from tqdm.auto import tqdm
 
@@ -127,19 +114,10 @@ class RecordingStore:
         return StoredWindows(self, float(seconds), float(seconds if stride is None else stride))
 
     def trials(self, interval, classes=None):
-        """Trials around the events, one array per recording, for `fit` of a pre-trainer.
+        """Trials from ``interval[0]`` to ``interval[1]`` seconds around the events, for `fit` of a pre-trainer.
 
-        Parameters
-        ----------
-        interval : tuple of float
-            Start and end of a trial around its event, in seconds.
-        classes : sequence of str or None
-            Events to take; None takes all but those that mark bad or missing data.
-
-        Returns
-        -------
-        X, y : list of EEGArray, shape (n_trials, n_channels, n_times), and list of ndarray of str, shape (n_trials,)
-            Trials of each recording that has any, and their events.
+        Give a list of EEGArray (n_trials, n_channels, n_times) and one of labels (n_trials,), an entry for each
+        recording that has any. ``classes`` None takes all events but those that mark bad or missing data.
         """
         if isinstance(classes, str):  # `in` would match substrings
             raise ValueError(f"classes: got {classes!r}, expected a sequence of names, such as [{classes!r}].")

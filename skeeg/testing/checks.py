@@ -35,19 +35,10 @@ class EEGCheck:
 def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     """Yield the checks, each an `EEGCheck`, that concern an estimator; for `pytest.mark.parametrize`.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Instance, small enough to be fitted some hundred times.
-    groups : str, sequence of str, or None
-        Groups to list, of ``"sklearn"`` (scikit-learn's own checks), ``"labels"``, ``"input"`` (Epochs, types, bad
-        input), ``"state"`` (refit, copies, pickles, global state), ``"protocols"`` (searches, cross-validation, YAML)
-        and ``"moabb"`` (the slowest: MOABB's evaluations). None lists all.
-    only : str, sequence of str, or None
-        Names of checks, or parts of names, to list.
-    recording : Recording or None
-        What the recordings look like; None takes four electrodes, 128 Hz and 128 samples a trial, or the ``ch_names``
-        and ``sfreq`` of the estimator's parameters.
+    ``only`` lists checks by name or part of it, ``groups`` by group: ``"sklearn"`` (scikit-learn's own), ``"labels"``,
+    ``"input"`` (Epochs, types, bad input), ``"state"`` (refit, copies, pickles, global state), ``"protocols"`` (searches,
+    cross-validation, YAML) and ``"moabb"`` (the slowest: its evaluations). Trials have four electrodes and 128 samples at
+    128 Hz, or the ``ch_names`` and ``sfreq`` of the estimator, unless a `Recording` says what they look like.
 
     Examples
     --------

@@ -120,16 +120,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         return None
 
     def fit(self, X, y, subjects=None):
-        """Build the network for these trials and train it.
+        """Build the network for trials (n_trials, n_channels, n_times) and train it on their labels or targets.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : array-like, shape (n_trials,), or as the targets of the estimator
-            Labels of any kind, or targets.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
+        ``subjects`` (n_trials,) are for trials without domains.
         """
         X, targets, n_outputs = self._check_fit(X, y)
         X = self._fit_preprocessing(X, subjects)

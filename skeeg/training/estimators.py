@@ -110,16 +110,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def partial_fit(self, X, y, classes=None, subjects=None):
         """Train the fitted network further, by the recipe as it is set now; the first call is a `fit`.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials.
-        y : array-like, shape (n_trials,)
-            Labels, known from the first call.
-        classes : array-like, shape (n_classes,), or None
-            At the first call: all labels there will be; None takes those of y.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, for ``validation="subject"``.
+        At the first call ``classes`` are all labels there will be; None takes those of y.
         """
         warm = self.__sklearn_is_fitted__()
         X, y = self._check_eeg(X, y, reset=not warm, dtype=np.float32)
@@ -247,20 +238,9 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         return self.estimators_[0]
 
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
-        """Train on the sources, then on the target.
+        """Train on source trials (n_trials, n_channels, n_times), then on the labelled target trials, if there are any.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Source trials.
-        y : array-like, shape (n_trials,)
-            Labels.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each source trial, where X carries no domains.
-        X_target_labeled : Calibration, anything `as_eeg` accepts, or None
-            Target trials.
-        y_target_labeled : array-like, shape (n_target_trials,), or None
-            Their labels, among those of the sources.
+        ``subjects`` (n_trials,) are for source trials without domains; target labels are among those of the sources.
         """
         if y is None:
             raise ValueError("y: FineTunedClassifier requires y to be passed, but the target y is None.")

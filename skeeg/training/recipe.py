@@ -213,17 +213,11 @@ def default_recipe(network):
 
 
 def get_recipe(recipe="default", network="", **changes):
-    """Recipe of a name, with the settings that are changed.
+    """Recipe of a name, ``"default"``, ``"imagery"`` or one in `PRESETS`, or of a dict of settings.
 
-    Parameters
-    ----------
-    recipe : str, dict or Recipe
-        ``"default"``, ``"imagery"``, a name in `PRESETS`, or settings of `Recipe` by name, of which ``"name"`` is what
-        they change.
-    network : str or class
-        What is trained; ``"default"`` and ``"imagery"`` depend on it.
-    **changes
-        Settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's ``n_updates``.
+    A ``"name"`` in the dict is what the others change. ``network`` is what is trained; ``"default"`` and ``"imagery"``
+    depend on it. ``changes`` are settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's
+    ``n_updates``.
 
     Examples
     --------

@@ -231,14 +231,9 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         return tags
 
     def fit(self, X, y):
-        """Align EEG and BOLD and fit the regressor.
+        """Align EEG, trials or recordings, and BOLD (n_trials, n_regions, n_volumes), and fit the regressor.
 
-        Parameters
-        ----------
-        X : array-like, shape (n_trials, n_channels, n_times), or a list of recordings
-            EEG.
-        y : array-like, shape (n_trials, n_regions, n_volumes), or a list of (n_regions, n_volumes)
-            BOLD. Values without an axis of time, (n_trials,) or (n_trials, n_regions), are not aligned.
+        BOLD values without an axis of time, (n_trials,) or (n_trials, n_regions), are not aligned.
         """
         X, y = self.align(X, y)
         self.regressor_ = clone(BEIRARegressor() if self.regressor is None else self.regressor).fit(X, y)

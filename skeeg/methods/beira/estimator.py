@@ -182,15 +182,11 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y):
-        """Train on windows drawn from recordings, or on trials with one value each.
+        """Train on windows drawn from recordings, or on trials (n_trials, n_channels, n_times) with one value each.
 
-        Parameters
-        ----------
-        X : array-like, shape (n_trials, n_channels, n_times), anything else `as_eeg` accepts, or a list
-            EEG; a list holds recordings of any length, as arrays (n_channels, n_times) or `mne.io.Raw`.
-        y : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
-            BOLD at the rate of the EEG, or its value at the last sample of each trial; for a list of recordings, a list
-            of arrays (n_regions, n_times).
+        Recordings of any length come in a list, as arrays (n_channels, n_times) or `mne.io.Raw`. BOLD is (n_trials,
+        n_regions, n_times) at the rate of the EEG, its value (n_trials, n_regions) or (n_trials,) at the last sample of
+        each trial, or a list of arrays (n_regions, n_times).
         """
         eeg, targets = self._read_pairs(X, y)
         for array in eeg:

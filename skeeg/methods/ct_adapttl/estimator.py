@@ -195,14 +195,8 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     def pretrain(self, Xs, ys, subjects=None):
         """Train on the source task; `fit` then starts from these weights, and `predict` uses them.
 
-        Parameters
-        ----------
-        Xs : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), or list of such
-            Trials of the source task; a list holds one recording an entry.
-        ys : array-like, shape (n_trials,), or list of such
-            Labels.
-        subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Subject of each trial; None takes those that the trials carry, else each recording of a list for one.
+        ``Xs`` (n_trials, n_channels, n_times) and ``ys`` (n_trials,) may be lists with a recording an entry.
+        ``subjects`` None takes those that the trials carry, else each recording of a list for one.
         """
         X, y, subjects = pool_sources(Xs, ys, subjects)
         X, y = self._check_source(X, y)
@@ -221,19 +215,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         """Train for the target subject.
 
         With ``X_target_labeled`` or ``X_target_unlabeled``, or where there is neither a checkpoint nor an earlier call
-        of `pretrain`, X and y are the source. Otherwise they are the target trials to adapt to.
-        ``mode="specific"`` trains on ``X_target_labeled`` where given, else on X.
-
-        Parameters
-        ----------
-        X, y : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), and array-like, shape (n_trials,)
-            Trials of the source, or of the target subject, and their labels.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial of X, where X carries no domains.
-        X_target_unlabeled : Calibration, anything `as_eeg` accepts, or None
-            Target trials without labels, for the alignment and for ``norm="target"``.
-        X_target_labeled, y_target_labeled : Calibration, anything `as_eeg` accepts, and array-like, or None
-            Target trials to adapt to, and their labels.
+        of `pretrain`, X and y are the source. Otherwise they are the target trials to adapt to. ``mode="specific"``
+        trains on ``X_target_labeled`` where given, else on X. All trials are (n_trials, n_channels, n_times); those
+        without labels are for the alignment and for ``norm="target"``. ``subjects`` (n_trials,) are for trials X
+        without domains.
         """
         X, y = self._check_source(X, y)
         source_classes = self.classes_

@@ -201,18 +201,11 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     # Learning
 
     def fit(self, X, y, subjects=None, geometry=None):
-        """Learn the map.
+        """Learn the map from EEG (n_trials, n_channels, n_times) in microvolts, or Epochs, to MEG of the same samples.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            EEG in microvolts, or Epochs.
-        y : array-like, shape (n_trials, n_meg, n_times), (n_trials, n_meg) or (n_trials,)
-            MEG of the same samples in tesla and tesla per metre.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-        geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-            EEG and MEG sensors with their positions, for all trials or for each.
+        MEG is (n_trials, n_meg, n_times), (n_trials, n_meg) or (n_trials,), in tesla and tesla per metre. ``geometry``,
+        an `mne.Info` or one a trial, holds the positions of all sensors. ``subjects`` (n_trials,) are for trials
+        without domains.
         """
         X, targets = self._check_eeg_and_targets(X, y, dtype=np.float64)
         refuse_flat(X)
@@ -227,14 +220,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     def fit_runs(self, X, y, subjects=None, geometry=None):
         """Learn from runs that may be memory maps, of which a few windows are held in memory at a time.
 
-        Parameters
-        ----------
-        X, y : sequence of ndarray or numpy.memmap, shape (n_windows, n_channels, n_times), (n_windows, n_meg, n_times)
-            EEG and MEG of each run, in the units of `fit`; such as ``numpy.load("eeg.npy", mmap_mode="r")``.
-        subjects : sequence of str, length n_runs, or None
-            Subject of each run.
-        geometry : mne.Info, sequence of mne.Info, length n_runs, or None
-            Sensors of all runs or of each.
+        ``X`` and ``y`` are lists with an array a run, (n_windows, n_channels, n_times) and (n_windows, n_meg, n_times),
+        in the units of `fit`, such as ``numpy.load("eeg.npy", mmap_mode="r")``; ``subjects`` and ``geometry`` have an
+        entry a run.
         """
         check_runs(X, y, subjects)
         self._check_eeg(EEGArray(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
@@ -363,15 +351,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     def predict(self, X, geometry=None):
         """Predict MEG, in tesla and tesla per metre and in the shape of the targets of fit.
 
-        ``"wavelet_unet"`` gives envelopes (n_trials, n_bands * n_meg, n_times) of signals in units of each sensor's
-        standard deviation.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            EEG in microvolts, or Epochs; of any length, where the targets of fit were signals.
-        geometry : mne.Info, sequence of mne.Info, length n_trials, or None
-            Sensors and head position, for models that take them; None takes the first of fit.
+        EEG may have any length where the targets of fit were signals. ``geometry``, an `mne.Info` or one a trial, is
+        for models that take the head position; None takes the first of fit. ``"wavelet_unet"`` gives envelopes
+        (n_trials, n_bands * n_meg, n_times) of signals in units of each sensor's standard deviation.
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False, dtype=np.float64)

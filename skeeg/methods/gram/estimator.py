@@ -155,21 +155,9 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y, subjects=None):
-        """Fine-tune the network, or train it from scratch.
+        """Fine-tune the network, or train it from scratch, on trials (n_trials, n_channels, n_times) and labels.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials with channel names, or names by ``ch_names``.
-        y : array-like, shape (n_trials,)
-            Labels of any kind.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, for ``validation="subject"``, where X carries no domains.
-
-        Returns
-        -------
-        self : GramClassifier
-            Fitted.
+        Trials have channel names, their own or ``ch_names``. ``subjects`` (n_trials,) are for trials without domains.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()

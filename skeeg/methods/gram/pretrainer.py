@@ -202,18 +202,7 @@ class GramPretrainer(GramStage):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
-        """Pre-train.
-
-        Parameters
-        ----------
-        X, y, subjects
-            As in `GramTokenizer.fit`.
-
-        Returns
-        -------
-        self : GramPretrainer
-            Fitted.
-        """
+        """Pre-train on trials as in `GramTokenizer.fit`."""
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
         its, given = self._tokenizer_sizes(), self.network_params or {}
@@ -231,18 +220,10 @@ class GramPretrainer(GramStage):
         return self
 
     def transform(self, X):
-        """Give features of trials of which nothing is masked.
+        """Give features of trials of any montage within the collection, and of any length; nothing is masked.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage within the collection, and of any length.
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n_trials, n_features)
-            As ``readout`` says, averaged over the windows of a trial: dim features, n_channels * dim, or n_channels *
-            n_filters, all of the first channel first.
+        They are float32 (n_trials, n_features), as ``readout`` says, averaged over the windows of a trial: dim
+        features, n_channels * dim, or n_channels * n_filters, all of the first channel first.
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)

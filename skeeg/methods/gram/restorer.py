@@ -127,18 +127,7 @@ class GramRestorer(Imputer):
         self.random_state = random_state
 
     def transform(self, X, mask=None):
-        """Restore missing samples, as `skeeg.restoration.Imputer.transform`.
-
-        Parameters
-        ----------
-        X, mask
-            As in the other imputers; trials of any montage within the collection.
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_electrodes, n_times)
-            Trials without NaN; observed samples are unchanged.
-        """
+        """Restore missing samples of trials of any montage within the collection, as `Imputer.transform`."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         lost = find_lost(X, mask)
@@ -153,17 +142,9 @@ class GramRestorer(Imputer):
         return X.like(np.ascontiguousarray(data[:, picks]), ch_names=self.electrodes)
 
     def restore(self, inst):
-        """Restore the bad channels of a recording, in place of mne's ``interpolate_bads``.
+        """Give a copy of an `mne.io.Raw`, `mne.Epochs` or `mne.Evoked` whose bad EEG channels are restored.
 
-        Parameters
-        ----------
-        inst : mne.io.Raw, mne.Epochs or mne.Evoked
-            Recording in volts; its bad EEG channels are restored from the others.
-
-        Returns
-        -------
-        inst : of the same type
-            Copy with no bad EEG channel; all other values are unchanged.
+        In place of mne's ``interpolate_bads``; all other values are unchanged.
         """
         import mne
 

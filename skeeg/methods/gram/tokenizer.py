@@ -151,22 +151,11 @@ class GramTokenizer(GramStage):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
-        """Learn the tokens.
+        """Learn the tokens of trials (n_trials, n_channels, n_times) with channel names, or of a list of recordings.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), list of such, or StoredWindows
-            Trials that know their electrodes' names; a list holds one recording an entry. Windows of
-            a `skeeg.datasets.RecordingStore` at the rate of the network stay on the disk until a batch needs them.
-        y : object
-            Ignored.
-        subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
-
-        Returns
-        -------
-        self : GramTokenizer
-            Fitted.
+        `StoredWindows` of a `skeeg.datasets.RecordingStore`, at the rate of the network, stay on the disk until a batch
+        needs them. ``subjects`` (n_trials,), or a list of such, are for trials without domains; None takes each
+        recording for one subject.
         """
         sizes, loaded = self._read_start()
         pool = self._pool(X, subjects, sizes)
@@ -181,16 +170,6 @@ class GramTokenizer(GramStage):
 
         Optimiser and codebook go on where the last call left them, but for the optimiser of a tokenizer that was
         pickled.
-
-        Parameters
-        ----------
-        X, y, subjects
-            As in `fit`.
-
-        Returns
-        -------
-        self : GramTokenizer
-            Fitted.
         """
         first = not self.__sklearn_is_fitted__()
         sizes, loaded = self._read_start() if first else (self.module_.sizes, None)
@@ -212,17 +191,10 @@ class GramTokenizer(GramStage):
         return self
 
     def transform(self, X):
-        """Give the token of each second of each channel.
+        """Give the token of each second and channel, rows of ``codebook_``, int64 (n_trials, n_seconds, n_channels).
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials of any montage within the collection; samples beyond the last whole second are left out.
-
-        Returns
-        -------
-        codes : ndarray of int64, shape (n_trials, n_seconds, n_channels)
-            Rows of ``codebook_``.
+        Trials (n_trials, n_channels, n_times) may have any montage within the collection; samples beyond the last whole
+        second are left out.
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
@@ -232,22 +204,11 @@ class GramTokenizer(GramStage):
         return _joined(codes.unflatten(0, (-1, len(starts))).numpy(), starts)
 
     def inverse_transform(self, codes, ch_names=None, scale=None):
-        """Signal of tokens.
+        """Give the signal, microvolts (n_trials, n_channels, n_times), of tokens (n_trials, n_seconds, n_channels).
 
-        Parameters
-        ----------
-        codes : array-like of int, shape (n_trials, n_seconds, n_channels)
-            Tokens.
-        ch_names : tuple of str or None
-            Channels; None takes those of fit.
-        scale : array-like that can be broadcast to ``codes``, or None
-            Root mean square of each patch in microvolts, which tokens do not hold; None takes for each the mean of its
-            token at fit (``code_scale_``).
-
-        Returns
-        -------
-        X : EEGArray, shape (n_trials, n_channels, n_seconds * patch_length)
-            Microvolts, at the rate of the network.
+        ``ch_names`` are those of fit if None. ``scale``, which is broadcast to ``codes``, is the root mean square of
+        each patch in microvolts, which tokens do not hold; None takes for each the mean of its token at fit
+        (``code_scale_``).
         """
         check_is_fitted(self)
         codes = self._check_codes(codes)

@@ -167,24 +167,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None):
-        """Fine-tune the network, or train it from random weights.
+        """Fine-tune the network, or train it from scratch, on trials (n_trials, n_channels, n_times) and labels.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials with channel names, their own or ``ch_names``.
-        y : array-like, shape (n_trials,)
-            Labels of any kind.
-        subjects : array-like, shape (n_trials,), or None
-            Subject of each trial, where X carries no domains.
-        X_target_unlabeled : Calibration, anything `as_eeg` accepts, or None
-            Trials of the target subject, without labels: the reference of ``align="calibration"``, and the start of
-            ``"running"``.
-
-        Returns
-        -------
-        self : MIRepNetClassifier
-            Fitted.
+        Trials have channel names, their own or ``ch_names``. ``subjects`` (n_trials,) are for trials without domains.
+        ``X_target_unlabeled`` are trials of the target subject: the reference of ``align="calibration"``, and the start
+        of ``"running"``.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
@@ -206,23 +193,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def partial_fit(self, X, y, classes=None, subjects=None):
-        """Train the fitted decoder further on a target subject, by the recipe as it is set now.
+        """Train the fitted decoder further on trials of a target subject, by the recipe as it is set now.
 
-        These trials are also the reference of ``align="calibration"``, and the start of ``"running"``.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, of the channels, rate and duration of those at fit.
-        y : array-like, shape (n_trials,)
-            Labels, among those at fit.
-        classes, subjects : None
-            Ignored.
-
-        Returns
-        -------
-        self : MIRepNetClassifier
-            Trained further.
+        They have the shape of those at fit, and are also the reference of ``align="calibration"``, and the start of
+        ``"running"``. Labels are among those at fit; ``classes`` and ``subjects`` are ignored.
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y, subjects=subjects)
@@ -240,19 +214,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def update(self, X):
-        """Update the reference of ``align="running"`` with these trials, for later predictions.
+        """Update the reference of ``align="running"`` with trials in the order of their recording.
 
         For online use: predict a trial, then update with it. `predict` itself never changes the estimator.
-
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
-            Trials, in the order they were recorded.
-
-        Returns
-        -------
-        self : MIRepNetClassifier
-            With an updated reference.
         """
         check_is_fitted(self)
         if self.align != "running":

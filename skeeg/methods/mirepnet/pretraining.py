@@ -224,21 +224,10 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
-        """Pre-train.
+        """Pre-train on trials (n_trials, n_channels, n_times) and labels (n_trials,) or None, or lists of recordings.
 
-        Parameters
-        ----------
-        X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times), or list of such
-            Trials; a list holds one recording an entry.
-        y : array-like, shape (n_trials,), list with one entry (or None) a recording, or None
-            Labels.
-        subjects : array-like, shape (n_trials,), list with one entry a recording, or None
-            Subject of each trial, where trials carry no domains; None takes each recording for one subject.
-
-        Returns
-        -------
-        self : MIRepNetPretrainer
-            Fitted.
+        ``subjects`` (n_trials,), or a list of such, are for trials without domains; None takes each recording for one
+        subject.
         """
         recordings = list_recordings(X, y, subjects)
         checked = [self._check_recording(*recording, first=not i) for i, recording in enumerate(recordings)]
@@ -255,13 +244,7 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights in the published layout, to be the ``checkpoint`` of a `MIRepNetClassifier`.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` file, or a ``.pth`` file as the published script reads it.
-        """
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
 
