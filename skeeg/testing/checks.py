@@ -36,9 +36,9 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     """Yield the checks, each an `EEGCheck`, that concern an estimator; for `pytest.mark.parametrize`.
 
     ``only`` lists checks by name or part of it, ``groups`` by group: ``"sklearn"`` (scikit-learn's own), ``"labels"``,
-    ``"input"`` (Epochs, types, bad input), ``"state"`` (refit, copies, pickles, global state), ``"protocols"`` (searches,
-    cross-validation, YAML) and ``"moabb"`` (the slowest: its evaluations). Trials have four electrodes and 128 samples at
-    128 Hz, or the ``ch_names`` and ``sfreq`` of the estimator, unless a `Recording` says what they look like.
+    ``"input"`` (Epochs, types, bad input), ``"state"`` (refit, copies, pickles, global state), ``"protocols"``
+    (searches, cross-validation, YAML), ``"moabb"`` (the slowest: its evaluations). Trials have four electrodes and 128
+    samples at 128 Hz, or the ``ch_names`` and ``sfreq`` of the estimator, unless a `Recording` says otherwise.
 
     Examples
     --------

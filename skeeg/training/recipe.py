@@ -216,7 +216,7 @@ def get_recipe(recipe="default", network="", **changes):
     """Recipe of a name, ``"default"``, ``"imagery"`` or one in `PRESETS`, or of a dict of settings.
 
     A ``"name"`` in the dict is what the others change. ``network`` is what is trained; ``"default"`` and ``"imagery"``
-    depend on it. ``changes`` are settings that differ; None leaves the recipe's own. A ``max_epochs`` replaces the recipe's
+    depend on it. ``changes`` are settings that differ; None leaves the recipe's own, and a ``max_epochs`` replaces its
     ``n_updates``.
 
     Examples
