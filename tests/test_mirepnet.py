@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skeeg import EuclideanAlignment, load
 from skeeg.array import EEGArray, make_domains
+from skeeg.explain import attribute
 from skeeg.methods.mirepnet import (
     MIRepNet,
     MIRepNetClassifier,
@@ -203,6 +206,19 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
     both = make_clf(checkpoint=checkpoint).fit(X, y)
     network = make_clf(checkpoint=checkpoint, readout="network").fit(X, y)
     assert network.readout_ is None and make_clf(max_epochs=1).fit(X, y).readout_ is None  # published without weights
+    with pytest.warns(UserWarning, match="explained is the network"):
+        shown = attribute(both, X_test[:2], X_test[2:4], method="integrated_gradients", on_error="ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = attribute(
+            both.set_params(readout="network"),
+            X_test[:2],
+            X_test[2:4],
+            method="integrated_gradients",
+            on_error="ignore",
+        )
+    np.testing.assert_allclose(shown.values, same.values)
+    both.set_params(readout="both")
     logits = NETWORK_WEIGHT * np.log(network.predict_proba(X_test)) + both.readout_.logits(X_test)
     np.testing.assert_allclose(both.predict_proba(X_test), softmax(logits, axis=1), atol=1e-5)
     both.save(tmp_path / "clf.safetensors")

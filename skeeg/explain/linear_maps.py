@@ -17,6 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..array import as_eeg
+from ..base import warn
+from ..training.state import HasNetwork
 
 OUTPUTS = ("margin", "logit", "log_probability", "probability")
 _FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.hamming_window, torch.hann_window, torch.linspace,
@@ -34,6 +36,10 @@ class Explained:
             raise TypeError(
                 f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
                 'method="occlusion" explains any classifier.'
+            )
+        if isinstance(final, HasNetwork) and not final._network_alone:
+            warn(
+                f"estimator: {type(final).__name__} classifies by a network and a regression; explained is the network."
             )
         self.classes = getattr(final, "classes_", None)
         self.map = identity_map(X)

@@ -216,6 +216,7 @@ class NetworkState(Storable):
 class HasNetwork:
     """Mixin of an estimator that holds a `NetworkState` as ``network_``: its fitted attributes, and its sizes."""
 
+    _network_alone = True  # whether it predicts by its network alone, which `skeeg.explain` explains
     module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
     network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
     history_ = property(attrgetter("network_.history"), doc="One record an epoch.")

@@ -154,12 +154,9 @@ class GramEstimator:
         return self.module_.layer_weights().detach().numpy()
 
     def save_checkpoint(self, path):
-        """Write the weights in the published layout, to be the ``checkpoint`` of another estimator.
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as the ``checkpoint`` of another estimator.
 
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` or ``.pth`` file; that of a `GramPretrainer` holds its tokenizer too.
+        The file of a `GramPretrainer` holds its tokenizer too.
         """
         check_is_fitted(self)
         save_weights(self.module_, path)

@@ -228,13 +228,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights in the published layout, to be the ``checkpoint`` of another estimator.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A ``.safetensors`` or ``.pth`` file.
-        """
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
 
@@ -297,9 +291,13 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     def _preprocess(self, X):
         return self.steps_.transform(X)
 
+    @property
+    def _network_alone(self):
+        return self.readout_ is None or self.readout == "network"
+
     def _forward(self, X):
         logits = super()._forward(X)
-        if self.readout_ is None or self.readout == "network":
+        if self._network_alone:
             return logits
         tangent = self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32))
         return NETWORK_WEIGHT * logits.double() + torch.from_numpy(tangent)
