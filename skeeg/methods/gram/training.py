@@ -154,7 +154,7 @@ class GramEstimator:
         return self.module_.layer_weights().detach().numpy()
 
     def save_checkpoint(self, path):
-        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as the ``checkpoint`` of another estimator.
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``.
 
         The file of a `GramPretrainer` holds its tokenizer too.
         """
