@@ -67,7 +67,7 @@ def load(path, params=None, cls=None):
     path : str or path-like
         File to read.
     params : dict or None
-        Constructor parameters the file could not hold, such as a network class.
+        Constructor parameters the file could not hold, such as a network class; not for pipelines.
     cls : class or None
         Expected class; needed where it is not one of skeeg's public classes.
 
@@ -86,8 +86,12 @@ def load(path, params=None, cls=None):
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
         document = json.loads(metadata[_HEADER])
-        if "value" in document and cls is None:
+        if "value" in document:
+            if params:
+                raise _Refusal(f"params: got {', '.join(params)}, but {path} holds a pipeline with all its parameters.")
             estimator = _decode(document["value"], tensors)
+            if not isinstance(estimator, Pipeline if cls is None else cls):
+                raise ValueError(f"it holds a {type(estimator).__name__}, which is not a {(cls or Pipeline).__name__}")
         else:
             estimator = _decode_estimator(document, tensors, params or {}, cls)
         check_is_fitted(estimator)
@@ -181,6 +185,8 @@ def _decode_estimator(document, tensors, params=None, cls=None):
         raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
+    if twice := set(fitted) & set(estimator.get_params(deep=False)):  # it would pass by what parameters are checked for
+        raise ValueError(f"{min(twice)} is a parameter, not a fitted attribute")
     if "_may_be_infinite" in dir(cls):  # one of skeeg's
         if fitted and is_classifier(estimator) and "classes_" not in fitted:
             raise ValueError("classes_ is missing")
@@ -200,12 +206,10 @@ def _check_finite(value, name):
 
 
 def _resolve_class(name, cls, module):
-    """Class of this name: the caller's, or one of the package's."""
-    import skeeg
-
+    """Class of this name: the caller's, or one of the libraries'."""
     if cls is not None and cls.__name__ == name:
         return cls
-    found = getattr(skeeg, name) if name in skeeg.__all__ else _library_class(module, name)
+    found = _library_class(module, name)
     wanted = BaseEstimator if cls is None else cls
     if not (isinstance(found, type) and issubclass(found, wanted)):
         what = "one of skeeg's estimators" if cls is None else f"a {wanted.__name__}"
@@ -214,20 +218,32 @@ def _resolve_class(name, cls, module):
 
 
 def _public(module, name, libraries=_LIBRARIES):
-    """Find a name in the public module, of these libraries, that a module belongs to; None if it is not there."""
-    public = ".".join(part for part in str(module).split(".") if not part.startswith("_"))
-    if not f"{public}.".startswith(tuple(f"{one}." for one in libraries)):
+    """Find what the public module, of these libraries, that a module belongs to defines; None if it is not there."""
+    public = _public_module(module)
+    if not f"{public}.".startswith(tuple(f"{one}." for one in libraries)) or "tests" in public.split("."):
         return None
     try:
-        return vars(importlib.import_module(public)).get(name)
+        found = vars(importlib.import_module(public)).get(name)
     except ImportError:
         return None
+    return found if _public_module(getattr(found, "__module__", None)) == public else None  # not what it imports
+
+
+def _public_module(module):
+    """Name of a module without its private parts."""
+    return ".".join(part for part in str(module).split(".") if not part.startswith("_"))
 
 
 def _library_class(module, name):
-    """Estimator class of skeeg, scikit-learn or pyRiemann; None for any other name."""
+    """Estimator class of skeeg, scikit-learn or pyRiemann; None for any other name.
+
+    A base of another library may read a pickle in ``__setstate__``, as skorch's net does.
+    """
     found = _public(module, name)
-    return found if isinstance(found, type) and issubclass(found, BaseEstimator) else None
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        return None
+    owners = {base.__module__.partition(".")[0] for base in found.__mro__}
+    return found if owners <= {*_LIBRARIES, "abc", "builtins"} else None
 
 
 def _encode(value, tensors, key, owned=()):
@@ -262,13 +278,15 @@ def _encode(value, tensors, key, owned=()):
 def _encode_array(value, tensors, key):
     """Numbers go into `tensors`, strings and objects into the JSON."""
     if value.dtype.kind in "biuf":
+        while key in tensors:  # keys 1 and "1" of a dict
+            key += "'"
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
     if value.dtype.kind == "c":
         return {
             "complex": [_encode_array(part, tensors, f"{key}.{i}") for i, part in enumerate((value.real, value.imag))]
         }
-    if value.dtype.kind in "US":
+    if value.dtype.kind == "U":
         return {"strings": value.tolist(), "dtype": value.dtype.str}
     if value.dtype.names:
         parts = {name: _encode_array(value[name], tensors, f"{key}.{name}") for name in value.dtype.names}

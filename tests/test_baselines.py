@@ -230,3 +230,14 @@ def test_steady_state_responses_are_told_apart_by_their_frequency():
         baseline("CCA").fit(X, np.resize(["left", "right"], 30))
     named = SteadyStateCCA({"left": 9.25, "right": 13.0}).fit(X[y != "11.25"], np.resize(["left", "right"], 20))
     assert named.score(X[y != "11.25"], np.resize(["left", "right"], 20)) == 1
+
+
+def test_canonical_correlation_takes_dependent_channels():
+    """An average reference leaves one channel that the others determine."""
+    X, y = np.random.default_rng(0).normal(size=(8, 5, 250)), np.resize(["8", "13"], 8)
+    X -= X.mean(axis=1, keepdims=True)
+    scores = [SteadyStateCCA(sfreq=250).fit(one, y).decision_function(one) for one in (X, X[:, :4])]
+    np.testing.assert_allclose(*scores, atol=1e-8)
+    for wrong in ({"frequencies": [8, 13]}, {"n_harmonics": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SteadyStateCCA(sfreq=250, **wrong).fit(X, y)

@@ -459,3 +459,18 @@ def test_mirrored_trials_teach_the_other_hand():
         ).pretrain(X, y)
         scores[mirror] = clf.score(Xt[0], turned)
     assert scores[True] > 0.8 > scores[False] + 0.15
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "adapt"])
+def test_weights_of_classes_are_by_label(phase):
+    (X, y), (Xt, yt) = make_task(2), make_task(1, seed=5)
+    X, y = np.concatenate(X), np.where(np.concatenate(y) == "left", 1, 2)
+    target, labels = Xt[0], np.where(yt[0] == "left", 1, 2)
+
+    shares = []
+    for weight in (0.02, 50.0):
+        clf = make_clf(max_epochs=4, **{f"{phase}_params__class_weight": {1: weight}}).pretrain(X, y)
+        shares.append((clf if phase == "pretrain" else clf.fit(target, labels)).predict_proba(target)[:, 0].mean())
+    assert shares[0] < shares[1]
+    with pytest.raises(ValueError, match="class_weight: .'left'. are not among the classes .1, 2."):
+        make_clf(**{f"{phase}_params__class_weight": {"left": 2.0}}).pretrain(X, y).fit(target, labels)

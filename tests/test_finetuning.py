@@ -149,3 +149,16 @@ def test_the_source_network_comes_from_memory(tmp_path, monkeypatch):
     assert len(fits) == 3
     cached.fit(X.like(X, ch_names=("F3", "Fz", "F4")), y)
     assert len(fits) == 4  # the same values of other electrodes
+
+
+def test_memory_knows_other_weights_in_the_file_of_a_checkpoint(tmp_path):
+    X, y = trials(0)
+    weights = clone(NETWORK).set_params(recipe={"n_updates": 1}).fit(X, y).module_.state_dict()
+    network = clone(NETWORK).set_params(recipe={"n_updates": 1}, checkpoint=str(tmp_path / "weights.pt"))
+    plain, found = FineTunedClassifier(network), []
+    cached = clone(plain).set_params(memory=str(tmp_path / "memory"))
+    for factor in (1, 2):
+        torch.save({name: factor * value for name, value in weights.items()}, tmp_path / "weights.pt")
+        found.append(cached.fit(X, y).predict_proba(X))
+        np.testing.assert_array_equal(found[-1], plain.fit(X, y).predict_proba(X))
+    assert not np.array_equal(*found)

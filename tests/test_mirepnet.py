@@ -180,10 +180,12 @@ def test_block_alignment_is_the_published_one():
         ({"template": "mirepnet46"}, "template: expected one of"),
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
+        ({"readout": "both", "resample": None}, "sfreq: readout='both' .* pass sfreq="),
     ],
 )
 def test_errors_name_the_argument(params, match):
     X, y = make_task(8)
+    X = X.like(np.asarray(X), sfreq=None) if "readout" in params else X
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         make_clf(**params).fit(X, y)
 
@@ -260,3 +262,13 @@ def test_fine_tuned_on_a_target_subject(checkpoint):
     assert np.mean(both.classes_[both.readout_.logits(rest).argmax(axis=1)] == wanted) < 0.4
     with pytest.raises(ValueError, match="y: .'feet'. are not among the classes at fit"):
         both.partial_fit(own, np.full(30, "feet"))
+
+
+def test_a_failed_partial_fit_changes_nothing(checkpoint):
+    (X, y), (own, labels) = (make_task(24, seed=i, subject=s) for i, s in enumerate("ab"))
+    clf = make_clf(checkpoint=checkpoint, align="calibration", max_epochs=1).fit(X, y, X_target_unlabeled=own[:8])
+    before, flat = clf.predict_proba(own), np.asarray(own).copy()
+    flat[:, 1] = 1.0
+    with pytest.raises(ValueError, match="channel Cz never changes"):
+        clf.partial_fit(own.like(flat), labels)
+    np.testing.assert_array_equal(clf.predict_proba(own), before)

@@ -10,12 +10,12 @@ from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, is_regressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 import skeeg
-from skeeg import CSP, EuclideanAlignment, NetworkClassifier
+from skeeg import CSP, EuclideanAlignment, NetworkClassifier, storage
 from skeeg.array import EEGArray, make_domains
 from skeeg.base import EEGEstimator, EEGTransformer
 
@@ -338,3 +338,68 @@ def test_the_folder_of_a_memory_does_not_come_from_a_file(tmp_path):
     skeeg.FineTunedClassifier(network, memory=str(tmp_path / "cache")).fit(X, Y).save(tmp_path / "file")
     assert skeeg.load(tmp_path / "file").memory is None
     assert skeeg.load(tmp_path / "file", params={"memory": "mine"}).memory == "mine"
+
+
+@pytest.mark.parametrize("name", ["NeuralNet", "TrainingNet"])
+def test_a_net_that_reads_pickles_is_refused(name, tmp_path):
+    """Skorch's nets unpickle an attribute in `__setstate__`."""
+    import pickle
+
+    content = np.frombuffer(pickle.dumps(_Bomb(tmp_path / "executed")), dtype=np.uint8)
+    fitted = {"device": "cpu", "__cuda_dependent_attributes__": {"tensor": "content", "shape": [len(content)]}}
+    net = {"class": name, "module": "skeeg.training.net", "params": {"module": 1, "criterion": 2}, "fitted": fitted}
+    for document in (net, {"value": {"pipeline": [["net", {"estimator": net}]]}}):
+        save_file({"content": content}, tmp_path / "file", metadata={"skeeg": json.dumps(document)})
+        with pytest.raises(ValueError, match=f"holds a {name}, which is not"):
+            skeeg.load(tmp_path / "file")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("sklearn.linear_model", "BaseEstimator"),  # imported there
+        ("skeeg.training.net", "NeuralNet"),
+        ("sklearn.tests.test_base", "MyEstimator"),
+    ],
+)
+def test_only_classes_that_a_library_defines_are_named(module, name):
+    assert storage._library_class(module, name) is None
+
+
+def test_only_functions_that_a_library_defines_are_named():
+    assert storage._public("sklearn.metrics.pairwise", "check_array", storage._FUNCTIONS) is None
+    found = storage._public("sklearn.metrics.pairwise", "rbf_kernel", storage._FUNCTIONS)
+    assert found.__name__ == "rbf_kernel"
+
+
+def test_a_parameter_is_not_set_as_a_fitted_attribute(tmp_path):
+    network = NetworkClassifier(network_params={"F1": 2, "D": 1, "kernel_length": 8}, max_epochs=1, device="cpu")
+    skeeg.FineTunedClassifier(network).fit(X, Y).save(tmp_path / "file")
+    rewrite(tmp_path / "file", lambda document: document["fitted"].update(memory="/tmp"))
+    with pytest.raises(ValueError, match="memory is a parameter, not a fitted attribute"):
+        skeeg.load(tmp_path / "file")
+
+
+def test_a_class_of_the_name_of_one_of_skeeg_comes_back(tmp_path):
+    covariances, spatial = pytest.importorskip("pyriemann.estimation"), pytest.importorskip("pyriemann.spatialfilters")
+    fitted = make_pipeline(covariances.Covariances("oas"), spatial.CSP(2)).fit(X, Y)
+    skeeg.save(fitted, tmp_path / "file")
+    again = skeeg.load(tmp_path / "file")
+    assert type(again[-1]) is spatial.CSP
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+
+
+def test_keys_of_one_text_keep_arrays_of_their_own(tmp_path):
+    kept = {1: np.ones(2), "1": np.zeros(3), "a": {"b.c": np.ones(4)}, "a.b": {"c": np.zeros(5)}}
+    Keeper().fit(X, kept=kept).save(tmp_path / "kept")
+    assert same(kept, Keeper.load(tmp_path / "kept").kept_)
+
+
+def test_a_pipeline_is_loaded_as_one(tmp_path):
+    skeeg.save(make_pipeline(StandardScaler(), SVC()).fit(X[:, 0], Y), tmp_path / "file")
+    assert type(skeeg.load(tmp_path / "file", cls=Pipeline)) is Pipeline
+    with pytest.raises(ValueError, match="it holds a Pipeline, which is not a CSP"):
+        CSP.load(tmp_path / "file")
+    with pytest.raises(ValueError, match="params: got svc__C"):
+        skeeg.load(tmp_path / "file", params={"svc__C": 2.0})

@@ -1,7 +1,10 @@
 """Canonical correlation with sinusoids, the classifier of steady-state responses that needs no training."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import EEGEstimator
@@ -43,6 +46,11 @@ class SteadyStateCCA(ClassifierMixin, EEGEstimator):
     ['8', '13']
     """
 
+    _parameter_constraints = EEGEstimator._parameter_constraints | {
+        "frequencies": [dict, None],
+        "n_harmonics": [Interval(Integral, 1, None, closed="left")],
+    }
+
     def __init__(self, frequencies=None, n_harmonics=3, sfreq=None):
         self.frequencies = frequencies
         self.n_harmonics = n_harmonics
@@ -82,5 +90,6 @@ class SteadyStateCCA(ClassifierMixin, EEGEstimator):
 
 
 def _orthonormal(columns):
-    """Orthonormal basis of centred columns, (..., n_times, n_columns)."""
-    return np.linalg.qr(columns - columns.mean(axis=-2, keepdims=True))[0]
+    """Orthonormal basis of centred columns, (..., n_times, n_columns); zeros for columns that depend on others."""
+    vectors, values, _ = np.linalg.svd(columns - columns.mean(axis=-2, keepdims=True), full_matrices=False)
+    return vectors * (values > 1e-10 * values.max(axis=-1, keepdims=True))[..., None, :]  # as with an average reference

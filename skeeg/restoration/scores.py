@@ -49,7 +49,8 @@ def correlation(X, restored, mask):
 def band_power_error(X, restored, mask, sfreq, bands=BANDS, seconds=1.0):
     r"""Error in the power of each band, :math:`\sum |\hat P - P| / \sum P`, over the completely missing segments.
 
-    0 is perfect, 1 is that of zeros; NaN if no segment is missing completely. Bands above half the rate are left out.
+    Segments last ``seconds``. 0 is perfect, 1 is that of zeros; NaN if none is missing completely. Bands above half the
+    rate are left out.
 
     Examples
     --------

@@ -177,11 +177,12 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
                 "parameter_groups": self._parameter_groups(),
             }
 
-    def _weighted(self, recipe):
-        """Recipe with weights of the classes by index, where it has them by label."""
+    def _weighted(self, recipe, classes=None):
+        """Recipe with weights of the classes, by default those of y, by index, where it has them by label."""
         if not isinstance(recipe.class_weight, dict) or not isinstance(self, ClassifierMixin):
             return recipe
-        indices = {label: index for index, label in enumerate(self.classes_.tolist())}
+        classes = self.classes_ if classes is None else classes
+        indices = {label: index for index, label in enumerate(np.asarray(classes).tolist())}
         if unknown := [label for label in recipe.class_weight if label not in indices]:
             raise ValueError(f"class_weight: {unknown} are not among the classes {list(indices)}.")
         weights = {indices[label]: weight for label, weight in recipe.class_weight.items()}

@@ -1,5 +1,6 @@
 """Estimators around any network of the registry, or of the user's own, and their fine-tuning on a target subject."""
 
+import hashlib
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..alignment import Calibration
 from ..array import EEGArray, as_eeg, is_epochs
 from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, warn
 from .base import NetworkEstimator
+from .checkpoints import resolve
 from .net import train
 from .recipe import Recipe
 
@@ -275,7 +277,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         if isinstance(X, EEGArray):  # joblib hashes values alone
             identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
         given = _requested(network, "fit", {"subjects": subjects})  # the same network for any target trials
-        network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given)
+        what = None if self.memory is None else _code_and_weights(network.checkpoint)
+        network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given, what)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)
         else:
@@ -343,8 +346,16 @@ def _requested(estimator, method, given):
     return {name: value for name, value in given.items() if name in wanted and value is not None}
 
 
-def _fit_network(network, values, identity, y, given):
-    """Fit a network on trials, whose identity comes apart from their values."""
+def _code_and_weights(checkpoint):
+    """Find what a training depends on beside its arguments: the version of skeeg, the content of the checkpoint."""
+    from .. import __version__
+
+    weights = None if checkpoint is None else hashlib.sha256(resolve(checkpoint).read_bytes()).hexdigest()
+    return __version__, weights
+
+
+def _fit_network(network, values, identity, y, given, what):
+    """Fit a network on trials, whose identity comes apart from their values; ``what`` is for the cache."""
     return network.fit(values if identity is None else EEGArray(values, *identity), y, **given)
 
 

@@ -269,7 +269,9 @@ def train(
     their targets; ``validation`` is such a tuple. The module is trained in place, within `seeded`, and is left on the
     CPU, in evaluation mode. Ctrl-C ends the training early and keeps the weights reached so far. ``loss`` is a name in
     `LOSSES` or a module; ``n_outputs`` is for targets that may lack classes; ``settle`` estimates the statistics of
-    batch normalisation anew (`settle_norms`); ``parts`` are ``parameter_groups`` and ``augmentation`` of `TrainingNet`.
+    batch normalisation anew (`settle_norms`); ``head`` names the last layer; ``strategy``, ``device`` and ``verbose``
+    are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``parameter_groups``
+    and ``augmentation`` of `TrainingNet`.
     ``diverged_`` of the net is true where a trained weight is not finite; ``probe_features_`` counts features of a
     probe.
 

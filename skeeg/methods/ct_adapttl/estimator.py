@@ -259,6 +259,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
         build()  # first: it may need longer trials
         recipe, own = self._phase("pretrain")
+        recipe = self._weighted(recipe, classes)
         mirror = find_mirror(X.ch_names, classes, self.mirror_classes) if own["mirror"] else None
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
         data = self.network_.pad(data)
@@ -302,7 +303,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         watched = None if held is None else (data[held], y[held])
         mirror = find_mirror(self.ch_names_in_, self.classes_, self.mirror_classes) if own["mirror"] else None
         trials, y = add_mirrored(data[rows], y[rows], mirror)
-        recipe = count_epochs(recipe, own["n_updates"], len(y), self.max_epochs)
+        recipe = count_epochs(self._weighted(recipe), own["n_updates"], len(y), self.max_epochs)
         layers = check_layers(own["layers"])
         groups = layer_rates(layers, recipe.learning_rate, own["layer_decay"])
         with only_trainable(self.module_, layers, own["norm"] != "train"):

@@ -1,5 +1,7 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
@@ -176,6 +178,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
         refuse_flat(X)
+        if self.readout == "both" and X.sfreq is None:
+            raise ValueError("sfreq: readout='both' filters the trials, whose rate is unknown; pass sfreq=.")
         self._start = read_start(self.checkpoint, dict(self.network_params or {}))
         self.description_ = self._start[1]
         self._warn_of_mismatch(X.ch_names)
@@ -205,6 +209,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if len(new):
             raise ValueError(f"y: {new.tolist()} are not among the classes at fit, {self.classes_.tolist()}.")
         targets = np.searchsorted(self.classes_, y)
+        self.steps_, self.readout_ = copy.deepcopy((self.steps_, self.readout_))  # where training fails, they stay
         if self.align is not None:
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
