@@ -177,8 +177,8 @@ def _decode_estimator(document, tensors, params=None, cls=None):
     """Estimator of its JSON form."""
     cls = _resolve_class(document["class"], cls, document.get("module", "skeeg"))
     values = {name: _decode(value, tensors) for name, value in document["params"].items()}
-    if "memory" in values:  # joblib reads pickles from the folder that a memory names
-        values["memory"] = None
+    for name in {"memory", "run_file"} & set(values):  # joblib reads pickles from the one, a fit would write the other
+        values[name] = None
     values |= params or {}
     missing = [name for name, value in values.items() if isinstance(value, _Named)]
     if missing:

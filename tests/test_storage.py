@@ -338,6 +338,9 @@ def test_the_folder_of_a_memory_does_not_come_from_a_file(tmp_path):
     skeeg.FineTunedClassifier(network, memory=str(tmp_path / "cache")).fit(X, Y).save(tmp_path / "file")
     assert skeeg.load(tmp_path / "file").memory is None
     assert skeeg.load(tmp_path / "file", params={"memory": "mine"}).memory == "mine"
+    pretrainer = instance(skeeg.MIRepNetPretrainer).set_params(run_file=str(tmp_path / "run"))
+    pretrainer.fit(skeeg.EEGArray(X, ("C3", "Cz", "C4"), 128.0), Y).save(tmp_path / "file")
+    assert skeeg.load(tmp_path / "file").run_file is None  # where a later fit would write
 
 
 @pytest.mark.parametrize("name", ["NeuralNet", "TrainingNet"])
