@@ -204,24 +204,14 @@ def on_cluster():
 
 @contextlib.contextmanager
 def dask_cluster(address):
-    """Let joblib, and with it a comparison, compute on a Dask cluster.
+    """Let joblib, and with it a comparison, compute on a Dask cluster; a context manager that gives the client.
 
-    Jobs are spread over the workers; results are written by this process alone. The job of a worker that dies is
-    computed again by another. Where workers declare GPUs (``dask worker --resources "GPU=1"``), every job takes one.
-
-    Parameters
-    ----------
-    address : str
-        ``"local:N"`` starts N worker processes on this machine and ends them afterwards; they talk by TLS with a
-        temporary certificate, so that no other user of the machine can connect. Anything else is the address of a
-        scheduler, whose workers need skeeg and the files of the dataset: ``"tls://HOST:PORT"`` with the certificates of
-        Dask's configuration (``distributed.comm.tls``), or ``"tcp://HOST:PORT"``, which is neither encrypted nor
-        authenticated.
-
-    Yields
-    ------
-    client : dask.distributed.Client
-        The connection.
+    ``"local:N"`` starts N worker processes on this machine and ends them afterwards; they talk by TLS with a temporary
+    certificate, so that no other user of the machine can connect. Anything else is the address of a scheduler, whose
+    workers need skeeg and the files of the dataset: ``"tls://HOST:PORT"`` with the certificates of Dask's configuration
+    (``distributed.comm.tls``), or ``"tcp://HOST:PORT"``, which is neither encrypted nor authenticated. Jobs are spread
+    over the workers; results are written by this process alone. The job of a worker that dies is computed again by
+    another. Where workers declare GPUs (``dask worker --resources "GPU=1"``), every job takes one.
 
     Examples
     --------

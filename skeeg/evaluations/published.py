@@ -161,22 +161,11 @@ class DownstreamEvaluation(ProtocolEvaluation):
 
 
 def classification_scores(y, probabilities, classes):
-    """Scores of predicted probabilities, as published for EEG foundation models.
+    """Scores of probabilities (n_windows, n_classes) of true classes ``y``, as published for EEG foundation models.
 
-    Parameters
-    ----------
-    y : array-like, shape (n_windows,)
-        True classes.
-    probabilities : ndarray, shape (n_windows, n_classes)
-        Predicted probabilities.
-    classes : sequence, length n_classes
-        Class of each column.
-
-    Returns
-    -------
-    scores : dict of str to float
-        Accuracy and balanced accuracy; for two classes, of which the second one is positive, F1, precision,
-        recall and the areas under both curves; for more, Cohen's kappa and F1 weighted by class.
+    A dict: accuracy and balanced accuracy; for two classes, of which the second one is positive, F1, precision, recall
+    and the areas under both curves; for more, Cohen's kappa and F1 weighted by class. ``classes`` are those of the
+    columns.
 
     Examples
     --------

@@ -271,9 +271,7 @@ def train(
     `LOSSES` or a module; ``n_outputs`` is for targets that may lack classes; ``settle`` estimates the statistics of
     batch normalisation anew (`settle_norms`); ``head`` names the last layer; ``strategy``, ``device`` and ``verbose``
     are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``parameter_groups``
-    and ``augmentation`` of `TrainingNet`.
-    ``diverged_`` of the net is true where a trained weight is not finite; ``probe_features_`` counts features of a
-    probe.
+    and ``augmentation`` of `TrainingNet`. ``diverged_`` of the net is true where a trained weight is not finite.
 
     Examples
     --------

@@ -113,24 +113,11 @@ def match_volumes(onsets, bold):
 
 
 def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
-    """Cut a recording into blocks of whole volumes, for splits without leakage.
+    """Cut a recording into blocks of ``n_volumes`` whole volumes, for splits without leakage.
 
-    Gives ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes).
-
-    Parameters
-    ----------
-    eeg : ndarray, shape (n_channels, n_times)
-        Recording.
-    bold : ndarray, shape (n_regions, n_volumes)
-        One value a volume.
-    onsets : ndarray, shape (n_volumes,)
-        Seconds at which the volumes began, evenly spaced but for rounding.
-    sfreq : float
-        Sampling rate of the EEG in hertz.
-    n_volumes : int
-        Volumes of a block.
-    crop_start : float
-        Seconds after the first volume that are left out.
+    Give ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes) of ``eeg``
+    (n_channels, n_times) at ``sfreq`` hertz and ``bold`` (n_regions, n_volumes). ``onsets`` (n_volumes,) are the
+    seconds at which the volumes began; ``crop_start`` seconds after the first are left out.
 
     Examples
     --------

@@ -169,16 +169,9 @@ def read_noddi(folder, subject="32", regions=STRIATUM, atlas=None, smoothing=3.0
 def region_signals(image, tr, confounds=None, regions=STRIATUM, atlas=None, smoothing=3.0):
     """Mean signal of each region of an atlas, (n_regions, n_volumes): smoothed, linear trend and confounds removed.
 
-    Parameters
-    ----------
-    image : path or image
-        Four-dimensional, in the space of the atlas.
-    tr : float
-        Repetition time in seconds.
-    confounds : ndarray, shape (n_volumes, n_confounds), or None
-        Signals to regress out.
-    regions, atlas, smoothing
-        As in `read_cwl`.
+    ``image`` is a path or an image with four dimensions, in the space of the atlas; ``tr`` the repetition time in
+    seconds; ``confounds`` (n_volumes, n_confounds) are regressed out. ``regions``, ``atlas``, ``smoothing`` as in
+    `read_cwl`.
     """
     nilearn = _nilearn()
     if atlas is None:
