@@ -54,7 +54,7 @@ class _Bomb:
         return os.mkdir, (self.fuse,)
 
 
-class _Script(torch.nn.Module):
+class Script(torch.nn.Module):
     """Writes a file when torch loads it."""
 
     def __init__(self, fuse: str):
@@ -78,7 +78,7 @@ class _Script(torch.nn.Module):
 def _write_script(path, fuse):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that scripts are deprecated
-        torch.jit.script(_Script(fuse)).save(path)
+        torch.jit.script(Script(fuse)).save(path)
 
 
 def _write_itself(path, fuse):

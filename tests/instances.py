@@ -4,6 +4,7 @@ import inspect
 import operator
 
 from sklearn.base import BaseEstimator
+from skorch.callbacks import Callback
 
 import skeeg
 
@@ -168,3 +169,14 @@ def instance(Estimator):  # noqa: N803, a class
     for name, inner in _INNER.get(Estimator.__name__, {}).items():
         settings[name] = next(instance(cls) for cls in public_estimators() if cls.__name__ == inner)
     return Estimator(**settings).set_params(**_CHANGES.get(Estimator.__name__, {}))
+
+
+class CtrlC(Callback):
+    """Stop in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from hostile import EXECUTED, attack_files, hostile_checkpoints
+from hostile import EXECUTED, Script, attack_files, hostile_checkpoints
 from instances import instance, public_estimators
 from safetensors import safe_open
 from safetensors.numpy import save_file as numpy_save
@@ -44,30 +44,9 @@ from skeeg.training.sizes import read_sizes
 PACKAGE = pathlib.Path(skeeg.__file__).parent
 
 
-class Scripted(torch.nn.Module):
-    """Writes a file when it is loaded."""
-
-    def __init__(self, fuse: str):
-        super().__init__()
-        self.fuse = fuse
-
-    @torch.jit.export
-    def __getstate__(self):
-        return self.fuse, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]):
-        self.fuse, self.training = state
-        torch.save(torch.zeros(1), self.fuse)
-
-    def forward(self, x):
-        """Do nothing."""
-        return x
-
-
 @pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
 def test_a_torchscript_archive_is_refused_and_not_executed(tmp_path):
-    torch.jit.script(Scripted(str(tmp_path / "executed"))).save(str(tmp_path / "script.pth"))
+    torch.jit.script(Script(str(tmp_path / "executed"))).save(str(tmp_path / "script.pth"))
     X, y = EEGArray(torch.randn(4, 2, 400).numpy(), ("C3", "C4"), 200), [0, 1, 0, 1]
     entries = [GramClassifier, GramTokenizer, GramPretrainer, GramRestorer]
     for entry in entries:

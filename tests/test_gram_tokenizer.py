@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from instances import CtrlC
 from skorch.callbacks import Callback
 
 from skeeg import EEGArray, GramTokenizer
@@ -325,17 +326,6 @@ def test_codes_placed_after_a_while_are_used_and_those_placed_at_once_stay_toget
     for epochs in (0, 3):
         used[epochs] = (GramTokenizer(**settings, recipe_params={"warm_epochs": epochs}).fit(X).usage_ > 0).sum()
     assert used[0] < 48 < 60 <= used[3], used
-
-
-class CtrlC(Callback):
-    """Stop in the middle of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_batch_end(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from instances import CtrlC
 from skorch.callbacks import Callback
 from test_mirepnet import SIZES, make_clf, make_task
 
@@ -287,17 +288,6 @@ def test_no_labels_and_no_reconstruction_is_refused():
         make_pretrainer(recipe={"rec_weight": 0}).fit(make_subjects(2)[0])
     with pytest.raises(ValueError, match="y: got shape"):
         make_pretrainer().fit(make_subjects(2)[0], ["left"])
-
-
-class CtrlC(Callback):
-    """Stop in the middle of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_batch_end(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
