@@ -15,8 +15,9 @@ Parts, each of which can be run alone:
 
 For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
 published (transductive); those of ``grasp``, ``others`` and ``simulated`` by that of the 30. The same holds for the
-recentring of the tangent space, in each band. A fit of ``readout="both"`` is scored three times: both, the network
-alone, and the tangent space alone.
+recentring of the tangent space, in each band. A fit of ``readout="both"`` also gives the scores of its parts: network
+alone, tangent space alone, both without the fine-tuned network; and, "balanced", the score with the threshold at which
+both classes are equally frequent among the scored trials (transductive; `skeeg.evaluations.BalancedTarget`).
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2, on ds003810 2-5, and on simulated
 subjects of another seed.
@@ -84,7 +85,8 @@ def pretrain(last, seed, folder, objective="supervised"):
 
 # Comparison
 
-BOTH = "MIRepNet, pre-trained, fine-tuned, both"
+PRETRAINED = "MIRepNet, pre-trained"
+BOTH, KEPT = f"{PRETRAINED}, fine-tuned, both", f"{PRETRAINED}, not fine-tuned, both"
 
 
 def find_file(folder, last, seed, objective="supervised"):
@@ -102,7 +104,7 @@ def make_arms(folder, part, last):
     from skeeg.methods.mirepnet.pretraining import FINETUNING, SIZES
 
     few = {"name": "mirepnet-fork"} | FINETUNING
-    none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}
+    none = {"strategy": "head", "learning_rate": 0.0, "max_epochs": 1}  # the network stays as it is
 
     def mirepnet(seed, objective=None, recipe="default", readout="network", **settings):
         file = objective and find_file(folder, last, seed, objective)
@@ -111,12 +113,13 @@ def make_arms(folder, part, last):
             **{"align": "own" if SPLITS[part] is split_runs else "block"} | settings,
         )  # fmt: skip
 
-    def with_sources(seed):
+    def with_sources(seed, n_updates=120, **settings):
         sources = few | {"n_updates": 150, "learning_rate": 1e-3}
-        return FineTunedClassifier(mirepnet(seed, "supervised", sources, "both", align="calibration"), n_updates=120)
+        network = mirepnet(seed, "supervised", sources, "both", **{"align": "calibration"} | settings)
+        return set_seed_and_device(FineTunedClassifier(network, n_updates=n_updates), seed, "cpu")
 
     if part == "others":
-        return {BOTH: lambda seed: set_seed_and_device(with_sources(seed), seed, "cpu")}
+        return {KEPT: lambda seed: with_sources(seed, 1, **none), BOTH: with_sources}
 
     arms = {
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
@@ -192,13 +195,35 @@ def fit_and_score(name, model, part, X, y, own, seed):
     else:
         model.fit(align(trials[train]), labels[train])
         trials = align(trials, trials[train] if SPLITS[part] is split_runs else trials[test])
-    scores = {name: model.score(trials[test], labels[test])}
+    found = model.predict_proba(trials[test])
+    parts = {name: found, f"{name}, balanced": balance(np.log(found + 1e-12))}
     if name == BOTH:
-        alone = name.removesuffix(", both")
-        tangent = model.classes_[model.readout_.logits(trials[test]).argmax(axis=1)]
-        scores[f"{alone}, tangent space alone"] = np.mean(tangent == labels[test])
-        scores[alone] = copy.copy(model).set_params(readout="network").score(trials[test], labels[test])
-    return scores
+        parts |= list_parts(model, part, trials[train], labels[train], trials[test])
+    return {one: np.mean(model.classes_[parts[one].argmax(axis=1)] == labels[test]) for one in parts}
+
+
+def list_parts(model, part, X, y, X_test):
+    """Scores of classes, by name, of parts of a fitted ``readout="both"``."""
+    from skeeg.methods.mirepnet.estimator import TangentReadout
+
+    network = copy.copy(model).set_params(readout="network").predict_proba(X_test)
+    parts = {f"{PRETRAINED}, fine-tuned": network}
+    if part != "others":
+        parts[KEPT] = model._start_logits(model._preprocess(X_test)) + model.readout_.logits(X_test)
+        tangent = TangentReadout(model.align, model.domain)
+        tangent.fit(X, np.searchsorted(model.classes_, y), np.zeros((len(X), len(model.classes_))))
+        parts["MIRepNet, tangent space alone"] = tangent.logits(X_test)
+    return parts
+
+
+def balance(logits):
+    """Move the threshold of two classes until both have the same mean probability, as `BalancedTarget` does."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    difference = logits[:, 1] - logits[:, 0]
+    moved = difference - brentq(lambda shift: expit(difference - shift).mean() - 0.5, -99, 99)
+    return np.stack([-moved, moved], axis=1)
 
 
 def compare(part, folder, pipelines="", n_seeds=3):

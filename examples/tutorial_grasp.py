@@ -144,8 +144,9 @@ print(scores["cross-subject"].round(2))
 # ----------------------
 # The first 30 trials of a subject are labelled; runs 2 to 4 are scored. MIRepNet starts from weights that ship with the
 # package, trained on left hand, right hand and rest of another dataset, and is fine-tuned on the 30 trials. By default
-# its logits are added to those of a tangent-space regression on the same trials; ``readout="network"`` is the network
-# alone. The linear decoder is trained on the 30 trials, and on these pooled with the trials of the source subjects.
+# its logits before and after are added to those of a tangent-space regression on the same trials;
+# ``readout="network"`` is the fine-tuned network alone. The linear decoder is trained on the 30 trials, and on these
+# pooled with the trials of the source subjects.
 
 weights = "skeeg:mirepnet-small"
 few = {
