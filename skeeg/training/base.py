@@ -271,12 +271,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         self.network_.fold()
         return self
 
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""
         return "network_" in vars(self)
