@@ -13,8 +13,8 @@ import skeeg
 ROOT = pathlib.Path(skeeg.__file__).parent
 DATA = {"array", "positions"}
 BASE = DATA | {"base", "storage"}
-STEPS = {"alignment", "covariance", "filtering", "model_selection", "montage", "regression", "restoration", "screening",
-         "signals", "spatial", "tangentspace", "wavelets"}  # fmt: skip
+STEPS = {"alignment", "covariance", "filtering", "model_selection", "montage", "regression", "restoration", "signals",
+         "spatial", "tangentspace", "wavelets"}  # fmt: skip
 BELOW_METHODS = BASE | STEPS | {"datasets", "networks", "training", "weights"}
 BELOW_BENCH = BELOW_METHODS | {"baselines", "evaluations", "explain", "methods", "testing"}
 MAY_IMPORT = {

@@ -4,8 +4,8 @@
 bad trials and targets.
 """
 
-from .bad_input import BadInput, bad_inputs, bad_parameters
 from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
+from .inputs import BadInput, bad_inputs, bad_parameters
 from .recordings import Recording
 
 __all__ = [
