@@ -303,8 +303,8 @@ def check_compiled(estimator, recording):
     assert_same_outputs(outputs(fitted.fit(X, y), X), wanted, "another fit after compile_inference")
 
 
-def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
-    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit."""
+def predict_in_threads(fitted, recordings, n_predictions):
+    """Compare predictions of two threads that share a fitted estimator with those of one thread, to the bit."""
     wanted = [outputs(fitted, X) for X in recordings]
 
     def rounds(first):
@@ -312,7 +312,7 @@ def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
             which = turn % len(recordings)
             assert_same_outputs(outputs(fitted, recordings[which]), wanted[which], "two threads at once")
 
-    _at_once([lambda first=first: rounds(first) for first in range(n_threads)])
+    _at_once([lambda first=first: rounds(first) for first in range(2)])
 
 
 def _at_once(tasks):
