@@ -30,7 +30,7 @@ from scipy.stats import wilcoxon
 
 from skeeg.covariance import filter_patterns
 from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
-from skeeg.methods.beira.layers import RECTIFIERS
+from skeeg.methods.beira.network import RECTIFIERS
 from skeeg.model_selection import null_scores, surrogate
 from skeeg.positions import standard_montage
 
@@ -70,7 +70,7 @@ def run_block(block, x):
     """Convolution, normalisation, activation, dropout and maximum of (batch, channels, times)."""
     n_taps = block.conv1d.kernel_size[0]
     x = block.conv1d(F.pad(x, ((n_taps - 1) // 2, n_taps // 2)))
-    x = F.dropout(block.activation(block.norm(x.mT).mT), block.drop_prob, block.training)
+    x = F.dropout(block.activation(block.norm(x.mT).mT), block.drop.p, block.training)
     return F.max_pool1d(x, block.stride)
 
 

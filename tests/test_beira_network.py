@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_benchmarks import load_script
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
-from skeeg.methods.beira.layers import cheap_dropout, depthwise_conv1d, time_major_conv1d
+from skeeg.methods.beira.network import depthwise_conv1d, time_major_conv1d
 from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
@@ -309,18 +309,6 @@ def test_time_major_convolution_and_its_gradients(n_taps):
     plain = F.conv1d(x.mT, weight, padding="same").mT
     torch.testing.assert_close(time_major_conv1d(x, weight), plain)
     assert torch.autograd.gradcheck(time_major_conv1d, (x, weight))
-
-
-def test_cheap_dropout_keeps_the_mean_and_drops_the_wanted_share():
-    torch.manual_seed(0)
-    x = torch.ones(200_001)
-    y = cheap_dropout(x, 0.3)
-    assert (y == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
-    assert y.mean().item() == pytest.approx(1.0, abs=0.01)
-    assert cheap_dropout(x, 0.3, training=False) is x
-    # neighbours share a random number but not their fate
-    pairs = (y[:200_000].view(-1, 4) == 0).float()
-    assert abs(torch.corrcoef(pairs.T)[0, 1].item()) < 0.02
 
 
 def test_covariance_distance_equals_pyriemann():

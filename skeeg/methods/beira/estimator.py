@@ -10,13 +10,13 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed, refuse_flat, warn
-from ...networks import get_network
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
+from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
 from .strategies import (
@@ -30,7 +30,6 @@ from .strategies import (
     start_as_averages,
 )
 
-NETWORKS = {"independent": "BEIRA", "shared": "SharedBEIRA", "lstm": "BEIRAManyToOne"}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
@@ -241,7 +240,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         """Network with random weights, or those of the checkpoint."""
         sizes = self._network_sizes(recipe)
         state = NetworkState(
-            NETWORKS[self.network], sizes, n_chans=n_chans, n_outputs=self.n_regions_,
+            NETWORKS[self.network].__name__, sizes, n_chans=n_chans, n_outputs=self.n_regions_,
             precision=recipe.precision, kernels="plain",
         )  # fmt: skip
         state.module = state.build()
@@ -311,10 +310,10 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         return make_loss(self._recipe().loss, self.n_window_ - 1)
 
     def _network_sizes(self, recipe):
-        name = NETWORKS[self.network]
-        known = set(inspect.signature(get_network(name)).parameters) - _NO_SIZES
+        network = NETWORKS[self.network]
+        known = set(inspect.signature(network).parameters) - _NO_SIZES
         refuse_unknown("network_params", self.network_params, known)
-        return self._sizes(name, {name: value for name, value in recipe.network_params.items() if name in known})
+        return self._sizes(network, {name: value for name, value in recipe.network_params.items() if name in known})
 
     def _float_type(self):
         return np.float64 if self._recipe().precision == "float64" else np.float32

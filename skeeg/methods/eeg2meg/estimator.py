@@ -20,8 +20,6 @@ from ...training.state import HasNetwork
 from .forward import read_geometry
 from .model import (
     MODELS,
-    NETWORKS,
-    SIZES,
     EnvelopeCodes,
     InverseCodes,
     MomentCodes,
@@ -33,8 +31,8 @@ from .model import (
     check_runs,
     split_windows,
 )
-from .recordings import RecordingMethods
-from .sensors import SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
+from .networks import NETWORKS, SIZES
+from .sensors import RecordingMethods, SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
 
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough

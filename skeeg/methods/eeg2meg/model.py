@@ -12,14 +12,9 @@ from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
 from .forward import apply_by_place, harmonic_encoder, head_sphere, minimum_norm, multipoles
-from .networks import SensorTransformer, SensorUNet
+from .networks import NETWORKS
 
-NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
 MODELS = (*NETWORKS, "ridge", "minimum_norm")
-SIZES = {
-    SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
-    SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
-}
 _RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
 _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 

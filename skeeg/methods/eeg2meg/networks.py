@@ -366,3 +366,10 @@ def sinusoids(n_times, n_features, like):
     rates = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=like.dtype, device=like.device) / max(half, 1))
     angles = torch.arange(n_times, dtype=like.dtype, device=like.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :n_features]
+
+
+NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
+SIZES = {  # what ``network_params`` may set
+    SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
+    SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
+}

@@ -1,7 +1,6 @@
 """Sizes of Gram's networks, and their layers, named as in the published state dicts."""
 
 import dataclasses
-import difflib
 import functools
 import math
 
@@ -13,6 +12,7 @@ from torch import nn
 from ...montage import canonical_name
 from ...networks import channel_info
 from ...networks.fast.dropout import Dropout
+from ...training.sizes import refuse_unknown
 from .preprocessing import COLLECTION, MAX_SECONDS, RATE, SCALE, too_short
 
 PATCH_LENGTH = 200
@@ -102,7 +102,7 @@ TOKENIZER_SIZES = {
     **dict.fromkeys(("base", "medium", "large"), TokenizerSizes()),
 }
 SHARED = ("patch_length", "max_seconds", "sfreq", "scale")  # sizes that both stages have alike
-_TRAINED_WITH = ("drop_prob", "drop_path", "layer_scale")  # settings of the training, not sizes of a checkpoint
+_TRAINED_WITH = {"drop_prob", "drop_path", "layer_scale"}  # settings of the training, not sizes of a checkpoint
 _OF_A_NAME = (  # sizes that differ between the named ones
     "n_filters", "n_layers", "n_heads", "fused", "decoder_dim", "decoder_layers", "decoder_heads", "n_codes",
 )  # fmt: skip
@@ -114,7 +114,7 @@ def choose_sizes(table, size, changes=None):
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given, known = dict(changes or {}), vars(sizes)
-    check_names("network_params", given, known)
+    refuse_unknown("network_params", given, known)
     if "fused" in known and given.get("n_layers", sizes.n_layers) != sizes.n_layers:
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
@@ -132,12 +132,10 @@ def settle_sizes(table, size, changes, found=None, relevant=None):
     asked = choose_sizes(table, size or "base", changes)
     if found is None:
         return asked
-    given = (
-        {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
-    )
-    for name in [one for one in vars(asked) if one in given]:
-        wanted, has = vars(asked)[name], vars(found)[name]
-        if wanted != has and name not in _TRAINED_WITH:
+    given = {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))}
+    for name, wanted in vars(asked).items():
+        has = vars(found)[name]
+        if name in given - _TRAINED_WITH and wanted != has:
             raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; leave it out.")
     trained = {name: value for name, value in vars(asked).items() if name in ("drop_prob", "drop_path")}
     return dataclasses.replace(found, **trained)
@@ -149,15 +147,6 @@ def check_alike(tokenizer, sizes):
         its, own = vars(tokenizer)[name], vars(sizes)[name]
         if its != own:
             raise ValueError(f"tokenizer: its {name} is {its}, the autoencoder's {own}; give both the same.")
-
-
-def check_names(argument, given, known):
-    """Refuse names of settings that do not exist, with the nearest that does."""
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}."
-            raise ValueError(f"{argument}: got the unknown name {name!r}, {hint}")
 
 
 def _fewer(dim, heads):

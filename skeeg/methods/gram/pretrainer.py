@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ...networks.seeding import seeded
 from ...training.data import Trials
@@ -18,7 +19,7 @@ from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
 from .network import GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Objective, Pool, StageSettings
+from .training import GramStage, GramState, Pool, StageSettings
 
 _OF_THE_TOKENIZER = (
     "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
@@ -50,21 +51,19 @@ class PretrainingSettings(StageSettings):
             raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
 
 
-class MaskedObjective(Objective):
+class MaskedObjective(nn.Module):
     """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
 
     def __init__(self, network, mask_ratio, masks="patches"):
-        super().__init__(network)
-        self.mask_ratio, self.masks = mask_ratio, masks
+        super().__init__()
+        self.network, self.mask_ratio, self.masks = network, mask_ratio, masks
 
-    def forward(self, x, channels=None, codes=None):
-        """Losses (batch, 4) as of `GramPretrainingNetwork.losses`; ``codes`` are known tokens of the patches."""
-        if isinstance(x, dict):
-            return self(**x)
+    def forward(self, x, channels, codes=None):
+        """Losses (batch, 4) of `GramPretrainingNetwork`; ``codes`` are known tokens of the patches."""
         shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
         mixed = self.training and self.masks == "mixed"
         hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
-        return self.network.losses(x, hidden.to(x.device), channels, codes)
+        return self.network(x, hidden.to(x.device), channels, codes)
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
