@@ -142,10 +142,9 @@ class WaveletBands(EEGTransformer):
             part = slice(start, start + step)
             for band, frequencies in enumerate(bands):
                 for frequency in frequencies:
-                    kernel = morlet(frequency, self.bandwidth)
-                    out[part, band] += np.abs(oaconvolve(data[part], kernel[None, None, :], mode="same", axes=2)) / len(
-                        frequencies
-                    )
+                    kernel = morlet(frequency, self.bandwidth)[None, None, :]
+                    found = oaconvolve(data[part], kernel, mode="same", axes=2)
+                    out[part, band] += np.abs(found) / len(frequencies)
         return out.reshape(n_trials, -1, n_times)
 
 
