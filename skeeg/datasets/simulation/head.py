@@ -84,14 +84,3 @@ def random_directions(rng, n):
 def grid_potentials(positions, moments):
     """Potentials at forty electrodes: the amplitude of a source is defined independently of the montage."""
     return leadfield(electrode_directions(_GRID), positions, moments)
-
-
-def rotation_matrix(angles):
-    """Rotation matrix about the x, y and z axis by three angles."""
-    rotation = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        rotation = step @ rotation
-    return rotation
