@@ -61,16 +61,9 @@ def leadfield(electrodes, positions, moments):
     info.set_montage(montage, verbose="error")
     ones = np.ones(len(positions))
     dipoles = mne.Dipole(0 * ones, RADIUS * positions, ones, moments, ones, verbose="error")
-    forward, _ = mne.make_forward_dipole(dipoles, _sphere(), info, verbose="error")
+    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
+    forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="error")
     return forward["sol"]["data"] * 1e-9 * 1e6
-
-
-@lru_cache(maxsize=1)
-def _sphere():
-    """MNE's three-layer sphere around the origin."""
-    import mne
-
-    return mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
 
 
 def random_directions(rng, n):

@@ -70,7 +70,6 @@ class SessionState:
     gains: dict
 
 
-@lru_cache(maxsize=512)
 def subject_traits(seed, subject):
     """Draw the traits of one subject; they depend on the seed of the population and the number alone."""
     rng = np.random.default_rng((seed, 1, subject))
