@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .accelerate import accelerate
 from .convolutions import find_runs, merge_kernels
@@ -73,7 +74,10 @@ def _fold_sequence(sequence):
             layer, position = layers[position], position + 1
             if is_braindecode(layer, "CombinedConv"):
                 layer = _Merged(layer.conv_time, layer.conv_spat, time_axis=2)
-        layer, position = _take_norm(layer, layers, position)
+        norm = layers[position] if position < len(layers) else None
+        is_linear = isinstance(layer, _Merged) or (isinstance(layer, nn.Conv2d) and is_plain_conv(layer))
+        if is_linear and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+            layer, position = _absorb(layer, norm), position + 1
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             folded[start] = layer
     for position in range(len(layers)):
@@ -88,27 +92,10 @@ def _fold_run(layers, run):
     return form(time, space, run.time_axis)
 
 
-def _take_norm(layer, layers, position):
-    """Take the batch norm that follows into a layer, where it can be."""
-    following = layers[position] if position < len(layers) else None
-    linear = isinstance(layer, _Merged) or (is_plain_conv(layer) if isinstance(layer, nn.Conv2d) else False)
-    if not linear or type(following) is not nn.BatchNorm2d or following.running_mean is None:
-        return layer, position
-    return _absorb(layer, following), position + 1
-
-
 def _absorb(layer, norm):
     """Scale and shift the outputs of a linear layer as a batch norm in evaluation does."""
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    bias = shift if layer.bias is None else layer.bias * scale + shift
-    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
     return layer
 
 
