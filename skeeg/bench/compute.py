@@ -72,20 +72,20 @@ def compute(job):
     return result
 
 
-def compute_all(jobs, n_processes):
-    """Yield the results of the jobs as they are done, from processes or joblib's cluster.
+def compute_all(jobs, pools):
+    """Yield the results of the jobs as they are done, from the processes of `worker_pools`.
 
-    With no processes all is computed in this one. Each process is alone in its pool: the end of one fails its own job
+    Without pools all is computed in this process. Each process is alone in its pool: the end of one fails its own job
     and no other.
     """
-    if not n_processes and not on_cluster():
+    if not pools:
         yield from map(compute, jobs)
         return
-    jobs, idle, running = iter(jobs), _workers(n_processes), {}
+    jobs, running, n_processes = iter(jobs), {}, len(pools)
     try:
         while True:
-            while idle and (job := next(jobs, None)) is not None:
-                worker = idle.pop()
+            while pools and (job := next(jobs, None)) is not None:
+                worker = pools.pop()
                 running[worker.submit(compute, job)] = worker, job
             if not running:
                 return
@@ -96,25 +96,33 @@ def compute_all(jobs, n_processes):
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
                     worker = worker if on_cluster() else _replace(worker, n_processes)
-                idle.append(worker)
+                pools.append(worker)
                 yield result
     finally:
-        for worker in {*idle, *(worker for worker, _ in running.values())}:
+        for worker, _ in running.values():
             _end(worker)
 
 
-def _workers(n_processes):
-    """Pools of one process each; on a cluster the same one, once for each of its threads.
+@contextlib.contextmanager
+def worker_pools(n_processes):
+    """Pools of one process each, or none for 0; on joblib's cluster the same one, once for each of its threads.
 
-    Dask counts the death of a worker against every job that waits in it too, so that none waits there.
+    Comparisons that share them import everything once. Dask counts the death of a worker against every job that waits
+    in it too, so that none waits there.
     """
-    if not on_cluster():
-        return [_start(n_processes) for _ in range(n_processes)]
-    from joblib.parallel import get_active_backend
+    if on_cluster():
+        from joblib.parallel import get_active_backend
 
-    backend = get_active_backend()[0]
-    pool = backend.client.get_executor(pure=False, **backend.submit_kwargs)
-    return [pool] * sum(backend.client.nthreads().values())
+        backend = get_active_backend()[0]
+        pool = backend.client.get_executor(pure=False, **backend.submit_kwargs)
+        pools = [pool] * sum(backend.client.nthreads().values())
+    else:
+        pools = [_start(n_processes) for _ in range(n_processes)]
+    try:
+        yield pools
+    finally:
+        for worker in set(pools):
+            _end(worker)
 
 
 def _start(n_processes):

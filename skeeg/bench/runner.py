@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import cpu_count
 
 from . import catalogue, predictions
-from .compute import Job, compute_all, on_cluster, quiet
+from .compute import Job, compute_all, on_cluster, quiet, worker_pools
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
 from .folder import BenchFolder, call_text, digest, first_line, machine, one_line, set_aside, versions
 
@@ -133,14 +133,15 @@ def run_all(benchmarks, overwrite=False, progress=True):
     Gives the outcomes up to the first that was stopped.
     """
     outcomes, errors = [], []
-    for benchmark in benchmarks:
-        try:
-            outcomes.append(benchmark.run(overwrite, progress))
-        except RuntimeError as error:
-            errors.append(error)
-            continue
-        if outcomes[-1].interrupted:
-            break
+    with worker_pools(benchmarks[0].jobs) as pools:
+        for benchmark in benchmarks:
+            try:
+                outcomes.append(benchmark.run(overwrite, progress, pools))
+            except RuntimeError as error:
+                errors.append(error)
+                continue
+            if outcomes[-1].interrupted:
+                break
     if errors:
         raise errors[0]
     return outcomes
@@ -225,8 +226,8 @@ class Benchmark:
         if evaluation.endswith("trialwise") and not isinstance(self.paradigm.scoring, str):
             raise ValueError(f"scoring: {evaluation} has MOABB's own score, and takes no other.")
 
-    def run(self, overwrite=False, progress=True):
-        """Compute what is missing and write table and report; give the outcome."""
+    def run(self, overwrite=False, progress=True, pools=()):
+        """Compute what is missing, in `worker_pools` or this process, and write table and report; give the outcome."""
         from .report import write_report
 
         started = time.perf_counter()
@@ -237,7 +238,7 @@ class Benchmark:
             self._write(outcome)
             try:
                 with _Stop() as stop:
-                    self._compute(jobs, outcome, stop, progress)
+                    self._compute(jobs, outcome, stop, pools, progress)
             except KeyboardInterrupt:
                 outcome.interrupted = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
@@ -328,14 +329,14 @@ class Benchmark:
             job.evaluation.n_jobs = 1 if on_cluster() else max(1, self.jobs // len(jobs))
         return jobs
 
-    def _compute(self, jobs, outcome, stop, progress):
+    def _compute(self, jobs, outcome, stop, pools, progress):
         """Compute the jobs; each is in MOABB's file before the next is started."""
         from tqdm.auto import tqdm
 
         written = time.perf_counter()
         with tqdm(total=len(jobs), disable=not (progress and jobs), unit="fold set", dynamic_ncols=True) as bar:
             wanted = self._worth_computing(jobs, outcome.entry, bar)
-            with contextlib.closing(compute_all(wanted, self.jobs)) as computing:
+            with contextlib.closing(compute_all(wanted, pools)) as computing:
                 for result in computing:
                     if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
