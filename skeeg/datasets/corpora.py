@@ -90,9 +90,8 @@ def _preprocess(raw, file, preprocessing, rename):
     missing = [name for name in preprocessing.ch_names if name not in channels]
     if missing:
         raise ValueError(f"{file}: electrodes {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
-    raw = (
-        raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error").load_data(verbose="error")
-    )
+    raw = raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error")
+    raw.load_data(verbose="error")
     raw.set_channel_types(dict.fromkeys(raw.ch_names, "eeg"), on_unit_change="ignore", verbose="error")
     if preprocessing.average:
         raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")

@@ -280,13 +280,8 @@ class Attribution:
         step = 1.0 if self.sfreq is None else 1 / self.sfreq
         unit = "" if self.sfreq is None else " s"
         names = [f"{name}, {i * step:g}{unit}" for name in electrodes for i in range(n_times)]
-        flat = (n_trials, n_channels * n_times)
-        return shap.Explanation(
-            self.values.reshape(flat),
-            base_values=self.base_value,
-            data=np.asarray(self.data).reshape(flat),
-            feature_names=names,
-        )
+        values, data = (np.reshape(one, (n_trials, n_channels * n_times)) for one in (self.values, self.data))
+        return shap.Explanation(values, base_values=self.base_value, data=data, feature_names=names)
 
     def __getitem__(self, rows):
         """Select trials."""

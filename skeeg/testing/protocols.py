@@ -138,8 +138,9 @@ MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sess
 
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
-    for evaluation in ("WithinSession", "CrossSession", "WithinSubject"):
-        yield f"check_moabb_{_snake(evaluation)}", functools.partial(_check_moabb, evaluation=f"{evaluation}Evaluation")
+    for name in ("within_session", "cross_session", "within_subject"):
+        evaluation = f"{name.title().replace('_', '')}Evaluation"
+        yield f"check_moabb_{name}", functools.partial(_check_moabb, evaluation=evaluation)
     for mode in _MODES:
         yield f"check_moabb_cross_subject_{mode}", functools.partial(_check_moabb, mode=mode)
     within = {"evaluation": "WithinSessionEvaluation", "return_epochs": True}
@@ -158,10 +159,6 @@ _MODES = (
     "train_and_target_labeled_20p",
     "train_and_target_labeled_50p",
 )
-
-
-def _snake(name):
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):

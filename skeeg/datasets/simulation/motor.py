@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ...positions import standard_montage
 from ..base import SkeegDataset, code_with
-from .head import electrode_directions, grid_potentials, leadfield, random_directions, rotation_matrix
+from .head import electrode_directions, grid_potentials, leadfield, random_directions
 from .signals import broadband, coloured, one_over_f, rhythm, wander
 
 AREAS = {
@@ -69,7 +70,6 @@ class SessionState:
     gains: dict
 
 
-@lru_cache(maxsize=512)
 def subject_traits(seed, subject):
     """Draw the traits of one subject; they depend on the seed of the population and the number alone."""
     rng = np.random.default_rng((seed, 1, subject))
@@ -94,7 +94,7 @@ def session_state(seed, subject, session, ch_names, montage):
     """Draw one session of one subject, recorded with a montage; it depends on these arguments alone."""
     traits, rng = subject_traits(seed, subject), np.random.default_rng((seed, 2, subject, session))
     shift, amplitude, line_noise = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
-    rotation = rotation_matrix(traits.cap + np.radians(rng.normal(0, 2, 3)))
+    rotation = Rotation.from_euler("xyz", traits.cap + np.radians(rng.normal(0, 2, 3))).as_matrix()
     mastoids = electrode_directions(("M1", "M2"))
     electrodes = np.vstack([electrode_directions(ch_names, montage) @ rotation.T, mastoids])
     positions, moments, levels = (np.concatenate(part) for part in zip(*traits.sources.values(), strict=True))
