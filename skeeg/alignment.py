@@ -45,11 +45,7 @@ class Calibration:
         if isinstance(trials, Calibration):
             return trials.X
         if trials is not None and len(trials) == n_training:
-            warn(
-                f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
-                f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
-                "keep it whole."
-            )
+            warn(f"{name} has exactly as many trials as X: if a search sliced it, pass skeeg.Calibration(trials).")
         return trials
 
 
@@ -192,10 +188,7 @@ class _Alignment(EEGTransformer):
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warn(
-                f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
-                "next larger domain."
-            )
+            warn(f"domain={self.domain!r}, but the {self.domain} is unknown: the next larger domain is used.")
         keys = list(dict.fromkeys(records))
         index = {key: i for i, key in enumerate(keys)}
         return keys, np.array([index[record] for record in records])
@@ -216,10 +209,7 @@ class _Alignment(EEGTransformer):
         if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
             return self.source_reference_
         if calibration is None:
-            raise ValueError(
-                "on_unseen='calibration' needs calibration trials of the target: pass X_target_unlabeled or "
-                "X_target_labeled to fit."
-            )
+            raise ValueError("on_unseen='calibration' needs X_target_unlabeled or X_target_labeled in fit.")
         return calibration
 
     def _calibration_reference(self, key):

@@ -115,10 +115,8 @@ class WaveletBands(EEGTransformer):
             start, stop = start or low, stop or high  # None leaves an edge open
             inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
             if not len(inside):
-                raise ValueError(
-                    f"bands: none of the {self.n_freqs} frequencies from {low:g} to {high:g} Hz lies within "
-                    f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz, half the sampling rate."
-                )
+                span = f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz"
+                raise ValueError(f"bands: none of the {self.n_freqs} frequencies lies in {span}.")
             chosen.append(tuple(inside / rate))
         return chosen
 

@@ -17,7 +17,7 @@ from skeeg.methods.mirepnet import (
     mirepnet_preprocessing,
     save_weights,
 )
-from skeeg.methods.mirepnet.readout import NETWORK_WEIGHT, fit_logistic
+from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, fit_logistic
 from skeeg.training import FineTunedClassifier, load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150

@@ -470,10 +470,8 @@ class SHUMotorImagery(Corpus):
             raise ValueError(f"{file}: the variable {' and '.join(missing)} is missing.")
         data, codes = np.asarray(held["data"], dtype=np.float64), np.ravel(held["labels"])
         if data.ndim != 3 or data.shape[1:] != (len(_SHU_NAMES), _N_TIMES) or len(data) != len(codes):
-            raise ValueError(
-                f"{file}: data of shape {data.shape} and {len(codes)} labels, expected (n_trials, {len(_SHU_NAMES)}, "
-                f"{_N_TIMES}) and as many labels."
-            )
+            wanted = (len(codes), len(_SHU_NAMES), _N_TIMES)
+            raise ValueError(f"{file}: data of shape {data.shape} for {len(codes)} labels, expected {wanted}.")
         odd = sorted(set(codes.tolist()) - {1, 2})
         if odd:
             raise ValueError(f"{file}: a label {odd[0]}, expected 1 (left hand) or 2 (right hand).")

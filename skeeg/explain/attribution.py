@@ -1,11 +1,10 @@
 """Attribution of predictions to channels and samples: `attribute`, and its result, `Attribution`."""
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..base import draw_seed
+from ..base import draw_seed, warn
 from .attribution_methods import METHODS, BlackBox, Case, by_occlusion, by_paths, by_shap
 from .linear_maps import OUTPUTS, Explained, choose_background, fitted_network, read_trials, split_pipeline
 
@@ -147,7 +146,7 @@ def _check_completeness(found, tolerance, on_error):
     )  # fmt: skip
     if on_error == "raise":
         raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warn(message)
 
 
 @dataclass(frozen=True)

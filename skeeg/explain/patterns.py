@@ -118,9 +118,7 @@ def spatial_patterns(estimator, X):
             return found
         if isinstance(one, TangentSpace):
             if place + 1 < len(steps):
-                raise ValueError(
-                    f"estimator: {steps[-1][0]} is between the tangent space and the classifier, expected no step."
-                )
+                raise ValueError(f"estimator: {steps[-1][0]} is between the tangent space and the classifier.")
             return _tangent([step for _, step in steps], final, X)
         if not type(one).__name__.endswith("Covariances"):
             found, trials = step_map(one, trials, name)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
 
 from ..array import EEGArray, make_domains
-from .recordings import assert_same_outputs, configured_for, data_for, fresh, kind_of, outputs
+from .recordings import assert_same_outputs, configured_for, data_for, fitted_on, fresh, kind_of, outputs
 
 
 def as_predictor(estimator):
@@ -93,8 +93,7 @@ def check_yaml(estimator, recording):
         for step in map(fresh, steps)
     ]
     again = create_pipeline_from_config(yaml.safe_load(yaml.safe_dump(config)))
-    X, y = data_for(estimator, recording)
-    wanted = outputs(fresh(estimator).fit(X, y), X)
+    X, y, _, wanted = fitted_on(estimator, recording)
     assert_same_outputs(outputs(again.fit(X, y), X), wanted, "made of a YAML file", rtol=1e-6)
 
 

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .callbacks import ProgressBar, TimeShift
+from .augmentation import TimeShift
+from .callbacks import ProgressBar
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS

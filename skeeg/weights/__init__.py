@@ -95,10 +95,7 @@ def locate(name):
         raise FileNotFoundError(f"checkpoint: {weights.path} is missing from this installation; install skeeg again.")
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     if digest != weights.sha256:
-        raise ValueError(
-            f"checkpoint: {weights.path} is not the file that was published: its SHA-256 is {digest}, expected "
-            f"{weights.sha256}; install skeeg again."
-        )
+        raise ValueError(f"checkpoint: {weights.path} is not the published file ({digest}); install skeeg again.")
     return weights.path
 
 

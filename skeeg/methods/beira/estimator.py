@@ -275,12 +275,6 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         network = self._inference(self.network_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
-    def __sklearn_tags__(self):
-        """Declare that envelopes are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     @property
     def network_(self):
         """Network of least validation loss."""

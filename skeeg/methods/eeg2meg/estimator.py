@@ -381,9 +381,3 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             return X.like(prediction.astype(np.float32), ch_names=None)
         standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
-
-    def __sklearn_tags__(self):
-        """Declare that virtual MEG is float32."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags

@@ -16,7 +16,7 @@ from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_r
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
-from .network import GramPretrainingNetwork
+from .network import GramPretrainingNetwork, check_readout
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
 from .training import GramStage, GramState, Pool, StageSettings
@@ -105,10 +105,10 @@ class GramPretrainer(GramStage):
     network_params : dict or None
         Fields of `Sizes` that differ from ``size``. Length, rate and unit of the patches are those of the tokenizer
         where they are left out.
-    readout : {"class", "channels", "power"}
-        Features that `transform` gives: the class token; the mean token of each channel; or, of each channel and
-        filter of the patches, the log of the mean square of the tokens' columns, which a linear classifier of imagined
-        movement does best with.
+    readout : {"class", "channels", "power", "class+power"}
+        Features that `transform` gives: the class token; the mean token of each channel; of each channel and filter of
+        the patches, the log of the mean square of the tokens' columns; or both of the class token and these, with which
+        a linear classifier of movement does best.
     run_file : str or None
         File to keep the state of the training in after every epoch, see `GramTokenizer`. A tokenizer that is fitted
         here keeps its own beside it.
@@ -226,7 +226,7 @@ class GramPretrainer(GramStage):
         """Give features of trials of any montage within the collection, and of any length; nothing is masked.
 
         They are float32 (n_trials, n_features), as ``readout`` says, averaged over the windows of a trial: dim
-        features, n_channels * dim, or n_channels * n_filters, all of the first channel first.
+        features, n_channels * dim, n_channels * n_filters, all of the first channel first, or dim and these.
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
@@ -240,8 +240,7 @@ class GramPretrainer(GramStage):
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
-        if self.readout not in ("class", "channels", "power"):
-            raise ValueError(f"readout: got {self.readout!r}, expected 'class', 'channels' or 'power'.")
+        check_readout(self.readout)
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
         if not isinstance(self.tokenizer, GramTokenizer | str | os.PathLike | None):

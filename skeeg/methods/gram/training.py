@@ -149,7 +149,7 @@ class GramEstimator:
         save_weights(self.module_, path)
 
 
-class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
+class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; a subclass has `_settings_class`, `_objective` and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
@@ -265,12 +265,6 @@ class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
             self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
             self.network_.net.history.extend(self.network_.history)
         return self.network_.net
-
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""

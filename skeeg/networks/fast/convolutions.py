@@ -33,10 +33,8 @@ def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
     """
     n_temporal, n_spatial = temporal_weight.shape[0], spatial_weight.shape[0]
     if spatial_weight.shape[1] != n_temporal:
-        raise ValueError(
-            f"spatial_weight takes {spatial_weight.shape[1]} planes but temporal_weight gives {n_temporal}; "
-            "the spatial convolution must use one group and follow the temporal one directly."
-        )
+        n_planes = spatial_weight.shape[1]
+        raise ValueError(f"spatial_weight takes {n_planes} planes but temporal_weight gives {n_temporal}.")
     temporal = temporal_weight.reshape(n_temporal, -1)
     spatial = spatial_weight.reshape(n_spatial, n_temporal, -1)
     kernel = torch.einsum("fk,sfc->sck", temporal, spatial)
