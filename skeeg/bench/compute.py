@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
 from ..array import EEGArray
-from .evaluation import count_parameters
 
 
 @dataclass
@@ -31,7 +30,6 @@ class Job:
     dataset: object
     process_pipeline: object
     grid: dict | None = None
-    count: bool = False  # count the parameters of its network too
 
 
 @dataclass
@@ -53,7 +51,7 @@ def compute(job):
     result = JobResult(job)
     with quiet():
         try:
-            X, y, _ = job.evaluation.load(*arguments)
+            X, _, _ = job.evaluation.load(*arguments)
         except (Exception, SystemExit) as error:  # damaged files raise anything; the other subjects go on
             result.failure, result.data_failed = _failure(job, error, name="The data"), True
             return result
@@ -67,8 +65,7 @@ def compute(job):
             "n_times": int(X.shape[2]),
             "sfreq": X.sfreq if isinstance(X, EEGArray) else None,
         }
-        if job.count:
-            result.notes = _count(job, X, y)
+        result.notes = result.predictions[0].attrs if result.predictions else {}
     return result
 
 
@@ -95,7 +92,9 @@ def compute_all(jobs, pools):
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    worker = worker if on_cluster() else _replace(worker, n_processes)
+                    if not on_cluster():
+                        _end(worker)
+                        worker = _start(n_processes)
                 pools.append(worker)
                 yield result
     finally:
@@ -154,12 +153,6 @@ def _end(worker):
         worker.shutdown(kill_workers=True)
 
 
-def _replace(worker, n_processes):
-    """Another pool for one whose process ended."""
-    _end(worker)
-    return _start(n_processes)
-
-
 @contextlib.contextmanager
 def quiet():
     """Keep warnings of MNE, MOABB and braindecode out of the progress bar."""
@@ -171,15 +164,6 @@ def quiet():
         warnings.filterwarnings("ignore", module=r"(moabb|mne|braindecode|skorch)\b")
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")  # joblib starts another
         yield
-
-
-def _count(job, X, y):
-    """Size of the network in a pipeline."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a few trials are enough to count
-            return {"n_parameters": count_parameters(job.pipeline, X, y)}
-    except Exception:  # a missing count must not lose the scores
-        return {"n_parameters": None}
 
 
 def _failure(job, error, name=None):
