@@ -374,7 +374,7 @@ def probe(file, few=range(1, 60, 5), many=(*range(1, 49, 2), *range(49, 60)), te
     X, y = load_arrays(data, fmin=0.5, fmax=40.0, tmax=4.0, resample=RATE, subjects=subjects)
     X, whose = X - np.asarray(X).mean(axis=1, keepdims=True), np.asarray(X.domains["subject"]).astype(int)
     rows, halves = [], {i: np.array_split(np.flatnonzero(whose == i), 2) for i in tested}
-    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01)):
+    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01), ("class+power", 0.01)):
         step = GramPretrainer(checkpoint=file, max_epochs=0, readout=readout, device="cpu").fit(X[:2])
         given = np.concatenate([step.transform(X[np.flatnonzero(whose == i)]) for i in subjects])
         centred = given - np.stack([given[whose == i].mean(axis=0) for i in whose])

@@ -94,7 +94,7 @@ class _Alignment(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
-        return X.like(_whiten(X, groups, self.whiteners_))
+        return X.like(self._whiten(X, groups, self.whiteners_))
 
     def transform(self, X, subjects=None):
         """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
@@ -116,7 +116,7 @@ class _Alignment(EEGTransformer):
                 whiteners[group] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
         if self.on_unseen == "running" and not all(key in known for key in keys):
             groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
-        return X.like(_whiten(X, groups, whiteners))
+        return X.like(self._whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
         """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
@@ -231,6 +231,19 @@ class _Alignment(EEGTransformer):
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
             reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
             yield reference, count
+
+    @staticmethod
+    def _whiten(X, groups, whiteners):
+        """Multiply each trial by its group's whitener, over consecutive trials of one group."""
+        X = np.asarray(X)
+        whiteners = whiteners.astype(X.dtype)
+        aligned = np.empty(X.shape, dtype=X.dtype)
+        edges = np.flatnonzero(np.diff(groups)) + 1
+        for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
+            for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
+                rows = slice(first, min(first + 64, stop))
+                np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
+        return aligned
 
     def _running_whiteners(self, X, keys, groups, whiteners):
         """Whitener of each trial, from the running reference where its domain is unseen."""
@@ -363,8 +376,11 @@ class RiemannianAlignment(_Alignment):
         super().__init__(domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor)
         self.metric = metric
 
+    def _covariances(self, X):
+        return trial_covariances(X, center=self.center, ddof=self.ddof)
+
     def _references(self, X, groups, n_groups):
-        covariances = trial_covariances(X, center=self.center, ddof=self.ddof)
+        covariances = self._covariances(X)
         return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
 
     def _combine(self, references, weights=None):
@@ -372,16 +388,3 @@ class RiemannianAlignment(_Alignment):
             return metric_mean(references, self.metric, weights, self.floor)
         except ValueError as error:  # pyRiemann's, for trials that are too short
             raise ValueError(f"X: the covariances have no mean of metric {self.metric!r}: {error}") from error
-
-
-def _whiten(X, groups, whiteners):
-    """Multiply each trial by its group's whitener, over consecutive trials of one group."""
-    X = np.asarray(X)
-    whiteners = whiteners.astype(X.dtype)
-    aligned = np.empty(X.shape, dtype=X.dtype)
-    edges = np.flatnonzero(np.diff(groups)) + 1
-    for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
-        for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
-            rows = slice(first, min(first + 64, stop))
-            np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
-    return aligned

@@ -248,7 +248,7 @@ def test_many_to_one_equals_its_layers_run_one_by_one():
 
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("rectifier", ["relu", "abs"])
-def test_regions_together_equal_separate_networks_in_training_too(rectifier, affine):
+def test_fast_forms_equal_torchs_layers_in_training_too(rectifier, affine):
     options = {**SMALL, "rectifier": rectifier, "unmixing_norm_affine": affine, "drop_prob": 0.0}
     together, apart = BEIRA(6, 3, **options), BEIRA(6, 3, **options)
     apart.load_state_dict(fill(together).state_dict())
@@ -273,7 +273,7 @@ def test_float32_gradients_are_right_at_every_number_of_electrodes(n_chans):
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
 
 
-def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_of_separate_networks():
+def test_float32_gradients_of_fast_forms_are_as_near_to_float64_as_those_of_torchs_layers():
     """Without pooling: which of two nearly equal values is the larger, rounding decides in either form."""
     errors = [], []
     for seed in range(6):
@@ -287,7 +287,7 @@ def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_o
             BOLDLoss()(form(copied, x.to(dtype)), y.to(dtype)).backward()
             return torch.cat([p.grad.double().flatten() for p in copied.parameters()])
 
-        exact = gradient(torch.float64, CODE.run_separately)
+        exact = gradient(torch.float64, CODE.run_layers)
         for form, found in zip(CODE.FORMS, errors, strict=True):
             found.append(((gradient(torch.float32, form) - exact).norm() / exact.norm()).item())
     apart, together = map(np.median, errors)

@@ -230,7 +230,9 @@ def test_checkpoints_of_both_kinds(tmp_path):
     tokenizer = make_tokenizer().fit(X)
     for name in ("weights.safetensors", "weights.pth"):
         tokenizer.save_checkpoint(tmp_path / name)
+        before = torch.get_rng_state()
         again = make_tokenizer(checkpoint=str(tmp_path / name), max_epochs=0).fit(X)
+        assert torch.equal(torch.get_rng_state(), before)
         assert_same_weights(again, tokenizer)
         np.testing.assert_array_equal(again.transform(X), tokenizer.transform(X))
         assert again.history_ == [] and "missing" not in again.checkpoint_report_

@@ -217,7 +217,8 @@ def make_net(
         own.append(("early_stopping", EarlyStopping(patience=recipe.patience, load_best=True, sink=_silent, **least)))
     if verbose:
         own.append(("progress", ProgressBar()))
-    optimizer = {"weight_decay": recipe.weight_decay}
+    on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
+    optimizer = {"weight_decay": recipe.weight_decay, "fused": on_cpu}
     if recipe.solver == "sgd":
         optimizer["momentum"] = recipe.momentum
     return kind(

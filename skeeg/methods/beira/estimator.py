@@ -21,7 +21,6 @@ from .patterns import branch_importance, read_patterns
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
 from .strategies import (
     Inference,
-    ValidationCorrelation,
     choose_recipe,
     fit_readout,
     kept_loss,
@@ -224,7 +223,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
             net = train(
                 states[-1].module, training, None, recipe, loss=loss,
                 validation=None if watched is None else (watched,), device=self.device, verbose=self.verbose,
-                callbacks=[*([] if watched is None else [ValidationCorrelation()]), *(self.skorch_callbacks or ())],
+                callbacks=self.skorch_callbacks or (),
             )  # fmt: skip
             losses.append(kept_loss(states[-1].keep(net), recipe, watched is not None))
             if net.interrupted_:

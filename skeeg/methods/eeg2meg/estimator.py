@@ -24,7 +24,6 @@ from .model import (
     InverseCodes,
     MomentCodes,
     ResidualMap,
-    Selection,
     SensorNetwork,
     SignalCodes,
     Windows,
@@ -256,18 +255,15 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         """Learn from windows."""
         with seeded(seed := draw_seed(self.random_state)):
             rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
-            self._learn_scales(Selection(source, rows), source.in_memory)
+            self._learn_scales(source.subset(rows))
             self.codes_ = self._make_codes()
             self.map_ = ResidualMap(self.lags, self._is_signal, self._recipe().batch_size, self.device)
             if self.model == "minimum_norm":
                 return self
-            code, codes = self.codes_.of_windows(source.places, domains), ()
+            source = source.then(self.codes_.of_windows(source.places, domains))
             if source.in_memory:  # coded once; what is on disk is coded batch by batch
-                every = np.arange(len(source))
-                source = Windows(*([one] for one in code(*source.read(every), every)))
-            else:
-                codes = (code,)
-            parts = [Selection(source, part, codes) for part in (rows, held)]
+                source = Windows(*([one] for one in source.read(np.arange(len(source)))))
+            parts = [source.subset(part) for part in (rows, held)]
             if self.codes_.rescales:
                 self.codes_.learn(parts[0])
                 parts = [part.then(self.codes_.rescale) for part in parts]
@@ -282,14 +278,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             )
         return self
 
-    def _learn_scales(self, training, in_memory):
+    def _learn_scales(self, training):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
         (self.eeg_mean_, eeg_scale), (self.meg_mean_, scale) = moments(training.chunks())
         for name, found in (("X", eeg_scale), ("y", scale)):
             if not np.isfinite(found).all():
                 raise ValueError(f"{name}: contains NaN or infinity.")
         flat = np.flatnonzero(eeg_scale == 0)
-        if not in_memory and len(flat):
+        if not training.in_memory and len(flat):
             raise ValueError(f"X: channel {', '.join(map(str, flat[:5]))} never changes; drop it before fit.")
         self.eeg_scale_ = np.where(eeg_scale > 0, eeg_scale, 1.0)
         n_sensors = self.n_features_in_, len(scale)

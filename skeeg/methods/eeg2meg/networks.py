@@ -134,8 +134,6 @@ class Attention(nn.Module):
         super().__init__()
         if embed_size % n_heads:
             raise ValueError(f"embed_size: got {embed_size}, which {n_heads} heads do not divide.")
-        if scale not in ("embedding", "head"):
-            raise ValueError(f"scale: got {scale!r}, expected 'embedding' or 'head'.")
         size = embed_size // n_heads
         self.n_heads = n_heads
         self.scale = (embed_size if scale == "embedding" else size) ** -0.5

@@ -24,17 +24,29 @@ HEAD_RADIUS = 0.099
 _LENGTH_SCALE = 0.5  # of the Gaussian whose features encode the positions, in head radii
 
 
-class _Embedded:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PatchSizes:
     """What the sizes of all networks have."""
+
+    patch_length: int = PATCH_LENGTH
+    max_seconds: int = MAX_SECONDS
+    sfreq: float | None = RATE
+    scale: float = SCALE
+    positions: str = "index"
 
     @property
     def dim(self):
         """Size of an embedding."""
         return self.n_filters * math.ceil(self.patch_length / STRIDE)
 
+    @property
+    def heads(self):
+        """Size of the embedding that the heads of each name divide."""
+        return {"n_heads": self.dim, "decoder_heads": vars(self).get("decoder_dim", self.dim)}
+
 
 @dataclasses.dataclass(frozen=True)
-class Sizes(_Embedded):
+class Sizes(_PatchSizes):
     """Sizes of the masked autoencoder, and of the classifier that has its encoder."""
 
     n_filters: int = 8
@@ -47,11 +59,6 @@ class Sizes(_Embedded):
     decoder_heads: int = 10
     drop_prob: float = 0.05
     drop_path: float = 0.1
-    patch_length: int = PATCH_LENGTH
-    max_seconds: int = MAX_SECONDS
-    sfreq: float | None = RATE
-    scale: float = SCALE
-    positions: str = "index"
     hidden_token: str = "class"
     wave_head: bool = False
 
@@ -59,14 +66,9 @@ class Sizes(_Embedded):
         """Take a list for a tuple, as files have it."""
         object.__setattr__(self, "fused", tuple(self.fused))
 
-    @property
-    def heads(self):
-        """Size of the embedding that the heads of each name divide."""
-        return {"n_heads": self.dim, "decoder_heads": self.decoder_dim}
-
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSizes(_Embedded):
+class TokenizerSizes(_PatchSizes):
     """Sizes of the tokenizer."""
 
     n_codes: int = 8196
@@ -76,18 +78,8 @@ class TokenizerSizes(_Embedded):
     decoder_layers: int = 12
     decoder_heads: int = 10
     drop_prob: float = 0.1
-    patch_length: int = PATCH_LENGTH
-    max_seconds: int = MAX_SECONDS
-    sfreq: float | None = RATE
-    scale: float = SCALE
-    positions: str = "index"
 
     n_filters = 8  # with 200 samples a patch an embedding then is as long as a patch, which the decoder needs
-
-    @property
-    def heads(self):
-        """Size of the embedding that the heads of each name divide."""
-        return {"n_heads": self.dim, "decoder_heads": self.dim}
 
 
 _TINY = {"n_filters": 4, "n_layers": 4, "n_heads": 5, "fused": (0, 1, 2, 3)}
@@ -261,10 +253,7 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        if self.training and self.drop.p and x.device.type == "cpu":
-            attended = self.drop((q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)) @ v
-        else:
-            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
         return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 

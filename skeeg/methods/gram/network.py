@@ -31,6 +31,7 @@ PRETRAINING_PARTS = (
     "decoder_blocks", "decoder_norm", "decoder_pred",
 )  # fmt: skip
 """Parts of a checkpoint of the second stage that the classifier does not have."""
+READOUTS = ("class", "channels", "power", "class+power")
 _NO_DECAY = ("cls_token", "mask_token", "time_emb", "ch_emb", "quantize.")
 
 
@@ -238,6 +239,8 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         Name in `SIZES`, or the sizes.
     drop_prob : float or None
         Dropout; None takes that of the size.
+    readout : {"class", "channels", "power", "class+power"}
+        Features that the last layer gets, see `GramPretrainer`. All but ``"class"`` tie it to these electrodes.
     activation : type of nn.Module
         Nonlinearity of the patches' convolutions and of the blocks.
 
@@ -261,6 +264,7 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         channels=None,
         size="base",
         drop_prob=None,
+        readout="class",
         activation: type[nn.Module] = nn.GELU,
     ):
         super().__init__(
@@ -280,7 +284,10 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
             raise ValueError(f"channels: got {len(self.channels)} indices for {self.n_chans} electrodes.")
         changes = {} if drop_prob is None else {"drop_prob": drop_prob}
         self._build_encoder(choose_sizes(SIZES, size, changes), activation)
-        self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
+        self.readout = check_readout(readout)
+        dim, n_powers = self.sizes.dim, self.n_chans * self.sizes.n_filters
+        widths = {"class": dim, "channels": self.n_chans * dim, "power": n_powers, "class+power": dim + n_powers}
+        self.final_layer = nn.Linear(widths[readout], self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
     def forward(self, x, channels=None):
@@ -291,8 +298,15 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         return self.final_layer(self.features(x, channels))
 
     def features(self, x, channels=None):
-        """Fused class token, averaged over the windows of a trial, shape (batch, dim)."""
-        return _window_features(self, x, self.channels if channels is None else channels)
+        """Features by ``readout``, averaged over the windows of a trial, shape (batch, n_features)."""
+        return _window_features(self, x, self.channels if channels is None else channels, self.readout)
+
+
+def check_readout(readout):
+    """Give the readout, or raise a ValueError."""
+    if readout not in READOUTS:
+        raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
+    return readout
 
 
 def _window_features(network, x, channels, readout="class"):
@@ -303,15 +317,19 @@ def _window_features(network, x, channels, readout="class"):
     check_window(windows, channels, network.sizes.max_seconds)
     places = network._places(length, channels, network.time_emb, network.ch_emb)
     tokens = network.encode(windows.flatten(1, 2), places)
+    one, each = tokens[:, 0], tokens[:, 1:].unflatten(1, (length, -1))
     if readout == "class":
-        found = tokens[:, 0]
-    else:
-        found = tokens[:, 1:].unflatten(1, (length, -1))
-        if readout == "power":  # a token holds its filters column by column
-            found = found.unflatten(3, (-1, network.sizes.n_filters)).square().mean(dim=3).add(1e-4)
-        found = found.mean(dim=1).flatten(1)
-    found = found.unflatten(0, (-1, len(starts))).mean(dim=1)
-    return found.log() if readout == "power" else found
+        return _trial_means(one, starts)
+    if readout == "channels":
+        return _trial_means(each.mean(dim=1).flatten(1), starts)
+    columns = each.unflatten(3, (-1, network.sizes.n_filters))  # a token holds its filters column by column
+    power = _trial_means(columns.square().mean(dim=3).add(1e-4).mean(dim=1).flatten(1), starts).log()
+    return power if readout == "power" else torch.cat([_trial_means(one, starts), power], dim=1)
+
+
+def _trial_means(found, starts):
+    """Means over the windows of each trial."""
+    return found.unflatten(0, (-1, len(starts))).mean(dim=1)
 
 
 def _indices(chosen):

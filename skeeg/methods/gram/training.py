@@ -20,7 +20,7 @@ from ...training.pretraining import list_recordings, median_speed, name_subjects
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .checkpoint import save_weights
-from .layers import SIZES, TOKENIZER_SIZES, choose_sizes
+from .layers import SIZES
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
 from .tokenizer_network import GramTokenizerNetwork
@@ -81,10 +81,10 @@ class GramState(NetworkState):
         if self.spec["network"] == "Gram":
             return super().build()
         if self.spec["network"] == "GramTokenizerNetwork":
-            module = GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, given["size"]), given["decay"])
+            module = GramTokenizerNetwork(given["size"], given["decay"])
         else:
-            tokenizer = GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, given["tokenizer"]), given["decay"])
-            module = GramPretrainingNetwork(tokenizer, choose_sizes(SIZES, given["size"]), given["tokenizer_trains"])
+            tokenizer = GramTokenizerNetwork(given["tokenizer"], given["decay"])
+            module = GramPretrainingNetwork(tokenizer, given["size"], given["tokenizer_trains"])
         return module.to(self.dtype).eval()
 
 

@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .accelerate import accelerate
 from .convolutions import find_runs, merge_kernels
-from .layers import block_length, cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
+from .layers import cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
 from .private_names import fix_parameters, is_braindecode
 
 
@@ -131,7 +131,7 @@ class _Exchanged(_Merged):
             bias = bias + mixing.sum(1) * time.bias.repeat_interleave(len(mixing) // self.n_planes)
         self.weight = nn.Parameter(mixing, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
+        self.register_buffer("matrix", toeplitz_matrix(filters).contiguous())
 
     def filtered(self, x):
         mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))
