@@ -266,9 +266,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"y: {type(self).__name__} needs at least two classes, got one class: {encoder.classes_[0]!r}."
-            )
+            name, only = type(self).__name__, encoder.classes_[0]
+            raise ValueError(f"y: {name} needs at least two classes, got one class: {only!r}.")
         self.classes_ = encoder.classes_
         return indices
 
@@ -312,7 +311,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         """Declare that several targets are fine."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
         return tags
 
     def _check_eeg_and_targets(self, X, y, dtype=np.float32):
@@ -382,10 +380,8 @@ def refuse_flat(X):
     """Refuse trials with channels that never change, by name."""
     flat = flat_channels(X)
     if flat:
-        raise ValueError(
-            f"X: channel {', '.join(map(str, flat[:5]))} never changes over the {len(X)} trial(s) (1 sample, or a "
-            "dead or reference electrode?); drop it before fit."
-        )
+        names = ", ".join(map(str, flat[:5]))
+        raise ValueError(f"X: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it.")
 
 
 def _differ(now, before):

@@ -39,14 +39,13 @@ def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
     return sums.reshape(n_groups, n_channels, n_channels)
 
 
-def shrunk_covariances(X):
-    """Covariance of each trial, shrunk towards the identity by the oracle approximation, as pyRiemann's ``"oas"``.
+def shrink(covariances, n_times):
+    """Shrink covariances of so many samples towards the identity by the oracle approximation, pyRiemann's ``"oas"``.
 
     Chen, Y., et al. (2010). Shrinkage algorithms for MMSE covariance estimation. IEEE Transactions on Signal
     Processing, 58(10), 5016-5029.
     """
-    covariances = trial_covariances(X, ddof=0)
-    n_channels, n_times = np.shape(X)[1:]
+    n_channels = covariances.shape[1]
     variance = np.trace(covariances, axis1=1, axis2=2) / n_channels
     power = np.mean(covariances**2, axis=(1, 2))
     apart = (n_times + 1) * (power - variance**2 / n_channels)
@@ -65,7 +64,7 @@ class TrialCovariances(EEGTransformer):
     def _run(self, X):
         X = np.asarray(X)
         if self.estimator == "oas":
-            return shrunk_covariances(X).astype(X.dtype, copy=False)
+            return shrink(trial_covariances(X, ddof=0), X.shape[2]).astype(X.dtype, copy=False)
         from pyriemann.estimation import Covariances
 
         return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)

@@ -29,7 +29,7 @@ from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, runner
 from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder, digest
-from skeeg.bench.predictions import calibration_error, class_scores
+from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
 from skeeg.bench.report import write_report
 from skeeg.bench.statistics import (
     _corrected,
@@ -43,7 +43,7 @@ from skeeg.bench.statistics import (
 )
 from skeeg.covariance import TrialCovariances
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter
+from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter, PooledTarget
 from skeeg.evaluations.published import find_task
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
@@ -1129,6 +1129,11 @@ def test_report_of_an_empty_folder_is_an_error(tmp_path):
 def test_parameters_of_networks_are_counted(tmp_path):
     pytest.importorskip("torch")
     network = make_pipeline(*[step for _, step in baseline("EEGNet-4,2").steps])
+    network.set_params(networkclassifier__max_epochs=1)
     X, y = np.random.default_rng(0).normal(size=(10, 16, 1000)), np.arange(10) % 2
-    assert evaluation.count_parameters(network, X, y) == 1858
-    assert evaluation.count_parameters(baseline("MDM"), X, y) is None
+    for one, size in ((network, 1858), (PooledTarget(network), 1858), (baseline("MDM"), None)):
+        assert count_parameters(one.fit(X, y)) == size
+    grids = {"net": {"max_epochs": [1, 2]}}
+    run(tmp_path, {"net": NetworkClassifier("EEGNet"), "MDM": baseline("MDM")}, subjects=[1], param_grid=grids)
+    (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
+    assert entry["pipelines"]["net"]["n_parameters"] > 100 and entry["pipelines"]["MDM"]["n_parameters"] is None

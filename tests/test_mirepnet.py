@@ -17,7 +17,7 @@ from skeeg.methods.mirepnet import (
     mirepnet_preprocessing,
     save_weights,
 )
-from skeeg.methods.mirepnet.readout import NETWORK_WEIGHT, fit_logistic
+from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, START_WEIGHT, fit_logistic
 from skeeg.training import FineTunedClassifier, load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
@@ -221,7 +221,9 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
         )
     np.testing.assert_allclose(shown.values, same.values)
     both.set_params(readout="both")
+    before = clone(network).set_params(strategy="head", learning_rate=0.0).fit(X, y)
     logits = NETWORK_WEIGHT * np.log(network.predict_proba(X_test)) + both.readout_.logits(X_test)
+    logits += START_WEIGHT * np.log(before.predict_proba(X_test))
     np.testing.assert_allclose(both.predict_proba(X_test), softmax(logits, axis=1), atol=1e-5)
     both.save(tmp_path / "clf.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X_test), both.predict_proba(X_test))
@@ -242,12 +244,23 @@ def test_readout_follows_the_alignment(checkpoint, align):
 def test_regression_is_that_of_scikit_learn_and_is_drawn_to_its_start():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
-    weights = fit_logistic(X, y, np.zeros((6, 2)), 0.1)
+    plain = {"penalty": 0.1, "intercept": 0.0}
+    weights = fit_logistic(X, y, np.zeros((6, 2)), **plain)
     wanted = LogisticRegression(C=2 / (0.1 * 40), tol=1e-8).fit(X, y)
     np.testing.assert_allclose(weights[:-1, 1] - weights[:-1, 0], wanted.coef_[0], atol=1e-3)
     np.testing.assert_allclose(weights[-1, 1] - weights[-1, 0], wanted.intercept_[0], atol=1e-3)
     start = rng.normal(size=(6, 2))
-    np.testing.assert_allclose(fit_logistic(X, y, start, 1e6)[:-1], start[:-1], atol=1e-4)
+    np.testing.assert_allclose(fit_logistic(X, y, start, penalty=1e6)[:-1], start[:-1], atol=1e-4)
+    by_offset = fit_logistic(X, y, np.zeros((6, 2)), X @ start[:-1], **plain)
+    np.testing.assert_allclose(by_offset[:-1] + start[:-1], fit_logistic(X, y, start, **plain)[:-1], atol=1e-3)
+    assert abs(fit_logistic(X, y * 0, np.zeros((6, 2)), penalty=1e6, intercept=1e6)).max() < 1e-3
+
+
+def test_weights_that_lack_a_class_count_by_their_fine_tuning_alone(checkpoint):
+    X, y = make_task(24)
+    with pytest.warns(UserWarning, match="those for 'feet' start at random"):
+        both = make_clf(checkpoint=checkpoint, max_epochs=1).fit(X, np.where(y == "left", "feet", y))
+    assert both.pretrained_ is None and both.predict_proba(X).shape == (24, 2)
 
 
 def test_fine_tuned_on_a_target_subject(checkpoint):

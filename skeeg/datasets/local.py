@@ -116,9 +116,7 @@ class LocalDataset(SkeegDataset):
         if interval is None:
             shortest = min(event["duration"] for event in raw.annotations if event["description"] in self._class_of)
             if span is None and shortest <= 0:
-                raise ValueError(
-                    f"interval: the events of {first} have no duration; pass interval=(start, end) in seconds."
-                )
+                raise ValueError(f"interval: the events of {first} have no duration; pass (start, end) in seconds.")
             interval = span or (0.0, shortest)
         if not interval[0] < interval[1]:
             raise ValueError(f"interval: got {interval}, expected a start before its end.")
@@ -165,7 +163,5 @@ class LocalDataset(SkeegDataset):
             raise ValueError(f"{file}: there are no events, neither annotations nor triggers.")
         wanted = set(self._class_of)
         if not wanted & set(names) or (self._strict and wanted != set(names)):
-            raise ValueError(
-                f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
-                "Pass classes= to choose events, pattern= to leave files out."
-            )
+            found, wanted = ", ".join(names), ", ".join(sorted(wanted))
+            raise ValueError(f"{file}: its events are {found}, expected {wanted}; see classes= and pattern=.")

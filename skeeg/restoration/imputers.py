@@ -217,11 +217,8 @@ class LowRankCompletion(Imputer):
         values, vectors = np.linalg.eigh(np.einsum("nct,ndt->cd", centred, centred) / (data.size / n_channels))
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         number = self.n_components
-        if not (isinstance(number, int | np.integer) and 1 <= number <= n_channels) and not 0 < number < 1:
-            raise ValueError(
-                f"n_components: got {number!r}, expected 1 to {n_channels} (the number of electrodes) or a share "
-                "between 0 and 1."
-            )
+        if number > n_channels:
+            raise ValueError(f"n_components: got {number}, expected 1 to {n_channels}, the number of channels.")
         if number < 1:
             share = np.cumsum(values) / max(values.sum(), np.finfo(float).tiny)
             number = min(int(np.searchsorted(share, number)) + 1, n_channels)
@@ -440,10 +437,8 @@ def find_lost(X, mask=None):
         raise TypeError(f"mask: expected booleans, True for missing samples, got {mask.dtype}.")
     n_times = data.shape[2]
     if mask.ndim != 3 or mask.shape[:2] != data.shape[:2] or not mask.shape[2] or n_times % mask.shape[2]:
-        raise ValueError(
-            f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected one value for each sample or for "
-            "each of equally long segments."
-        )
+        wanted = "one value for each sample, or for each of equally long segments"
+        raise ValueError(f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected {wanted}.")
     return lost | np.repeat(mask, n_times // mask.shape[2], axis=2)
 
 

@@ -1,7 +1,5 @@
 """Gram's networks: the tokenizer, the masked autoencoder, and the classifier made of its encoder."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +23,7 @@ from .layers import (
 from .preprocessing import channel_indices, window_starts
 from .tokenizer_network import GramTokenizerNetwork
 
-__all__ = ["Gram", "GramOutputs", "GramPretrainingNetwork", "GramTokenizerNetwork"]
+__all__ = ["Gram", "GramPretrainingNetwork", "GramTokenizerNetwork"]
 
 UPSTREAM_KEYS = {"cls_head.weight": "final_layer.weight", "cls_head.bias": "final_layer.bias"}
 PRETRAINING_PARTS = (
@@ -75,17 +73,6 @@ class _Encoder(nn.Module):
     def _places(self, n_seconds, channels, time_emb, ch_emb):
         """Encode the time and channel of every patch of a window, shape (1, n_patches, dim)."""
         return (time_emb[:, :n_seconds, None] + ch_emb[:, None, channels]).flatten(1, 2)
-
-
-class GramOutputs(NamedTuple):
-    """Outputs of the masked autoencoder, as in the published code."""
-
-    cls_loss: torch.Tensor  # cross-entropy of the masked tokens
-    mimic_loss: torch.Tensor  # squared error of the standardised spectra of the visible patches
-    accuracy: torch.Tensor  # share of the masked patches whose token is predicted
-    logits: torch.Tensor  # (batch, n_patches, n_codes)
-    hidden: torch.Tensor  # (batch, n_patches)
-    layer_weights: torch.Tensor  # (n_fused,)
 
 
 class GramPretrainingNetwork(_Encoder):
@@ -173,7 +160,7 @@ class GramPretrainingNetwork(_Encoder):
             x = block(x)
         return self.decoder_norm(x)[:, 1:]
 
-    def losses(self, x, hidden, channels, codes=None):
+    def forward(self, x, hidden, channels, codes=None):
         """Losses of each trial, shape (batch, 4), given the tokens of the patches or None.
 
         Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the masked
@@ -200,16 +187,6 @@ class GramPretrainingNetwork(_Encoder):
         truth = truth / _rms(seen).clamp(min=1e-6)
         error = (_single(self.wave_head(decoded)) - truth).square().mean(dim=2)
         return (error / (0.3 + truth.square().mean(dim=2))).mean(dim=1)
-
-    def forward(self, x, hidden, channels):
-        """Losses and scores of a batch, `GramOutputs`, as in the published code."""
-        tokens, seen = self.visible(x, hidden, channels)
-        logits, wanted = self.decoder_pred(self.decode(tokens, hidden, channels)), self._targets(x, channels)
-        flat = hidden.flatten(1)
-        scores, classes = _single(logits)[flat], wanted.flatten(1)[flat]
-        accuracy = (scores.argmax(dim=-1) == classes).float().mean()
-        mimic = self._mimic(tokens, seen).mean()
-        return GramOutputs(F.cross_entropy(scores, classes), mimic, accuracy, logits, flat, self.layer_weights())
 
     @torch.no_grad()
     def restore_codes(self, x, hidden, channels):

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ...networks.seeding import seeded
 from ...training.data import Trials
@@ -19,7 +20,7 @@ from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Objective, Pool, StageSettings
+from .training import GramStage, GramState, Pool, StageSettings
 
 _OF_THE_TOKENIZER = (
     "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
@@ -51,21 +52,19 @@ class PretrainingSettings(StageSettings):
             raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
 
 
-class MaskedObjective(Objective):
+class MaskedObjective(nn.Module):
     """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
 
     def __init__(self, network, mask_ratio, masks="patches"):
-        super().__init__(network)
-        self.mask_ratio, self.masks = mask_ratio, masks
+        super().__init__()
+        self.network, self.mask_ratio, self.masks = network, mask_ratio, masks
 
-    def forward(self, x, channels=None, codes=None):
-        """Losses (batch, 4) as of `GramPretrainingNetwork.losses`; ``codes`` are known tokens of the patches."""
-        if isinstance(x, dict):
-            return self(**x)
+    def forward(self, x, channels, codes=None):
+        """Losses (batch, 4) of `GramPretrainingNetwork`; ``codes`` are known tokens of the patches."""
         shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
         mixed = self.training and self.masks == "mixed"
         hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
-        return self.network.losses(x, hidden.to(x.device), channels, codes)
+        return self.network(x, hidden.to(x.device), channels, codes)
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
@@ -207,14 +206,18 @@ class GramPretrainer(GramStage):
         """Pre-train on trials as in `GramTokenizer.fit`."""
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
-        its, given = self._tokenizer_sizes(), self.network_params or {}
-        alike = {} if its is None else {name: vars(its)[name] for name in SHARED}
-        sizes = settle_sizes(SIZES, self.size, {**alike, **given}, found)
-        check_alike(sizes if its is None else its, sizes)
+        tokenizer = self._find_tokenizer()
+        its = tokenizer._read_start()[0] if isinstance(tokenizer, GramTokenizer) else tokenizer and tokenizer.sizes
+        alike = {name: vars(its)[name] for name in SHARED} if its else {}
+        sizes = settle_sizes(SIZES, self.size, {**alike, **(self.network_params or {})}, found)
+        check_alike(its or sizes, sizes)
         pool = self._pool(X, subjects, sizes)
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
+        self.tokenizer_history_ = []
         with seeded(run.seed):
-            self._start_network(self._find_tokenizer(pool, run, sizes), sizes, state)
+            if not isinstance(tokenizer, GramTokenizerNetwork):
+                tokenizer = self._fit_tokenizer(tokenizer or self._new_tokenizer(sizes), pool, run)
+            self._start_network(tokenizer, sizes, state)
             if run.earlier is not None:  # the kept tokenizer gives the targets
                 self._objective().load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
@@ -245,39 +248,25 @@ class GramPretrainer(GramStage):
             kind = type(self.tokenizer).__name__
             raise TypeError(f"tokenizer: got {kind}, expected a GramTokenizer, a file, or None.")
 
-    def _tokenizer_sizes(self):
-        """Sizes of the given tokenizer, or None."""
-        given = self.tokenizer
-        if given is None or not isinstance(given, GramTokenizer):
-            return None if given is None else read_tokenizer(given).sizes
-        return given.module_.sizes if given.__sklearn_is_fitted__() else given._read_start()[0]
-
-    def _find_tokenizer(self, pool, run, sizes):
-        """Tokenizer's network, fitted where it is to be, one of its own in evaluation mode."""
-        self.tokenizer_history_ = []
-        if self.checkpoint is not None:
-            return read_tokenizer(self.checkpoint)
-        if isinstance(self.tokenizer, str | os.PathLike):
-            return read_tokenizer(self.tokenizer)
-        fitted = self.tokenizer
-        if fitted is None or not fitted.__sklearn_is_fitted__():
-            fitted = self._new_tokenizer(sizes) if fitted is None else clone(fitted)
-            fitted._check_parameters()
-            fitted._start_network(*fitted._read_start())
-            if run.earlier is None:  # else its weights are in the run
-                self._fit_tokenizer(fitted, pool, run)
-        network = GramTokenizerNetwork(fitted.module_.sizes, fitted.module_.quantize.decay)
-        network.load_state_dict(fitted.module_.state_dict())
-        return network
+    def _find_tokenizer(self):
+        """Network of a tokenizer that is trained, a `GramTokenizer` that is to be fitted, or None."""
+        given = self.tokenizer if self.checkpoint is None else self.checkpoint
+        if isinstance(given, GramTokenizer):
+            return given.module_ if given.__sklearn_is_fitted__() else clone(given)
+        return None if given is None else read_tokenizer(given)
 
     def _fit_tokenizer(self, tokenizer, pool, run):
-        """Fit the tokenizer on the same subjects: those that are held out here are held out there."""
-        path = None if self.run_file is None else f"{self.run_file}.tokenizer"
-        own = open_run(path, f"{run.key} tokenizer", run.seed)
-        with seeded(own.seed):
-            own.seed = own.earlier.seed if own.earlier else run.seed
-            tokenizer._fit_pool(pool, own)
-        self.tokenizer_history_ = tokenizer.history_
+        """Fit the tokenizer on the same subjects, those held out here are held out there; give its network."""
+        tokenizer._check_parameters()
+        tokenizer._start_network(*tokenizer._read_start())
+        if run.earlier is None:  # else its weights are in the run
+            path = None if self.run_file is None else f"{self.run_file}.tokenizer"
+            own = open_run(path, f"{run.key} tokenizer", run.seed)
+            with seeded(own.seed):
+                own.seed = own.earlier.seed if own.earlier else run.seed
+                tokenizer._fit_pool(pool, own)
+            self.tokenizer_history_ = tokenizer.history_
+        return tokenizer.module_
 
     def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""

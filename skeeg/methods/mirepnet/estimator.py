@@ -4,6 +4,8 @@ import copy
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
@@ -14,15 +16,19 @@ from ...array import DOMAIN_FIELDS
 from ...base import refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near
+from ...storage import Storable
+from ...tangentspace import FilterBankTangentSpace
 from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
 from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
-from .readout import NETWORK_WEIGHT, TangentReadout
 
 _FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_shift"  # what a checkpoint may advise
+# Chosen on ds003810 2-5, simulated subjects, EEGMMIDB 49-64 and BNCI2014004 1-2.
+START_WEIGHT, NETWORK_WEIGHT = 0.5, 0.1  # of the logits before and after fine-tuning on few trials, then far too sure
+PENALTY, INTERCEPT_PENALTY = 0.03, 0.3  # few trials say little of the threshold; tangent vectors are recentred
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -44,9 +50,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     network_params : dict or None
         Sizes of the network that differ from those of the checkpoint, or from the published ones; see `MIRepNet`.
     readout : {"auto", "network", "both"}
-        What classifies: the network, as published; or, with ``"both"``, the network and a regularised logistic
-        regression on filter-bank tangent vectors of the same trials on the recorded electrodes, whose logits are
-        added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known rate, else ``"network"``.
+        What classifies: the network, as published; or, with ``"both"``, the network before and after its fine-tuning
+        and a regularised logistic regression on filter-bank tangent vectors of the same trials on the recorded
+        electrodes, whose logits are added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known
+        rate, else ``"network"``.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -88,15 +95,19 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         Rate of the network in hertz.
     readout_ : TangentReadout or None
         Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
+    pretrained_ : NetworkState or None
+        Network before its fine-tuning; None where the checkpoint does not name every label.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
-    With ``readout="both"`` the logits are :math:`0.2\, z_{network} + z_{tangent}`, since a network fine-tuned on
-    few trials is far too sure of itself; ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The
-    tangent vectors are of the bands of `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last
-    layer of the network, 256 in the published size, and `skeeg.explain` explains the network alone.
+    With ``readout="both"`` the logits are :math:`0.1\, z_{network} + 0.5\, z_{start} + z_{tangent}`, since a network
+    fine-tuned on few trials is far too sure of itself. :math:`z_{start}` are those of the network before, where the
+    checkpoint names every label; the regression is fitted to what they leave.
+    ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of the bands of
+    `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last layer of the network, 256 in the
+    published size, and `skeeg.explain` explains the network alone.
 
     References
     ----------
@@ -189,11 +200,13 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
         with self._training(prepared, targets, len(self.classes_), subjects) as what:
+            knows_all = set(self.classes_.tolist()) <= set(self._checkpoint_labels() or ())
+            self.pretrained_ = self.network_.copy() if knows_all else None
             self.network_.keep(train(**what))
         if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
             target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain)
-            self.readout_.fit(X, targets, len(self.classes_), subjects, target)
+            self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
         return self
 
     def partial_fit(self, X, y, classes=None, subjects=None):
@@ -212,10 +225,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_, self.readout_ = copy.deepcopy((self.steps_, self.readout_))  # where training fails, they stay
         if self.align is not None:
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
-        with self._training(self._preprocess(X), targets, len(self.classes_), subjects, warm=True) as what:
+        prepared = self._preprocess(X)
+        with self._training(prepared, targets, len(self.classes_), subjects, warm=True) as what:
             self.network_.keep(train(**what))
         if self.readout_ is not None:
-            self.readout_.partial_fit(X, targets)
+            self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
 
     def update(self, X):
@@ -304,8 +318,75 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         logits = super()._forward(X)
         if self._network_alone:
             return logits
-        tangent = self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32))
-        return NETWORK_WEIGHT * logits.double() + torch.from_numpy(tangent)
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        rest = self._start_logits(self._preprocess(X)) + self.readout_.logits(X)
+        return NETWORK_WEIGHT * logits.double() + torch.from_numpy(rest)
+
+    def _start_logits(self, prepared):
+        """Logits of the network before it was fine-tuned, weighted; zero where it does not know every class."""
+        if self.pretrained_ is None:
+            return np.zeros((len(prepared), len(self.classes_)))
+        data = self.pretrained_.pad(prepared)
+        logits = self.pretrained_.forward(data, batch_size=self.batch_size, device=self.device)
+        return START_WEIGHT * logits.double().numpy()
+
+
+class TangentReadout(Storable):
+    """Logistic regression on `FilterBankTangentSpace`; `partial_fit` adapts it to a target subject.
+
+    Shapes: ``X`` (n_trials, n_channels, n_times), ``targets`` (n_trials,).
+    """
+
+    def __init__(self, align, domain):
+        self.align, self.domain = align, domain
+
+    def fit(self, X, targets, offset, subjects=None, target=None):
+        """Fit tangent space and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
+        bands = [band for band in FilterBankTangentSpace().bands if band[1] < X.sfreq / 2]
+        self.space = FilterBankTangentSpace(tuple(bands), self.domain, self.align or "source")
+        X, subjects = self._trials(X, subjects)
+        features = self.space.fit_transform(X, subjects=subjects, X_target_unlabeled=target)
+        start = np.zeros((features.shape[1] + 1, offset.shape[1]))
+        self.weights = fit_logistic(features, targets, start, offset)
+        return self
+
+    def partial_fit(self, X, targets, offset):
+        """Fit the regression to trials of a target, its weights drawn to those it has."""
+        X = self._trials(X)[0]
+        if self.align is not None:
+            self.space.calibrate(X)
+        self.weights = fit_logistic(self.space.transform(X), targets, self.weights, offset)
+
+    def logits(self, X):
+        """Give what is added to the other logits, (n_trials, n_classes)."""
+        return self.space.transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
+
+    def _trials(self, X, subjects=None):
+        """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
+        return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
+
+
+def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY):
+    r"""Weights of a multinomial logistic regression that are drawn to those of an earlier one.
+
+    .. math:: \min_W \frac{1}{n} \sum_i -\log p_W(y_i | x_i) + \frac{\lambda}{2} \lVert W - W_0 \rVert^2
+
+    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. Shapes:
+    ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
+    """
+    observed, features = np.eye(start.shape[1])[targets], np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
+    offset, penalties = offset + features @ start, np.full((len(start), 1), penalty)
+    penalties[-1] = intercept
+
+    def loss(change):
+        change = change.reshape(start.shape)
+        logits = offset + features @ change
+        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + penalties * change
+        entropy = -(observed * log_softmax(logits, axis=1)).sum() / len(targets)
+        return entropy + 0.5 * (penalties * np.square(change)).sum(), gradient.ravel()
+
+    found = minimize(loss, np.zeros(start.size), jac=True, method="L-BFGS-B")
+    return start + found.x.reshape(start.shape)
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):

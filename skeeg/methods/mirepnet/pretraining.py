@@ -259,12 +259,6 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device)
         return features.astype(np.float32, copy=False)
 
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def _check_parameters(self):
         super()._check_parameters()
         resolve_device(self.device)

@@ -123,15 +123,8 @@ def conv2d_as_conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, 
         return None
     if weight.shape[2] == input.shape[2] and weight.shape[1] > _MAX_PLANES:
         return None
-    y = F.conv1d(
-        input.transpose(2, 3).flatten(1, 2),
-        weight.transpose(2, 3).flatten(1, 2),
-        bias,
-        stride=pair(stride)[0],
-        padding=padding[0],
-        dilation=dilation[0],
-    )
-    return y.unsqueeze(-1)
+    x, kernel = (one.transpose(2, 3).flatten(1, 2) for one in (input, weight))
+    return F.conv1d(x, kernel, bias, pair(stride)[0], padding[0], dilation[0]).unsqueeze(-1)
 
 
 def pair(value):

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from .accelerate import accelerate
 from .convolutions import find_runs, merge_kernels
-from .layers import block_length, cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
+from .layers import cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
 from .private_names import fix_parameters, is_braindecode
 
 
@@ -74,8 +74,6 @@ def _fold_sequence(sequence):
             if is_braindecode(layer, "CombinedConv"):
                 layer = _Merged(layer.conv_time, layer.conv_spat, time_axis=2)
         layer, position = _take_norm(layer, layers, position)
-        if isinstance(layer, nn.Conv2d):
-            layer, position = _take_pointwise(layer, layers, position)
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             folded[start] = layer
     for position in range(len(layers)):
@@ -114,26 +112,6 @@ def _absorb(layer, norm):
     return layer
 
 
-def _take_pointwise(layer, layers, position):
-    """Merge a convolution of each plane by itself with the pointwise one that follows."""
-    following = layers[position] if position < len(layers) else None
-    if not (is_plain_conv(layer) and layer.groups == layer.in_channels == layer.out_channels > 1):
-        return layer, position
-    if not isinstance(following, nn.Conv2d) or not is_plain_conv(following) or following.kernel_size != (1, 1):
-        return layer, position
-    if following.stride != (1, 1) or following.groups != 1 or following.padding not in ((0, 0), "same", "valid"):
-        return layer, position
-    geometry = {name: vars(layer)[name] for name in ("stride", "padding", "dilation")}
-    merged = nn.Conv2d(layer.in_channels, following.out_channels, layer.kernel_size, **geometry)
-    mixing = following.weight.flatten(1)
-    bias = torch.zeros_like(mixing[:, 0]) if following.bias is None else following.bias
-    if layer.bias is not None:
-        bias = bias + mixing @ layer.bias
-    merged.weight = nn.Parameter(mixing[:, :, None, None] * layer.weight[:, 0], requires_grad=False)
-    merged.bias = nn.Parameter(bias, requires_grad=False)
-    return _take_norm(merged, layers, position + 1)
-
-
 class _Merged(nn.Module):
     """Temporal and spatial convolution as one kernel over electrodes and time."""
 
@@ -166,7 +144,7 @@ class _Exchanged(_Merged):
             bias = bias + mixing.sum(1) * time.bias.repeat_interleave(len(mixing) // self.n_planes)
         self.weight = nn.Parameter(mixing, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
+        self.register_buffer("matrix", toeplitz_matrix(filters).contiguous())
 
     def filtered(self, x):
         mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))
