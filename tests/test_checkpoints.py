@@ -376,7 +376,7 @@ def test_networks_are_saved_and_loaded_as_those_of_braindecode(tmp_path):
     clf = skeeg.MIRepNetClassifier("skeeg:mirepnet-small", max_epochs=1, random_state=0).fit(X, y)
     clf.module_.save_pretrained(tmp_path)
     again, x = MIRepNet.from_pretrained(tmp_path), torch.randn(2, 45, 300)
-    torch.testing.assert_close(again.eval()(x), clf.module_.eval()(x), rtol=0, atol=0)
+    torch.testing.assert_close(again.eval()(x), clf.module_.eval()(x), rtol=0, atol=1e-6)  # one pools in its fast form
     from_folder = clone(clf).set_params(checkpoint=str(tmp_path)).fit(X, y)
     assert from_folder.checkpoint_report_.startswith("44 tensors matched")
     assert from_folder.rate_ == 100 and from_folder.network_spec_["parameters"] == clf.network_spec_["parameters"]

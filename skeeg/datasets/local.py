@@ -116,7 +116,9 @@ class LocalDataset(SkeegDataset):
         if interval is None:
             shortest = min(event["duration"] for event in raw.annotations if event["description"] in self._class_of)
             if span is None and shortest <= 0:
-                raise ValueError(f"interval: the events of {first} have no duration; pass (start, end) in seconds.")
+                raise ValueError(
+                    f"interval: the events of {first} have no duration; pass interval=(start, end) in seconds."
+                )
             interval = span or (0.0, shortest)
         if not interval[0] < interval[1]:
             raise ValueError(f"interval: got {interval}, expected a start before its end.")

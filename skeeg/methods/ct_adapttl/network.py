@@ -278,7 +278,7 @@ PRESETS = {
     "default": {
         "network": {"pool_length": None},
         "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 80, "patience": 20},
-        "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source", "share": 0.5},
+        "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source"},
         "specific": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 100},
     },
     "published": {

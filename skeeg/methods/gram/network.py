@@ -284,7 +284,9 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
             raise ValueError(f"channels: got {len(self.channels)} indices for {self.n_chans} electrodes.")
         changes = {} if drop_prob is None else {"drop_prob": drop_prob}
         self._build_encoder(choose_sizes(SIZES, size, changes), activation)
-        self.readout = check_readout(readout)
+        if readout not in READOUTS:
+            raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
+        self.readout = readout
         dim, n_powers = self.sizes.dim, self.n_chans * self.sizes.n_filters
         widths = {"class": dim, "channels": self.n_chans * dim, "power": n_powers, "class+power": dim + n_powers}
         self.final_layer = nn.Linear(widths[readout], self.n_outputs)
@@ -302,13 +304,6 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         return _window_features(self, x, self.channels if channels is None else channels, self.readout)
 
 
-def check_readout(readout):
-    """Give the readout, or raise a ValueError."""
-    if readout not in READOUTS:
-        raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
-    return readout
-
-
 def _window_features(network, x, channels, readout="class"):
     """Features of each window, averaged over the windows of a trial."""
     patches, channels = to_patches(x, network.sizes.patch_length), as_indices(channels, x.device)
@@ -317,19 +312,15 @@ def _window_features(network, x, channels, readout="class"):
     check_window(windows, channels, network.sizes.max_seconds)
     places = network._places(length, channels, network.time_emb, network.ch_emb)
     tokens = network.encode(windows.flatten(1, 2), places)
-    one, each = tokens[:, 0], tokens[:, 1:].unflatten(1, (length, -1))
+    tokens = tokens.unflatten(0, (-1, len(starts)))
+    one, each = tokens[:, :, 0].mean(dim=1), tokens[:, :, 1:].unflatten(2, (length, -1))
     if readout == "class":
-        return _trial_means(one, starts)
+        return one
     if readout == "channels":
-        return _trial_means(each.mean(dim=1).flatten(1), starts)
-    columns = each.unflatten(3, (-1, network.sizes.n_filters))  # a token holds its filters column by column
-    power = _trial_means(columns.square().mean(dim=3).add(1e-4).mean(dim=1).flatten(1), starts).log()
-    return power if readout == "power" else torch.cat([_trial_means(one, starts), power], dim=1)
-
-
-def _trial_means(found, starts):
-    """Means over the windows of each trial."""
-    return found.unflatten(0, (-1, len(starts))).mean(dim=1)
+        return each.mean(dim=(1, 2)).flatten(1)
+    columns = each.unflatten(4, (-1, network.sizes.n_filters))  # a token holds its filters column by column
+    power = columns.square().mean(dim=(1, 2, 4)).add(1e-4).log().flatten(1)
+    return power if readout == "power" else torch.cat([one, power], dim=1)
 
 
 def _indices(chosen):

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -16,7 +17,7 @@ from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_r
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
-from .network import GramPretrainingNetwork, check_readout
+from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
 from .training import GramStage, GramState, Pool, StageSettings
@@ -155,6 +156,7 @@ class GramPretrainer(GramStage):
 
     _settings_class = PretrainingSettings
     _published_rate = 4e-4
+    _parameter_constraints = GramStage._parameter_constraints | {"readout": [StrOptions(set(READOUTS))]}
 
     def __init__(
         self,
@@ -240,7 +242,6 @@ class GramPretrainer(GramStage):
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
-        check_readout(self.readout)
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
         if not isinstance(self.tokenizer, GramTokenizer | str | os.PathLike | None):
