@@ -53,7 +53,7 @@ class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
     linear_map_ = "space"
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
@@ -359,7 +359,7 @@ class RiemannianAlignment(_Alignment):
     [1.0, 1.0, 1.0]
     """
 
-    _parameter_constraints = _Alignment._parameter_constraints | {"metric": [StrOptions(_METRICS)]}
+    _parameter_constraints = {"metric": [StrOptions(_METRICS)]}
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
-    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators),
+    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn, beside those of the bases),
     ``_feature_names`` (method that names what `transform` gives, if these are features and no trials).
     """
 
@@ -111,8 +111,10 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
     }
 
     def __init_subclass__(cls, **kwargs):
-        """Make the methods that learn leave no half-fitted estimator behind."""
+        """Inherit what parameters may be, and make the methods that learn leave no half-fitted estimator behind."""
         super().__init_subclass__(**kwargs)
+        if "_parameter_constraints" in vars(cls):
+            cls._parameter_constraints = super(cls, cls)._parameter_constraints | cls._parameter_constraints
         for name in _LEARNING:
             if name in vars(cls):
                 setattr(cls, name, _atomic(vars(cls)[name]))

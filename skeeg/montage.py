@@ -138,7 +138,7 @@ class ChannelTemplate(EEGTransformer):
 
     linear_map_ = "space"
     _any_montage = True
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "template": [str, tuple, list, np.ndarray],
         "method": [StrOptions({"spline", "inverse_distance"})],
         "reg": [Interval(Real, 0, None, closed="left")],

@@ -51,9 +51,7 @@ def _sums(part):
 class ChannelScaler(Storable, EEGTransformer):
     """Centre the channels and scale or whiten them, :math:`W (x(t) - m)`, by statistics over the trials of fit."""
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "method": [StrOptions({"channel", "global", "whiten"})]
-    }
+    _parameter_constraints = {"method": [StrOptions({"channel", "global", "whiten"})]}
 
     def __init__(self, method="channel"):
         self.method = method

@@ -120,7 +120,7 @@ class CSP(EEGTransformer):
     np.int64(1)
     """
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
         "cov_est": [StrOptions({"concat", "epoch"})],

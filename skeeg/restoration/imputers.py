@@ -92,7 +92,7 @@ class SplineInterpolation(Imputer):
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
-    _parameter_constraints = Imputer._parameter_constraints | {"reg": [Interval(Real, 0, None, closed="left")]}
+    _parameter_constraints = {"reg": [Interval(Real, 0, None, closed="left")]}
 
     def __init__(self, reg=1e-5, ch_names=None):
         self.reg = reg
@@ -178,7 +178,7 @@ class LowRankCompletion(Imputer):
     True
     """
 
-    _parameter_constraints = Imputer._parameter_constraints | {
+    _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -288,7 +288,7 @@ class WienerInterpolation(LowRankCompletion):
     True
     """
 
-    _parameter_constraints = LowRankCompletion._parameter_constraints | {
+    _parameter_constraints = {
         "context": [Interval(Integral, 1, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="neither")],
     }

@@ -44,10 +44,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     linear_map_ = "space"  # of `_preprocess`, see `EEGTransformer`; zeros at the end change nothing
     _default_loss = "cross_entropy"
     __metadata_request__fit = {"subjects": True}
-    _parameter_constraints = EEGEstimator._parameter_constraints | {
-        "network": [str, type, torch.nn.Module],
-        "strategy": [StrOptions(set(STRATEGIES))],
-    }
+    _parameter_constraints = {"network": [str, type, torch.nn.Module], "strategy": [StrOptions(set(STRATEGIES))]}
 
     def __init_subclass__(cls, **kwargs):
         """Let errors of an inherited constructor name the class that was called."""

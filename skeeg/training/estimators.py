@@ -223,7 +223,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
     """
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
-    _parameter_constraints = EEGEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "n_updates": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_networks": [Interval(Integral, 1, None, closed="left")],

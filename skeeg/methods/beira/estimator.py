@@ -130,10 +130,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
 
     linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
     _may_be_infinite = ("restart_losses_",)
-    _parameter_constraints = RecordingRegressor._parameter_constraints | {
-        "network": [StrOptions(set(NETWORKS))],
-        "validation": [StrOptions({"block"}), None],
-    }
+    _parameter_constraints = {"network": [StrOptions(set(NETWORKS))], "validation": [StrOptions({"block"}), None]}
 
     def __init__(
         self,

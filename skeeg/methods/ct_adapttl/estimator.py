@@ -141,7 +141,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     }
 
     _may_be_infinite = ("fold_losses_",)
-    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "mode": [StrOptions({"adaptive", "independent", "specific"})],
         "alignment": [StrOptions(set(ALIGNMENTS)), None],
         "on_unseen": [StrOptions({"calibration", "own"})],

@@ -125,7 +125,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     alpha_ = property(attrgetter("map_.alpha"), doc="Penalty used, or None.")
     linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
-    _parameter_constraints = BaseEEGRegressor._parameter_constraints | {
+    _parameter_constraints = {
         "model": [StrOptions(set(MODELS))],
         "scale": [StrOptions({"channel", "type"})],
         "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],

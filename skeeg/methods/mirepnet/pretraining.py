@@ -172,7 +172,7 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
     _any_length = True
     _any_montage = True
     _any_rate = True
-    _parameter_constraints = EEGEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "recipe": [str, dict],
