@@ -164,8 +164,8 @@ class FilterBankTangentSpace(EEGTransformer):
     def _shrink(self, aligned):
         """Shrink the covariances of whitened trials, positive definite also without signal in the band."""
         n_times = self.n_times_in_ - 2 * self._cut()
-        unbiased, identity = max(n_times - 1, 1) / n_times, np.eye(self.n_features_in_)
-        return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * identity for one in aligned]
+        unbiased = max(n_times - 1, 1) / n_times
+        return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * np.eye(one.shape[1]) for one in aligned]
 
     def _tangent_vectors(self, covariances):
         """Tangent vectors of every band, side by side."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ import skeeg.bench
 from skeeg import NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
-from skeeg.bench import catalogue, evaluation, runner
+from skeeg.bench import catalogue, compute, evaluation, runner
 from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder, digest
 from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
@@ -388,6 +389,24 @@ def test_several_datasets_have_a_meta_analysis(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<h1>2 datasets, within session</h1>" in page and "<h2>Meta-analysis</h2>" in page
     assert write_figures(tmp_path, "png")[-1].name == "meta-analysis-within-session.png"
+
+
+def test_comparisons_of_one_run_share_their_processes(tmp_path, monkeypatch):
+    started, ended = [], []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n_processes):
+            super().__init__(1)
+            started.append(self)
+
+        def shutdown(self, wait=True, *, cancel_futures=False, kill_workers=False):
+            ended.append(self)
+            super().shutdown(wait)
+
+    monkeypatch.setattr(compute, "_start", Pool)
+    table = run(tmp_path, {"MDM": baseline("MDM")}, evaluation=["within-session", "cross-subject"], jobs=2)
+    assert set(table["evaluation"]) == {"within-session", "cross-subject"}
+    assert len(started) == 2 and set(ended) == set(started)
 
 
 PARADIGMS = {
