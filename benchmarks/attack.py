@@ -31,10 +31,10 @@ from skeeg import (
 from skeeg.array import make_domains
 from skeeg.restoration import LowRankCompletion, SplineInterpolation, TimeInterpolation
 from skeeg.testing import Recording, bad_inputs
-from skeeg.testing.bad_input import (
+from skeeg.testing.inputs import (
     ANSWER,
     CLEAR,
-    FATAL,
+    WRONG,
     argument_names,
     attack,
     attack_parameters,
@@ -227,7 +227,7 @@ def main(argv=None):
     fatal = 0
     for table, seconds in tables:
         print(f"{table}\n({seconds:.0f} s)\n", flush=True)
-        fatal += table.count(FATAL)
+        fatal += table.count(WRONG[1:])  # all but unclear errors
     print(f"{fatal} calls were executed, undetected, hung, changed the state or raised a wrong type of error.")
     return int(fatal > 0)
 

@@ -2,7 +2,7 @@
 
 Each part adds its rows to ``benchmarks/results/beira/*.jsonl`` and makes ``benchmarks/results/beira.md`` anew of all.
 
-- ``speed``: eight regions computed together against separate networks, in turn in one process on one thread.
+- ``speed``: eight regions with their fast forms against torch's layers, in turn in one process on one thread.
 - ``memory``: peak resident memory of training and prediction on 20 minutes, each case in a process of its own.
 - ``simulation``: `BEIRARegressor` without arguments against ridge, the null, shuffled BOLD, and what its weights say of
   the truth, also by the published pattern code. The defaults were chosen on seeds 100 to 109.
@@ -30,7 +30,7 @@ from scipy.stats import wilcoxon
 
 from skeeg.covariance import filter_patterns
 from skeeg.methods.beira import BEIRA, BandPowerRidge, BEIRARegressor, BOLDAligner, simulate_bold
-from skeeg.methods.beira.layers import RECTIFIERS
+from skeeg.methods.beira.network import RECTIFIERS
 from skeeg.model_selection import null_scores, surrogate
 from skeeg.positions import standard_montage
 
@@ -51,8 +51,8 @@ def add_row(part, row):
     print(json.dumps(row), flush=True)
 
 
-def run_separately(network, x):
-    """Run a network region by region and layer by layer, as published."""
+def run_layers(network, x):
+    """Run a network region by region and layer by layer, by torch's own layers."""
     outputs = []
     for model, last in network.pairs():
         front = model.artur_block
@@ -70,11 +70,11 @@ def run_block(block, x):
     """Convolution, normalisation, activation, dropout and maximum of (batch, channels, times)."""
     n_taps = block.conv1d.kernel_size[0]
     x = block.conv1d(F.pad(x, ((n_taps - 1) // 2, n_taps // 2)))
-    x = F.dropout(block.activation(block.norm(x.mT).mT), block.drop_prob, block.training)
+    x = F.dropout(block.activation(block.norm(x.mT).mT), block.drop.p, block.training)
     return F.max_pool1d(x, block.stride)
 
 
-FORMS = (run_separately, lambda network, x: network(x))
+FORMS = (run_layers, lambda network, x: network(x))
 
 
 def run(form, network, x, training):
@@ -88,7 +88,7 @@ def run(form, network, x, training):
 
 
 def seconds_of(network, x, training, n_repeats):
-    """Processor and wall seconds of the separate and of the joint form: [(processor, wall), ...] of each."""
+    """Processor and wall seconds of torch's layers and of the fast forms: [(processor, wall), ...] of each."""
     seconds = [], []
     for repeat in range(n_repeats + 1):
         for form, found in zip(FORMS, seconds, strict=True):
@@ -353,14 +353,14 @@ def processor():
 
 
 def speed_table():
-    """Ratios of separate to together."""
+    """Ratios of torch's layers to fast forms."""
     rows = read_rows("speed")
     lines = [
-        "## Regions together against separate networks", "",
+        "## Fast forms against torch's layers", "",
         "Published sizes, 8 regions, 64 electrodes, dropout as published in training. Both sides in turn "
         "in one process; "
         "medians, and the ratio's smallest and largest value over the repeats.", "",
-        "| trials x samples | pass | separate, CPU s | together, CPU s | ratio, CPU | ratio, wall | difference |",
+        "| trials x samples | pass | torch's, CPU s | fast, CPU s | ratio, CPU | ratio, wall | difference |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:

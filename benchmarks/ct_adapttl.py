@@ -7,11 +7,13 @@ Parts, each of which can be run alone:
 - ``simulated``: ten simulated subjects, from executed to imagined hand movement, their own execution among the source;
 - ``strangers``: from the execution of ten simulated subjects to the imagery of sixty others, as the paper has it;
 - ``fists``: subject 1 of the EEG Motor Movement/Imagery Database, both fists against both feet;
-- ``hands``: subjects 1-16 of it, left against right fist, from the execution of the fifteen others to imagery;
+- ``hands``: subjects 1-16 of it, left against right fist, from the execution of fourteen others to 10 and 20 imagined
+  trials of the subject, 25 others scored; three draws, each with a source network of another seed;
 - ``grasp``: six subjects of OpenNeuro ds003810, from a little execution and the others' imagery to the subject's own.
 
-The protocol is `skeeg.evaluations.CrossTaskEvaluation`. Nothing is tuned here: all settings are the defaults of
-`CTAdaptTLClassifier`; trials to predict are aligned by themselves (``on_unseen="own"``), for every pipeline.
+The protocol is `skeeg.evaluations.CrossTaskEvaluation`; in ``hands`` one source network serves two subjects.
+All settings are the defaults of `CTAdaptTLClassifier`; trials to predict are aligned by themselves
+(``on_unseen="own"``), for every pipeline.
 
 Run: ``python benchmarks/ct_adapttl.py [PART ...]``; recordings are looked for in ``$SKEEG_DATA``. Tables go to
 ``benchmarks/results/ct_adapttl``.
@@ -22,6 +24,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import copy
 import itertools
 import subprocess
 import sys
@@ -41,7 +44,8 @@ SUBJECTS = {  # of the source, of the target
     "strangers": ({"n_subjects": 10, "seed": 1}, {"n_subjects": 60, "seed": 2}),
 }
 WAYS = {
-    "adaptive": {"adapt_params": {"share": 1.0}},
+    "adaptive": {},
+    "adaptive, spatial filters": {"adapt_params": {"layers": "spatial"}},
     "adaptive, interpolated": {"adapt_params": {"share": 0.5}},
     "independent": {"mode": "independent"},
     "specific": {"mode": "specific"},
@@ -113,11 +117,11 @@ def measure_speed(repeats=15):
     return pd.DataFrame(rows)
 
 
-def make_classifier(memory, **way):
+def make_classifier(memory, seed=0, **way):
     """CT-adaptTL with the settings of all parts."""
     from skeeg.methods.ct_adapttl import CTAdaptTLClassifier
 
-    return CTAdaptTLClassifier(memory=memory, on_unseen="own", random_state=0, device="cpu", **way)
+    return CTAdaptTLClassifier(memory=memory, on_unseen="own", random_state=seed, device="cpu", **way)
 
 
 def make_baselines():
@@ -161,15 +165,58 @@ def make_part(part):
         events = ["right_hand", "rest"]
         channels, protocol = None, {"n_target": (0, 30), "source": "all", "others_target": True}
     else:
-        events = ["hands", "feet"] if part == "fists" else ["left_hand", "right_hand"]
-        subjects = [1] if part == "fists" else list(range(1, 17))
-        settings = {"classes": tuple(events), "subjects": subjects}
-        pair = [PhysionetMotor(task=task, **settings) for task in ("execution", "imagery")]
+        events = ["hands", "feet"]
+        pair = [PhysionetMotor(task=task, classes=tuple(events), subjects=[1]) for task in ("execution", "imagery")]
         channels, protocol = list(TEMPLATES["ct_adapttl20"]), {"n_target": (0, 15, 30), "source": "own"}
-        if part == "hands":
-            protocol = {"n_target": (0, 10, 20), "source": "others"}
     paradigm = MotorImagery(events=events, n_classes=2, channels=channels, scorer="accuracy", **BAND)
     return paradigm, CrossTaskDataset(*pair, same_subjects=True), protocol
+
+
+def read_hands():
+    """Left and right fists of subjects 1-16, executed and imagined: trials, labels and subjects of each task."""
+    from skeeg.array import EEGArray
+    from skeeg.datasets import PhysionetMotor, load_arrays
+    from skeeg.montage import TEMPLATES
+
+    names, tasks = TEMPLATES["ct_adapttl20"], []
+    for task in ("execution", "imagery"):
+        data = PhysionetMotor(task=task, classes=("left_hand", "right_hand"), subjects=list(range(1, 17)))
+        X, y = load_arrays(data, **BAND)
+        picked = np.asarray(X, dtype=np.float32)[:, [X.ch_names.index(name) for name in names]]
+        tasks.append((EEGArray(picked, names, X.sfreq), y, X.domains["subject"].astype(int)))
+    return tasks
+
+
+def evaluate_hands(folder, seeds=(0, 1, 2), sizes=(10, 20)):
+    """Table as of `evaluate`: the sources of two subjects are the same, so that one network serves both."""
+    from sklearn.base import clone
+
+    from skeeg.array import make_domains
+
+    (Xs, ys, source), (Xt, yt, target) = read_hands()
+    baselines, rows = make_baselines(), []
+    for first in range(1, 9):
+        learnt = ~np.isin(source, (first, first + 8))
+        given = Xs[learnt], ys[learnt], source[learnt]
+        ready = {name: clone(one).fit(*given) for name, one in baselines.items() if one.use == "source"}
+        for seed, subject in itertools.product(seeds, (first, first + 8)):
+            network = make_classifier(str(Path(folder) / "networks"), seed).pretrain(*given)
+            X, y = Xt[target == subject], yt[target == subject]
+            order = np.random.default_rng([subject, seed]).permutation(len(y))
+            order = order[np.argsort(pd.Series(y[order]).groupby(y[order]).cumcount(), kind="stable")]  # balanced
+            test = np.sort(order[max(sizes) :])
+            scored = X[test].like(X[test], domains=make_domains(len(test), subject="tested"))
+            for k in sizes:
+                few = np.sort(order[:k])
+                fitted = {f"CT-adaptTL, {name}": copy.deepcopy(network).set_params(**way).fit(X[few], y[few])
+                          for name, way in WAYS.items()} | ready  # fmt: skip
+                for name in baselines.keys() - ready.keys():
+                    labelled = {"X_target_labeled": X[few], "y_target_labeled": y[few]}
+                    fitted[name] = clone(baselines[name]).fit(*given, **labelled)
+                rows += [{"pipeline": name, "subject": subject, "n_target": float(k), "draw": seed,
+                          "score": one.score(scored, y[test]), "samples_test": len(test)}
+                         for name, one in fitted.items()]  # fmt: skip
+    return pd.DataFrame(rows).sort_values(["pipeline", "subject", "n_target", "draw"], ignore_index=True)
 
 
 def evaluate(part, n_draws, folder):
@@ -238,7 +285,7 @@ def run_part(part, n_draws, folder):
         table = measure_speed()
         table[["plain", "merged", "ratio"]] = table[["plain", "merged", "ratio"]].round(1)
         return to_markdown(table)
-    table = evaluate(part, n_draws, folder)
+    table = evaluate_hands(folder) if part == "hands" else evaluate(part, n_draws, folder)
     name = part if n_draws is None else f"{part}_{n_draws}draws"
     table.round(4).to_csv(RESULTS / f"{name}.csv", index=False)
     text = to_markdown(summarise(table), index=True)

@@ -9,7 +9,8 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
   same unlabelled trials (`skeeg.BalancedTarget`: both classes are assumed to be as frequent, in all or in each run);
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
-  (`skeeg.FineTunedClassifier`);
+  (`skeeg.FineTunedClassifier`). "EEGNet + FBTS+LR" is the mean of the probabilities of EEGNet learned so and of FBTS+LR
+  learned from both pooled (`sklearn.ensemble.VotingClassifier`);
 - cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
@@ -36,7 +37,8 @@ import pandas as pd
 BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30), "FBTS+LR": (4, 40)}
 RECENTRED = "FBTS+LR"
 NETWORK_BAND = (4, 38)
-NETWORKS = ("EEGNet", "ShallowConv", "Conformer")
+VOTE = "EEGNet + FBTS+LR"
+NETWORKS = ("EEGNet", "ShallowConv", "Conformer", VOTE)
 RATE = 128
 COLUMNS = ["protocol", "arm", "pipeline", "subject", "seed", "accuracy"]
 SUBJECTS = (2, 3, 4, 5, 6, 7)
@@ -70,7 +72,7 @@ def build(name, seed, protocol):
 
     if name not in NETWORKS:
         return baseline(name, sfreq=RATE)
-    return baseline(name, align=protocol == "within", sfreq=RATE, random_state=seed)
+    return baseline(name.partition(" + ")[0], align=protocol == "within", sfreq=RATE, random_state=seed)
 
 
 def within(X, y, subjects, runs, subject):
@@ -118,14 +120,22 @@ BALANCED = {  # arms whose decision is moved by the unlabelled test trials: arm 
     "others, aligned, balanced": ("others, aligned", "subject"),
     "others, aligned, balanced by run": ("others, aligned", "run"),
     "others, aligned by run, balanced": ("others, aligned by run", "subject"),
+    f"others + own {N_SHOT}, balanced by run": (f"others + own {N_SHOT}", "run"),
     f"others, then own {N_SHOT}, balanced by run": (f"others, then own {N_SHOT}", "run"),
 }
 MEAN = ", mean of 3"
-FINE_TUNED = f"others, then own {N_SHOT}"
+POOLED, FINE_TUNED = f"others + own {N_SHOT}", f"others, then own {N_SHOT}"
 SINGLE = {
     "within": ("own other runs",),
     "cross": ("others", "others, aligned", "others, aligned by run", *list(BALANCED)[:3]),
-    "few-shot": ("others", f"own {N_SHOT}", f"others + own {N_SHOT}", FINE_TUNED, f"{FINE_TUNED}, balanced by run"),
+    "few-shot": (
+        "others",
+        f"own {N_SHOT}",
+        POOLED,
+        f"{POOLED}, balanced by run",
+        FINE_TUNED,
+        f"{FINE_TUNED}, balanced by run",
+    ),
     "cross-task": ("own executed", "all executed"),
 }
 SEVERAL = (*BALANCED, FINE_TUNED)  # in these three networks are trained, and their mean is scored too
@@ -156,6 +166,16 @@ def fit(pipeline, X, y, training, n_networks):
     return FineTunedClassifier(pipeline, n_networks=n_networks).fit(X[others], y[others], **target)
 
 
+def vote(networks, X, y):
+    """Networks, each with FBTS+LR: the mean of the probabilities of the two."""
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.frozen import FrozenEstimator
+
+    linear = ("linear", FrozenEstimator(build(RECENTRED, 0, "few-shot").fit(X, y)))
+    pairs = [[("network", FrozenEstimator(one)), linear] for one in networks]
+    return [VotingClassifier(pair, voting="soft").fit(X, y) for pair in pairs]
+
+
 def score(wanted):
     """Accuracy of one pipeline on one subject, arm by arm; wanted are protocol, pipeline, subject, seed and arms."""
     import torch
@@ -169,8 +189,10 @@ def score(wanted):
     found = {}
     data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
-        if name == RECENTRED and protocol == "cross":  # it aligns each band itself, by the domains of the trials
+        if name == RECENTRED:  # it aligns each band itself, by the domains of the trials
             X = data[0] if arm != "others" else np.asarray(data[0])
+        elif name == VOTE:
+            X = data[0].like(X)
         moved = {one: domain for one, (base, domain) in BALANCED.items() if base == arm}
         of_arm = [arm, arm + MEAN, *moved, *(one + MEAN for one in moved)]
         if not set(of_arm) & set(arms):
@@ -181,9 +203,11 @@ def score(wanted):
             pipeline.set_params(filterbanktangentspace__domain="run")
         whole = fit(pipeline, X, y, training, 3 if several else 1)
         single = whole.estimators_ if several else [whole]
+        source = np.hstack(training)  # trials of others, or of others and the subject's own
+        if name == VOTE:
+            *single, whole = vote([*single, whole], X[source], y[source])
         found[arm] = np.mean([one.score(X[test], y[test]) for one in single])
         found[arm + MEAN] = whole.score(X[test], y[test])
-        source = np.hstack(training)  # trials of others, or of others and the subject's own
         trials = EEGArray(np.asarray(X[test]), sfreq=RATE, domains=data[0].domains[test])
         for balanced, domain in moved.items():
             scores = []
@@ -197,11 +221,13 @@ def score(wanted):
 
 def missing_arms(done, protocol, name, subject, seed, arms):
     """Arms that are asked for, make sense for the pipeline and have no score yet."""
+    possible = ARMS[protocol] if name in NETWORKS else SINGLE[protocol]
     if name == RECENTRED and protocol in ("few-shot", "cross-task"):
-        return []
-    possible = ARMS[protocol]
-    if name not in NETWORKS:
-        possible = [arm for arm in SINGLE[protocol] if not arm.startswith(FINE_TUNED)]
+        possible = [arm for arm in possible if arm.startswith(POOLED)]
+    elif name == VOTE:
+        possible = [arm for arm in possible if arm.startswith(FINE_TUNED)]
+    elif name not in NETWORKS:
+        possible = [arm for arm in possible if not arm.startswith(FINE_TUNED)]
     return [arm for arm in possible if arm in arms and (protocol, arm, name, subject, seed) not in done]
 
 

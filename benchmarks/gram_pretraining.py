@@ -246,7 +246,7 @@ def update(net, weights, optimizer, x, names, with_tokens):
     """Do one update; give the losses of the samples and of the spectra."""
     hidden = draw_masks(len(x), x.shape[1])
     codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
-    tokens, mimic, wave, _ = net.losses(x, hidden, names, codes).mean(dim=0)
+    tokens, mimic, wave, _ = net(x, hidden, names, codes).mean(dim=0)
     optimizer.zero_grad()
     (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
     torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -374,7 +374,7 @@ def probe(file, few=range(1, 60, 5), many=(*range(1, 49, 2), *range(49, 60)), te
     X, y = load_arrays(data, fmin=0.5, fmax=40.0, tmax=4.0, resample=RATE, subjects=subjects)
     X, whose = X - np.asarray(X).mean(axis=1, keepdims=True), np.asarray(X.domains["subject"]).astype(int)
     rows, halves = [], {i: np.array_split(np.flatnonzero(whose == i), 2) for i in tested}
-    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01)):
+    for readout, C in (("class", 0.01), ("channels", 1e-4), ("power", 0.01), ("class+power", 0.01)):
         step = GramPretrainer(checkpoint=file, max_epochs=0, readout=readout, device="cpu").fit(X[:2])
         given = np.concatenate([step.transform(X[np.flatnonzero(whose == i)]) for i in subjects])
         centred = given - np.stack([given[whose == i].mean(axis=0) for i in whose])

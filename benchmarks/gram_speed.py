@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skeeg.methods.gram.network import GramPretrainingNetwork, GramTokenizerNetwork, param_groups
 from skeeg.methods.gram.pretrainer import MaskedObjective
-from skeeg.methods.gram.training import Objective
 from skeeg.networks.fast.dropout import Dropout
 from skeeg.training.pretraining import PartsLoss
 
@@ -73,7 +72,7 @@ def make_step(stage, size, batch, device, bf16):
     tokenizer = GramTokenizerNetwork("tiny" if size == "tiny" else "base")
     tokenizer.quantize.embedding.initted.fill_(1)
     if stage == "tokenizer":
-        model, loss = Objective(tokenizer), PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
+        model, loss = tokenizer, PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
     else:
         model = MaskedObjective(GramPretrainingNetwork(tokenizer, size), 0.5)
         loss = PartsLoss(("cls_loss", "mimic_loss", "wave_loss", "mlm_acc"), (0.5, 0.5, 0.0, 0.0))
@@ -88,7 +87,7 @@ def make_step(stage, size, batch, device, bf16):
     def step():
         optimizer.zero_grad()
         with precision_of(device, bf16):
-            outputs = model(inputs)
+            outputs = model(**inputs)
         loss(outputs.float(), None).backward()
         optimizer.step()
 

@@ -45,11 +45,7 @@ class Calibration:
         if isinstance(trials, Calibration):
             return trials.X
         if trials is not None and len(trials) == n_training:
-            warn(
-                f"{name} has exactly as many trials as X ({n_training}). Inside GridSearchCV or cross_validate "
-                f"scikit-learn slices such an argument as it slices X. Pass {name}=skeeg.Calibration(trials) to "
-                "keep it whole."
-            )
+            warn(f"{name} has exactly as many trials as X: if a search sliced it, pass skeeg.Calibration(trials).")
         return trials
 
 
@@ -57,7 +53,7 @@ class _Alignment(EEGTransformer):
     """What the two alignments share: domains, references, and the reference of an unseen domain."""
 
     linear_map_ = "space"
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
@@ -98,7 +94,7 @@ class _Alignment(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
-        return X.like(_whiten(X, groups, self.whiteners_))
+        return X.like(self._whiten(X, groups, self.whiteners_))
 
     def transform(self, X, subjects=None):
         """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
@@ -120,7 +116,7 @@ class _Alignment(EEGTransformer):
                 whiteners[group] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
         if self.on_unseen == "running" and not all(key in known for key in keys):
             groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
-        return X.like(_whiten(X, groups, whiteners))
+        return X.like(self._whiten(X, groups, whiteners))
 
     def update(self, X, subjects=None):
         """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
@@ -192,10 +188,7 @@ class _Alignment(EEGTransformer):
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
         records = list(zip(*(X.domains[field] for field in fields), strict=True))
         if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warn(
-                f"domain={self.domain!r}, but the {self.domain} of the trials is unknown: the reference is that of the "
-                "next larger domain."
-            )
+            warn(f"domain={self.domain!r}, but the {self.domain} is unknown: the next larger domain is used.")
         keys = list(dict.fromkeys(records))
         index = {key: i for i, key in enumerate(keys)}
         return keys, np.array([index[record] for record in records])
@@ -216,10 +209,7 @@ class _Alignment(EEGTransformer):
         if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
             return self.source_reference_
         if calibration is None:
-            raise ValueError(
-                "on_unseen='calibration' needs calibration trials of the target: pass X_target_unlabeled or "
-                "X_target_labeled to fit."
-            )
+            raise ValueError("on_unseen='calibration' needs X_target_unlabeled or X_target_labeled in fit.")
         return calibration
 
     def _calibration_reference(self, key):
@@ -241,6 +231,19 @@ class _Alignment(EEGTransformer):
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
             reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
             yield reference, count
+
+    @staticmethod
+    def _whiten(X, groups, whiteners):
+        """Multiply each trial by its group's whitener, over consecutive trials of one group."""
+        X = np.asarray(X)
+        whiteners = whiteners.astype(X.dtype)
+        aligned = np.empty(X.shape, dtype=X.dtype)
+        edges = np.flatnonzero(np.diff(groups)) + 1
+        for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
+            for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
+                rows = slice(first, min(first + 64, stop))
+                np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
+        return aligned
 
     def _running_whiteners(self, X, keys, groups, whiteners):
         """Whitener of each trial, from the running reference where its domain is unseen."""
@@ -356,7 +359,7 @@ class RiemannianAlignment(_Alignment):
     [1.0, 1.0, 1.0]
     """
 
-    _parameter_constraints = _Alignment._parameter_constraints | {"metric": [StrOptions(_METRICS)]}
+    _parameter_constraints = {"metric": [StrOptions(_METRICS)]}
 
     def __init__(
         self,
@@ -373,8 +376,11 @@ class RiemannianAlignment(_Alignment):
         super().__init__(domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor)
         self.metric = metric
 
+    def _covariances(self, X):
+        return trial_covariances(X, center=self.center, ddof=self.ddof)
+
     def _references(self, X, groups, n_groups):
-        covariances = trial_covariances(X, center=self.center, ddof=self.ddof)
+        covariances = self._covariances(X)
         return np.stack([self._combine(covariances[groups == group]) for group in range(n_groups)])
 
     def _combine(self, references, weights=None):
@@ -382,16 +388,3 @@ class RiemannianAlignment(_Alignment):
             return metric_mean(references, self.metric, weights, self.floor)
         except ValueError as error:  # pyRiemann's, for trials that are too short
             raise ValueError(f"X: the covariances have no mean of metric {self.metric!r}: {error}") from error
-
-
-def _whiten(X, groups, whiteners):
-    """Multiply each trial by its group's whitener, over consecutive trials of one group."""
-    X = np.asarray(X)
-    whiteners = whiteners.astype(X.dtype)
-    aligned = np.empty(X.shape, dtype=X.dtype)
-    edges = np.flatnonzero(np.diff(groups)) + 1
-    for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
-        for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
-            rows = slice(first, min(first + 64, stop))
-            np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
-    return aligned

@@ -295,7 +295,8 @@ def _from_epochs(X):
     if is_windows(X):
         arrays = [_read_windows(part) for part in _windowed(X)]
     else:
-        arrays = [_read_epochs(one) for one in (X if isinstance(X, list | tuple) else [X])]
+        parts = X if isinstance(X, list | tuple) else [X]
+        arrays = [_identify(one.get_data(), one.info, {} if one.metadata is None else one.metadata) for one in parts]
     first = arrays[0]
     for other in arrays[1:]:
         if (other.ch_names, other.sfreq, other.shape[2]) != (first.ch_names, first.sfreq, first.shape[2]):
@@ -328,11 +329,6 @@ def _read_windows(dataset):
         info = mne.pick_info(info, [i for i, kind in enumerate(info.get_channel_types()) if kind != "misc"])
     about = {} if dataset.description is None else dataset.description.to_dict()
     return _identify(np.stack(windows), info, about, untyped=("misc",))  # of braindecode's create_from_X_y
-
-
-def _read_epochs(epochs):
-    """EEGArray of one Epochs object, in volts."""
-    return _identify(epochs.get_data(), epochs.info, {} if epochs.metadata is None else epochs.metadata)
 
 
 def _identify(data, info, about, untyped=()):
@@ -422,9 +418,8 @@ def _check_domains(domains, n_trials):
 
 def _same_identity(a, b):
     """Whether two EEGArrays describe the same trials of the same recording."""
-    same_domains = a.domains is b.domains or (
-        a.domains is not None and b.domains is not None and np.array_equal(a.domains, b.domains)
-    )
+    known = a.domains is not None and b.domains is not None
+    same_domains = np.array_equal(a.domains, b.domains) if known else a.domains is b.domains
     return a.ch_names == b.ch_names and a.sfreq == b.sfreq and same_domains
 
 

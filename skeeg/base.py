@@ -75,7 +75,7 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
-    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn's own estimators),
+    ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn, beside those of the bases),
     ``_feature_names`` (method that names what `transform` gives, if these are features and no trials).
     """
 
@@ -111,8 +111,10 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
     }
 
     def __init_subclass__(cls, **kwargs):
-        """Make the methods that learn leave no half-fitted estimator behind."""
+        """Inherit what parameters may be, and make the methods that learn leave no half-fitted estimator behind."""
         super().__init_subclass__(**kwargs)
+        if "_parameter_constraints" in vars(cls):
+            cls._parameter_constraints = super(cls, cls)._parameter_constraints | cls._parameter_constraints
         for name in _LEARNING:
             if name in vars(cls):
                 setattr(cls, name, _atomic(vars(cls)[name]))
@@ -266,9 +268,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"y: {type(self).__name__} needs at least two classes, got one class: {encoder.classes_[0]!r}."
-            )
+            name, only = type(self).__name__, encoder.classes_[0]
+            raise ValueError(f"y: {name} needs at least two classes, got one class: {only!r}.")
         self.classes_ = encoder.classes_
         return indices
 
@@ -312,7 +313,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
         """Declare that several targets are fine."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
         return tags
 
     def _check_eeg_and_targets(self, X, y, dtype=np.float32):
@@ -382,10 +382,8 @@ def refuse_flat(X):
     """Refuse trials with channels that never change, by name."""
     flat = flat_channels(X)
     if flat:
-        raise ValueError(
-            f"X: channel {', '.join(map(str, flat[:5]))} never changes over the {len(X)} trial(s) (1 sample, or a "
-            "dead or reference electrode?); drop it before fit."
-        )
+        names = ", ".join(map(str, flat[:5]))
+        raise ValueError(f"X: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it.")
 
 
 def _differ(now, before):

@@ -57,13 +57,9 @@ def _add_bench(commands):
     add("--param-grid", metavar="FILE", help="YAML file: {pipeline: {parameter: [values]}}")
     add("--checkpoint", nargs="+", metavar="PIPELINE=WEIGHTS", help="weights to start from: FILE, skeeg:NAME, hub:...")
     add("--subjects", nargs="+", metavar="S", help="subjects to use, as 1 2 5-9 (all)")
-    add("--classes", nargs="+", metavar="EVENT", help="events to classify (all); of a folder also as EVENT=CLASS")
-    add("--tmin", type=float, metavar="S", help="first second of a trial after its event (the dataset's)")
-    add("--tmax", type=float, metavar="S", help="last second of a trial after its event (the dataset's)")
+    _add_trials(add)
     add("--scoring", nargs="+", metavar="NAME", help="roc_auc accuracy balanced_accuracy kappa f1; the first decides")
     add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
-    add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
     add("--task", nargs="+", metavar="NAME", help="folder: task of its BIDS names; cross-task: EXECUTED IMAGINED")
     add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
     add("--sessions", nargs="+", metavar="NAME", help="folder: sessions to use, as MOABB names them (all)")
@@ -80,17 +76,22 @@ def _add_bench(commands):
     bench.set_defaults(action=bench_command)
 
 
+def _add_trials(add):
+    """Options on the trials, of both commands."""
+    add("--classes", nargs="+", metavar="EVENT", help="events to use (all); of a folder also as EVENT=CLASS")
+    add("--tmin", type=float, metavar="S", help="first second of a trial after its event (the dataset's; folder: 0)")
+    add("--tmax", type=float, metavar="S", help="last second of a trial after its event (the dataset's)")
+    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
+    add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
+
+
 def _add_pretrain(commands):
     """Options of ``skeeg pretrain``."""
     pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
     add = pretrain.add_argument
-    add("--method", choices=["mirepnet"], default="mirepnet", help="network (mirepnet)")
+    add("--method", choices=["mirepnet"], default="mirepnet", help="what to pre-train (mirepnet)")
     add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")
-    add("--classes", nargs="+", metavar="EVENT", help="events to learn (all); of a folder also as EVENT=CLASS")
-    add("--tmin", type=float, metavar="S", help="folder: first second of a trial after its event (0)")
-    add("--tmax", type=float, metavar="S", help="folder: last second of a trial after its event")
-    add("--unit", choices=["V", "mV", "uV"], help="folder: unit of files that state none (V)")
-    add("--notch", nargs="+", type=float, metavar="HZ", help="folder: frequencies to remove, such as the mains (none)")
+    _add_trials(add)
     add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
     add("--size", choices=["small", "published"], default="small", help="size of the network (small)")
     add("--epochs", type=int, metavar="N", help="passes over the trials (6)")
@@ -128,7 +129,8 @@ def _classes(options):
 
 def bench_command(options):
     """Run ``skeeg bench``; give the exit status."""
-    from .bench import catalogue, dask_cluster, runner
+    from .bench import catalogue, runner
+    from .bench.compute import dask_cluster
 
     checkpoints = _checkpoints(options.checkpoint)
     datasets, evaluations = runner.plan(options.dataset, options.evaluation, options.pipelines)
@@ -136,27 +138,15 @@ def bench_command(options):
         estimators = catalogue.get_pipelines(options.pipelines)[0]
         catalogue.get_grid(options.param_grid, estimators)
         catalogue.set_checkpoints(estimators, checkpoints)
+    names = ("pipelines", "param_grid", "n_per_class", "seeds", "device", "out", "command")
+    settings = {name: vars(options)[name] for name in names}
+    settings |= {"checkpoints": checkpoints, "jobs": choose_jobs(options)}
+    settings["subjects"] = expand_subjects(options.subjects)
     benchmarks = []
     for evaluation in evaluations:
         for dataset in datasets:
             made, paradigm = _get_task(options, dataset, evaluation)
-            benchmarks.append(
-                runner.Benchmark(
-                    made,
-                    evaluation,
-                    options.pipelines,
-                    param_grid=options.param_grid,
-                    checkpoints=checkpoints,
-                    subjects=expand_subjects(options.subjects),
-                    n_per_class=options.n_per_class,
-                    seeds=options.seeds,
-                    jobs=choose_jobs(options),
-                    device=options.device,
-                    paradigm=paradigm,
-                    out=options.out,
-                    command=options.command,
-                )
-            )
+            benchmarks.append(runner.Benchmark(made, evaluation, paradigm=paradigm, **settings))
     with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
         outcomes = runner.run_all(benchmarks, options.overwrite, progress=not options.quiet)
     return max(_tell(outcome, len(outcomes) > 1) for outcome in outcomes)
@@ -291,14 +281,10 @@ def _short_table(table):
 
     if not len(table):
         return "No score."
-    summary = summarise(table)
-    width = max(map(len, [*summary.index, "pipeline"]))
-    lines = [f"{'pipeline':<{width}}   mean     sd  subjects  fit, s"]
-    for name, one in summary.iterrows():
-        lines.append(
-            f"{name:<{width}}  {one['mean']:.3f}  {one['sd']:.3f}  {one['n_subjects']:8.0f}  {one['time']:6.2f}"
-        )
-    return "\n".join(lines)
+    summary = summarise(table)[["mean", "sd", "n_subjects", "time"]]
+    summary = summary.rename(columns={"n_subjects": "subjects", "time": "fit, s"})
+    formats = [f"{{:.{digits}f}}".format for digits in (3, 3, 0, 2)]
+    return summary.rename_axis(index=None, columns="pipeline").to_string(formatters=formats)
 
 
 def start():

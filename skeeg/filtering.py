@@ -76,7 +76,7 @@ class BandPass(_OneFilter):
     [0.71, 0.0]
     """
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "l_freq": [Real, None],
         "h_freq": [Real, None],
         "method": _METHOD,
@@ -143,7 +143,7 @@ class Notch(_OneFilter):
     [0.71, 0.0]
     """
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "freqs": [_ABOVE_0, tuple, list, np.ndarray],
         "notch_widths": [_ABOVE_0, tuple, list, np.ndarray, None],
         "trans_bandwidth": [_ABOVE_0],
@@ -219,10 +219,7 @@ class FilterBank(EEGTransformer):
     (20, 4)
     """
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "estimator": [HasMethods(["fit", "transform"]), None],
-        "method": _METHOD,
-    }
+    _parameter_constraints = {"estimator": [HasMethods(["fit", "transform"]), None], "method": _METHOD}
 
     def __init__(
         self,
@@ -312,7 +309,7 @@ class Resample(EEGTransformer):
 
     _any_rate = True
     linear_map_ = "time"
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "sfreq_out": [Interval(Real, 0, 1e6, closed="right")],  # required
         "npad": [Interval(Integral, 0, 10**6, closed="both")],
     }
@@ -362,9 +359,7 @@ class PadToMultiple(EEGTransformer):
     """
 
     linear_map_ = "space"
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "multiple": [Interval(Integral, 1, None, closed="left")]
-    }
+    _parameter_constraints = {"multiple": [Interval(Integral, 1, None, closed="left")]}
 
     def __init__(self, multiple=200):
         self.multiple = multiple

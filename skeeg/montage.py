@@ -138,7 +138,7 @@ class ChannelTemplate(EEGTransformer):
 
     linear_map_ = "space"
     _any_montage = True
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "template": [str, tuple, list, np.ndarray],
         "method": [StrOptions({"spline", "inverse_distance"})],
         "reg": [Interval(Real, 0, None, closed="left")],
@@ -160,10 +160,7 @@ class ChannelTemplate(EEGTransformer):
         """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
-            raise ValueError(
-                "ch_names: X carries no channel names, so the positions of its electrodes are unknown; pass "
-                "ch_names=... or trials with channel names."
-            )
+            raise ValueError("ch_names: X carries no channel names; pass ch_names=... or trials with channel names.")
         self.ch_names_out_ = template_names(self.template)
         self.matrix_ = np.array(self._matrix_for(X.ch_names))
         return self
@@ -202,11 +199,11 @@ def template_names(template):
     return names
 
 
-def count_near(ch_names, template, radius=0.15):
-    """Count the channels within a ``radius``, in the units of the flat table, of an electrode of a template."""
+def count_near(ch_names, template):
+    """Count the channels within .15, in the units of the flat table, of an electrode of a template."""
     wanted = np.array([_FLAT[canonical_name(name)] for name in template_names(template)])
     places = [_FLAT[canonical_name(name)] for name in ch_names if canonical_name(name) in _FLAT]
-    return sum(bool((np.linalg.norm(wanted - place, axis=1) < radius).any()) for place in places)
+    return sum(bool((np.linalg.norm(wanted - place, axis=1) < 0.15).any()) for place in places)
 
 
 def find_electrodes(names, known, argument="ch_names", hint=""):

@@ -51,9 +51,7 @@ def _sums(part):
 class ChannelScaler(Storable, EEGTransformer):
     """Centre the channels and scale or whiten them, :math:`W (x(t) - m)`, by statistics over the trials of fit."""
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "method": [StrOptions({"channel", "global", "whiten"})]
-    }
+    _parameter_constraints = {"method": [StrOptions({"channel", "global", "whiten"})]}
 
     def __init__(self, method="channel"):
         self.method = method
@@ -90,17 +88,17 @@ def ridge_weights(features, targets, alphas):
     return solve_ridge(features.T @ features, features.T @ targets, alphas)
 
 
-def choose_alpha(features, targets, gap, alphas=ALPHAS):
+def choose_alpha(features, targets, gap):
     """Choose the penalty of least squared error over five blocks of time; the middle one for too few rows."""
     n_rows = len(features)
     if n_rows < _N_BLOCKS * (gap + 2):
-        return alphas[len(alphas) // 2]
-    errors = np.zeros(len(alphas))
+        return ALPHAS[len(ALPHAS) // 2]
+    errors = np.zeros(len(ALPHAS))
     for test in np.array_split(np.arange(n_rows), _N_BLOCKS):
         train = np.r_[0 : max(test[0] - gap, 0), min(test[-1] + 1 + gap, n_rows) : n_rows]
-        weights = ridge_weights(features[train], targets[train], alphas)
+        weights = ridge_weights(features[train], targets[train], ALPHAS)
         errors += [np.sum((features[test] @ weight - targets[test]) ** 2) for weight in weights]
-    return alphas[int(errors.argmin())]
+    return ALPHAS[int(errors.argmin())]
 
 
 class CrossProducts:

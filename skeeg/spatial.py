@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .array import EEGArray
 from .base import EEGTransformer, check_class_labels
-from .covariance import mean_covariances, trusted
+from .covariance import joint_diagonaliser, mean_covariances, trusted
 from .filtering import FilterBank
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
@@ -120,7 +120,7 @@ class CSP(EEGTransformer):
     np.int64(1)
     """
 
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
+    _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
         "cov_est": [StrOptions({"concat", "epoch"})],
@@ -315,47 +315,3 @@ def _alternate(eigenvalues):
     order[1::2] = ascending[: len(ascending) // 2]
     order[0::2] = ascending[len(ascending) // 2 :][::-1]
     return order
-
-
-def joint_diagonaliser(matrices, tol=1e-6, max_sweeps=15):
-    """Vectors that nearly diagonalise all of several covariance matrices, by Pham's algorithm, rows of (n, n).
-
-    Pairs of rows with the same :math:`i + j` have no row in common and depend only on pairs of smaller sums. So a whole
-    anti-diagonal is mixed at once, with the results of `pyriemann.geometry.ajd.ajd_pham` and MNE, which mix one pair
-    after the other: 5 times faster.
-
-    Pham, D.-T. (2001). Joint approximate diagonalization of positive definite Hermitian matrices. SIAM Journal on
-    Matrix Analysis and Applications, 22(4), 1136-1152.
-    """
-    matrices = np.array(matrices, dtype=np.float64)
-    n = matrices.shape[1]
-    larger = [np.arange(total // 2 + 1, min(total, n - 1) + 1) for total in range(1, 2 * n - 2)]
-    rows, diagonals = np.eye(n), [(i, total - i) for total, i in enumerate(larger, start=1)]  # pairs i > j of one sum
-    for _ in range(max_sweeps):
-        decrease = 0.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for pairs in diagonals:
-                mixing, gain = _mix(matrices, *pairs)
-                matrices = mixing @ matrices @ mixing.T
-                rows = mixing @ rows
-                decrease += gain
-        if decrease < n * (n - 1) * tol:
-            break
-    return rows
-
-
-def _mix(matrices, i, j):
-    """Matrix that mixes rows i with rows j, pair by pair, and what the criterion loses by it."""
-    n_matrices, n = matrices.shape[:2]
-    own = np.stack([matrices[:, i, i], matrices[:, j, j]])  # variances, two of each pair
-    smaller, larger = np.add.reduce(own[::-1] / own, axis=1) / n_matrices
-    to_first, to_second = np.add.reduce(matrices[:, i, j] / own, axis=1) / n_matrices
-    level, spread = np.sqrt(larger / smaller), np.sqrt(larger * smaller)
-    scaled = level * to_first
-    same = (scaled + to_second) / (spread + 1)
-    apart = (scaled - to_second) / np.maximum(spread - 1, 1e-9)
-    first, second = same + apart, (same - apart) / level
-    scale = -1 - np.sqrt(1 - first * second)
-    mixing = np.eye(n)
-    mixing[i, j], mixing[j, i] = first / scale, second / scale
-    return mixing, n_matrices / 2 * (to_first @ first + to_second @ second)

@@ -99,9 +99,7 @@ def load(path, params=None, cls=None):
     except _Refusal:
         raise
     except Exception as error:  # whatever a network's constructor makes of sizes that mean nothing
-        raise ValueError(
-            f"path: {path} does not hold a fitted estimator as `save` writes it ({cause_of(error)})."
-        ) from error
+        raise ValueError(f"path: {path} does not hold a fitted estimator of `save` ({cause_of(error)}).") from error
 
 
 def read_tensors(path, framework="numpy"):

@@ -5,8 +5,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .alignment import Calibration, RiemannianAlignment
 from .base import EEGTransformer
-from .covariance import shrunk_covariances
+from .covariance import shrink, trial_covariances
 from .filtering import FilterBank, _band_names
+from .signals import filter_trials
+
+_TRIALS = 16  # filtered at a time: their covariances are all that is kept
 
 
 class FilterBankTangentSpace(EEGTransformer):
@@ -96,13 +99,13 @@ class FilterBankTangentSpace(EEGTransformer):
         if not self.padding >= 0:
             raise ValueError(f"padding: got {self.padding!r}, expected a number of seconds from 0.")
         self.bank_ = FilterBank(self.bands, sfreq=self.sfreq).fit(X)
-        self.alignments_, covariances = [], []
-        for i in range(len(self.bands)):
-            band = self._band(X, i)
-            target = {name: Calibration(self._band(given, i)) for name, given in targets.items()}
-            alignment = RiemannianAlignment(self.domain, self.on_unseen, metric=self.metric)
-            covariances.append(_definite_covariances(alignment.fit_transform(band, subjects=subjects, **target)))
-            self.alignments_.append(alignment)
+        bands, targets = self._covariances(X), {name: self._covariances(given) for name, given in targets.items()}
+        self.alignments_ = [_Recentring(self.domain, self.on_unseen, metric=self.metric) for _ in bands]
+        aligned = [
+            one.fit_transform(band, None, subjects, **{name: Calibration(given[i]) for name, given in targets.items()})
+            for i, (one, band) in enumerate(zip(self.alignments_, bands, strict=True))
+        ]
+        covariances = self._shrink(aligned)
         self.references_ = np.array([gmean(one, metric=self.metric) for one in covariances])
         return self._tangent_vectors(covariances)
 
@@ -110,8 +113,8 @@ class FilterBankTangentSpace(EEGTransformer):
         """Map trials to the tangent space, as `fit_transform`."""
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
-        aligned = (one.transform(self._band(X, i), subjects) for i, one in enumerate(self.alignments_))
-        return self._tangent_vectors([_definite_covariances(band) for band in aligned])
+        pairs = zip(self.alignments_, self._covariances(X), strict=True)
+        return self._tangent_vectors(self._shrink([one.transform(band, subjects) for one, band in pairs]))
 
     def _feature_names(self):
         names = self.ch_names_in_ or range(self.n_features_in_)
@@ -125,8 +128,8 @@ class FilterBankTangentSpace(EEGTransformer):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
-        for i, alignment in enumerate(self.alignments_):
-            alignment.calibrate(self._band(X, i))
+        for alignment, band in zip(self.alignments_, self._covariances(X), strict=True):
+            alignment.calibrate(band)
         return self
 
     def update(self, X, subjects=None):
@@ -136,16 +139,33 @@ class FilterBankTangentSpace(EEGTransformer):
         """
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
-        for i, alignment in enumerate(self.alignments_):
-            alignment.update(self._band(X, i), subjects)
+        for alignment, band in zip(self.alignments_, self._covariances(X), strict=True):
+            alignment.update(band, subjects)
         return self
 
-    def _band(self, X, index):
-        """Trials in one band, without the padding."""
-        cut = round(self.padding * (X.sfreq or self.sfreq))
-        if 2 * cut >= X.shape[2]:
-            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {X.shape[2]} samples.")
-        return self.bank_.band(X, index)[..., cut : X.shape[2] - cut]
+    def _covariances(self, X):
+        """Covariances of the trials in each band, without the padding: for each (n_trials, n_channels, n_channels)."""
+        cut = self._cut()
+        found = np.empty((len(self.bands), len(X), X.shape[1], X.shape[1]))
+        for first in range(0, len(X), _TRIALS):
+            rows = slice(first, first + _TRIALS)
+            filtered = filter_trials(np.asarray(X)[rows], self.bank_.coefficients_, self.bank_.n_edges_)
+            for i in range(len(found)):
+                found[i, rows] = trial_covariances(filtered[:, i, :, cut : X.shape[2] - cut])
+        return [X.like(band) for band in found]
+
+    def _cut(self):
+        """Count the samples that are left out at either end."""
+        cut = round(self.padding * (self.sfreq_in_ or self.sfreq))
+        if 2 * cut >= self.n_times_in_:
+            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {self.n_times_in_} samples.")
+        return cut
+
+    def _shrink(self, aligned):
+        """Shrink the covariances of whitened trials, positive definite also without signal in the band."""
+        n_times = self.n_times_in_ - 2 * self._cut()
+        unbiased = max(n_times - 1, 1) / n_times
+        return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * np.eye(one.shape[1]) for one in aligned]
 
     def _tangent_vectors(self, covariances):
         """Tangent vectors of every band, side by side."""
@@ -155,6 +175,13 @@ class FilterBankTangentSpace(EEGTransformer):
         return np.concatenate([tangent_space(one, reference, metric=self.metric) for one, reference in pairs], axis=1)
 
 
-def _definite_covariances(X):
-    """Covariance of each whitened trial, positive definite also without signal in the band."""
-    return shrunk_covariances(X) + 1e-10 * np.eye(X.shape[1])
+class _Recentring(RiemannianAlignment):
+    """Alignment of covariances (n_trials, n_channels, n_channels) in place of trials, with the same references."""
+
+    def _covariances(self, X):
+        return np.asarray(X)
+
+    @staticmethod
+    def _whiten(X, groups, whiteners):
+        each = whiteners[groups]
+        return each @ np.asarray(X) @ each

@@ -1,7 +1,5 @@
 """Envelopes of frequency bands by Morlet wavelets."""
 
-from functools import lru_cache
-
 import numpy as np
 from scipy.signal import oaconvolve
 
@@ -115,10 +113,8 @@ class WaveletBands(EEGTransformer):
             start, stop = start or low, stop or high  # None leaves an edge open
             inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
             if not len(inside):
-                raise ValueError(
-                    f"bands: none of the {self.n_freqs} frequencies from {low:g} to {high:g} Hz lies within "
-                    f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz, half the sampling rate."
-                )
+                span = f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz"
+                raise ValueError(f"bands: none of the {self.n_freqs} frequencies lies in {span}.")
             chosen.append(tuple(inside / rate))
         return chosen
 
@@ -144,14 +140,12 @@ class WaveletBands(EEGTransformer):
             part = slice(start, start + step)
             for band, frequencies in enumerate(bands):
                 for frequency in frequencies:
-                    kernel = morlet(frequency, self.bandwidth)
-                    out[part, band] += np.abs(oaconvolve(data[part], kernel[None, None, :], mode="same", axes=2)) / len(
-                        frequencies
-                    )
+                    kernel = morlet(frequency, self.bandwidth)[None, None, :]
+                    found = oaconvolve(data[part], kernel, mode="same", axes=2)
+                    out[part, band] += np.abs(found) / len(frequencies)
         return out.reshape(n_trials, -1, n_times)
 
 
-@lru_cache(maxsize=256)
 def morlet(frequency, bandwidth=1.5):
     """Weights (n_weights,) with which a complex Morlet wavelet of a frequency is convolved, equal to PyWavelets'.
 
@@ -164,9 +158,7 @@ def morlet(frequency, bandwidth=1.5):
     total = np.conj(np.cumsum(wavelet) * step)
     edges = (np.arange(period * 2 * _SUPPORT + 1) / (period * step)).astype(int)
     sampled = total[edges[edges < _STEPS]][::-1]
-    kernel = -np.sqrt(period) * np.diff(sampled, prepend=0, append=0)
-    kernel.setflags(write=False)
-    return kernel
+    return -np.sqrt(period) * np.diff(sampled, prepend=0, append=0)
 
 
 def _runs(X):

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from skeeg.storage import load
-from skeeg.testing.bad_input import ANSWER, CLEAR, WRONG, judge
+from skeeg.testing.inputs import ANSWER, CLEAR, WRONG, judge
 from skeeg.testing.state import readers
 from skeeg.training.checkpoints import _checksum, write_weights
 

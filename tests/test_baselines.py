@@ -15,7 +15,6 @@ from skeeg.array import EEGArray, make_domains
 from skeeg.base import AsEEG
 from skeeg.baselines import PIPELINE_FOLDER, baseline, baseline_names, baseline_recipe, pipeline_files
 from skeeg.baselines.cca import SteadyStateCCA
-from skeeg.bench import compute
 from skeeg.covariance import TrialCovariances
 from skeeg.filtering import PadToMultiple
 from skeeg.spatial import FilterBankCSP
@@ -181,8 +180,7 @@ def test_yaml_parameters_are_plain_and_not_those_moabb_takes_for_keras():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ANY_LABELS)
-def test_every_baseline_through_every_evaluation(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(compute, "count_parameters", lambda *trials: None)  # it fits once more
+def test_every_baseline_through_every_evaluation(name, tmp_path):
     for evaluation in ("within-session", "within-subject", "cross-session", "cross-subject"):
         dataset = FakeDataset(
             ["left_hand", "right_hand"], n_subjects=2, n_sessions=1 + (evaluation == "cross-session"), n_runs=1, seed=3,

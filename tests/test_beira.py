@@ -265,7 +265,7 @@ def test_sizes_of_another_network_are_refused():
     X, Y = data(1, 1000)
     with pytest.raises(ValueError, match="network_params: strides unknown; there are .*hidden_size"):
         BEIRARegressor("lstm", network_params={"strides": (8,)}).fit(X, Y)
-    with pytest.raises(ValueError, match="recipe_params: n_restarts is a parameter of the estimator itself"):
+    with pytest.raises(ValueError, match="recipe_params: n_restarts unknown"):
         BEIRARegressor(recipe_params={"n_restarts": 1}).fit(X, Y)
 
 
@@ -323,7 +323,7 @@ def test_training_lowers_the_loss_and_keeps_the_best_weights():
     regressor.fit(simulated.eeg, simulated.bold)
     losses = [row["train_loss"] for row in regressor.history_]
     assert min(losses[1:]) < 0.9 * losses[0]
-    assert {"valid_loss", "valid_r"} <= set(regressor.history_[0])
+    assert {"train_loss", "valid_loss"} <= set(regressor.history_[0])
     assert regressor.n_iter_ == len(losses) <= 8
 
 

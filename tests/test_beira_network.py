@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_benchmarks import load_script
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
-from skeeg.methods.beira.layers import cheap_dropout, depthwise_conv1d, time_major_conv1d
+from skeeg.methods.beira.network import depthwise_conv1d, time_major_conv1d
 from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
@@ -248,7 +248,7 @@ def test_many_to_one_equals_its_layers_run_one_by_one():
 
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("rectifier", ["relu", "abs"])
-def test_regions_together_equal_separate_networks_in_training_too(rectifier, affine):
+def test_fast_forms_equal_torchs_layers_in_training_too(rectifier, affine):
     options = {**SMALL, "rectifier": rectifier, "unmixing_norm_affine": affine, "drop_prob": 0.0}
     together, apart = BEIRA(6, 3, **options), BEIRA(6, 3, **options)
     apart.load_state_dict(fill(together).state_dict())
@@ -273,7 +273,7 @@ def test_float32_gradients_are_right_at_every_number_of_electrodes(n_chans):
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
 
 
-def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_of_separate_networks():
+def test_float32_gradients_of_fast_forms_are_as_near_to_float64_as_those_of_torchs_layers():
     """Without pooling: which of two nearly equal values is the larger, rounding decides in either form."""
     errors = [], []
     for seed in range(6):
@@ -287,7 +287,7 @@ def test_float32_gradients_of_regions_together_are_as_near_to_float64_as_those_o
             BOLDLoss()(form(copied, x.to(dtype)), y.to(dtype)).backward()
             return torch.cat([p.grad.double().flatten() for p in copied.parameters()])
 
-        exact = gradient(torch.float64, CODE.run_separately)
+        exact = gradient(torch.float64, CODE.run_layers)
         for form, found in zip(CODE.FORMS, errors, strict=True):
             found.append(((gradient(torch.float32, form) - exact).norm() / exact.norm()).item())
     apart, together = map(np.median, errors)
@@ -309,18 +309,6 @@ def test_time_major_convolution_and_its_gradients(n_taps):
     plain = F.conv1d(x.mT, weight, padding="same").mT
     torch.testing.assert_close(time_major_conv1d(x, weight), plain)
     assert torch.autograd.gradcheck(time_major_conv1d, (x, weight))
-
-
-def test_cheap_dropout_keeps_the_mean_and_drops_the_wanted_share():
-    torch.manual_seed(0)
-    x = torch.ones(200_001)
-    y = cheap_dropout(x, 0.3)
-    assert (y == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
-    assert y.mean().item() == pytest.approx(1.0, abs=0.01)
-    assert cheap_dropout(x, 0.3, training=False) is x
-    # neighbours share a random number but not their fate
-    pairs = (y[:200_000].view(-1, 4) == 0).float()
-    assert abs(torch.corrcoef(pairs.T)[0, 1].item()) < 0.02
 
 
 def test_covariance_distance_equals_pyriemann():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -26,10 +27,10 @@ import skeeg.bench
 from skeeg import NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
-from skeeg.bench import catalogue, evaluation, runner
+from skeeg.bench import catalogue, compute, evaluation, runner
 from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder, digest
-from skeeg.bench.predictions import calibration_error, class_scores
+from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
 from skeeg.bench.report import write_report
 from skeeg.bench.statistics import (
     _corrected,
@@ -43,7 +44,7 @@ from skeeg.bench.statistics import (
 )
 from skeeg.covariance import TrialCovariances
 from skeeg.datasets import SimulatedMotorImagery
-from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter
+from skeeg.evaluations import CrossTaskDataset, CrossTaskSplitter, FewshotSplitter, PooledTarget
 from skeeg.evaluations.published import find_task
 
 SCORE = ["pipeline", "subject", "session", "seed", "score"]
@@ -388,6 +389,24 @@ def test_several_datasets_have_a_meta_analysis(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<h1>2 datasets, within session</h1>" in page and "<h2>Meta-analysis</h2>" in page
     assert write_figures(tmp_path, "png")[-1].name == "meta-analysis-within-session.png"
+
+
+def test_comparisons_of_one_run_share_their_processes(tmp_path, monkeypatch):
+    started, ended = [], []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n_processes):
+            super().__init__(1)
+            started.append(self)
+
+        def shutdown(self, wait=True, *, cancel_futures=False, kill_workers=False):
+            ended.append(self)
+            super().shutdown(wait)
+
+    monkeypatch.setattr(compute, "_start", Pool)
+    table = run(tmp_path, {"MDM": baseline("MDM")}, evaluation=["within-session", "cross-subject"], jobs=2)
+    assert set(table["evaluation"]) == {"within-session", "cross-subject"}
+    assert len(started) == 2 and set(ended) == set(started)
 
 
 PARADIGMS = {
@@ -1129,6 +1148,11 @@ def test_report_of_an_empty_folder_is_an_error(tmp_path):
 def test_parameters_of_networks_are_counted(tmp_path):
     pytest.importorskip("torch")
     network = make_pipeline(*[step for _, step in baseline("EEGNet-4,2").steps])
+    network.set_params(networkclassifier__max_epochs=1)
     X, y = np.random.default_rng(0).normal(size=(10, 16, 1000)), np.arange(10) % 2
-    assert evaluation.count_parameters(network, X, y) == 1858
-    assert evaluation.count_parameters(baseline("MDM"), X, y) is None
+    for one, size in ((network, 1858), (PooledTarget(network), 1858), (baseline("MDM"), None)):
+        assert count_parameters(one.fit(X, y)) == size
+    grids = {"net": {"max_epochs": [1, 2]}}
+    run(tmp_path, {"net": NetworkClassifier("EEGNet"), "MDM": baseline("MDM")}, subjects=[1], param_grid=grids)
+    (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
+    assert entry["pipelines"]["net"]["n_parameters"] > 100 and entry["pipelines"]["MDM"]["n_parameters"] is None

@@ -36,6 +36,7 @@ from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 from skeeg.methods.gram import Gram
 from skeeg.methods.gram.checkpoint import published_state as published_gram
 from skeeg.methods.gram.layers import SIZES
+from skeeg.methods.mirepnet import MIRepNet
 from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
 from skeeg.training.pretraining import read_run
@@ -362,4 +363,20 @@ def test_a_folder_in_the_form_of_the_hub_is_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
     read_weights("hub:someone/network")
     read_weights("hub:someone/network/other.safetensors")
-    assert asked == [("someone/network", "model.safetensors"), ("someone/network", "other.safetensors")]
+    files = ["config.json", "model.safetensors", "other.safetensors"]
+    assert asked == [("someone/network", file) for file in files]
+
+
+def test_networks_are_saved_and_loaded_as_those_of_braindecode(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    X, y = (
+        EEGArray(np.random.default_rng(0).normal(size=(12, 3, 300)), ("C3", "Cz", "C4"), 100),
+        np.resize(["a", "b"], 12),
+    )
+    clf = skeeg.MIRepNetClassifier("skeeg:mirepnet-small", max_epochs=1, random_state=0).fit(X, y)
+    clf.module_.save_pretrained(tmp_path)
+    again, x = MIRepNet.from_pretrained(tmp_path), torch.randn(2, 45, 300)
+    torch.testing.assert_close(again.eval()(x), clf.module_.eval()(x), rtol=0, atol=1e-6)  # one pools in its fast form
+    from_folder = clone(clf).set_params(checkpoint=str(tmp_path)).fit(X, y)
+    assert from_folder.checkpoint_report_.startswith("44 tensors matched")
+    assert from_folder.rate_ == 100 and from_folder.network_spec_["parameters"] == clf.network_spec_["parameters"]

@@ -140,7 +140,7 @@ SPAN = ("--tmin", "0", "--tmax", "0.8")
         (("--tmin", "1", "--tmax", "0.5"), "--tmin, --tmax: got (1.0, 0.5)"),
         ((*SPAN, "--classes", "3", "4"), "its events are 1, 2, expected 3, 4"),
         ((*SPAN, "--channels", "C3", "P3"), "channels P3 are missing"),
-        (SPAN, "try --unit uV"),
+        (SPAN, "pass --unit uV"),
         ((*SPAN, "--task", "rest"), "--task: no file is of task 'rest'"),
         ((*SPAN, "--pattern", "x(y)"), "--pattern: 'x(y)' matches no file"),
     ],

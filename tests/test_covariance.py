@@ -12,7 +12,7 @@ from skeeg.covariance import (
     inverse_sqrt,
     mean_covariances,
     metric_mean,
-    shrunk_covariances,
+    shrink,
     trial_covariances,
 )
 
@@ -47,12 +47,14 @@ def test_shrunk_covariances_are_those_of_scikit_learn(shape, scale):
     X = scale * (rng.standard_normal((shape[1], shape[1])) @ rng.standard_normal(shape) + 3)
     X[0, 0] = 2 * scale  # a flat channel
     wanted = np.stack([OAS().fit(trial.T).covariance_ for trial in X])
-    np.testing.assert_allclose(shrunk_covariances(X), wanted, rtol=1e-8, atol=1e-10 * scale**2)
+    np.testing.assert_allclose(
+        shrink(trial_covariances(X, ddof=0), X.shape[2]), wanted, rtol=1e-8, atol=1e-10 * scale**2
+    )
 
 
 def test_shrinkage_of_a_multiple_of_the_identity_leaves_it():
     X = np.array([[[2.0, -2, 2, -2], [2, 2, -2, -2]]])
-    np.testing.assert_allclose(shrunk_covariances(X), [[[4, 0], [0, 4]]])
+    np.testing.assert_allclose(shrink(trial_covariances(X, ddof=0), X.shape[2]), [[[4, 0], [0, 4]]])
 
 
 def test_large_offset_costs_no_precision():

@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
-from skeeg.methods.ct_adapttl.training import LAYERS, check_layers, layer_rates, only_trainable, reestimate_norm
+from skeeg.methods.ct_adapttl.network import (
+    LAYERS,
+    CTAdaptTLNet,
+    check_layers,
+    layer_rates,
+    only_trainable,
+    reestimate_norm,
+)
 
 
 @pytest.fixture

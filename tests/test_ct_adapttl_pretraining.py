@@ -6,9 +6,10 @@ from skorch.callbacks import Callback
 
 from skeeg import CTAdaptTLClassifier
 from skeeg.array import EEGArray, make_domains
-from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
-from skeeg.methods.ct_adapttl.preprocessing import find_subjects
-from skeeg.methods.ct_adapttl.training import (
+from skeeg.methods.ct_adapttl import network
+from skeeg.methods.ct_adapttl.network import (
+    UPSTREAM_KEYS,
+    CTAdaptTLNet,
     Folds,
     Start,
     load_start,
@@ -18,6 +19,7 @@ from skeeg.methods.ct_adapttl.training import (
     split_folds,
     train_folds,
 )
+from skeeg.methods.ct_adapttl.preprocessing import find_subjects
 from skeeg.training import Recipe
 
 Y = np.tile([0, 1], 24)
@@ -144,7 +146,7 @@ def test_ctrl_c_ends_all_folds_and_nothing_half_done_is_kept(tmp_path):
     assert remember(tmp_path, ("what",), compute).complete and len(list(tmp_path.iterdir())) == 1
 
 
-def test_remember_asks_once(tmp_path):
+def test_remember_asks_once(tmp_path, monkeypatch):
     calls = []
 
     def compute():
@@ -159,6 +161,9 @@ def test_remember_asks_once(tmp_path):
     remember(tmp_path, ("what", np.arange(4)), compute)
     remember(None, ("what", np.arange(4)), compute)
     assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(network, "__version__", "of tomorrow")
+    remember(tmp_path, ("what", np.arange(4)), compute)
+    assert len(calls) == 4 and len(list(tmp_path.iterdir())) == 3
 
 
 def test_pool_sources_takes_names_from_wherever_they_are():

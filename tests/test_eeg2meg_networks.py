@@ -211,7 +211,5 @@ def test_networks_start_at_zero_and_every_weight_is_reached():
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match=re.escape("embed_size: got 10, which 4 heads do not divide")):
         Attention(10, 4)
-    with pytest.raises(ValueError, match="scale"):
-        Attention(8, 4, "sequence")
     with pytest.raises(ValueError, match="max_length"):
         SequenceTransformer(5, 7, **SMALL, max_length=10)(draw(0, 1, 11, 5), draw(0, 1, 11, 7))

@@ -107,7 +107,7 @@ def test_probabilities_of_several_networks_are_averaged():
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_allclose(tuned.predict_proba(X), (first + second) / 2)
     assert tuned.score(X, y) == np.mean(tuned.classes_[((first + second) / 2).argmax(1)] == y)
-    with pytest.raises(ValueError, match="n_networks: got 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="n_networks: got 0"):
         FineTunedClassifier(network, n_networks=0).fit(X, y)
 
 

@@ -95,7 +95,42 @@ def test_strategies_leave_the_rest_alone(tmp_path, strategy):
     assert "ch_emb" in same and f"{len(body)} tensors matched" in clf.checkpoint_report_
     if strategy == "probe":
         X, _ = make_task()
-        np.testing.assert_allclose(clf.transform(X), pretrainer.transform(X), rtol=1e-3, atol=1e-5)
+        wanted = pretrainer.set_params(readout="class+power").transform(X)
+        assert wanted.shape == (24, 16 + 4 * 8)
+        np.testing.assert_allclose(clf.transform(X), wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("rates", [1, 3])
+def test_the_probe_centres_each_subject(rates):
+    """Subjects of very different power: their mean features say nothing of the classes."""
+    parts = [make_task(24, seed=seed, subject=str(seed)) for seed in range(5)]
+    gains = np.random.default_rng(0).uniform(0.2, 5, (5, len(NAMES), 1))
+    X = np.concatenate([gain * trials for gain, (trials, _) in zip(gains, parts, strict=True)])
+    y = np.concatenate([labels for _, labels in parts])
+    y = y if rates == 1 else np.where(np.arange(len(y)) % 6 == 0, "rest", y)
+    clf, alone = (make_clf(strategy="probe", center=center).fit(X[:72], y[:72]) for center in (True, False))
+    assert clf.score(X[72:], y[72:]) > alone.score(X[72:], y[72:]) and len(clf.offset_) == len(clf.classes_)
+    together = clf.predict_proba(X[72:])
+    np.testing.assert_allclose(clf.predict_proba(X[72:][::-1])[::-1], together, rtol=1e-4)
+    np.testing.assert_allclose(clf.predict_proba(X[72:96]), together[:24], rtol=1e-4)  # of each subject by itself
+    few = clf.predict_proba(X[72:75])
+    np.testing.assert_allclose(few, np.concatenate([clf.predict_proba(trial[None]) for trial in X[72:75]]), rtol=1e-4)
+    assert not np.allclose(few, together[:3], rtol=1e-2) and alone.offset_ is None
+    plain = EEGArray(X[:72], NAMES, 200.0)
+    same = make_clf(strategy="probe").fit(
+        EEGArray(np.asarray(plain), NAMES, 200.0), y[:72], subjects=np.repeat(list("abc"), 24)
+    )
+    np.testing.assert_allclose(same.offset_, clf.offset_, rtol=1e-4)
+
+
+def test_the_probe_takes_other_electrodes():
+    X, y = make_task(24)
+    clf = make_clf(strategy="probe").fit(X, y)
+    np.testing.assert_allclose(
+        clf.predict_proba(X.like(X[:, ::-1], ch_names=NAMES[::-1])), clf.predict_proba(X), rtol=1e-4
+    )
+    assert clf.predict_proba(make_task(5, (*NAMES, "O1"))[0]).shape == (5, 2)
+    assert clf.predict_proba(make_task(5, NAMES[:3])[0]).shape == (5, 2)
 
 
 def test_checkpoints_of_another_size(tmp_path):
@@ -112,7 +147,7 @@ def test_checkpoints_of_another_size(tmp_path):
     clf = make_clf(checkpoint=path, max_epochs=1).fit(*make_task())
     clf.save_checkpoint(tmp_path / "tuned.pth")
     again = make_clf(checkpoint=str(tmp_path / "tuned.pth"), strategy="probe").fit(*make_task())
-    np.testing.assert_allclose(again.transform(make_task()[0]), clf.transform(make_task()[0]), rtol=1e-5)
+    np.testing.assert_allclose(again.transform(make_task()[0])[:, :16], clf.transform(make_task()[0]), rtol=1e-5)
 
 
 def test_layer_decay_by_the_formula():

@@ -132,7 +132,7 @@ def test_targets_found_once_are_those_of_every_batch():
     objective = MaskedObjective(pretrainer.module_, 0.5).eval()
     for inputs, _ in Batches(pool.trials, 4):
         bare = {name: value for name, value in inputs.items() if name != "codes"}
-        torch.testing.assert_close(objective(inputs), objective(bare))
+        torch.testing.assert_close(objective(**inputs), objective(**bare))
 
 
 def test_validation_by_subject():

@@ -240,7 +240,7 @@ def test_weights_that_ship_restore_a_channel_that_was_never_recorded_well():
     mask[:, 4] = True
     assert restorer.pretrainer_.module_.sizes.sfreq == 100 and correlation(X, restorer.transform(gone), mask) > 0.7
     clf = GramClassifier("skeeg:gram-channels", strategy="probe", device="cpu").fit(X, ["a", "b"] * 3)
-    assert "missing: final_layer" in clf.checkpoint_report_ and clf.transform(X).shape == (6, 104)
+    assert "missing: final_layer" in clf.checkpoint_report_ and clf.transform(X).shape == (6, 104 + 13 * 8)
 
 
 def test_bad_channels_of_raw_and_epochs_are_restored(restorer):

@@ -27,7 +27,7 @@ CONVOLUTIONS = {
     "spans the height, each plane by itself": (nn.Conv2d(3, 6, (7, 1), groups=3, bias=False), (2, 3, 7, 20), True),
     "spans the height of several planes": (nn.Conv2d(3, 5, (7, 1)), (2, 3, 7, 20), True),
     "spans the width, each plane by itself": (nn.Conv2d(3, 6, (1, 7), groups=3), (2, 3, 20, 7), True),
-    "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), False),
+    "long, each plane by itself": (nn.Conv2d(3, 3, (1, 17), groups=3, padding=(0, 8)), (2, 3, 2, 40), True),
     "long down the height": (nn.Conv2d(4, 4, (64, 1), padding="same"), (8, 4, 100, 5), True),
     "long from one plane": (nn.Conv2d(1, 4, (1, 50), padding=(0, 25)), (2, 1, 3, 80), True),
     "long between planes": (nn.Conv2d(4, 4, (1, 64), padding="same"), (8, 4, 5, 100), True),

@@ -7,7 +7,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
 from skeeg.array import EEGArray, make_domains
-from skeeg.screening import screen_subjects
+from skeeg.model_selection import screen_subjects
 
 
 def make_subjects(effects, n_trials=40, seed=0):

@@ -51,7 +51,6 @@ def t_value(power, labels):
 def test_same_seed_same_bits_other_seed_other_data():
     simulation = MotorSimulation(n_trials=4, ch_names=MOTOR)
     data, onsets, labels = simulation.run(3, 1, 0)
-    motor.subject_traits.cache_clear()
     motor.session_state.cache_clear()
     again, onsets_again, labels_again = MotorSimulation(n_trials=4, ch_names=MOTOR).run(3, 1, 0)
     assert data.tobytes() == again.tobytes()

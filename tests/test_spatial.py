@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg.array import EEGArray, make_domains
-from skeeg.spatial import CSP, class_covariances, csp_filters, joint_diagonaliser
+from skeeg.covariance import joint_diagonaliser
+from skeeg.spatial import CSP, class_covariances, csp_filters
 
 
 def classes(n_classes=2, n_trials=30, n_channels=6, n_times=90, seed=0):

@@ -82,3 +82,8 @@ def test_calibration_trials_give_the_reference_of_the_target():
 def test_senseless_padding_is_refused(padding, told):
     with pytest.raises(ValueError, match=told):
         FilterBankTangentSpace(BANDS, padding=padding).fit(mixed(0)[0])
+
+
+def test_a_matrix_is_one_channel():
+    X = np.random.default_rng(0).standard_normal((12, 64))
+    assert FilterBankTangentSpace(BANDS, sfreq=125).fit_transform(X).shape == (12, 2)

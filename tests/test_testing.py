@@ -27,7 +27,7 @@ from skeeg.testing import (
     check_eeg_estimator,
     eeg_checks,
 )
-from skeeg.testing.bad_input import WRONG, judge
+from skeeg.testing.inputs import WRONG, judge
 from skeeg.testing.recordings import kind_of
 
 spec = importlib.util.spec_from_file_location("attack", pathlib.Path(__file__).parents[1] / "benchmarks" / "attack.py")

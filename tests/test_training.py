@@ -239,7 +239,7 @@ def test_an_estimator_does_what_a_bare_loop_does_to_the_bit(network):
     with seeded(np.random.RandomState(5).randint(np.iinfo(np.int32).max)):
         module = build_network(network, n_chans=2, n_times=32, n_outputs=2, parameters=params)
         module.eval()(torch.randn(2, 2, 32))  # the estimator tries the network once
-        optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.1, fused=True)
         module.train()
         for epoch in range(4):
             for group in optimizer.param_groups:

@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeCV
 from torch import nn
 
 from skeeg import NetworkClassifier, NetworkRegressor
-from skeeg.training import CheckpointReport, load_checkpoint, read_weights
+from skeeg.training import CheckpointReport, get_recipe, load_checkpoint, read_weights
 from skeeg.training.checkpoints import has_published_weights, rename_keys
 from skeeg.training.inference import head_features
 from skeeg.training.strategies import LowRank, add_lora, fit_probe, trainable_part
@@ -147,7 +147,7 @@ def test_lora_without_anything_to_change_is_an_error():
     with pytest.raises(ValueError, match="OnlyHead has no weight outside 'final_layer'"):
         add_lora(OnlyHead(), 2)
     with pytest.raises(ValueError, match="lora_rank: got 0"):
-        add_lora(Net(3, 40, 2), 0)
+        get_recipe({"lora_rank": 0}).check()
 
 
 def test_frozen_parts_are_thawed_again_when_training_fails():

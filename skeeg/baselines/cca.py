@@ -46,10 +46,7 @@ class SteadyStateCCA(ClassifierMixin, EEGEstimator):
     ['8', '13']
     """
 
-    _parameter_constraints = EEGEstimator._parameter_constraints | {
-        "frequencies": [dict, None],
-        "n_harmonics": [Interval(Integral, 1, None, closed="left")],
-    }
+    _parameter_constraints = {"frequencies": [dict, None], "n_harmonics": [Interval(Integral, 1, None, closed="left")]}
 
     def __init__(self, frequencies=None, n_harmonics=3, sfreq=None):
         self.frequencies = frequencies

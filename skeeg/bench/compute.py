@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
 from ..array import EEGArray
-from .evaluation import count_parameters
 
 
 @dataclass
@@ -31,7 +30,6 @@ class Job:
     dataset: object
     process_pipeline: object
     grid: dict | None = None
-    count: bool = False  # count the parameters of its network too
 
 
 @dataclass
@@ -53,7 +51,7 @@ def compute(job):
     result = JobResult(job)
     with quiet():
         try:
-            X, y, _ = job.evaluation.load(*arguments)
+            X, _, _ = job.evaluation.load(*arguments)
         except (Exception, SystemExit) as error:  # damaged files raise anything; the other subjects go on
             result.failure, result.data_failed = _failure(job, error, name="The data"), True
             return result
@@ -67,25 +65,24 @@ def compute(job):
             "n_times": int(X.shape[2]),
             "sfreq": X.sfreq if isinstance(X, EEGArray) else None,
         }
-        if job.count:
-            result.notes = _count(job, X, y)
+        result.notes = result.predictions[0].attrs if result.predictions else {}
     return result
 
 
-def compute_all(jobs, n_processes):
-    """Yield the results of the jobs as they are done, from processes or joblib's cluster.
+def compute_all(jobs, pools):
+    """Yield the results of the jobs as they are done, from the processes of `worker_pools`.
 
-    With no processes all is computed in this one. Each process is alone in its pool: the end of one fails its own job
+    Without pools all is computed in this process. Each process is alone in its pool: the end of one fails its own job
     and no other.
     """
-    if not n_processes and not on_cluster():
+    if not pools:
         yield from map(compute, jobs)
         return
-    jobs, idle, running = iter(jobs), _workers(n_processes), {}
+    jobs, running, n_processes = iter(jobs), {}, len(pools)
     try:
         while True:
-            while idle and (job := next(jobs, None)) is not None:
-                worker = idle.pop()
+            while pools and (job := next(jobs, None)) is not None:
+                worker = pools.pop()
                 running[worker.submit(compute, job)] = worker, job
             if not running:
                 return
@@ -95,26 +92,36 @@ def compute_all(jobs, n_processes):
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    worker = worker if on_cluster() else _replace(worker, n_processes)
-                idle.append(worker)
+                    if not on_cluster():
+                        _end(worker)
+                        worker = _start(n_processes)
+                pools.append(worker)
                 yield result
     finally:
-        for worker in {*idle, *(worker for worker, _ in running.values())}:
+        for worker, _ in running.values():
             _end(worker)
 
 
-def _workers(n_processes):
-    """Pools of one process each; on a cluster the same one, once for each of its threads.
+@contextlib.contextmanager
+def worker_pools(n_processes):
+    """Pools of one process each, or none for 0; on joblib's cluster the same one, once for each of its threads.
 
-    Dask counts the death of a worker against every job that waits in it too, so that none waits there.
+    Comparisons that share them import everything once. Dask counts the death of a worker against every job that waits
+    in it too, so that none waits there.
     """
-    if not on_cluster():
-        return [_start(n_processes) for _ in range(n_processes)]
-    from joblib.parallel import get_active_backend
+    if on_cluster():
+        from joblib.parallel import get_active_backend
 
-    backend = get_active_backend()[0]
-    pool = backend.client.get_executor(pure=False, **backend.submit_kwargs)
-    return [pool] * sum(backend.client.nthreads().values())
+        backend = get_active_backend()[0]
+        pool = backend.client.get_executor(pure=False, **backend.submit_kwargs)
+        pools = [pool] * sum(backend.client.nthreads().values())
+    else:
+        pools = [_start(n_processes) for _ in range(n_processes)]
+    try:
+        yield pools
+    finally:
+        for worker in set(pools):
+            _end(worker)
 
 
 def _start(n_processes):
@@ -146,12 +153,6 @@ def _end(worker):
         worker.shutdown(kill_workers=True)
 
 
-def _replace(worker, n_processes):
-    """Another pool for one whose process ended."""
-    _end(worker)
-    return _start(n_processes)
-
-
 @contextlib.contextmanager
 def quiet():
     """Keep warnings of MNE, MOABB and braindecode out of the progress bar."""
@@ -163,15 +164,6 @@ def quiet():
         warnings.filterwarnings("ignore", module=r"(moabb|mne|braindecode|skorch)\b")
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")  # joblib starts another
         yield
-
-
-def _count(job, X, y):
-    """Size of the network in a pipeline."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a few trials are enough to count
-            return {"n_parameters": count_parameters(job.pipeline, X, y)}
-    except Exception:  # a missing count must not lose the scores
-        return {"n_parameters": None}
 
 
 def _failure(job, error, name=None):

@@ -11,18 +11,19 @@ import os
 import shutil
 import tempfile
 
-import numpy as np
+import h5py
+from moabb.analysis.results import get_pipeline_digest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from ..evaluations.base import NamedTrials, with_seed
+from ..evaluations.base import NamedTrials, ProtocolEvaluation, params_named, with_seed
 from ..evaluations.pooling import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE
 
-_NAME_CLASSES = {"checkpoint_classes", "mirror_classes", "frequencies"}  # parameters that name classes
+_NAME_CLASSES = ("checkpoint_classes", "mirror_classes", "frequencies")  # parameters that name classes
 _LOADED = {}  # the trials this process loaded last: jobs that need the same ones follow each other
 
 
@@ -41,7 +42,7 @@ class _InJobs(NamedTrials):
         pipeline, param_grid = self._with_target(pipeline, param_grid)
         _, y, _ = self.load(dataset, subject, name, pipeline, process_pipeline)
         self._classes, self._predictions = sorted(set(y)), []
-        self._keep_names = bool(_NAME_CLASSES & {key.rsplit("__", 1)[-1] for key in pipeline.get_params()})
+        self._keep_names = bool(params_named(pipeline, *_NAME_CLASSES))
         with tempfile.TemporaryDirectory() as memory:
             rows = self._evaluate_parallel_dataset(
                 dataset=dataset,
@@ -76,8 +77,6 @@ class _InJobs(NamedTrials):
 
     def _with_target(self, pipeline, param_grid):
         """Let a pipeline use target trials, which MOABB passes, untransformed, only to steps that request them."""
-        from ..evaluations.base import ProtocolEvaluation
-
         if isinstance(self, ProtocolEvaluation) and not takes_target(pipeline):
             return PooledTarget(pipeline), {f"estimator__{key}": values for key, values in (param_grid or {}).items()}
         if isinstance(pipeline, Pipeline) and pipeline.transform_input is None:
@@ -89,15 +88,27 @@ class _InJobs(NamedTrials):
 
     def store(self, job_result, process_pipeline):
         """Write rows and predictions to MOABB's results file; a crash in between leaves the file as it was."""
-        import h5py
-        from moabb.analysis.results import get_pipeline_digest
-
         job = job_result.job
         with _replacing(self.results):
             self.results.add({job.name: job_result.rows}, {job.name: job.pipeline}, process_pipeline)
-            key = get_pipeline_digest(process_pipeline, job.pipeline)
+            place = self.place_of(job.pipeline, job.dataset, process_pipeline)
             with h5py.File(self.results.filepath, "r+") as file:
-                predictions.write(file[key][job.dataset.code], job.subject, job_result.predictions)
+                predictions.write(file[place], job.subject, job_result.predictions)
+
+    def place_of(self, pipeline, dataset, process_pipeline):
+        """Group of MOABB's results file that holds the rows of a pipeline on a dataset."""
+        return f"{get_pipeline_digest(process_pipeline, pipeline)}/{dataset.code}"
+
+    def forget(self, place):
+        """Take the rows of a pipeline on a dataset out of MOABB's results file."""
+        with h5py.File(self.results.filepath, "r+") as file:
+            if place in file:
+                del file[place]
+
+    def read_predictions(self, place):
+        """Read the predictions of a pipeline on a dataset, a table for each subject."""
+        with h5py.File(self.results.filepath) as file:
+            return predictions.read(file.get(place, {}))
 
     def _load_data(self, dataset, run_pipes, process_pipeline, postprocess_pipeline, subjects=None):
         """Load trials once for all pipelines."""
@@ -156,7 +167,7 @@ def _replacing(results):
 def _with_memory(pipeline, folder):
     """Copy of a pipeline whose classifiers keep source networks, which numbers of labelled trials then share."""
     params = {"": pipeline} | pipeline.get_params()
-    places = [key for key, value in params.items() if key.rpartition("__")[2] == "memory" and value is None]
+    places = [key for key, value in params_named(pipeline, "memory").items() if value is None]
     places = [key for key in places if not isinstance(params[key.rpartition("__")[0]], Pipeline)]
     return clone(pipeline).set_params(**dict.fromkeys(places, folder))
 
@@ -165,21 +176,5 @@ def set_seed_and_device(pipeline, seed, device):
     """Copy of a pipeline with every open ``random_state`` set, and every ``device`` unless it is None."""
     pipeline = with_seed(pipeline, seed)
     if device is not None:
-        places = [name for name in pipeline.get_params() if name.rsplit("__", 1)[-1] == "device"]
-        pipeline.set_params(**dict.fromkeys(places, device))
+        pipeline.set_params(**dict.fromkeys(params_named(pipeline, "device"), device))
     return pipeline
-
-
-def count_parameters(pipeline, X, y):
-    """Count the trained parameters of the network in a pipeline; None without a network.
-
-    A few trials of each class and one epoch build it.
-    """
-    epochs = [name for name in pipeline.get_params() if name.rsplit("__", 1)[-1] == "max_epochs"]
-    if not epochs:
-        return None
-    few = np.concatenate([np.flatnonzero(y == label)[:4] for label in np.unique(y)])
-    fitted = clone(pipeline).set_params(**dict.fromkeys(epochs, 1)).fit(X[few], y[few])
-    while not hasattr(fitted, "module_"):  # inside pipelines and meta-estimators
-        fitted = fitted[-1] if isinstance(fitted, Pipeline) else fitted.estimator_
-    return sum(parameter.numel() for parameter in fitted.module_.parameters() if parameter.requires_grad)

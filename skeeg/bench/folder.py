@@ -96,8 +96,13 @@ class BenchFolder:
 
 def _replaced(old, key, table):
     """Replace the rows of one run in a table."""
-    frames = [old[old["run"] != key] if len(old) else old, table.assign(run=key)]
-    return pd.concat([frame for frame in frames if len(frame)] or [table], ignore_index=True)
+    return concat([old[old["run"] != key] if len(old) else old, table.assign(run=key)], table)
+
+
+def concat(tables, empty):
+    """Rows of several tables as one, or ``empty`` where there is none."""
+    tables = [table for table in tables if len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else empty
 
 
 def _read(path, parse, empty):
@@ -213,18 +218,8 @@ def machine():
 def call_text(function, given):
     """Python call that repeats a run, defaults left out."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
-    changed = {name: value for name, value in given.items() if not _same(value, defaults.get(name))}
-    parts = ", ".join(f"{name}={_short(value)}" for name, value in changed.items())
-    place = "" if function.__module__ == "builtins" else "skeeg.bench."
-    return f"{place}{function.__name__}({parts})"
-
-
-def _same(value, default):
-    """Whether an argument is its default."""
-    try:
-        return bool(value == default)
-    except ValueError:  # arrays
-        return False
+    changed = {name: value for name, value in given.items() if _short(value) != _short(defaults[name])}
+    return f"skeeg.bench.{function.__name__}({', '.join(f'{name}={_short(value)}' for name, value in changed.items())})"
 
 
 def _short(value):

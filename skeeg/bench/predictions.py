@@ -6,6 +6,7 @@ predictions of a fold as its attribute.
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from ..array import EEGArray
 
@@ -42,7 +43,20 @@ def record(estimator, X, y):
     domains = X.domains if isinstance(X, EEGArray) else None
     text = {name: "" if domains is None else domains[domain].astype(str) for name, domain in _DOMAINS.items()}
     chosen = ", ".join(f"{name}={value}" for name, value in getattr(estimator, "best_params_", {}).items())
-    return Predictions(pd.DataFrame({**text, "true": y, "predicted": predicted, "chosen": chosen} | columns))
+    trials = pd.DataFrame({**text, "true": y, "predicted": predicted, "chosen": chosen} | columns)
+    trials.attrs["n_parameters"] = count_parameters(estimator)
+    return Predictions(trials)
+
+
+def count_parameters(fitted):
+    """Count the trained parameters of the network in a fitted pipeline; None without a network."""
+    inner = fitted[-1] if isinstance(fitted, Pipeline) else None
+    for name in ("best_estimator_", "estimator_"):  # of searches and other meta-estimators
+        inner = vars(fitted).get(name, inner)
+    if inner is not None:
+        return count_parameters(inner)
+    module = getattr(fitted, "module_", None)
+    return None if module is None else sum(one.numel() for one in module.parameters() if one.requires_grad)
 
 
 def take(rows, classes, extra=()):

@@ -13,10 +13,10 @@ from datetime import datetime
 import pandas as pd
 from joblib import cpu_count
 
-from . import catalogue, predictions
-from .compute import Job, compute_all, on_cluster, quiet
+from . import catalogue
+from .compute import Job, compute_all, on_cluster, quiet, worker_pools
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
-from .folder import BenchFolder, call_text, digest, first_line, machine, one_line, set_aside, versions
+from .folder import BenchFolder, call_text, concat, digest, first_line, machine, one_line, set_aside, versions
 
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
@@ -98,15 +98,9 @@ def run(
     """
     given = locals()
     datasets, evaluations = plan(dataset, evaluation, pipelines)
-    benchmarks = [
-        Benchmark(
-            one, name, pipelines, param_grid=param_grid, checkpoints=checkpoints, subjects=subjects,
-            n_per_class=n_per_class, scoring=scoring, seeds=seeds, jobs=jobs, device=device, paradigm=paradigm, out=out,
-            command=call_text(run, given),
-        )
-        for name in evaluations
-        for one in datasets
-    ]  # fmt: skip
+    own = ("dataset", "evaluation", "overwrite", "progress")
+    settings = {name: value for name, value in given.items() if name not in own} | {"command": call_text(run, given)}
+    benchmarks = [Benchmark(one, name, **settings) for name in evaluations for one in datasets]
     outcomes = run_all(benchmarks, overwrite, progress)
     for outcome in outcomes:
         for name, message in outcome.failed().items():
@@ -133,14 +127,15 @@ def run_all(benchmarks, overwrite=False, progress=True):
     Gives the outcomes up to the first that was stopped.
     """
     outcomes, errors = [], []
-    for benchmark in benchmarks:
-        try:
-            outcomes.append(benchmark.run(overwrite, progress))
-        except RuntimeError as error:
-            errors.append(error)
-            continue
-        if outcomes[-1].interrupted:
-            break
+    with worker_pools(benchmarks[0].jobs) as pools:
+        for benchmark in benchmarks:
+            try:
+                outcomes.append(benchmark.run(overwrite, progress, pools))
+            except RuntimeError as error:
+                errors.append(error)
+                continue
+            if outcomes[-1].interrupted:
+                break
     if errors:
         raise errors[0]
     return outcomes
@@ -225,8 +220,8 @@ class Benchmark:
         if evaluation.endswith("trialwise") and not isinstance(self.paradigm.scoring, str):
             raise ValueError(f"scoring: {evaluation} has MOABB's own score, and takes no other.")
 
-    def run(self, overwrite=False, progress=True):
-        """Compute what is missing and write table and report; give the outcome."""
+    def run(self, overwrite=False, progress=True, pools=()):
+        """Compute what is missing, in `worker_pools` or this process, and write table and report; give the outcome."""
         from .report import write_report
 
         started = time.perf_counter()
@@ -237,7 +232,7 @@ class Benchmark:
             self._write(outcome)
             try:
                 with _Stop() as stop:
-                    self._compute(jobs, outcome, stop, progress)
+                    self._compute(jobs, outcome, stop, pools, progress)
             except KeyboardInterrupt:
                 outcome.interrupted = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
@@ -251,8 +246,6 @@ class Benchmark:
 
     def _open(self, overwrite):
         """Pair each pipeline and seed with the MOABB evaluation that keeps its results."""
-        from moabb.analysis.results import get_pipeline_digest
-
         self.units, kept = {}, {}
         class_name, arguments, _ = catalogue.EVALUATIONS[self.evaluation]
         arguments = arguments | self._protocol()
@@ -262,12 +255,12 @@ class Benchmark:
                 suffix = self._suffix(name, seed, arguments.get("cs_mode"))
                 evaluation = self._open_evaluation(class_name, random_state=seed, suffix=suffix, **arguments)
                 evaluation._needs_all_subjects = self.across  # cross-task learns from the subject's own trials
-                place = evaluation.results.filepath, get_pipeline_digest(self.process_pipeline, pipeline)
-                if place in kept:
-                    raise ValueError(f"pipelines: {kept[place]} and {name} are the same; leave one out.")
-                kept[place] = name
+                place = evaluation.place_of(pipeline, self.dataset, self.process_pipeline)
+                same = kept.setdefault((evaluation.results.filepath, place), name)
+                if same != name:
+                    raise ValueError(f"pipelines: {same} and {name} are the same; leave one out.")
                 if overwrite:
-                    _forget(*place, self.dataset)
+                    evaluation.forget(place)
                 self.units[name, seed] = pipeline, evaluation
 
     def _protocol(self):
@@ -328,14 +321,14 @@ class Benchmark:
             job.evaluation.n_jobs = 1 if on_cluster() else max(1, self.jobs // len(jobs))
         return jobs
 
-    def _compute(self, jobs, outcome, stop, progress):
+    def _compute(self, jobs, outcome, stop, pools, progress):
         """Compute the jobs; each is in MOABB's file before the next is started."""
         from tqdm.auto import tqdm
 
         written = time.perf_counter()
         with tqdm(total=len(jobs), disable=not (progress and jobs), unit="fold set", dynamic_ncols=True) as bar:
-            wanted = self._worth_computing(jobs, outcome.entry, bar)
-            with contextlib.closing(compute_all(wanted, self.jobs)) as computing:
+            wanted = self._worth_computing(jobs, bar)
+            with contextlib.closing(compute_all(wanted, pools)) as computing:
                 for result in computing:
                     if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
@@ -345,14 +338,13 @@ class Benchmark:
                         self._write(outcome)
                         written = time.perf_counter()
 
-    def _worth_computing(self, jobs, entry, bar):
+    def _worth_computing(self, jobs, bar):
         """Jobs whose recordings are not known to be unreadable, one by one."""
         for job in jobs:
             if job.subject in self.unreadable:
                 bar.update()
                 continue
             bar.set_description(f"{job.name}, subject {job.subject}")
-            job.count = "n_parameters" not in entry["pipelines"][job.name]
             yield job
 
     def _take(self, result, outcome):
@@ -420,14 +412,11 @@ class Benchmark:
     def _write(self, outcome):
         """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
         outcome.table = self._table()
-        old = self.folder.table()
-        if len(old):
-            old = old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))]
-        frames = [frame for frame in (old, outcome.table) if len(frame)]
         # Counted from what is stored: a run can be stopped between storing the rows of a job and noting it.
         done = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
         outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted, "done": done}
-        self.folder.write(self.key, outcome.entry, pd.concat(frames, ignore_index=True) if frames else outcome.table)
+        table = concat([self._of_others(self.folder.table()), outcome.table], outcome.table)
+        self.folder.write(self.key, outcome.entry, table)
 
     def _table(self):
         """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
@@ -442,27 +431,21 @@ class Benchmark:
                     frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
                     frame = frame.sort_values("session", kind="stable")
                     frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
-        frames = [frame for frame in frames if len(frame)]
-        if not frames:
-            return pd.DataFrame(columns=_COLUMNS)
-        table = pd.concat(frames, ignore_index=True)
+        table = concat(frames, pd.DataFrame(columns=_COLUMNS))
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
     def _predictions(self):
         """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
-        import h5py
-        from moabb.analysis.results import get_pipeline_digest
-
         tables, subjects = [], set(map(str, self.dataset.subject_list))
         for (name, seed), (pipeline, evaluation) in self.units.items():
-            with h5py.File(evaluation.results.filepath) as file:
-                group = file.get(f"{get_pipeline_digest(self.process_pipeline, pipeline)}/{self.dataset.code}", {})
-                found = [one for one in predictions.read(group) if one["subject"].iloc[0] in subjects]
-            tables += [one.assign(pipeline=name, seed=seed) for one in found]
-        old = self.folder.predictions()
-        if len(old):
-            tables.append(old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))])
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+            found = evaluation.read_predictions(evaluation.place_of(pipeline, self.dataset, self.process_pipeline))
+            kept = [one for one in found if one["subject"].iloc[0] in subjects]
+            tables += [one.assign(pipeline=name, seed=seed) for one in kept]
+        return concat([*tables, self._of_others(self.folder.predictions())], pd.DataFrame())
+
+    def _of_others(self, old):
+        """Rows of the same comparison that earlier runs made with other pipelines."""
+        return old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))] if len(old) else old
 
 
 def _check_n_per_class(evaluation, n_per_class):
@@ -485,15 +468,6 @@ def _choose_subjects(dataset, subjects):
     wanted = {str(subject) for subject in subjects}
     chosen.subject_list = [subject for name, subject in known.items() if name in wanted]
     return chosen
-
-
-def _forget(file, key, dataset):
-    """Take the rows of one pipeline, known by its digest, on one dataset out of MOABB's results file."""
-    import h5py
-
-    with h5py.File(file, "r+") as results:
-        if key in results and dataset.code in results[key]:
-            del results[key][dataset.code]
 
 
 class _Stop:

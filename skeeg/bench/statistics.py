@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 _PERMUTATIONS_BELOW = 20  # subjects; MOABB's own limit, above it tests with Wilcoxon's signed ranks
 _EXACT_UP_TO = 13  # subjects; for more, sign flips are drawn
@@ -14,12 +15,6 @@ SCORES = {
     "balanced_accuracy": "Balanced accuracy",
     "kappa": "Cohen's kappa",
     "f1": "F1",
-}
-_CHANCE = {
-    "roc_auc": lambda n_classes: 0.5,
-    "accuracy": lambda n_classes: 1 / n_classes,
-    "balanced_accuracy": lambda n_classes: 1 / n_classes,
-    "kappa": lambda n_classes: 0.0,
 }
 
 
@@ -84,7 +79,8 @@ def compare(table):
     differences, effect = values[:, :, None] - values[:, None, :], compute_effect(common, names)
     matrices = {"difference": differences.mean(axis=0), "p": p, "effect": effect}
     matrices["p_corrected"] = np.maximum(_corrected(differences), p)
-    half = _half_width(differences)
+    spread = differences.std(axis=0, ddof=1) / np.sqrt(n_subjects)
+    half = stats.t.ppf(0.975, n_subjects - 1) * spread  # of the 95 % interval of the mean
     matrices |= {"difference_low": matrices["difference"] - half, "difference_high": matrices["difference"] + half}
     half = 1.96 * np.sqrt(1 / n_subjects + effect**2 / (2 * n_subjects))
     matrices |= {"effect_low": effect - half, "effect_high": effect + half}
@@ -106,14 +102,6 @@ def _corrected(differences):
     largest = np.abs(t).max(axis=1)
     p = (largest[:, None] >= t[0] * (1 - 1e-9)).mean(axis=0)
     return p.reshape(differences.shape[1:])
-
-
-def _half_width(differences):
-    """Half of the 95 % interval of the mean of each difference."""
-    from scipy import stats
-
-    n_subjects = len(differences)
-    return stats.t.ppf(0.975, n_subjects - 1) * differences.std(axis=0, ddof=1) / np.sqrt(n_subjects)
 
 
 def meta_analysis(tables):
@@ -169,8 +157,8 @@ def learning_curve(table):
 
 def chance_level(entry):
     """Score at chance level, or None for a score it is not known of."""
-    rule = _CHANCE.get(entry["scoring"])
-    return rule(len(entry["classes"])) if rule else None
+    share = 1 / max(len(entry["classes"]), 1)
+    return {"roc_auc": 0.5, "accuracy": share, "balanced_accuracy": share, "kappa": 0.0}.get(entry["scoring"])
 
 
 def p_text(p):

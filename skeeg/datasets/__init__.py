@@ -12,8 +12,7 @@ _PUBLIC = {
     "corpora": ["HMCSleep", "SHUMotorImagery", "SeedVEmotions", "TUHEvents"],
     "local": ["LocalDataset"],
     "movements": ["GraspImagery", "PhysionetMotor"],
-    "simulation.moabb_datasets": ["SimulatedMotorExecution", "SimulatedMotorImagery"],
-    "simulation.motor": ["MotorSimulation", "Truth"],
+    "simulation.motor": ["MotorSimulation", "SimulatedMotorExecution", "SimulatedMotorImagery", "Truth"],
     "store": ["RecordingStore"],
 }
 

@@ -126,6 +126,4 @@ def _check_alike(first, other, name):
         odd = sorted(set(first.ch_names) ^ set(other.ch_names)) or "the same in another order"
         raise ValueError(f"{name}: its channels differ from those before it: {odd}.")
     if other.sfreq != first.sfreq:
-        raise ValueError(
-            f"{name}: {other.sfreq:g} Hz, those before it have {first.sfreq:g} Hz; resample= makes them alike."
-        )
+        raise ValueError(f"{name}: {other.sfreq:g} Hz, those before it have {first.sfreq:g} Hz; pass resample=.")

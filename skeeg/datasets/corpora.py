@@ -90,9 +90,8 @@ def _preprocess(raw, file, preprocessing, rename):
     missing = [name for name in preprocessing.ch_names if name not in channels]
     if missing:
         raise ValueError(f"{file}: electrodes {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
-    raw = (
-        raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error").load_data(verbose="error")
-    )
+    raw = raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error")
+    raw.load_data(verbose="error")
     raw.set_channel_types(dict.fromkeys(raw.ch_names, "eeg"), on_unit_change="ignore", verbose="error")
     if preprocessing.average:
         raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")
@@ -470,10 +469,8 @@ class SHUMotorImagery(Corpus):
             raise ValueError(f"{file}: the variable {' and '.join(missing)} is missing.")
         data, codes = np.asarray(held["data"], dtype=np.float64), np.ravel(held["labels"])
         if data.ndim != 3 or data.shape[1:] != (len(_SHU_NAMES), _N_TIMES) or len(data) != len(codes):
-            raise ValueError(
-                f"{file}: data of shape {data.shape} and {len(codes)} labels, expected (n_trials, {len(_SHU_NAMES)}, "
-                f"{_N_TIMES}) and as many labels."
-            )
+            wanted = (len(codes), len(_SHU_NAMES), _N_TIMES)
+            raise ValueError(f"{file}: data of shape {data.shape} for {len(codes)} labels, expected {wanted}.")
         odd = sorted(set(codes.tolist()) - {1, 2})
         if odd:
             raise ValueError(f"{file}: a label {odd[0]}, expected 1 (left hand) or 2 (right hand).")

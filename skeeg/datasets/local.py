@@ -165,7 +165,5 @@ class LocalDataset(SkeegDataset):
             raise ValueError(f"{file}: there are no events, neither annotations nor triggers.")
         wanted = set(self._class_of)
         if not wanted & set(names) or (self._strict and wanted != set(names)):
-            raise ValueError(
-                f"{file}: its events are {', '.join(names)}, expected {', '.join(sorted(wanted))}. "
-                "Pass classes= to choose events, pattern= to leave files out."
-            )
+            found, wanted = ", ".join(names), ", ".join(sorted(wanted))
+            raise ValueError(f"{file}: its events are {found}, expected {wanted}; see classes= and pattern=.")

@@ -51,9 +51,8 @@ def find_recordings(folder, pattern=None, task=None):
     if task is not None:
         recordings = [recording for recording in recordings if recording.task == task]
         if not recordings:
-            raise ValueError(
-                f"task: no file is of task {task!r}; there are {', '.join(filter(None, tasks)) or 'none'}."
-            )
+            known = ", ".join(filter(None, tasks)) or "none"
+            raise ValueError(f"task: no file is of task {task!r}; there are {known}.")
     elif len(tasks) > 1:
         raise ValueError(f"task: {folder} holds more than one task; choose one of {', '.join(filter(None, tasks))}.")
     return sorted(recordings, key=lambda one: tuple(map(_natural, (one.subject, one.session, one.run))))
@@ -160,10 +159,8 @@ def check_microvolts(raw, file):
     """Refuse data that cannot be in volts."""
     spread = np.median(raw.get_data(picks="eeg", verbose="error").std(axis=1))
     if spread > 2e-3:
-        raise ValueError(
-            f"{file}: its EEG has a standard deviation of {spread:.3g} V, expected less than 0.002 V. The file states "
-            "no unit or a wrong one: try unit='uV'."
-        )
+        text = f"{file}: its EEG has a standard deviation of {spread:.3g} V, expected less than 0.002 V"
+        raise ValueError(f"{text}; if the file states no unit or a wrong one, pass unit='uV'.")
 
 
 def _read(file, bids_root):
@@ -241,10 +238,8 @@ def list_recordings(source, subject="", session="", run="", unit="V"):
     elif is_epochs(source) or isinstance(source, mne.io.BaseRaw):
         yield _of_object(source, domain)
     else:
-        raise TypeError(
-            f"source: got {type(source).__name__}, expected a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, "
-            "or a list of such."
-        )
+        kinds = "a MOABB dataset, a folder, a file, mne.io.Raw, mne.Epochs, or a list of such"
+        raise TypeError(f"source: got {type(source).__name__}, expected {kinds}.")
 
 
 def _of_path(path, domain, unit):

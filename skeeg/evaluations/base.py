@@ -104,8 +104,12 @@ def _in_file_name(value):
     return "-".join(getattr(part, "__name__", str(part)) for part in parts)
 
 
+def params_named(pipeline, *names):
+    """Parameters of the steps of a pipeline that have one of these names, by their full names."""
+    return {key: value for key, value in pipeline.get_params().items() if key.rpartition("__")[2] in names}
+
+
 def with_seed(pipeline, seed):
     """Copy of a pipeline with every open ``random_state`` set; one that is set already is kept."""
-    params = pipeline.get_params()
-    free = [name for name in params if name.rsplit("__", 1)[-1] == "random_state" and params[name] is None]
+    free = [name for name, value in params_named(pipeline, "random_state").items() if value is None]
     return clone(pipeline).set_params(**dict.fromkeys(free, int(seed)))

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn import metrics
 from sklearn.model_selection import BaseCrossValidator, train_test_split
 
-from .base import ProtocolEvaluation, with_seed
+from .base import ProtocolEvaluation, params_named, with_seed
 
 CORPUS_SEEDS = (0, 10, 20, 30, 40)  # of the scores published for corpora
 
@@ -246,12 +246,13 @@ def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validati
     X_test, y_test = corpus.arrays("test")
     rows = []
     for name, pipeline in pipelines.items():
-        choices = _validation_params(pipeline) if validation else []
+        choices = params_named(pipeline, "validation") if validation else {}
+        choices = [key for key, value in choices.items() if value is not None]
         trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
         for seed in seeds:
-            model = with_seed(pipeline, seed).set_params(
-                **dict.fromkeys(choices, _validation_subjects(corpus, validation))
-            )
+            model = with_seed(pipeline, seed)
+            if choices:
+                model.set_params(**dict.fromkeys(choices, tuple(corpus.subjects(validation))))
             model.fit(trials, labels)
             scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
             rows.append(
@@ -267,14 +268,3 @@ def _join(corpus, parts, validation):
     is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
     X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
     return X, y, is_trained
-
-
-def _validation_params(pipeline):
-    """Names of the ``validation`` parameters of a pipeline that are set."""
-    params = pipeline.get_params()
-    return [name for name in params if name.rsplit("__", 1)[-1] == "validation" and params[name] is not None]
-
-
-def _validation_subjects(corpus, validation):
-    """Subjects of the validation part, as ``validation`` takes them."""
-    return tuple(corpus.subjects(validation)) if validation else None

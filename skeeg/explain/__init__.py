@@ -4,24 +4,13 @@
 prediction, up to a reported error.
 """
 
-from .attribution import Attribution, attribute
-from .patterns import Patterns, haufe_patterns, spatial_patterns
-from .plots import plot_adaptation, plot_curves, plot_image, plot_time_courses, plot_topomap
-from .sanity_checks import Curves, cascading_randomisation, deletion_insertion, stability
+import lazy_loader
 
-__all__ = [
-    "Attribution",
-    "Curves",
-    "Patterns",
-    "attribute",
-    "cascading_randomisation",
-    "deletion_insertion",
-    "haufe_patterns",
-    "plot_adaptation",
-    "plot_curves",
-    "plot_image",
-    "plot_time_courses",
-    "plot_topomap",
-    "spatial_patterns",
-    "stability",
-]
+_PUBLIC = {
+    "attribution": ["Attribution", "attribute"],
+    "patterns": ["Patterns", "haufe_patterns", "spatial_patterns"],
+    "plots": ["plot_adaptation", "plot_curves", "plot_image", "plot_time_courses", "plot_topomap"],
+    "sanity_checks": ["Curves", "cascading_randomisation", "deletion_insertion", "stability"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -1,11 +1,10 @@
 """Attribution of predictions to channels and samples: `attribute`, and its result, `Attribution`."""
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..base import draw_seed
+from ..base import draw_seed, warn
 from .attribution_methods import METHODS, BlackBox, Case, by_occlusion, by_paths, by_shap
 from .linear_maps import OUTPUTS, Explained, choose_background, fitted_network, read_trials, split_pipeline
 
@@ -147,7 +146,7 @@ def _check_completeness(found, tolerance, on_error):
     )  # fmt: skip
     if on_error == "raise":
         raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warn(message)
 
 
 @dataclass(frozen=True)
@@ -281,13 +280,8 @@ class Attribution:
         step = 1.0 if self.sfreq is None else 1 / self.sfreq
         unit = "" if self.sfreq is None else " s"
         names = [f"{name}, {i * step:g}{unit}" for name in electrodes for i in range(n_times)]
-        flat = (n_trials, n_channels * n_times)
-        return shap.Explanation(
-            self.values.reshape(flat),
-            base_values=self.base_value,
-            data=np.asarray(self.data).reshape(flat),
-            feature_names=names,
-        )
+        values, data = (np.reshape(one, (n_trials, n_channels * n_times)) for one in (self.values, self.data))
+        return shap.Explanation(values, base_values=self.base_value, data=data, feature_names=names)
 
     def __getitem__(self, rows):
         """Select trials."""

@@ -38,9 +38,7 @@ class Explained:
                 'method="occlusion" explains any classifier.'
             )
         if isinstance(final, HasNetwork) and not final._network_alone:
-            warn(
-                f"estimator: {type(final).__name__} classifies by a network and a regression; explained is the network."
-            )
+            warn(f"estimator: explained is the network of {type(final).__name__}, without the regression beside it.")
         self.classes = getattr(final, "classes_", None)
         self.map = identity_map(X)
         for name, step in steps:
@@ -187,9 +185,7 @@ def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
     filtered, out = step.filter(np.asarray(X, dtype=np.float64)), np.asarray(Y, dtype=np.float64)
     found = None if axes is None else _settled(step, filtered, out, tolerance)
     if found is None:
-        raise ValueError(
-            f"{name} is not linear in the trials: no spatial and temporal matrix gives its output. {advice}"
-        )
+        raise ValueError(f"{name} is not linear in the trials: no spatial and temporal matrix fits. {advice}")
     return found, as_eeg(Y)
 
 

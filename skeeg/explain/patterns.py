@@ -118,9 +118,7 @@ def spatial_patterns(estimator, X):
             return found
         if isinstance(one, TangentSpace):
             if place + 1 < len(steps):
-                raise ValueError(
-                    f"estimator: {steps[-1][0]} is between the tangent space and the classifier, expected no step."
-                )
+                raise ValueError(f"estimator: {steps[-1][0]} is between the tangent space and the classifier.")
             return _tangent([step for _, step in steps], final, X)
         if not type(one).__name__.endswith("Covariances"):
             found, trials = step_map(one, trials, name)
@@ -179,7 +177,8 @@ def _tangent(steps, classifier, X):
     .. [2] Kobler, R. J., et al. (2021). On the interpretation of linear Riemannian tangent space model parameters in
        M/EEG. EMBC, 5909-5913.
     """
-    from scipy.linalg import eigh, expm
+    from pyriemann.geometry.tangentspace import untangent_space
+    from scipy.linalg import eigh
 
     features = X
     for one in steps:
@@ -188,14 +187,7 @@ def _tangent(steps, classifier, X):
     if not hasattr(classifier, "coef_"):
         raise ValueError(f"estimator: {type(classifier).__name__} is not linear (it has no coef_).")
     change = haufe_patterns(features, np.atleast_2d(classifier.coef_)[-1:])[0]
-    n_channels = len(reference)
-    matrix = np.zeros((n_channels, n_channels))
-    rows, columns = np.triu_indices(n_channels)
-    matrix[rows, columns] = change * np.where(rows == columns, 1.0, np.sqrt(0.5))
-    matrix = matrix + matrix.T - np.diag(np.diag(matrix))
-    values, vectors = np.linalg.eigh(reference)
-    root = (vectors * np.sqrt(values)) @ vectors.T
-    factors, filters = eigh(root @ expm(matrix) @ root, reference)
+    factors, filters = eigh(untangent_space(change[None], reference)[0], reference)
     order = np.argsort(-np.abs(np.log(factors)))
     return Patterns((reference @ filters).T[order], None, np.log(factors)[order], X.ch_names)
 

@@ -237,13 +237,12 @@ def _placed(ch_names):
     """MNE's description of the electrodes with a standard position, and their indices in the list."""
     import mne
 
-    system = standard_montage()
-    known = {name.upper(): name for name in system.ch_names}
-    kept = [i for i, name in enumerate(ch_names) if str(name).upper() in known]
+    info = mne.create_info(list(map(str, ch_names)), 1.0, "eeg", verbose="error")
+    info.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
+    kept = [i for i, channel in enumerate(info["chs"]) if np.isfinite(channel["loc"][:3]).all()]
     if len(kept) < 3:
         raise ValueError(f"ch_names: only {len(kept)} of {len(ch_names)} electrodes have a standard position.")
-    info = mne.create_info([known[str(ch_names[i]).upper()] for i in kept], 1.0, "eeg", verbose="error")
-    return info.set_montage(system, verbose="error"), kept
+    return mne.pick_info(info, kept), kept
 
 
 def _names(ch_names, n_channels):

@@ -175,15 +175,10 @@ class ADFCNN(ReplaceableHead, EEGModuleMixin, nn.Module):
         longest = max(pool_length_1, pool_length_2)
         if self.n_times < longest:
             raise ValueError(f"ADFCNN averages over {longest} samples, got n_times={self.n_times}")
+        kernels = kernel_length_1, kernel_length_2
+        pools = (pool_length_1, pool_stride_1), (pool_length_2, pool_stride_2)
         self.backbone = _Backbone(
-            self.n_chans,
-            n_filters,
-            (kernel_length_1, kernel_length_2),
-            ((pool_length_1, pool_stride_1), (pool_length_2, pool_stride_2)),
-            max_norm,
-            activation,
-            drop_prob,
-            scrambled_attention,
+            self.n_chans, n_filters, kernels, pools, max_norm, activation, drop_prob, scrambled_attention
         )
         n_tokens = (self.n_times - pool_length_1) // pool_stride_1 + (self.n_times - pool_length_2) // pool_stride_2 + 2
         self.final_layer = nn.Conv2d(n_filters, self.n_outputs, (1, n_tokens))

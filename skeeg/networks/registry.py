@@ -22,12 +22,12 @@ _SIGNALS = ("n_chans", "n_times", "n_outputs", "sfreq", "chs_info")
 # Modules of skeeg's own networks, imported on request.
 _OWN = {
     "ADFCNN": "skeeg.networks.adfcnn",
-    "BEIRA": "skeeg.methods.beira",
-    "BEIRAManyToOne": "skeeg.methods.beira",
-    "CTAdaptTLNet": "skeeg.methods.ct_adapttl",
-    "Gram": "skeeg.methods.gram",
-    "MIRepNet": "skeeg.methods.mirepnet",
-    "SharedBEIRA": "skeeg.methods.beira",
+    "BEIRA": "skeeg.methods.beira.network",
+    "BEIRAManyToOne": "skeeg.methods.beira.network",
+    "CTAdaptTLNet": "skeeg.methods.ct_adapttl.network",
+    "Gram": "skeeg.methods.gram.network",
+    "MIRepNet": "skeeg.methods.mirepnet.network",
+    "SharedBEIRA": "skeeg.methods.beira.network",
 }
 
 _DURATION = re.compile(r"(\d*\.?\d+) ?s")

@@ -6,30 +6,12 @@ interpolation over time (`TimeInterpolation`), a low-rank model of the channels 
 restores gaps in all channels too (`WienerInterpolation`).
 """
 
-from .imputers import (
-    LOSSES,
-    Imputer,
-    LowRankCompletion,
-    SplineInterpolation,
-    TimeInterpolation,
-    WienerInterpolation,
-    draw_mask,
-    find_lost,
-)
-from .scores import BANDS, band_power_error, correlation, normalised_error, restoration_scores
+import lazy_loader
 
-__all__ = [
-    "BANDS",
-    "LOSSES",
-    "Imputer",
-    "LowRankCompletion",
-    "SplineInterpolation",
-    "TimeInterpolation",
-    "WienerInterpolation",
-    "band_power_error",
-    "correlation",
-    "draw_mask",
-    "find_lost",
-    "normalised_error",
-    "restoration_scores",
-]
+_PUBLIC = {
+    "imputers": ["LOSSES", "Imputer", "LowRankCompletion", "SplineInterpolation", "TimeInterpolation",
+                 "WienerInterpolation", "draw_mask", "find_lost"],
+    "scores": ["BANDS", "band_power_error", "correlation", "normalised_error", "restoration_scores"],
+}  # fmt: skip
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -92,7 +92,7 @@ class SplineInterpolation(Imputer):
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
-    _parameter_constraints = Imputer._parameter_constraints | {"reg": [Interval(Real, 0, None, closed="left")]}
+    _parameter_constraints = {"reg": [Interval(Real, 0, None, closed="left")]}
 
     def __init__(self, reg=1e-5, ch_names=None):
         self.reg = reg
@@ -178,7 +178,7 @@ class LowRankCompletion(Imputer):
     True
     """
 
-    _parameter_constraints = Imputer._parameter_constraints | {
+    _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -217,11 +217,8 @@ class LowRankCompletion(Imputer):
         values, vectors = np.linalg.eigh(np.einsum("nct,ndt->cd", centred, centred) / (data.size / n_channels))
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         number = self.n_components
-        if not (isinstance(number, int | np.integer) and 1 <= number <= n_channels) and not 0 < number < 1:
-            raise ValueError(
-                f"n_components: got {number!r}, expected 1 to {n_channels} (the number of electrodes) or a share "
-                "between 0 and 1."
-            )
+        if number > n_channels:
+            raise ValueError(f"n_components: got {number}, expected 1 to {n_channels}, the number of channels.")
         if number < 1:
             share = np.cumsum(values) / max(values.sum(), np.finfo(float).tiny)
             number = min(int(np.searchsorted(share, number)) + 1, n_channels)
@@ -291,7 +288,7 @@ class WienerInterpolation(LowRankCompletion):
     True
     """
 
-    _parameter_constraints = LowRankCompletion._parameter_constraints | {
+    _parameter_constraints = {
         "context": [Interval(Integral, 1, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="neither")],
     }
@@ -440,10 +437,8 @@ def find_lost(X, mask=None):
         raise TypeError(f"mask: expected booleans, True for missing samples, got {mask.dtype}.")
     n_times = data.shape[2]
     if mask.ndim != 3 or mask.shape[:2] != data.shape[:2] or not mask.shape[2] or n_times % mask.shape[2]:
-        raise ValueError(
-            f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected one value for each sample or for "
-            "each of equally long segments."
-        )
+        wanted = "one value for each sample, or for each of equally long segments"
+        raise ValueError(f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected {wanted}.")
     return lost | np.repeat(mask, n_times // mask.shape[2], axis=2)
 
 

@@ -4,17 +4,12 @@
 bad trials and targets.
 """
 
-from .bad_input import BadInput, bad_inputs, bad_parameters
-from .checks import GROUPS, EEGCheck, check_eeg_estimator, eeg_checks
-from .recordings import Recording
+import lazy_loader
 
-__all__ = [
-    "GROUPS",
-    "BadInput",
-    "EEGCheck",
-    "Recording",
-    "bad_inputs",
-    "bad_parameters",
-    "check_eeg_estimator",
-    "eeg_checks",
-]
+_PUBLIC = {
+    "checks": ["GROUPS", "EEGCheck", "check_eeg_estimator", "eeg_checks"],
+    "inputs": ["BadInput", "bad_inputs", "bad_parameters"],
+    "recordings": ["Recording"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

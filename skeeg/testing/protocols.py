@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
 
 from ..array import EEGArray, make_domains
-from .recordings import assert_same_outputs, configured_for, data_for, fresh, kind_of, outputs
+from .recordings import assert_same_outputs, configured_for, data_for, fitted_on, fresh, kind_of, outputs
 
 
 def as_predictor(estimator):
@@ -93,8 +93,7 @@ def check_yaml(estimator, recording):
         for step in map(fresh, steps)
     ]
     again = create_pipeline_from_config(yaml.safe_load(yaml.safe_dump(config)))
-    X, y = data_for(estimator, recording)
-    wanted = outputs(fresh(estimator).fit(X, y), X)
+    X, y, _, wanted = fitted_on(estimator, recording)
     assert_same_outputs(outputs(again.fit(X, y), X), wanted, "made of a YAML file", rtol=1e-6)
 
 
@@ -139,8 +138,9 @@ MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sess
 
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
-    for evaluation in ("WithinSession", "CrossSession", "WithinSubject"):
-        yield f"check_moabb_{_snake(evaluation)}", functools.partial(_check_moabb, evaluation=f"{evaluation}Evaluation")
+    for name in ("within_session", "cross_session", "within_subject"):
+        evaluation = f"{name.title().replace('_', '')}Evaluation"
+        yield f"check_moabb_{name}", functools.partial(_check_moabb, evaluation=evaluation)
     for mode in _MODES:
         yield f"check_moabb_cross_subject_{mode}", functools.partial(_check_moabb, mode=mode)
     within = {"evaluation": "WithinSessionEvaluation", "return_epochs": True}
@@ -159,10 +159,6 @@ _MODES = (
     "train_and_target_labeled_20p",
     "train_and_target_labeled_50p",
 )
-
-
-def _snake(name):
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):

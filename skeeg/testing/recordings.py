@@ -154,6 +154,13 @@ def outputs(estimator, X):
     return {name: np.asarray(method(X)) for name, method in methods_of(estimator).items()}
 
 
+def fitted_on(estimator, recording):
+    """Trials and targets, a fitted copy of an estimator, and its results."""
+    X, y = data_for(estimator, recording)
+    fitted = fresh(estimator).fit(X, y)
+    return X, y, fitted, outputs(fitted, X)
+
+
 def assert_same_outputs(actual, wanted, what, rtol=None):
     """Compare two results of `outputs`: to the bit, or relative to the largest value."""
     for name, expected in wanted.items():

@@ -1,5 +1,6 @@
 """Checks of fitted and global state: refits, copies, pickles, files, random states, threads."""
 
+import contextlib
 import copy
 import functools
 import os
@@ -18,12 +19,13 @@ from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from .bad_input import CLEAR, judge
+from .inputs import CLEAR, judge
 from .recordings import (
     METHODS,
     Recording,
     assert_same_outputs,
     data_for,
+    fitted_on,
     fresh,
     has,
     kind_of,
@@ -55,8 +57,7 @@ def check_params_unchanged(estimator, recording):
 
 def check_reproducible(estimator, recording):
     """Check that two fits with the same ``random_state`` give the same results to the bit, whatever the global seed."""
-    X, y = data_for(estimator, recording)
-    wanted = outputs(fresh(estimator).fit(X, y), X)
+    X, y, _, wanted = fitted_on(estimator, recording)
     with _global_state_kept():
         np.random.seed(1234)  # noqa: NPY002, the legacy state is what must not matter
         if "torch" in sys.modules:
@@ -79,10 +80,8 @@ def check_refit(estimator, recording):
 
 def check_pickle(estimator, recording):
     """Check that the estimator pickles with every protocol, before and after fit, and predicts the same afterwards."""
-    X, y = data_for(estimator, recording)
+    X, y, fitted, wanted = fitted_on(estimator, recording)
     again = pickle.loads(pickle.dumps(fresh(estimator))).fit(X, y)
-    fitted = fresh(estimator).fit(X, y)
-    wanted = outputs(fitted, X)
     assert_same_outputs(outputs(again, X), wanted, "fitted after unpickling", rtol=1e-6)
     for protocol in (2, pickle.HIGHEST_PROTOCOL):
         found = outputs(pickle.loads(pickle.dumps(fitted, protocol)), X)
@@ -91,9 +90,7 @@ def check_pickle(estimator, recording):
 
 def check_deepcopy(estimator, recording):
     """Check that a deep copy predicts the same, and another fit of the copy leaves the original alone."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
-    wanted = outputs(fitted, X)
+    X, y, fitted, wanted = fitted_on(estimator, recording)
     twin = copy.deepcopy(fitted)
     assert_same_outputs(outputs(twin, X), wanted, "a deep copy")
     twin.fit(*data_for(estimator, recording.other(), seed=1))
@@ -102,21 +99,19 @@ def check_deepcopy(estimator, recording):
 
 def check_clone(estimator, recording):
     """Check that a clone of a fitted estimator is not fitted, has the same parameters, and fits to the same results."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
+    X, y, fitted, wanted = fitted_on(estimator, recording)
     twin = clone(fitted)
     if repr(twin.get_params()) != repr(fitted.get_params()):
         raise AssertionError("a clone has other parameters than its original.")
     left = [name for name in vars(twin) if name.endswith("_") and not name.startswith("_")]
     if left:
         raise AssertionError(f"a clone is not fresh: it has {', '.join(left)}.")
-    assert_same_outputs(outputs(twin.fit(X, y), X), outputs(fitted, X), "a clone of a fitted estimator", rtol=1e-6)
+    assert_same_outputs(outputs(twin.fit(X, y), X), wanted, "a clone of a fitted estimator", rtol=1e-6)
 
 
 def check_save_load(estimator, recording):
     """Check that what `save` writes, `load` reads: the same class, the same results, refused where it is not fitted."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
+    X, _, fitted, wanted = fitted_on(estimator, recording)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "estimator.safetensors"
         fitted.save(path)
@@ -128,7 +123,7 @@ def check_save_load(estimator, recording):
                 raise AssertionError(f"save without fit: the error does not say so: {error}") from error
         else:
             raise AssertionError("save accepts an estimator that is not fitted.")
-    assert_same_outputs(outputs(again, X), outputs(fitted, X), "saved and loaded")
+    assert_same_outputs(outputs(again, X), wanted, "saved and loaded")
     if repr(again.get_params()) != repr(fitted.get_params()):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
 
@@ -174,9 +169,7 @@ def readers(estimator):
 
 def check_one_trial_equals_batch(estimator, recording):
     """Check that each trial alone gets the result that it gets among others, in any order."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
-    wanted = outputs(fitted, X)
+    X, y, fitted, wanted = fitted_on(estimator, recording)
     order = np.random.RandomState(0).permutation(len(X))  # noqa: NPY002, a fixed order
     shuffled = outputs(fitted, X[order])
     assert_same_outputs(shuffled, {name: value[order] for name, value in wanted.items()}, "in another order", 1e-5)
@@ -193,8 +186,7 @@ def check_one_trial_equals_batch(estimator, recording):
 
 def check_global_state(estimator, recording):
     """Check that random states, threads, and settings of scikit-learn, NumPy and torch are left as they were."""
-    X, y = data_for(estimator, recording)
-    outputs(fresh(estimator).fit(X, y), X)  # lazy imports come first: they may set what they like
+    X, y, *_ = fitted_on(estimator, recording)  # lazy imports come first: they may set what they like
     with _global_state_kept():
         random.random(), np.random.random()  # noqa: NPY002, B018 - away from where a seed of the estimator's would put it
         if "torch" in sys.modules:
@@ -226,17 +218,17 @@ def _global_state():
     return state
 
 
-class _global_state_kept:  # noqa: N801, a context manager
+@contextlib.contextmanager
+def _global_state_kept():
     """Put the random states of NumPy and torch back."""
-
-    def __enter__(self):
-        self.numpy = np.random.get_state()  # noqa: NPY002
-        self.torch = sys.modules["torch"].get_rng_state() if "torch" in sys.modules else None
-
-    def __exit__(self, *_):
-        np.random.set_state(self.numpy)  # noqa: NPY002
-        if self.torch is not None:
-            sys.modules["torch"].set_rng_state(self.torch)
+    numpy, torch = np.random.get_state(), sys.modules.get("torch")  # noqa: NPY002
+    state = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy)  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(state)
 
 
 def _equal(a, b):
@@ -269,8 +261,7 @@ def _process(seed):
 
 def check_has_output(estimator, recording):
     """Check that the estimator predicts or transforms, one result a trial, all finite."""
-    X, y = data_for(estimator, recording)
-    found = outputs(fresh(estimator).fit(X, y), X)
+    X, _, _, found = fitted_on(estimator, recording)
     if not found:
         raise AssertionError(f"the estimator has none of the methods {', '.join(METHODS)}.")
     for name, value in found.items():
@@ -285,8 +276,7 @@ def check_threads(estimator, recording):
 
     Fits with one seed, and predictions of one fitted estimator.
     """
-    X, y = data_for(estimator, recording)
-    wanted = outputs(fresh(estimator).fit(X, y), X)
+    X, y, _, wanted = fitted_on(estimator, recording)
     for fitted in _at_once([lambda: fresh(estimator).fit(X, y)] * 2):
         assert_same_outputs(outputs(fitted, X), wanted, "fits in two threads")
     predict_in_threads(fitted, other_recordings(estimator, recording), 10)
@@ -294,8 +284,7 @@ def check_threads(estimator, recording):
 
 def check_predict_changes_nothing(estimator, recording):
     """Check that predictions, on another montage too where it is taken, leave the estimator as it was, to the bit."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
+    fitted = fresh(estimator).fit(*data_for(estimator, recording))
     before = pickle.dumps(fitted)
     for trials in other_recordings(estimator, recording):
         outputs(fitted, trials)
@@ -305,9 +294,7 @@ def check_predict_changes_nothing(estimator, recording):
 
 def check_compiled(estimator, recording):
     """Check that ``compile_inference`` changes results by rounding only, and that another fit ends it."""
-    X, y = data_for(estimator, recording)
-    fitted = fresh(estimator).fit(X, y)
-    wanted = outputs(fitted, X)
+    X, y, fitted, wanted = fitted_on(estimator, recording)
     if fitted.compile_inference() is not fitted:
         raise AssertionError("compile_inference does not return self.")
     assert_same_outputs(outputs(fitted, X), wanted, "after compile_inference", rtol=1e-4)
@@ -316,8 +303,8 @@ def check_compiled(estimator, recording):
     assert_same_outputs(outputs(fitted.fit(X, y), X), wanted, "another fit after compile_inference")
 
 
-def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
-    """Compare predictions of threads that share a fitted estimator with those of one thread, to the bit."""
+def predict_in_threads(fitted, recordings, n_predictions):
+    """Compare predictions of two threads that share a fitted estimator with those of one thread, to the bit."""
     wanted = [outputs(fitted, X) for X in recordings]
 
     def rounds(first):
@@ -325,7 +312,7 @@ def predict_in_threads(fitted, recordings, n_predictions, n_threads=2):
             which = turn % len(recordings)
             assert_same_outputs(outputs(fitted, recordings[which]), wanted[which], "two threads at once")
 
-    _at_once([lambda first=first: rounds(first) for first in range(n_threads)])
+    _at_once([lambda first=first: rounds(first) for first in range(2)])
 
 
 def _at_once(tasks):

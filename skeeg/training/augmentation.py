@@ -1,4 +1,4 @@
-"""Augmentation of the training batches by the transforms of braindecode, and by mirrored hemispheres."""
+"""Augmentation of the training batches: the transforms of braindecode, mirrored hemispheres, shifts in time."""
 
 import copy
 import difflib
@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from skorch.callbacks import Callback
 
 NAMES = (
     "TimeReverse", "SignFlip", "FTSurrogate", "ChannelsShuffle", "ChannelsDropout", "GaussianNoise", "ChannelsSymmetry",
@@ -36,6 +37,27 @@ class Mirror:
         if y.ndim == 1:
             return X, torch.where(chosen, classes[y], y)
         return X, torch.where(chosen[:, None], y[:, classes], y)  # shares of mixed trials
+
+
+class TimeShift(Callback):
+    """Move every training trial in time, what leaves at one end entering at the other; drawn anew at each update.
+
+    The power of each channel and frequency and all covariances stay as they are, so the classes of motor imagery do;
+    responses that are locked to a stimulus do not.
+    """
+
+    def __init__(self, share=0.5):
+        self.share = share
+
+    @torch.no_grad()
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Shift a batch in place: it was gathered for this update alone."""
+        if training:
+            X, n_times = batch[0], batch[0].shape[-1]
+            most = int(self.share * n_times)
+            lags = torch.randint(-most, most + 1, (len(X), 1, 1))  # drawn on the CPU: a seed means the same everywhere
+            index = (torch.arange(n_times) + lags) % n_times
+            X.copy_(X.gather(-1, index.to(X.device).expand_as(X)))
 
 
 def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +19,7 @@ from .inference import resolve_device
 from .net import train
 from .recipe import get_recipe
 from .state import HasNetwork, NetworkState
-from .strategies import check_strategy
+from .strategies import STRATEGIES
 from .validation import split_validation
 
 
@@ -43,7 +44,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     linear_map_ = "space"  # of `_preprocess`, see `EEGTransformer`; zeros at the end change nothing
     _default_loss = "cross_entropy"
     __metadata_request__fit = {"subjects": True}
-    _parameter_constraints = EEGEstimator._parameter_constraints | {"network": [str, type, torch.nn.Module]}
+    _parameter_constraints = {"network": [str, type, torch.nn.Module], "strategy": [StrOptions(set(STRATEGIES))]}
 
     def __init_subclass__(cls, **kwargs):
         """Let errors of an inherited constructor name the class that was called."""
@@ -148,7 +149,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     @contextlib.contextmanager
     def _training(self, X, targets, n_outputs, subjects=None, warm=False):
         """Start the network for preprocessed trials, or go on with the present one; give the arguments of `train`."""
-        check_strategy(self.strategy)
         refuse_flat(X)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._weighted(self._recipe())
         if subjects is not None and len(subjects) != len(X):
@@ -197,10 +197,8 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         if self.checkpoint is not None:
             state.load(self.checkpoint)
         elif has_published_weights(type(state.module)):
-            warn(
-                f"{type(state.module).__name__} starts from scratch, without its published weights; checkpoint= takes "
-                "a file or 'hub:owner/repository/file'."
-            )
+            name = type(state.module).__name__
+            warn(f"{name} starts from scratch, without its published weights; checkpoint= takes a file of them.")
         return state
 
     def _augment(self):
@@ -270,12 +268,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         check_is_fitted(self)
         self.network_.fold()
         return self
-
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""

@@ -1,4 +1,4 @@
-"""Callbacks of the training: progress, time shifts, averaged weights."""
+"""Callbacks of the training: progress, averaged weights."""
 
 import torch
 from skorch.callbacks import Callback
@@ -24,29 +24,6 @@ class ProgressBar(Callback):
         """Close the bar."""
         self.bar.close()
         self.bar = None  # a bar cannot be pickled
-
-
-class TimeShift(Callback):
-    """Move every training trial in time, what leaves at one end entering at the other; drawn anew at each update.
-
-    The power of each channel and frequency and all covariances stay as they are, so the classes of motor imagery do;
-    responses that are locked to a stimulus do not.
-    """
-
-    def __init__(self, share=0.5):
-        self.share = share
-
-    @torch.no_grad()
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Shift a batch in place: it was gathered for this update alone."""
-        if training:
-            X, n_times = batch[0], batch[0].shape[-1]
-            most = int(self.share * n_times)
-            lags = torch.randint(
-                -most, most + 1, (len(X), 1, 1)
-            )  # on the CPU, so that a seed means the same everywhere
-            index = (torch.arange(n_times) + lags) % n_times
-            X.copy_(X.gather(-1, index.to(X.device).expand_as(X)))
 
 
 class WeightAverage(Callback):

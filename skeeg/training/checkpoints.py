@@ -20,7 +20,8 @@ from .sizes import check_sizes
 
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
 _HUB = "hub:"
-_PRETRAINED = "model.safetensors"  # what save_pretrained of the hub writes
+_PRETRAINED, _CONFIG = "model.safetensors", "config.json"  # what save_pretrained of the hub writes
+_NO_PARAMETERS = "n_outputs n_chans chs_info n_times input_window_seconds sfreq braindecode_version".split()
 _HEADER, _CHECKSUM = "skeeg weights", "checksum"
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -92,8 +93,10 @@ def read_weights(path, argument="checkpoint", checked=False):
 
     The one reader of weights: a file of skeeg, another ``.safetensors`` file, one of `torch.save`, ``"skeeg:NAME"``, or
     a file of the Hugging Face hub as ``"hub:owner/repository/file"``. The description is what is stored with the
-    tensors, of plain values. ``argument`` names the path in errors; ``checked`` refuses a file without a checksum.
+    tensors, of plain values; for a folder or repository of ``save_pretrained``, what its ``config.json`` has.
+    ``argument`` names the path in errors; ``checked`` refuses a file without a checksum.
     """
+    folder = not str(path).endswith((".safetensors", ".pt", ".pth"))
     path = resolve(path, argument)
     try:
         with open(path, "rb") as file:
@@ -104,6 +107,8 @@ def read_weights(path, argument="checkpoint", checked=False):
             state, description = _read_pickled(path)
         else:
             state, description = _read_described(path, checked)
+        if folder and not description and path.name == _PRETRAINED:
+            description = _read_config(path.with_name(_CONFIG))
         if not state:
             raise ValueError("it holds no tensors by name")
         for name, value in state.items():
@@ -132,6 +137,18 @@ def _read_described(path, checked):
     if not isinstance(description, dict):
         raise ValueError("its description is no dict")
     return state, description
+
+
+def _read_config(path):
+    """Read what ``save_pretrained`` wrote beside the weights: rate, and sizes; classes by dotted names are left out."""
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    sizes = {
+        name: value
+        for name, value in config.items()
+        if name not in _NO_PARAMETERS and not (value is None or (isinstance(value, str) and "." in value))
+    }
+    rate = {} if config.get("sfreq") is None else {"sfreq": float(config["sfreq"])}
+    return {"network_params": sizes} | rate if config else {}
 
 
 def resolve(reference, argument="checkpoint"):
@@ -269,6 +286,8 @@ def fetch(reference):
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise ImportError("checkpoint: files of the hub need huggingface_hub: pip install skeeg[hub].") from error
+    if not file:  # a repository of save_pretrained; `read_weights` reads the sizes beside the weights
+        hf_hub_download(f"{owner}/{repository}", _CONFIG)
     return hf_hub_download(f"{owner}/{repository}", file or _PRETRAINED)
 
 

@@ -206,9 +206,7 @@ class SharedNet(TrainingNet):
         except KeyboardInterrupt as error:
             if size() == 1:
                 raise
-            raise RuntimeError(
-                "A training of several processes was interrupted; with run_file it resumes after its last epoch."
-            ) from error
+            raise RuntimeError("Training was interrupted; with run_file it resumes after its last epoch.") from error
 
 
 class _Step(nn.Module):

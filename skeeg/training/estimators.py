@@ -8,6 +8,7 @@ from sklearn import config_context
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, check_memory
 
@@ -103,10 +104,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def _check_fit(self, X, y):
         X, targets, n_outputs = super()._check_fit(X, y)
         if self.checkpoint is None and len(X) < _FEW_TRIALS:
-            warn(
-                f"X: {len(X)} training trials are few for a network without a checkpoint; below {_FEW_TRIALS} a linear "
-                "pipeline such as skeeg.baseline('FBTS+LR') decodes better."
-            )
+            better = f"below {_FEW_TRIALS} skeeg.baseline('FBTS+LR') decodes better"
+            warn(f"X: {len(X)} training trials are few for a network without a checkpoint; {better}.")
         return X, targets, n_outputs
 
     def partial_fit(self, X, y, classes=None, subjects=None):
@@ -120,9 +119,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             self._check_labels(y if classes is None else classes)
         new = np.setdiff1d(y, self.classes_)
         if len(new):
-            raise ValueError(
-                f"y: {new.tolist()} are not among the classes of the first call, {self.classes_.tolist()}."
-            )
+            raise ValueError(f"y: {new.tolist()} are not among the classes at first, {self.classes_.tolist()}.")
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
         targets = np.searchsorted(self.classes_, y)
         with self._training(X, targets, len(self.classes_), subjects, warm) as what:
@@ -226,6 +223,11 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
     """
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
+    _parameter_constraints = {
+        "n_updates": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "n_networks": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(self, estimator, n_updates=100, learning_rate=0.2, n_networks=1, memory=None):
         self.estimator = estimator
@@ -293,10 +295,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         if len(target) != len(labels):
             raise ValueError(f"y_target_labeled: got {len(labels)} labels for {len(target)} trials.")
         if len(np.unique(labels)) < 2:
-            warn(
-                f"y_target_labeled: {len(labels)} trials of {len(np.unique(labels))} class(es) fine-tune nothing; the "
-                "network of the source subjects predicts. Label trials of two classes at least."
-            )
+            warn(f"y_target_labeled: {len(labels)} trials of 1 class fine-tune nothing; the source network predicts.")
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
         own = network.recipe
@@ -312,15 +311,8 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         super()._check_parameters()
         last = _network_of(self.estimator)
         if not (isinstance(last, NetworkEstimator) and hasattr(last, "partial_fit")):
-            raise TypeError(
-                "estimator: expected a NetworkClassifier, a MIRepNetClassifier or a pipeline that ends with one, got "
-                f"{type(last).__name__}."
-            )
-        for name, value in {"n_updates": self.n_updates, "learning_rate": self.learning_rate}.items():
-            if not (isinstance(value, Real) and value > 0):
-                raise ValueError(f"{name}: got {value!r}, expected a positive number.")
-        if not (isinstance(self.n_networks, Integral) and self.n_networks > 0):
-            raise ValueError(f"n_networks: got {self.n_networks!r}, expected 1 or more.")
+            wanted = "a NetworkClassifier, a MIRepNetClassifier or a pipeline that ends with one"
+            raise TypeError(f"estimator: expected {wanted}, got {type(last).__name__}.")
 
     def __sklearn_tags__(self):
         """Take what the network takes."""

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .callbacks import ProgressBar, TimeShift
+from .augmentation import TimeShift
+from .callbacks import ProgressBar
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS
@@ -111,14 +112,10 @@ class TrainingNet(NeuralNet):
         self.optimizer_ = self.optimizer(groups, lr=self.lr, **kwargs)
         return self
 
-    def _autocast(self):
-        if self.precision != "bf16":
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
-
     def infer(self, x, **fit_params):
         """Forward pass in the chosen precision."""
-        with self._autocast():
+        is_mixed = self.precision == "bf16"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16) if is_mixed else contextlib.nullcontext():
             return super().infer(x, **fit_params)
 
     def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
@@ -216,13 +213,12 @@ def make_net(
     if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
         own.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
     if validation is not None and recipe.patience is not None:
-        stopping = EarlyStopping(
-            patience=recipe.patience, threshold=recipe.min_delta, threshold_mode="abs", load_best=True, sink=_silent
-        )
-        own.append(("early_stopping", stopping))
+        least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
+        own.append(("early_stopping", EarlyStopping(patience=recipe.patience, load_best=True, sink=_silent, **least)))
     if verbose:
         own.append(("progress", ProgressBar()))
-    optimizer = {"weight_decay": recipe.weight_decay}
+    on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
+    optimizer = {"weight_decay": recipe.weight_decay, "fused": on_cpu}
     if recipe.solver == "sgd":
         optimizer["momentum"] = recipe.momentum
     return kind(

@@ -72,10 +72,7 @@ def _check_trials(*sets):
     """Refuse different trials in different processes: one would wait for the others forever."""
     lengths = distributed.gather([0 if one is None else len(one) for one in sets])
     if any(one != lengths[0] for one in lengths):
-        raise ValueError(
-            f"X: the processes have {[sum(one) for one in lengths]} trials; fit each with the same ones: a process "
-            "takes its part of every batch by itself."
-        )
+        raise ValueError(f"X: the processes have {[sum(one) for one in lengths]} trials, expected the same in each.")
 
 
 def _agreed(model, history):

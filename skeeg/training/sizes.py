@@ -99,9 +99,7 @@ class _Limited(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, self.calls = kwargs or {}, self.calls - 1
         if self.calls < 0 or _result_bytes(func, args, kwargs) > self.most:
-            raise ValueError(
-                f"sizes: the network takes more than {self.most} bytes, which its tensors do not account for."
-            )
+            raise ValueError(f"sizes: the network takes more than the {self.most} bytes that its tensors account for.")
         return func(*args, **kwargs)
 
 

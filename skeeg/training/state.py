@@ -214,7 +214,7 @@ class NetworkState(Storable):
 
 
 class HasNetwork:
-    """Mixin of an estimator that holds a `NetworkState` as ``network_``: its fitted attributes, and its sizes."""
+    """Mixin, before `TransformerMixin`, of an estimator that holds a `NetworkState` as ``network_``."""
 
     _network_alone = True  # whether it predicts by its network alone, which `skeeg.explain` explains
     module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
@@ -229,6 +229,12 @@ class HasNetwork:
         if self.network_.net is None:
             self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
         return self.network_.net
+
+    def __sklearn_tags__(self):
+        """Declare that outputs are float32, as the network computes them."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def _sizes(self, network, preset=None):
         """Arguments of the network: ``network_params``, else those of the checkpoint, else preset ones."""

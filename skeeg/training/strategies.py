@@ -10,12 +10,6 @@ from torch.nn.utils import parametrize
 STRATEGIES = ("full", "head", "probe", "lora")
 
 
-def check_strategy(strategy):
-    """Raise a ValueError for an unknown strategy."""
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(map(repr, STRATEGIES))}.")
-
-
 @contextlib.contextmanager
 def trainable_part(module, strategy, head="final_layer", rank=4):
     """Freeze the network, or give it low-rank changes, while a strategy trains it; merge the changes at the end.
@@ -64,8 +58,6 @@ class LowRank(nn.Module):
 
 def add_lora(module, rank, head="final_layer"):
     """Give every weight matrix outside the head a trainable low-rank change; list (layer, name) of the weights."""
-    if rank < 1:
-        raise ValueError(f"lora_rank: got {rank}, expected at least 1.")
     changed = []
     for path, layer in list(module.named_modules()):
         if path == head or path.startswith(f"{head}."):

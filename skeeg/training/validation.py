@@ -28,9 +28,8 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
             raise ValueError(f"validation: of the subjects {validation!r} either none has trials, or no other has.")
         return np.flatnonzero(~held), np.flatnonzero(held)
     if validation not in ("trial", "block", "subject"):
-        raise ValueError(
-            f"validation: got {validation!r}, expected None, 'trial', 'block', 'subject' or a tuple of subjects."
-        )
+        known = "None, 'trial', 'block', 'subject' or a tuple of subjects"
+        raise ValueError(f"validation: got {validation!r}, expected {known}.")
     if not 0 < size < 1:
         raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     if validation == "subject":
@@ -60,10 +59,7 @@ def _last_block(classes, size):
 def _check_subjects(subjects):
     """Subjects of the trials, at least two."""
     if subjects is None:
-        raise ValueError(
-            "validation='subject' needs the subject of each trial: pass fit(..., subjects=...), "
-            "or trials that carry domains."
-        )
+        raise ValueError("validation='subject' needs the subject of each trial: fit(..., subjects=...), or domains.")
     if len(np.unique(subjects)) < 2:
         raise ValueError("validation='subject' needs at least two subjects, got one.")
     return subjects

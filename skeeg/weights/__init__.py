@@ -95,10 +95,7 @@ def locate(name):
         raise FileNotFoundError(f"checkpoint: {weights.path} is missing from this installation; install skeeg again.")
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     if digest != weights.sha256:
-        raise ValueError(
-            f"checkpoint: {weights.path} is not the file that was published: its SHA-256 is {digest}, expected "
-            f"{weights.sha256}; install skeeg again."
-        )
+        raise ValueError(f"checkpoint: {weights.path} is not the published file ({digest}); install skeeg again.")
     return weights.path
 
 
@@ -106,8 +103,6 @@ def locate(name):
 def _registry():
     """Entries of registry.json by name."""
     entries = json.loads((_FOLDER / "registry.json").read_text(encoding="utf-8"))
-    return {name: Weights(name, **_tuples(entry)) for name, entry in entries.items()}
-
-
-def _tuples(entry):
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    for entry in entries.values():
+        entry |= {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+    return {name: Weights(name, **entry) for name, entry in entries.items()}

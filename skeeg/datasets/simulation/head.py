@@ -61,16 +61,9 @@ def leadfield(electrodes, positions, moments):
     info.set_montage(montage, verbose="error")
     ones = np.ones(len(positions))
     dipoles = mne.Dipole(0 * ones, RADIUS * positions, ones, moments, ones, verbose="error")
-    forward, _ = mne.make_forward_dipole(dipoles, _sphere(), info, verbose="error")
+    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
+    forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="error")
     return forward["sol"]["data"] * 1e-9 * 1e6
-
-
-@lru_cache(maxsize=1)
-def _sphere():
-    """MNE's three-layer sphere around the origin."""
-    import mne
-
-    return mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
 
 
 def random_directions(rng, n):
@@ -84,14 +77,3 @@ def random_directions(rng, n):
 def grid_potentials(positions, moments):
     """Potentials at forty electrodes: the amplitude of a source is defined independently of the montage."""
     return leadfield(electrode_directions(_GRID), positions, moments)
-
-
-def rotation_matrix(angles):
-    """Rotation matrix about the x, y and z axis by three angles."""
-    rotation = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        rotation = step @ rotation
-    return rotation

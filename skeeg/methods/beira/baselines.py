@@ -3,10 +3,11 @@
 import numpy as np
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ...regression import choose_alpha, lagged, moments, ridge_weights
+from ...regression import choose_alpha, lagged, ridge_weights
 from .recordings import RecordingRegressor
 
 BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
@@ -47,9 +48,9 @@ class BandPowerRegressor(RecordingRegressor):
             rows.append(target.reshape(len(features[-1]), -1))
         features, rows = np.concatenate(features), np.concatenate(rows)
         self.feature_shape_ = features.shape[1:]
-        self.scaler_mean_, self.scaler_scale_ = _standard(features.reshape(len(features), -1))
-        self.target_mean_, self.target_scale_ = _standard(rows)
-        self._fit_linear(self._scale(features), (rows - self.target_mean_) / self.target_scale_)
+        self.scaler_ = StandardScaler().fit(features.reshape(len(features), -1))
+        self.target_scaler_ = StandardScaler().fit(rows)
+        self._fit_linear(self._scale(features), self.target_scaler_.transform(rows))
         return self
 
     def predict(self, X):
@@ -59,7 +60,7 @@ class BandPowerRegressor(RecordingRegressor):
         for array in self._read(X, reset=False):
             powers, samples = self._features(array)
             steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
-            steps = (steps * self.target_scale_ + self.target_mean_).reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
+            steps = self.target_scaler_.inverse_transform(steps).reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
             grid = np.arange(array.shape[2])
             signals = [[np.interp(grid, samples, one) for one in trial] for trial in steps] if self._is_signal else None
             outputs.append(steps[..., 0] if signals is None else np.stack(signals))
@@ -78,7 +79,7 @@ class BandPowerRegressor(RecordingRegressor):
 
     def _scale(self, features):
         """Standardised features (n_rows, n_features)."""
-        return (features.reshape(len(features), -1) - self.scaler_mean_) / self.scaler_scale_
+        return self.scaler_.transform(features.reshape(len(features), -1))
 
     def _predict_linear(self, features):
         return features @ self.coef_.reshape(len(self.coef_), -1).T
@@ -273,8 +274,3 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
             spectra = np.abs(np.fft.rfft(segments[trial, channel] * window, axis=1)) ** 2
             powers[trial, channel] = masks @ spectra.T
     return np.log(powers + 1e-12 * max(powers.mean(), 1e-12)), samples
-
-
-def _standard(rows):
-    ((mean, scale),) = moments([(rows,)])
-    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)

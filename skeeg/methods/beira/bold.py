@@ -325,8 +325,6 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             activity = convolve(activity, canonical_hrf(self.rate_, self.delay))
         else:
             times = times - self.delay
-        places = np.clip(times * self.rate_, 0, activity.shape[2] - 1)
-        before = np.minimum(places.astype(int), max(activity.shape[2] - 2, 0))
-        after = np.minimum(before + 1, activity.shape[2] - 1)
-        share = places - before
-        return activity[..., before] * (1 - share) + activity[..., after] * share
+        last = activity.shape[2] - 1
+        line = make_interp_spline(np.arange(last + 1), activity, k=min(1, last), axis=2)
+        return line(np.clip(times * self.rate_, 0, last))

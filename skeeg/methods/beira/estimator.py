@@ -10,18 +10,17 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import draw_seed, refuse_flat, warn
-from ...networks import get_network
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
+from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
 from .strategies import (
     Inference,
-    ValidationCorrelation,
     choose_recipe,
     fit_readout,
     kept_loss,
@@ -30,7 +29,6 @@ from .strategies import (
     start_as_averages,
 )
 
-NETWORKS = {"independent": "BEIRA", "shared": "SharedBEIRA", "lstm": "BEIRAManyToOne"}
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
@@ -132,10 +130,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
 
     linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
     _may_be_infinite = ("restart_losses_",)
-    _parameter_constraints = RecordingRegressor._parameter_constraints | {
-        "network": [StrOptions(set(NETWORKS))],
-        "validation": [StrOptions({"block"}), None],
-    }
+    _parameter_constraints = {"network": [StrOptions(set(NETWORKS))], "validation": [StrOptions({"block"}), None]}
 
     def __init__(
         self,
@@ -225,7 +220,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
             net = train(
                 states[-1].module, training, None, recipe, loss=loss,
                 validation=None if watched is None else (watched,), device=self.device, verbose=self.verbose,
-                callbacks=[*([] if watched is None else [ValidationCorrelation()]), *(self.skorch_callbacks or ())],
+                callbacks=self.skorch_callbacks or (),
             )  # fmt: skip
             losses.append(kept_loss(states[-1].keep(net), recipe, watched is not None))
             if net.interrupted_:
@@ -241,7 +236,7 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         """Network with random weights, or those of the checkpoint."""
         sizes = self._network_sizes(recipe)
         state = NetworkState(
-            NETWORKS[self.network], sizes, n_chans=n_chans, n_outputs=self.n_regions_,
+            NETWORKS[self.network].__name__, sizes, n_chans=n_chans, n_outputs=self.n_regions_,
             precision=recipe.precision, kernels="plain",
         )  # fmt: skip
         state.module = state.build()
@@ -277,12 +272,6 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         network = self._inference(self.network_)
         return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
 
-    def __sklearn_tags__(self):
-        """Declare that envelopes are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     @property
     def network_(self):
         """Network of least validation loss."""
@@ -317,10 +306,10 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         return make_loss(self._recipe().loss, self.n_window_ - 1)
 
     def _network_sizes(self, recipe):
-        name = NETWORKS[self.network]
-        known = set(inspect.signature(get_network(name)).parameters) - _NO_SIZES
+        network = NETWORKS[self.network]
+        known = set(inspect.signature(network).parameters) - _NO_SIZES
         refuse_unknown("network_params", self.network_params, known)
-        return self._sizes(name, {name: value for name, value in recipe.network_params.items() if name in known})
+        return self._sizes(network, {name: value for name, value in recipe.network_params.items() if name in known})
 
     def _float_type(self):
         return np.float64 if self._recipe().precision == "float64" else np.float32

@@ -1,4 +1,9 @@
-"""BEIRA's networks: an interpretable front end, then an encoder and a decoder, or the LSTM of its predecessor."""
+"""BEIRA's networks: an interpretable front end, then an encoder and a decoder, or the LSTM of its predecessor.
+
+Two forms cost less time on a CPU than torch's, with the same parameters: a depth-wise filter is computed in phases, and
+the convolutions of encoder and decoder take and give time-major activations (batch, times, channels), as layer
+normalisation needs them.
+"""
 
 import math
 
@@ -7,17 +12,75 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.base import EEGModuleMixin, ReplaceableHead
+from ...networks.fast.dropout import Dropout
 from ...training.sizes import count_blocks
-from .layers import (
-    FrontEnd,
-    cheap_dropout,
-    check_n_times,
-    depthwise_conv1d,
-    gelu_max,
-    joint_front_end,
-    norm_gelu,
-    time_major_conv1d,
-)
+
+RECTIFIERS = {"relu": F.relu, "abs": torch.abs}
+
+
+def same_padding(kernel_size):
+    """Zeros before and after a signal that keep its length, as ``padding="same"`` of torch places them."""
+    return (kernel_size - 1) // 2, kernel_size // 2
+
+
+def depthwise_conv1d(x, weight, n_phases=16):
+    """Convolve each channel with its own filter, as ``conv1d(x, weight, groups=channels, padding="same")``.
+
+    With P phases, sample P i + p of the output is ``sum_q sum_j W[p, q, j] x[P (i + j) + q]`` where ``W[p, q, j] =
+    weight[P j + q - p]``: a convolution with P channels in, P out, and a kernel of (K + P - 1) / P taps. It multiplies
+    by a few zeros more, but as dense blocks: a training step takes 1.2 to 1.4 times less. Shapes: ``x`` (batch,
+    channels, times), ``weight`` (channels, 1, K).
+    """
+    batch, channels, n_times = x.shape
+    n_taps = weight.shape[-1]
+    n_steps, n_blocks = -(-n_times // n_phases), -(-(n_phases + n_taps - 1) // n_phases)
+    left, _ = same_padding(n_taps)
+    n_padded = (n_steps + n_blocks - 1) * n_phases
+    x = F.pad(x, (left, n_padded - n_times - left)).view(batch, channels, -1, n_phases)
+    x = x.transpose(2, 3).reshape(batch, channels * n_phases, -1)
+    span = n_blocks * n_phases
+    shifted = F.pad(weight[:, 0], (n_phases - 1, span - n_taps)).unfold(1, span, 1).flip(1)  # (channels, P, span)
+    kernel = shifted.reshape(channels, n_phases, n_blocks, n_phases).transpose(2, 3)
+    y = F.conv1d(x, kernel.reshape(channels * n_phases, n_phases, n_blocks), groups=channels)
+    return y.view(batch, channels, n_phases, n_steps).transpose(2, 3).reshape(batch, channels, -1)[..., :n_times]
+
+
+def time_major_conv1d(x, weight):
+    """Convolve time-major signals (batch, times, n_in), as ``conv1d(x.mT, weight, padding="same").mT``.
+
+    As a one-row image in channels-last memory, which needs no copy of x or of the result.
+    """
+    left, right = same_padding(weight.shape[-1])
+    if left != right:
+        x, left = F.pad(x, (0, 0, left, right)), 0
+    image, kernel = x.mT.unsqueeze(2), weight.unsqueeze(2)
+    return F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last), padding=(0, left)).squeeze(2).mT
+
+
+def branch_envelopes(x, unmixing, unmixed_norm, band_pass, norm, rectify, low_pass):
+    """Unmix, filter, rectify and smooth: (batch, n_chans, times) to (batch, n_branches, times)."""
+    x = rectify(norm(depthwise_conv1d(unmixed_norm(unmixing(x)), band_pass.weight)))
+    return depthwise_conv1d(x, low_pass.weight) + low_pass.bias[:, None]
+
+
+class FrontEnd(nn.Module):
+    """Branches that each unmix, filter, rectify and smooth; the layers have their published names."""
+
+    def __init__(self, n_chans, n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine):
+        super().__init__()
+        if rectifier not in RECTIFIERS:
+            raise ValueError(f"rectifier: got {rectifier!r}, expected 'relu' or 'abs'.")
+        self.rectifier = rectifier
+        self.unmixing_layer = nn.Conv1d(n_chans, n_branches, 1)
+        self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=unmixing_norm_affine)
+        self.band_pass = nn.Conv1d(n_branches, n_branches, filter_length, groups=n_branches, bias=False, padding="same")
+        self.norm = nn.BatchNorm1d(n_branches, affine=False)
+        self.low_pass = nn.Conv1d(n_branches, n_branches, envelope_length, groups=n_branches, padding="same")
+
+    def forward(self, x):
+        """Map (batch, n_chans, times) to envelopes (batch, n_branches, times)."""
+        layers = self.unmixing_layer, self.unmixed_channels_batchnorm, self.band_pass, self.norm
+        return branch_envelopes(x, *layers, RECTIFIERS[self.rectifier], self.low_pass)
 
 
 class ConvBlock(nn.Module):
@@ -28,16 +91,12 @@ class ConvBlock(nn.Module):
         self.conv1d = nn.Conv1d(n_in, n_out, kernel_size, bias=False)
         self.norm = nn.LayerNorm(n_out)
         self.activation = activation()
-        self.drop_prob = drop_prob
+        self.drop = Dropout(drop_prob)
         self.stride = stride
 
     def forward(self, x):
         """Map (batch, times, n_in) to (batch, times // stride, n_out)."""
-        x, is_gelu = time_major_conv1d(x, self.conv1d.weight), isinstance(self.activation, nn.GELU)
-        if self.stride > 1 and not self.training and is_gelu:
-            return gelu_max(self.norm(x), self.stride)
-        x = norm_gelu(x, self.norm) if is_gelu else self.activation(self.norm(x))
-        x = cheap_dropout(x, self.drop_prob, self.training)
+        x = self.drop(self.activation(self.norm(time_major_conv1d(x, self.conv1d.weight))))
         if self.stride == 1:
             return x
         n_steps = x.shape[1] // self.stride
@@ -51,24 +110,6 @@ def interpolate(x, scale):
 
 class _EncoderDecoder(nn.Module):
     """Front end, encoder and decoder without the last layer; the parts are named as in the published state dict."""
-
-    @staticmethod
-    def sizes_of(state):
-        """Arguments that follow from the shapes of a state dict, of one network or of several; strides do not."""
-        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
-        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
-        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
-        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
-        last = next(state[name] for name in heads if name in state)
-        return {
-            "n_branches": state["artur_block.unmixing_layer.weight"][0],
-            "filter_length": state["artur_block.band_pass.weight"][2],
-            "envelope_length": state["artur_block.low_pass.weight"][2],
-            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
-            "channels": channels,
-            "kernel_sizes": tuple(state[name][2] for name in blocks),
-            "decoder_reduce": channels[0] // last[1],
-        }
 
     def build(self, n_chans, front, sizes, activation, drop_prob):
         """Make the parts, of the arguments of `FrontEnd` and of the sizes of encoder and decoder."""
@@ -108,8 +149,8 @@ def reach(front_taps, kernel_sizes, strides):
     return sum(front_taps) + 3 + encoder + decoder
 
 
-class _ReadableFront:
-    """Networks whose spatial and temporal filters can be read: ``front_layers`` unmix, filter and smooth."""
+class _BranchNetwork:
+    """Networks that compute ``decode(envelopes(x))``; their ``front_layers`` unmix, filter and smooth."""
 
     def front_weights(self):
         """Spatial (n_fronts, n_branches, n_chans) and temporal filters (n_fronts, n_branches, filter_length)."""
@@ -117,11 +158,37 @@ class _ReadableFront:
         spatial = torch.stack([layer.weight.detach()[..., 0] for layer in unmixing])
         return spatial, torch.stack([layer.weight.detach()[:, 0] for layer in band_pass])
 
+    def forward(self, x):
+        """Map (batch, n_chans, times) to (batch, n_outputs, times'), or, with an LSTM, the last sample's values."""
+        self.check_n_times(x.shape[-1])
+        return self.decode(self.envelopes(x))
 
-class _EncoderDecoders(_ReadableFront):
+    def check_n_times(self, n_times):
+        """Refuse a recording that the pooling would reduce to nothing."""
+        if n_times is not None and n_times < self.decimation:
+            raise ValueError(f"n_times: got {n_times} samples, the network needs at least {self.decimation}.")
+
+
+class _EncoderDecoders(_BranchNetwork):
     """Networks of pairs of an `_EncoderDecoder` and its last layer, which ``pairs`` gives."""
 
-    sizes_of = staticmethod(_EncoderDecoder.sizes_of)
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that follow from the shapes of a state dict, of one network or of several; strides do not."""
+        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
+        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
+        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
+        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
+        last = next(state[name] for name in heads if name in state)
+        return {
+            "n_branches": state["artur_block.unmixing_layer.weight"][0],
+            "filter_length": state["artur_block.band_pass.weight"][2],
+            "envelope_length": state["artur_block.low_pass.weight"][2],
+            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
+            "channels": channels,
+            "kernel_sizes": tuple(state[name][2] for name in blocks),
+            "decoder_reduce": channels[0] // last[1],
+        }
 
     def set_up(self, front, sizes, n_times):
         """Check the sizes and set what follows from them."""
@@ -134,25 +201,21 @@ class _EncoderDecoders(_ReadableFront):
             raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {narrowest}.")
         self.decimation = math.prod(strides)
         self.reach = reach(front[1:3], kernel_sizes, strides)
-        check_n_times(n_times, self.decimation)
+        self.check_n_times(n_times)
 
     def front_layers(self):
         """List the layers that unmix, filter and smooth, of each front end."""
-        return [model.artur_block.layers() for model, _ in self.pairs()]
+        fronts = [model.artur_block for model, _ in self.pairs()]
+        return [(front.unmixing_layer, front.band_pass, front.low_pass) for front in fronts]
 
     def envelopes(self, x):
         """Run the front ends alone: (batch, n_chans, times) to (batch, n_fronts, n_branches, times)."""
-        return joint_front_end([model.artur_block for model, _ in self.pairs()], x)
+        return torch.stack([model.artur_block(x) for model, _ in self.pairs()], dim=1)
 
     def decode(self, envelopes):
         """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
         pairs = enumerate(self.pairs())
         return torch.cat([model.run_decoder(envelopes[:, front], last) for front, (model, last) in pairs], dim=1)
-
-    def forward(self, x):
-        """Map (batch, n_chans, times) to (batch, n_outputs, times')."""
-        check_n_times(x.shape[-1], self.decimation)
-        return self.decode(self.envelopes(x))
 
 
 def _last_layer(old, new):
@@ -310,7 +373,7 @@ class Absolute(nn.LeakyReLU):
         super().__init__(-1.0)
 
 
-class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module):
+class BEIRAManyToOne(_BranchNetwork, ReplaceableHead, EEGModuleMixin, nn.Module):
     """Predecessor of BEIRA: the same front end with a full-wave rectifier, then an LSTM; one value for a window.
 
     :bdg-success:`Recurrent` :bdg-warning:`Interpretability`
@@ -362,7 +425,7 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         self.mapping = {"fc_last.weight": "final_layer.weight", "fc_last.bias": "final_layer.bias"}
         self.decimation = downsampling
         self.ignorable_parts = ("features_batchnorm", "fc_layer")  # of the published class, which never reads them
-        check_n_times(n_times, downsampling)
+        self.check_n_times(n_times)
         self.unmixing_layer = nn.Conv1d(self.n_chans, n_branches, 1)
         self.unmixed_channels_batchnorm = nn.BatchNorm1d(n_branches, affine=False)
         self.detector = nn.Sequential(
@@ -380,10 +443,7 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
 
     def envelopes(self, x):
         """Run the front end alone: (batch, n_chans, times) to (batch, 1, n_branches, times)."""
-        first, norm, rectifier, last = self.detector
-        x = self.unmixed_channels_batchnorm(self.unmixing_layer(x))
-        x = rectifier(norm(depthwise_conv1d(x, first.weight)))
-        return (depthwise_conv1d(x, last.weight) + last.bias[:, None]).unsqueeze(1)
+        return branch_envelopes(x, self.unmixing_layer, self.unmixed_channels_batchnorm, *self.detector).unsqueeze(1)
 
     def front_layers(self):
         """List the layers that unmix, filter and smooth, of the one front end."""
@@ -394,7 +454,6 @@ class BEIRAManyToOne(_ReadableFront, ReplaceableHead, EEGModuleMixin, nn.Module)
         x = F.max_pool1d(envelopes[:, 0], self.decimation)
         return self.final_layer(self.bn_last(self.lstm(x.mT)[0][:, -1]))
 
-    def forward(self, x):
-        """Map (batch, n_chans, times) to the values at the last sample, (batch, n_outputs)."""
-        check_n_times(x.shape[-1], self.decimation)
-        return self.decode(self.envelopes(x))
+
+NETWORKS = {"independent": BEIRA, "shared": SharedBEIRA, "lstm": BEIRAManyToOne}
+"""Networks of `BEIRARegressor` by name."""

@@ -8,6 +8,7 @@ from ...model_selection import NullScores, region_correlations
 from ...positions import standard_montage
 from .bold import BOLDAligner
 from .estimator import BEIRARegressor
+from .recordings import name_regions
 
 _SIDES = ("Left", "Right")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinct for the colour-blind
@@ -53,7 +54,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     """
     correlations = region_correlations(measured, predicted)
     measured, predicted = (np.concatenate(list(Y), axis=-1) for Y in (measured, predicted))
-    names = _names(region_names, len(measured))
+    names = name_regions(region_names, len(measured))
     rows, _ = _rows(names)
     n_columns = max(map(len, rows))
     figure, axes = _grid(len(rows), n_columns, 4.6 * n_columns + 1, 1.5, sharex=True)
@@ -96,7 +97,7 @@ def plot_region_scores(scores, region_names=None, null=None):
         null = np.quantile(scores.scores_per_region, 0.95, axis=0) if null is None else null
         scores = scores.score_per_region
     scores = np.asarray(scores, dtype=float)
-    names = _names(region_names, len(scores))
+    names = name_regions(region_names, len(scores))
     rows, pairs = _rows(names)
     figure, axes = _grid(1, 1, max(3.0, 0.8 * len(rows) + 1.6), 3.2)
     axis, width = axes[0, 0], 0.8 / len(rows[0])
@@ -134,13 +135,8 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
         Positions of the electrodes, in the order of the data; None takes those of MNE's ``standard_1005``.
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
-    info = _positions(beira) if info is None else info
     figure, axes = _grid(*branches.shape, 1.9 * branches.shape[1] + 0.6, 1.9)
-    for region, row in enumerate(branches):
-        for axis, branch in zip(axes[region], row, strict=True):
-            _draw_topography(axis, _of_region(beira.spatial_patterns_, region)[branch], info)
-            axis.set_title(f"branch {branch}", fontsize="medium")
-        axes[region, 0].set_ylabel(beira.region_names_[region])
+    _draw_topographies(axes, beira, branches, info)
     return figure
 
 
@@ -174,16 +170,14 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
     3
     """
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
-    info = _positions(beira) if info is None else info
     n = branches.shape[1]
     figure, axes = _grid(len(branches), n + 1, 1.7 * n + 4.2, 1.9, width_ratios=[1] * n + [2.4])
+    _draw_topographies(axes[:, :n], beira, branches, info)
     for region, row in enumerate(branches):
         share = beira.branch_importance_[region] / max(beira.branch_importance_[region].sum(), 1e-12)
         for place, branch in enumerate(row):
-            _draw_topography(axes[region, place], _of_region(beira.spatial_patterns_, region)[branch], info)
             label = f"branch {branch}, {100 * share[branch]:.0f} %"
             axes[region, place].set_title(label, fontsize="small", color=_COLOURS[place % len(_COLOURS)])
-        axes[region, 0].set_ylabel(beira.region_names_[region])
         _draw_spectra(axes[region, -1], beira, region, row, fmax, legend=False)
     return figure
 
@@ -216,13 +210,20 @@ def _positions(beira):
         raise ValueError(f"info: not all electrodes are in standard_1005, give their positions. {error}") from error
 
 
-def _draw_topography(axis, pattern, info):
+def _draw_topographies(axes, beira, branches, info):
     import mne
 
-    pattern = pattern / max(np.abs(pattern).max(), 1e-300) * np.sign(pattern[np.abs(pattern).argmax()] or 1)
-    mne.viz.plot_topomap(
-        pattern, info, axes=axis, show=False, cmap="RdBu_r", vlim=(-1, 1), contours=4, extrapolate="head", sensors="k."
-    )
+    info = _positions(beira) if info is None else info
+    for region, row in enumerate(branches):
+        for axis, branch in zip(axes[region], row, strict=True):
+            pattern = _of_region(beira.spatial_patterns_, region)[branch]
+            pattern = pattern / max(np.abs(pattern).max(), 1e-300) * np.sign(pattern[np.abs(pattern).argmax()] or 1)
+            mne.viz.plot_topomap(
+                pattern, info, axes=axis, show=False, cmap="RdBu_r", vlim=(-1, 1), contours=4, extrapolate="head",
+                sensors="k.",
+            )  # fmt: skip
+            axis.set_title(f"branch {branch}", fontsize="medium")
+        axes[region, 0].set_ylabel(beira.region_names_[region])
 
 
 def _draw_spectra(axis, beira, region, branches, fmax, legend=True):
@@ -243,13 +244,6 @@ def _grid(n_rows, n_columns, width, height, **options):
 
     figure = Figure(figsize=(width, height * n_rows + 0.5), layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
-
-
-def _names(region_names, n_regions):
-    names = tuple(region_names or (f"region {i + 1}" for i in range(n_regions)))
-    if len(names) != n_regions:
-        raise ValueError(f"region_names: got {len(names)} names for {n_regions} regions.")
-    return names
 
 
 def _rows(names):

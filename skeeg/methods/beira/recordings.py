@@ -55,10 +55,7 @@ class RecordingRegressor(BaseEEGRegressor):
 
     def _check_regions(self, targets):
         """Set the names of the regions, and refuse a region that never changes."""
-        names = self.region_names
-        if names is not None and len(names) != self.n_regions_:
-            raise ValueError(f"region_names: got {len(names)} names for {self.n_regions_} regions.")
-        self.region_names_ = tuple(names or (f"region {i + 1}" for i in range(self.n_regions_)))
+        self.region_names_ = name_regions(self.region_names, self.n_regions_)
         rows = [np.moveaxis(array, 1, 0).reshape(self.n_regions_, -1) for array in targets]
         low, high = np.min([row.min(axis=1) for row in rows], axis=0), np.max([row.max(axis=1) for row in rows], axis=0)
         constant = [name for name, same in zip(self.region_names_, low == high, strict=True) if same]
@@ -90,6 +87,14 @@ class RecordingRegressor(BaseEEGRegressor):
     def score(self, X, y):
         """Mean over regions of `score_per_region`."""
         return float(self.score_per_region(X, y).mean())
+
+
+def name_regions(region_names, n_regions):
+    """Names of the regions, numbered where none are given."""
+    names = tuple(region_names or (f"region {i + 1}" for i in range(n_regions)))
+    if len(names) != n_regions:
+        raise ValueError(f"region_names: got {len(names)} names for {n_regions} regions.")
+    return names
 
 
 def is_recording_list(X):

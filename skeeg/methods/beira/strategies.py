@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
 
 from ...regression import choose_alpha, lagged, ridge_weights
 from ...storage import Storable
@@ -110,8 +109,6 @@ def choose_recipe(name, recipe_params, **overrides):
     """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
     _check_choice("recipe", name, tuple(RECIPES))
     own = {"network_params", *overrides}
-    for one in own & set(recipe_params or {}):
-        raise ValueError(f"recipe_params: {one} is a parameter of the estimator itself.")
     refuse_unknown("recipe_params", recipe_params, {field.name for field in dataclasses.fields(BEIRARecipe)} - own)
     given = {one: value for one, value in overrides.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **(recipe_params or {}), **given).check()
@@ -242,25 +239,6 @@ def covariance_distance(a, b, shrinkage=1e-3):
 def _covariance(x):
     x = x - x.mean(-1, keepdim=True)
     return x @ x.mT / max(x.shape[-1] - 1, 1)
-
-
-class ValidationCorrelation(Callback):
-    """Mean correlation over validation windows and regions, written into the history as ``valid_r``."""
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Start the sum."""
-        self.total = self.count = 0
-
-    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
-        """Add one validation batch; single values have no correlation."""
-        if not training and batch[1].ndim == 3:
-            r = pearson(y_pred.float()[..., : batch[1].shape[-1]], batch[1].to(y_pred.device))
-            self.total, self.count = self.total + float(r.sum()), self.count + r.numel()
-
-    def on_epoch_end(self, net, **kwargs):
-        """Write the mean into the history."""
-        if self.count:
-            net.history.record("valid_r", self.total / self.count)
 
 
 _SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass

@@ -1,7 +1,11 @@
 """CT-adaptTL: learn from executed movements, adapt to imagined ones with few trials."""
 
-from .estimator import CTAdaptTLClassifier
-from .network import CTAdaptTLNet
-from .preprocessing import Harmonise, causal_highpass
+import lazy_loader
 
-__all__ = ["CTAdaptTLClassifier", "CTAdaptTLNet", "Harmonise", "causal_highpass"]
+_PUBLIC = {
+    "estimator": ["CTAdaptTLClassifier"],
+    "network": ["CTAdaptTLNet"],
+    "preprocessing": ["Harmonise", "causal_highpass"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

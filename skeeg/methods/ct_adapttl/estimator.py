@@ -12,8 +12,7 @@ from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
-from .training import (
+from .network import (
     PHASES,
     Start,
     check_layers,
@@ -31,6 +30,7 @@ from .training import (
     split_folds,
     train_folds,
 )
+from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
 
 
 class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
@@ -141,7 +141,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     }
 
     _may_be_infinite = ("fold_losses_",)
-    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "mode": [StrOptions({"adaptive", "independent", "specific"})],
         "alignment": [StrOptions(set(ALIGNMENTS)), None],
         "on_unseen": [StrOptions({"calibration", "own"})],

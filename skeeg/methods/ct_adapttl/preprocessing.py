@@ -65,9 +65,7 @@ class Harmonise(EEGTransformer):
         return self.template is not None
 
     _any_rate = True
-    _parameter_constraints = EEGTransformer._parameter_constraints | {
-        "reference": [StrOptions({"picked", "all"}), None]
-    }
+    _parameter_constraints = {"reference": [StrOptions({"picked", "all"}), None]}
 
     def __init__(
         self,

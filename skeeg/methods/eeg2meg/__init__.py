@@ -1,19 +1,12 @@
 """EEG to MEG: virtual magnetometers and gradiometers."""
 
-from .estimator import EEGToMEG
-from .networks import SensorTransformer, SensorUNet, SequenceTransformer, UNet
-from .sensors import retype_wakeman_henson, sensor_correlations, sensor_r2, topography_correlation
-from .simulation import MEGSimulation
+import lazy_loader
 
-__all__ = [
-    "EEGToMEG",
-    "MEGSimulation",
-    "SensorTransformer",
-    "SensorUNet",
-    "SequenceTransformer",
-    "UNet",
-    "retype_wakeman_henson",
-    "sensor_correlations",
-    "sensor_r2",
-    "topography_correlation",
-]
+_PUBLIC = {
+    "estimator": ["EEGToMEG"],
+    "networks": ["SensorTransformer", "SensorUNet", "SequenceTransformer", "UNet"],
+    "sensors": ["retype_wakeman_henson", "sensor_correlations", "sensor_r2", "topography_correlation"],
+    "simulation": ["MEGSimulation"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -20,21 +20,18 @@ from ...training.state import HasNetwork
 from .forward import read_geometry
 from .model import (
     MODELS,
-    NETWORKS,
-    SIZES,
     EnvelopeCodes,
     InverseCodes,
     MomentCodes,
     ResidualMap,
-    Selection,
     SensorNetwork,
     SignalCodes,
     Windows,
     check_runs,
     split_windows,
 )
-from .recordings import RecordingMethods
-from .sensors import SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
+from .networks import NETWORKS, SIZES
+from .sensors import RecordingMethods, SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
 
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
@@ -128,7 +125,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     alpha_ = property(attrgetter("map_.alpha"), doc="Penalty used, or None.")
     linear_map_ = "space"
     _may_be_infinite = ("geometries_",)  # unknown positions are NaN in MNE
-    _parameter_constraints = BaseEEGRegressor._parameter_constraints | {
+    _parameter_constraints = {
         "model": [StrOptions(set(MODELS))],
         "scale": [StrOptions({"channel", "type"})],
         "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],
@@ -258,18 +255,15 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         """Learn from windows."""
         with seeded(seed := draw_seed(self.random_state)):
             rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
-            self._learn_scales(Selection(source, rows), source.in_memory)
+            self._learn_scales(source.subset(rows))
             self.codes_ = self._make_codes()
             self.map_ = ResidualMap(self.lags, self._is_signal, self._recipe().batch_size, self.device)
             if self.model == "minimum_norm":
                 return self
-            code, codes = self.codes_.of_windows(source.places, domains), ()
+            source = source.then(self.codes_.of_windows(source.places, domains))
             if source.in_memory:  # coded once; what is on disk is coded batch by batch
-                every = np.arange(len(source))
-                source = Windows(*([one] for one in code(*source.read(every), every)))
-            else:
-                codes = (code,)
-            parts = [Selection(source, part, codes) for part in (rows, held)]
+                source = Windows(*([one] for one in source.read(np.arange(len(source)))))
+            parts = [source.subset(part) for part in (rows, held)]
             if self.codes_.rescales:
                 self.codes_.learn(parts[0])
                 parts = [part.then(self.codes_.rescale) for part in parts]
@@ -284,14 +278,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             )
         return self
 
-    def _learn_scales(self, training, in_memory):
+    def _learn_scales(self, training):
         """Means and scales of EEG and MEG, units, and names of the sensors."""
         (self.eeg_mean_, eeg_scale), (self.meg_mean_, scale) = moments(training.chunks())
         for name, found in (("X", eeg_scale), ("y", scale)):
             if not np.isfinite(found).all():
                 raise ValueError(f"{name}: contains NaN or infinity.")
         flat = np.flatnonzero(eeg_scale == 0)
-        if not in_memory and len(flat):
+        if not training.in_memory and len(flat):
             raise ValueError(f"X: channel {', '.join(map(str, flat[:5]))} never changes; drop it before fit.")
         self.eeg_scale_ = np.where(eeg_scale > 0, eeg_scale, 1.0)
         n_sensors = self.n_features_in_, len(scale)
@@ -387,9 +381,3 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             return X.like(prediction.astype(np.float32), ch_names=None)
         standard = (prediction - self.meg_mean_[:, None]) / self.meg_scale_[:, None]
         return X.like(standard.astype(np.float32), ch_names=self.meg_names_)
-
-    def __sklearn_tags__(self):
-        """Declare that virtual MEG is float32."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags

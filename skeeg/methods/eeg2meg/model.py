@@ -1,5 +1,7 @@
 """Parts of the model: windows of EEG and MEG, their codes, and ridge regression with a network on its residual."""
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
@@ -12,102 +14,88 @@ from ...training.data import Trials
 from ...training.inference import resolve_device, run_batches
 from ...wavelets import WaveletBands
 from .forward import apply_by_place, harmonic_encoder, head_sphere, minimum_norm, multipoles
-from .networks import SensorTransformer, SensorUNet
+from .networks import NETWORKS
 
-NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
 MODELS = (*NETWORKS, "ridge", "minimum_norm")
-SIZES = {
-    SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
-    SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
-}
 _RIDGE, _SMALLEST = 1e-2, 1e-3  # of the fit of moments, and of the singular values that are kept
 _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 
 
-class Windows:
-    """Windows of EEG and MEG of several runs, in memory or mapped from disk.
+class Windows(Trials):
+    """Windows of EEG and MEG of several runs, in memory or mapped from disk, and functions applied when they are read.
 
     Shapes: ``X`` and ``Y`` hold one (n_windows, n_channels, n_times) a run; ``places``, ``subjects``, ``runs``
     (n_windows,).
     """
 
+    device = torch.device("cpu")  # where indices are expected
+
     def __init__(self, X, Y, places=None, subjects=None, runs=None):
         self.X, self.Y, self.subjects, self.runs = list(X), list(Y), subjects, runs
         self.starts = np.concatenate([[0], np.cumsum([len(one) for one in self.X])])
+        self.rows, self.codes, self.dtype = np.arange(self.starts[-1]), (), None
         self.places = np.zeros(len(self), dtype=int) if places is None else places
-
-    def __len__(self):
-        """Count the windows."""
-        return int(self.starts[-1])
-
-    @property
-    def in_memory(self):
-        """Whether all windows are in memory."""
-        return not any(isinstance(one, np.memmap) for one in self.X + self.Y)
-
-    def read(self, rows):
-        """Read EEG and MEG of some windows."""
-        if len(self.X) == 1:
-            return np.asarray(self.X[0][rows]), np.asarray(self.Y[0][rows])
-        owners, parts = np.searchsorted(self.starts, rows, side="right") - 1, []
-        for runs in (self.X, self.Y):
-            out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
-            for run in np.unique(owners):
-                own = owners == run
-                out[own] = runs[run][rows[own] - self.starts[run]]
-            parts.append(out)
-        return tuple(parts)
-
-
-class Selection(Trials):
-    """Rows of `Windows` as inputs and targets of a model, by functions of (X, Y, rows) that are applied when read."""
-
-    def __init__(self, source, rows, codes=(), dtype=None):
-        self.source, self.rows, self.codes, self.dtype = source, rows, codes, dtype
 
     def __len__(self):
         """Count the windows."""
         return len(self.rows)
 
     @property
-    def device(self):
-        """Where indices are expected."""
-        return torch.device("cpu")
+    def in_memory(self):
+        """Whether all windows are in memory."""
+        return not any(isinstance(one, np.memmap) for one in self.X + self.Y)
+
+    def subset(self, index):
+        """Give the windows at some positions."""
+        return self._twin(rows=self.rows[index])
+
+    def then(self, code):
+        """Give the same windows with another function of (X, Y, rows) on top."""
+        return self._twin(codes=(*self.codes, code))
+
+    def _twin(self, **changes):
+        twin = copy.copy(self)
+        vars(twin).update(changes)
+        return twin
 
     def read(self, index):
-        """Read inputs and targets at these positions of ``rows``, as arrays."""
+        """Read EEG and MEG at some positions, as arrays."""
         rows = self.rows[index]
-        x, y = self.source.read(rows)
+        x, y = self._gather(self.X, rows), self._gather(self.Y, rows)
         for code in self.codes:
             x, y = code(x, y, rows)
         return x, y
 
+    def _gather(self, runs, rows):
+        if len(runs) == 1:
+            return np.asarray(runs[0][rows])
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
+        for run in np.unique(owners):
+            own = owners == run
+            out[own] = runs[run][rows[own] - self.starts[run]]
+        return out
+
     def take(self, index):
-        """Read inputs and targets at these positions of ``rows``, as tensors."""
-        x, y = self.read(index.numpy())
-        return torch.as_tensor(x, dtype=self.dtype), torch.as_tensor(y, dtype=self.dtype)
+        """Read EEG and MEG at some positions, as tensors."""
+        return tuple(torch.as_tensor(one, dtype=self.dtype) for one in self.read(index.numpy()))
 
     def to(self, device):
         """Stay where the windows are: each batch is moved by the training loop."""
         return self
 
     def chunks(self):
-        """All inputs and targets, a bounded number at a time."""
+        """All EEG and MEG, a bounded number of windows at a time."""
         if not len(self):
             return
-        x, y = self.read(np.arange(1))
-        step = int(np.clip(_AT_ONCE // (x.size + y.size), 1, len(self)))
+        step = int(np.clip(_AT_ONCE // sum(one.size for one in self.read(np.arange(1))), 1, len(self)))
         for start in range(0, len(self), step):
             yield self.read(np.arange(start, min(start + step, len(self))))
 
-    def then(self, code):
-        """Give a selection of the same windows with another code on top."""
-        return Selection(self.source, self.rows, (*self.codes, code))
-
     def trials(self, dtype):
         """Trials for the training loop: in memory where the windows are."""
-        selection = Selection(self.source, self.rows, self.codes, dtype)
-        return Trials(*selection.take(torch.arange(len(self)))) if self.source.in_memory else selection
+        windows = self._twin(dtype=dtype)
+        return Trials(*windows.take(torch.arange(len(self)))) if self.in_memory else windows
 
 
 def check_runs(X, y, subjects):

@@ -134,8 +134,6 @@ class Attention(nn.Module):
         super().__init__()
         if embed_size % n_heads:
             raise ValueError(f"embed_size: got {embed_size}, which {n_heads} heads do not divide.")
-        if scale not in ("embedding", "head"):
-            raise ValueError(f"scale: got {scale!r}, expected 'embedding' or 'head'.")
         size = embed_size // n_heads
         self.n_heads = n_heads
         self.scale = (embed_size if scale == "embedding" else size) ** -0.5
@@ -366,3 +364,10 @@ def sinusoids(n_times, n_features, like):
     rates = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=like.dtype, device=like.device) / max(half, 1))
     angles = torch.arange(n_times, dtype=like.dtype, device=like.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :n_features]
+
+
+NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
+SIZES = {  # what ``network_params`` may set
+    SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
+    SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
+}

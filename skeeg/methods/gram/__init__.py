@@ -1,27 +1,16 @@
 """Gram: one general model of EEG, for classification and for the restoration of missing samples."""
 
-from .checkpoint import load_weights, read_pretrained, read_tokenizer, save_weights
-from .estimator import GramClassifier
-from .network import Gram, GramPretrainingNetwork
-from .preprocessing import COLLECTION, channel_indices, gram_preprocessing
-from .pretrainer import GramPretrainer
-from .restorer import GramRestorer
-from .tokenizer import GramTokenizer
-from .tokenizer_network import GramTokenizerNetwork
+import lazy_loader
 
-__all__ = [
-    "COLLECTION",
-    "Gram",
-    "GramClassifier",
-    "GramPretrainer",
-    "GramPretrainingNetwork",
-    "GramRestorer",
-    "GramTokenizer",
-    "GramTokenizerNetwork",
-    "channel_indices",
-    "gram_preprocessing",
-    "load_weights",
-    "read_pretrained",
-    "read_tokenizer",
-    "save_weights",
-]
+_PUBLIC = {
+    "checkpoint": ["load_weights", "read_pretrained", "read_tokenizer", "save_weights"],
+    "estimator": ["GramClassifier"],
+    "network": ["Gram", "GramPretrainingNetwork"],
+    "preprocessing": ["COLLECTION", "channel_indices", "gram_preprocessing"],
+    "pretrainer": ["GramPretrainer"],
+    "restorer": ["GramRestorer"],
+    "tokenizer": ["GramTokenizer"],
+    "tokenizer_network": ["GramTokenizerNetwork"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

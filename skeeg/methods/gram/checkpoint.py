@@ -4,6 +4,7 @@ import dataclasses
 
 import torch
 
+from ...networks.seeding import seeded
 from ...training import checkpoints, load_checkpoint
 from ...training.checkpoints import rename_keys
 from ...training.sizes import build_within, check_sizes, count_blocks
@@ -65,7 +66,13 @@ def _make_tokenizer(state, config, source):
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
     told = config.get("tokenizer")
     sizes = _tokenizer_sizes(state) if told is None else _sizes_told(TOKENIZER_SIZES, told, file=source)
-    network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
+    return _read_network(lambda: GramTokenizerNetwork(sizes), sizes, state, source)
+
+
+def _read_network(build, sizes, state, source):
+    """Network with these tensors, in evaluation mode."""
+    with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
+        network = build_within(build, vars(sizes), state)
     load_weights(network, state, source)
     return network.eval()
 
@@ -76,9 +83,7 @@ def read_pretrained(source):
     if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
         raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
     tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config, source)
-    network = build_within(lambda: GramPretrainingNetwork(tokenizer, sizes), vars(sizes), state)
-    load_weights(network, state, source)
-    return network.eval()
+    return _read_network(lambda: GramPretrainingNetwork(tokenizer, sizes), sizes, state, source)
 
 
 def read_sizes(state, config, file="it"):

@@ -5,7 +5,10 @@ import dataclasses
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 
+from ...array import as_eeg
+from ...montage import ChannelTemplate
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
 from ...training.net import train
@@ -16,6 +19,8 @@ from .network import param_groups
 from .preprocessing import channels_of, network_input
 from .training import GramEstimator, GramState, Settings, is_small
 
+_PROBE_C = 0.01  # chosen with the readout on EEGMMIDB 49-64, movement against rest
+_MIN_TRIALS = 4  # of a subject whose features are centred by their own mean
 _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq", "scale", "positions")
 
 
@@ -30,6 +35,7 @@ class FinetuningSettings(Settings):
     label_smoothing: float = 0.1
     average: float | None = None
     lora_rank: int = 4
+    center: bool = True
 
     def check(self):
         """Raise a ValueError for a value out of range."""
@@ -65,8 +71,8 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     network_params : dict or None
         Fields of `Sizes` that differ from ``size``.
     strategy : {"full", "head", "probe", "lora"}
-        What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
-        low-rank changes beside the last layer.
+        What is trained: everything, as published; the last layer; a logistic regression on frozen features, see Notes;
+        or low-rank changes beside the last layer.
     max_epochs, batch_size, patience, precision
         See `skeeg.training.Recipe`; the defaults are the published ones.
     learning_rate : float or None
@@ -89,12 +95,19 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         Share of each fused block; they sum to one.
     checkpoint_report_ : str or None
         What the checkpoint brought.
+    offset_ : ndarray, shape (n_classes,), or None
+        Mean logits of each subject at fit, with ``strategy="probe"``.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
         As in `skeeg.NetworkClassifier`.
 
     Notes
     -----
-    `transform` gives the fused class token, before the last layer.
+    `transform` gives what the last layer gets: the fused class token.
+
+    With ``strategy="probe"`` these are the class token and the log power of the tokens of each channel and filter, from
+    which the mean over each subject is subtracted, at fit and, without labels, in prediction from 4 trials of a subject
+    on (transductive: it takes the classes to be about as frequent as at fit). ``recipe_params={"center": False}``
+    predicts each trial by itself. Other channels than those at fit are interpolated to these (`ChannelTemplate`).
 
     References
     ----------
@@ -162,9 +175,36 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()
         targets, X = self._check_labels(y), network_input(sizes).transform(X)
+        self.offset_ = None
         with self._training(X, targets, len(self.classes_), subjects) as what:
-            self.network_.keep(train(**what))
+            if self.strategy == "probe":
+                self._fit_probe(X, targets, subjects)
+            else:
+                self.network_.keep(train(**what))
         return self
+
+    def _fit_probe(self, X, targets, subjects):
+        """Fit the last layer to the frozen features of trials as the network takes them."""
+        data = self.network_.pad(X)
+        features = self.network_.features(data, batch_size=self.batch_size, device=self.device).astype(np.float64)
+        mean, center = features.mean(axis=0), self._settings.center
+        centred = features - (_subject_means(features, as_eeg(X, subjects=subjects), mean) if center else mean)
+        scale = centred.std(axis=0) + 1e-6
+        model = LogisticRegression(C=_PROBE_C, max_iter=1000).fit(centred / scale, targets)
+        coef, offset = model.coef_ / scale, model.intercept_
+        if len(coef) == 1:  # two classes: one score; half of it for one class, minus half for the other
+            coef, offset = np.vstack([-coef, coef]) / 2, np.concatenate([-offset, offset]) / 2
+        self.offset_ = offset if center else None
+        with torch.no_grad():
+            self.module_.final_layer.weight.copy_(torch.as_tensor(coef))
+            self.module_.final_layer.bias.copy_(torch.as_tensor(offset - coef @ mean))
+
+    def _forward(self, X):
+        logits = super()._forward(X)
+        if self.offset_ is None:
+            return logits
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        return logits + torch.as_tensor(self.offset_ - _subject_means(logits.numpy(), X, self.offset_))
 
     def _criterion(self):
         return torch.nn.CrossEntropyLoss(label_smoothing=self._settings.label_smoothing)
@@ -194,6 +234,8 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         """Build the network for these channels, and load the checkpoint into it."""
         sizes, state = self._read_start()
         parameters = {"channels": tuple(channels_of(X, self.old_names).tolist()), "size": dataclasses.asdict(sizes)}
+        if self.strategy == "probe":
+            parameters["readout"] = "class+power"
         network = GramState(
             "Gram", parameters, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=sizes.sfreq,
             precision=self.precision,
@@ -205,6 +247,16 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
 
     def _prepare(self, X):
         """Trials of any length, without padding, and the indices of the channels where they are not those of fit."""
-        data = np.asarray(self.steps_.transform(X), dtype=self.network_.float_type)
         own = X.ch_names is None or X.ch_names == self.ch_names_in_
+        if not own and self.module_.readout != "class":
+            X, own = ChannelTemplate(self.ch_names_in_).fit_transform(X), True
+        data = np.asarray(self.steps_.transform(X), dtype=self.network_.float_type)
         return (data,) if own else (data, torch.from_numpy(channels_of(X, self.old_names)))
+
+
+def _subject_means(values, X, otherwise):
+    """For each trial, the mean over those of its subject, or ``otherwise`` where there are too few."""
+    subjects = np.zeros(len(X)) if X.domains is None else X.domains["subject"]
+    _, index, counts = np.unique(subjects, return_inverse=True, return_counts=True)
+    means = np.stack([values[index == i].mean(axis=0) for i in range(len(counts))])
+    return np.where(counts[index, None] < _MIN_TRIALS, otherwise, means[index])

@@ -1,7 +1,6 @@
 """Sizes of Gram's networks, and their layers, named as in the published state dicts."""
 
 import dataclasses
-import difflib
 import functools
 import math
 
@@ -13,6 +12,7 @@ from torch import nn
 from ...montage import canonical_name
 from ...networks import channel_info
 from ...networks.fast.dropout import Dropout
+from ...training.sizes import refuse_unknown
 from .preprocessing import COLLECTION, MAX_SECONDS, RATE, SCALE, too_short
 
 PATCH_LENGTH = 200
@@ -24,17 +24,29 @@ HEAD_RADIUS = 0.099
 _LENGTH_SCALE = 0.5  # of the Gaussian whose features encode the positions, in head radii
 
 
-class _Embedded:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PatchSizes:
     """What the sizes of all networks have."""
+
+    patch_length: int = PATCH_LENGTH
+    max_seconds: int = MAX_SECONDS
+    sfreq: float | None = RATE
+    scale: float = SCALE
+    positions: str = "index"
 
     @property
     def dim(self):
         """Size of an embedding."""
         return self.n_filters * math.ceil(self.patch_length / STRIDE)
 
+    @property
+    def heads(self):
+        """Size of the embedding that the heads of each name divide."""
+        return {"n_heads": self.dim, "decoder_heads": vars(self).get("decoder_dim", self.dim)}
+
 
 @dataclasses.dataclass(frozen=True)
-class Sizes(_Embedded):
+class Sizes(_PatchSizes):
     """Sizes of the masked autoencoder, and of the classifier that has its encoder."""
 
     n_filters: int = 8
@@ -47,11 +59,6 @@ class Sizes(_Embedded):
     decoder_heads: int = 10
     drop_prob: float = 0.05
     drop_path: float = 0.1
-    patch_length: int = PATCH_LENGTH
-    max_seconds: int = MAX_SECONDS
-    sfreq: float | None = RATE
-    scale: float = SCALE
-    positions: str = "index"
     hidden_token: str = "class"
     wave_head: bool = False
 
@@ -59,14 +66,9 @@ class Sizes(_Embedded):
         """Take a list for a tuple, as files have it."""
         object.__setattr__(self, "fused", tuple(self.fused))
 
-    @property
-    def heads(self):
-        """Size of the embedding that the heads of each name divide."""
-        return {"n_heads": self.dim, "decoder_heads": self.decoder_dim}
-
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSizes(_Embedded):
+class TokenizerSizes(_PatchSizes):
     """Sizes of the tokenizer."""
 
     n_codes: int = 8196
@@ -76,18 +78,8 @@ class TokenizerSizes(_Embedded):
     decoder_layers: int = 12
     decoder_heads: int = 10
     drop_prob: float = 0.1
-    patch_length: int = PATCH_LENGTH
-    max_seconds: int = MAX_SECONDS
-    sfreq: float | None = RATE
-    scale: float = SCALE
-    positions: str = "index"
 
     n_filters = 8  # with 200 samples a patch an embedding then is as long as a patch, which the decoder needs
-
-    @property
-    def heads(self):
-        """Size of the embedding that the heads of each name divide."""
-        return {"n_heads": self.dim, "decoder_heads": self.dim}
 
 
 _TINY = {"n_filters": 4, "n_layers": 4, "n_heads": 5, "fused": (0, 1, 2, 3)}
@@ -102,7 +94,7 @@ TOKENIZER_SIZES = {
     **dict.fromkeys(("base", "medium", "large"), TokenizerSizes()),
 }
 SHARED = ("patch_length", "max_seconds", "sfreq", "scale")  # sizes that both stages have alike
-_TRAINED_WITH = ("drop_prob", "drop_path", "layer_scale")  # settings of the training, not sizes of a checkpoint
+_TRAINED_WITH = {"drop_prob", "drop_path", "layer_scale"}  # settings of the training, not sizes of a checkpoint
 _OF_A_NAME = (  # sizes that differ between the named ones
     "n_filters", "n_layers", "n_heads", "fused", "decoder_dim", "decoder_layers", "decoder_heads", "n_codes",
 )  # fmt: skip
@@ -114,7 +106,7 @@ def choose_sizes(table, size, changes=None):
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given, known = dict(changes or {}), vars(sizes)
-    check_names("network_params", given, known)
+    refuse_unknown("network_params", given, known)
     if "fused" in known and given.get("n_layers", sizes.n_layers) != sizes.n_layers:
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
@@ -132,12 +124,10 @@ def settle_sizes(table, size, changes, found=None, relevant=None):
     asked = choose_sizes(table, size or "base", changes)
     if found is None:
         return asked
-    given = (
-        {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))} & vars(asked).keys()
-    )
-    for name in [one for one in vars(asked) if one in given]:
-        wanted, has = vars(asked)[name], vars(found)[name]
-        if wanted != has and name not in _TRAINED_WITH:
+    given = {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))}
+    for name, wanted in vars(asked).items():
+        has = vars(found)[name]
+        if name in given - _TRAINED_WITH and wanted != has:
             raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; leave it out.")
     trained = {name: value for name, value in vars(asked).items() if name in ("drop_prob", "drop_path")}
     return dataclasses.replace(found, **trained)
@@ -149,15 +139,6 @@ def check_alike(tokenizer, sizes):
         its, own = vars(tokenizer)[name], vars(sizes)[name]
         if its != own:
             raise ValueError(f"tokenizer: its {name} is {its}, the autoencoder's {own}; give both the same.")
-
-
-def check_names(argument, given, known):
-    """Refuse names of settings that do not exist, with the nearest that does."""
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}."
-            raise ValueError(f"{argument}: got the unknown name {name!r}, {hint}")
 
 
 def _fewer(dim, heads):
@@ -272,10 +253,7 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        if self.training and self.drop.p and x.device.type == "cpu":
-            attended = self.drop((q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)) @ v
-        else:
-            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop.p if self.training else 0.0)
         return self.drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 

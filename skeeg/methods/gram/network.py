@@ -1,7 +1,5 @@
 """Gram's networks: the tokenizer, the masked autoencoder, and the classifier made of its encoder."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +23,7 @@ from .layers import (
 from .preprocessing import channel_indices, window_starts
 from .tokenizer_network import GramTokenizerNetwork
 
-__all__ = ["Gram", "GramOutputs", "GramPretrainingNetwork", "GramTokenizerNetwork"]
+__all__ = ["Gram", "GramPretrainingNetwork", "GramTokenizerNetwork"]
 
 UPSTREAM_KEYS = {"cls_head.weight": "final_layer.weight", "cls_head.bias": "final_layer.bias"}
 PRETRAINING_PARTS = (
@@ -33,6 +31,7 @@ PRETRAINING_PARTS = (
     "decoder_blocks", "decoder_norm", "decoder_pred",
 )  # fmt: skip
 """Parts of a checkpoint of the second stage that the classifier does not have."""
+READOUTS = ("class", "channels", "power", "class+power")
 _NO_DECAY = ("cls_token", "mask_token", "time_emb", "ch_emb", "quantize.")
 
 
@@ -74,17 +73,6 @@ class _Encoder(nn.Module):
     def _places(self, n_seconds, channels, time_emb, ch_emb):
         """Encode the time and channel of every patch of a window, shape (1, n_patches, dim)."""
         return (time_emb[:, :n_seconds, None] + ch_emb[:, None, channels]).flatten(1, 2)
-
-
-class GramOutputs(NamedTuple):
-    """Outputs of the masked autoencoder, as in the published code."""
-
-    cls_loss: torch.Tensor  # cross-entropy of the masked tokens
-    mimic_loss: torch.Tensor  # squared error of the standardised spectra of the visible patches
-    accuracy: torch.Tensor  # share of the masked patches whose token is predicted
-    logits: torch.Tensor  # (batch, n_patches, n_codes)
-    hidden: torch.Tensor  # (batch, n_patches)
-    layer_weights: torch.Tensor  # (n_fused,)
 
 
 class GramPretrainingNetwork(_Encoder):
@@ -172,7 +160,7 @@ class GramPretrainingNetwork(_Encoder):
             x = block(x)
         return self.decoder_norm(x)[:, 1:]
 
-    def losses(self, x, hidden, channels, codes=None):
+    def forward(self, x, hidden, channels, codes=None):
         """Losses of each trial, shape (batch, 4), given the tokens of the patches or None.
 
         Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the masked
@@ -199,16 +187,6 @@ class GramPretrainingNetwork(_Encoder):
         truth = truth / _rms(seen).clamp(min=1e-6)
         error = (_single(self.wave_head(decoded)) - truth).square().mean(dim=2)
         return (error / (0.3 + truth.square().mean(dim=2))).mean(dim=1)
-
-    def forward(self, x, hidden, channels):
-        """Losses and scores of a batch, `GramOutputs`, as in the published code."""
-        tokens, seen = self.visible(x, hidden, channels)
-        logits, wanted = self.decoder_pred(self.decode(tokens, hidden, channels)), self._targets(x, channels)
-        flat = hidden.flatten(1)
-        scores, classes = _single(logits)[flat], wanted.flatten(1)[flat]
-        accuracy = (scores.argmax(dim=-1) == classes).float().mean()
-        mimic = self._mimic(tokens, seen).mean()
-        return GramOutputs(F.cross_entropy(scores, classes), mimic, accuracy, logits, flat, self.layer_weights())
 
     @torch.no_grad()
     def restore_codes(self, x, hidden, channels):
@@ -261,6 +239,8 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         Name in `SIZES`, or the sizes.
     drop_prob : float or None
         Dropout; None takes that of the size.
+    readout : {"class", "channels", "power", "class+power"}
+        Features that the last layer gets, see `GramPretrainer`. All but ``"class"`` tie it to these electrodes.
     activation : type of nn.Module
         Nonlinearity of the patches' convolutions and of the blocks.
 
@@ -284,6 +264,7 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         channels=None,
         size="base",
         drop_prob=None,
+        readout="class",
         activation: type[nn.Module] = nn.GELU,
     ):
         super().__init__(
@@ -303,7 +284,12 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
             raise ValueError(f"channels: got {len(self.channels)} indices for {self.n_chans} electrodes.")
         changes = {} if drop_prob is None else {"drop_prob": drop_prob}
         self._build_encoder(choose_sizes(SIZES, size, changes), activation)
-        self.final_layer = nn.Linear(self.sizes.dim, self.n_outputs)
+        if readout not in READOUTS:
+            raise ValueError(f"readout: got {readout!r}, expected one of {', '.join(map(repr, READOUTS))}.")
+        self.readout = readout
+        dim, n_powers = self.sizes.dim, self.n_chans * self.sizes.n_filters
+        widths = {"class": dim, "channels": self.n_chans * dim, "power": n_powers, "class+power": dim + n_powers}
+        self.final_layer = nn.Linear(widths[readout], self.n_outputs)
         initialise(self, bound=0.02, convolutions=True)
 
     def forward(self, x, channels=None):
@@ -314,8 +300,8 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
         return self.final_layer(self.features(x, channels))
 
     def features(self, x, channels=None):
-        """Fused class token, averaged over the windows of a trial, shape (batch, dim)."""
-        return _window_features(self, x, self.channels if channels is None else channels)
+        """Features by ``readout``, averaged over the windows of a trial, shape (batch, n_features)."""
+        return _window_features(self, x, self.channels if channels is None else channels, self.readout)
 
 
 def _window_features(network, x, channels, readout="class"):
@@ -326,15 +312,15 @@ def _window_features(network, x, channels, readout="class"):
     check_window(windows, channels, network.sizes.max_seconds)
     places = network._places(length, channels, network.time_emb, network.ch_emb)
     tokens = network.encode(windows.flatten(1, 2), places)
+    tokens = tokens.unflatten(0, (-1, len(starts)))
+    one, each = tokens[:, :, 0].mean(dim=1), tokens[:, :, 1:].unflatten(2, (length, -1))
     if readout == "class":
-        found = tokens[:, 0]
-    else:
-        found = tokens[:, 1:].unflatten(1, (length, -1))
-        if readout == "power":  # a token holds its filters column by column
-            found = found.unflatten(3, (-1, network.sizes.n_filters)).square().mean(dim=3).add(1e-4)
-        found = found.mean(dim=1).flatten(1)
-    found = found.unflatten(0, (-1, len(starts))).mean(dim=1)
-    return found.log() if readout == "power" else found
+        return one
+    if readout == "channels":
+        return each.mean(dim=(1, 2)).flatten(1)
+    columns = each.unflatten(4, (-1, network.sizes.n_filters))  # a token holds its filters column by column
+    power = columns.square().mean(dim=(1, 2, 4)).add(1e-4).log().flatten(1)
+    return power if readout == "power" else torch.cat([one, power], dim=1)
 
 
 def _indices(chosen):

@@ -7,7 +7,9 @@ import os
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ...networks.seeding import seeded
 from ...training.data import Trials
@@ -15,10 +17,10 @@ from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_r
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
-from .network import GramPretrainingNetwork
+from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Objective, Pool, StageSettings
+from .training import GramStage, GramState, Pool, StageSettings
 
 _OF_THE_TOKENIZER = (
     "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
@@ -50,21 +52,19 @@ class PretrainingSettings(StageSettings):
             raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
 
 
-class MaskedObjective(Objective):
+class MaskedObjective(nn.Module):
     """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
 
     def __init__(self, network, mask_ratio, masks="patches"):
-        super().__init__(network)
-        self.mask_ratio, self.masks = mask_ratio, masks
+        super().__init__()
+        self.network, self.mask_ratio, self.masks = network, mask_ratio, masks
 
-    def forward(self, x, channels=None, codes=None):
-        """Losses (batch, 4) as of `GramPretrainingNetwork.losses`; ``codes`` are known tokens of the patches."""
-        if isinstance(x, dict):
-            return self(**x)
+    def forward(self, x, channels, codes=None):
+        """Losses (batch, 4) of `GramPretrainingNetwork`; ``codes`` are known tokens of the patches."""
         shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
         mixed = self.training and self.masks == "mixed"
         hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
-        return self.network.losses(x, hidden.to(x.device), channels, codes)
+        return self.network(x, hidden.to(x.device), channels, codes)
 
 
 def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
@@ -106,10 +106,10 @@ class GramPretrainer(GramStage):
     network_params : dict or None
         Fields of `Sizes` that differ from ``size``. Length, rate and unit of the patches are those of the tokenizer
         where they are left out.
-    readout : {"class", "channels", "power"}
-        Features that `transform` gives: the class token; the mean token of each channel; or, of each channel and
-        filter of the patches, the log of the mean square of the tokens' columns, which a linear classifier of imagined
-        movement does best with.
+    readout : {"class", "channels", "power", "class+power"}
+        Features that `transform` gives: the class token; the mean token of each channel; of each channel and filter of
+        the patches, the log of the mean square of the tokens' columns; or both of the class token and these, with which
+        a linear classifier of movement does best.
     run_file : str or None
         File to keep the state of the training in after every epoch, see `GramTokenizer`. A tokenizer that is fitted
         here keeps its own beside it.
@@ -156,6 +156,7 @@ class GramPretrainer(GramStage):
 
     _settings_class = PretrainingSettings
     _published_rate = 4e-4
+    _parameter_constraints = GramStage._parameter_constraints | {"readout": [StrOptions(set(READOUTS))]}
 
     def __init__(
         self,
@@ -205,14 +206,18 @@ class GramPretrainer(GramStage):
         """Pre-train on trials as in `GramTokenizer.fit`."""
         state, config = ({}, {}) if self.checkpoint is None else read_weights(self.checkpoint)
         found = read_sizes(state, config, self.checkpoint) if state else None
-        its, given = self._tokenizer_sizes(), self.network_params or {}
-        alike = {} if its is None else {name: vars(its)[name] for name in SHARED}
-        sizes = settle_sizes(SIZES, self.size, {**alike, **given}, found)
-        check_alike(sizes if its is None else its, sizes)
+        tokenizer = self._find_tokenizer()
+        its = tokenizer._read_start()[0] if isinstance(tokenizer, GramTokenizer) else tokenizer and tokenizer.sizes
+        alike = {name: vars(its)[name] for name in SHARED} if its else {}
+        sizes = settle_sizes(SIZES, self.size, {**alike, **(self.network_params or {})}, found)
+        check_alike(its or sizes, sizes)
         pool = self._pool(X, subjects, sizes)
         run = open_run(self.run_file, fingerprint(self, pool.content()), self.random_state)
+        self.tokenizer_history_ = []
         with seeded(run.seed):
-            self._start_network(self._find_tokenizer(pool, run, sizes), sizes, state)
+            if not isinstance(tokenizer, GramTokenizerNetwork):
+                tokenizer = self._fit_tokenizer(tokenizer or self._new_tokenizer(sizes), pool, run)
+            self._start_network(tokenizer, sizes, state)
             if run.earlier is not None:  # the kept tokenizer gives the targets
                 self._objective().load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
@@ -223,7 +228,7 @@ class GramPretrainer(GramStage):
         """Give features of trials of any montage within the collection, and of any length; nothing is masked.
 
         They are float32 (n_trials, n_features), as ``readout`` says, averaged over the windows of a trial: dim
-        features, n_channels * dim, or n_channels * n_filters, all of the first channel first.
+        features, n_channels * dim, n_channels * n_filters, all of the first channel first, or dim and these.
         """
         check_is_fitted(self)
         windows, starts, channels = self._cut(self._check_eeg(X, reset=False, dtype=np.float32), self.module_.sizes)
@@ -237,47 +242,31 @@ class GramPretrainer(GramStage):
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
-        if self.readout not in ("class", "channels", "power"):
-            raise ValueError(f"readout: got {self.readout!r}, expected 'class', 'channels' or 'power'.")
         if self.checkpoint is not None and self.tokenizer is not None:
             raise ValueError("tokenizer: the checkpoint has its own; give one of the two.")
         if not isinstance(self.tokenizer, GramTokenizer | str | os.PathLike | None):
             kind = type(self.tokenizer).__name__
             raise TypeError(f"tokenizer: got {kind}, expected a GramTokenizer, a file, or None.")
 
-    def _tokenizer_sizes(self):
-        """Sizes of the given tokenizer, or None."""
-        given = self.tokenizer
-        if given is None or not isinstance(given, GramTokenizer):
-            return None if given is None else read_tokenizer(given).sizes
-        return given.module_.sizes if given.__sklearn_is_fitted__() else given._read_start()[0]
-
-    def _find_tokenizer(self, pool, run, sizes):
-        """Tokenizer's network, fitted where it is to be, one of its own in evaluation mode."""
-        self.tokenizer_history_ = []
-        if self.checkpoint is not None:
-            return read_tokenizer(self.checkpoint)
-        if isinstance(self.tokenizer, str | os.PathLike):
-            return read_tokenizer(self.tokenizer)
-        fitted = self.tokenizer
-        if fitted is None or not fitted.__sklearn_is_fitted__():
-            fitted = self._new_tokenizer(sizes) if fitted is None else clone(fitted)
-            fitted._check_parameters()
-            fitted._start_network(*fitted._read_start())
-            if run.earlier is None:  # else its weights are in the run
-                self._fit_tokenizer(fitted, pool, run)
-        network = GramTokenizerNetwork(fitted.module_.sizes, fitted.module_.quantize.decay)
-        network.load_state_dict(fitted.module_.state_dict())
-        return network
+    def _find_tokenizer(self):
+        """Network of a tokenizer that is trained, a `GramTokenizer` that is to be fitted, or None."""
+        given = self.tokenizer if self.checkpoint is None else self.checkpoint
+        if isinstance(given, GramTokenizer):
+            return given.module_ if given.__sklearn_is_fitted__() else clone(given)
+        return None if given is None else read_tokenizer(given)
 
     def _fit_tokenizer(self, tokenizer, pool, run):
-        """Fit the tokenizer on the same subjects: those that are held out here are held out there."""
-        path = None if self.run_file is None else f"{self.run_file}.tokenizer"
-        own = open_run(path, f"{run.key} tokenizer", run.seed)
-        with seeded(own.seed):
-            own.seed = own.earlier.seed if own.earlier else run.seed
-            tokenizer._fit_pool(pool, own)
-        self.tokenizer_history_ = tokenizer.history_
+        """Fit the tokenizer on the same subjects, those held out here are held out there; give its network."""
+        tokenizer._check_parameters()
+        tokenizer._start_network(*tokenizer._read_start())
+        if run.earlier is None:  # else its weights are in the run
+            path = None if self.run_file is None else f"{self.run_file}.tokenizer"
+            own = open_run(path, f"{run.key} tokenizer", run.seed)
+            with seeded(own.seed):
+                own.seed = own.earlier.seed if own.earlier else run.seed
+                tokenizer._fit_pool(pool, own)
+            self.tokenizer_history_ = tokenizer.history_
+        return tokenizer.module_
 
     def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""

@@ -94,7 +94,7 @@ class GramRestorer(Imputer):
 
     _any_montage = True
     _any_rate = True
-    _parameter_constraints = Imputer._parameter_constraints | {
+    _parameter_constraints = {
         "size": [StrOptions(set(SIZES)), None],
         "amplitude": [StrOptions({"power", "least_squares"})],
         "prior": [StrOptions({"splines", "linear"}), None],

@@ -18,7 +18,7 @@ from .checkpoint import load_weights, read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Objective, StageSettings, is_small
+from .training import GramStage, GramState, StageSettings, is_small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,7 +322,7 @@ class GramTokenizer(GramStage):
         return names
 
     def _objective(self):
-        return Objective(self.module_)
+        return self.module_
 
     def _criterion(self):
         return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))

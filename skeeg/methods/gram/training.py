@@ -8,7 +8,6 @@ import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
-from torch import nn
 
 from ...array import EEGArray
 from ...base import EEGEstimator, refuse_flat
@@ -18,9 +17,10 @@ from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
 from ...training.net import make_net, resolve_device
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
+from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .checkpoint import save_weights
-from .layers import SIZES, TOKENIZER_SIZES, check_names, choose_sizes
+from .layers import SIZES
 from .network import GramPretrainingNetwork, param_groups
 from .preprocessing import MAX_SECONDS, RATE, channels_of, cut_windows, network_input, window_length
 from .tokenizer_network import GramTokenizerNetwork
@@ -39,9 +39,8 @@ class Settings:
     @classmethod
     def of(cls, estimator):
         """Give the settings of an estimator, checked."""
-        params = estimator.recipe_params or {}
-        check_names("recipe_params", params, [field.name for field in dataclasses.fields(cls)])
-        settings = cls(**params)
+        refuse_unknown("recipe_params", estimator.recipe_params, [field.name for field in dataclasses.fields(cls)])
+        settings = cls(**estimator.recipe_params or {})
         settings.check()
         return settings
 
@@ -82,10 +81,10 @@ class GramState(NetworkState):
         if self.spec["network"] == "Gram":
             return super().build()
         if self.spec["network"] == "GramTokenizerNetwork":
-            module = GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, given["size"]), given["decay"])
+            module = GramTokenizerNetwork(given["size"], given["decay"])
         else:
-            tokenizer = GramTokenizerNetwork(choose_sizes(TOKENIZER_SIZES, given["tokenizer"]), given["decay"])
-            module = GramPretrainingNetwork(tokenizer, choose_sizes(SIZES, given["size"]), given["tokenizer_trains"])
+            tokenizer = GramTokenizerNetwork(given["tokenizer"], given["decay"])
+            module = GramPretrainingNetwork(tokenizer, given["size"], given["tokenizer_trains"])
         return module.to(self.dtype).eval()
 
 
@@ -113,18 +112,6 @@ class Pool:
     def n_samples(self):
         """Samples of all windows and channels."""
         return sum(group["x"].numel() for group in self.trials.groups)
-
-
-class Objective(nn.Module):
-    """Network of a stage whose forward pass gives the losses of each trial, of all inputs or of a dict of them."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x, channels=None):
-        """Losses of trials (batch, n_chans, n_times) of the same channels, indices (batch, n_chans)."""
-        return self(**x) if isinstance(x, dict) else self.network(x, channels)
 
 
 class GramEstimator:
@@ -162,7 +149,7 @@ class GramEstimator:
         save_weights(self.module_, path)
 
 
-class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
+class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; a subclass has `_settings_class`, `_objective` and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
@@ -247,13 +234,12 @@ class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
         if held is not None:
             held = np.sort(held)
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
-        objective = self._objective()
         history = pretrain(
-            objective, trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
+            self._objective(), trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
             device=self.device, verbose=self.verbose, callbacks=[*settings.callbacks(self), *callbacks],
             parameter_groups=param_groups,
         )  # fmt: skip
-        self.network_.module = objective.network.eval()
+        self.module_.eval()
         return history
 
     def _finish(self, pool, history):
@@ -279,12 +265,6 @@ class GramStage(GramEstimator, TransformerMixin, HasNetwork, EEGEstimator):
             self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
             self.network_.net.history.extend(self.network_.history)
         return self.network_.net
-
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""

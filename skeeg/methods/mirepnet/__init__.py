@@ -1,17 +1,13 @@
 """MIRepNet: a pre-trained network for motor imagery with any montage, its pre-training included."""
 
-from .checkpoint import save_weights
-from .estimator import MIRepNetClassifier, mirepnet_pipeline
-from .network import MIRepNet
-from .preprocessing import mirepnet_preprocessing
-from .pretraining import MIRepNetPretrainer, pretrain_weights
+import lazy_loader
 
-__all__ = [
-    "MIRepNet",
-    "MIRepNetClassifier",
-    "MIRepNetPretrainer",
-    "mirepnet_pipeline",
-    "mirepnet_preprocessing",
-    "pretrain_weights",
-    "save_weights",
-]
+_PUBLIC = {
+    "checkpoint": ["save_weights"],
+    "estimator": ["MIRepNetClassifier", "mirepnet_pipeline"],
+    "network": ["MIRepNet"],
+    "preprocessing": ["mirepnet_preprocessing"],
+    "pretraining": ["MIRepNetPretrainer", "pretrain_weights"],
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

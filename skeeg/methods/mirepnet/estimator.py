@@ -126,7 +126,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     """
 
     linear_map_ = "both"
-    _parameter_constraints = NetworkEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "readout": [StrOptions({"auto", "network", "both"})],

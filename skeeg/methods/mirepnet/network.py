@@ -101,23 +101,15 @@ class Tokenizer(nn.Module):
 
     def forward(self, x):
         """Tokens (batch, n_tokens, embed_dim), in the order of time, of trials (batch, n_chans, n_times)."""
-        pooled = self.drop(self.pooled(x))
-        if not self.merge:
-            return self.projection(pooled)[:, :, 0].transpose(1, 2)
-        return F.linear(pooled[:, :, 0].transpose(1, 2), self.projection.weight.flatten(1), self.projection.bias)
+        return self.projection(self.drop(self.pooled(x)))[:, :, 0].transpose(1, 2)
 
     def pooled(self, x):
         """Mean activity of the filters before dropout, shape (batch, n_filters, 1, n_tokens)."""
-        if not self.merge:
-            return self.pool(self.activation(self.bn(self.conv2(self.conv1(x[:, None])))))
-        y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
-        y = self.bn(y.unsqueeze(2))  # which does not need its output again
-        y = F.elu(y, inplace=True) if type(self.activation) is nn.ELU else self.activation(y)
-        (_, length), (_, stride) = self.pool.kernel_size, self.pool.stride
-        if length % stride:
-            return self.pool(y)
-        # In two stages: over the steps, then over the steps of a window.
-        return F.avg_pool2d(F.avg_pool2d(y, (1, stride)), (1, length // stride), stride=1)
+        if self.merge:
+            y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias).unsqueeze(2)
+        else:
+            y = self.conv2(self.conv1(x[:, None]))
+        return self.pool(self.activation(self.bn(y)))
 
 
 class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -286,7 +278,8 @@ class HybridLoss(nn.Module):
 
     .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
 
-    with :math:`M` the masked tokens, or all. Trials without label count in the first term only.
+    with :math:`M` the masked tokens, equally many of every trial, or all. Trials without label count in the first term
+    only.
     """
 
     parts = ("rec_loss", "cls_loss", "acc")
@@ -305,29 +298,20 @@ class HybridLoss(nn.Module):
         Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
         """
         logits, tokens, reconstructed, masked = outputs
-        loss = logits.new_zeros(())
+        loss, (n_trials, n_labelled) = logits.new_zeros(()), self.counts(y) if counts is None else counts
         if reconstructed is not None and self.rec_weight:
-            error, counted = self._errors(tokens, reconstructed, masked)
-            if counts is None:
-                mean = (error * counted).sum() / counted.sum()
-            else:  # the same number of tokens of every trial counts
-                mean = ((error * counted).sum(dim=1) / counted.sum(dim=1)).sum() / counts[0]
-            loss = loss + self.rec_weight * mean
+            loss = loss + self.rec_weight * self._errors(tokens, reconstructed, masked).sum() / n_trials
         if self.cls_weight:
             # nothing is read back from a GPU, which would wait for it
-            n_labelled = ((y != UNLABELLED).sum() if counts is None else counts[1]).clamp(min=1)
             entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
-            loss = loss + self.cls_weight * entropy / n_labelled
+            loss = loss + self.cls_weight * entropy / n_labelled.clamp(min=1)
         return loss
 
     def per_trial(self, outputs, y):
         """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
         logits, tokens, reconstructed, masked = outputs
         nothing = torch.full(y.shape, float("nan"), device=logits.device)
-        error = nothing
-        if reconstructed is not None:
-            square, counts = self._errors(tokens, reconstructed, masked)
-            error = (square * counts).sum(dim=1) / counts.sum(dim=1)
+        error = nothing if reconstructed is None else self._errors(tokens, reconstructed, masked)
         has_label = y != UNLABELLED
         entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
         right = (logits.argmax(dim=1) == y).float()
@@ -335,6 +319,7 @@ class HybridLoss(nn.Module):
         return torch.stack(parts, dim=1)
 
     def _errors(self, tokens, reconstructed, masked):
-        """Squared error of each token, and 1 for those that count."""
+        """Squared error of each trial, the mean over its masked tokens or all; every trial has equally many."""
         square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
-        return square, masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+        counted = masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+        return (square * counted).sum(dim=1) / counted.sum(dim=1)

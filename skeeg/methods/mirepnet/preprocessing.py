@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 from ...alignment import Calibration, EuclideanAlignment
 from ...array import EEGArray
 from ...filtering import BandPass, Resample
+from ...model_selection import screen_subjects
 from ...montage import ChannelTemplate, montage_matrices
-from ...screening import screen_subjects
 from ...training.data import Trials
 from ...training.distributed import draw_rows
 from ...training.pretraining import name_subjects

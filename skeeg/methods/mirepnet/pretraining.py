@@ -172,7 +172,7 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
     _any_length = True
     _any_montage = True
     _any_rate = True
-    _parameter_constraints = EEGEstimator._parameter_constraints | {
+    _parameter_constraints = {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "recipe": [str, dict],
@@ -258,12 +258,6 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         data = np.pad(data.astype(self.network_.float_type, copy=False), ((0, 0), (0, 0), (0, missing)))
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device)
         return features.astype(np.float32, copy=False)
-
-    def __sklearn_tags__(self):
-        """Declare that features are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def _check_parameters(self):
         super()._check_parameters()

@@ -9,6 +9,7 @@ same sum as ``conv1d``, with electrodes as input channels, has right gradients a
 """
 
 import contextlib
+import copy
 import functools
 
 import torch
@@ -46,8 +47,8 @@ def guard(module, x):
 
     ``x`` is input like that in training, on the module's device; a few trials are enough. On a GPU, in float64, and on
     processors whose gradients are right (tested once a process, in a few milliseconds) nothing is needed. Elsewhere one
-    forward pass shows whether the module contains a convolution with wrong gradients; layers in their fast form do not.
-    Buffers, mode and random state are left as they were.
+    forward pass of a copy shows whether the module contains a convolution with wrong gradients; layers in their fast
+    form do not. The random state is left as it was.
 
     Examples
     --------
@@ -58,20 +59,13 @@ def guard(module, x):
     first = next(iter(x.values())) if isinstance(x, dict) else x
     if first.device.type != "cpu" or first.dtype is torch.float64 or not gradient_is_wrong(1, 10, 16):
         return contextlib.nullcontext()
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    modes = [(layer, layer.training) for layer in module.modules()]
     search = _Search()
     try:
+        twin = copy.deepcopy(module).train()
         with torch.no_grad(), torch.random.fork_rng(devices=[]), search:
-            module.train()(**x) if isinstance(x, dict) else module.train()(x)
+            twin(**x) if isinstance(x, dict) else twin(x)
     except Exception:  # noqa: BLE001 - the error will be raised by the training itself
         return exact_convolutions()
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
     return exact_convolutions() if search.found else contextlib.nullcontext()
 
 
@@ -123,15 +117,8 @@ def conv2d_as_conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, 
         return None
     if weight.shape[2] == input.shape[2] and weight.shape[1] > _MAX_PLANES:
         return None
-    y = F.conv1d(
-        input.transpose(2, 3).flatten(1, 2),
-        weight.transpose(2, 3).flatten(1, 2),
-        bias,
-        stride=pair(stride)[0],
-        padding=padding[0],
-        dilation=dilation[0],
-    )
-    return y.unsqueeze(-1)
+    x, kernel = (one.transpose(2, 3).flatten(1, 2) for one in (input, weight))
+    return F.conv1d(x, kernel, bias, pair(stride)[0], padding[0], dilation[0]).unsqueeze(-1)
 
 
 def pair(value):

@@ -33,10 +33,8 @@ def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
     """
     n_temporal, n_spatial = temporal_weight.shape[0], spatial_weight.shape[0]
     if spatial_weight.shape[1] != n_temporal:
-        raise ValueError(
-            f"spatial_weight takes {spatial_weight.shape[1]} planes but temporal_weight gives {n_temporal}; "
-            "the spatial convolution must use one group and follow the temporal one directly."
-        )
+        n_planes = spatial_weight.shape[1]
+        raise ValueError(f"spatial_weight takes {n_planes} planes but temporal_weight gives {n_temporal}.")
     temporal = temporal_weight.reshape(n_temporal, -1)
     spatial = spatial_weight.reshape(n_spatial, n_temporal, -1)
     kernel = torch.einsum("fk,sfc->sck", temporal, spatial)
@@ -217,7 +215,7 @@ def _normalise(norm, x, weight, bias, padding):
         mean = filters @ window_mean
         if bias is not None:
             mean = mean + bias
-        variance = torch.einsum("fk,kl,fl->f", filters, covariance, filters)
+        variance = ((filters @ covariance) * filters).sum(1)
         count = x.shape[0] * x.shape[1] * (x.shape[2] + sum(padding) - length + 1)
         _update_running(norm, mean.detach(), variance.detach(), count)
     else:
@@ -273,21 +271,18 @@ def lagged_covariance(x, length, padding=(0, 0)):
         total = total + rows.sum(0)
         spectrum = torch.fft.rfft(rows, n=size)
         power = power + (spectrum.real.square() + spectrum.imag.square()).sum(0)
-        first, last = _edges(rows, length, padding, n_windows)
-        head, tail = head + first.t() @ first, tail + last.t() @ last
+        start, left = n_windows - padding[0], min(padding[0], length - 1)
+        head = head + _products(rows[:, : length - 1 - left], left, length - 1)
+        tail = tail + _products(rows[:, max(start, 0) :], max(-start, 0), length - 1)
     moment = _toeplitz_moment(torch.fft.irfft(power, n=size)[:length], head, tail)
     count = x.shape[0] * x.shape[1] * n_windows
     mean = F.pad(total, padding).unfold(0, n_windows, 1).sum(1) / count
     return mean, moment / count - torch.outer(mean, mean)
 
 
-def _edges(rows, length, padding, n_windows):
-    """First and last ``length - 1`` samples of the padded signals."""
-    head = F.pad(rows[:, : max(length - 1 - padding[0], 0)], (padding[0], 0))
-    head = F.pad(head, (0, max(0, length - 1 - head.shape[1])))[:, : length - 1]
-    start = n_windows - padding[0]
-    tail = rows[:, start:] if start >= 0 else F.pad(rows, (-start, 0))
-    return head, F.pad(tail, (0, length - 1 - tail.shape[1]))
+def _products(rows, before, size):
+    """Products (size, size) of signals that so many zeros precede, the others following, summed over the rows."""
+    return F.pad(rows.t() @ rows, (before, size - before - rows.shape[1]) * 2)
 
 
 def _toeplitz_moment(correlation, head, tail):

@@ -10,7 +10,7 @@ from torch import nn
 from .private_names import has_hooks, is_braindecode, is_traced
 
 _BLOCK = 2**16  # random integers drawn at a time: they stay in the processor's cache until they are compared
-_MIN_VALUES = 50_000  # below, torch's own is as fast: within a network a call finds the cache cold
+_MIN_VALUES = 20_000  # below, torch's own is as fast: within a network a call finds the cache cold
 
 
 class Dropout(nn.Dropout):

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .accelerate import accelerate
 from .convolutions import find_runs, merge_kernels
-from .layers import block_length, cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
+from .layers import cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
 from .private_names import fix_parameters, is_braindecode
 
 
@@ -73,9 +74,10 @@ def _fold_sequence(sequence):
             layer, position = layers[position], position + 1
             if is_braindecode(layer, "CombinedConv"):
                 layer = _Merged(layer.conv_time, layer.conv_spat, time_axis=2)
-        layer, position = _take_norm(layer, layers, position)
-        if isinstance(layer, nn.Conv2d):
-            layer, position = _take_pointwise(layer, layers, position)
+        norm = layers[position] if position < len(layers) else None
+        is_linear = isinstance(layer, _Merged) or (isinstance(layer, nn.Conv2d) and is_plain_conv(layer))
+        if is_linear and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+            layer, position = _absorb(layer, norm), position + 1
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             folded[start] = layer
     for position in range(len(layers)):
@@ -90,48 +92,11 @@ def _fold_run(layers, run):
     return form(time, space, run.time_axis)
 
 
-def _take_norm(layer, layers, position):
-    """Take the batch norm that follows into a layer, where it can be."""
-    following = layers[position] if position < len(layers) else None
-    linear = isinstance(layer, _Merged) or (is_plain_conv(layer) if isinstance(layer, nn.Conv2d) else False)
-    if not linear or type(following) is not nn.BatchNorm2d or following.running_mean is None:
-        return layer, position
-    return _absorb(layer, following), position + 1
-
-
 def _absorb(layer, norm):
     """Scale and shift the outputs of a linear layer as a batch norm in evaluation does."""
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    bias = shift if layer.bias is None else layer.bias * scale + shift
-    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
     return layer
-
-
-def _take_pointwise(layer, layers, position):
-    """Merge a convolution of each plane by itself with the pointwise one that follows."""
-    following = layers[position] if position < len(layers) else None
-    if not (is_plain_conv(layer) and layer.groups == layer.in_channels == layer.out_channels > 1):
-        return layer, position
-    if not isinstance(following, nn.Conv2d) or not is_plain_conv(following) or following.kernel_size != (1, 1):
-        return layer, position
-    if following.stride != (1, 1) or following.groups != 1 or following.padding not in ((0, 0), "same", "valid"):
-        return layer, position
-    geometry = {name: vars(layer)[name] for name in ("stride", "padding", "dilation")}
-    merged = nn.Conv2d(layer.in_channels, following.out_channels, layer.kernel_size, **geometry)
-    mixing = following.weight.flatten(1)
-    bias = torch.zeros_like(mixing[:, 0]) if following.bias is None else following.bias
-    if layer.bias is not None:
-        bias = bias + mixing @ layer.bias
-    merged.weight = nn.Parameter(mixing[:, :, None, None] * layer.weight[:, 0], requires_grad=False)
-    merged.bias = nn.Parameter(bias, requires_grad=False)
-    return _take_norm(merged, layers, position + 1)
 
 
 class _Merged(nn.Module):
@@ -166,7 +131,7 @@ class _Exchanged(_Merged):
             bias = bias + mixing.sum(1) * time.bias.repeat_interleave(len(mixing) // self.n_planes)
         self.weight = nn.Parameter(mixing, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self.register_buffer("matrix", toeplitz_matrix(filters, block_length(self.length)).contiguous())
+        self.register_buffer("matrix", toeplitz_matrix(filters).contiguous())
 
     def filtered(self, x):
         mixed = (self.weight @ x).unflatten(1, (self.n_planes, -1))

@@ -13,6 +13,8 @@ from torch import nn
 from .conv2d_gradient_fix import conv2d_as_conv1d, pair
 from .private_names import computes_conv2d, in_transform
 
+BLOCK = 32  # samples of a Toeplitz block: larger ones waste more products on zeros, smaller ones copy more windows
+
 
 def margins(conv, axis):
     """Count the zeros that a convolution adds before and after an axis (2 or 3) of its input."""
@@ -71,6 +73,8 @@ def _along(layer, x, axis):
     if depthwise and n_rows == 1 and n_products <= 2**18 and not torch.is_grad_enabled():
         windows = F.pad(x, padding).unfold(3, length, 1)  # needs no preparation: half the time of conv2d
         y = (windows * layer.weight.flatten(1)[:, None, None]).sum(-1)
+    elif depthwise and n_rows >= 4:
+        y = depthwise_conv(x, layer.weight.flatten(1), padding)
     elif layer.groups == n_planes == 1 and n_out <= 16 and length >= 48 and (len(x) > 1 or n_products > 5e6):
         y = filter_bank(x[:, 0], layer.weight.flatten(1), padding)
     elif layer.groups == 1 and n_planes > 1 and _fourier_pays(x, n_out, length):
@@ -125,7 +129,7 @@ class _DepthwiseConv(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.left = left
         windows = cut_windows(x, weight.shape[1], left, n_out)
-        return filter_windows(windows, _matrix_for(windows, weight), x, n_out)
+        return filter_windows(windows, toeplitz_matrix(weight), x, n_out)
 
     @staticmethod
     def backward(ctx, grad):
@@ -134,12 +138,11 @@ class _DepthwiseConv(torch.autograd.Function):
         windows = cut_windows(grad, length, length - 1 - ctx.left, n_times)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = filter_windows(windows, _matrix_for(windows, weight.flip(1)), x, n_times)
+            grad_x = filter_windows(windows, toeplitz_matrix(weight.flip(1)), x, n_times)
         if ctx.needs_input_grad[1]:
-            block = windows.shape[2] - length + 1
-            n_blocks = -(-n_times // block)
-            blocks = F.pad(x, (0, n_blocks * block - n_times)).unflatten(3, (n_blocks, block))
-            blocks = blocks.transpose(0, 1).reshape(x.shape[1], -1, block)
+            n_blocks = -(-n_times // BLOCK)
+            blocks = F.pad(x, (0, n_blocks * BLOCK - n_times)).unflatten(3, (n_blocks, BLOCK))
+            blocks = blocks.transpose(0, 1).reshape(x.shape[1], -1, BLOCK)
             # Sums of products[f, i, j] over i - j = length - 1 - k.
             products = windows.transpose(1, 2) @ blocks
             grad_weight = skew(products.transpose(1, 2), products.shape[2]).sum(1)[:, :length].flip(1)
@@ -153,20 +156,18 @@ def filter_bank(x, weight, padding=(0, 0)):
     """
     n_filters, length = weight.shape
     n_out = x.shape[2] + sum(padding) - length + 1
-    block = 32
-    windows = cut_windows(x.unsqueeze(1), length, padding[0], n_out, block)[0]
-    matrix = toeplitz_matrix(weight, block).transpose(0, 1).flatten(1)
-    y = (windows @ matrix).view(*x.shape[:2], -1, n_filters, block)
+    windows = cut_windows(x.unsqueeze(1), length, padding[0], n_out)[0]
+    matrix = toeplitz_matrix(weight).transpose(0, 1).flatten(1)
+    y = (windows @ matrix).view(*x.shape[:2], -1, n_filters, BLOCK)
     return y.permute(0, 3, 1, 2, 4).flatten(3)[..., :n_out].contiguous()
 
 
-def cut_windows(x, length, left, n_out, block=None):
+def cut_windows(x, length, left, n_out):
     """Cut padded signals into the windows behind the blocks of the output: (planes, batch * rows * blocks, window)."""
-    block = block_length(length) if block is None else block
-    n_blocks = -(-n_out // block)
-    window = block + length - 1
-    padded = F.pad(x, (left, n_blocks * block + length - 1 - x.shape[3] - left))
-    return padded.unfold(3, window, block).transpose(0, 1).reshape(x.shape[1], -1, window)
+    n_blocks = -(-n_out // BLOCK)
+    window = BLOCK + length - 1
+    padded = F.pad(x, (left, n_blocks * BLOCK + length - 1 - x.shape[3] - left))
+    return padded.unfold(3, window, BLOCK).transpose(0, 1).reshape(x.shape[1], -1, window)
 
 
 def filter_windows(windows, matrix, like, n_out):
@@ -175,18 +176,9 @@ def filter_windows(windows, matrix, like, n_out):
     return y[..., :n_out].transpose(0, 1).contiguous()
 
 
-def block_length(length):
-    """Choose the samples of a Toeplitz block: enough for the kernel not to waste the overlap."""
-    return 64 if length <= 96 else 128
-
-
-def _matrix_for(windows, weight):
-    return toeplitz_matrix(weight, windows.shape[2] - weight.shape[1] + 1)
-
-
-def toeplitz_matrix(weight, block):
-    """Matrices ``M[f, i, t] = weight[f, i - t]`` that turn windows into blocks of output, (filters, window, block)."""
-    return F.pad(weight, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
+def toeplitz_matrix(weight):
+    """Matrices ``M[f, i, t] = weight[f, i - t]`` that turn windows into blocks of output, (filters, window, BLOCK)."""
+    return F.pad(weight, (BLOCK - 1, BLOCK - 1)).unfold(1, BLOCK, 1).flip(2)
 
 
 def skew(matrices, margin):
