@@ -9,7 +9,7 @@ Parts, each of which can be run alone:
   target, and with 20;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored;
-- ``others``: the same, with the other five subjects as sources;
+- ``others``: the same, with the other five subjects as sources, the network fine-tuned or as pre-trained;
 - ``simulated``: eight subjects of `SimulatedMotorImagery`, split as ``grasp``;
 - ``times``: CPU seconds of one fit with the weights that ship, on 3 to 64 electrodes.
 
