@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .base import EEGModuleMixin, ReplaceableHead, SafeLog, Square
-from .fast.convolutions import front_end, usable
+from .fast.front_end import front_end, usable
 
 
 class MaxNormConv2d(nn.Conv2d):

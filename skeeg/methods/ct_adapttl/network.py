@@ -13,7 +13,7 @@ from torch import nn
 from ... import __version__
 from ...array import EEGArray, as_eeg, make_domains
 from ...networks.base import EEGModuleMixin, ReplaceableHead
-from ...networks.fast.convolutions import merged_conv
+from ...networks.fast.front_end import merged_conv
 from ...training import Recipe, load_checkpoint, train
 from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.pretraining import list_recordings

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.base import EEGModuleMixin, ReplaceableHead
-from ...networks.fast.convolutions import merged_conv
 from ...networks.fast.dropout import Dropout
+from ...networks.fast.front_end import merged_conv
 from ...training.checkpoints import rename_keys
 from ...training.pretraining import draw_mask
 from ...training.sizes import count_blocks

@@ -5,8 +5,8 @@ import functools
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .convolutions import find_runs, merged_conv, run_sequential
 from .dropout import attend_by_heads, drop, has_attention_form, has_dropout_form
+from .front_end import find_runs, merged_conv, run_sequential
 from .layers import average_pool, convolve, has_average_form, has_convolution_form
 from .private_names import is_braindecode, set_one_channel
 

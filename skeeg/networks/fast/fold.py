@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .accelerate import accelerate
-from .convolutions import find_runs, merge_kernels
+from .front_end import find_runs, merge_kernels
 from .layers import cut_windows, filter_windows, is_plain_conv, margins, toeplitz_matrix
 from .private_names import fix_parameters, is_braindecode
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skeeg.networks import accelerate
-from skeeg.networks.fast.convolutions import find_runs, front_end, lagged_covariance, merge_kernels, merged_conv
+from skeeg.networks.fast.front_end import find_runs, front_end, lagged_covariance, merge_kernels, merged_conv
 
 
 @given(
@@ -82,7 +82,7 @@ def test_lagged_covariance_gives_the_statistics_of_any_filter(n_times, length, l
 def test_lagged_covariance_of_many_trials_in_parts(monkeypatch):
     x = torch.randn(7, 3, 40)
     whole = lagged_covariance(x, 9, (4, 4))
-    monkeypatch.setattr("skeeg.networks.fast.convolutions._CACHED", 130)
+    monkeypatch.setattr("skeeg.networks.fast.front_end._CACHED", 130)
     parts = lagged_covariance(x, 9, (4, 4))
     torch.testing.assert_close(whole, parts)
 
@@ -148,7 +148,7 @@ def test_a_run_trains_and_predicts_as_its_layers_do(options, training):
 def calls(monkeypatch):
     """Count the runs that are computed together."""
     seen = []
-    monkeypatch.setattr("skeeg.networks.fast.convolutions.front_end", lambda *args: seen.append(1) or front_end(*args))
+    monkeypatch.setattr("skeeg.networks.fast.front_end.front_end", lambda *args: seen.append(1) or front_end(*args))
     return seen
 
 
