@@ -10,7 +10,8 @@ against rest, run 0 is executed. Every trial is cut from 0.5 to 4.0 s after its 
 - few-shot: the first 30 trials of a subject are known, runs 2 to 4 are scored; the reference of that subject comes from
   the 30 alone. Learned from: the other five, the 30, both pooled, or, for networks, the other five and then the 30
   (`skeeg.FineTunedClassifier`). "EEGNet + FBTS+LR" is the mean of the probabilities of EEGNet learned so and of FBTS+LR
-  learned from both pooled (`sklearn.ensemble.VotingClassifier`);
+  learned from both pooled (`sklearn.ensemble.VotingClassifier`); "EEGNet, 8-30 Hz"
+  learns in the band of CSP+LDA;
 - cross-task: learned from executed, scored on imagined grasps, each task of each subject aligned by itself. Learned
   from: the subject's own 10 executed trials, or those of all subjects.
 
@@ -36,9 +37,8 @@ import pandas as pd
 
 BANDS = {"CSP+LDA": (8, 30), "FBCSP+LDA": (4, 40), "TS+LR": (8, 30), "MDM": (8, 30), "FBTS+LR": (4, 40)}
 RECENTRED = "FBTS+LR"
-NETWORK_BAND = (4, 38)
-VOTE = "EEGNet + FBTS+LR"
-NETWORKS = ("EEGNet", "ShallowConv", "Conformer", VOTE)
+NARROW, VOTE = "EEGNet, 8-30 Hz", "EEGNet + FBTS+LR"
+NETWORKS = {"EEGNet": (4, 38), "ShallowConv": (4, 38), "Conformer": (4, 38), NARROW: (8, 30), VOTE: (4, 38)}
 RATE = 128
 COLUMNS = ["protocol", "arm", "pipeline", "subject", "seed", "accuracy"]
 SUBJECTS = (2, 3, 4, 5, 6, 7)
@@ -72,7 +72,8 @@ def build(name, seed, protocol):
 
     if name not in NETWORKS:
         return baseline(name, sfreq=RATE)
-    return baseline(name.partition(" + ")[0], align=protocol == "within", sfreq=RATE, random_state=seed)
+    name = "EEGNet" if name in (NARROW, VOTE) else name
+    return baseline(name, align=protocol == "within", sfreq=RATE, random_state=seed)
 
 
 def within(X, y, subjects, runs, subject):
@@ -187,7 +188,7 @@ def score(wanted):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found = {}
-    data = trials_of(protocol, BANDS.get(name, NETWORK_BAND))
+    data = trials_of(protocol, (BANDS | NETWORKS)[name])
     for arm, X, y, training, test in PROTOCOLS[protocol](*data, str(subject)):
         if name == RECENTRED:  # it aligns each band itself, by the domains of the trials
             X = data[0] if arm != "others" else np.asarray(data[0])
@@ -224,7 +225,7 @@ def missing_arms(done, protocol, name, subject, seed, arms):
     possible = ARMS[protocol] if name in NETWORKS else SINGLE[protocol]
     if name == RECENTRED and protocol in ("few-shot", "cross-task"):
         possible = [arm for arm in possible if arm.startswith(POOLED)]
-    elif name == VOTE:
+    elif name in (NARROW, VOTE):
         possible = [arm for arm in possible if arm.startswith(FINE_TUNED)]
     elif name not in NETWORKS:
         possible = [arm for arm in possible if not arm.startswith(FINE_TUNED)]
