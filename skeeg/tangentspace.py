@@ -105,7 +105,7 @@ class FilterBankTangentSpace(EEGTransformer):
             one.fit_transform(band, None, subjects, **{name: Calibration(given[i]) for name, given in targets.items()})
             for i, (one, band) in enumerate(zip(self.alignments_, bands, strict=True))
         ]
-        covariances = self._shrink(aligned)
+        covariances = self._shrink(aligned, X)
         self.references_ = np.array([gmean(one, metric=self.metric) for one in covariances])
         return self._tangent_vectors(covariances)
 
@@ -114,7 +114,7 @@ class FilterBankTangentSpace(EEGTransformer):
         check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         pairs = zip(self.alignments_, self._covariances(X), strict=True)
-        return self._tangent_vectors(self._shrink([one.transform(band, subjects) for one, band in pairs]))
+        return self._tangent_vectors(self._shrink([one.transform(band, subjects) for one, band in pairs], X))
 
     def _feature_names(self):
         names = self.ch_names_in_ or range(self.n_features_in_)
@@ -145,7 +145,7 @@ class FilterBankTangentSpace(EEGTransformer):
 
     def _covariances(self, X):
         """Covariances of the trials in each band, without the padding: for each (n_trials, n_channels, n_channels)."""
-        cut = self._cut()
+        cut = self._cut(X)
         found = np.empty((len(self.bands), len(X), X.shape[1], X.shape[1]))
         for first in range(0, len(X), _TRIALS):
             rows = slice(first, first + _TRIALS)
@@ -154,16 +154,16 @@ class FilterBankTangentSpace(EEGTransformer):
                 found[i, rows] = trial_covariances(filtered[:, i, :, cut : X.shape[2] - cut])
         return [X.like(band) for band in found]
 
-    def _cut(self):
-        """Count the samples that are left out at either end."""
+    def _cut(self, X):
+        """Count the samples that are left out at either end; trials may have another length than those at fit."""
         cut = round(self.padding * (self.sfreq_in_ or self.sfreq))
-        if 2 * cut >= self.n_times_in_:
-            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {self.n_times_in_} samples.")
+        if 2 * cut >= X.shape[2]:
+            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {X.shape[2]} samples.")
         return cut
 
-    def _shrink(self, aligned):
+    def _shrink(self, aligned, X):
         """Shrink the covariances of whitened trials, positive definite also without signal in the band."""
-        n_times = self.n_times_in_ - 2 * self._cut()
+        n_times = X.shape[2] - 2 * self._cut(X)
         unbiased = max(n_times - 1, 1) / n_times
         return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * np.eye(one.shape[1]) for one in aligned]
 

@@ -830,6 +830,21 @@ KILLED = """
 """
 
 
+def test_a_process_that_ends_between_two_comparisons_is_replaced():
+    from skeeg.bench import compute as computing
+
+    with computing.worker_pools(1) as pools:
+        pid = pools[0].submit(os.getpid).result()
+        os.kill(pid, signal.SIGKILL)
+        while True:  # until the pool knows
+            try:
+                pools[0].submit(os.getpid).result()
+            except RuntimeError:
+                break
+        (result,) = computing.compute_all([computing.Job("csp", 0, 1, *[None] * 4)], pools)
+        assert result.failure["error"].startswith("AttributeError") and len(pools) == 1  # it was computed
+
+
 def test_a_killed_run_resumes_to_the_same_table(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(KILLED))

@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from braindecode.models import EEGNet
 from hostile import EXECUTED, Script, attack_files, hostile_checkpoints
 from instances import instance, public_estimators
 from safetensors import safe_open
@@ -380,3 +381,24 @@ def test_networks_are_saved_and_loaded_as_those_of_braindecode(tmp_path):
     from_folder = clone(clf).set_params(checkpoint=str(tmp_path)).fit(X, y)
     assert from_folder.checkpoint_report_.startswith("44 tensors matched")
     assert from_folder.rate_ == 100 and from_folder.network_spec_["parameters"] == clf.network_spec_["parameters"]
+
+
+def test_another_activation_in_a_config_is_told(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    X, y = (
+        EEGArray(np.random.default_rng(0).normal(size=(30, 3, 300)), ("C3", "Cz", "C4"), 100),
+        np.resize(["a", "b"], 30),
+    )
+    module = EEGNet(n_chans=3, n_outputs=2, n_times=300, activation=torch.nn.ReLU)
+    module.save_pretrained(tmp_path)
+    clf = skeeg.NetworkClassifier("EEGNet", checkpoint=str(tmp_path), max_epochs=1)
+    with pytest.warns(UserWarning, match="its activation is torch.nn.modules.activation.ReLU, which is not imported"):
+        clf.fit(X, y)
+
+
+@pytest.mark.parametrize("config", ["[]", '{"sfreq": -5}', '{"sfreq": NaN}', '{"sfreq": "x"}'])
+def test_a_config_that_is_none_is_refused(config, tmp_path):
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=r"its config\.json (is no dict|has the sampling rate)"):
+        read_weights(tmp_path)

@@ -65,6 +65,12 @@ def test_defaults_are_the_published_fine_tuning():
         schedule.step()
 
 
+def test_a_network_without_weights_knows_nothing_before_it_is_trained():
+    X, y = make_task(12)
+    clf = make_clf(checkpoint_classes=tuple(np.unique(y)), readout="both", max_epochs=1, sfreq=100).fit(X, y)
+    assert clf.pretrained_ is None
+
+
 def test_learns_and_gives_features():
     (X, y), (X_test, y_test) = make_task(60), make_task(40, seed=1)
     clf = make_clf(max_epochs=12).fit(X, y)

@@ -172,7 +172,7 @@ def test_numbers_that_are_no_volts_are_refused(store, tmp_path):
     raw = raw_of()
     raw._data *= 1e6
     raw.save(tmp_path / "odd_raw.fif", verbose="error")
-    with pytest.raises(ValueError, match="try unit='uV'"):
+    with pytest.raises(ValueError, match="pass unit='uV'"):
         store.add(tmp_path / "odd_raw.fif", progress=False)
     assert store.add(tmp_path / "odd_raw.fif", unit="uV", progress=False) == 1
     np.testing.assert_allclose(store.read(store.recordings[0]), 1e6 * raw_of().get_data(), rtol=1e-4)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from pyriemann.estimation import Covariances
+from pyriemann.geometry.tangentspace import tangent_space
 from pyriemann.tangentspace import TangentSpace
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -58,6 +59,16 @@ def test_recentring_carries_a_classifier_to_another_subject():
     own = FilterBankTangentSpace(BANDS, on_unseen="own").fit(X).transform(target)
     source = FilterBankTangentSpace(BANDS, on_unseen="source").fit(X).transform(target)
     assert abs(own.mean(axis=0)).max() < 0.2 < abs(source.mean(axis=0)).max()
+
+
+@pytest.mark.parametrize("n_times", [120, 250, 500])
+def test_trials_of_another_length_are_shrunk_by_their_own(n_times):
+    X, _ = mixed(4)
+    part = X[..., :n_times]
+    band, steps = BandPass(*BANDS[0]), FilterBankTangentSpace(BANDS[:1]).fit(X)
+    aligned = RiemannianAlignment().fit(band.fit_transform(X)).transform(band.transform(part))
+    covariances = Covariances("oas").transform(np.asarray(aligned))
+    np.testing.assert_allclose(steps.transform(part), tangent_space(covariances, steps.references_[0]), atol=1e-6)
 
 
 def test_padding_is_filtered_and_left_out():

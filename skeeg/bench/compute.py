@@ -83,7 +83,15 @@ def compute_all(jobs, pools):
         while True:
             while pools and (job := next(jobs, None)) is not None:
                 worker = pools.pop()
-                running[worker.submit(compute, job)] = worker, job
+                try:
+                    future = worker.submit(compute, job)
+                except RuntimeError:  # its process ended while it waited for this comparison
+                    if on_cluster():
+                        raise
+                    _end(worker)
+                    worker = _start(n_processes)
+                    future = worker.submit(compute, job)
+                running[future] = worker, job
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -97,9 +105,14 @@ def compute_all(jobs, pools):
                         worker = _start(n_processes)
                 pools.append(worker)
                 yield result
-    finally:
-        for worker, _ in running.values():
-            _end(worker)
+    finally:  # broken off: what is left of the pools serves later comparisons
+        for future, (worker, _) in running.items():
+            if on_cluster():
+                future.cancel()
+                pools.append(worker)
+            else:
+                _end(worker)
+                pools.append(_start(n_processes))
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ def read_weights(path, argument="checkpoint", checked=False):
     tensors, of plain values; for a folder or repository of ``save_pretrained``, what its ``config.json`` has.
     ``argument`` names the path in errors; ``checked`` refuses a file without a checksum.
     """
-    folder = not str(path).endswith((".safetensors", ".pt", ".pth"))
+    folder = os.path.isdir(path) or not str(path).endswith((".safetensors", ".pt", ".pth"))
     path = resolve(path, argument)
     try:
         with open(path, "rb") as file:
@@ -140,15 +140,18 @@ def _read_described(path, checked):
 
 
 def _read_config(path):
-    """Read what ``save_pretrained`` wrote beside the weights: rate, and sizes; classes by dotted names are left out."""
-    config = json.loads(path.read_text()) if path.is_file() else {}
-    sizes = {
-        name: value
-        for name, value in config.items()
-        if name not in _NO_PARAMETERS and not (value is None or (isinstance(value, str) and "." in value))
-    }
-    rate = {} if config.get("sfreq") is None else {"sfreq": float(config["sfreq"])}
-    return {"network_params": sizes} | rate if config else {}
+    """Read what ``save_pretrained`` wrote beside the weights: rate, sizes, and apart the classes that it names."""
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise ValueError(f"its {_CONFIG} is no dict")
+    if not config:
+        return {}
+    sizes = {name: value for name, value in config.items() if name not in _NO_PARAMETERS and value is not None}
+    named = {name: sizes.pop(name) for name in list(sizes) if isinstance(sizes[name], str) and "." in sizes[name]}
+    rate = config.get("sfreq")
+    if rate is not None and not (isinstance(rate, int | float) and 0 < rate < math.inf):
+        raise ValueError(f"its {_CONFIG} has the sampling rate {rate!r}")
+    return {"network_params": sizes, "named_classes": named} | ({} if rate is None else {"sfreq": float(rate)})
 
 
 def resolve(reference, argument="checkpoint"):

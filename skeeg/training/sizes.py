@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..base import warn
 from ..networks.registry import get_network
 from ..storage import cause_of
 
@@ -24,6 +25,7 @@ def read_sizes(cls, state, description, file="it"):
     """Sizes of a network by a checkpoint: by the shapes of its tensors, and by the description in a file of skeeg."""
     own = description.get("network", cls.__name__) == cls.__name__
     described = {k: v for k, v in description.get("network_params", {}).items() if own and k not in _NO_SIZES}
+    _warn_of_classes(cls, description.get("named_classes"))
     try:
         found = cls.sizes_of(state) if hasattr(cls, "sizes_of") else {}
     except (KeyError, ValueError, IndexError) as error:
@@ -32,6 +34,15 @@ def read_sizes(cls, state, description, file="it"):
     if not found and (odd := sorted(described.keys() - inspect.signature(cls.__init__).parameters.keys())):
         raise ValueError(f"checkpoint: {file} holds no {cls.__name__} (it describes {', '.join(odd)}).")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in (described | found).items()}
+
+
+def _warn_of_classes(cls, named):
+    """Warn of classes in a config, such as an activation, that are not the network's own: names are not imported."""
+    for name, text in named.items() if isinstance(named, dict) else ():
+        parameter = inspect.signature(cls.__init__).parameters.get(name)
+        own = parameter and parameter.default
+        if inspect.isclass(own) and text != f"{own.__module__}.{own.__qualname__}":
+            warn(f"checkpoint: its {name} is {text}, which is not imported; pass it in network_params.")
 
 
 def settle_sizes(given, found, preset=None):

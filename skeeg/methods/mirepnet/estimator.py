@@ -200,8 +200,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
         with self._training(prepared, targets, len(self.classes_), subjects) as what:
-            knows_all = set(self.classes_.tolist()) <= set(self._checkpoint_labels() or ())
-            self.pretrained_ = self.network_.copy() if knows_all else None
+            known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
+            self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
             self.network_.keep(train(**what))
         if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
             target = None if target is None else Calibration(target)
