@@ -28,7 +28,9 @@ from skeeg.datasets import (
 
 DATA = Path(os.environ.get("SKEEG_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 needs_grasp = pytest.mark.skipif(not (DATA / "ds003810").is_dir(), reason="SKEEG_DATA holds no ds003810")
-needs_physionet = pytest.mark.skipif(not (DATA / "eegmmidb").is_dir(), reason="SKEEG_DATA holds no eegmmidb")
+needs_physionet = pytest.mark.skipif(
+    not (DATA / "eegmmidb/S001/S001R06.edf").is_file(), reason="SKEEG_DATA holds no original eegmmidb"
+)
 
 
 class LogPower(TransformerMixin, BaseEstimator):
