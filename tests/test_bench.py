@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import skeeg.bench
-from skeeg import NetworkClassifier, baselines
+from skeeg import FineTunedClassifier, NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
 from skeeg.bench import catalogue, compute, evaluation, runner
@@ -1165,7 +1165,8 @@ def test_parameters_of_networks_are_counted(tmp_path):
     network = make_pipeline(*[step for _, step in baseline("EEGNet-4,2").steps])
     network.set_params(networkclassifier__max_epochs=1)
     X, y = np.random.default_rng(0).normal(size=(10, 16, 1000)), np.arange(10) % 2
-    for one, size in ((network, 1858), (PooledTarget(network), 1858), (baseline("MDM"), None)):
+    pipelines = network, PooledTarget(network), FineTunedClassifier(network)
+    for one, size in ((baseline("MDM"), None), *((one, 1858) for one in pipelines)):
         assert count_parameters(one.fit(X, y)) == size
     grids = {"net": {"max_epochs": [1, 2]}}
     run(tmp_path, {"net": NetworkClassifier("EEGNet"), "MDM": baseline("MDM")}, subjects=[1], param_grid=grids)

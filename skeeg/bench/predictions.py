@@ -53,6 +53,7 @@ def count_parameters(fitted):
     inner = fitted[-1] if isinstance(fitted, Pipeline) else None
     for name in ("best_estimator_", "estimator_"):  # of searches and other meta-estimators
         inner = vars(fitted).get(name, inner)
+    inner = vars(fitted).get("estimators_", [inner])[0]  # of several networks, the first
     if inner is not None:
         return count_parameters(inner)
     module = getattr(fitted, "module_", None)
