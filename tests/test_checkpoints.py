@@ -360,7 +360,15 @@ def test_a_folder_in_the_form_of_the_hub_is_a_checkpoint(tmp_path, monkeypatch):
     again = clone(clf).set_params(checkpoint=str(tmp_path)).fit(X, y)
     assert "matched" in again.checkpoint_report_
     asked = []
-    fake = types.SimpleNamespace(hf_hub_download=lambda *names: asked.append(names) or tmp_path / "model.safetensors")
+
+    def download(repository, file):
+        asked.append((repository, file))
+        if file == "config.json":
+            raise FileNotFoundError(file)
+        return tmp_path / "model.safetensors"
+
+    errors = types.SimpleNamespace(EntryNotFoundError=FileNotFoundError)
+    fake = types.SimpleNamespace(hf_hub_download=download, errors=errors)
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
     read_weights("hub:someone/network")
     read_weights("hub:someone/network/other.safetensors")

@@ -1,5 +1,6 @@
 """Published weights: read without executing anything, loaded with a report of what fitted."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -286,11 +287,12 @@ def fetch(reference):
     if not (owner and repository):
         raise ValueError(f"checkpoint: expected '{_HUB}owner/repository/file', got {reference!r}.")
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import errors, hf_hub_download
     except ImportError as error:
         raise ImportError("checkpoint: files of the hub need huggingface_hub: pip install skeeg[hub].") from error
     if not file:  # a repository of save_pretrained; `read_weights` reads the sizes beside the weights
-        hf_hub_download(f"{owner}/{repository}", _CONFIG)
+        with contextlib.suppress(errors.EntryNotFoundError):  # it may have none
+            hf_hub_download(f"{owner}/{repository}", _CONFIG)
     return hf_hub_download(f"{owner}/{repository}", file or _PRETRAINED)
 
 
