@@ -187,10 +187,12 @@ def test_block_alignment_is_the_published_one():
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
         ({"readout": "both", "resample": None}, "sfreq: readout='both' .* pass sfreq="),
+        ({"sfreq": 14}, "sfreq: got 14 Hz, expected hertz above 24"),
     ],
 )
 def test_errors_name_the_argument(params, match):
     X, y = make_task(8)
+    X = X.like(X, sfreq=params.get("sfreq", X.sfreq))
     X = X.like(np.asarray(X), sfreq=None) if "readout" in params else X
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         make_clf(**params).fit(X, y)

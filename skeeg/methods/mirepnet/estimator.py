@@ -189,6 +189,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
         refuse_flat(X)
+        if X.sfreq is not None and X.sfreq <= 24:
+            raise ValueError(f"sfreq: got {X.sfreq:g} Hz, expected hertz above 24, twice the upper edge of 8-12 Hz.")
         if self.readout == "both" and X.sfreq is None:
             raise ValueError("sfreq: readout='both' filters the trials, whose rate is unknown; pass sfreq=.")
         self._start = read_start(self.checkpoint, dict(self.network_params or {}))
