@@ -32,9 +32,9 @@ def build_parser():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_bench(commands)
     _add_pretrain(commands)
-    listing = commands.add_parser("list", help="show datasets, pipelines and evaluations")
+    listing = _add_command(commands, "list", "show datasets, pipelines and evaluations")
     listing.set_defaults(action=list_names)
-    report = commands.add_parser("report", help="write the report of a results folder again")
+    report = _add_command(commands, "report", "write the report of a results folder again")
     report.add_argument("folder", help="folder that `skeeg bench` wrote to")
     report.add_argument(
         "--figures", choices=["pdf", "svg", "png"], help="figures of this format, LaTeX and CSV tables too"
@@ -43,10 +43,15 @@ def build_parser():
     return parser
 
 
+def _add_command(commands, name, about, **more):
+    """Add a command with a line of description."""
+    return commands.add_parser(name, help=about, description=f"{about.capitalize()}.", **more)
+
+
 def _add_bench(commands):
     """Options of ``skeeg bench``."""
-    bench = commands.add_parser(
-        "bench", help="compare pipelines on a dataset and write a report", epilog=_EPILOG,
+    bench = _add_command(
+        commands, "bench", "compare pipelines on a dataset and write a report", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = bench.add_argument
@@ -87,7 +92,7 @@ def _add_trials(add):
 
 def _add_pretrain(commands):
     """Options of ``skeeg pretrain``."""
-    pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
+    pretrain = _add_command(commands, "pretrain", "pre-train a network on recordings of your own")
     add = pretrain.add_argument
     add("--method", choices=["mirepnet"], default="mirepnet", help="what to pre-train (mirepnet)")
     add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")
@@ -149,7 +154,7 @@ def bench_command(options):
             benchmarks.append(runner.Benchmark(made, evaluation, paradigm=paradigm, **settings))
     with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
         outcomes = runner.run_all(benchmarks, options.overwrite, progress=not options.quiet)
-    return max(_tell(outcome, len(outcomes) > 1) for outcome in outcomes)
+    return max(map(_tell, outcomes))
 
 
 def _checkpoints(given):
@@ -160,11 +165,11 @@ def _checkpoints(given):
     return dict(one.split("=", 1) for one in given or [])
 
 
-def _tell(outcome, several):
+def _tell(outcome):
     """Print what came of a comparison; give its exit status."""
     entry = outcome.entry
-    print(f"\n{entry['name']}, {entry['evaluation']}" if several else "", end="\n" if several else "")
-    print(_short_table(outcome.table))
+    print(f"\n{entry['name']}, {entry['evaluation']}")
+    print(_short_table(outcome.table, entry["scoring"]))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
@@ -275,14 +280,15 @@ def choose_jobs(options):
     return 1 if torch.cuda.is_available() and options.device != "cpu" else min(4, cpu_count())
 
 
-def _short_table(table):
+def _short_table(table, scoring):
     """Scores for the terminal."""
-    from .bench.statistics import summarise
+    from .bench.statistics import SCORES, summarise
 
     if not len(table):
         return "No score."
     summary = summarise(table)[["mean", "sd", "n_subjects", "time"]]
-    summary = summary.rename(columns={"n_subjects": "subjects", "time": "fit, s"})
+    shown = {"mean": SCORES.get(scoring, "mean score"), "sd": "SD", "n_subjects": "subjects", "time": "fit, s"}
+    summary = summary.rename(columns=shown)
     formats = [f"{{:.{digits}f}}".format for digits in (3, 3, 0, 2)]
     return summary.rename_axis(index=None, columns="pipeline").to_string(formatters=formats)
 
