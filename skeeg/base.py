@@ -223,6 +223,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     def _explain(self, error, X, y, reset):
         """Message of scikit-learn's checks with the name of the argument, and with what to do about bad channels."""
+        if hasattr(X, "annotations"):
+            return f"X: got a {type(X).__name__}, expected trials; mne.Epochs cuts a recording into trials."
         text = str(error)
         if not re.search(r"\b[Xy]\b", text):
             text = f"X: {text}" if _is_none(y) else f"X, y: {text}"

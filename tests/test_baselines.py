@@ -155,6 +155,8 @@ def test_settings_reach_the_network():
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="'EEGnet' is no baseline. Nearest: EEGNet"):
         baseline("EEGnet")
+    with pytest.raises(ValueError, match=r"Nearest: CSP\+LDA"):
+        baseline("csp-lda")
 
 
 # YAML
