@@ -86,8 +86,6 @@ def compute_all(jobs, pools):
                 try:
                     future = pools[number].submit(compute, job)
                 except RuntimeError:  # its process ended while it waited for this comparison
-                    if on_cluster():
-                        raise
                     _replace(pools, number)
                     future = pools[number].submit(compute, job)
                 running[future] = number, job
@@ -99,16 +97,13 @@ def compute_all(jobs, pools):
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    if not on_cluster():
-                        _replace(pools, number)
+                    _replace(pools, number)
                 idle.append(number)
                 yield result
     finally:  # broken off: the pools serve later comparisons
         for future, (number, _) in running.items():
-            if on_cluster():
-                future.cancel()
-            else:
-                _replace(pools, number)
+            future.cancel()
+            _replace(pools, number)
 
 
 @contextlib.contextmanager
@@ -144,9 +139,10 @@ def _start(n_processes):
 
 
 def _replace(pools, number):
-    """End one of the pools, whatever it computes, and start another in its place."""
-    _end(pools[number])
-    pools[number] = _start(len(pools))
+    """End one of the pools, whatever it computes, and start another in its place; a cluster does so by itself."""
+    if not on_cluster():
+        _end(pools[number])
+        pools[number] = _start(len(pools))
 
 
 def _end_with(parent):
