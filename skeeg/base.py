@@ -396,14 +396,20 @@ def _differ(now, before):
 class AsEEG(EEGTransformer):
     """Convert trials to `EEGArray`, with sampling rate and channel names for trials without their own.
 
-    Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
+    Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them. Where the rate is unknown, it is taken to be
+    ``default_sfreq``, with a warning.
     """
 
     linear_map_ = "space"
 
-    def __init__(self, sfreq=None, ch_names=None):
+    def __init__(self, sfreq=None, ch_names=None, default_sfreq=None):
         self.sfreq = sfreq
         self.ch_names = ch_names
+        self.default_sfreq = default_sfreq
+
+    def _prepare(self, X, y):
+        if X.sfreq is None and self.default_sfreq is not None:
+            warn(f"sfreq: X carries no sampling rate, taken to be {self.default_sfreq:g} Hz; pass sfreq=.")
 
     def _run(self, X):
-        return X
+        return X if X.sfreq is not None else X.like(X, sfreq=self.default_sfreq)

@@ -32,9 +32,9 @@ def build_parser():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_bench(commands)
     _add_pretrain(commands)
-    listing = _add_command(commands, "list", "show datasets, pipelines and evaluations")
+    listing = commands.add_parser("list", help="show datasets, pipelines and evaluations")
     listing.set_defaults(action=list_names)
-    report = _add_command(commands, "report", "write the report of a results folder again")
+    report = commands.add_parser("report", help="write the report of a results folder again")
     report.add_argument("folder", help="folder that `skeeg bench` wrote to")
     report.add_argument(
         "--figures", choices=["pdf", "svg", "png"], help="figures of this format, LaTeX and CSV tables too"
@@ -43,15 +43,10 @@ def build_parser():
     return parser
 
 
-def _add_command(commands, name, about, **more):
-    """Add a command with a line of description."""
-    return commands.add_parser(name, help=about, description=f"{about.capitalize()}.", **more)
-
-
 def _add_bench(commands):
     """Options of ``skeeg bench``."""
-    bench = _add_command(
-        commands, "bench", "compare pipelines on a dataset and write a report", epilog=_EPILOG,
+    bench = commands.add_parser(
+        "bench", help="compare pipelines on a dataset and write a report", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = bench.add_argument
@@ -92,7 +87,7 @@ def _add_trials(add):
 
 def _add_pretrain(commands):
     """Options of ``skeeg pretrain``."""
-    pretrain = _add_command(commands, "pretrain", "pre-train a network on recordings of your own")
+    pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
     add = pretrain.add_argument
     add("--method", choices=["mirepnet"], default="mirepnet", help="what to pre-train (mirepnet)")
     add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")

@@ -41,7 +41,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
         pipeline's own.
     sfreq : float or None
         Sampling rate in hertz of trials that do not carry theirs. None takes them to be at the rate in the file, 250 Hz
-        for most, where the pipeline needs to know.
+        for most, where the pipeline needs to know, and warns.
     ch_names : tuple of str or None
         Electrode names of trials that do not carry theirs.
     checkpoint : str or None
