@@ -270,7 +270,7 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
-            name, only = type(self).__name__, encoder.classes_[0]
+            name, only = type(self).__name__, encoder.classes_.tolist()[0]
             raise ValueError(f"y: {name} needs at least two classes, got one class: {only!r}.")
         self.classes_ = encoder.classes_
         return indices
@@ -409,7 +409,8 @@ class AsEEG(EEGTransformer):
 
     def _prepare(self, X, y):
         if X.sfreq is None and self.default_sfreq is not None:
-            warn(f"sfreq: X carries no sampling rate, taken to be {self.default_sfreq:g} Hz; pass sfreq=.")
+            taken = f"X carries no sampling rate, taken to be {self.default_sfreq:g} Hz"
+            warn(f"sfreq: {taken}; pass sfreq=..., or trials that carry theirs (in MOABB: return_epochs=True).")
 
     def _run(self, X):
         return X if X.sfreq is not None else X.like(X, sfreq=self.default_sfreq)
