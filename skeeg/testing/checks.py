@@ -1,5 +1,7 @@
 """The test kit: one call that runs every check on any EEG estimator."""
 
+import contextlib
+import dataclasses
 import functools
 import warnings
 
@@ -16,16 +18,18 @@ from .recordings import Recording, has, kind_of, params_of, reads_eeg_array, tak
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class EEGCheck:
     """One check, called with an estimator: its ``name``, its ``group`` of `GROUPS`, and ``about``, what it asks for."""
 
-    def __init__(self, name, group, function, about=None):
-        self.name, self.group, self._function = name, group, function
-        self.about = (about or "A check of scikit-learn's.").strip().splitlines()[0]
+    name: str
+    group: str
+    function: callable
+    about: str = "A check of scikit-learn's."
 
     def __call__(self, estimator):
         """Raise where the estimator does not do what is checked."""
-        self._function(estimator)
+        self.function(estimator)
 
     def __repr__(self):
         """Name of the check: what pytest shows."""
@@ -154,36 +158,21 @@ def _select(checks, only):
 def _sklearn_checks(estimator):
     """Scikit-learn's checks, and one that fails where they are turned off."""
     generated = []
-    error = None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # an estimator without tags
         warnings.simplefilter("ignore")
-        try:
-            generated = [check for _, check in estimator_checks_generator(estimator)]
-            if not get_tags(estimator).input_tags.two_d_array:
-                error = AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
-        except Exception as failure:  # an estimator without tags
-            error = failure
+        generated = [check for _, check in estimator_checks_generator(estimator)]
     for check in generated:
-        yield EEGCheck(_full_name(check), "sklearn", check)
-    if error is not None:
-        about = "Scikit-learn's checks can be listed and are not turned off."
-        yield EEGCheck("check_sklearn_checks_apply", "sklearn", functools.partial(_fail, error), about)
+        arguments = [name if value is True else f"{name}={value}" for name, value in check.keywords.items()]
+        name = check.func.__name__ + (f"({', '.join(arguments)})" if arguments else "")
+        yield EEGCheck(name, "sklearn", check)
+    about = "Scikit-learn's checks can be listed and are not turned off."
+    yield EEGCheck("check_sklearn_checks_apply", "sklearn", _check_sklearn_checks_apply, about)
 
 
-def _fail(error, estimator):
-    raise error
-
-
-def _full_name(check):
-    """Name of a check with the arguments it is called with."""
-    arguments = {}
-    while isinstance(check, functools.partial):
-        arguments |= check.keywords
-        check = check.func
-    shown = ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if value not in (None, True))
-    flags = ", ".join(name for name, value in sorted(arguments.items()) if value is True)
-    inside = ", ".join(part for part in (flags, shown) if part)
-    return f"{check.__name__}({inside})" if inside else check.__name__
+def _check_sklearn_checks_apply(estimator):
+    list(estimator_checks_generator(estimator))
+    if not get_tags(estimator).input_tags.two_d_array:
+        raise AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
 
 
 def _own_checks(estimator, groups, recording):
@@ -193,7 +182,7 @@ def _own_checks(estimator, groups, recording):
             continue
         is_moabb = group == "moabb"
         for name, function in protocols.moabb_checks() if is_moabb else _functions(estimator, group):
-            about = protocols.MOABB_ABOUT if is_moabb else function.__doc__
+            about = protocols.MOABB_ABOUT if is_moabb else function.__doc__.splitlines()[0]
             yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
 
 
@@ -220,14 +209,6 @@ def _holds_estimators(estimator):
     return any(has(value, "get_params") for value in params_of(estimator, deep=False).values())
 
 
-def _takes_nan(estimator):
-    """Whether NaN in the trials means something to an estimator, as to one that fills gaps."""
-    try:
-        return get_tags(estimator).input_tags.allow_nan
-    except (AttributeError, TypeError):  # no estimator of scikit-learn's: the check will report it
-        return False
-
-
 def _concerns(name, estimator):
     """Whether a check means something for this estimator."""
     kind = kind_of(estimator)
@@ -237,7 +218,6 @@ def _concerns(name, estimator):
         "check_three_classes": kind == "classifier",
         "check_one_class": kind == "classifier",
         "check_target_shapes": kind == "regressor",
-        "check_nan": not _takes_nan(estimator),
         "check_lengths_differ": kind != "transformer",
         "check_flat_channel": has(estimator, "predict"),
         "check_other_montage": not takes_any_montage(estimator),

@@ -138,27 +138,17 @@ MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sess
 
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
+    from moabb.evaluations import CrossSubjectMode
+
     for name in ("within_session", "cross_session", "within_subject"):
         evaluation = f"{name.title().replace('_', '')}Evaluation"
         yield f"check_moabb_{name}", functools.partial(_check_moabb, evaluation=evaluation)
-    for mode in _MODES:
-        yield f"check_moabb_cross_subject_{mode}", functools.partial(_check_moabb, mode=mode)
+    for mode in CrossSubjectMode:
+        yield f"check_moabb_cross_subject_{mode.value}", functools.partial(_check_moabb, mode=mode.value)
     within = {"evaluation": "WithinSessionEvaluation", "return_epochs": True}
     yield "check_moabb_within_session_epochs", functools.partial(_check_moabb, **within)
     trialwise = {"mode": "train_trialwise", "return_epochs": True}
     yield "check_moabb_cross_subject_train_trialwise_epochs", functools.partial(_check_moabb, **trialwise)
-
-
-# Names of the members of `moabb.evaluations.CrossSubjectMode`, written out so that listing checks imports no MOABB.
-_MODES = (
-    "train",
-    "train_trialwise",
-    "train_and_target_unlabeled_20p",
-    "train_and_target_unlabeled_50p",
-    "train_and_target_unlabeled_full",
-    "train_and_target_labeled_20p",
-    "train_and_target_labeled_50p",
-)
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):

@@ -1,10 +1,11 @@
 """What estimators are checked on: small instances of the public ones, simulated recordings, comparison of outputs."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
-from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.utils import check_random_state
+from sklearn.base import clone
+from sklearn.utils import check_random_state, get_tags
 
 from ..array import EEGArray
 from ..base import EEGEstimator
@@ -84,13 +85,9 @@ class Recording:
 
 def kind_of(estimator):
     """Kind of an estimator, also of one without tags: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
-    for kind, test in (("classifier", is_classifier), ("regressor", is_regressor)):
-        try:
-            if test(estimator):
-                return kind
-        except (AttributeError, TypeError):  # not a scikit-learn estimator in full: judge by its methods
-            if has(estimator, "_estimator_type") and estimator._estimator_type == kind:
-                return kind
+    with contextlib.suppress(AttributeError, TypeError):  # not a scikit-learn estimator: its methods tell
+        if (kind := get_tags(estimator).estimator_type) in ("classifier", "regressor"):
+            return kind
     if has(estimator, "predict_proba"):
         return "classifier"
     return "regressor" if has(estimator, "predict") else "transformer"
