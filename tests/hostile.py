@@ -21,9 +21,9 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from skeeg.storage import load
-from skeeg.testing import inputs
+from skeeg.testing import Recording, inputs
 from skeeg.testing.inputs import ANSWER, CLEAR, judge
-from skeeg.testing.state import readers
+from skeeg.testing.recordings import data_for, fresh, has, params_of
 from skeeg.training.checkpoints import _checksum, write_weights
 
 WRONG = (*inputs.WRONG, "hang", "executed")
@@ -292,6 +292,18 @@ class Table:
             f"  {outcome}: {row}, {what}: {message}" for outcome, row, what, message in sorted(set(self.failures))
         ]
         return "\n".join(lines)
+
+
+def readers(estimator):
+    """Ways to read a file that an estimator has: its ``load``, and a fit with ``checkpoint``, by name."""
+    name, found = type(estimator).__name__, {}
+    if has(estimator, "load"):
+        found[f"{name}.load"] = estimator.load
+    if "checkpoint" in params_of(estimator, deep=False):
+        X, y = data_for(estimator, Recording.suited_to(estimator))
+        alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
+        found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)
+    return found
 
 
 def attack_files(estimators=None, only=None):

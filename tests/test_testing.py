@@ -5,7 +5,6 @@ import pathlib
 import pkgutil
 import time
 import warnings
-import weakref
 
 import hostile
 import numpy as np
@@ -262,18 +261,6 @@ class NeedsManyTrials(Sound):
         return super().fit(X, y)
 
 
-class StaysBroken(Sound):
-    _broken = weakref.WeakSet()  # beside the attributes, which a failed fit of the base class undoes
-
-    def fit(self, X, y, subjects=None):
-        if self in self._broken:
-            raise ValueError("still broken")
-        self._broken.add(self)
-        super().fit(X, y)
-        self._broken.discard(self)
-        return self
-
-
 class LosesIdentity(EEGTransformer):
     def fit(self, X, y=None):
         self._check_eeg(X, reset=True)
@@ -314,8 +301,7 @@ class KeepsHalfAFit(Sound):
 
 BROKEN = [
     (WritesIntoTrials, "check_input_unchanged"),
-    (PredictsIndices, "check_string_labels"),
-    (PredictsIndices, "check_number_labels"),
+    (PredictsIndices, "check_labels"),
     (ForgetsTheThirdClass, "check_three_classes"),
     (ChangesParameters, "check_estimators_overwrite_params"),
     (ReturnsNothing, "check_estimators_fit_returns_self"),
@@ -326,7 +312,7 @@ BROKEN = [
     (SharesState, "check_deepcopy"),
     (NotFresh, "check_no_attributes_set_in_init"),
     (LosesStateWhenSaved, "check_save_load"),
-    (LoadsAnything, "check_hostile_files"),
+    (LoadsAnything, "check_save_load"),
     (LooksAtTheBatch, "check_one_trial_equals_batch"),
     (KeepsTheTrials, "check_threads"),
     (KeepsTheTrials, "check_predict_changes_nothing"),
@@ -343,11 +329,9 @@ BROKEN = [
     (AcceptsAnything, "check_lengths_differ"),
     (GivesNaN, "check_has_output"),
     (CrashesOnOtherLengths, "check_bad_inputs"),
-    (StaysBroken, "check_refit_after_failure"),
     (KeepsHalfAFit, "check_bad_inputs"),
     (TakesAnySolver, "check_bad_parameters"),
     (ReadsVolts, "check_epochs_equal_array"),
-    (RefusesLists, "check_list_of_epochs"),
     (RefusesLists, "check_cross_validation_of_epochs"),
     (LikesDoubles, "check_float32_and_float64"),
     (LikesOrder, "check_memory_layout"),
@@ -484,7 +468,7 @@ def test_pipelines_of_other_libraries_are_checked():
     assert kind_of(pipeline) == "classifier"
     results = check_eeg_estimator(pipeline, groups=("labels", "input", "state"), on_fail=None)
     told = {result["check_name"]: result["status"] for result in results}
-    assert told["check_string_labels"] == told["check_refit"] == told["check_pickle"] == "passed"
+    assert told["check_labels"] == told["check_refit"] == told["check_pickle"] == "passed"
     assert told["check_epochs_equal_array"] == "failed"
     assert "check_other_rate" not in told and "check_save_load" not in told
 

@@ -178,11 +178,11 @@ def _check_sklearn_checks_apply(estimator):
 def _own_checks(estimator, groups, recording):
     """Skeeg's checks that concern this estimator."""
     for group in groups:
-        if group == "sklearn":
-            continue
-        is_moabb = group == "moabb"
-        for name, function in protocols.moabb_checks() if is_moabb else _functions(estimator, group):
-            about = protocols.MOABB_ABOUT if is_moabb else function.__doc__.splitlines()[0]
+        functions = () if group == "sklearn" else _functions(estimator, group)
+        if group == "moabb":  # whose paradigms have labels
+            functions = () if kind_of(estimator) == "regressor" else protocols.moabb_checks()
+        for name, function in functions:
+            about = protocols.MOABB_ABOUT if group == "moabb" else function.__doc__.splitlines()[0]
             yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
 
 
@@ -195,7 +195,7 @@ def _quietly(function, recording, estimator):
 
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
-    module = {"labels": inputs, "input": inputs, "state": state, "protocols": protocols}[group]
+    module = {"labels": inputs, "input": inputs, "state": state}.get(group, protocols)
     for name, function in list(vars(module).items()):  # a warning in another thread adds a name
         is_labels = name.removeprefix("check_") in inputs.LABELS
         if name.startswith("check_") and is_labels == (group == "labels") and _concerns(name, estimator):
@@ -213,8 +213,7 @@ def _concerns(name, estimator):
     """Whether a check means something for this estimator."""
     kind = kind_of(estimator)
     conditions = {
-        "check_string_labels": kind == "classifier",
-        "check_number_labels": kind == "classifier",
+        "check_labels": kind == "classifier",
         "check_three_classes": kind == "classifier",
         "check_one_class": kind == "classifier",
         "check_target_shapes": kind == "regressor",
@@ -225,7 +224,6 @@ def _concerns(name, estimator):
         "check_other_rate": reads_eeg_array(estimator)
         and not (isinstance(estimator, EEGEstimator) and estimator._any_rate),
         "check_save_load": has(estimator, "save", "load"),
-        "check_hostile_files": has(estimator, "load") or has(estimator, "checkpoint"),
         "check_compiled": has(estimator, "compile_inference"),
         "check_yaml": not _holds_estimators(estimator),
         "check_subjects_routed": name == "check_subjects_routed"

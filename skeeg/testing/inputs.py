@@ -1,6 +1,5 @@
 """Input: a corpus of bad trials, targets and parameters, and checks with these and with input of any kind."""
 
-import dataclasses
 import functools
 import re
 import warnings
@@ -13,7 +12,7 @@ from ..array import EEGArray, make_domains
 from ..base import EEGEstimator
 from .recordings import assert_same_outputs, data_for, fitted_on, fresh, has, methods_of, outputs, params_of
 
-LABELS = ("string_labels", "number_labels", "three_classes", "target_shapes")
+LABELS = ("labels", "three_classes", "target_shapes")
 """Checks of the group ``"labels"``; the others belong to the group ``"input"``."""
 
 ANSWER, CLEAR = "right answer", "clear error"
@@ -258,15 +257,6 @@ def check_epochs_equal_array(estimator, recording):
     assert_same_outputs(found, wanted, "Epochs against an array in microvolts", rtol=1e-5)
 
 
-def check_list_of_epochs(estimator, recording):
-    """Check that a list of one-trial Epochs, which scikit-learn makes of Epochs, gives what the Epochs give."""
-    X, y = data_for(estimator, recording)
-    epochs = recording.epochs(X)
-    listed = [epochs[i] for i in range(len(epochs))]
-    wanted = outputs(fresh(estimator).fit(epochs, y), epochs)
-    assert_same_outputs(outputs(fresh(estimator).fit(listed, y), listed), wanted, "a list of Epochs", rtol=1e-5)
-
-
 def check_float32_and_float64(estimator, recording):
     """Check that trials in float32 give what the same trials in float64 give, but for rounding."""
     X, y, _, wanted = fitted_on(estimator, recording)
@@ -352,18 +342,6 @@ def check_one_class(estimator, recording):
     _expect_refusal(lambda: fresh(estimator).fit(X, np.zeros_like(y)), r"class", "fit on one class")
 
 
-def check_refit_after_failure(estimator, recording):
-    """Check that a fit that was refused does not spoil the next one, on another montage."""
-    X, y = data_for(estimator, recording)
-    one = fresh(estimator).fit(X, y)
-    bad = X.copy()
-    bad[0, 0, 0] = np.inf  # not NaN, which an imputer takes
-    _expect_refusal(lambda: one.fit(bad, y), r"infinit|finite", "fit on trials with infinity")
-    other, targets = data_for(estimator, dataclasses.replace(recording, n_times=recording.n_times + 8))
-    wanted = outputs(fresh(estimator).fit(other, targets), other)
-    assert_same_outputs(outputs(one.fit(other, targets), other), wanted, "a fit after a refused one", rtol=1e-6)
-
-
 def check_bad_inputs(estimator, recording):
     """Check that all of `bad_inputs` is answered correctly or refused by a clear error, and changes nothing."""
     X, y = data_for(estimator, recording)
@@ -401,29 +379,19 @@ def _expect_refusal(call, words, what):
         raise AssertionError(f"{what} is accepted without an error.")
 
 
-def check_string_labels(estimator, recording):
-    """Check that string labels, as strings and as objects, give the predictions that 0 and 1 give."""
-    _check_labels(estimator, recording, np.array(["left", "right"]))
-    _check_labels(estimator, recording, np.array(["left", "right"], dtype=object))
-
-
-def check_number_labels(estimator, recording):
-    """Check that labels {1, 2}, {0, 5} and {-1, 1} give the predictions that 0 and 1 give."""
-    for pair in ([1, 2], [0, 5], [-1, 1]):
-        _check_labels(estimator, recording, np.array(pair))
-
-
-def _check_labels(estimator, recording, classes):
+def check_labels(estimator, recording):
+    """Check that strings, objects and numbers such as {0, 5} as labels give the predictions that 0 and 1 give."""
     X, y = data_for(estimator, recording)
     wanted = fresh(estimator).fit(X, y)
-    found = fresh(estimator).fit(X, classes[y])
-    if list(found.classes_) != list(classes):
-        raise AssertionError(f"classes_ is {found.classes_!r} after a fit on the labels {classes.tolist()}.")
-    predicted = np.asarray(found.predict(X))
-    if not np.array_equal(predicted, classes[np.asarray(wanted.predict(X))]):
-        raise AssertionError(f"the labels {classes.tolist()} are predicted otherwise than [0, 1].")
-    if has(found, "predict_proba"):
-        np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), rtol=1e-6, atol=1e-9)
+    names = ["left", "right"]
+    for classes in (np.array(names), np.array(names, dtype=object), *map(np.array, ([1, 2], [0, 5], [-1, 1]))):
+        found = fresh(estimator).fit(X, classes[y])
+        if list(found.classes_) != list(classes):
+            raise AssertionError(f"classes_ is {found.classes_!r} after a fit on the labels {classes.tolist()}.")
+        if not np.array_equal(np.asarray(found.predict(X)), classes[np.asarray(wanted.predict(X))]):
+            raise AssertionError(f"the labels {classes.tolist()} are predicted otherwise than [0, 1].")
+        if has(found, "predict_proba"):
+            np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), rtol=1e-6, atol=1e-9)
 
 
 def check_three_classes(estimator, recording):

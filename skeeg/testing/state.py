@@ -3,14 +3,12 @@
 import contextlib
 import copy
 import functools
-import os
 import pathlib
 import pickle
 import random
 import sys
 import tempfile
 import threading
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,18 +16,14 @@ import sklearn
 from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.pipeline import make_pipeline
 
-from .inputs import CLEAR, judge
 from .recordings import (
     METHODS,
-    Recording,
     assert_same_outputs,
     data_for,
     fitted_on,
     fresh,
-    has,
     kind_of,
     outputs,
-    params_of,
     takes_any_montage,
 )
 
@@ -93,45 +87,6 @@ def check_save_load(estimator, recording):
     assert_same_outputs(outputs(again, X), wanted, "saved and loaded")
     if repr(again.get_params()) != repr(fitted.get_params()):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
-
-
-class _Bomb:
-    """Makes a directory when it is unpickled."""
-
-    def __init__(self, fuse):
-        self.fuse = fuse
-
-    def __reduce__(self):
-        return os.mkdir, (self.fuse,)
-
-
-def check_hostile_files(estimator, recording):
-    """Check that files that execute code when they are unpickled, or hold no weights, are refused by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder, fuse = pathlib.Path(folder), os.path.join(folder, "executed")
-        pickled = pickle.dumps(_Bomb(fuse))
-        with zipfile.ZipFile(folder / "archive.pt", "w") as archive:  # as torch writes them
-            for name, content in {"data.pkl": pickled, "byteorder": b"little", "version": b"3"}.items():
-                archive.writestr(f"archive/{name}", content)
-        for name, content in {"pickle.pt": pickled, "text.safetensors": b"no weights", "empty.pth": b""}.items():
-            (folder / name).write_bytes(content)
-        for entry, read in readers(estimator).items():
-            for path in sorted(folder.glob("*.*")):
-                outcome, message = judge(lambda read=read, path=path: read(path) and None, [str(path)])
-                if outcome != CLEAR or os.path.exists(fuse):
-                    raise AssertionError(f"{entry} of {path.name}: {outcome}, {message or 'no error'}.")
-
-
-def readers(estimator):
-    """Ways to read a file that an estimator has: its ``load``, and a fit with ``checkpoint``, by name."""
-    name, found = type(estimator).__name__, {}
-    if has(estimator, "load"):
-        found[f"{name}.load"] = estimator.load
-    if "checkpoint" in params_of(estimator, deep=False):
-        X, y = data_for(estimator, Recording.suited_to(estimator))
-        alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
-        found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)
-    return found
 
 
 def check_one_trial_equals_batch(estimator, recording):
