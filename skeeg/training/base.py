@@ -1,8 +1,6 @@
 """The base of the estimators that are a network: fitting, predicting, features."""
 
-import contextlib
 import dataclasses
-import types
 
 import numpy as np
 import torch
@@ -36,7 +34,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
-    An estimator with its own ``fit`` trains by ``_training``; one that predicts in another way holds a `NetworkState`.
+    An estimator with its own ``fit`` trains by ``_train``; one that predicts in another way holds a `NetworkState`.
     """
 
     augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
@@ -45,16 +43,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     _default_loss = "cross_entropy"
     __metadata_request__fit = {"subjects": True}
     _parameter_constraints = {"network": [str, type, torch.nn.Module], "strategy": [StrOptions(set(STRATEGIES))]}
-
-    def __init_subclass__(cls, **kwargs):
-        """Let errors of an inherited constructor name the class that was called."""
-        super().__init_subclass__(**kwargs)
-        if "__init__" not in vars(cls):
-            own = cls.__init__
-            parts = (own.__code__, own.__globals__, own.__name__, own.__defaults__, own.__closure__)
-            cls.__init__ = types.FunctionType(*parts)
-            cls.__init__.__kwdefaults__ = own.__kwdefaults__
-            cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
 
     def __init__(
         self,
@@ -126,9 +114,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         ``subjects`` (n_trials,) are for trials without domains.
         """
         X, targets, n_outputs = self._check_fit(X, y)
-        X = self._fit_preprocessing(X, subjects)
-        with self._training(X, targets, n_outputs, subjects) as what:
-            self.network_.keep(train(**what))
+        self._train(self._fit_preprocessing(X, subjects), targets, n_outputs, subjects)
         return self
 
     def _check_fit(self, X, y):
@@ -146,9 +132,8 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         self.scale_ = scale if scale == "trial" else float(scale or 1.0)
         return self._scale(X, np.float64 if recipe.precision == "float64" else np.float32)
 
-    @contextlib.contextmanager
-    def _training(self, X, targets, n_outputs, subjects=None, warm=False):
-        """Start the network for preprocessed trials, or go on with the present one; give the arguments of `train`."""
+    def _train(self, X, targets, n_outputs, subjects=None, warm=False):
+        """Start the network for preprocessed trials, or continue with the present one, and train it."""
         refuse_flat(X)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._weighted(self._recipe())
         if subjects is not None and len(subjects) != len(X):
@@ -160,22 +145,13 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
             rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
             if held is not None:
                 validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
-            yield {
-                "module": self.network_.module,
-                "X": data,
-                "y": targets,
-                "recipe": recipe,
-                "loss": self._criterion(),
-                "validation": validation,
-                "strategy": self.strategy,
-                "head": self.network_.head,
-                "n_outputs": self.network_.spec["n_outputs"],
-                "device": self.device,
-                "verbose": self.verbose,
-                "callbacks": self._callbacks(),
-                "augmentation": self._augment(),
-                "parameter_groups": self._parameter_groups(),
-            }
+            net = train(
+                self.network_.module, data, targets, recipe, loss=self._criterion(), validation=validation,
+                strategy=self.strategy, head=self.network_.head, n_outputs=self.network_.spec["n_outputs"],
+                device=self.device, verbose=self.verbose, callbacks=self._callbacks(), augmentation=self._augment(),
+                parameter_groups=self._parameter_groups(),
+            )  # fmt: skip
+            self.network_.keep(net)
 
     def _weighted(self, recipe, classes=None):
         """Recipe with weights of the classes, by default those of y, by index, where it has them by label."""

@@ -17,7 +17,6 @@ from ..array import EEGArray, as_eeg, is_epochs
 from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, warn
 from .base import NetworkEstimator
 from .checkpoints import resolve
-from .net import train
 from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
@@ -122,8 +121,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"y: {new.tolist()} are not among the classes at first, {self.classes_.tolist()}.")
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
         targets = np.searchsorted(self.classes_, y)
-        with self._training(X, targets, len(self.classes_), subjects, warm) as what:
-            self.network_.keep(train(**what))
+        self._train(X, targets, len(self.classes_), subjects, warm)
         return self
 
 

@@ -10,14 +10,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PassthroughScoring
+from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .augmentation import TimeShift
-from .callbacks import ProgressBar
+from .callbacks import recipe_callbacks, was_interrupted
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS
@@ -59,11 +58,8 @@ class TrainingNet(NeuralNet):
 
     @property
     def interrupted_(self):
-        """Whether Ctrl-C ended the training, which skorch does not separate from an early stop."""
-        stops = [one for _, one in self.callbacks_ if isinstance(one, EarlyStopping)]
-        if any(one.misses_ >= one.patience for one in stops):
-            return False
-        return len(self.history) < self.max_epochs or "dur" not in self.history[-1]
+        """Whether Ctrl-C ended the training."""
+        return was_interrupted(self)
 
     @property
     def _classifies(self):
@@ -207,16 +203,8 @@ def make_net(
     **parts,
 ):  # fmt: skip
     """Build the skorch net that follows a recipe, not initialised."""
-    own = [("schedule", _schedule(recipe, n_steps))]
-    if recipe.time_shift:
-        own.append(("time_shift", TimeShift(recipe.time_shift)))
-    if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
-        own.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
-    if validation is not None and recipe.patience is not None:
-        least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
-        own.append(("early_stopping", EarlyStopping(patience=recipe.patience, load_best=True, sink=_silent, **least)))
-    if verbose:
-        own.append(("progress", ProgressBar()))
+    classifies = isinstance(criterion, torch.nn.CrossEntropyLoss)
+    own = recipe_callbacks(recipe, n_steps, validation is not None, classifies, verbose)
     on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
     optimizer = {"weight_decay": recipe.weight_decay, "fused": on_cpu}
     if recipe.solver == "sgd":
@@ -238,21 +226,12 @@ def make_net(
         callbacks=[*own, *callbacks],
         device=device,
         verbose=int(verbose),
-        predict_nonlinearity=class_probabilities if isinstance(criterion, torch.nn.CrossEntropyLoss) else "auto",
+        predict_nonlinearity=class_probabilities if classifies else "auto",
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
         **parts,
     )
-
-
-def _schedule(recipe, n_steps):
-    """Make the callback that sets the learning rate."""
-    if recipe.by_step:
-        rate, every = (lambda step: recipe.rate_at(step, n_steps)), "batch"
-    else:
-        rate, every = recipe.rate, "epoch"
-    return LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=rate, step_every=every)
 
 
 def train(
@@ -343,10 +322,6 @@ def _count_steps(trials, recipe):
 def _as_trials(X, y=None):
     """Trials of arrays; Trials as they are."""
     return X if isinstance(X, Trials) else Trials(X, y)
-
-
-def _silent(message):
-    """Drop skorch's messages: the history has the same."""
 
 
 def count_norm_updates(module):
