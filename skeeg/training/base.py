@@ -34,7 +34,8 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
-    An estimator with its own ``fit`` trains by ``_train``; one that predicts in another way holds a `NetworkState`.
+    An estimator with its own ``fit`` starts its network and trains it with the arguments of ``_training``, all of it
+    within `seeded`; one that predicts in another way holds a `NetworkState`.
     """
 
     augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
@@ -114,7 +115,10 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         ``subjects`` (n_trials,) are for trials without domains.
         """
         X, targets, n_outputs = self._check_fit(X, y)
-        self._train(self._fit_preprocessing(X, subjects), targets, n_outputs, subjects)
+        X = self._fit_preprocessing(X, subjects)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, n_outputs)
+            self.network_.keep(train(**self._training(X, targets, subjects, seed)))
         return self
 
     def _check_fit(self, X, y):
@@ -132,26 +136,24 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         self.scale_ = scale if scale == "trial" else float(scale or 1.0)
         return self._scale(X, np.float64 if recipe.precision == "float64" else np.float32)
 
-    def _train(self, X, targets, n_outputs, subjects=None, warm=False):
-        """Start the network for preprocessed trials, or continue with the present one, and train it."""
+    def _training(self, X, targets, subjects, seed):
+        """Arguments of `train` for preprocessed trials: those to train on, those to watch, and how."""
         refuse_flat(X)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._weighted(self._recipe())
         if subjects is not None and len(subjects) != len(X):
             raise ValueError(f"subjects: got {len(subjects)} for {len(X)} trials in X.")
-        with seeded(seed := draw_seed(self.random_state)):
-            self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
-            data, validation = self.network_.pad(X), None
-            targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
-            rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
-            if held is not None:
-                validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
-            net = train(
-                self.network_.module, data, targets, recipe, loss=self._criterion(), validation=validation,
-                strategy=self.strategy, head=self.network_.head, n_outputs=self.network_.spec["n_outputs"],
-                device=self.device, verbose=self.verbose, callbacks=self._callbacks(), augmentation=self._augment(),
-                parameter_groups=self._parameter_groups(),
-            )  # fmt: skip
-            self.network_.keep(net)
+        data, validation = self.network_.pad(X), None
+        targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
+        rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
+        if held is not None:
+            validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
+        return {
+            "module": self.network_.module, "X": data, "y": targets, "recipe": recipe, "loss": self._criterion(),
+            "validation": validation, "strategy": self.strategy, "head": self.network_.head,
+            "n_outputs": self.network_.spec["n_outputs"], "device": self.device, "verbose": self.verbose,
+            "callbacks": self._callbacks(), "augmentation": self._augment(),
+            "parameter_groups": self._parameter_groups(),
+        }  # fmt: skip
 
     def _weighted(self, recipe, classes=None):
         """Recipe with weights of the classes, by default those of y, by index, where it has them by label."""

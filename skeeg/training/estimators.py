@@ -14,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 
 from ..alignment import Calibration
 from ..array import EEGArray, as_eeg, is_epochs
-from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, warn
+from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, draw_seed, warn
+from ..networks.seeding import seeded
 from .base import NetworkEstimator
 from .checkpoints import resolve
+from .net import train
 from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
@@ -121,7 +123,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"y: {new.tolist()} are not among the classes at first, {self.classes_.tolist()}.")
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
         targets = np.searchsorted(self.classes_, y)
-        self._train(X, targets, len(self.classes_), subjects, warm)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy() if warm else self._start_network(X, len(self.classes_))
+            self.network_.keep(train(**self._training(X, targets, subjects, seed)))
         return self
 
 

@@ -8,11 +8,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from ...array import as_eeg
-from ...base import draw_seed, refuse_flat
+from ...base import draw_seed
 from ...montage import ChannelTemplate
 from ...networks.seeding import seeded
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
+from ...training.net import train
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights
 from .layers import SIZES, settle_sizes
@@ -177,17 +178,17 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         sizes, _ = self._read_start()
         targets, X = self._check_labels(y), network_input(sizes).transform(X)
         self.offset_ = None
-        if self.strategy == "probe":
-            self._fit_probe(X, targets, subjects)
-        else:
-            self._train(X, targets, len(self.classes_), subjects)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, len(self.classes_))
+            what = self._training(X, targets, subjects, seed)
+            if self.strategy == "probe":
+                self._fit_probe(X, targets, subjects)
+            else:
+                self.network_.keep(train(**what))
         return self
 
     def _fit_probe(self, X, targets, subjects):
         """Fit the last layer to the frozen features of trials as the network takes them."""
-        refuse_flat(X)
-        with seeded(draw_seed(self.random_state)):
-            self.network_ = self._start_network(X, len(self.classes_))
         data = self.network_.pad(X)
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device).astype(np.float64)
         mean, center = features.mean(axis=0), self._settings.center

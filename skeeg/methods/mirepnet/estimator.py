@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import refuse_flat, warn
+from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near
+from ...networks.seeding import seeded
 from ...storage import Storable
 from ...tangentspace import FilterBankTangentSpace
-from ...training import NetworkState, get_recipe
+from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
 from .checkpoint import read_start, save_weights
@@ -199,7 +200,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
-        self._train(prepared, targets, len(self.classes_), subjects)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(prepared, len(self.classes_))
+            known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
+            self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
         if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
             target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain)
@@ -223,7 +228,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if self.align is not None:
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         prepared = self._preprocess(X)
-        self._train(prepared, targets, len(self.classes_), subjects, warm=True)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy()
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
@@ -301,8 +308,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         ).start()  # fmt: skip
         if weights:
             state.load(weights, classes=self._checkpoint_labels(), wanted=self.classes_, file=self.checkpoint)
-        known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
-        self.pretrained_ = state.copy() if known >= set(self.classes_.tolist()) else None
         return state
 
     def _preprocess(self, X):
