@@ -158,16 +158,15 @@ class _Alignment(EEGTransformer):
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
-        blocks = []
+        keys, references, counts = [], [], []
         for name, given in targets.items():
             given = Calibration.unwrap(given, name, n_training)
-            if given is not None:
-                try:
-                    blocks.append(self._check_eeg(given, reset=False))
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-        keys, references, counts = [], [], []
-        for X in blocks:
+            if given is None:
+                continue
+            try:
+                X = self._check_eeg(given, reset=False)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
             block_keys, groups = self._domains(X, None)
             keys += block_keys
             references += list(self._references(X, groups, len(block_keys)))
@@ -234,16 +233,8 @@ class _Alignment(EEGTransformer):
 
     @staticmethod
     def _whiten(X, groups, whiteners):
-        """Multiply each trial by its group's whitener, over consecutive trials of one group."""
-        X = np.asarray(X)
-        whiteners = whiteners.astype(X.dtype)
-        aligned = np.empty(X.shape, dtype=X.dtype)
-        edges = np.flatnonzero(np.diff(groups)) + 1
-        for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
-            for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
-                rows = slice(first, min(first + 64, stop))
-                np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
-        return aligned
+        """Multiply each trial by its group's whitener."""
+        return whiteners.astype(X.dtype)[groups] @ np.ascontiguousarray(X)
 
     def _running_whiteners(self, X, keys, groups, whiteners):
         """Whitener of each trial, from the running reference where its domain is unseen."""

@@ -15,28 +15,22 @@ def trial_covariances(X, center=True, ddof=1):
     """Covariance of each trial, (n_trials, n_channels, n_times) to (n_trials, n_channels, n_channels)."""
     X = np.asarray(X)
     covariances = np.empty((X.shape[0], X.shape[1], X.shape[1]))
-    _multiply(X, center, covariances)
-    covariances /= _divisor(X.shape[2], ddof)
+    size = max(1, _CHUNK_VALUES // (X.shape[1] * X.shape[2]))
+    for start in range(0, len(X), size):
+        chunk = X[start : start + size].astype(np.float64, copy=False)
+        if center:
+            chunk = chunk - chunk[..., :1]  # first: then a constant channel is exactly zero
+            chunk -= chunk.mean(axis=2, keepdims=True)
+        np.matmul(chunk, chunk.transpose(0, 2, 1), out=covariances[start : start + size])
+    covariances /= max(X.shape[2] - ddof, 1)  # the covariance of a single sample is zero, not undefined
     return covariances
 
 
-def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
+def mean_covariances(X, groups, n_groups, center=True, ddof=1):
     """Mean covariance of the trials of each group, shape (n_groups, n_channels, n_channels)."""
-    X = np.asarray(X)
-    groups = np.zeros(len(X), dtype=np.intp) if groups is None else np.asarray(groups)
-    n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
-    n_trials, n_channels, n_times = X.shape
-    sums = np.zeros((n_groups, n_channels**2))
-    size = min(n_trials, max(1, _CHUNK_VALUES // n_channels**2))  # trials whose matrices are summed in one go
-    products = np.empty((size, n_channels, n_channels))
-    for start in range(0, n_trials, size):
-        block = X[start : start + size]
-        _multiply(block, center, products[: len(block)])
-        member = groups[start : start + size] == np.arange(n_groups)[:, None]
-        sums += member.astype(np.float64) @ products[: len(block)].reshape(len(block), -1)
     counts = np.bincount(groups, minlength=n_groups)
-    sums /= (np.maximum(counts, 1) * _divisor(n_times, ddof))[:, None]
-    return sums.reshape(n_groups, n_channels, n_channels)
+    member = (groups == np.arange(n_groups)[:, None]) / np.maximum(counts, 1)[:, None]
+    return np.tensordot(member, trial_covariances(X, center, ddof), axes=1)
 
 
 def shrink(covariances, n_times):
@@ -183,20 +177,3 @@ def _trusted(eigenvalues, floor):
     """Which eigenvalues (..., n_channels) of a covariance matrix are signal."""
     largest = eigenvalues[..., -1:]
     return (eigenvalues > floor * largest) & (largest > np.finfo(np.float64).tiny)
-
-
-def _multiply(X, center, products):
-    """Write X_i X_i^T of each trial, without its means if so wanted, into `products`."""
-    size = max(1, _CHUNK_VALUES // (X.shape[1] * X.shape[2]))
-    for start in range(0, len(X), size):
-        rows = slice(start, start + size)
-        chunk = X[rows].astype(np.float64, copy=False)
-        if center:
-            chunk = chunk - chunk[..., :1]  # first: then a constant channel is exactly zero
-            chunk -= chunk.mean(axis=2, keepdims=True)
-        np.matmul(chunk, chunk.transpose(0, 2, 1), out=products[rows])
-
-
-def _divisor(n_times, ddof):
-    """Divisor T - ddof, at least 1: the covariance of a single sample is zero, not undefined."""
-    return max(n_times - ddof, 1)

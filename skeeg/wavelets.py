@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.signal import oaconvolve
+from sklearn.utils._param_validation import StrOptions
 
 from .base import EEGTransformer
 from .filtering import _as_bands, _band_names
@@ -64,6 +65,8 @@ class WaveletBands(EEGTransformer):
     [0, 1]
     """
 
+    _parameter_constraints = {"scale": [StrOptions({"minmax"}), None]}
+
     def __init__(
         self,
         bands=((8, 13), (13, 30), (30, 100)),
@@ -85,8 +88,6 @@ class WaveletBands(EEGTransformer):
         self.sfreq = sfreq
 
     def _prepare(self, X, y):
-        if self.scale not in ("minmax", None):
-            raise ValueError(f"scale: got {self.scale!r}, expected 'minmax' or None.")
         self.min_ = self.max_ = None
         if self.scale == "minmax":
             envelopes = self._envelopes(X)

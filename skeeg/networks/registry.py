@@ -4,6 +4,7 @@ A network is named as braindecode names it (``"EEGNet"``, ``"ShallowFBCSPNet"``,
 (``"ADFCNN"``), or given as a class. braindecode is heavy and is imported only when a name is looked up.
 """
 
+import bisect
 import contextlib
 import difflib
 import functools
@@ -278,13 +279,7 @@ def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters):
         low = high
     else:
         raise ValueError(f"{cls.__name__} accepts no length up to {low} samples at {n_chans} channels") from error
-    while high - low > 1:
-        middle = (low + high) // 2
-        if refusal(middle) is None:
-            high = middle
-        else:
-            low = middle
-    return high
+    return bisect.bisect_left(range(high), True, low + 1, key=lambda n_times: refusal(n_times) is None)
 
 
 def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters):

@@ -12,10 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, refuse_flat, warn
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
-from .checkpoints import has_published_weights
 from .inference import resolve_device
 from .net import train
-from .recipe import get_recipe
+from .recipe import default_recipe, get_recipe
 from .state import HasNetwork, NetworkState
 from .strategies import STRATEGIES
 from .validation import split_validation
@@ -174,7 +173,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         ).start()  # fmt: skip
         if self.checkpoint is not None:
             state.load(self.checkpoint)
-        elif has_published_weights(type(state.module)):
+        elif default_recipe(type(state.module)) == "pretrained":
             name = type(state.module).__name__
             warn(f"{name} starts from scratch, without its published weights; checkpoint= takes a file of them.")
         return state

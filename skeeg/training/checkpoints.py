@@ -31,7 +31,6 @@ _STORAGES = {
 }  # fmt: skip
 _DEEPEST = 8  # dicts around a state dict
 _EMPTY = torch.empty(0, dtype=torch.uint8)
-_PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,11 +293,6 @@ def fetch(reference):
         with contextlib.suppress(errors.EntryNotFoundError):  # it may have none
             hf_hub_download(f"{owner}/{repository}", _CONFIG)
     return hf_hub_download(f"{owner}/{repository}", file or _PRETRAINED)
-
-
-def has_published_weights(network):
-    """Whether a network class is meant to start from published weights: the generalist networks of braindecode."""
-    return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
 def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):

@@ -10,7 +10,6 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -47,14 +46,6 @@ class TrainingNet(NeuralNet):
         self.accumulate = accumulate
         self.augmentation = augmentation
         self.probe_features_ = None
-
-    @property
-    def _default_callbacks(self):
-        return [
-            ("epoch_timer", EpochTimer()),
-            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
-            ("valid_loss", PassthroughScoring(name="valid_loss")),
-        ]
 
     @property
     def interrupted_(self):
@@ -123,8 +114,6 @@ class TrainingNet(NeuralNet):
         """Gradient of the loss of one batch, augmented, and piece by piece with ``accumulate``."""
         if self.augmentation is not None:
             batch = self.augmentation(*batch)
-        if self.accumulate == 1:
-            return super().train_step_single(batch, **fit_params)
         self._set_training(True)
         losses, outputs, n_trials = [], [], len(batch[1])
         for X, y, _ in self.pieces(*batch, self.count_pieces(n_trials)):
@@ -224,6 +213,7 @@ def make_net(
         iterator_valid__device=device,
         train_split=None if validation is None else predefined_split(validation),
         callbacks=[*own, *callbacks],
+        callbacks__print_log=None,
         device=device,
         verbose=int(verbose),
         predict_nonlinearity=class_probabilities if classifies else "auto",

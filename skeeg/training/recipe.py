@@ -184,13 +184,7 @@ _FAMILIES = {
     "EEGNet": "compact",
     "ShallowFBCSPNet": "wide",
     "EEGConformer": "wide",
-    "BIOT": "pretrained",
-    "BENDR": "pretrained",
-    "InterpolatedBENDR": "pretrained",
-    "Labram": "pretrained",
-    "InterpolatedLaBraM": "pretrained",
-    "CBraMod": "pretrained",
-    "EEGPT": "pretrained",
+    **dict.fromkeys(("BIOT", "BENDR", "Labram", "LaBraM", "CBraMod", "EEGPT"), "pretrained"),
 }
 
 
@@ -203,7 +197,8 @@ def default_recipe(network):
     >>> default_recipe("EEGConformer")
     'wide'
     """
-    return _FAMILIES.get(network if isinstance(network, str) else class_of(network).__name__, "convolutional")
+    name = network if isinstance(network, str) else class_of(network).__name__
+    return _FAMILIES.get(name.removeprefix("Interpolated"), "convolutional")
 
 
 def get_recipe(recipe="default", network="", **changes):
