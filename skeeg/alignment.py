@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer, warn
@@ -49,8 +48,69 @@ class Calibration:
         return trials
 
 
-class _Alignment(EEGTransformer):
-    """What the two alignments share: domains, references, and the reference of an unseen domain."""
+class EuclideanAlignment(EEGTransformer):
+    r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
+
+    .. math:: \tilde X_i = R_d^{-1/2} X_i, \qquad R_d = \frac{1}{n_d} \sum_{i \in d} C_i
+
+    so that the mean covariance of every domain becomes the identity [1]_.
+
+    Parameters
+    ----------
+    domain : {"subject", "session", "run"}
+        Unit with a reference of its own.
+    on_unseen : {"own", "block", "calibration", "source", "running"}
+        Reference of trials whose domain was not seen at fit. ``"own"``: the mean over the trials of that domain passed
+        to `transform`, labels unused (transductive); with fewer than `min_trials`, the calibration reference, or
+        without one that of the sources. ``"block"``: the same for domains seen at fit too. ``"calibration"``: the mean
+        over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
+        mean updated with every trial, the present one included, for online use; see `update`.
+    min_trials : int
+        Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
+        separates them.
+    prior_trials : int
+        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
+    past_trials : int or None
+        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
+    center : bool
+        Remove each trial's channel means before its covariance. The trials themselves keep them.
+    ddof : int
+        Covariances are divided by T - ddof. The default is `numpy.cov`; ``center=True, ddof=0`` is pyRiemann's
+        ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the factor T.
+    floor : float
+        Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
+        reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
+
+    Attributes
+    ----------
+    domains_ : ndarray of str, shape (n_domains, 1 to 3)
+        Subject, session and run of each domain seen at fit; one row of empty strings if unknown.
+    references_, whiteners_ : ndarray, shape (n_domains, n_channels, n_channels)
+        :math:`R_d` and :math:`R_d^{-1/2}`.
+    source_reference_ : ndarray, shape (n_channels, n_channels)
+        Mean of the references, each domain with equal weight.
+    calibration_domains_, calibration_references_, calibration_counts_, running_
+        The same for the target trials given to `fit`, and for the domains that `update` was called with.
+
+    Notes
+    -----
+    Put it first in a pipeline: target trials reach it raw. `fit` followed by `transform` of the same trials gives what
+    `fit_transform` gives only if they carry their domains, or with the same ``subjects``.
+
+    References
+    ----------
+    .. [1] He & Wu (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment approach.
+       IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.alignment import EuclideanAlignment
+    >>> X = np.random.default_rng(0).standard_normal((20, 3, 100)) * [[1], [5], [9]]
+    >>> aligned = EuclideanAlignment().fit_transform(X, subjects=[1] * 10 + [2] * 10)
+    >>> np.mean([np.cov(trial) for trial in aligned[:10]], axis=0).round(6).diagonal().tolist()
+    [1.0, 1.0, 1.0]
+    """
 
     linear_map_ = "space"
     _parameter_constraints = {
@@ -103,7 +163,6 @@ class _Alignment(EEGTransformer):
         follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
         taken to be of that same domain.
         """
-        check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         keys, groups = self._domains(X, subjects)
         known = self._known()
@@ -124,7 +183,6 @@ class _Alignment(EEGTransformer):
         For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
         of domains seen at fit change nothing.
         """
-        check_is_fitted(self)
         if self.on_unseen != "running":
             raise ValueError(f"on_unseen: got {self.on_unseen!r}, update() expects 'running'.")
         X = self._check_eeg(X, reset=False)
@@ -141,7 +199,6 @@ class _Alignment(EEGTransformer):
 
         Shape: ``X`` (n_trials, n_channels, n_times).
         """
-        check_is_fitted(self)
         self._fit_calibration(0, X_target_unlabeled=X)
         return self
 
@@ -247,71 +304,6 @@ class _Alignment(EEGTransformer):
                     each[row] = inverse_sqrt(reference, self.floor)
         return np.arange(len(X)), each
 
-
-class EuclideanAlignment(_Alignment):
-    r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
-
-    .. math:: \tilde X_i = R_d^{-1/2} X_i, \qquad R_d = \frac{1}{n_d} \sum_{i \in d} C_i
-
-    so that the mean covariance of every domain becomes the identity [1]_.
-
-    Parameters
-    ----------
-    domain : {"subject", "session", "run"}
-        Unit with a reference of its own.
-    on_unseen : {"own", "block", "calibration", "source", "running"}
-        Reference of trials whose domain was not seen at fit. ``"own"``: the mean over the trials of that domain passed
-        to `transform`, labels unused (transductive); with fewer than `min_trials`, the calibration reference, or
-        without one that of the sources. ``"block"``: the same for domains seen at fit too. ``"calibration"``: the mean
-        over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
-        mean updated with every trial, the present one included, for online use; see `update`.
-    min_trials : int
-        Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
-        separates them.
-    prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
-    past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
-    center : bool
-        Remove each trial's channel means before its covariance. The trials themselves keep them.
-    ddof : int
-        Covariances are divided by T - ddof. The default is `numpy.cov`; ``center=True, ddof=0`` is pyRiemann's
-        ``"scm"``; ``center=False, ddof=0`` is the form of [1]_ except for the factor T.
-    floor : float
-        Directions whose eigenvalue is below this fraction of the largest hold no signal (flat channel, average
-        reference) and are scaled like the mean direction; see `skeeg.covariance.inverse_sqrt`.
-
-    Attributes
-    ----------
-    domains_ : ndarray of str, shape (n_domains, 1 to 3)
-        Subject, session and run of each domain seen at fit; one row of empty strings if unknown.
-    references_, whiteners_ : ndarray, shape (n_domains, n_channels, n_channels)
-        :math:`R_d` and :math:`R_d^{-1/2}`.
-    source_reference_ : ndarray, shape (n_channels, n_channels)
-        Mean of the references, each domain with equal weight.
-    calibration_domains_, calibration_references_, calibration_counts_, running_
-        The same for the target trials given to `fit`, and for the domains that `update` was called with.
-
-    Notes
-    -----
-    Put it first in a pipeline: target trials reach it raw. `fit` followed by `transform` of the same trials gives what
-    `fit_transform` gives only if they carry their domains, or with the same ``subjects``.
-
-    References
-    ----------
-    .. [1] He & Wu (2020). Transfer learning for brain-computer interfaces: a Euclidean space data alignment approach.
-       IEEE Transactions on Biomedical Engineering, 67(2), 399-410.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.alignment import EuclideanAlignment
-    >>> X = np.random.default_rng(0).standard_normal((20, 3, 100)) * [[1], [5], [9]]
-    >>> aligned = EuclideanAlignment().fit_transform(X, subjects=[1] * 10 + [2] * 10)
-    >>> np.mean([np.cov(trial) for trial in aligned[:10]], axis=0).round(6).diagonal().tolist()
-    [1.0, 1.0, 1.0]
-    """
-
     def _references(self, X, groups, n_groups):
         return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)
 
@@ -319,7 +311,7 @@ class EuclideanAlignment(_Alignment):
         return np.average(references, axis=0, weights=weights)
 
 
-class RiemannianAlignment(_Alignment):
+class RiemannianAlignment(EuclideanAlignment):
     r"""Whiten the trials of each domain by a Riemannian mean of their covariances.
 
     .. math:: \tilde X_i = G_d^{-1/2} X_i, \qquad G_d = \arg\min_G \sum_{i \in d} \delta^2(C_i, G)

@@ -175,10 +175,13 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
 
-        ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those. Types
+        ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those, and the
+        estimator must be fitted. Types
         other than ``dtype`` are cast to its first. ``checks`` are ``ensure_all_finite``, ``multi_output`` and
         ``y_numeric`` of scikit-learn.
         """
+        if not reset and "n_features_in_" not in vars(self):
+            check_is_fitted(self)
         if is_epochs(X):
             X = as_eeg(X)
         elif isinstance(X, np.ma.MaskedArray):
@@ -279,6 +282,7 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
     """
 
     _any_length = True
+    _preserves_dtype = ("float64", "float32")  # types of trials that are those of the output too
     linear_map_ = None
 
     def fit(self, X, y=None):
@@ -291,13 +295,12 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
 
     def transform(self, X):
         """Apply the step to trials; gives (n_trials, n_channels_out, n_times_out)."""
-        check_is_fitted(self)
         return self._run(self._check_eeg(X, reset=False))
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.transformer_tags.preserves_dtype = list(self._preserves_dtype)
         return tags
 
 

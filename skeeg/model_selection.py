@@ -349,7 +349,7 @@ def _subjects(X, subjects):
     if subjects is None:
         if X.domains is None:
             raise ValueError("subjects: X has no domains; pass the subject of each trial.")
-        return np.array(X.domains["subject"].tolist())
+        subjects = X.domains["subject"].tolist()
     subjects = column_or_1d(subjects)
     if len(subjects) != len(X):
         raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")

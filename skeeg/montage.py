@@ -11,7 +11,6 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt, trial_covariances
@@ -154,19 +153,13 @@ class ChannelTemplate(EEGTransformer):
         self.origin = origin
         self.upstream_typos = upstream_typos
 
-    def fit(self, X, y=None):
-        """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
-        X = self._check_eeg(X, reset=True)
+    def _prepare(self, X, y):
         if X.ch_names is None:
             raise ValueError("ch_names: X carries no channel names; pass ch_names=... or trials with channel names.")
         self.ch_names_out_ = template_names(self.template)
         self.matrix_ = np.array(self._matrix_for(X.ch_names))
-        return self
 
-    def transform(self, X):
-        """Interpolate trials of any length, of any montage if they carry names, to (n_trials, n_template, n_times)."""
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
         matrix = self.matrix_ if seen else self._matrix_for(X.ch_names)
         picks = matrix.argmax(axis=1)

@@ -198,10 +198,7 @@ class CSP(EEGTransformer):
             self.mean_, self.std_ = power.mean(axis=0), power.std(axis=0)
         return self
 
-    def transform(self, X):
-        """Give the power behind each filter (n_trials, n_components), or filtered trials (``transform_into``)."""
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         if self.transform_into == "csp_space":
             filters = self.spatial_filters_[: self.n_components].astype(X.dtype)
             names = [f"CSP{i}" for i in range(len(filters))]

@@ -48,8 +48,8 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     --------
     >>> from skeeg.alignment import EuclideanAlignment
     >>> from skeeg.testing import eeg_checks
-    >>> [check.name for check in eeg_checks(EuclideanAlignment(), only="pickle", groups="state")]
-    ['check_pickle']
+    >>> [check.name for check in eeg_checks(EuclideanAlignment(), only="deepcopy", groups="state")]
+    ['check_deepcopy']
     """
     if isinstance(estimator, type):
         raise TypeError(f"estimator: expected an instance, got the class {estimator.__name__}.")
@@ -214,7 +214,6 @@ def _concerns(name, estimator):
     kind = kind_of(estimator)
     conditions = {
         "check_labels": kind == "classifier",
-        "check_three_classes": kind == "classifier",
         "check_one_class": kind == "classifier",
         "check_target_shapes": kind == "regressor",
         "check_lengths_differ": kind != "transformer",

@@ -12,7 +12,7 @@ from ..array import EEGArray, make_domains
 from ..base import EEGEstimator
 from .recordings import assert_same_outputs, data_for, fitted_on, fresh, has, methods_of, outputs, params_of
 
-LABELS = ("labels", "three_classes", "target_shapes")
+LABELS = ("labels", "target_shapes")
 """Checks of the group ``"labels"``; the others belong to the group ``"input"``."""
 
 ANSWER, CLEAR = "right answer", "clear error"
@@ -392,19 +392,6 @@ def check_labels(estimator, recording):
             raise AssertionError(f"the labels {classes.tolist()} are predicted otherwise than [0, 1].")
         if has(found, "predict_proba"):
             np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), rtol=1e-6, atol=1e-9)
-
-
-def check_three_classes(estimator, recording):
-    """Check that three classes are classified, with one column of probabilities each."""
-    X, y = data_for(estimator, recording, n_classes=3)
-    fitted = fresh(estimator).fit(X, np.array(["feet", "left", "right"])[y])
-    if has(fitted, "predict_proba"):
-        odds = np.asarray(fitted.predict_proba(X))
-        if odds.shape != (len(y), 3):
-            raise AssertionError(f"predict_proba: shape {odds.shape} for {len(y)} trials of 3 classes.")
-        np.testing.assert_allclose(odds.sum(axis=1), 1, rtol=1e-5)
-    if not set(fitted.predict(X)) <= {"feet", "left", "right"}:
-        raise AssertionError("predict gives labels that fit has not seen.")
 
 
 def check_target_shapes(estimator, recording):

@@ -51,16 +51,6 @@ def check_refit(estimator, recording):
     assert_same_outputs(outputs(one.fit(X, y), X), wanted, "a second fit against a first", rtol=1e-6)
 
 
-def check_pickle(estimator, recording):
-    """Check that the estimator pickles with every protocol, before and after fit, and predicts the same afterwards."""
-    X, y, fitted, wanted = fitted_on(estimator, recording)
-    again = pickle.loads(pickle.dumps(fresh(estimator))).fit(X, y)
-    assert_same_outputs(outputs(again, X), wanted, "fitted after unpickling", rtol=1e-6)
-    for protocol in (2, pickle.HIGHEST_PROTOCOL):
-        found = outputs(pickle.loads(pickle.dumps(fitted, protocol)), X)
-        assert_same_outputs(found, wanted, f"unpickled, protocol {protocol}")
-
-
 def check_deepcopy(estimator, recording):
     """Check that a deep copy predicts the same, and another fit of the copy leaves the original alone."""
     X, y, fitted, wanted = fitted_on(estimator, recording)

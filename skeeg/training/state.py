@@ -164,12 +164,6 @@ class NetworkState(Storable):
         self.history = [*self.history, *({k: v for k, v in row.items() if k != "batches"} for row in net.history)]
         return self
 
-    def untrained_net(self, recipe, loss):
-        """Give a net around the module, with the history as it is."""
-        net = make_net(self.module, recipe, make_loss(loss)).initialize()
-        net.history.extend(self.history)
-        return net
-
     # Running
 
     def pad(self, data):
@@ -227,7 +221,9 @@ class HasNetwork:
     def net_(self):
         """Skorch net that trained the network; a new one around it after loading."""
         if self.network_.net is None:
-            self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
+            net = make_net(self.network_.module, self._recipe(), make_loss(self._criterion())).initialize()
+            net.history.extend(self.network_.history)
+            self.network_.net = net
         return self.network_.net
 
     def __sklearn_tags__(self):
