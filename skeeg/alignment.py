@@ -154,7 +154,7 @@ class EuclideanAlignment(EEGTransformer):
     def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate the references and align every training trial by that of its own domain."""
         X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
-        return X.like(self._whiten(X, groups, self.whiteners_))
+        return X.like(self._whiten(X, self.whiteners_.astype(X.dtype)[groups]))
 
     def transform(self, X, subjects=None):
         """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
@@ -166,16 +166,17 @@ class EuclideanAlignment(EEGTransformer):
         X = self._check_eeg(X, reset=False)
         keys, groups = self._domains(X, subjects)
         known = self._known()
-        whiteners = np.empty((len(keys), X.shape[1], X.shape[1]))
+        whiteners = np.empty((len(X), X.shape[1], X.shape[1]), dtype=X.dtype)
         for group, key in enumerate(keys):
-            rows = groups == group
-            if key in known and not (self.on_unseen == "block" and rows.sum() >= self.min_trials):
-                whiteners[group] = self.whiteners_[known[key]]
-            elif self.on_unseen != "running":
-                whiteners[group] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
-        if self.on_unseen == "running" and not all(key in known for key in keys):
-            groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
-        return X.like(self._whiten(X, groups, whiteners))
+            rows = np.flatnonzero(groups == group)
+            if key in known and not (self.on_unseen == "block" and len(rows) >= self.min_trials):
+                whiteners[rows] = self.whiteners_[known[key]]
+            elif self.on_unseen == "running":
+                references = [reference for reference, _ in self._run(X[rows], key)]
+                whiteners[rows] = inverse_sqrt(np.stack(references), self.floor)
+            else:
+                whiteners[rows] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
+        return X.like(self._whiten(X, whiteners))
 
     def update(self, X, subjects=None):
         """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
@@ -259,8 +260,8 @@ class EuclideanAlignment(EEGTransformer):
     def _unseen_reference(self, X, rows, key):
         """Find the reference of a block of trials whose domain was not seen at fit."""
         calibration = self._calibration_reference(key)[0]
-        if self.on_unseen in ("own", "block") and rows.sum() >= self.min_trials:
-            block = X if rows.all() else X[rows]  # no copy in the usual case of one domain
+        if self.on_unseen in ("own", "block") and len(rows) >= self.min_trials:
+            block = X if len(rows) == len(X) else X[rows]  # no copy in the usual case of one domain
             return self._references(block, np.zeros(len(block), dtype=np.intp), 1)[0]
         if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
             return self.source_reference_
@@ -289,20 +290,9 @@ class EuclideanAlignment(EEGTransformer):
             yield reference, count
 
     @staticmethod
-    def _whiten(X, groups, whiteners):
-        """Multiply each trial by its group's whitener."""
-        return whiteners.astype(X.dtype)[groups] @ np.ascontiguousarray(X)
-
-    def _running_whiteners(self, X, keys, groups, whiteners):
-        """Whitener of each trial, from the running reference where its domain is unseen."""
-        known = self._known()
-        each = whiteners[groups]
-        for group, key in enumerate(keys):
-            if key not in known:
-                rows = np.flatnonzero(groups == group)
-                for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
-                    each[row] = inverse_sqrt(reference, self.floor)
-        return np.arange(len(X)), each
+    def _whiten(X, whiteners):
+        """Multiply each trial by its whitener."""
+        return whiteners @ np.ascontiguousarray(X)
 
     def _references(self, X, groups, n_groups):
         return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)

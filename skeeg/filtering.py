@@ -272,13 +272,10 @@ class FilterBank(EEGTransformer):
         data = filter_trials(np.asarray(X), self.coefficients_, self.n_edges_)
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=_band_names(X.ch_names, self.bands))
 
-    def band(self, X, index):
-        """Filter trials (n_trials, n_channels, n_times) to one of the `bands`, by its number."""
-        return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
-
     def _each_band(self, X):
         """Trials in one band after the other: all at once would take n_bands times the memory."""
-        return (self.band(X, index) for index in range(len(self.coefficients_)))
+        for coefficients, n_edge in zip(self.coefficients_, self.n_edges_, strict=True):
+            yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
 
 
 class Resample(EEGTransformer):

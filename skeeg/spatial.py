@@ -283,8 +283,5 @@ def _shrink(covariances, amount):
 
 def _alternate(eigenvalues):
     """Order of the largest eigenvalue, the smallest, the second largest, the second smallest, ..."""
-    ascending = np.argsort(eigenvalues)
-    order = np.empty_like(ascending)
-    order[1::2] = ascending[: len(ascending) // 2]
-    order[0::2] = ascending[len(ascending) // 2 :][::-1]
-    return order
+    ascending = np.argsort(eigenvalues).tolist()
+    return [ascending.pop(0 if place % 2 else -1) for place in range(len(eigenvalues))]

@@ -173,6 +173,5 @@ class _Recentring(RiemannianAlignment):
         return np.asarray(X)
 
     @staticmethod
-    def _whiten(X, groups, whiteners):
-        each = whiteners[groups]
-        return each @ np.asarray(X) @ each
+    def _whiten(X, whiteners):
+        return whiteners @ np.asarray(X) @ whiteners

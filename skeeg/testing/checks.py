@@ -58,11 +58,9 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     if unknown:
         raise ValueError(f"groups: got {', '.join(sorted(unknown))}, expected some of {', '.join(GROUPS)}.")
     only = None if only is None else (only,) if isinstance(only, str) else tuple(only)
-    if "sklearn" in groups:
-        yield from _select(_sklearn_checks(estimator), only)
-    if set(groups) - {"sklearn"}:
-        recording = Recording.suited_to(estimator) if recording is None else recording
-        yield from _select(_own_checks(estimator, groups, recording), only)
+    for check in _all_checks(estimator, groups, recording):
+        if only is None or any(part in check.name for part in only):
+            yield check
 
 
 def check_eeg_estimator(
@@ -149,12 +147,6 @@ def _run(estimator, check, reason):
     }
 
 
-def _select(checks, only):
-    for check in checks:
-        if only is None or any(part in check.name for part in only):
-            yield check
-
-
 def _sklearn_checks(estimator):
     """Scikit-learn's checks, and one that fails where they are turned off."""
     generated = []
@@ -175,10 +167,14 @@ def _check_sklearn_checks_apply(estimator):
         raise AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
 
 
-def _own_checks(estimator, groups, recording):
-    """Skeeg's checks that concern this estimator."""
+def _all_checks(estimator, groups, recording):
+    """Yield the checks of these groups that concern this estimator."""
+    recording = Recording.suited_to(estimator) if recording is None else recording
     for group in groups:
-        functions = () if group == "sklearn" else _functions(estimator, group)
+        if group == "sklearn":
+            yield from _sklearn_checks(estimator)
+            continue
+        functions = _functions(estimator, group)
         if group == "moabb":  # whose paradigms have labels
             functions = () if kind_of(estimator) == "regressor" else protocols.moabb_checks()
         for name, function in functions:
@@ -202,16 +198,10 @@ def _functions(estimator, group):
             yield name, function
 
 
-def _holds_estimators(estimator):
-    """Whether a parameter is an estimator, which MOABB's YAML files cannot express, but for the steps of a pipeline."""
-    if isinstance(estimator, Pipeline):
-        return False
-    return any(has(value, "get_params") for value in params_of(estimator, deep=False).values())
-
-
 def _concerns(name, estimator):
     """Whether a check means something for this estimator."""
     kind = kind_of(estimator)
+    is_nested = any("__" in name for name in params_of(estimator))  # of estimators, YAML can express steps only
     conditions = {
         "check_labels": kind == "classifier",
         "check_one_class": kind == "classifier",
@@ -224,7 +214,7 @@ def _concerns(name, estimator):
         and not (isinstance(estimator, EEGEstimator) and estimator._any_rate),
         "check_save_load": has(estimator, "save", "load"),
         "check_compiled": has(estimator, "compile_inference"),
-        "check_yaml": not _holds_estimators(estimator),
+        "check_yaml": isinstance(estimator, Pipeline) or not is_nested,
         "check_subjects_routed": name == "check_subjects_routed"
         and reads_eeg_array(estimator)
         and protocols.wants_subjects(estimator),

@@ -312,7 +312,7 @@ def _check_refused(estimator, recording, names, words):
         if bad.stage == "apply":
             calls = methods_of(fresh(estimator).fit(X, y)) if Z is not X else {}  # plain trials have no names
         for name, call in calls.items():
-            _expect_refusal(lambda call=call, Z=Z: call(Z), words, f"{name} where {bad.wrong}")
+            expect_refusal(lambda call=call, Z=Z: call(Z), words, f"{name} where {bad.wrong}")
 
 
 def check_other_montage(estimator, recording):
@@ -339,34 +339,32 @@ def check_lengths_differ(estimator, recording):
 def check_one_class(estimator, recording):
     """Check that trials of one class are refused with an error that says so."""
     X, y = data_for(estimator, recording)
-    _expect_refusal(lambda: fresh(estimator).fit(X, np.zeros_like(y)), r"class", "fit on one class")
+    expect_refusal(lambda: fresh(estimator).fit(X, np.zeros_like(y)), r"class", "fit on one class")
 
 
 def check_bad_inputs(estimator, recording):
     """Check that all of `bad_inputs` is answered correctly or refused by a clear error, and changes nothing."""
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
-    failures = [
-        f"{method}, {bad.wrong} ({name}): {outcome}: {error}"
+    _raise_failures(
+        (f"{method}, {bad.wrong} ({name})", outcome, error)
         for name, bad in bad_inputs().items()
         for method, outcome, error in attack(estimator, fitted, X, y, bad)
-        if outcome in WRONG
-    ]
-    if failures:
-        raise AssertionError("\n".join(failures))
+    )
 
 
 def check_bad_parameters(estimator, recording):
     """Check that each of `bad_parameters` is refused by name, where it is used in the chosen mode and where not."""
-    X, y = data_for(estimator, recording)
-    failures = [
-        f"{what}: {outcome}: {error}" for what, outcome, error in attack_parameters(estimator, X, y) if outcome in WRONG
-    ]
+    _raise_failures(attack_parameters(estimator, *data_for(estimator, recording)))
+
+
+def _raise_failures(outcomes):
+    failures = [f"{what}: {outcome}: {error}" for what, outcome, error in outcomes if outcome in WRONG]
     if failures:
         raise AssertionError("\n".join(failures))
 
 
-def _expect_refusal(call, words, what):
+def expect_refusal(call, words, what):
     """Ask for a ValueError or TypeError whose message has one of the words."""
     try:
         call()

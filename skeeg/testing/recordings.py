@@ -9,7 +9,6 @@ from sklearn.utils import check_random_state, get_tags
 
 from ..array import EEGArray
 from ..base import EEGEstimator
-from ..positions import standard_montage
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
@@ -75,12 +74,7 @@ class Recording:
 
     def epochs(self, X=None):
         """Make `mne.Epochs`, in volts, of trials in microvolts."""
-        import mne
-
-        X = self.trials() if X is None else X
-        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
-        epochs = mne.EpochsArray(np.asarray(X, dtype=np.float64) * 1e-6, info, verbose="error")
-        return epochs.set_montage(standard_montage(), on_missing="ignore", verbose="error")
+        return EEGArray(self.trials() if X is None else X, self.ch_names, self.sfreq).to_epochs()
 
 
 def kind_of(estimator):
@@ -161,15 +155,8 @@ def fitted_on(estimator, recording):
 def assert_same_outputs(actual, wanted, what, rtol=None):
     """Compare two results of `outputs`: to the bit, or relative to the largest value."""
     for name, expected in wanted.items():
-        found = actual[name]
-        if found.shape != expected.shape:
-            raise AssertionError(f"{name}: {what}: shapes {found.shape} and {expected.shape}.")
-        if expected.dtype.kind not in "fc" or rtol is None:
-            equal = np.array_equal(found, expected)
-            worst = ""
+        if rtol is None or expected.dtype.kind not in "fc":
+            np.testing.assert_array_equal(actual[name], expected, err_msg=f"{name}: {what}")
         else:
-            scale = max(np.abs(expected).max(initial=0), 1e-300)
-            error = np.abs(found - expected).max(initial=0) / scale
-            equal, worst = error <= rtol, f" by {error:.1e} of the largest value"
-        if not equal:
-            raise AssertionError(f"{name}: {what}: the results differ{worst}.")
+            atol = rtol * np.abs(expected).max(initial=0)
+            np.testing.assert_allclose(actual[name], expected, rtol=0, atol=atol, err_msg=f"{name}: {what}")

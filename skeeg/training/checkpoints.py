@@ -59,15 +59,12 @@ class CheckpointReport:
 
 def write_weights(path, tensors, description):
     """Write tensors and what they belong to; a file that is there is replaced in one step."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     text = json.dumps(description, default=lambda value: value.item())
-    unfinished = f"{path}.{os.getpid()}"  # processes side by side never see half a file
-    with open(unfinished, "wb") as created:
-        mode = os.fstat(created.fileno()).st_mode
-    save_file(tensors, unfinished, metadata={_HEADER: text, _CHECKSUM: _checksum(tensors, text)})
-    os.chmod(unfinished, mode)  # safetensors makes files for their owner alone
+    unfinished = pathlib.Path(f"{path}.{os.getpid()}")  # processes side by side never see half a file
+    unfinished.write_bytes(save(tensors, {_HEADER: text, _CHECKSUM: _checksum(tensors, text)}))
     os.replace(unfinished, path)
 
 

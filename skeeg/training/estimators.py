@@ -19,7 +19,6 @@ from ..networks.seeding import seeded
 from .base import NetworkEstimator
 from .checkpoints import resolve
 from .net import train
-from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
 
@@ -300,11 +299,10 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
             warn(f"y_target_labeled: {len(labels)} trials of 1 class fine-tune nothing; the source network predicts.")
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
-        own = network.recipe
-        own = {"name": own} if isinstance(own, str) else dict(vars(own) if isinstance(own, Recipe) else own)
         rate = self.learning_rate * network._recipe().learning_rate
         changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
-        network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)
+        changes = {f"recipe__{name}": value for name, value in changes.items()}
+        network.set_params(**changes, max_epochs=None, learning_rate=None, validation=None)
         network.partial_fit(steps, labels)
         return len(labels)
 

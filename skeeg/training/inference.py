@@ -22,18 +22,7 @@ def resolve_device(device):
 
 def on_device(module, device):
     """Give a network whose tensors are on a device: the network itself on the CPU, else a copy of it."""
-    return module if device == "cpu" else _copy(module, lambda one: _moved(one, device))
-
-
-def _copy(module, change):
-    """Copy of a network, with what a function makes of its parameters and buffers."""
-    return copy.deepcopy(module, {id(one): change(one) for one in (*module.parameters(), *module.buffers())})
-
-
-def _moved(tensor, device):
-    """Copy of a parameter or buffer on a device."""
-    there = tensor.detach().to(device)
-    return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+    return module if device == "cpu" else copy.deepcopy(module).to(device)
 
 
 def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
@@ -47,7 +36,8 @@ def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__c
 
 def head_features(module, X, batch_size=64, head="final_layer", device="cpu", inputs=()):
     """Compute what a network gives to its last layer, ndarray (n_trials, n_features); see `run_batches`."""
-    twin, seen = _copy(module, lambda one: one), []
+    shared = {id(one): one for one in (*module.parameters(), *module.buffers())}
+    twin, seen = copy.deepcopy(module, shared), []
     layer = twin.get_submodule(head)
     if isinstance(layer, nn.ModuleList | nn.ModuleDict):
         raise ValueError(f"network: {type(module).__name__} has {len(layer)} last layers, so no features of one.")

@@ -130,15 +130,13 @@ class TrainingNet(NeuralNet):
 
     def pieces(self, X, y, n_pieces):
         """Cut a batch; list inputs and targets of each piece, and the row of the batch that it begins at."""
-        if n_pieces == 1:
-            return [(X, y, 0)]
-        if isinstance(X, dict):
-            cut = {name: value.tensor_split(n_pieces) for name, value in X.items()}
-            inputs = [{name: values[i] for name, values in cut.items()} for i in range(n_pieces)]
-        else:
-            inputs = X.tensor_split(n_pieces)
         targets = y.tensor_split(n_pieces)
         starts = [sum(map(len, targets[:i])) for i in range(n_pieces)]
+        if isinstance(X, dict):
+            parts = zip(*(value.tensor_split(n_pieces) for value in X.values()), strict=True)
+            inputs = [dict(zip(X, part, strict=True)) for part in parts]
+        else:
+            inputs = X.tensor_split(n_pieces)
         return list(zip(inputs, targets, starts, strict=True))
 
 

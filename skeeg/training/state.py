@@ -86,11 +86,6 @@ class NetworkState(Storable):
         """Type of the input, of NumPy."""
         return np.float64 if self.precision == "float64" else np.float32
 
-    @property
-    def n_iter(self):
-        """Epochs run; 1 where none was needed."""
-        return max(len(self.history), 1)
-
     # Building
 
     def build(self):
@@ -214,7 +209,7 @@ class HasNetwork:
     module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
     network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
     history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
-    n_iter_ = property(attrgetter("network_.n_iter"), doc="Epochs run.")
+    n_iter_ = property(lambda self: max(len(self.network_.history), 1), doc="Epochs run; 1 where none was needed.")
     checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
 
     @property
