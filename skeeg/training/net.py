@@ -34,6 +34,7 @@ class TrainingNet(NeuralNet):
     """
 
     batches = Batches
+    interrupted_ = property(was_interrupted, doc="Whether Ctrl-C ended the training.")
 
     def __init__(
         self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1,
@@ -46,11 +47,6 @@ class TrainingNet(NeuralNet):
         self.accumulate = accumulate
         self.augmentation = augmentation
         self.probe_features_ = None
-
-    @property
-    def interrupted_(self):
-        """Whether Ctrl-C ended the training."""
-        return was_interrupted(self)
 
     @property
     def _classifies(self):
