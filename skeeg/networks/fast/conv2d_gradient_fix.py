@@ -36,14 +36,16 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
     True
     """
 
-    needed = False  # whether one of the convolutions has wrong gradients on this processor
+    def __init__(self):
+        super().__init__()
+        self.kernels = set()  # sizes of those replaced
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace a convolution that spans the width; call anything else."""
         y = conv2d_as_conv1d(*args, **(kwargs or {})) if func is torch.conv2d else None
         if y is None:
             return func(*args, **(kwargs or {}))
-        self.needed = self.needed or _is_wrong(*args, **(kwargs or {}))
+        self.kernels.add(_kernel_size(*args, **(kwargs or {})))
         return y
 
 
@@ -71,11 +73,12 @@ def guard(module, x):
             twin(**x) if isinstance(x, dict) else twin(x)
     except Exception:  # noqa: BLE001 - the error will be raised by the training itself
         return fix
-    return fix if fix.needed else contextlib.nullcontext()
+    is_needed = any(size[0] <= _MAX_PLANES and gradient_is_wrong(*size) for size in fix.kernels)
+    return fix if is_needed else contextlib.nullcontext()
 
 
-def _is_wrong(input, weight, *others, **named):
-    return weight.shape[1] <= _MAX_PLANES and gradient_is_wrong(*weight.shape[1:])
+def _kernel_size(input, weight, *others, **named):
+    return tuple(weight.shape[1:])
 
 
 @functools.cache
