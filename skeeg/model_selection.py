@@ -328,13 +328,15 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
         raise ValueError(f"alpha: got {alpha!r}, expected a probability between 0 and 1.")
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
     names = np.array(list(dict.fromkeys(subjects.tolist())))
-    _check_labels(y, subjects, names, cv)
     scores = np.empty(len(names))
     thresholds = np.full(len(names), 0.0 if threshold == "significant" else threshold, dtype=float)
     for i, name in enumerate(names):
         rows = subjects == name
-        folds = check_cv(cv, y[rows], classifier=True)
-        predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+        try:
+            folds = check_cv(cv, y[rows], classifier=True)
+            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+        except ValueError as error:
+            raise ValueError(f"y: subject {name} cannot be screened: {error}") from error
         scores[i] = np.mean(predicted == y[rows])
         if threshold == "significant":  # least accuracy that chance, at the rate of the largest class, rarely reaches
             share = np.unique(y[rows], return_counts=True)[1].max() / rows.sum()
@@ -347,24 +349,8 @@ def _subjects(X, subjects):
     if subjects is None:
         if X.domains is None:
             raise ValueError("subjects: X has no domains; pass the subject of each trial.")
-        return np.array(X.domains["subject"].tolist())
+        subjects = X.domains["subject"].tolist()
     subjects = column_or_1d(subjects)
     if len(subjects) != len(X):
         raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")
     return subjects
-
-
-def _check_labels(y, subjects, names, cv):
-    """Name the subjects that cannot be cross-validated."""
-    least = cv if isinstance(cv, int) else 2
-    bad = []
-    for name in names:
-        classes, counts = np.unique(y[subjects == name], return_counts=True)
-        classes = classes.tolist()
-        if len(classes) < 2:
-            bad.append(f"{name} has one class, {classes[0]!r}")
-        elif counts.min() < least:
-            rarest = classes[counts.argmin()]
-            bad.append(f"{name} has {counts.min()} trials of class {rarest!r}, cv={cv!r} needs {least}")
-    if bad:
-        raise ValueError(f"y: some subjects cannot be screened: {'; '.join(bad)}.")

@@ -155,15 +155,9 @@ class Recipe:
         counted = dataclasses.replace(self, n_updates=None, max_epochs=epochs, batch_size=size)
         return counted.for_trials(n_trials)
 
-    def rate(self, epoch):
-        """Share of the highest learning rate in this epoch, from 0 after those done; ``by_step`` between epochs too."""
-        return self._rate(epoch + self.epochs_done)
-
-    def rate_at(self, step, n_steps):
-        """Share of the highest learning rate at an update, from 0, of which an epoch has ``n_steps``."""
-        return self._rate((step + self.epochs_done * n_steps) / n_steps)  # to the bit that of one run
-
-    def _rate(self, epoch):
+    def rate(self, step, n_steps=1):
+        """Share of the highest learning rate at a step, from 0 after the epochs done; an epoch has ``n_steps``."""
+        epoch = (step + self.epochs_done * n_steps) / n_steps  # to the bit that of one run
         if epoch < self.warmup:
             return epoch / self.warmup if self.by_step else (epoch + 1) / (self.warmup + 1)
         if self.schedule is None:
@@ -190,13 +184,7 @@ _FAMILIES = {
     "EEGNet": "compact",
     "ShallowFBCSPNet": "wide",
     "EEGConformer": "wide",
-    "BIOT": "pretrained",
-    "BENDR": "pretrained",
-    "InterpolatedBENDR": "pretrained",
-    "Labram": "pretrained",
-    "InterpolatedLaBraM": "pretrained",
-    "CBraMod": "pretrained",
-    "EEGPT": "pretrained",
+    **dict.fromkeys(("BIOT", "BENDR", "Labram", "LaBraM", "CBraMod", "EEGPT"), "pretrained"),
 }
 
 
@@ -209,7 +197,8 @@ def default_recipe(network):
     >>> default_recipe("EEGConformer")
     'wide'
     """
-    return _FAMILIES.get(network if isinstance(network, str) else class_of(network).__name__, "convolutional")
+    name = network if isinstance(network, str) else class_of(network).__name__
+    return _FAMILIES.get(name.removeprefix("Interpolated"), "convolutional")
 
 
 def get_recipe(recipe="default", network="", **changes):

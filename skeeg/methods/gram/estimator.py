@@ -8,7 +8,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from ...array import as_eeg
+from ...base import draw_seed
 from ...montage import ChannelTemplate
+from ...networks.seeding import seeded
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
 from ...training.net import train
@@ -176,7 +178,9 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         sizes, _ = self._read_start()
         targets, X = self._check_labels(y), network_input(sizes).transform(X)
         self.offset_ = None
-        with self._training(X, targets, len(self.classes_), subjects) as what:
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, len(self.classes_))
+            what = self._training(X, targets, subjects, seed)
             if self.strategy == "probe":
                 self._fit_probe(X, targets, subjects)
             else:
