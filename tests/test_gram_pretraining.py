@@ -10,7 +10,7 @@ from skeeg import GramPretrainer, GramTokenizer
 from skeeg.methods.gram import Gram, GramPretrainingNetwork, read_pretrained, read_tokenizer
 from skeeg.methods.gram.checkpoint import load_weights, published_state, read_weights, save_weights
 from skeeg.methods.gram.layers import Sizes
-from skeeg.methods.gram.pretrainer import MaskedObjective, PretrainingSettings, draw_hidden, draw_mixed
+from skeeg.methods.gram.pretrainer import MaskedObjective, PretrainingRecipe, draw_hidden, draw_mixed
 from skeeg.networks.seeding import seeded
 from skeeg.training import Recipe
 from skeeg.training.data import Batches, Trials
@@ -28,7 +28,7 @@ def make_pretrainer(**params):
         shared = {"n_layers": 2, "decoder_layers": 2, "learning_rate": None, "drop_prob": 0.1, "max_epochs": epochs}
         held = {name: params[name] for name in ("validation", "validation_size") if name in params}
         params.setdefault("tokenizer", make_tokenizer(**shared, **held, random_state=None))
-    return GramPretrainer(**nest({**SMALL, **params}, Sizes, PretrainingSettings))
+    return GramPretrainer(**nest({**SMALL, **params}, Sizes, PretrainingRecipe))
 
 
 def make_recordings():
@@ -229,7 +229,7 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
     [
         ({"mask_ratio": 1.0}, "mask_ratio: got 1.0"),
         ({"readout": "mean"}, "readout: got 'mean'"),
-        ({"cls_weight": 0, "mimic_weight": 0}, "cls_weight, mimic_weight: got"),
+        ({"cls_weight": 0, "mimic_weight": 0}, "cls_weight, mimic_weight: both are 0"),
         ({"masks": "none"}, "masks: got 'none'"),
         ({"hidden_token": "none"}, "hidden_token: got 'none'"),
         ({"size": "small"}, "size: got 'small'"),

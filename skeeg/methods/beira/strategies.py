@@ -1,15 +1,16 @@
 """How BEIRA is trained and read out: recipes, what the default one adds to the published training, losses, readout."""
 
 import dataclasses
+from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ...regression import choose_alpha, lagged, ridge_weights
 from ...storage import Storable
 from ...training import Recipe
 from ...training.inference import run_batches
-from ...training.sizes import refuse_unknown
 from .network import BEIRAManyToOne
 from .patterns import branch_importance
 from .recordings import mirror, padded
@@ -80,16 +81,16 @@ class BEIRARecipe(Recipe):
     prune: bool = True
     readout: str = "both"
 
+    constraints = Recipe.constraints | {
+        "normalize": [StrOptions({"whiten", "channel", "global"})],
+        "windows_per_epoch": [Interval(Integral, 1, None, closed="left")],
+        "start": [StrOptions({"average", "random"})],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "readout": [StrOptions({"both", "lagged", "decoder"})],
+    }
+
     def check(self):
         """Raise a ValueError that names the first setting that makes no sense."""
-        _check_choice("normalize", self.normalize, ("whiten", "channel", "global"))
-        _check_choice("start", self.start, ("average", "random"))
-        _check_choice("readout", self.readout, ("both", "lagged", "decoder"))
-        for name, value in (("n_restarts", self.n_restarts), ("windows_per_epoch", self.windows_per_epoch)):
-            if not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name}: got {value!r}, expected a whole number, at least 1.")
-        if not 0 < self.validation_size < 1:
-            raise ValueError(f"validation_size: got {self.validation_size}, expected a share between 0 and 1.")
         make_loss(self.loss)
         return super().check()
 
@@ -103,20 +104,6 @@ RECIPES = {
     ),
 }  # fmt: skip
 """Recipes by name. Updates of 16 windows, as published, are computed 4 at a time, in a third of the memory."""
-
-
-def choose_recipe(name, recipe_params, **overrides):
-    """Recipe of a name with settings changed; an override that is None keeps the recipe's own."""
-    _check_choice("recipe", name, tuple(RECIPES))
-    own = {"network_params", *overrides}
-    refuse_unknown("recipe_params", recipe_params, {field.name for field in dataclasses.fields(BEIRARecipe)} - own)
-    given = {one: value for one, value in overrides.items() if value is not None}
-    return dataclasses.replace(RECIPES[name], **(recipe_params or {}), **given).check()
-
-
-def _check_choice(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}.")
 
 
 def kept_loss(state, recipe, has_validation):

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import os
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -20,7 +21,7 @@ from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Pool, StageSettings
+from .training import GramRecipe, GramStage, GramState, Pool
 
 _OF_THE_TOKENIZER = (
     "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
@@ -29,8 +30,13 @@ _OF_THE_TOKENIZER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainingSettings(StageSettings):
-    """Settings of the second stage that ``recipe_params`` may change; all of `StageSettings` too."""
+class PretrainingRecipe(GramRecipe):
+    """How `GramPretrainer` is trained; fields that `GramRecipe` does not have are the following.
+
+    ``cls_weight``, ``mimic_weight`` and ``wave_weight`` are those of the losses of the masked tokens, the visible
+    spectra and the masked samples; ``mask_ratio`` the share of masked patches; ``masks`` patches, or, with
+    ``"mixed"``, also whole channels and seconds; ``tokenizer_trains`` see `GramPretrainingNetwork`.
+    """
 
     weight_decay: float = 0.05
     cls_weight: float = 0.5
@@ -40,16 +46,17 @@ class PretrainingSettings(StageSettings):
     masks: str = "patches"
     tokenizer_trains: bool = False
 
+    constraints = GramRecipe.constraints | {
+        **dict.fromkeys(("cls_weight", "mimic_weight", "wave_weight"), [Interval(Real, 0, None, closed="left")]),
+        "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
+        "masks": [StrOptions({"patches", "mixed"})],
+    }
+
     def check(self):
         """Raise a ValueError for a value out of range."""
-        super().check()
-        if min(self.cls_weight, self.mimic_weight) < 0 or self.cls_weight == self.mimic_weight == 0:
-            given = (self.cls_weight, self.mimic_weight)
-            raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and below 1.")
-        if self.masks not in ("patches", "mixed"):
-            raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
+        if self.cls_weight == self.mimic_weight == 0:
+            raise ValueError("cls_weight, mimic_weight: both are 0, expected one of them above 0.")
+        return super().check()
 
 
 class MaskedObjective(nn.Module):
@@ -117,7 +124,7 @@ class GramPretrainer(GramStage):
         Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-4 for
         1024 windows an update, in proportion.
     recipe_params : dict or None
-        Other settings of the training, see `PretrainingSettings`.
+        Other settings of the training, see `PretrainingRecipe`.
     window, old_names, max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
@@ -154,7 +161,7 @@ class GramPretrainer(GramStage):
     (3, 100)
     """
 
-    _settings_class = PretrainingSettings
+    _published = PretrainingRecipe()
     _published_rate = 4e-4
     _parameter_constraints = GramStage._parameter_constraints | {"readout": [StrOptions(set(READOUTS))]}
 
@@ -271,9 +278,8 @@ class GramPretrainer(GramStage):
     def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""
         alike = {name: vars(sizes)[name] for name in (*SHARED, "positions")}
-        common = [field.name for field in dataclasses.fields(StageSettings)]
+        common = GramRecipe.__dataclass_fields__.keys() - {"weight_decay"}
         settings = {name: value for name, value in (self.recipe_params or {}).items() if name in common}
-        settings.pop("weight_decay", None)
         own = {name: vars(self)[name] for name in _OF_THE_TOKENIZER}
         return GramTokenizer(**own, network_params=alike, recipe_params=settings)
 
@@ -281,7 +287,7 @@ class GramPretrainer(GramStage):
         """Build the network around a tokenizer, and load the tensors of a checkpoint into it."""
         parameters = {
             "size": dataclasses.asdict(sizes), "tokenizer": dataclasses.asdict(tokenizer.sizes),
-            "decay": tokenizer.quantize.decay, "tokenizer_trains": self._settings.tokenizer_trains,
+            "decay": tokenizer.quantize.decay, "tokenizer_trains": self._recipe().tokenizer_trains,
         }  # fmt: skip
         self.network_ = network = GramState("GramPretrainingNetwork", parameters, precision=self.precision)
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
@@ -291,19 +297,18 @@ class GramPretrainer(GramStage):
 
     def _with_targets(self, pool):
         """Add the tokens to the windows: they never change, so they are computed once."""
-        if self._settings.tokenizer_trains:
+        if self._recipe().tokenizer_trains:
             return pool
         groups = []
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
             codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
-        return Pool(Trials(groups, None, pool.trials.shared, self._settings.mixed), pool.subjects)
+        return Pool(Trials(groups, None, pool.trials.shared, self._recipe().mixed), pool.subjects)
 
     def _objective(self):
-        return MaskedObjective(self.module_, self._settings.mask_ratio, self._settings.masks)
+        return MaskedObjective(self.module_, self._recipe().mask_ratio, self._recipe().masks)
 
     def _criterion(self):
-        settings = self._settings
-        wave = settings.wave_weight if self.module_.sizes.wave_head else 0.0
-        names = ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")
-        return PartsLoss(names, (settings.cls_weight, settings.mimic_weight, wave, 0.0))
+        recipe, names = self._recipe(), ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")
+        wave = recipe.wave_weight if self.module_.sizes.wave_head else 0.0
+        return PartsLoss(names, (recipe.cls_weight, recipe.mimic_weight, wave, 0.0))

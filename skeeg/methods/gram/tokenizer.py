@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -18,23 +20,24 @@ from .checkpoint import load_weights, read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, StageSettings, is_small
+from .training import GramRecipe, GramStage, GramState, is_small
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSettings(StageSettings):
-    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too."""
+class TokenizerRecipe(GramRecipe):
+    """How `GramTokenizer` is trained; fields that `GramRecipe` does not have are the following.
+
+    ``codebook_decay`` is that of the running means; ``warm_epochs`` are epochs before the others, without the codebook:
+    None is a tenth of ``max_epochs`` for a network of at most four blocks, and else none, as published.
+    """
 
     codebook_decay: float = 0.99
     warm_epochs: int | None = None
 
-    def check(self):
-        """Raise a ValueError for a value out of range."""
-        super().check()
-        if self.warm_epochs is not None and self.warm_epochs < 0:
-            raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
-        if not 0 <= self.codebook_decay <= 1:
-            raise ValueError(f"codebook_decay: got {self.codebook_decay}, expected 0 to 1.")
+    constraints = GramRecipe.constraints | {
+        "codebook_decay": [Interval(Real, 0, 1, closed="both")],
+        "warm_epochs": [Interval(Integral, 0, None, closed="left"), None],
+    }
 
 
 class GramTokenizer(GramStage):
@@ -68,7 +71,7 @@ class GramTokenizer(GramStage):
         Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-5 for
         1024 windows an update, in proportion.
     recipe_params : dict or None
-        Other settings of the training, see `TokenizerSettings`.
+        Other settings of the training, see `TokenizerRecipe`.
     precision : {"float32", "bf16", "float64"}
         See `skeeg.training.Recipe`.
     validation
@@ -108,7 +111,7 @@ class GramTokenizer(GramStage):
     ((4, 3, 3), (4, 3, 600))
     """
 
-    _settings_class = TokenizerSettings
+    _published = TokenizerRecipe()
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ class GramTokenizer(GramStage):
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
             carry = _CarryOn(vars(self).get("_optimizer"))
-            recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup=0.0)
+            recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup_share=0.0)
             history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
         self._optimizer = carry.state
         self._note_usage(pool.trials, None if first else (self.usage_, self.code_scale_))
@@ -249,7 +252,7 @@ class GramTokenizer(GramStage):
 
     def _start_network(self, sizes, loaded=None):
         """Build the network, and load a tokenizer into it."""
-        parameters = {"size": dataclasses.asdict(sizes), "decay": self._settings.codebook_decay}
+        parameters = {"size": dataclasses.asdict(sizes), "decay": self._recipe().codebook_decay}
         self.network_ = GramState("GramTokenizerNetwork", parameters, precision=self.precision)
         self.network_.module = self.network_.build()
         if loaded is not None:
@@ -258,14 +261,14 @@ class GramTokenizer(GramStage):
 
     def _warm_up(self, pool, seed):
         """Train without the codebook."""
-        epochs = self._settings.warm_epochs
+        epochs = self._recipe().warm_epochs
         if epochs is None:
             epochs = max(1, round(self.max_epochs / 10)) if is_small(self) and self.max_epochs else 0
         if not epochs:
             return
         self.module_.without_codes = True
         try:
-            recipe = dataclasses.replace(self._recipe(), max_epochs=epochs, schedule=None, warmup=0.0)
+            recipe = dataclasses.replace(self._recipe(), max_epochs=epochs, schedule=None, warmup_share=0.0)
             self._learn(pool, RunFile(seed=seed), recipe)
         finally:
             self.module_.without_codes = False
@@ -273,7 +276,7 @@ class GramTokenizer(GramStage):
     def _start_codebook(self, trials):
         """Place the codes by k-means on four windows' patches a code, or on all there are."""
         network, found = self.module_, []
-        size, wanted = distributed.update_size(self.batch_size, self._settings.accumulate), 4 * network.sizes.n_codes
+        size, wanted = distributed.update_size(self.batch_size, self._recipe().accumulate), 4 * network.sizes.n_codes
         with torch.no_grad():
             for inputs, _ in Batches(trials, size, shuffle=True):
                 found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))

@@ -17,7 +17,7 @@ from ...training.data import StreamedTensor, Trials
 from ...training.inference import run_batches
 from ...training.net import make_net, resolve_device
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
-from ...training.sizes import refuse_unknown
+from ...training.recipe import change_recipe
 from ...training.state import HasNetwork
 from .checkpoint import save_weights
 from .layers import SIZES
@@ -27,48 +27,18 @@ from .tokenizer_network import GramTokenizerNetwork
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones."""
+class GramRecipe(Recipe):
+    """How Gram is trained; the defaults are the published ones. Warm-up and cosine move with the updates.
+
+    Fields that `skeeg.training.Recipe` does not have: ``clip`` is the largest norm of the gradient, or None; ``mixed``
+    mixes the batches of recordings of different montages, or takes one recording after the other, as published.
+    """
 
     weight_decay: float = 5e-4
-    warmup: float = 0.1
+    warmup_share: float = 0.1
     lowest: float = 0.025
+    by_step: bool = True
     clip: float | None = 1.0
-    validation_size: float = 0.2
-
-    @classmethod
-    def of(cls, estimator):
-        """Give the settings of an estimator, checked."""
-        refuse_unknown("recipe_params", estimator.recipe_params, [field.name for field in dataclasses.fields(cls)])
-        settings = cls(**estimator.recipe_params or {})
-        settings.check()
-        return settings
-
-    def check(self):
-        """Raise a ValueError for a value out of range."""
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup: got {self.warmup}, expected a share of the epochs, 0 or more and less than 1.")
-
-    def recipe(self, estimator, rate):
-        """Recipe of an estimator with these settings: warm-up and cosine by the update."""
-        return Recipe(
-            max_epochs=estimator.max_epochs, batch_size=estimator.batch_size, learning_rate=rate, by_step=True,
-            weight_decay=self.weight_decay, warmup=self.warmup * estimator.max_epochs, lowest=self.lowest,
-            precision=estimator.precision, validation_size=self.validation_size,
-        )  # fmt: skip
-
-    def callbacks(self, estimator):
-        """User's callbacks, and the clipping of the gradient."""
-        return [
-            *(estimator.skorch_callbacks or ()), *([] if self.clip is None else [GradientNormClipping(self.clip)])
-        ]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class StageSettings(Settings):
-    """What both stages have in addition."""
-
-    accumulate: int = 1
     mixed: bool = True
 
 
@@ -125,9 +95,10 @@ class GramEstimator:
     def _any_rate(self):
         return (self.network_params or {}).get("sfreq", RATE) is not None
 
-    @property
-    def _settings(self):
-        return self._settings_class.of(self)
+    def _callbacks(self):
+        """User's callbacks, and the clipping of the gradient."""
+        clip = self._recipe().clip
+        return [*(self.skorch_callbacks or ()), *([] if clip is None else [GradientNormClipping(clip)])]
 
     @property
     def steps_(self):
@@ -150,7 +121,7 @@ class GramEstimator:
 
 
 class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
-    """Base of the two trainers; a subclass has `_settings_class`, `_objective` and `_criterion`."""
+    """Base of the two trainers; a subclass has `_published`, its recipe, `_objective` and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
 
@@ -158,9 +129,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
         resolve_device(self.device)
-        if self.max_epochs < 0:
-            raise ValueError(f"max_epochs: got {self.max_epochs}, expected 0 or more.")
-        self._recipe().check()
+        self._recipe()
 
     # Windows
 
@@ -180,7 +149,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         groups = [{"x": torch.from_numpy(np.concatenate(windows))} for windows, _ in parts.values()]
         shared = [{"channels": torch.tensor(key[:-1])} for key in parts]
         whose = np.concatenate([name for _, names in parts.values() for name in names])
-        return Pool(Trials(groups, None, shared, self._settings.mixed), whose)
+        return Pool(Trials(groups, None, shared, self._recipe().mixed), whose)
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
@@ -211,32 +180,31 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
             groups.append({"x": windows})
             shared.append({"channels": torch.from_numpy(channels_of(one, self.old_names))})
-        trials = Trials(groups, None, shared, self._settings.mixed)
+        trials = Trials(groups, None, shared, self._recipe().mixed)
         return Pool(trials, np.concatenate([group.subjects for group in stored]))
 
     # Training
 
     def _recipe(self):
-        settings, rate = self._settings, self.learning_rate
-        if rate is None:
-            published = self._published_rate * distributed.update_size(self.batch_size, settings.accumulate) / 1024
-            rate = 1e-3 if is_small(self) else published
-        recipe = settings.recipe(self, rate)
-        return dataclasses.replace(recipe, max_epochs=max(self.max_epochs, 1), accumulate=settings.accumulate)
+        own = {"max_epochs": max(self.max_epochs, 1), "batch_size": self.batch_size, "precision": self.precision}
+        recipe = change_recipe(self._published, self.recipe_params, learning_rate=self.learning_rate, **own)
+        if self.learning_rate is not None:
+            return recipe
+        published = self._published_rate * distributed.update_size(recipe.batch_size, recipe.accumulate) / 1024
+        return dataclasses.replace(recipe, learning_rate=1e-3 if is_small(self) else published)
 
     def _learn(self, pool, run, recipe, callbacks=()):
         """Train the network on a pool, or go on with it; give the history, one record an epoch."""
-        settings, validation = self._settings, None
         rows, held = split_validation(
-            np.zeros(len(pool.subjects)), self.validation, settings.validation_size, pool.subjects, run.seed
+            np.zeros(len(pool.subjects)), self.validation, recipe.validation_size, pool.subjects, run.seed
         )
-        trials, subjects = pool.trials, None
+        trials, validation, subjects = pool.trials, None, None
         if held is not None:
             held = np.sort(held)
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
         history = pretrain(
             self._objective(), trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
-            device=self.device, verbose=self.verbose, callbacks=[*settings.callbacks(self), *callbacks],
+            device=self.device, verbose=self.verbose, callbacks=[*self._callbacks(), *callbacks],
             parameter_groups=param_groups,
         )  # fmt: skip
         self.module_.eval()
