@@ -10,7 +10,7 @@ from test_benchmarks import load_script
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
 from skeeg.methods.beira.network import depthwise_conv1d, time_major_conv1d
-from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
+from skeeg.methods.beira.training import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
 CODE = load_script("beira")  # the published form of networks and patterns

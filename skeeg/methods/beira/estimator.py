@@ -19,16 +19,9 @@ from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
+from .readout import Inference, fit_readout
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
-from .strategies import (
-    RECIPES,
-    Inference,
-    fit_readout,
-    kept_loss,
-    make_loss,
-    prune_branches,
-    start_as_averages,
-)
+from .training import RECIPES, kept_loss, make_loss, prune_branches, start_as_averages
 
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
