@@ -239,7 +239,7 @@ def test_checkpoints_of_both_kinds(tmp_path):
         assert_same_weights(again, tokenizer)
         np.testing.assert_array_equal(again.transform(X), tokenizer.transform(X))
         assert again.history_ == [] and "missing" not in again.checkpoint_report_
-    with pytest.raises(ValueError, match="n_codes: got 8 .*the checkpoint has 16"):
+    with pytest.raises(ValueError, match="n_codes: got 8, the checkpoint has 16"):
         make_tokenizer(checkpoint=str(tmp_path / name), n_codes=8).fit(X)
 
 
@@ -307,7 +307,7 @@ def test_settings_that_are_refused(params, match):
     [
         (np.zeros((2, 3, 4)), "codes: got float64"),
         (np.zeros((2, 3), int), "codes: got int64 of shape"),
-        (np.full((1, 1, 4), 16), "codes: got 16 to 16, expected 0 to 15"),
+        (np.full((1, 1, 4), 16), "expected integers from 0 to 15"),
         (np.zeros((1, 1, 3), int), "ch_names: got 4 names for codes of 3"),
     ],
 )

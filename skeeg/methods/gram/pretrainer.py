@@ -10,14 +10,13 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from ...networks.seeding import seeded
 from ...training.data import Trials
-from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_run
+from ...training.pretraining import PartsLoss, fingerprint, open_run
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
-from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
+from .layers import SHARED, SIZES, check_alike, settle_sizes
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
@@ -57,40 +56,6 @@ class PretrainingRecipe(GramRecipe):
         if self.cls_weight == self.mimic_weight == 0:
             raise ValueError("cls_weight, mimic_weight: both are 0, expected one of them above 0.")
         return super().check()
-
-
-class MaskedObjective(nn.Module):
-    """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
-
-    def __init__(self, network, mask_ratio, masks="patches"):
-        super().__init__()
-        self.network, self.mask_ratio, self.masks = network, mask_ratio, masks
-
-    def forward(self, x, channels, codes=None):
-        """Losses (batch, 4) of `GramPretrainingNetwork`; ``codes`` are known tokens of the patches."""
-        shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
-        mixed = self.training and self.masks == "mixed"
-        hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
-        return self.network(x, hidden.to(x.device), channels, codes)
-
-
-def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
-    """Draw masked patches (n_trials, n_seconds, n_chans); one at least stays, of two or more one at least is masked."""
-    n_patches = n_seconds * n_chans
-    generator = None if anew else torch.Generator().manual_seed(0)
-    kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
-    return hide_all_but(kept, n_trials, n_patches, generator).view(n_trials, n_seconds, n_chans)
-
-
-def draw_mixed(n_trials, n_seconds, n_chans):
-    """Draw whole channels or seconds, up to half of them, a quarter of the times each, and else patches."""
-    kind, ratio = torch.rand(2).tolist()
-    n_units = {0: n_chans, 1: n_seconds}.get(int(4 * kind), 1)
-    if n_units == 1:
-        return draw_hidden(n_trials, n_seconds, n_chans, 0.2 + 0.5 * ratio)
-    hidden = hide_all_but(n_units - 1 - int(ratio * (n_units // 2)), n_trials, n_units)
-    grid = hidden[:, None] if kind < 0.25 else hidden[:, :, None]
-    return grid.expand(n_trials, n_seconds, n_chans).contiguous()
 
 
 class GramPretrainer(GramStage):
@@ -188,26 +153,12 @@ class GramPretrainer(GramStage):
         verbose=0,
         skorch_callbacks=None,
     ):
+        super().__init__(
+            size, checkpoint, network_params, run_file, window, old_names, max_epochs, batch_size, learning_rate,
+            recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
+        )  # fmt: skip
         self.tokenizer = tokenizer
-        self.size = size
-        self.checkpoint = checkpoint
-        self.network_params = network_params
         self.readout = readout
-        self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.recipe_params = recipe_params
-        self.precision = precision
-        self.validation = validation
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
         """Pre-train on trials as in `GramTokenizer.fit`."""
@@ -226,7 +177,7 @@ class GramPretrainer(GramStage):
                 tokenizer = self._fit_tokenizer(tokenizer or self._new_tokenizer(sizes), pool, run)
             self._start_network(tokenizer, sizes, state)
             if run.earlier is not None:  # the kept tokenizer gives the targets
-                self._objective().load_state_dict(run.earlier.part("weights."))
+                self.module_.load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
         self._finish(pool, history)
         return self
@@ -285,9 +236,11 @@ class GramPretrainer(GramStage):
 
     def _start_network(self, tokenizer, sizes, state):
         """Build the network around a tokenizer, and load the tensors of a checkpoint into it."""
+        recipe = self._recipe()
         parameters = {
             "size": dataclasses.asdict(sizes), "tokenizer": dataclasses.asdict(tokenizer.sizes),
-            "decay": tokenizer.quantize.decay, "tokenizer_trains": self._recipe().tokenizer_trains,
+            "decay": tokenizer.quantize.decay, "tokenizer_trains": recipe.tokenizer_trains,
+            "mask_ratio": recipe.mask_ratio, "masks": recipe.masks,
         }  # fmt: skip
         self.network_ = network = GramState("GramPretrainingNetwork", parameters, precision=self.precision)
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
@@ -304,9 +257,6 @@ class GramPretrainer(GramStage):
             codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
         return Pool(Trials(groups, None, pool.trials.shared, self._recipe().mixed), pool.subjects)
-
-    def _objective(self):
-        return MaskedObjective(self.module_, self._recipe().mask_ratio, self._recipe().masks)
 
     def _criterion(self):
         recipe, names = self._recipe(), ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")

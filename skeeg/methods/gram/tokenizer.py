@@ -113,46 +113,6 @@ class GramTokenizer(GramStage):
 
     _published = TokenizerRecipe()
 
-    def __init__(
-        self,
-        size=None,
-        checkpoint=None,
-        network_params=None,
-        run_file=None,
-        window="auto",
-        old_names="auto",
-        max_epochs=100,
-        batch_size=128,
-        learning_rate=None,
-        recipe_params=None,
-        precision="float32",
-        validation=None,
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.size = size
-        self.checkpoint = checkpoint
-        self.network_params = network_params
-        self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.recipe_params = recipe_params
-        self.precision = precision
-        self.validation = validation
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
-
     def fit(self, X, y=None, subjects=None):
         """Learn the tokens of trials (n_trials, n_channels, n_times) with channel names, or of a list of recordings.
 
@@ -214,8 +174,7 @@ class GramTokenizer(GramStage):
         (``code_scale_``).
         """
         check_is_fitted(self)
-        codes = self._check_codes(codes)
-        names = self._names_for(codes, ch_names)
+        codes, names = self._check_codes(codes, ch_names)
         channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
@@ -305,27 +264,19 @@ class GramTokenizer(GramStage):
         squares = to_patches(x, network.sizes.patch_length).square().mean(dim=-1).flatten()
         return torch.stack([codes.double(), squares.double()], dim=1)
 
-    def _check_codes(self, codes):
-        """Codes as integers within the codebook."""
-        codes = np.asarray(codes)
-        if codes.ndim != 3 or codes.dtype.kind not in "iu" or not codes.size:
+    def _check_codes(self, codes, ch_names):
+        """Codes as integers within the codebook, and the names of their channels."""
+        codes, n_codes = np.asarray(codes), self.module_.sizes.n_codes
+        sound = codes.ndim == 3 and codes.dtype.kind in "iu" and codes.size
+        if not sound or codes.min() < 0 or codes.max() >= n_codes:
             raise ValueError(
-                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers (trials, seconds, channels)."
+                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers from 0 to {n_codes - 1} of shape "
+                "(n_trials, n_seconds, n_channels)."
             )
-        n_codes = self.module_.sizes.n_codes
-        if codes.min() < 0 or codes.max() >= n_codes:
-            raise ValueError(f"codes: got {codes.min()} to {codes.max()}, expected 0 to {n_codes - 1}.")
-        return codes.astype(np.int64)
-
-    def _names_for(self, codes, ch_names):
-        """Channels of codes."""
         names = self.ch_names_in_ if ch_names is None else tuple(ch_names)
         if len(names) != codes.shape[2]:
             raise ValueError(f"ch_names: got {len(names)} names for codes of {codes.shape[2]} electrodes.")
-        return names
-
-    def _objective(self):
-        return self.module_
+        return codes.astype(np.int64), names
 
     def _criterion(self):
         return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))

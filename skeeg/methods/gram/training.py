@@ -14,8 +14,7 @@ from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.data import StreamedTensor, Trials
-from ...training.inference import run_batches
-from ...training.net import make_net, resolve_device
+from ...training.inference import resolve_device, run_batches
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
 from ...training.recipe import change_recipe
 from ...training.state import HasNetwork
@@ -47,14 +46,14 @@ class GramState(NetworkState):
 
     def build(self):
         """Give a new module, as ``spec`` describes it."""
-        given = self.spec["parameters"]
+        given = dict(self.spec["parameters"])
         if self.spec["network"] == "Gram":
             return super().build()
         if self.spec["network"] == "GramTokenizerNetwork":
-            module = GramTokenizerNetwork(given["size"], given["decay"])
+            module = GramTokenizerNetwork(**given)
         else:
-            tokenizer = GramTokenizerNetwork(given["tokenizer"], given["decay"])
-            module = GramPretrainingNetwork(tokenizer, given["size"], given["tokenizer_trains"])
+            tokenizer = GramTokenizerNetwork(given.pop("tokenizer"), given.pop("decay"))
+            module = GramPretrainingNetwork(tokenizer, **given)
         return module.to(self.dtype).eval()
 
 
@@ -121,9 +120,49 @@ class GramEstimator:
 
 
 class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
-    """Base of the two trainers; a subclass has `_published`, its recipe, `_objective` and `_criterion`."""
+    """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
+
+    def __init__(
+        self,
+        size=None,
+        checkpoint=None,
+        network_params=None,
+        run_file=None,
+        window="auto",
+        old_names="auto",
+        max_epochs=100,
+        batch_size=128,
+        learning_rate=None,
+        recipe_params=None,
+        precision="float32",
+        validation=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.size = size
+        self.checkpoint = checkpoint
+        self.network_params = network_params
+        self.run_file = run_file
+        self.window = window
+        self.old_names = old_names
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.recipe_params = recipe_params
+        self.precision = precision
+        self.validation = validation
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
@@ -172,9 +211,9 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             n_patches, rest = divmod(group.shape[2], sizes.patch_length)
             if rest or not 1 <= n_patches <= MAX_SECONDS or sizes.sfreq not in (None, group.sfreq):
                 raise ValueError(
-                    f"X: windows of {group.shape[2]} samples at {group.sfreq:g} Hz; staying on the disk, they must "
-                    f"have the network's rate of {sizes.sfreq} Hz (add recordings to the store with "
-                    f"prepare=gram_preprocessing()) and 1 to {MAX_SECONDS} times {sizes.patch_length} samples."
+                    f"X: stored windows of {group.shape[2]} samples at {group.sfreq:g} Hz, expected {sizes.sfreq} Hz "
+                    f"(store them with prepare=gram_preprocessing()), and 1 to {MAX_SECONDS} patches of "
+                    f"{sizes.patch_length} samples."
                 )
             read = functools.partial(_read_units, group, sizes.scale, self._float_type())
             windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
@@ -203,7 +242,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             held = np.sort(held)
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
         history = pretrain(
-            self._objective(), trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
+            self.module_, trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
             device=self.device, verbose=self.verbose, callbacks=[*self._callbacks(), *callbacks],
             parameter_groups=param_groups,
         )  # fmt: skip
@@ -225,14 +264,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         return run_batches(self.module_, data, self.batch_size, resolve_device(self.device), inputs, function)
 
     # Fitted attributes
-
-    @property
-    def net_(self):
-        """Skorch net around the network."""
-        if self.network_.net is None:
-            self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
-            self.network_.net.history.extend(self.network_.history)
-        return self.network_.net
 
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""
