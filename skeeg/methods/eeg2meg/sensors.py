@@ -221,23 +221,19 @@ class GeometryUnknownError(ValueError, AttributeError):
 class RecordingMethods:
     """Mixin of an estimator that predicts MEG: fit and predict with MNE's objects."""
 
-    def fit_raw(self, raws, subjects=None):
-        """Learn from continuous recordings that hold EEG and MEG.
+    def fit_recordings(self, recordings, subjects=None):
+        """Learn from recordings that hold EEG and MEG.
 
         Parameters
         ----------
-        raws : mne.io.Raw or list of them
-            Each is a run. They are cut into windows of ``window`` seconds, without those that overlap an annotation
-            called bad.
-        subjects : sequence of str, length n_raws, or None
+        recordings : mne.io.Raw, mne.Epochs, or list of them
+            Each is a run. Continuous ones are cut into windows of ``window`` seconds, without those that overlap an
+            annotation called bad.
+        subjects : sequence of str, length n_recordings, or None
             Subject of each.
         """
-        X, Y, geometry = read_recordings(raws, subjects, self._kind, self.window)
+        X, Y, geometry = read_recordings(recordings, subjects, self._kind, self.window)
         return self.fit(X, Y, geometry=geometry)
-
-    def fit_epochs(self, epochs, subjects=None):
-        """Learn from epochs that hold EEG and MEG; `mne.Epochs` or a list of them, as in `fit_raw`."""
-        return self.fit_raw(epochs, subjects)
 
     @property
     def _kind(self):
@@ -263,44 +259,30 @@ class RecordingMethods:
     def _first_geometry(self, kind):
         check_is_fitted(self)
         if not self.geometries_:
-            raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
+            raise GeometryUnknownError("geometry: not known; fit with fit_recordings or fit(..., geometry=info).")
         return self.geometries_[0][kind]
 
-    def predict_raw(self, raw):
-        """Predict the MEG of the EEG of an `mne.io.Raw`, as an `mne.io.RawArray` of the same times and annotations.
+    def predict_recording(self, recording):
+        """Predict the MEG of the EEG of an `mne.io.Raw`, `mne.Epochs` or `mne.Evoked`, as an object of the same kind.
 
-        Windows of the length at fit overlap by half and are cross-faded.
+        Times, annotations, events, metadata and comment are kept. Continuous recordings are predicted in windows of the
+        length at fit, which overlap by half and are cross-faded. Networks are not linear: the MEG of an average is not
+        the average MEG.
         """
         import mne
 
-        X, geometry, info = self._read(raw)
-        signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
-        out = mne.io.RawArray(signals, info, first_samp=raw.first_samp, verbose="error")
-        out.set_meas_date(raw.info["meas_date"])
-        return out.set_annotations(raw.annotations, verbose="error")
-
-    def predict_epochs(self, epochs):
-        """Predict the MEG of epochs, as an `mne.EpochsArray` of the same events, times and metadata."""
-        import mne
-
-        X, geometry, info = self._read(epochs)
-        return mne.EpochsArray(
-            self.predict(X, geometry), info, events=epochs.events, tmin=epochs.tmin, event_id=epochs.event_id,
-            metadata=epochs.metadata, baseline=None, verbose="error",
-        )  # fmt: skip
-
-    def predict_evoked(self, evoked):
-        """Predict the MEG of an average, as an `mne.EvokedArray` of the same times and comment.
-
-        Networks are not linear: the MEG of an average is not the average MEG.
-        """
-        import mne
-
-        X, geometry, info = self._read(evoked)
-        return mne.EvokedArray(
-            self.predict(X, geometry)[0], info, tmin=evoked.times[0], comment=evoked.comment, nave=evoked.nave,
-            kind=evoked.kind, baseline=None, verbose="error",
-        )  # fmt: skip
+        X, geometry, info = self._read(recording)
+        if isinstance(recording, mne.io.BaseRaw):
+            signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
+            out = mne.io.RawArray(signals, info, first_samp=recording.first_samp, verbose="error")
+            out.set_meas_date(recording.info["meas_date"])
+            return out.set_annotations(recording.annotations, verbose="error")
+        signals, common = self.predict(X, geometry), {"baseline": None, "verbose": "error"}
+        if isinstance(recording, mne.Evoked):
+            kept = {"comment": recording.comment, "nave": recording.nave, "kind": recording.kind}
+            return mne.EvokedArray(signals[0], info, tmin=recording.times[0], **kept, **common)
+        events = recording.events, recording.tmin, recording.event_id
+        return mne.EpochsArray(signals, info, *events, metadata=recording.metadata, **common)
 
     def _read(self, recording):
         """EEG of a recording, its geometry for `predict`, and the Info of predictions."""
