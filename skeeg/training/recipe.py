@@ -257,6 +257,7 @@ def change_recipe(recipe, recipe_params, **own):
     What the estimator has itself must not be among ``recipe_params``.
     """
     foreign = {"scale", "refit", "epochs_done"}  # of `NetworkClassifier`, and of runs that resume
+    foreign |= {"warmup"} if recipe.warmup_share else set()  # which the share replaces
     refuse_unknown("recipe_params", recipe_params, recipe.__dataclass_fields__.keys() - own.keys() - foreign)
     own = {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(recipe, **(recipe_params or {}), **own).check()

@@ -1,5 +1,7 @@
 """Alignment of EEG and fMRI volumes: repetition times, triggers, and the haemodynamic delay."""
 
+import dataclasses
+
 import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.signal import fftconvolve
@@ -103,10 +105,9 @@ def match_volumes(onsets, bold):
     n_triggers, n_volumes = len(onsets), bold.shape[-1]
     n = min(n_triggers, n_volumes)
     if n_triggers != n_volumes:
-        odd = "the last triggers are left out" if n_triggers > n else "the last volumes are left out"
         warn(
-            f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired and {odd}. "
-            "Give the onsets of the right ones if volumes were lost elsewhere."
+            f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired, the last are left "
+            "out. Give the onsets of the right ones if volumes were lost elsewhere."
         )
     return onsets[:n], bold[..., :n]
 
@@ -142,6 +143,7 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
     return np.stack(blocks), np.stack(volumes)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     """Regressor of BOLD volumes: resamples EEG and volumes to one rate and allows for the haemodynamic response.
 
@@ -187,27 +189,15 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     (1, 2, 20)
     """
 
-    def __init__(
-        self,
-        regressor=None,
-        delay=6.0,
-        response="delay",
-        tr=None,
-        first_volume=0.0,
-        rate=None,
-        noise=0.1,
-        ch_names=None,
-        sfreq=None,
-    ):
-        self.regressor = regressor
-        self.delay = delay
-        self.response = response
-        self.tr = tr
-        self.first_volume = first_volume
-        self.rate = rate
-        self.noise = noise
-        self.ch_names = ch_names
-        self.sfreq = sfreq
+    regressor: object = None
+    delay: float = 6.0
+    response: str = "delay"
+    tr: float | str | None = None
+    first_volume: float = 0.0
+    rate: float | None = None
+    noise: float = 0.1
+    ch_names: tuple | None = None
+    sfreq: float | None = None
 
     def __sklearn_tags__(self):
         """Pass on what the inner regressor declares of its scores."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from ...model_selection import NullScores, channel_correlations
@@ -62,7 +63,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     for line, row in zip(axes, rows, strict=True):
         for axis, region in zip(line, row, strict=False):
             for signals, label, style in ((measured, "measured", "0.6"), (predicted, "predicted", _COLOURS[0])):
-                axis.plot(seconds, _standard(signals[region]), color=style, lw=1.4, label=label)
+                axis.plot(seconds, scale(signals[region]), color=style, lw=1.4, label=label)
             axis.set_title(f"{names[region]}, r = {correlations[region]:.2f}", fontsize="medium", loc="left")
             axis.spines[["top", "right"]].set_visible(False)
         for axis in line[len(row) :]:
@@ -198,7 +199,3 @@ def _rows(names):
     pairs = [(places[name], places.get("Right" + name.removeprefix("Left"))) for name in left]
     complete = len(pairs) * 2 == len(names) and all(right is not None for _, right in pairs)
     return (pairs, True) if complete else ([(region,) for region in range(len(names))], False)
-
-
-def _standard(signal):
-    return (signal - signal.mean()) / max(signal.std(), 1e-300)

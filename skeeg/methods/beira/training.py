@@ -131,19 +131,14 @@ def prune_branches(module, criterion, examples, watched):
     least = _mean_loss(module, criterion, watched)
     for region, (_, _, low_pass) in enumerate(layers):
         for branch in importance[region].argsort()[:-1].tolist():
-            before = low_pass.weight[branch].clone(), low_pass.bias[branch].clone()
-            _set(low_pass, branch, torch.zeros_like(before[0]), means[region, branch])
+            before = {name: value.clone() for name, value in low_pass.state_dict().items()}
+            with torch.no_grad():
+                low_pass.weight[branch], low_pass.bias[branch] = 0.0, means[region, branch]
             loss = _mean_loss(module, criterion, watched)
             if loss <= least:
                 least = loss
             else:
-                _set(low_pass, branch, *before)
-
-
-def _set(layer, branch, weight, bias):
-    with torch.no_grad():
-        layer.weight[branch] = weight
-        layer.bias[branch] = bias
+                low_pass.load_state_dict(before)
 
 
 def _mean_loss(module, criterion, watched):

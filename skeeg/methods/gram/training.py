@@ -1,11 +1,13 @@
-"""Training of both stages: its settings, the windows of all recordings, and the base of the two estimators."""
+"""Training of both stages: the recipe, the windows of all recordings, and the base of the two trainers."""
 
 import dataclasses
 import functools
+from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
@@ -72,15 +74,10 @@ class Pool:
     subjects: np.ndarray
 
     def content(self):
-        """Give what differs between pools, for a fingerprint."""
-        arrays = [_content(value) for group in self.trials.groups for value in group.values()]
-        common = [value.numpy() for shared in self.trials.shared for value in shared.values()]
-        return arrays, common, self.subjects.tolist()
-
-    @property
-    def n_samples(self):
-        """Samples of all windows and channels."""
-        return sum(group["x"].numel() for group in self.trials.groups)
+        """Give what differs between pools, for a fingerprint: windows, or what the store knows of them."""
+        inputs = [one for part in (self.trials.groups, self.trials.shared) for group in part for one in group.values()]
+        known = [one.identity if isinstance(one, StreamedTensor) else one.numpy() for one in inputs]
+        return known, self.subjects.tolist()
 
 
 class GramEstimator:
@@ -119,50 +116,29 @@ class GramEstimator:
         save_weights(self.module_, path)
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
+    _parameter_constraints = {"window": [Interval(Integral, 1, MAX_SECONDS, closed="both"), StrOptions({"auto"})]}
 
-    def __init__(
-        self,
-        size=None,
-        checkpoint=None,
-        network_params=None,
-        run_file=None,
-        window="auto",
-        old_names="auto",
-        max_epochs=100,
-        batch_size=128,
-        learning_rate=None,
-        recipe_params=None,
-        precision="float32",
-        validation=None,
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.size = size
-        self.checkpoint = checkpoint
-        self.network_params = network_params
-        self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.recipe_params = recipe_params
-        self.precision = precision
-        self.validation = validation
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
+    checkpoint: str | None = None
+    network_params: dict | None = None
+    run_file: str | None = None
+    window: int | str = "auto"
+    old_names: str = "auto"
+    batch_size: int = 128
+    learning_rate: float | None = None
+    recipe_params: dict | None = None
+    precision: str = "float32"
+    validation: str | tuple | None = None
+    ch_names: tuple | None = None
+    sfreq: float | None = None
+    device: str = "auto"
+    random_state: int | None = None
+    verbose: int = 0
+    skorch_callbacks: tuple | None = None
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
@@ -192,12 +168,10 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
-        channels, data = channels_of(X, self.old_names), self._input(X, sizes)
+        channels = channels_of(X, self.old_names)
+        data = np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
         longest = window_length(len(channels), data.shape[2] // sizes.patch_length, self.window)
         return *cut_windows(data, sizes.patch_length, longest), channels
-
-    def _input(self, X, sizes):
-        return np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
 
     def _float_type(self):
         return np.float64 if self.precision == "float64" else np.float32
@@ -252,8 +226,8 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     def _finish(self, pool, history):
         """Fill the fitted attributes of a training."""
         self.network_.history, self.network_.net = history, None
-        per_window = pool.n_samples / self.module_.sizes.patch_length / len(pool.trials)
-        self.throughput_ = median_speed(history) * per_window
+        n_samples = sum(group["x"].numel() for group in pool.trials.groups)
+        self.throughput_ = median_speed(history) * n_samples / self.module_.sizes.patch_length / len(pool.trials)
         if self.verbose and history and distributed.is_first():
             name, device = type(self).__name__, resolve_device(self.device)
             print(f"{name}: {self.throughput_:.0f} patches/s on {device}")
@@ -273,8 +247,3 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 def _read_units(group, scale, dtype, rows):
     """Windows of a store in the units of the network."""
     return group.take(rows).astype(dtype) * dtype(1 / scale)
-
-
-def _content(values):
-    """Give what differs between windows: themselves, or what the store knows of them."""
-    return values.identity if isinstance(values, StreamedTensor) else values.numpy()
