@@ -71,6 +71,8 @@ def electrode_info(ch_names, electrodes):
 def dipole_gains(infos, positions, moments, centre=(0.0, 0.0, 0.0), radius=RADIUS):
     """Signals (n_sensors, n_dipoles), in SI units, at the sensors of each Info of dipoles of 1 Am in a spherical head.
 
+    They have single precision, as MNE computes them.
+
     Shapes: ``positions`` in metres and ``moments`` (n_dipoles, 3).
     """
     import mne
@@ -79,7 +81,7 @@ def dipole_gains(infos, positions, moments, centre=(0.0, 0.0, 0.0), radius=RADIU
     dipoles = mne.Dipole(0 * ones, positions, ones, moments, ones, verbose="error")
     sphere = mne.make_sphere_model(centre, radius, verbose="error")
     forwards = (mne.make_forward_dipole(dipoles, sphere, info, verbose="error")[0] for info in infos)
-    return [forward["sol"]["data"].astype(np.float64) for forward in forwards]
+    return [forward["sol"]["data"] for forward in forwards]
 
 
 def random_directions(rng, n, lowest=-0.3):

@@ -30,7 +30,8 @@ def leadfields(eeg, meg):
     places = np.vstack([fraction * radius * sphere_points(n) for fraction, n in _SHELLS]) + centre
     places, moments = np.repeat(places, 3, axis=0), np.tile(np.eye(3), (len(places), 1))
     gains = dipole_gains(map(build_info, (eeg, meg)), places, moments, centre, radius)
-    return gains[0] - gains[0].mean(axis=0), gains[1]
+    eeg_gain, meg_gain = (one.astype(np.float64) for one in gains)
+    return eeg_gain - eeg_gain.mean(axis=0), meg_gain
 
 
 def minimum_norm(eeg, meg, alpha=1 / 9):

@@ -156,7 +156,7 @@ def _gains(ch_names, seed, position, subject):
     moments = rng.normal(size=(n, 3))
     moments /= np.linalg.norm(moments, axis=1, keepdims=True)
     sensors = map(build_info, _sensors(ch_names, seed, position))
-    return dipole_gains(sensors, RADIUS * deep[:, None] * out, moments)
+    return [gain.astype(np.float64) for gain in dipole_gains(sensors, RADIUS * deep[:, None] * out, moments)]
 
 
 def _bursts(rng, rate, n_times, sfreq):
