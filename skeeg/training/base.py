@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import types
 
 import numpy as np
@@ -50,7 +49,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     def __init_subclass__(cls, **kwargs):
         """Let errors of an inherited constructor name the class that was called."""
         super().__init_subclass__(**kwargs)
-        if "__init__" not in vars(cls) and not inspect.get_annotations(cls):  # a dataclass gets its own
+        if "__init__" not in vars(cls):
             own = cls.__init__
             parts = (own.__code__, own.__globals__, own.__name__, own.__defaults__, own.__closure__)
             cls.__init__ = types.FunctionType(*parts)

@@ -1,7 +1,5 @@
 """Linear regressions of BOLD on lagged band powers: the baselines of BEIRA."""
 
-import dataclasses
-
 import numpy as np
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
@@ -15,9 +13,9 @@ from .recordings import RecordingRegressor
 
 BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
 """Delta, theta, alpha, beta and low gamma, in hertz."""
+_LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
-@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class BandPowerRegressor(RecordingRegressor):
     """Base of the linear regressions on lagged band powers, of which a subclass has ``_fit_linear(features, targets)``.
 
@@ -25,12 +23,13 @@ class BandPowerRegressor(RecordingRegressor):
     are standardised on the training data; the predicted steps are interpolated to the rate of the EEG.
     """
 
-    bands: tuple = BANDS
-    lags: tuple = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-    step: float = 1.0
-    region_names: tuple | None = None
-    ch_names: tuple | None = None
-    sfreq: float | None = None
+    def __init__(self, bands, lags, step, region_names, ch_names, sfreq):
+        self.bands = bands
+        self.lags = lags
+        self.step = step
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
 
     def __sklearn_tags__(self):
         """Declare that scikit-learn's example targets cannot be fitted: they depend on the sign."""
@@ -82,7 +81,6 @@ class BandPowerRegressor(RecordingRegressor):
         return features @ self.coef_.reshape(len(self.coef_), -1).T
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class BandPowerRidge(BandPowerRegressor):
     """Ridge regression of BOLD on lagged band powers.
 
@@ -115,7 +113,9 @@ class BandPowerRidge(BandPowerRegressor):
     ((2, 9, 30, 5), (1, 2, 30000))
     """
 
-    alpha: float | str = "cv"
+    def __init__(self, alpha="cv", bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
+        self.alpha = alpha
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.alpha == "cv":
@@ -126,7 +126,6 @@ class BandPowerRidge(BandPowerRegressor):
         self.coef_ = coef.T.reshape(targets.shape[1], *self.feature_shape_)
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class BandPowerPLS(BandPowerRegressor):
     """Partial least squares regression of BOLD on lagged band powers; fewer components where data do not hold so many.
 
@@ -145,7 +144,9 @@ class BandPowerPLS(BandPowerRegressor):
     (1, 9, 30, 5)
     """
 
-    n_components: int = 5
+    def __init__(self, n_components=5, bands=BANDS, lags=_LAGS, step=1.0, region_names=None, ch_names=None, sfreq=None):
+        self.n_components = n_components
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         if self.n_components < 1:
@@ -155,7 +156,6 @@ class BandPowerPLS(BandPowerRegressor):
         self.coef_ = pls.coef_.reshape(targets.shape[1], *self.feature_shape_)
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class RankOneRidge(BandPowerRegressor):
     r"""Ridge regression of BOLD on lagged band powers whose weights are one topography times one pattern of time.
 
@@ -190,10 +190,24 @@ class RankOneRidge(BandPowerRegressor):
     (1, 30)
     """
 
-    alphas: tuple = (0.1, 10.0)
-    max_iter: int = 50
-    tol: float = 0.01
-    random_state: int | None = None
+    def __init__(
+        self,
+        alphas=(0.1, 10.0),
+        max_iter=50,
+        tol=0.01,
+        random_state=None,
+        bands=BANDS,
+        lags=_LAGS,
+        step=1.0,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.alphas = alphas
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        super().__init__(bands, lags, step, region_names, ch_names, sfreq)
 
     def _fit_linear(self, features, targets):
         random = check_random_state(self.random_state)

@@ -1,7 +1,5 @@
 """Alignment of EEG and fMRI volumes: repetition times, triggers, and the haemodynamic delay."""
 
-import dataclasses
-
 import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.signal import fftconvolve
@@ -143,7 +141,6 @@ def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
     return np.stack(blocks), np.stack(volumes)
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     """Regressor of BOLD volumes: resamples EEG and volumes to one rate and allows for the haemodynamic response.
 
@@ -189,15 +186,27 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     (1, 2, 20)
     """
 
-    regressor: object = None
-    delay: float = 6.0
-    response: str = "delay"
-    tr: float | str | None = None
-    first_volume: float = 0.0
-    rate: float | None = None
-    noise: float = 0.1
-    ch_names: tuple | None = None
-    sfreq: float | None = None
+    def __init__(
+        self,
+        regressor=None,
+        delay=6.0,
+        response="delay",
+        tr=None,
+        first_volume=0.0,
+        rate=None,
+        noise=0.1,
+        ch_names=None,
+        sfreq=None,
+    ):
+        self.regressor = regressor
+        self.delay = delay
+        self.response = response
+        self.tr = tr
+        self.first_volume = first_volume
+        self.rate = rate
+        self.noise = noise
+        self.ch_names = ch_names
+        self.sfreq = sfreq
 
     def __sklearn_tags__(self):
         """Pass on what the inner regressor declares of its scores."""

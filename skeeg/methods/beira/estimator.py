@@ -1,6 +1,5 @@
 """BEIRA as a scikit-learn regressor."""
 
-import dataclasses
 import inspect
 
 import numpy as np
@@ -28,7 +27,6 @@ _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_second
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
     r"""BOLD of deep structures from scalp EEG, with interpretable weights (Kovalev et al., 2022) [1]_.
 
@@ -132,26 +130,49 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         "validation": [StrOptions({"block"}), None],
     }
 
-    network: str = "independent"
-    network_params: dict | None = None
-    recipe: str = "default"
-    recipe_params: dict | None = None
-    n_restarts: int | None = None
-    loss: str | tuple | None = None
-    window: int | None = None
-    max_epochs: int | None = None
-    learning_rate: float | None = None
-    precision: str = "float32"
-    validation: str | None = "block"
-    validation_gap: float = 10.0
-    checkpoint: str | None = None
-    region_names: tuple | None = None
-    ch_names: tuple | None = None
-    sfreq: float | None = None
-    device: str = "auto"
-    random_state: int | None = None
-    verbose: int = 0
-    skorch_callbacks: tuple | None = None
+    def __init__(
+        self,
+        network="independent",
+        network_params=None,
+        recipe="default",
+        recipe_params=None,
+        n_restarts=None,
+        loss=None,
+        window=None,
+        max_epochs=None,
+        learning_rate=None,
+        precision="float32",
+        validation="block",
+        validation_gap=10.0,
+        checkpoint=None,
+        region_names=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.network = network
+        self.network_params = network_params
+        self.recipe = recipe
+        self.recipe_params = recipe_params
+        self.n_restarts = n_restarts
+        self.loss = loss
+        self.window = window
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.precision = precision
+        self.validation = validation
+        self.validation_gap = validation_gap
+        self.checkpoint = checkpoint
+        self.region_names = region_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y):
         """Train on windows drawn from recordings, or on trials (n_trials, n_channels, n_times) with one value each.

@@ -1,6 +1,5 @@
 """EEG to MEG as a scikit-learn regressor and a step of pipelines."""
 
-import dataclasses
 import functools
 import inspect
 from numbers import Integral
@@ -41,7 +40,6 @@ _SIGNALS = {"n_chans", "n_outputs"}  # arguments of a network that follow from t
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, BaseEEGRegressor):
     r"""Virtual MEG: MEG predicted from simultaneous EEG.
 
@@ -138,26 +136,49 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
     }
 
-    model: str = "ridge"
-    network_params: dict | None = None
-    positions: bool | tuple = False
-    meg: bool | str | tuple = True
-    meg_types: tuple | None = None
-    scale: str = "channel"
-    lags: int | None = 8
-    alpha: str | float = "auto"
-    joined: bool = False
-    window: float = 1.25
-    max_epochs: int = 30
-    recipe_params: dict | None = None
-    validation: str | None = "auto"
-    checkpoint: str | None = None
-    ch_names: tuple | None = None
-    sfreq: float | None = None
-    device: str = "auto"
-    random_state: int | None = None
-    verbose: int = 0
-    skorch_callbacks: tuple | None = None
+    def __init__(
+        self,
+        model="ridge",
+        network_params=None,
+        positions=False,
+        meg=True,
+        meg_types=None,
+        scale="channel",
+        lags=8,
+        alpha="auto",
+        joined=False,
+        window=1.25,
+        max_epochs=30,
+        recipe_params=None,
+        validation="auto",
+        checkpoint=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.model = model
+        self.network_params = network_params
+        self.positions = positions
+        self.meg = meg
+        self.meg_types = meg_types
+        self.scale = scale
+        self.lags = lags
+        self.alpha = alpha
+        self.joined = joined
+        self.window = window
+        self.max_epochs = max_epochs
+        self.recipe_params = recipe_params
+        self.validation = validation
+        self.checkpoint = checkpoint
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     @property
     def _any_length(self):

@@ -49,7 +49,6 @@ class FinetuningRecipe(GramRecipe):
     )
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     """Gram [1]_: a general model of EEG, pre-trained on recordings of any montage, fine-tuned on a task.
 
@@ -122,24 +121,45 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
 
     linear_map_ = "both"
 
-    checkpoint: str | None = None
-    size: str | None = None
-    network_params: dict | None = None
-    strategy: str = "full"
-    max_epochs: int = 50
-    batch_size: int = 128
-    learning_rate: float | None = None
-    recipe_params: dict | None = None
-    validation: str | tuple | None = None
-    patience: int | None = None
-    precision: str = "float32"
-    old_names: str = "auto"
-    ch_names: tuple | None = None
-    sfreq: float | None = None
-    device: str = "auto"
-    random_state: int | None = None
-    verbose: int = 0
-    skorch_callbacks: tuple | None = None
+    def __init__(
+        self,
+        checkpoint=None,
+        size=None,
+        network_params=None,
+        strategy="full",
+        max_epochs=50,
+        batch_size=128,
+        learning_rate=None,
+        recipe_params=None,
+        validation=None,
+        patience=None,
+        precision="float32",
+        old_names="auto",
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.checkpoint = checkpoint
+        self.size = size
+        self.network_params = network_params
+        self.strategy = strategy
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.recipe_params = recipe_params
+        self.validation = validation
+        self.patience = patience
+        self.precision = precision
+        self.old_names = old_names
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y, subjects=None):
         """Fine-tune the network, or train it from scratch, on trials (n_trials, n_channels, n_times) and labels.

@@ -58,7 +58,6 @@ class PretrainingRecipe(GramRecipe):
         return super().check()
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class GramPretrainer(GramStage):
     """Pre-train Gram [1]_: a masked autoencoder over any montage of a collection of 130 channels.
 
@@ -131,10 +130,35 @@ class GramPretrainer(GramStage):
     _published_rate = 4e-4
     _parameter_constraints = {"readout": [StrOptions(set(READOUTS))]}
 
-    tokenizer: object = None
-    size: str | None = None
-    readout: str = "class"
-    max_epochs: int = 50
+    def __init__(
+        self,
+        tokenizer=None,
+        size=None,
+        checkpoint=None,
+        network_params=None,
+        readout="class",
+        run_file=None,
+        window="auto",
+        old_names="auto",
+        max_epochs=50,
+        batch_size=128,
+        learning_rate=None,
+        recipe_params=None,
+        precision="float32",
+        validation=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        super().__init__(
+            size, checkpoint, network_params, run_file, window, old_names, max_epochs, batch_size, learning_rate,
+            recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
+        )  # fmt: skip
+        self.tokenizer = tokenizer
+        self.readout = readout
 
     def fit(self, X, y=None, subjects=None):
         """Pre-train on trials as in `GramTokenizer.fit`."""

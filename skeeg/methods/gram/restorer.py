@@ -1,7 +1,5 @@
 """Restoration of missing samples by Gram, in the manner of scikit-learn's imputers."""
 
-import dataclasses
-
 import numpy as np
 import torch
 from scipy.optimize import nnls
@@ -21,7 +19,6 @@ from .pretrainer import GramPretrainer
 _N_CALIBRATION = 64  # trials that the factors are learned from, at most
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class GramRestorer(Imputer):
     r"""Restore missing samples, segments and channels by Gram [1]_.
 
@@ -100,16 +97,29 @@ class GramRestorer(Imputer):
         "prior": [StrOptions({"splines", "linear"}), None],
     }
 
-    checkpoint: str | None = None
-    pretrainer: object = None
-    electrodes: tuple | None = None
-    amplitude: str = "power"
-    prior: str | None = None
-    ch_names: tuple | None = None
-    sfreq: float | None = None
-    batch_size: int = 32
-    device: str = "auto"
-    random_state: int | None = None
+    def __init__(
+        self,
+        checkpoint=None,
+        pretrainer=None,
+        electrodes=None,
+        amplitude="power",
+        prior=None,
+        ch_names=None,
+        sfreq=None,
+        batch_size=32,
+        device="auto",
+        random_state=None,
+    ):
+        self.checkpoint = checkpoint
+        self.pretrainer = pretrainer
+        self.electrodes = electrodes
+        self.amplitude = amplitude
+        self.prior = prior
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
 
     def transform(self, X, mask=None):
         """Restore missing samples of trials of any montage within the collection, as `Imputer.transform`."""

@@ -40,7 +40,6 @@ class TokenizerRecipe(GramRecipe):
     }
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class GramTokenizer(GramStage):
     """Gram's tokenizer [1]_: each second of each channel becomes one of a few thousand tokens.
 
@@ -113,9 +112,6 @@ class GramTokenizer(GramStage):
     """
 
     _published = TokenizerRecipe()
-
-    size: str | None = None
-    max_epochs: int = 100
 
     def fit(self, X, y=None, subjects=None):
         """Learn the tokens of trials (n_trials, n_channels, n_times) with channel names, or of a list of recordings.

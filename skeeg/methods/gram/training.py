@@ -116,29 +116,51 @@ class GramEstimator:
         save_weights(self.module_, path)
 
 
-@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
     _parameter_constraints = {"window": [Interval(Integral, 1, MAX_SECONDS, closed="both"), StrOptions({"auto"})]}
 
-    checkpoint: str | None = None
-    network_params: dict | None = None
-    run_file: str | None = None
-    window: int | str = "auto"
-    old_names: str = "auto"
-    batch_size: int = 128
-    learning_rate: float | None = None
-    recipe_params: dict | None = None
-    precision: str = "float32"
-    validation: str | tuple | None = None
-    ch_names: tuple | None = None
-    sfreq: float | None = None
-    device: str = "auto"
-    random_state: int | None = None
-    verbose: int = 0
-    skorch_callbacks: tuple | None = None
+    def __init__(
+        self,
+        size=None,
+        checkpoint=None,
+        network_params=None,
+        run_file=None,
+        window="auto",
+        old_names="auto",
+        max_epochs=100,
+        batch_size=128,
+        learning_rate=None,
+        recipe_params=None,
+        precision="float32",
+        validation=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.size = size
+        self.checkpoint = checkpoint
+        self.network_params = network_params
+        self.run_file = run_file
+        self.window = window
+        self.old_names = old_names
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.recipe_params = recipe_params
+        self.precision = precision
+        self.validation = validation
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
