@@ -229,11 +229,11 @@ def list_names(options):
     from .bench.catalogue import DATASETS, EVALUATIONS
 
     groups = {
-        "datasets": {name: about for name, (_, _, about) in DATASETS.items()}
+        "datasets": {name: one["about"] for name, one in DATASETS.items()}
         | {"<name>": "any dataset of MOABB, as BNCI2014_001", "<folder>": "recordings of your own, BIDS or epochs"},
         "pipelines": {name: content.get("description", "") for name, content in pipeline_files().items()}
         | {"<file>.yml": "a pipeline of your own, in MOABB's YAML layout"},
-        "evaluations": {name: about for name, (_, _, about) in EVALUATIONS.items()},
+        "evaluations": {name: one["about"] for name, one in EVALUATIONS.items()},
     }
     for group, names in groups.items():
         width = min(max(map(len, names)), 48)

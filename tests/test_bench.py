@@ -125,10 +125,10 @@ def benchmark(out, pipelines, **options):
 def test_scores_are_those_of_moabb(name, tmp_path):
     pipelines = {"CSP+LDA": baseline("CSP+LDA"), "LogVar": LogVariance()}
     table = run(tmp_path / "ours", pipelines, make_dataset(2, 2), evaluation=name)
-    class_name, arguments, _ = catalogue.EVALUATIONS[name]
-    theirs = getattr(moabb_evaluations, class_name)(
+    about = catalogue.EVALUATIONS[name]
+    theirs = getattr(moabb_evaluations, about["class"])(
         LeftRightImagery(), [make_dataset(2, 2)], random_state=0, hdf5_path=str(tmp_path / "theirs"),
-        **arguments,
+        **about.get("arguments", {}),
     ).process({name: evaluation.set_seed_and_device(one, 0, None) for name, one in pipelines.items()})  # fmt: skip
     keys = ["pipeline", "subject", "session"]
     ours, theirs = (one.set_index(keys).sort_index()["score"] for one in (table, theirs))
@@ -157,7 +157,7 @@ def test_every_evaluation_gives_a_score_for_every_subject(name, tmp_path):
 
 
 def test_evaluations_name_every_protocol_of_moabb():
-    modes = {arguments["cs_mode"] for _, arguments, _ in catalogue.EVALUATIONS.values() if "cs_mode" in arguments}
+    modes = {one["arguments"]["cs_mode"] for one in catalogue.EVALUATIONS.values() if "arguments" in one}
     assert modes == {mode.value for mode in CrossSubjectMode}
 
 
@@ -226,7 +226,7 @@ def test_target_trials_pass_the_steps_that_training_trials_pass(name, tmp_path):
 def test_protocols_of_this_package_score_as_by_themselves(name, splitter, tmp_path):
     pipelines = {"LogVar": LogVariance()}
     dataset = make_tasks() if name == "cross-task" else make_dataset(2)
-    class_name = catalogue.EVALUATIONS[name][0]
+    class_name = catalogue.EVALUATIONS[name]["class"]
     ours = run(tmp_path / "ours", pipelines, dataset, evaluation=name, n_per_class=[2, 4])
     theirs = getattr(skeeg.evaluations, class_name)(
         LeftRightImagery(), [dataset], splitter, random_state=0, hdf5_path=str(tmp_path / "theirs")
@@ -466,7 +466,7 @@ def test_the_default_run_has_three_panels():
 
 def test_the_caption_of_the_picture_names_the_pipelines_of_the_default_run():
     compared = set()
-    for protocol in catalogue.PANELS:
+    for protocol in catalogue.DEFAULTS["evaluations"]:
         names = runner.Benchmark("simulated-short", protocol).pipelines
         assert {"CSP+LDA", "TS+LR", "FBTS+LR"} < set(names)
         compared |= set(names)

@@ -28,7 +28,9 @@ def test_the_command_is_installed():
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
     assert "baselines/*.yml" in setup["options.package_data"]["skeeg"]
-    assert {"bench/page.html", "bench/page.md"} <= set(setup["options.package_data"]["skeeg"].split())
+    assert {"bench/catalogue.yml", "bench/page.html", "bench/page.md"} <= set(
+        setup["options.package_data"]["skeeg"].split()
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])

@@ -4,8 +4,9 @@ import re
 
 import pandas as pd
 
+from .catalogue import SCORES
 from .report import groups_of_datasets, read_sections, score_table, title
-from .statistics import SCORES, meta_analysis, subject_scores
+from .statistics import meta_analysis, subject_scores
 
 FORMATS = ("pdf", "svg", "png")
 _STYLE = {

@@ -5,20 +5,11 @@ import math
 from html import escape
 from pathlib import Path
 
-from .catalogue import EVALUATIONS
+from .catalogue import EVALUATIONS, SCORES
 from .folder import BenchFolder, write_text
 from .predictions import calibration_error, chosen_parameters, class_scores
-from .statistics import SCORES, chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
+from .statistics import chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
 
-_TITLES = {
-    "within-session": "within session",
-    "within-subject": "within subject",
-    "cross-session": "across sessions",
-    "cross-subject": "across subjects",
-    "few-shot:others": "few-shot with source subjects",
-    "cross-task": "from executed to imagined movements",
-    "downstream": "the MIRepNet paper's protocol",
-}
 _COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0a7e8c", "#5b6876")
 
 
@@ -187,11 +178,9 @@ def title(entry):
 
 def _protocol_name(entry):
     """Name the protocol in a title."""
-    name, _, mode = entry["evaluation"].partition(":")
-    if name == "cross-session" and entry.get("runs_as_sessions"):
+    if entry["evaluation"] == "cross-session" and entry.get("runs_as_sessions"):
         return "leave one run out"
-    words = _TITLES.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
-    return _TITLES.get(entry["evaluation"], words)
+    return EVALUATIONS.get(entry["evaluation"], {}).get("title", entry["evaluation"])
 
 
 def _other_scores(rows, entry):
@@ -223,7 +212,7 @@ def _setting(entry):
 
 def _protocol(entry):
     """Sentence on training and test trials."""
-    about = EVALUATIONS.get(entry["evaluation"], ("", {}, ""))[2]
+    about = EVALUATIONS.get(entry["evaluation"], {}).get("about", "")
     numbers = ", ".join(map(str, entry.get("n_per_class") or []))
     return f"{about[:1].upper()}{about[1:]}" + (f"; labelled trials of each class: {numbers}" if numbers else "") + "."
 

@@ -111,8 +111,8 @@ def run(
 def plan(dataset, evaluation, pipelines):
     """Datasets and evaluations of a run; by default three protocols on simulated subjects."""
     if evaluation is None:
-        evaluation = catalogue.PANELS if dataset is None and pipelines is None else "within-session"
-        dataset = catalogue.DEFAULT_DATASET if dataset is None and pipelines is None else dataset
+        evaluation = catalogue.DEFAULTS["evaluations"] if dataset is None and pipelines is None else "within-session"
+        dataset = catalogue.DEFAULTS["dataset"] if dataset is None and pipelines is None else dataset
     datasets = dataset if isinstance(dataset, list | tuple) else ["simulated" if dataset is None else dataset]
     evaluations = [evaluation] if isinstance(evaluation, str) else list(evaluation)
     for what, names in (("dataset", datasets), ("evaluation", evaluations)):
@@ -179,14 +179,14 @@ class Benchmark:
             raise ValueError("scoring: the paradigm that is given has a score of its own; give one of the two.")
         self.paradigm = paradigm
         self._choose_pipelines(pipelines, checkpoints, param_grid)
-        default = (666, 667, 668) if self.evaluation == "downstream" else (0,)
-        self.seeds = [int(seed) for seed in (default if seeds is None else seeds)]
+        about = catalogue.EVALUATIONS[self.evaluation]
+        self.seeds = [int(seed) for seed in (about.get("seeds", [0]) if seeds is None else seeds)]
         if jobs != int(jobs) or jobs < -1:
             raise ValueError(f"jobs: expected a number of processes, -1 for one each core or 0 for none, got {jobs!r}.")
         self.jobs, self.device, self.command = cpu_count() if jobs == -1 else int(jobs), device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
-        self.n_per_class = _check_n_per_class(self.evaluation, n_per_class)
+        self.n_per_class = _check_n_per_class(about.get("n_per_class", ()), n_per_class)
         self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
         self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
@@ -247,13 +247,13 @@ class Benchmark:
     def _open(self, overwrite):
         """Pair each pipeline and seed with the MOABB evaluation that keeps its results."""
         self.units, kept = {}, {}
-        class_name, arguments, _ = catalogue.EVALUATIONS[self.evaluation]
-        arguments = arguments | self._protocol()
+        about = catalogue.EVALUATIONS[self.evaluation]
+        arguments = about.get("arguments", {}) | self._protocol()
         for seed in self.seeds:
             for name, pipeline in self.pipelines.items():
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
                 suffix = self._suffix(name, seed, arguments.get("cs_mode"))
-                evaluation = self._open_evaluation(class_name, random_state=seed, suffix=suffix, **arguments)
+                evaluation = self._open_evaluation(about["class"], random_state=seed, suffix=suffix, **arguments)
                 evaluation._needs_all_subjects = self.across  # cross-task learns from the subject's own trials
                 place = evaluation.place_of(pipeline, self.dataset, self.process_pipeline)
                 same = kept.setdefault((evaluation.results.filepath, place), name)
@@ -448,12 +448,12 @@ class Benchmark:
         return old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))] if len(old) else old
 
 
-def _check_n_per_class(evaluation, n_per_class):
+def _check_n_per_class(default, n_per_class):
     """Numbers of labelled target trials; none where the evaluation takes none."""
-    numbers = tuple(catalogue.N_PER_CLASS.get(evaluation, ()) if n_per_class is None else n_per_class)
+    numbers = default if n_per_class is None else n_per_class
     if min(numbers, default=1) < 1 or len(set(numbers)) < len(numbers):
         raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {n_per_class}.")
-    return tuple(sorted(numbers)) if evaluation in catalogue.N_PER_CLASS else ()
+    return tuple(sorted(numbers)) if default else ()
 
 
 def _choose_subjects(dataset, subjects):

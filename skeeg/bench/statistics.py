@@ -9,13 +9,6 @@ from scipy import stats
 _PERMUTATIONS_BELOW = 20  # subjects; MOABB's own limit, above it tests with Wilcoxon's signed ranks
 _EXACT_UP_TO = 13  # subjects; for more, sign flips are drawn
 _N_FLIPS = 10_000
-SCORES = {
-    "roc_auc": "ROC AUC",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "kappa": "Cohen's kappa",
-    "f1": "F1",
-}
 
 
 def subject_scores(table):
