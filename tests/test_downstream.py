@@ -34,9 +34,9 @@ def test_the_session_is_chosen_by_name():
 
 def test_the_five_sets_are_moabbs():
     for task in DOWNSTREAM.values():
-        dataset = getattr(datasets, task.dataset)()
-        assert set(task.events) <= set(dataset.event_id)
-    assert DOWNSTREAM["BNCI2014004"].session == "3test"  # the fourth session
+        dataset = getattr(datasets, task["dataset"])()
+        assert set(task["events"]) <= set(dataset.event_id)
+    assert DOWNSTREAM["BNCI2014004"]["session"] == "3test"  # the fourth session
 
 
 def test_published_table_is_whole():

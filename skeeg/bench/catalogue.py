@@ -129,8 +129,8 @@ def get_paradigm(
         )
     if evaluation == "downstream":
         task = find_task(dataset, classes)
-        is_longer = task and task.tmax and dataset.interval[1] - dataset.interval[0] > task.tmax
-        classes, interval = classes or (task and task.events), interval or ((0.0, task.tmax) if is_longer else None)
+        end, length = task.get("tmax"), dataset.interval[1] - dataset.interval[0]
+        classes, interval = classes or task.get("events"), interval or ((0.0, end) if end and length > end else None)
         band, resample, scoring = band or (8.0, 30.0), resample or 250.0, scoring or ["accuracy"]
     for name in classes or []:
         if name not in dataset.event_id:
@@ -154,10 +154,10 @@ def get_paradigm(
 
 
 def find_task(dataset, classes=None):
-    """Task of the MIRepNet paper that a dataset is by its name, or None."""
+    """Task of the MIRepNet paper that a dataset is by its name; empty where it is none."""
     from ..evaluations.published import DOWNSTREAM, find_task
 
-    return DOWNSTREAM.get(find_task(shown_name(dataset), classes))
+    return DOWNSTREAM.get(find_task(shown_name(dataset), classes), {})
 
 
 def shown_name(dataset):

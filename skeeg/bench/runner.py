@@ -268,9 +268,9 @@ class Benchmark:
         from ..evaluations import CrossTaskSplitter, DownstreamSplitter, FewshotSplitter
 
         if self.evaluation == "downstream":
-            task = catalogue.find_task(self.dataset)
             sessions = type(self.dataset).__module__.startswith("moabb.")  # names of sessions are those of MOABB
-            return {"splitter": DownstreamSplitter(task.session if task and sessions else None)}
+            session = catalogue.find_task(self.dataset).get("session") if sessions else None
+            return {"splitter": DownstreamSplitter(session)}
         if self.evaluation == "cross-task":
             n_classes = len(self.paradigm.used_events(self.dataset))
             return {"splitter": CrossTaskSplitter(tuple(n_classes * number for number in self.n_per_class))}
