@@ -168,10 +168,10 @@ def _tell(outcome, several):
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
-    if outcome.interrupted:
+    if entry["interrupted"]:
         print(f"Stopped: completed {entry['done']} of {entry['planned']} results. The same command continues.")
         return INTERRUPTED
-    return FAILED if outcome.failures else DONE
+    return FAILED if entry["failures"] else DONE
 
 
 def _get_task(options, dataset, evaluation):

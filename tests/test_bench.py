@@ -487,9 +487,9 @@ def counting(monkeypatch):
     calls = []
     compute = evaluation._InJobs.compute
 
-    def count(self, dataset, subject, name, *rest):
-        calls.append((name, subject))
-        return compute(self, dataset, subject, name, *rest)
+    def count(self, job):
+        calls.append((job.name, job.subject))
+        return compute(self, job)
 
     monkeypatch.setattr(evaluation._InJobs, "compute", count)
     return calls
@@ -667,7 +667,7 @@ def test_one_damaged_recording_does_not_take_the_others_down(tmp_path):
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(tmp_path):
     pipelines = {"Good": LogVariance(), "Stop": LogVariance(trouble="interrupt")}
     outcome = benchmark(tmp_path, pipelines)
-    assert outcome.interrupted
+    assert outcome.entry["interrupted"]
     assert outcome.table[["pipeline", "subject"]].drop_duplicates().to_numpy().tolist() == [["Good", "1"]]
     assert "The run was stopped" in (tmp_path / "report.html").read_text()
     again = run(tmp_path, {"Good": LogVariance()})
@@ -684,12 +684,12 @@ def test_a_result_stored_as_the_run_is_stopped_counts_as_done(tmp_path, monkeypa
 
     monkeypatch.setattr(within, "store", stopped)
     outcome = benchmark(tmp_path, {"LogVar": LogVariance()})
-    assert outcome.interrupted and outcome.entry["done"] == len(outcome.table) == 1 < outcome.entry["planned"]
+    assert outcome.entry["interrupted"] and outcome.entry["done"] == len(outcome.table) == 1 < outcome.entry["planned"]
 
 
 def test_a_fit_that_swallows_the_interrupt_is_not_recorded(tmp_path):
     outcome = benchmark(tmp_path, {"Swallows": LogVariance(trouble="swallow")})
-    assert outcome.interrupted and len(outcome.table) == 0
+    assert outcome.entry["interrupted"] and len(outcome.table) == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -841,7 +841,7 @@ def test_a_process_that_ends_between_two_comparisons_is_replaced():
                 pools[0].submit(os.getpid).result()
             except RuntimeError:
                 break
-        (result,) = computing.compute_all([computing.Job("csp", 0, 1, *[None] * 4)], pools)
+        (result,) = computing.compute_all([computing.Job("csp", 0, 1, None, None)], pools)
         assert result.failure["error"].startswith("AttributeError") and len(pools) == 1  # it was computed
 
 

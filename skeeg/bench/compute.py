@@ -27,8 +27,6 @@ class Job:
     subject: object
     pipeline: object
     evaluation: object
-    dataset: object
-    process_pipeline: object
     grid: dict | None = None
 
 
@@ -47,16 +45,15 @@ class JobResult:
 
 def compute(job):
     """Compute one job; an exception becomes a failure in the result."""
-    arguments = job.dataset, job.subject, job.name, job.pipeline, job.process_pipeline
     result = JobResult(job)
     with quiet():
         try:
-            X, _, _ = job.evaluation.load(*arguments)
+            X, _, _ = job.evaluation.load(job)
         except (Exception, SystemExit) as error:  # damaged files raise anything; the other subjects go on
             result.failure, result.data_failed = _failure(job, error, name="The data"), True
             return result
         try:
-            result.rows, result.predictions = job.evaluation.compute(*arguments, job.grid)
+            result.rows, result.predictions = job.evaluation.compute(job)
         except (Exception, SystemExit) as error:  # whatever a pipeline raises, the others go on
             result.failure = _failure(job, error)
             return result
@@ -86,10 +83,7 @@ def compute_all(jobs, pools):
                 try:
                     future = worker.submit(compute, job)
                 except RuntimeError:  # its process ended while it waited for this comparison
-                    if on_cluster():
-                        raise
-                    _end(worker)
-                    worker = _start(n_processes)
+                    worker = _renewed(worker, n_processes)
                     future = worker.submit(compute, job)
                 running[future] = worker, job
             if not running:
@@ -100,19 +94,13 @@ def compute_all(jobs, pools):
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    if not on_cluster():
-                        _end(worker)
-                        worker = _start(n_processes)
+                    worker = _renewed(worker, n_processes)
                 pools.append(worker)
                 yield result
     finally:  # broken off: what is left of the pools serves later comparisons
         for future, (worker, _) in running.items():
-            if on_cluster():
-                future.cancel()
-                pools.append(worker)
-            else:
-                _end(worker)
-                pools.append(_start(n_processes))
+            future.cancel()
+            pools.append(_renewed(worker, n_processes))
 
 
 @contextlib.contextmanager
@@ -160,10 +148,15 @@ def _end_with(parent):
 
 def _end(worker):
     """End a pool, whatever it computes."""
+    worker.shutdown(**{"wait": False} if on_cluster() else {"kill_workers": True})
+
+
+def _renewed(worker, n_processes):
+    """Pool to go on with: a cluster's as it is, one of this machine ended and started again."""
     if on_cluster():
-        worker.shutdown(wait=False)
-    else:
-        worker.shutdown(kill_workers=True)
+        return worker
+    _end(worker)
+    return _start(n_processes)
 
 
 @contextlib.contextmanager

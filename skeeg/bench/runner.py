@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
@@ -134,7 +134,7 @@ def run_all(benchmarks, overwrite=False, progress=True):
             except RuntimeError as error:
                 errors.append(error)
                 continue
-            if outcomes[-1].interrupted:
+            if outcomes[-1].entry["interrupted"]:
                 break
     if errors:
         raise errors[0]
@@ -143,18 +143,16 @@ def run_all(benchmarks, overwrite=False, progress=True):
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """What came of a run: its entry in the results folder, its scores and the path of its report."""
 
+    entry: dict
     table: object = None
-    failures: list = field(default_factory=list)
-    interrupted: bool = False
     report: object = None
-    entry: dict = field(default_factory=dict)
 
     def failed(self):
         """First message of each pipeline that failed, and on how many subjects it did."""
         messages = {}
-        for failure in self.failures:
+        for failure in self.entry["failures"]:
             messages.setdefault(failure["pipeline"], []).append(failure["error"])
         return {name: f"{errors[0]} ({len(errors)} times)" for name, errors in messages.items()}
 
@@ -228,18 +226,18 @@ class Benchmark:
         with self.folder.locked(), quiet(), trials_kept():
             self._open(overwrite)
             jobs = self._missing()
-            outcome = Outcome(entry=self._describe_run(jobs))
+            outcome = Outcome(self._describe_run(jobs))
             self._write(outcome)
             try:
-                with _Stop() as stop:
+                with _stopping() as stop:
                     self._compute(jobs, outcome, stop, pools, progress)
             except KeyboardInterrupt:
-                outcome.interrupted = True
+                outcome.entry["interrupted"] = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
             self.folder.write_predictions(self.key, self._predictions())
-            if outcome.failures and not len(outcome.table) and not outcome.interrupted:
-                first = outcome.failures[0]
+            if outcome.entry["failures"] and not len(outcome.table) and not outcome.entry["interrupted"]:
+                first = outcome.entry["failures"][0]
                 raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
             outcome.report = write_report(self.folder.path)
         return outcome
@@ -249,13 +247,13 @@ class Benchmark:
         self.units, kept = {}, {}
         about = catalogue.EVALUATIONS[self.evaluation]
         arguments = about.get("arguments", {}) | self._protocol()
-        for seed in self.seeds:
-            for name, pipeline in self.pipelines.items():
+        for name, pipeline in self.pipelines.items():
+            for seed in self.seeds:
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
                 suffix = self._suffix(name, seed, arguments.get("cs_mode"))
                 evaluation = self._open_evaluation(about["class"], random_state=seed, suffix=suffix, **arguments)
                 evaluation._needs_all_subjects = self.across  # cross-task learns from the subject's own trials
-                place = evaluation.place_of(pipeline, self.dataset, self.process_pipeline)
+                place = evaluation.place_of(pipeline)
                 same = kept.setdefault((evaluation.results.filepath, place), name)
                 if same != name:
                     raise ValueError(f"pipelines: {same} and {name} are the same; leave one out.")
@@ -294,7 +292,7 @@ class Benchmark:
         except Exception:  # a damaged HDF5 file raises OSError, KeyError, RuntimeError or ValueError
             set_aside(evaluation.results.filepath)
             evaluation = make()
-        evaluation.run_key = self.run_key
+        evaluation.run_key, evaluation.process_pipeline = self.run_key, self.process_pipeline
         return evaluation
 
     def _suffix(self, name, seed, mode):
@@ -312,7 +310,7 @@ class Benchmark:
     def _missing(self):
         """Jobs to be computed, those that need the same trials next to each other."""
         jobs = [
-            Job(name, seed, subject, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
+            Job(name, seed, subject, pipeline, evaluation, self.grids.get(name))
             for subject in self.dataset.subject_list
             for (name, seed), (pipeline, evaluation) in self.units.items()
             if evaluation.results.not_yet_computed({name: pipeline}, self.dataset, subject, self.process_pipeline)
@@ -330,7 +328,7 @@ class Benchmark:
             wanted = self._worth_computing(jobs, bar)
             with contextlib.closing(compute_all(wanted, pools)) as computing:
                 for result in computing:
-                    if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
+                    if stop.is_set():  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
                     self._take(result, outcome)
                     bar.update()
@@ -350,12 +348,11 @@ class Benchmark:
     def _take(self, result, outcome):
         """Store the rows of a job, or note why there are none."""
         if result.failure:
-            outcome.failures.append(result.failure)
+            outcome.entry["failures"].append(result.failure)
         if result.data_failed:
             self.unreadable.update(self.dataset.subject_list if self.across else [result.job.subject])
         if result.rows:
-            _, evaluation = self.units[result.job.name, result.job.seed]
-            evaluation.store(result, self.process_pipeline)
+            self.units[result.job.name, result.job.seed][1].store(result)  # the job may be a copy from a process
             outcome.entry |= result.shape
             outcome.entry["pipelines"][result.job.name] |= result.notes
 
@@ -396,6 +393,8 @@ class Benchmark:
             "machine": machine(),
             "planned": total,
             "reused": reused,
+            "failures": [],
+            "interrupted": False,
         }
 
     def _describe_pipelines(self, before):
@@ -413,8 +412,7 @@ class Benchmark:
         """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
         outcome.table = self._table()
         # Counted from what is stored: a run can be stopped between storing the rows of a job and noting it.
-        done = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
-        outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted, "done": done}
+        outcome.entry["done"] = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
         table = concat([self._of_others(self.folder.table()), outcome.table], outcome.table)
         self.folder.write(self.key, outcome.entry, table)
 
@@ -422,15 +420,13 @@ class Benchmark:
         """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
         frames = []
         subjects = list(map(str, self.dataset.subject_list))
-        for name in self.pipelines:
-            for seed in self.seeds:
-                pipeline, evaluation = self.units[name, seed]
-                frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
-                if len(frame):
-                    frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(subjects)]
-                    frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
-                    frame = frame.sort_values("session", kind="stable")
-                    frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
+        for (name, seed), (pipeline, evaluation) in self.units.items():
+            frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
+            if len(frame):
+                frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(subjects)]
+                frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
+                frame = frame.sort_values("session", kind="stable")
+                frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
         table = concat(frames, pd.DataFrame(columns=_COLUMNS))
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
@@ -438,7 +434,7 @@ class Benchmark:
         """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
         tables, subjects = [], set(map(str, self.dataset.subject_list))
         for (name, seed), (pipeline, evaluation) in self.units.items():
-            found = evaluation.read_predictions(evaluation.place_of(pipeline, self.dataset, self.process_pipeline))
+            found = evaluation.read_predictions(evaluation.place_of(pipeline))
             kept = [one for one in found if one["subject"].iloc[0] in subjects]
             tables += [one.assign(pipeline=name, seed=seed) for one in kept]
         return concat([*tables, self._of_others(self.folder.predictions())], pd.DataFrame())
@@ -470,23 +466,19 @@ def _choose_subjects(dataset, subjects):
     return chosen
 
 
-class _Stop:
-    """Remember that Ctrl-C or a request to end was seen, since a network's fit swallows the exception."""
+@contextlib.contextmanager
+def _stopping():
+    """Give an event that is set on Ctrl-C or a request to end, since a network's fit swallows the exception."""
+    stop, old = threading.Event(), {}
 
-    def __init__(self):
-        self.requested = False
-
-    def __enter__(self):
-        self.old = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._stop)
-        return self
-
-    def _stop(self, number, frame):
-        self.requested = True
+    def interrupt(number, frame):
+        stop.set()
         raise KeyboardInterrupt
 
-    def __exit__(self, *error):
-        for number, handler in self.old.items():
+    try:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
+            old |= {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        yield stop
+    finally:
+        for number, handler in old.items():
             signal.signal(number, handler)
