@@ -125,14 +125,10 @@ def _holm(p):
     rows, columns = np.triu_indices(len(p), 1)
     values = p.to_numpy()
     pairs = np.minimum(1.0, 2 * np.minimum(values[rows, columns], values[columns, rows]))
-    order = np.argsort(pairs)
+    order, corrected = np.argsort(pairs), np.ones(values.shape)
     held = np.maximum.accumulate(np.minimum(1.0, pairs[order] * np.arange(len(pairs), 0, -1)))
-    corrected = np.ones(values.shape)
-    for pair, one in zip(order, held, strict=True):
-        i, j = rows[pair], columns[pair]
-        better = (i, j) if values[i, j] <= values[j, i] else (j, i)
-        corrected[better] = one
-    return pd.DataFrame(corrected, p.index, p.columns)
+    corrected[rows[order], columns[order]] = corrected[columns[order], rows[order]] = held
+    return pd.DataFrame(np.where(values <= values.T, corrected, 1.0), p.index, p.columns)
 
 
 def learning_curve(table):
