@@ -106,10 +106,20 @@ class RecordingStore:
         return np.fromfile(self._path(recording.key), "<f4", **place).reshape(stop - start, width).T
 
     def windows(self, seconds, stride=None):
-        """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds."""
+        """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds.
+
+        They go into ``fit`` of a self-supervised pre-trainer: a list of `StoredWindows`, one for equal channels and rate.
+        """
         if seconds <= 0 or (stride is not None and stride <= 0):
             raise ValueError(f"seconds, stride: got {seconds} and {stride}, expected more than 0.")
-        return StoredWindows(self, float(seconds), float(seconds if stride is None else stride))
+        kinds = {}
+        for recording in self.recordings:
+            kinds.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
+        windows = [StoredWindows(self, found, seconds, stride or seconds) for found in kinds.values()]
+        windows = [one for one in windows if len(one)]
+        if not windows:
+            raise ValueError(f"seconds: none of {len(self)} recordings lasts {seconds} s.")
+        return windows
 
     def trials(self, interval, classes=None):
         """Trials from ``interval[0]`` to ``interval[1]`` seconds around the events, for `fit` of a pre-trainer.
@@ -207,33 +217,10 @@ class RecordingStore:
 
 
 class StoredWindows:
-    """Windows of equal length of the recordings of a `RecordingStore`, read lazily; see `RecordingStore.windows`.
+    """Windows of equal length of recordings with the same channels and sampling rate, read lazily.
 
-    They go into ``fit`` of a self-supervised pre-trainer. ``groups`` has those of equal channels and rate by (ch_names,
-    sfreq).
+    ``subjects`` names the subject of each.
     """
-
-    def __init__(self, store, seconds, stride):
-        self.store, self.seconds, self.stride = store, seconds, stride
-        by_kind = {}
-        for recording in store.recordings:
-            by_kind.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
-        groups = {kind: StoredGroup(store, found, seconds, stride) for kind, found in by_kind.items()}
-        self.groups = {kind: group for kind, group in groups.items() if len(group)}
-        if not self.groups:
-            raise ValueError(f"seconds: none of {len(store)} recordings lasts {seconds} s.")
-
-    def __len__(self):
-        """Count the windows."""
-        return sum(map(len, self.groups.values()))
-
-    def __iter__(self):
-        """Iterate over the groups."""
-        return iter(self.groups.values())
-
-
-class StoredGroup:
-    """Windows of recordings with the same channels and sampling rate; ``subjects`` names the subject of each."""
 
     def __init__(self, store, recordings, seconds, stride):
         self.store, self.recordings = store, recordings

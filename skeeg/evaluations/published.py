@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from sklearn import metrics
-from sklearn.model_selection import BaseCrossValidator, train_test_split
+from sklearn.model_selection import train_test_split
 
 from .base import ProtocolEvaluation, params_named, with_seed
 
@@ -31,7 +31,7 @@ def find_task(name, classes=None):
     return next((key for key in found if classes is None or set(DOWNSTREAM[key]["events"]) == set(classes)), None)
 
 
-class DownstreamSplitter(BaseCrossValidator):
+class DownstreamSplitter:
     """Draw 30 % of one session of each subject for training; as published, not stratified.
 
     Parameters
@@ -71,10 +71,6 @@ class DownstreamSplitter(BaseCrossValidator):
                 there = ", ".join(dict.fromkeys(sessions[own]))
                 raise ValueError(f"session: subject {subject} has no session {wanted!r}; there are {there}.")
             yield train_test_split(rows, test_size=1 - self.train_size, random_state=self.random_state)
-
-    def get_n_splits(self, metadata):
-        """Count the folds."""
-        return metadata["subject"].nunique()
 
     def get_metadata(self):
         """Give the seed of the draw."""
