@@ -108,7 +108,7 @@ class RecordingStore:
     def windows(self, seconds, stride=None):
         """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds.
 
-        They go into ``fit`` of a self-supervised pre-trainer: a list of `StoredWindows`, one for equal channels and rate.
+        A list of `StoredWindows`, one for equal channels and rate, for ``fit`` of a self-supervised pre-trainer.
         """
         if seconds <= 0 or (stride is not None and stride <= 0):
             raise ValueError(f"seconds, stride: got {seconds} and {stride}, expected more than 0.")
