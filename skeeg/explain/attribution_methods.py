@@ -30,10 +30,8 @@ class Case:
         self.prediction = outputs[np.arange(len(X)), self.columns]
         self.labels = np.arange(outputs.shape[1]) if model.classes is None else np.asarray(model.classes)
         self.predicted = None if model.classes is None else self.labels[outputs.argmax(axis=1)]
-        keys, known = [(which, *rows) for which, rows in zip(model.index, chosen, strict=True)], {}
-        for which, *rows in dict.fromkeys(keys):
-            known[which, *rows] = model.outputs([which] * len(rows), background[rows])
-        starts = [known[key][:, column] for key, column in zip(keys, self.columns, strict=True)]
+        cases = zip(model.index, chosen, self.columns, strict=True)
+        starts = [model.outputs([which] * len(rows), background[rows])[:, column] for which, rows, column in cases]
         self.base = np.array([part.mean() for part in starts])
         everything = np.concatenate([self.prediction, *starts])
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
@@ -91,9 +89,10 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
     masks = {} if bands is None else _band_masks(bands, sfreq, case.data.shape[2])
     values, parts = np.empty(case.data.shape), {name: np.empty(case.data.shape) for name in masks}
     count, step = 0, case.model.map
-    for rows in _blocks(case):
+    blocks = np.cumsum([len(rows) for rows in case.chosen]) // _PAIRS
+    for rows in np.split(np.arange(len(case.data)), np.flatnonzero(np.diff(blocks)) + 1):
         owner = np.repeat(np.arange(len(rows)), [len(case.chosen[i]) for i in rows])
-        which, columns = step.index[rows[0]], case.columns[rows]
+        which, columns = step.index[rows][owner], case.columns[rows]
         starts = np.concatenate([case.background[case.chosen[i]] for i in rows])
         ends = case.data[rows][owner]
 
@@ -111,15 +110,6 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             for name, component in _components(change, masks):
                 parts[name][i] = (component * slope).mean(axis=0)
     return values, parts or None, count
-
-
-def _blocks(case):
-    """Trials of one spatial matrix each, few enough to hold the gradients of all their lines."""
-    index = case.model.map.index
-    for which in np.unique(index):
-        rows = np.flatnonzero(index == which)
-        blocks = np.cumsum([len(case.chosen[row]) for row in rows]) // _PAIRS
-        yield from np.split(rows, np.flatnonzero(np.diff(blocks)) + 1)
 
 
 def _band_masks(bands, sfreq, n_times):
