@@ -100,7 +100,7 @@ def _corrected(differences):
 def meta_analysis(tables):
     """Combine the comparisons of several datasets as MOABB does: Stouffer's p-values, weighted effects.
 
-    Gives ``datasets``, ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
+    Gives ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
     ``p``, ``p_corrected`` (Holm) and ``effect``; None where fewer than two pipelines have a score of every subject.
     """
     from moabb.analysis.meta_analysis import compute_dataset_statistics, find_significant_differences
@@ -116,7 +116,7 @@ def meta_analysis(tables):
     mean = pd.DataFrame({name: one[shared].mean() for name, one in zip(names, scores, strict=True)})
     order = list(mean.mean(axis=1).sort_values(ascending=False, kind="stable").index)
     p, effect = p.loc[order, order], effect.loc[order, order]
-    return {"datasets": names, "pipelines": order, "mean": mean.loc[order], "p": p, "effect": effect,
+    return {"pipelines": order, "mean": mean.loc[order], "p": p, "effect": effect,
             "p_corrected": _holm(p)}  # fmt: skip
 
 
