@@ -27,7 +27,7 @@ import skeeg.bench
 from skeeg import FineTunedClassifier, NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
-from skeeg.bench import catalogue, compute, evaluation, runner
+from skeeg.bench import catalogue, evaluation, jobs, runner
 from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder, digest
 from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
@@ -403,7 +403,7 @@ def test_comparisons_of_one_run_share_their_processes(tmp_path, monkeypatch):
             ended.append(self)
             super().shutdown(wait)
 
-    monkeypatch.setattr(compute, "_start", Pool)
+    monkeypatch.setattr(jobs, "_start", Pool)
     table = run(tmp_path, {"MDM": baseline("MDM")}, evaluation=["within-session", "cross-subject"], jobs=2)
     assert set(table["evaluation"]) == {"within-session", "cross-subject"}
     assert len(started) == 2 and set(ended) == set(started)
@@ -622,7 +622,7 @@ def test_a_pipeline_that_ends_its_process_ends_alone(tmp_path):
 
 
 def test_processes_end_with_the_one_that_started_them():
-    code = "import os, time; from skeeg.bench.compute import _start; worker = _start(1).submit(os.getpid); "
+    code = "import os, time; from skeeg.bench.jobs import _start; worker = _start(1).submit(os.getpid); "
     code += "print(worker.result(), flush=True); time.sleep(99)"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
@@ -831,7 +831,7 @@ KILLED = """
 
 
 def test_a_process_that_ends_between_two_comparisons_is_replaced():
-    from skeeg.bench import compute as computing
+    from skeeg.bench import jobs as computing
 
     with computing.worker_pools(1) as pools:
         pid = pools[0].submit(os.getpid).result()

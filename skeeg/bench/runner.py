@@ -14,9 +14,9 @@ import pandas as pd
 from joblib import cpu_count
 
 from . import catalogue
-from .compute import Job, compute_all, on_cluster, quiet, worker_pools
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
 from .folder import BenchFolder, call_text, concat, digest, first_line, machine, one_line, set_aside, versions
+from .jobs import Job, compute_all, on_cluster, quiet, worker_pools
 
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
