@@ -27,13 +27,13 @@ _PARADIGMS = _CATALOGUE["paradigms"]
 _MANY = 30  # so many names are not listed in an error
 
 
-def nearest(what, name, known):
+def nearest(what, name, known, problem="not known"):
     """Error for an unknown name, with the nearest known ones, to be raised by the caller."""
     by_lower = {one.lower(): one for one in known}
     cutoff = 0.4 if len(by_lower) <= _MANY else 0.0  # of many names the nearest, however far
     close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
-    return ValueError(f"{what}: {name!r} is not known. {hint} `skeeg list` shows all names.")
+    return ValueError(f"{what}: {name!r} is {problem}. {hint} `skeeg list` shows all names.")
 
 
 def split_name(dataset):
@@ -65,8 +65,10 @@ def get_dataset(dataset, **options):
     from moabb.datasets import utils
 
     known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
+    if Path(name).name != name:
+        raise ValueError(f"dataset: there is no folder {name}.")
     if name.replace("-", "_") not in known:
-        raise nearest("dataset", name, [*DATASETS, *known])
+        raise nearest("dataset", name, [*DATASETS, *known], "neither a folder nor a known dataset")
     _refuse(options, name)
     return known[name.replace("-", "_")]()
 

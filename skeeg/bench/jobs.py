@@ -75,32 +75,32 @@ def compute_all(jobs, pools):
     if not pools:
         yield from map(compute, jobs)
         return
-    jobs, running, n_processes = iter(jobs), {}, len(pools)
+    jobs, running, idle = iter(jobs), {}, list(range(len(pools)))
     try:
         while True:
-            while pools and (job := next(jobs, None)) is not None:
-                worker = pools.pop()
+            while idle and (job := next(jobs, None)) is not None:
+                number = idle.pop()
                 try:
-                    future = worker.submit(compute, job)
+                    future = pools[number].submit(compute, job)
                 except RuntimeError:  # its process ended while it waited for this comparison
-                    worker = _renewed(worker, n_processes)
-                    future = worker.submit(compute, job)
-                running[future] = worker, job
+                    _replace(pools, number)
+                    future = pools[number].submit(compute, job)
+                running[future] = number, job
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                worker, job = running.pop(future)
+                number, job = running.pop(future)
                 try:
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    worker = _renewed(worker, n_processes)
-                pools.append(worker)
+                    _replace(pools, number)
+                idle.append(number)
                 yield result
-    finally:  # broken off: what is left of the pools serves later comparisons
-        for future, (worker, _) in running.items():
+    finally:  # broken off: the pools serve later comparisons
+        for future, (number, _) in running.items():
             future.cancel()
-            pools.append(_renewed(worker, n_processes))
+            _replace(pools, number)
 
 
 @contextlib.contextmanager
@@ -135,6 +135,13 @@ def _start(n_processes):
     return ProcessPoolExecutor(1, env=threads | os.environ, initializer=_end_with, initargs=(os.getpid(),))
 
 
+def _replace(pools, number):
+    """End one of the pools, whatever it computes, and start another in its place; a cluster does so by itself."""
+    if not on_cluster():
+        _end(pools[number])
+        pools[number] = _start(len(pools))
+
+
 def _end_with(parent):
     """Let this process end when its parent does, however that ends."""
 
@@ -149,14 +156,6 @@ def _end_with(parent):
 def _end(worker):
     """End a pool, whatever it computes."""
     worker.shutdown(**{"wait": False} if on_cluster() else {"kill_workers": True})
-
-
-def _renewed(worker, n_processes):
-    """Pool to go on with: a cluster's as it is, one of this machine ended and started again."""
-    if on_cluster():
-        return worker
-    _end(worker)
-    return _start(n_processes)
 
 
 @contextlib.contextmanager
