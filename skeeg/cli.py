@@ -276,7 +276,8 @@ def choose_jobs(options):
 
 def _short_table(table, scoring):
     """Scores for the terminal."""
-    from .bench.statistics import SCORES, summarise
+    from .bench.catalogue import SCORES
+    from .bench.statistics import summarise
 
     if not len(table):
         return "No score."

@@ -282,7 +282,7 @@ def test_folders_without_recordings_are_told(Corpus, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="part: got 'dev'"):
         Corpus(tmp_path).arrays("dev")
     monkeypatch.delenv("SKEEG_DATA", raising=False)
-    with pytest.raises(ValueError, match="SKEEG_DATA is not set"):
+    with pytest.raises(ValueError, match="set the environment variable SKEEG_DATA"):
         Corpus().arrays()
 
 
