@@ -888,7 +888,7 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path):
     ("change", "message"),
     [
         ({"pipelines": ["CSP+LAD"]}, "pipelines: 'CSP\\+LAD' is not known. Did you mean 'CSP\\+LDA'"),
-        ({"dataset": "BNCI2014_01"}, "dataset: 'BNCI2014_01' is not known. Did you mean .*'BNCI2014_001'"),
+        ({"dataset": "BNCI2014_01"}, "dataset: 'BNCI2014_01' is .*known.* Did you mean .*'BNCI2014_001'"),
         ({"evaluation": "within-sesion"}, "evaluation: 'within-sesion' is not known. Did you mean 'within-session'"),
         ({"evaluation": "cross-subject:train_trialwyse"}, "Did you mean 'cross-subject:train_trialwise'"),
         ({"subjects": [1, 9]}, "subjects: '9' is not known. Known: 1, 2, 3"),
