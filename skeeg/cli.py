@@ -87,9 +87,8 @@ def _add_trials(add):
 
 def _add_pretrain(commands):
     """Options of ``skeeg pretrain``."""
-    pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
+    pretrain = commands.add_parser("pretrain", help="pre-train MIRepNet on recordings of your own")
     add = pretrain.add_argument
-    add("--method", choices=["mirepnet"], default="mirepnet", help="what to pre-train (mirepnet)")
     add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")
     _add_trials(add)
     add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
@@ -130,7 +129,7 @@ def _classes(options):
 def bench_command(options):
     """Run ``skeeg bench``; give the exit status."""
     from .bench import catalogue, runner
-    from .bench.compute import dask_cluster
+    from .bench.jobs import dask_cluster
 
     checkpoints = _checkpoints(options.checkpoint)
     datasets, evaluations = runner.plan(options.dataset, options.evaluation, options.pipelines)
@@ -168,10 +167,10 @@ def _tell(outcome):
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
-    if outcome.interrupted:
+    if entry["interrupted"]:
         print(f"Stopped: completed {entry['done']} of {entry['planned']} results. The same command continues.")
         return INTERRUPTED
-    return FAILED if outcome.failures else DONE
+    return FAILED if entry["failures"] else DONE
 
 
 def _get_task(options, dataset, evaluation):
@@ -229,11 +228,11 @@ def list_names(options):
     from .bench.catalogue import DATASETS, EVALUATIONS
 
     groups = {
-        "datasets": {name: about for name, (_, _, about) in DATASETS.items()}
+        "datasets": {name: one["about"] for name, one in DATASETS.items()}
         | {"<name>": "any dataset of MOABB, as BNCI2014_001", "<folder>": "recordings of your own, BIDS or epochs"},
         "pipelines": {name: content.get("description", "") for name, content in pipeline_files().items()}
         | {"<file>.yml": "a pipeline of your own, in MOABB's YAML layout"},
-        "evaluations": {name: about for name, (_, _, about) in EVALUATIONS.items()},
+        "evaluations": {name: one["about"] for name, one in EVALUATIONS.items()},
     }
     for group, names in groups.items():
         width = min(max(map(len, names)), 48)
@@ -277,7 +276,8 @@ def choose_jobs(options):
 
 def _short_table(table, scoring):
     """Scores for the terminal."""
-    from .bench.statistics import SCORES, summarise
+    from .bench.catalogue import SCORES
+    from .bench.statistics import summarise
 
     if not len(table):
         return "No score."

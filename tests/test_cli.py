@@ -27,8 +27,9 @@ def test_the_command_is_installed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "skeeg = skeeg.cli:start" in setup["options.entry_points"]["console_scripts"]
-    assert "baselines/*.yml" in setup["options.package_data"]["skeeg"]
-    assert {"bench/page.html", "bench/page.md"} <= set(setup["options.package_data"]["skeeg"].split())
+    package, patterns = ROOT / "skeeg", setup["options.package_data"]["skeeg"].split()
+    data = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path for pattern in patterns for path in package.glob(pattern)} == data  # all data files are installed
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 import skeeg.bench
 from skeeg import cli
 from skeeg.bench import dask_cluster
-from skeeg.bench.compute import on_cluster
+from skeeg.bench.jobs import on_cluster
 from skeeg.spatial import CSP
 from skeeg.training import NetworkClassifier
 

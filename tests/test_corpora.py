@@ -1,6 +1,7 @@
 """Corpora with published splits, on made-up folders in the same formats, and how they are scored."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import savemat
 from sklearn import metrics
@@ -186,7 +187,8 @@ def write_cnt(path, data, rate, names):
 
 @pytest.fixture
 def seed_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpora, "_CLIPS", {"1": ("2 12", "9 19", "HD")})
+    clips = pd.DataFrame({"start": [2, 12], "stop": [9, 19], "emotion": ["happy", "disgust"]})
+    monkeypatch.setattr(corpora, "_read_clips", lambda session: clips)
     names = [*corpora._SEED_NAMES[:30], "M1", "VEO", *corpora._SEED_NAMES[30:], "HEO"]
     data = np.tile(rhythms(5, 500, 21), (13, 1))
     for person in range(1, 6):
@@ -208,7 +210,8 @@ def test_seed_v_clips_are_cut_into_windows(seed_folder):
 
 
 def test_seed_v_errors_name_the_file(seed_folder, monkeypatch):
-    monkeypatch.setattr(corpora, "_CLIPS", {"1": ("2", "60", "H")})
+    clips = pd.DataFrame({"start": [2], "stop": [60], "emotion": ["happy"]})
+    monkeypatch.setattr(corpora, "_read_clips", lambda session: clips)
     with pytest.raises(ValueError, match=r"1_1_20180804\.cnt: it lasts 21 s, but its last clip ends at 60 s"):
         SeedVEmotions(seed_folder).arrays("test")
     (seed_folder / "notes.cnt").write_text("")
@@ -217,10 +220,10 @@ def test_seed_v_errors_name_the_file(seed_folder, monkeypatch):
 
 
 def test_the_clips_of_seed_v_follow_each_other():
-    for starts, stops, labels in corpora._CLIPS.values():
-        ends = np.array([list(map(int, starts.split())), list(map(int, stops.split()))]).T.ravel()
-        assert (np.diff(ends) > 0).all()
-        assert sorted(labels) == sorted("HFNSD" * 3)
+    for session in (1, 2, 3):
+        clips = corpora._read_clips(session)
+        assert (np.diff(clips[["start", "stop"]].to_numpy().ravel()) > 0).all()
+        assert sorted(clips["emotion"]) == sorted(SeedVEmotions.classes * 3)
 
 
 # SHU
@@ -279,7 +282,7 @@ def test_folders_without_recordings_are_told(Corpus, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="part: got 'dev'"):
         Corpus(tmp_path).arrays("dev")
     monkeypatch.delenv("SKEEG_DATA", raising=False)
-    with pytest.raises(ValueError, match="SKEEG_DATA is not set"):
+    with pytest.raises(ValueError, match="set the environment variable SKEEG_DATA"):
         Corpus().arrays()
 
 

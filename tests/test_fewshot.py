@@ -42,7 +42,7 @@ def test_split_is_clean(n_draws, others):
         if others:
             assert set(metadata["subject"][sources[0]]) == {1, 2} - {key[0]} and len(sources[0]) == 60
         n_folds += 1
-    assert n_folds == splitter.get_n_splits(metadata) == 4 * 2 * (n_draws or 1)
+    assert n_folds == 4 * 2 * (n_draws or 1)
 
 
 def test_first_trials_are_taken_in_the_order_of_recording():

@@ -8,8 +8,8 @@ three.
 import lazy_loader
 
 _PUBLIC = {
-    "compute": ["dask_cluster"],
     "figures": ["write_figures"],
+    "jobs": ["dask_cluster"],
     "report": ["write_report"],
     "runner": ["run"],
 }

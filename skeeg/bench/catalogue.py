@@ -1,4 +1,4 @@
-"""What can be compared: datasets, paradigms, pipelines, evaluations and scores by name.
+"""What can be compared: datasets, paradigms, pipelines, evaluations and scores by name, from `catalogue.yml` beside it.
 
 A wrong name is answered with the nearest right ones. Nothing heavy is imported until an object is asked for, so that
 ``skeeg list`` and ``skeeg --help`` are quick.
@@ -19,75 +19,12 @@ from ..baselines import (
     takes_checkpoint,
 )
 
-# Name, class in skeeg.datasets, its arguments, one line.
-DATASETS = {
-    "simulated": ("SimulatedMotorImagery", {}, "simulated imagery of hands, eight subjects in two sessions"),
-    "simulated-execution": ("SimulatedMotorExecution", {}, "executed movements of the same subjects"),
-    "simulated-short": ("SimulatedMotorImagery", {"n_sessions": 1}, "their first session alone"),
-    "simulated-short-execution": ("SimulatedMotorExecution", {"n_sessions": 1}, "the same of the executed movements"),
-    "grasp": ("GraspImagery", {}, "OpenNeuro ds003810: imagined grasping against rest, from $SKEEG_DATA/ds003810"),
-    "grasp-execution": ("GraspImagery", {"task": "execution"}, "executed grasping of the same subjects"),
-    "physionet": ("PhysionetMotor", {}, "PhysioNet EEGMMIDB: imagined fists, from $SKEEG_DATA/eegmmidb or MOABB"),
-    "physionet-execution": ("PhysionetMotor", {"task": "execution"}, "executed fists of the same subjects"),
-}
-
-_MODES = {
-    "train": "source subjects train, the target subject's trials are predicted as a block",
-    "train_trialwise": "as cross-subject, one trial at a time",
-    "train_and_target_unlabeled_20p": "the first 20 % of the target subject's trials, without labels, adapt the method",
-    "train_and_target_unlabeled_50p": "the first 50 % of them, without labels",
-    "train_and_target_unlabeled_full": "all trials of the target subject, without labels (transductive)",
-    "train_and_target_labeled_20p": "the first 20 % of the target subject's trials with their labels",
-    "train_and_target_labeled_50p": "the first 50 % of them with their labels",
-}
-
-# Name, class in moabb.evaluations or skeeg.evaluations, its arguments, one line.
-EVALUATIONS = {
-    "within-session": ("WithinSessionEvaluation", {}, "5-fold cross-validation within each session"),
-    "within-subject": ("WithinSubjectEvaluation", {}, "5-fold cross-validation over all sessions of a subject"),
-    "cross-session": ("CrossSessionEvaluation", {}, "each session of a subject predicted from the others"),
-    "cross-subject": ("CrossSubjectEvaluation", {"cs_mode": "train"}, "each subject predicted from the others"),
-    "few-shot": ("FewshotEvaluation", {}, "the first trials of a session predict its last"),
-    "few-shot:others": (
-        "FewshotEvaluation",
-        {},
-        "source subjects and the first trials of the target's session predict its last",
-    ),
-    "cross-task": ("CrossTaskEvaluation", {}, "executed movements and the first imagined ones predict the rest"),
-    "downstream": ("DownstreamEvaluation", {}, "30 % of a session predict the rest, as in the MIRepNet paper"),
-} | {
-    f"cross-subject:{mode}": ("CrossSubjectEvaluation", {"cs_mode": mode}, about)
-    for mode, about in _MODES.items()
-    if mode != "train"  # that is plain cross-subject
-}
-
-# Labelled target trials of each class, of the protocols that take any; on the command line --n-per-class.
-# With source subjects each number trains on all of them again, so that there are fewer.
-N_PER_CLASS = {"few-shot": (5, 10, 20), "few-shot:others": (5, 20), "cross-task": (10,)}
-
-# What is compared where nothing is named: the evaluations, and the pipelines of each evaluation and paradigm.
-DEFAULT_DATASET = "simulated-short"
-_CLASSICAL = ("CSP+LDA", "TS+LR", "FBTS+LR")
-_OTHER_PARADIGMS = ("ERP+LDA", "XDAWN+TS+LR", "TS+LR", "FBTS+LR", "MDM", "EEGNet")
-_ADAPTED = (*_CLASSICAL, "EEGNet, fine-tuned")
-PANELS = ("within-session", "few-shot:others", "cross-task")
-DEFAULT_PIPELINES = {
-    "few-shot:others": (*_ADAPTED, "MIRepNet, fine-tuned"),
-    "cross-task": (*_ADAPTED, "CT-adaptTL"),
-    "": (*_CLASSICAL, "CCA", "EEGNet"),
-}
-
+_CATALOGUE = read_mapping(Path(__file__).with_suffix(".yml"))
+DATASETS, EVALUATIONS, DEFAULTS, SCORES = (
+    _CATALOGUE[group] for group in ("datasets", "evaluations", "defaults", "scores")
+)
+_PARADIGMS = _CATALOGUE["paradigms"]
 _MANY = 30  # so many names are not listed in an error
-
-# Class in moabb.paradigms by paradigm of a dataset, and its pass band in hertz.
-_PARADIGMS = {
-    "imagery": "MotorImagery",
-    "p300": "P300",
-    "ssvep": "SSVEP",
-    "rstate": "RestingStateToP300Adapter",
-}
-_PAIRED = {"p300": {"Target", "NonTarget"}}  # events of which MOABB takes both or none
-SCORERS = ("roc_auc", "accuracy", "balanced_accuracy", "kappa", "f1")
 
 
 def nearest(what, name, known, problem="not known"):
@@ -120,8 +57,7 @@ def get_dataset(dataset, **options):
     shown, dataset = split_name(dataset)
     name = str(dataset)
     if name in DATASETS:
-        class_name, arguments, _ = DATASETS[name]
-        return _make(class_name, arguments | options)
+        return _make(DATASETS[name]["class"], DATASETS[name].get("arguments", {}) | options)
     if is_folder(dataset):
         made = _make("LocalDataset", {"folder": dataset} | options)
         made.shown_name = shown
@@ -195,8 +131,8 @@ def get_paradigm(
         )
     if evaluation == "downstream":
         task = find_task(dataset, classes)
-        is_longer = task and task.tmax and dataset.interval[1] - dataset.interval[0] > task.tmax
-        classes, interval = classes or (task and task.events), interval or ((0.0, task.tmax) if is_longer else None)
+        end, length = task.get("tmax"), dataset.interval[1] - dataset.interval[0]
+        classes, interval = classes or task.get("events"), interval or ((0.0, end) if end and length > end else None)
         band, resample, scoring = band or (8.0, 30.0), resample or 250.0, scoring or ["accuracy"]
     for name in classes or []:
         if name not in dataset.event_id:
@@ -204,8 +140,8 @@ def get_paradigm(
     events = sorted(set(classes or dataset.event_id))
     if len(events) < 2:
         raise ValueError(f"classes: at least two are needed, got {events}.")
-    if not _PAIRED.get(dataset.paradigm, set()) <= set(events):
-        raise ValueError(f"classes: {dataset.paradigm} data have Target and NonTarget, got {events}.")
+    if dataset.paradigm == "p300" and not {"Target", "NonTarget"} <= set(events):  # MOABB takes both or none
+        raise ValueError(f"classes: p300 data have Target and NonTarget, got {events}.")
     options = {"resample": resample, "channels": channels} | ({"fmin": band[0], "fmax": band[1]} if band else {})
     if dataset.paradigm == "rstate":  # MOABB's interval is 10 to 50 s and its rate 128 Hz, whatever the dataset's
         options |= {"tmin": 0.0, "tmax": None, "events": events, "resample": resample or 128}
@@ -220,10 +156,10 @@ def get_paradigm(
 
 
 def find_task(dataset, classes=None):
-    """Task of the MIRepNet paper that a dataset is by its name, or None."""
+    """Task of the MIRepNet paper that a dataset is by its name; empty where it is none."""
     from ..evaluations.published import DOWNSTREAM, find_task
 
-    return DOWNSTREAM.get(find_task(shown_name(dataset), classes))
+    return DOWNSTREAM.get(find_task(shown_name(dataset), classes), {})
 
 
 def shown_name(dataset):
@@ -241,14 +177,14 @@ def get_scorers(names, n_classes):
     from sklearn.metrics import cohen_kappa_score, make_scorer
 
     for name in names:
-        if name not in SCORERS:
-            raise nearest("scoring", name, SCORERS)
+        if name not in SCORES:
+            raise nearest("scoring", name, SCORES)
     if len(set(names)) < len(names):
         raise ValueError(f"scoring: expected different names, got {', '.join(names)}.")
     if "roc_auc" in names and n_classes > 2:
         raise ValueError(
             f"scoring: roc_auc is defined for two classes, and there are {n_classes}. For more there are "
-            f"{', '.join(SCORERS[1:])}."
+            f"{', '.join(list(SCORES)[1:])}."
         )
     special = {"kappa": make_scorer(cohen_kappa_score), "f1": "f1_macro"}
     return {name: special.get(name, name) for name in names}
@@ -266,7 +202,7 @@ def resolve_evaluation(evaluation):
 def default_pipelines(evaluation, paradigm):
     """Names of the pipelines that are compared where none are named: those that serve the paradigm."""
     kind = type(paradigm).__name__
-    for names in (DEFAULT_PIPELINES.get(evaluation, DEFAULT_PIPELINES[""]), _OTHER_PARADIGMS):
+    for names in (EVALUATIONS[evaluation].get("pipelines", DEFAULTS["pipelines"]), DEFAULTS["other_paradigms"]):
         serving = [name for name in names if kind in pipeline_files()[name]["paradigms"]]
         if len(serving) > 1:
             return serving

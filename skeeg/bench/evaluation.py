@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..evaluations.base import NamedTrials, ProtocolEvaluation, params_named, with_seed
-from ..evaluations.pooling import PooledTarget, takes_target
+from ..evaluations.target_trials import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE
 
@@ -30,27 +30,25 @@ _LOADED = {}  # the trials this process loaded last: jobs that need the same one
 class _InJobs(NamedTrials):
     """Mixed into one of MOABB's evaluations by `evaluation_class`."""
 
-    run_key = None  # names the run, also on the workers of a cluster, where objects are copies
+    run_key = process_pipeline = None  # key of the run on the workers of a cluster, where objects are copies
 
-    def load(self, dataset, subject, name, pipeline, process_pipeline):
+    def load(self, job):
         """Load the trials that `compute` needs, so that failures of data are not counted as failures of pipelines."""
-        wanted = dataset.subject_list if self._needs_all_subjects else [subject]
-        return self._load_data(dataset, {name: pipeline}, process_pipeline, None, wanted)
+        subjects = None if self._needs_all_subjects else [job.subject]
+        return self._load_data(self.datasets[0], {job.name: job.pipeline}, self.process_pipeline, None, subjects)
 
-    def compute(self, dataset, subject, name, pipeline, process_pipeline, param_grid):
+    def compute(self, job):
         """Evaluate one pipeline on one subject; give MOABB's rows and the predictions of the folds."""
-        pipeline, param_grid = self._with_target(pipeline, param_grid)
-        _, y, _ = self.load(dataset, subject, name, pipeline, process_pipeline)
+        pipeline, param_grid = self._with_target(job.pipeline, job.grid)
+        _, y, _ = self.load(job)
         self._classes, self._predictions = sorted(set(y)), []
         self._keep_names = bool(params_named(pipeline, *_NAME_CLASSES))
         with tempfile.TemporaryDirectory() as memory:
+            pipelines = {job.name: _with_memory(pipeline, memory)}
             rows = self._evaluate_parallel_dataset(
-                dataset=dataset,
-                pipelines={name: _with_memory(pipeline, memory)},
-                param_grid={name: param_grid} if param_grid else None,
-                process_pipeline=process_pipeline,
-                work_plan={subject: {name: _with_memory(pipeline, memory)}},
-            )
+                self.datasets[0], pipelines, {job.name: param_grid} if param_grid else None, self.process_pipeline,
+                work_plan={job.subject: pipelines},
+            )  # fmt: skip
         for row in rows:  # with codecarbon, MOABB adds emissions of zero, though none are measured
             row.pop("carbon_emission", None), row.pop("codecarbon_task_name", None)
         return rows, self._predictions + self._take_predictions(rows)
@@ -89,18 +87,17 @@ class _InJobs(NamedTrials):
                 pipeline = clone(pipeline).set_params(transform_input=sorted(requested))
         return pipeline, param_grid
 
-    def store(self, job_result, process_pipeline):
+    def store(self, result):
         """Write rows and predictions to MOABB's results file; a crash in between leaves the file as it was."""
-        job = job_result.job
+        job = result.job
         with _replacing(self.results):
-            self.results.add({job.name: job_result.rows}, {job.name: job.pipeline}, process_pipeline)
-            place = self.place_of(job.pipeline, job.dataset, process_pipeline)
+            self.results.add({job.name: result.rows}, {job.name: job.pipeline}, self.process_pipeline)
             with h5py.File(self.results.filepath, "r+") as file:
-                predictions.write(file[place], job.subject, job_result.predictions)
+                predictions.write(file[self.place_of(job.pipeline)], job.subject, result.predictions)
 
-    def place_of(self, pipeline, dataset, process_pipeline):
-        """Group of MOABB's results file that holds the rows of a pipeline on a dataset."""
-        return f"{get_pipeline_digest(process_pipeline, pipeline)}/{dataset.code}"
+    def place_of(self, pipeline):
+        """Group of MOABB's results file that holds the rows of a pipeline."""
+        return f"{get_pipeline_digest(self.process_pipeline, pipeline)}/{self.datasets[0].code}"
 
     def forget(self, place):
         """Take the rows of a pipeline on a dataset out of MOABB's results file."""

@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from .report import groups_of_datasets, read_sections, score_table, title
-from .statistics import SCORES, meta_analysis, subject_scores
+from .report import meta_analyses, read_sections, score_table, title
+from .statistics import subject_scores
 
 FORMATS = ("pdf", "svg", "png")
 _STYLE = {
@@ -36,11 +36,9 @@ def write_figures(folder, fmt="pdf"):
                 written.append(target / f"{stem}-{name}.{fmt}")
                 figure.savefig(written[-1])
         written += _tables(section, target / stem)
-    for group in groups_of_datasets(sections):
-        combined = meta_analysis([section["rows"] for section in group])
-        if combined is not None:
-            written.append(target / f"meta-analysis-{_slug(group[0]['entry']['evaluation'])}.{fmt}")
-            _meta_analysis(group, combined["pipelines"]).savefig(written[-1])
+    for combined in meta_analyses(sections):
+        written.append(target / f"meta-analysis-{_slug(combined['sections'][0]['entry']['evaluation'])}.{fmt}")
+        _meta_analysis(combined).savefig(written[-1])
     return written
 
 
@@ -49,14 +47,14 @@ def _slug(words):
     return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def _meta_analysis(group, pipelines):
+def _meta_analysis(combined):
     """MOABB's plot of the best pipeline against the next on every dataset."""
     from moabb.analysis.meta_analysis import compute_dataset_statistics
     from moabb.analysis.plotting import meta_analysis_plot
 
-    rows = pd.concat([section["rows"] for section in group])
-    statistics = compute_dataset_statistics(rows[rows["pipeline"].isin(pipelines)])
-    return meta_analysis_plot(statistics, *pipelines[:2])
+    rows, names = pd.concat([section["rows"] for section in combined["sections"]]), combined["pipelines"]
+    statistics = compute_dataset_statistics(rows[rows["pipeline"].isin(names)])
+    return meta_analysis_plot(statistics, *names[:2])
 
 
 def _strip(section):
@@ -69,7 +67,7 @@ def _strip(section):
         ax.errorbar(one["mean"], place, xerr=one["sd"], color="#1d2733", marker="|", markersize=11, linewidth=1)
     if section["chance"] is not None:
         ax.axvline(section["chance"], color="0.6", linestyle=":", linewidth=1)
-    ax.set(yticks=range(len(summary)), yticklabels=summary.index, xlabel=_label(section))
+    ax.set(yticks=range(len(summary)), yticklabels=summary.index, xlabel=section["score"])
     ax.set_ylim(len(summary) - 0.5, -0.5)
     return figure
 
@@ -82,7 +80,7 @@ def _curve(section):
     figure, ax = _axes(2.6)
     plot_fewshot(section["rows"].assign(n_per_class=section["rows"][counted]), ax=ax)
     unit = "of each class" if counted == "n_per_class" else "of the target task"
-    ax.set(xlabel=f"Labelled trials {unit}", ylabel=_label(section))
+    ax.set(xlabel=f"Labelled trials {unit}", ylabel=section["score"])
     return figure
 
 
@@ -92,11 +90,6 @@ def _axes(height):
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     return figure, figure.subplots()
-
-
-def _label(section):
-    """Name of the score."""
-    return SCORES.get(section["entry"]["scoring"], "Score")
 
 
 def _tables(section, stem):

@@ -28,17 +28,15 @@ RUNS, TABLE, PREDICTIONS = "runs.json", "results.csv", "predictions.csv.gz"
 FREE_SPACE = 1 << 20  # bytes that a disk must have left before anything is written
 _PACKAGES = ("moabb", "mne", "scikit-learn", "pyriemann", "braindecode", "torch", "numpy", "scipy")
 
-# Shape of the entry of a run: what is read from a file has it, or the file is set aside.
+# Shape of the entry of a run: what is read from a file has it, or the file is set aside. A pair is not in every entry.
 _FAILURE = {"pipeline": str, "error": str, "subjects": [str]}
 _ENTRY = {
     "dataset": str, "name": str, "about": str, "evaluation": str, "paradigm": str, "scoring": str, "command": str,
     "date": str, "machine": str, "classes": [str], "subjects": [str], "seeds": [int], "bands": [[float]],
     "n_sessions": int, "jobs": int, "planned": int, "reused": int, "done": int, "interrupted": bool,
     "pipelines": {str: dict}, "versions": {str: str}, "older_versions": {str: str}, "failures": [_FAILURE],
-}  # fmt: skip
-# Not in every entry.
-_OPTIONAL = {
-    "n_per_class": [int], "seconds": float, "n_channels": int, "n_times": int, "sfreq": float, "scorings": [str],
+    "n_per_class": ([int], None), "seconds": (float, None), "n_channels": (int, None), "n_times": (int, None),
+    "sfreq": (float, None), "scorings": ([str], None),
 }  # fmt: skip
 
 
@@ -119,12 +117,8 @@ def _read(path, parse, empty):
 def _parse_runs(path):
     """Entries of the runs, each of the shape that `write` gives it."""
     runs = json.loads(path.read_text(encoding="utf-8"))
-    if not _has_shape(runs, {str: dict}):
-        raise ValueError("expected one mapping a run.")
-    for entry in runs.values():
-        wanted = _ENTRY | {name: shape for name, shape in _OPTIONAL.items() if entry.get(name) is not None}
-        if not all(name in entry and _has_shape(entry[name], shape) for name, shape in wanted.items()):
-            raise ValueError("expected the settings of a run.")
+    if not _has_shape(runs, {str: _ENTRY}):
+        raise ValueError("expected the settings of runs.")
     return runs
 
 
@@ -148,12 +142,13 @@ def _parse_predictions(path):
 
 def _has_shape(value, shape):
     """Whether a value read from JSON is built of the types that a shape names."""
+    if isinstance(shape, tuple):
+        return value is None or _has_shape(value, shape[0])
     if isinstance(shape, list):
         return isinstance(value, list) and all(_has_shape(one, shape[0]) for one in value)
-    if isinstance(shape, dict) and str in shape:
-        return isinstance(value, dict) and all(_has_shape(one, shape[str]) for one in value.values())
     if isinstance(shape, dict):
-        return isinstance(value, dict) and all(key in value and _has_shape(value[key], shape[key]) for key in shape)
+        shapes = dict.fromkeys(value, shape[str]) if str in shape and isinstance(value, dict) else shape
+        return isinstance(value, dict) and all(_has_shape(value.get(key), one) for key, one in shapes.items())
     if isinstance(value, bool):
         return shape is bool
     return isinstance(value, (int, float) if shape is float else shape)

@@ -5,20 +5,11 @@ import math
 from html import escape
 from pathlib import Path
 
-from .catalogue import EVALUATIONS
+from .catalogue import EVALUATIONS, SCORES
 from .folder import BenchFolder, write_text
 from .predictions import calibration_error, chosen_parameters, class_scores
-from .statistics import SCORES, chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
+from .statistics import chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
 
-_TITLES = {
-    "within-session": "within session",
-    "within-subject": "within subject",
-    "cross-session": "across sessions",
-    "cross-subject": "across subjects",
-    "few-shot:others": "few-shot with source subjects",
-    "cross-task": "from executed to imagined movements",
-    "downstream": "the MIRepNet paper's protocol",
-}
 _COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0a7e8c", "#5b6876")
 
 
@@ -45,6 +36,7 @@ def read_sections(folder):
     for key, entry in _latest_first(runs):
         rows, predicted = (one[one["run"] == key] if len(one) else one for one in (table, predictions))
         section = {"entry": entry, "rows": rows, "chance": chance_level(entry)}
+        section["score"] = SCORES.get(entry["scoring"], "Score")
         if len(rows):
             section |= {"summary": summarise(rows), "comparisons": compare(rows), "curve": learning_curve(rows)}
             section |= {"classes": _class_scores(predicted, section), "published": _published(section)}
@@ -94,28 +86,20 @@ def _published(section):
     return rows | {name: ["", score] for name, score in published.items()}
 
 
-def groups_of_datasets(sections):
-    """Comparisons that one command made by one evaluation on several datasets."""
+def meta_analyses(sections):
+    """MOABB's meta-analysis of each evaluation that one command made on several datasets."""
     groups = {}
     for section in sections:
         entry = section["entry"]
         if "summary" in section:
             groups.setdefault((entry["command"], entry["evaluation"], entry["scoring"]), []).append(section)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def meta_analyses(sections):
-    """MOABB's meta-analysis of each evaluation on several datasets."""
-    for group in groups_of_datasets(sections):
+    for group in groups.values():
         combined = meta_analysis([section["rows"] for section in group])
         if combined is not None:
-            entry = group[0]["entry"]
-            names = [section["entry"]["name"] for section in group]
             yield combined | {
-                "title": f"{len(names)} datasets, {_protocol_name(entry)}",
-                "score": _score_name(entry["scoring"]),
-                "datasets": names,
-                "rows": [(name, [float(one) for one in row]) for name, row in combined["mean"].iterrows()],
+                "sections": group,
+                "title": f"{len(group)} datasets, {_protocol_name(group[0]['entry'])}",
+                "score_name": _within_sentence(group[0]["score"]),
             }
 
 
@@ -135,49 +119,34 @@ def _render(template, shown, autoescape=False):
 def _section(section):
     """One comparison as the template needs it."""
     entry = section["entry"]
-    shown = {
-        "entry": entry,
+    shown = section | {
         "title": title(entry),
         "setting": _setting(entry),
         "protocol": _protocol(entry),
-        "score": SCORES.get(entry["scoring"], "score"),
-        "score_name": _score_name(entry["scoring"]),
-        "chance": section["chance"],
+        "score_name": _within_sentence(section["score"]),
         "failures": _failures(entry),
-        "older_versions": _versions(entry["older_versions"]),
-        "facts": _facts(entry),
-        "rows": [],
     }
     return shown | _results(section) if "summary" in section else shown
 
 
 def _results(section):
     """Scores and statistics of a comparison that has some."""
-    entry, summary, comparisons = section["entry"], section["summary"], section["comparisons"]
-    scores = subject_scores(section["rows"])[list(summary.index)]
-    cells = zip(scores.index, scores.to_numpy(), strict=True)
-    floor = section["chance"] if section["chance"] is not None else float(scores.min().min())
+    names, chance, curve = list(section["summary"].index), section["chance"], section["curve"]
+    scores = subject_scores(section["rows"])[names]
     return {
-        "summary": summary,
-        "comparisons": comparisons,
-        "next": _next(summary, comparisons),
-        "axis": _Axis(scores, section["chance"]),
-        "rows": [_row(name, one, scores[name], entry["pipelines"].get(name, {})) for name, one in summary.iterrows()],
-        "subjects": [(name, [_tint(one, floor) for one in row]) for name, row in cells],
+        "scores": scores,
+        "axis": _Axis(scores, chance),
+        "floor": float(scores.min().min()) if chance is None else chance,
         "table": score_table(section),
-        "test": _test(comparisons["n_subjects"]),
-        "classes": section["classes"],
-        "published": section["published"],
-        "chosen": section["chosen"],
-        "others": _other_scores(section["rows"], entry),
-        "curve": None if section["curve"] is None else _Curve(section["curve"], list(summary.index), section["chance"]),
+        "test": _test(section["comparisons"]["n_subjects"]),
+        "others": _other_scores(section["rows"], section["entry"]),
+        "curve": None if curve is None else _Curve(curve, names, chance),
     }
 
 
-def _score_name(scoring):
+def _within_sentence(score):
     """Name of a score within a sentence."""
-    name = SCORES.get(scoring, "score")
-    return name if name[:2].isupper() or "Cohen" in name or name == "F1" else name.lower()
+    return score if score[:2].isupper() or "Cohen" in score or score == "F1" else score.lower()
 
 
 def title(entry):
@@ -187,11 +156,9 @@ def title(entry):
 
 def _protocol_name(entry):
     """Name the protocol in a title."""
-    name, _, mode = entry["evaluation"].partition(":")
-    if name == "cross-session" and entry.get("runs_as_sessions"):
+    if entry["evaluation"] == "cross-session" and entry.get("runs_as_sessions"):
         return "leave one run out"
-    words = _TITLES.get(name, name) + (f" ({mode.replace('_', ' ')})" if mode else "")
-    return _TITLES.get(entry["evaluation"], words)
+    return EVALUATIONS.get(entry["evaluation"], {}).get("title", entry["evaluation"])
 
 
 def _other_scores(rows, entry):
@@ -223,7 +190,7 @@ def _setting(entry):
 
 def _protocol(entry):
     """Sentence on training and test trials."""
-    about = EVALUATIONS.get(entry["evaluation"], ("", {}, ""))[2]
+    about = EVALUATIONS.get(entry["evaluation"], {}).get("about", "")
     numbers = ", ".join(map(str, entry.get("n_per_class") or []))
     return f"{about[:1].upper()}{about[1:]}" + (f"; labelled trials of each class: {numbers}" if numbers else "") + "."
 
@@ -234,52 +201,6 @@ def _failures(entry):
     for failure in entry["failures"]:
         failures.setdefault((failure["pipeline"], failure["error"]), []).extend(failure["subjects"])
     return failures
-
-
-def _facts(entry):
-    """Lines on where the results come from."""
-    made = [entry["date"]]
-    made += [f"{entry['seconds']:.0f} s"] if entry.get("seconds") is not None else []
-    made += [f"{entry['reused']} of {entry['planned']} results from earlier runs"] if entry["reused"] else []
-    return {
-        "Made": ", ".join(made),
-        "Evaluation": f"{entry['evaluation']}, paradigm {entry['paradigm']}",
-        "Dataset code": entry["dataset"],
-        "Seeds": ", ".join(map(str, entry["seeds"])),
-        "Versions": _versions(entry["versions"]),
-        "Machine": f"{entry['machine']}, {entry['jobs']} job{'s' if entry['jobs'] != 1 else ''}",
-    }
-
-
-def _versions(versions):
-    """Names and versions in one line."""
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _row(name, one, scores, notes):
-    """One pipeline of the table of scores, with every subject as a point."""
-    points = [
-        (subject, value, 5 + 24 * ((i * 0.618034) % 1))  # golden steps: neighbours apart, no two alike
-        for i, (subject, value) in enumerate(scores.items())
-        if value == value
-    ]
-    row = {key: float(one[key]) for key in ("mean", "sd", "min", "max", "time")}
-    size, estimator = notes.get("n_parameters"), notes.get("estimator", "")
-    return row | {
-        "name": name, "n_subjects": int(one["n_subjects"]), "points": points, "estimator": estimator,
-        "size": size if isinstance(size, int) else None, "about": notes.get("about", ""),
-    }  # fmt: skip
-
-
-def _next(summary, comparisons):
-    """Pipeline that the best one is compared with."""
-    first, names = summary.index[0], comparisons["pipelines"]
-    if comparisons["p"] is None or first not in names:
-        return None
-    second = next(name for name in names if name != first)
-    wanted = ("p", "p_corrected", "difference", "difference_low", "difference_high")
-    pair = {key: float(comparisons[key].loc[first, second]) for key in wanted}
-    return {"name": second} | pair
 
 
 def _test(n_subjects):
@@ -346,17 +267,17 @@ class _Curve:
 
 
 def _tint(value, floor):
-    """Score, ink and paper of its cell: white at chance, blue at one."""
+    """Ink and paper of a score's cell: white at chance, blue at one."""
     share = min(1.0, max(0.0, (value - floor) / (1 - floor))) if value == value and floor < 1 else 0.0
     red, green, blue = (round(255 + (full - 255) * share) for full in (36, 99, 168))
-    return value, "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
+    return "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
 
 
 def score_table(section):
     """Rows of the table of scores, header first: pipeline, score, spread, range, cost."""
     entry, summary = section["entry"], section["summary"]
     seeds = len(entry["seeds"]) > 1
-    header = ["Pipeline", SCORES.get(entry["scoring"], "Score"), "SD", "Lowest", "Highest", "Subjects"]
+    header = ["Pipeline", section["score"], "SD", "Lowest", "Highest", "Subjects"]
     rows = [header + (["SD of seeds"] if seeds else []) + ["Fit, s", "Parameters"]]
     for name, one in summary.iterrows():
         parameters = entry["pipelines"].get(name, {}).get("n_parameters")

@@ -7,16 +7,16 @@ import threading
 import time
 import uuid
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
 from joblib import cpu_count
 
 from . import catalogue
-from .compute import Job, compute_all, on_cluster, quiet, worker_pools
 from .evaluation import evaluation_class, set_seed_and_device, trials_kept
 from .folder import BenchFolder, call_text, concat, digest, first_line, machine, one_line, set_aside, versions
+from .jobs import Job, compute_all, on_cluster, quiet, worker_pools
 
 _WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
@@ -111,8 +111,8 @@ def run(
 def plan(dataset, evaluation, pipelines):
     """Datasets and evaluations of a run; by default three protocols on simulated subjects."""
     if evaluation is None:
-        evaluation = catalogue.PANELS if dataset is None and pipelines is None else "within-session"
-        dataset = catalogue.DEFAULT_DATASET if dataset is None and pipelines is None else dataset
+        evaluation = catalogue.DEFAULTS["evaluations"] if dataset is None and pipelines is None else "within-session"
+        dataset = catalogue.DEFAULTS["dataset"] if dataset is None and pipelines is None else dataset
     datasets = dataset if isinstance(dataset, list | tuple) else ["simulated" if dataset is None else dataset]
     evaluations = [evaluation] if isinstance(evaluation, str) else list(evaluation)
     for what, names in (("dataset", datasets), ("evaluation", evaluations)):
@@ -134,7 +134,7 @@ def run_all(benchmarks, overwrite=False, progress=True):
             except RuntimeError as error:
                 errors.append(error)
                 continue
-            if outcomes[-1].interrupted:
+            if outcomes[-1].entry["interrupted"]:
                 break
     if errors:
         raise errors[0]
@@ -143,18 +143,16 @@ def run_all(benchmarks, overwrite=False, progress=True):
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """What came of a run: its entry in the results folder, its scores and the path of its report."""
 
+    entry: dict
     table: object = None
-    failures: list = field(default_factory=list)
-    interrupted: bool = False
     report: object = None
-    entry: dict = field(default_factory=dict)
 
     def failed(self):
         """First message of each pipeline that failed, and on how many subjects it did."""
         messages = {}
-        for failure in self.failures:
+        for failure in self.entry["failures"]:
             messages.setdefault(failure["pipeline"], []).append(failure["error"])
         return {name: f"{errors[0]} ({len(errors)} times)" for name, errors in messages.items()}
 
@@ -179,14 +177,14 @@ class Benchmark:
             raise ValueError("scoring: the paradigm that is given has a score of its own; give one of the two.")
         self.paradigm = paradigm
         self._choose_pipelines(pipelines, checkpoints, param_grid)
-        default = (666, 667, 668) if self.evaluation == "downstream" else (0,)
-        self.seeds = [int(seed) for seed in (default if seeds is None else seeds)]
+        about = catalogue.EVALUATIONS[self.evaluation]
+        self.seeds = [int(seed) for seed in (about.get("seeds", [0]) if seeds is None else seeds)]
         if jobs != int(jobs) or jobs < -1:
             raise ValueError(f"jobs: expected a number of processes, -1 for one each core or 0 for none, got {jobs!r}.")
         self.jobs, self.device, self.command = cpu_count() if jobs == -1 else int(jobs), device, command
         self.folder = BenchFolder(out)
         self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
-        self.n_per_class = _check_n_per_class(self.evaluation, n_per_class)
+        self.n_per_class = _check_n_per_class(about.get("n_per_class", ()), n_per_class)
         self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
         self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
@@ -228,18 +226,18 @@ class Benchmark:
         with self.folder.locked(), quiet(), trials_kept():
             self._open(overwrite)
             jobs = self._missing()
-            outcome = Outcome(entry=self._describe_run(jobs))
+            outcome = Outcome(self._describe_run(jobs))
             self._write(outcome)
             try:
-                with _Stop() as stop:
+                with _stopping() as stop:
                     self._compute(jobs, outcome, stop, pools, progress)
             except KeyboardInterrupt:
-                outcome.interrupted = True
+                outcome.entry["interrupted"] = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
             self.folder.write_predictions(self.key, self._predictions())
-            if outcome.failures and not len(outcome.table) and not outcome.interrupted:
-                first = outcome.failures[0]
+            if outcome.entry["failures"] and not len(outcome.table) and not outcome.entry["interrupted"]:
+                first = outcome.entry["failures"][0]
                 raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
             outcome.report = write_report(self.folder.path)
         return outcome
@@ -247,15 +245,15 @@ class Benchmark:
     def _open(self, overwrite):
         """Pair each pipeline and seed with the MOABB evaluation that keeps its results."""
         self.units, kept = {}, {}
-        class_name, arguments, _ = catalogue.EVALUATIONS[self.evaluation]
-        arguments = arguments | self._protocol()
-        for seed in self.seeds:
-            for name, pipeline in self.pipelines.items():
+        about = catalogue.EVALUATIONS[self.evaluation]
+        arguments = about.get("arguments", {}) | self._protocol()
+        for name, pipeline in self.pipelines.items():
+            for seed in self.seeds:
                 pipeline = set_seed_and_device(pipeline, seed, self.device)
                 suffix = self._suffix(name, seed, arguments.get("cs_mode"))
-                evaluation = self._open_evaluation(class_name, random_state=seed, suffix=suffix, **arguments)
+                evaluation = self._open_evaluation(about["class"], random_state=seed, suffix=suffix, **arguments)
                 evaluation._needs_all_subjects = self.across  # cross-task learns from the subject's own trials
-                place = evaluation.place_of(pipeline, self.dataset, self.process_pipeline)
+                place = evaluation.place_of(pipeline)
                 same = kept.setdefault((evaluation.results.filepath, place), name)
                 if same != name:
                     raise ValueError(f"pipelines: {same} and {name} are the same; leave one out.")
@@ -268,9 +266,9 @@ class Benchmark:
         from ..evaluations import CrossTaskSplitter, DownstreamSplitter, FewshotSplitter
 
         if self.evaluation == "downstream":
-            task = catalogue.find_task(self.dataset)
             sessions = type(self.dataset).__module__.startswith("moabb.")  # names of sessions are those of MOABB
-            return {"splitter": DownstreamSplitter(task.session if task and sessions else None)}
+            session = catalogue.find_task(self.dataset).get("session") if sessions else None
+            return {"splitter": DownstreamSplitter(session)}
         if self.evaluation == "cross-task":
             n_classes = len(self.paradigm.used_events(self.dataset))
             return {"splitter": CrossTaskSplitter(tuple(n_classes * number for number in self.n_per_class))}
@@ -294,7 +292,7 @@ class Benchmark:
         except Exception:  # a damaged HDF5 file raises OSError, KeyError, RuntimeError or ValueError
             set_aside(evaluation.results.filepath)
             evaluation = make()
-        evaluation.run_key = self.run_key
+        evaluation.run_key, evaluation.process_pipeline = self.run_key, self.process_pipeline
         return evaluation
 
     def _suffix(self, name, seed, mode):
@@ -312,7 +310,7 @@ class Benchmark:
     def _missing(self):
         """Jobs to be computed, those that need the same trials next to each other."""
         jobs = [
-            Job(name, seed, subject, pipeline, evaluation, self.dataset, self.process_pipeline, self.grids.get(name))
+            Job(name, seed, subject, pipeline, evaluation, self.grids.get(name))
             for subject in self.dataset.subject_list
             for (name, seed), (pipeline, evaluation) in self.units.items()
             if evaluation.results.not_yet_computed({name: pipeline}, self.dataset, subject, self.process_pipeline)
@@ -330,7 +328,7 @@ class Benchmark:
             wanted = self._worth_computing(jobs, bar)
             with contextlib.closing(compute_all(wanted, pools)) as computing:
                 for result in computing:
-                    if stop.requested:  # on Ctrl-C a network's fit ends without an error, and its score is no result
+                    if stop.is_set():  # on Ctrl-C a network's fit ends without an error, and its score is no result
                         raise KeyboardInterrupt
                     self._take(result, outcome)
                     bar.update()
@@ -350,12 +348,11 @@ class Benchmark:
     def _take(self, result, outcome):
         """Store the rows of a job, or note why there are none."""
         if result.failure:
-            outcome.failures.append(result.failure)
+            outcome.entry["failures"].append(result.failure)
         if result.data_failed:
             self.unreadable.update(self.dataset.subject_list if self.across else [result.job.subject])
         if result.rows:
-            _, evaluation = self.units[result.job.name, result.job.seed]
-            evaluation.store(result, self.process_pipeline)
+            self.units[result.job.name, result.job.seed][1].store(result)  # the job may be a copy from a process
             outcome.entry |= result.shape
             outcome.entry["pipelines"][result.job.name] |= result.notes
 
@@ -396,6 +393,8 @@ class Benchmark:
             "machine": machine(),
             "planned": total,
             "reused": reused,
+            "failures": [],
+            "interrupted": False,
         }
 
     def _describe_pipelines(self, before):
@@ -413,8 +412,7 @@ class Benchmark:
         """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
         outcome.table = self._table()
         # Counted from what is stored: a run can be stopped between storing the rows of a job and noting it.
-        done = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
-        outcome.entry |= {"failures": outcome.failures, "interrupted": outcome.interrupted, "done": done}
+        outcome.entry["done"] = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
         table = concat([self._of_others(self.folder.table()), outcome.table], outcome.table)
         self.folder.write(self.key, outcome.entry, table)
 
@@ -422,15 +420,13 @@ class Benchmark:
         """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
         frames = []
         subjects = list(map(str, self.dataset.subject_list))
-        for name in self.pipelines:
-            for seed in self.seeds:
-                pipeline, evaluation = self.units[name, seed]
-                frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
-                if len(frame):
-                    frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(subjects)]
-                    frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
-                    frame = frame.sort_values("session", kind="stable")
-                    frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
+        for (name, seed), (pipeline, evaluation) in self.units.items():
+            frame = evaluation.results.to_dataframe({name: pipeline}, self.process_pipeline)
+            if len(frame):
+                frame = frame[(frame["dataset"] == self.dataset.code) & frame["subject"].isin(subjects)]
+                frame = frame.assign(pipeline=name, evaluation=self.evaluation, seed=seed)
+                frame = frame.sort_values("session", kind="stable")
+                frames.append(frame.sort_values("subject", key=lambda one: one.map(subjects.index), kind="stable"))
         table = concat(frames, pd.DataFrame(columns=_COLUMNS))
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
@@ -438,7 +434,7 @@ class Benchmark:
         """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
         tables, subjects = [], set(map(str, self.dataset.subject_list))
         for (name, seed), (pipeline, evaluation) in self.units.items():
-            found = evaluation.read_predictions(evaluation.place_of(pipeline, self.dataset, self.process_pipeline))
+            found = evaluation.read_predictions(evaluation.place_of(pipeline))
             kept = [one for one in found if one["subject"].iloc[0] in subjects]
             tables += [one.assign(pipeline=name, seed=seed) for one in kept]
         return concat([*tables, self._of_others(self.folder.predictions())], pd.DataFrame())
@@ -448,12 +444,12 @@ class Benchmark:
         return old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))] if len(old) else old
 
 
-def _check_n_per_class(evaluation, n_per_class):
+def _check_n_per_class(default, n_per_class):
     """Numbers of labelled target trials; none where the evaluation takes none."""
-    numbers = tuple(catalogue.N_PER_CLASS.get(evaluation, ()) if n_per_class is None else n_per_class)
+    numbers = default if n_per_class is None else n_per_class
     if min(numbers, default=1) < 1 or len(set(numbers)) < len(numbers):
         raise ValueError(f"n_per_class: expected different numbers of trials, 1 or more, got {n_per_class}.")
-    return tuple(sorted(numbers)) if evaluation in catalogue.N_PER_CLASS else ()
+    return tuple(sorted(numbers)) if default else ()
 
 
 def _choose_subjects(dataset, subjects):
@@ -470,23 +466,19 @@ def _choose_subjects(dataset, subjects):
     return chosen
 
 
-class _Stop:
-    """Remember that Ctrl-C or a request to end was seen, since a network's fit swallows the exception."""
+@contextlib.contextmanager
+def _stopping():
+    """Give an event that is set on Ctrl-C or a request to end, since a network's fit swallows the exception."""
+    stop, old = threading.Event(), {}
 
-    def __init__(self):
-        self.requested = False
-
-    def __enter__(self):
-        self.old = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._stop)
-        return self
-
-    def _stop(self, number, frame):
-        self.requested = True
+    def interrupt(number, frame):
+        stop.set()
         raise KeyboardInterrupt
 
-    def __exit__(self, *error):
-        for number, handler in self.old.items():
+    try:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
+            old |= {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        yield stop
+    finally:
+        for number, handler in old.items():
             signal.signal(number, handler)

@@ -9,13 +9,6 @@ from scipy import stats
 _PERMUTATIONS_BELOW = 20  # subjects; MOABB's own limit, above it tests with Wilcoxon's signed ranks
 _EXACT_UP_TO = 13  # subjects; for more, sign flips are drawn
 _N_FLIPS = 10_000
-SCORES = {
-    "roc_auc": "ROC AUC",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "kappa": "Cohen's kappa",
-    "f1": "F1",
-}
 
 
 def subject_scores(table):
@@ -107,7 +100,7 @@ def _corrected(differences):
 def meta_analysis(tables):
     """Combine the comparisons of several datasets as MOABB does: Stouffer's p-values, weighted effects.
 
-    Gives ``datasets``, ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
+    Gives ``pipelines`` (best first), ``mean`` (score of each pipeline on each dataset) and the matrices
     ``p``, ``p_corrected`` (Holm) and ``effect``; None where fewer than two pipelines have a score of every subject.
     """
     from moabb.analysis.meta_analysis import compute_dataset_statistics, find_significant_differences
@@ -123,7 +116,7 @@ def meta_analysis(tables):
     mean = pd.DataFrame({name: one[shared].mean() for name, one in zip(names, scores, strict=True)})
     order = list(mean.mean(axis=1).sort_values(ascending=False, kind="stable").index)
     p, effect = p.loc[order, order], effect.loc[order, order]
-    return {"datasets": names, "pipelines": order, "mean": mean.loc[order], "p": p, "effect": effect,
+    return {"pipelines": order, "mean": mean.loc[order], "p": p, "effect": effect,
             "p_corrected": _holm(p)}  # fmt: skip
 
 
@@ -132,14 +125,10 @@ def _holm(p):
     rows, columns = np.triu_indices(len(p), 1)
     values = p.to_numpy()
     pairs = np.minimum(1.0, 2 * np.minimum(values[rows, columns], values[columns, rows]))
-    order = np.argsort(pairs)
+    order, corrected = np.argsort(pairs), np.ones(values.shape)
     held = np.maximum.accumulate(np.minimum(1.0, pairs[order] * np.arange(len(pairs), 0, -1)))
-    corrected = np.ones(values.shape)
-    for pair, one in zip(order, held, strict=True):
-        i, j = rows[pair], columns[pair]
-        better = (i, j) if values[i, j] <= values[j, i] else (j, i)
-        corrected[better] = one
-    return pd.DataFrame(corrected, p.index, p.columns)
+    corrected[rows[order], columns[order]] = corrected[columns[order], rows[order]] = held
+    return pd.DataFrame(np.where(values <= values.T, corrected, 1.0), p.index, p.columns)
 
 
 def learning_curve(table):

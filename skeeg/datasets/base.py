@@ -23,8 +23,10 @@ def code_with(name, options, defaults):
 
 
 def data_folder(folder, name):
-    """Folder given by the user, or the one of this name under ``$SKEEG_DATA``, or None."""
+    """Folder given by the user, which has to be there, or the one of this name under ``$SKEEG_DATA``, or None."""
     if folder is not None:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"folder: there is no folder {folder}.")
         return Path(folder)
     return Path(os.environ["SKEEG_DATA"]) / name if os.environ.get("SKEEG_DATA") else None
 

@@ -4,11 +4,14 @@ import csv
 import dataclasses
 import random
 import re
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..array import EEGArray, make_domains
 from .base import OLD_NAMES, data_folder
+from .readers import read_recording
 
 PARTS = ("train", "valid", "test")
 
@@ -27,13 +30,14 @@ class Preprocessing:
 class Corpus:
     """Base of the corpora: windows labelled by ``classes``, in three parts with disjoint subjects.
 
-    A subclass lists its files (``_find``), splits the subjects (``_split``) and reads one file (``_read``).
-    Continuous recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
+    A subclass lists its files (``_find``), in the order of their subjects, and reads one file (``_read``). Continuous
+    recordings are referenced, resampled and filtered, in this order, before they are cut into windows.
     """
 
     name = source = ""
     inner = ()  # subfolders of `folder` that may contain the files
     classes = ()
+    order, shares = ("valid", "test", "train"), (0.2, 0.2)  # of the subjects; the last part takes the rest
     preprocessing = Preprocessing(())
 
     def __init__(self, folder=None):
@@ -74,6 +78,32 @@ class Corpus:
             raise FileNotFoundError(f"{self._root()}: no recording of {self.name}. {self.source}")
         return {subject: found[subject] for subject in self._split(list(found))[part]}
 
+    def _split(self, subjects):
+        """Subjects of each part; numbers are rounded down."""
+        ends = [int(len(subjects) * share + 1e-9) for share in np.cumsum(self.shares)]
+        starts, stops = [0, *ends], [*ends, None]
+        return {part: subjects[i:j] for part, i, j in zip(self.order, starts, stops, strict=True)}
+
+    def _load(self, raw, file):
+        """Preprocess a recording; give microvolts (n_channels, n_times)."""
+        wanted = self.preprocessing
+        channels = {self._electrode(name): name for name in reversed(raw.ch_names)}
+        missing = [name for name in wanted.ch_names if name not in channels]
+        if missing:
+            raise ValueError(f"{file}: electrodes {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
+        raw = raw.copy().pick([channels[name] for name in wanted.ch_names], verbose="error").load_data(verbose="error")
+        raw.set_channel_types(dict.fromkeys(raw.ch_names, "eeg"), on_unit_change="ignore", verbose="error")
+        if wanted.average:
+            raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")
+        if raw.info["sfreq"] != wanted.sfreq:
+            raw.resample(wanted.sfreq, verbose="error")
+        raw.filter(*wanted.band, verbose="error").notch_filter(wanted.notch, verbose="error")
+        return raw.get_data(verbose="error") * 1e6
+
+    def _electrode(self, channel):
+        """Electrode of a channel by its name in the files."""
+        return channel.upper()
+
     def _root(self):
         """Folder with the files."""
         name = type(self).__name__
@@ -85,50 +115,15 @@ class Corpus:
         return next((folder / name for name in self.inner if (folder / name).is_dir()), folder)
 
 
-def _preprocess(raw, file, preprocessing, rename):
-    """Preprocess a recording; give microvolts (n_channels, n_times). `rename` maps channel names to electrodes."""
-    channels = {rename(name): name for name in reversed(raw.ch_names)}
-    missing = [name for name in preprocessing.ch_names if name not in channels]
-    if missing:
-        raise ValueError(f"{file}: electrodes {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
-    raw = raw.copy().pick([channels[name] for name in preprocessing.ch_names], verbose="error")
-    raw.load_data(verbose="error")
-    raw.set_channel_types(dict.fromkeys(raw.ch_names, "eeg"), on_unit_change="ignore", verbose="error")
-    if preprocessing.average:
-        raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")
-    if raw.info["sfreq"] != preprocessing.sfreq:
-        raw.resample(preprocessing.sfreq, verbose="error")
-    if preprocessing.band is not None:
-        raw.filter(*preprocessing.band, verbose="error")
-    if preprocessing.notch is not None:
-        raw.notch_filter(preprocessing.notch, verbose="error")
-    return raw.get_data(verbose="error") * 1e6
-
-
-def _cut_windows(data, starts, n_times):
-    """Cut windows of `n_times` samples out of a recording, from the given first samples on."""
-    windows = [data[:, start : start + n_times] for start in starts]
-    return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times)
-
-
-def _open_recording(file):
-    """Open a recording; an error names the file."""
-    import mne
-
-    try:
-        return mne.io.read_raw(file, verbose="error")
-    except Exception as error:  # whichever error a reader raises, name the file
-        raise ValueError(f"{file}: cannot be read: {error}") from error
-
-
-def _split_fractions(names, *fractions):
-    """Split a list by cumulative fractions, rounded down; the last part takes the rest."""
-    ends = [0, *(int(len(names) * fraction + 1e-9) for fraction in fractions), len(names)]
-    return [names[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+def _cut_windows(data, found, n_times):
+    """Windows of `n_times` samples and their labels, from pairs of first sample and label; all lie within the data."""
+    found = [(start, label) for start, label in found if start + n_times <= data.shape[1]]
+    windows = [data[:, start : start + n_times] for start, _ in found]
+    return np.array(windows, dtype=np.float32).reshape(-1, len(data), n_times), [label for _, label in found]
 
 
 _TUH_NAMES = tuple("FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T7 T8 P7 P8 FZ CZ PZ".split())
-_EVENTS = ("spsw", "gped", "pled", "eyem", "artf", "bckg")  # codes 1 to 6
+_EVENTS = {1: "spsw", 2: "gped", 3: "pled", 4: "eyem", 5: "artf", 6: "bckg"}  # by code
 _AROUND = 2.5  # seconds from the middle of an event to either end of its window
 
 
@@ -161,7 +156,8 @@ class TUHEvents(Corpus):
     """
 
     name, source = "TUEV", "The corpus is at https://isip.piconepress.com/projects/tuh_eeg."
-    inner, classes = ("edf",), _EVENTS
+    inner, classes = ("edf",), tuple(_EVENTS.values())
+    order, shares = ("train", "valid"), (0.8,)
     preprocessing = Preprocessing(_TUH_NAMES, notch=60.0)
 
     def _find(self, root):
@@ -173,43 +169,36 @@ class TUHEvents(Corpus):
 
     def _split(self, subjects):
         training = sorted((one for one in subjects if one.startswith("train/")), reverse=True)
-        train, valid = _split_fractions(training, 0.8)
-        return {"train": train, "valid": valid, "test": [one for one in subjects if one.startswith("eval/")]}
+        return super()._split(training) | {"test": [one for one in subjects if one.startswith("eval/")]}
+
+    def _electrode(self, channel):  # "EEG T3-REF" is T7
+        name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
+        return OLD_NAMES.get(name, name)
 
     def _read(self, file):
-        def rename(channel):  # "EEG T3-REF" is T7
-            name = channel.upper().removeprefix("EEG ").removesuffix("-REF").removesuffix("-LE")
-            return OLD_NAMES.get(name, name)
-
-        raw = _open_recording(file)
-        data = _preprocess(raw, file, self.preprocessing, rename)
+        data = self._load(read_recording(file)[0], file)
         events = _read_events(file.with_suffix(".rec"))
         rate, n_times = self.preprocessing.sfreq, int(2 * _AROUND * self.preprocessing.sfreq)
         if data.shape[1] < n_times:
             raise ValueError(f"{file}: {data.shape[1] / rate:g} s, shorter than one window of {2 * _AROUND:g} s.")
         last = data.shape[1] - n_times
-        starts = [min(max(int(round((middle - _AROUND) * rate)), 0), last) for middle, _ in events]
-        return _cut_windows(data, starts, n_times), [label for _, label in events]
+        found = [(min(max(int(round((middle - _AROUND) * rate)), 0), last), label) for middle, label in events]
+        return _cut_windows(data, found, n_times)
 
 
 def _read_events(file):
     """Middle in seconds and class of each event of a .rec file: channel, start, stop, code."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; each recording needs a .rec file with its events.")
-    events = []
     with open(file, newline="") as text:
-        for number, row in enumerate(csv.reader(text), start=1):
-            if not row:
-                continue
-            try:
-                _, start, stop, code = (float(value) for value in row)
-                if code < 1:
-                    raise IndexError
-                events.append(((start + stop) / 2, _EVENTS[int(code) - 1]))
-            except (ValueError, IndexError) as error:
-                expected = f"expected channel, start, stop and a code from 1 to 6, got {','.join(row)!r}"
-                raise ValueError(f"{file}, line {number}: {expected}.") from error
-    return events
+        rows = csv.reader(text)
+        try:
+            return [
+                ((float(start) + float(stop)) / 2, _EVENTS[float(code)]) for _, start, stop, code in filter(None, rows)
+            ]
+        except (ValueError, KeyError) as error:
+            wanted = f"expected channel, start, stop and a code from 1 to {len(_EVENTS)}"
+            raise ValueError(f"{file}, line {rows.line_num}: {wanted}, got {error}.") from error
 
 
 _STAGES = ("W", "N1", "N2", "N3", "R")
@@ -253,21 +242,15 @@ class HMCSleep(Corpus):
         files = sorted(file for file in root.glob("SN*.edf") if re.fullmatch(r"SN\d+", file.stem))
         return {file.stem: [("0", file)] for file in files}
 
-    def _split(self, subjects):
-        valid, test, train = _split_fractions(sorted(subjects), 0.2, 0.4)
-        return {"train": train, "valid": valid, "test": test}
+    def _electrode(self, channel):  # "EEG F4-M1" is F4
+        return channel.removeprefix("EEG ").split("-")[0]
 
     def _read(self, file):
-        def rename(channel):  # "EEG F4-M1" is F4
-            return channel.removeprefix("EEG ").split("-")[0]
-
-        epochs = _read_stages(file)
-        data = _preprocess(_open_recording(file), file, self.preprocessing, rename)
-        rate, n_times = self.preprocessing.sfreq, int(_SLEEP_WINDOW * self.preprocessing.sfreq)
-        starts = [int(round((onset + half) * rate)) for onset, _ in epochs for half in range(0, _EPOCH, _SLEEP_WINDOW)]
-        labels = [stage for _, stage in epochs for _ in range(0, _EPOCH, _SLEEP_WINDOW)]
-        keep = [i for i, start in enumerate(starts) if start + n_times <= data.shape[1]]
-        return _cut_windows(data, [starts[i] for i in keep], n_times), [labels[i] for i in keep]
+        epochs, rate = _read_stages(file), self.preprocessing.sfreq
+        data = self._load(read_recording(file)[0], file)
+        halves = range(0, _EPOCH, _SLEEP_WINDOW)
+        found = [(int(round((onset + half) * rate)), stage) for onset, stage in epochs for half in halves]
+        return _cut_windows(data, found, int(_SLEEP_WINDOW * rate))
 
 
 def _read_stages(file):
@@ -282,11 +265,11 @@ def _read_stages(file):
         found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
     else:
         raise FileNotFoundError(f"{text}: no such file, and no {other.name}; the sleep stages are in one of them.")
-    marks = [(float(onset), note.strip().lower()) for onset, _, note in found]  # the night, if the scoring tells
+    marks = [(onset, note.strip().lower()) for onset, _, note in found]  # the night, if the scoring tells
     start = min((onset for onset, note in marks if note.startswith("lights off")), default=-np.inf)
     stop = max((onset for onset, note in marks if note.startswith("lights on")), default=np.inf)
     stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
-    stages = [(float(onset), float(length), stage) for onset, length, stage in stages if stage in _STAGES]
+    stages = [(onset, length, stage) for onset, length, stage in stages if stage in _STAGES]
     odd = [length for _, length, _ in stages if length != _EPOCH]
     if odd:
         raise ValueError(f"{file.stem}_sleepscoring: an epoch of {odd[0]:g} s, expected {_EPOCH} s.")
@@ -295,22 +278,15 @@ def _read_stages(file):
 
 def _read_text(file):
     """Onset, duration and annotation of each line."""
-    with open(file, newline="") as text:
-        rows = [[value.strip() for value in row] for row in csv.reader(text) if row]
     wanted = ("Recording onset", "Duration", "Annotation")
-    if not rows or any(name not in rows[0] for name in wanted):
-        raise ValueError(
-            f"{file}: expected a first line with {', '.join(wanted)}, got {rows[0] if rows else 'nothing'}."
-        )
-    columns = [rows[0].index(name) for name in wanted]
-    found = []
-    for number, row in enumerate(rows[1:], start=2):
+    with open(file, newline="") as text:
+        rows = csv.DictReader(text, skipinitialspace=True)
+        if not set(wanted) <= set(rows.fieldnames or ()):
+            raise ValueError(f"{file}: expected a first line with {', '.join(wanted)}, got {rows.fieldnames}.")
         try:
-            onset, length, note = (row[column] for column in columns)
-            found.append((float(onset), float(length), note))
-        except (IndexError, ValueError) as error:
-            raise ValueError(f"{file}, line {number}: cannot be read: {', '.join(row)!r}.") from error
-    return found
+            return [(float(row[wanted[0]]), float(row[wanted[1]]), str(row[wanted[2]])) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file}, line {rows.line_num}: cannot be read: {error}.") from error
 
 
 _SEED_NAMES = tuple(
@@ -318,26 +294,6 @@ _SEED_NAMES = tuple(
     "T8 TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8 PO7 PO5 PO3 POZ PO4 PO6 PO8 CB1 O1 OZ "
     "O2 CB2".split()
 )
-# First and last second of the fifteen clips of each session, and the emotion to induce: Happiness, Fear,
-# Neutral, Sadness, Disgust. The same for all subjects (notes of the corpus).
-_CLIPS = {
-    "1": (
-        "30 132 287 555 773 982 1271 1628 1730 2025 2227 2435 2667 2932 3204",
-        "102 228 524 742 920 1240 1568 1697 1994 2166 2401 2607 2901 3172 3359",
-        "HFNSDHFNSDHFNSD",
-    ),
-    "2": (
-        "30 299 548 646 836 1000 1091 1392 1657 1809 1966 2186 2333 2490 2741",
-        "267 488 614 773 967 1059 1331 1622 1777 1908 2153 2302 2428 2709 2817",
-        "SFNDHHDNSFNHFSD",
-    ),
-    "3": (
-        "30 353 478 674 825 908 1200 1346 1451 1711 2055 2307 2457 2726 2888",
-        "321 418 643 764 877 1147 1284 1418 1679 1996 2275 2425 2664 2857 3066",
-        "SFNDHHDNSFNHFSD",
-    ),
-}
-_EMOTIONS = {"H": "happy", "F": "fear", "N": "neutral", "S": "sad", "D": "disgust"}
 _CLIP_WINDOW = 4  # seconds
 
 
@@ -370,37 +326,37 @@ class SeedVEmotions(Corpus):
     """
 
     name, source = "SEED-V", "The corpus is at https://bcmi.sjtu.edu.cn/home/seed."
-    inner, classes = ("EEG_raw",), tuple(_EMOTIONS.values())
+    inner, classes = ("EEG_raw",), ("happy", "fear", "neutral", "sad", "disgust")
+    order = ("test", "valid", "train")
     preprocessing = Preprocessing(_SEED_NAMES)
 
     def _find(self, root):
         found = {}
         for file in sorted(root.glob("*.cnt")):
-            parts = re.fullmatch(r"(\d+)_(\d+)_.*", file.stem)
-            if parts is None or parts[2] not in _CLIPS:
+            parts = re.fullmatch(r"(\d+)_([123])_.*", file.stem)
+            if parts is None:
                 raise ValueError(f"{file}: expected a name with subject, session (1 to 3) and date, as 1_1_20180804.")
             found.setdefault(parts[1], []).append((parts[2], file))
         return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
-    def _split(self, subjects):
-        test, valid, train = _split_fractions(subjects, 0.2, 0.4)
-        return {"train": train, "valid": valid, "test": test}
-
     def _read(self, file):
-        starts, stops, labels = _CLIPS[file.stem.split("_")[1]]
-        raw = _open_recording(file)
-        clips = list(zip(map(int, starts.split()), map(int, stops.split()), labels, strict=True))
-        seconds = len(raw.times) / raw.info["sfreq"]
-        if seconds < clips[-1][1]:
-            raise ValueError(f"{file}: it lasts {seconds:.0f} s, but its last clip ends at {clips[-1][1]} s.")
-        data = _preprocess(raw, file, self.preprocessing, str.upper)
+        clips, raw = _read_clips(int(file.stem.split("_")[1])), read_recording(file)[0]
+        seconds, end = len(raw.times) / raw.info["sfreq"], clips["stop"].iloc[-1]
+        if seconds < end:
+            raise ValueError(f"{file}: it lasts {seconds:.0f} s, but its last clip ends at {end} s.")
         rate = int(self.preprocessing.sfreq)
         found = [
-            (second * rate, _EMOTIONS[label])
-            for start, stop, label in clips
-            for second in range(start, min(stop + 1, int(seconds)) - _CLIP_WINDOW + 1, _CLIP_WINDOW)  # inclusive end
+            (second * rate, clip.emotion)
+            for clip in clips.itertuples()
+            for second in range(clip.start, min(clip.stop + 1, int(seconds)) - _CLIP_WINDOW + 1, _CLIP_WINDOW)
         ]
-        return _cut_windows(data, [start for start, _ in found], _CLIP_WINDOW * rate), [label for _, label in found]
+        return _cut_windows(self._load(raw, file), found, _CLIP_WINDOW * rate)
+
+
+def _read_clips(session):
+    """First and last second of the fifteen clips of a session, the same for all subjects, and the emotion to induce."""
+    clips = pd.read_csv(Path(__file__).with_name("seed_v_clips.csv"))
+    return clips[clips["session"] == session]
 
 
 _SHU_NAMES = tuple(
@@ -441,6 +397,7 @@ class SHUMotorImagery(Corpus):
 
     name, source = "SHU", "The recordings are at https://doi.org/10.6084/m9.figshare.19228725."
     inner, classes = ("mat",), _HANDS
+    order, shares = ("train", "test", "valid"), (0.6, 0.2)
     preprocessing = Preprocessing(_SHU_NAMES, average=False, band=None, notch=None)
 
     def _find(self, root):
@@ -454,8 +411,7 @@ class SHUMotorImagery(Corpus):
     def _split(self, subjects):
         shuffled = sorted(subjects)
         random.Random(214).shuffle(shuffled)
-        train, test, valid = _split_fractions(shuffled, 0.6, 0.8)
-        return {"train": train, "valid": valid, "test": test}
+        return super()._split(shuffled)
 
     def _read(self, file):
         from mne.filter import resample

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..positions import standard_montage
 from .base import SkeegDataset, code_with
-from .readers import UNITS, arrange_recordings, check_microvolts, class_names, find_recordings, read_recording
+from .readers import UNITS, arrange_recordings, class_names, find_recordings, read_recording, scale_to_volts
 
 
 class LocalDataset(SkeegDataset):
@@ -144,9 +144,7 @@ class LocalDataset(SkeegDataset):
             raise ValueError(f"{file}: channels {', '.join(missing)} are missing; it has {', '.join(raw.ch_names)}.")
         raw.load_data(verbose="error").pick(list(self.channels), verbose="error")
         raw.set_channel_types({name: "eeg" for name in raw.ch_names}, on_unit_change="ignore", verbose="error")
-        if self.unit != "V":
-            raw.apply_function(lambda values: values * UNITS[self.unit], picks="all", verbose="error")
-        check_microvolts(raw, file)
+        scale_to_volts(raw, self.unit, file)
         if self.notch:
             raw.notch_filter(self.notch, verbose="error")
         if raw.get_montage() is None:

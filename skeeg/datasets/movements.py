@@ -12,22 +12,21 @@ from .base import OLD_NAMES, SkeegDataset, code_with, data_folder
 class _Movements(SkeegDataset):
     """Runs of a task, each read from one EDF file, in one session or as sessions of their own."""
 
-    def __init__(self, task, tasks, events, code, shape, defaults, doi, runs, subjects, sessions):
-        if task not in tasks:
-            raise ValueError(f"task: got {task!r}, expected one of {', '.join(tasks)}.")
-        self.task, self._runs = task, runs
+    _defaults, _doi = {}, None  # options by which results are stored under the plain name; reference
+
+    def __init__(self, task, runs, events, options, subjects, sessions):
+        if task not in runs:
+            raise ValueError(f"task: got {task!r}, expected one of {', '.join(runs)}.")
+        self.task, self._runs = task, runs[task]
+        options, defaults = options | {"runs_as_sessions": self.runs_as_sessions}, {"runs_as_sessions": False}
         super().__init__(
             subjects=self._find_subjects(),
-            sessions_per_subject=len(runs) if self.runs_as_sessions else 1,
+            sessions_per_subject=len(self._runs) if self.runs_as_sessions else 1,
             events=events,
-            code=code_with(
-                f"{code}-{task}",
-                shape | {"runs_as_sessions": self.runs_as_sessions},
-                defaults | {"runs_as_sessions": False},
-            ),
+            code=code_with(f"{type(self).__name__}-{task}", options, self._defaults | defaults),
             interval=[0, 4],
             paradigm="imagery",
-            doi=doi,
+            doi=self._doi,
             selected_subjects=subjects,
             selected_sessions=sessions,
         )
@@ -103,18 +102,14 @@ class GraspImagery(_Movements):
     """
 
     source = "The dataset is at openneuro.org/datasets/ds003810."
+    _defaults, _doi = {"notch": list(_GRASP_NOTCH)}, "10.1016/j.heliyon.2020.e03425"
 
     def __init__(
         self, folder=None, task="imagery", notch=_GRASP_NOTCH, runs_as_sessions=False, subjects=None, sessions=None
     ):
         self.folder, self.notch, self.runs_as_sessions = data_folder(folder, "ds003810"), notch, runs_as_sessions
-        if folder is not None and not self.folder.is_dir():
-            raise FileNotFoundError(f"folder: there is no folder {self.folder}.")
-        shape, doi = {"notch": None if notch is None else list(notch)}, "10.1016/j.heliyon.2020.e03425"
-        super().__init__(
-            task, _GRASP_RUNS, {"right_hand": 1, "rest": 2}, "GraspImagery", shape, {"notch": list(_GRASP_NOTCH)}, doi,
-            _GRASP_RUNS.get(task), subjects, sessions,
-        )  # fmt: skip
+        options = {"notch": None if notch is None else list(notch)}
+        super().__init__(task, _GRASP_RUNS, {"right_hand": 1, "rest": 2}, options, subjects, sessions)
 
     def _find_subjects(self):
         """Numbers of the subjects in the folder; all published ones if there is no folder."""
@@ -139,9 +134,10 @@ class GraspImagery(_Movements):
 
 
 # Runs by task and by what their annotations T1 and T2 mean.
+_ONE, _BOTH = ("left_hand", "right_hand"), ("hands", "feet")
 _PHYSIONET_RUNS = {
-    "execution": {(3, 7, 11): ("left_hand", "right_hand"), (5, 9, 13): ("hands", "feet")},
-    "imagery": {(4, 8, 12): ("left_hand", "right_hand"), (6, 10, 14): ("hands", "feet")},
+    "execution": {3: _ONE, 5: _BOTH, 7: _ONE, 9: _BOTH, 11: _ONE, 13: _BOTH},
+    "imagery": {4: _ONE, 6: _BOTH, 8: _ONE, 10: _BOTH, 12: _ONE, 14: _BOTH},
 }
 _PHYSIONET_EVENTS = {"left_hand": 2, "right_hand": 3, "feet": 5, "hands": 4, "rest": 1}  # MOABB's numbers
 _N_SUBJECTS = 109
@@ -180,6 +176,7 @@ class PhysionetMotor(_Movements):
     """
 
     source = ""
+    _defaults, _doi = {"classes": ["left_hand", "right_hand"]}, "10.1109/TBME.2004.827072"
 
     def __init__(
         self,
@@ -194,17 +191,14 @@ class PhysionetMotor(_Movements):
         if unknown or len(set(classes)) < 2 or set(classes) <= {"rest"}:
             raise ValueError(f"classes: got {classes!r}, expected two or more of {', '.join(_PHYSIONET_EVENTS)}.")
         path = data_folder(folder, "eegmmidb")
-        if folder is not None and not path.is_dir():
-            raise FileNotFoundError(f"folder: there is no folder {path}.")
         self.folder = path if path is not None and path.is_dir() else None  # None: MOABB has the files
         self.classes, self.runs_as_sessions = tuple(classes), runs_as_sessions
-        runs = _PHYSIONET_RUNS.get(task, {}).items()
-        self._pairs = dict(sorted((run, pair) for many, pair in runs if set(pair) & set(classes) for run in many))
-        events, shape = {name: _PHYSIONET_EVENTS[name] for name in classes}, {"classes": sorted(classes)}
-        defaults, doi = {"classes": ["left_hand", "right_hand"]}, "10.1109/TBME.2004.827072"
-        super().__init__(
-            task, _PHYSIONET_RUNS, events, "PhysionetMotor", shape, defaults, doi, list(self._pairs), subjects, sessions
-        )
+        runs = {
+            name: [run for run, pair in pairs.items() if set(pair) & set(classes)]
+            for name, pairs in _PHYSIONET_RUNS.items()
+        }
+        events, options = {name: _PHYSIONET_EVENTS[name] for name in classes}, {"classes": sorted(classes)}
+        super().__init__(task, runs, events, options, subjects, sessions)
 
     def _find_subjects(self):
         """Numbers of the subjects in the folder; all published ones where MOABB finds the files."""
@@ -231,5 +225,5 @@ class PhysionetMotor(_Movements):
 
         raw = self._read_edf(file)
         mne.datasets.eegbci.standardize(raw)
-        left, right = self._pairs[run]
+        left, right = _PHYSIONET_RUNS[self.task][run]
         return self._mark_trials(raw, {"T0": "rest", "T1": left, "T2": right}, file)

@@ -155,12 +155,15 @@ def is_class(name):
     return not name.lower().startswith(_NO_CLASS)
 
 
-def check_microvolts(raw, file):
-    """Refuse data that cannot be in volts."""
+def scale_to_volts(raw, unit, file):
+    """Scale the EEG of a file that states no unit; refuse what cannot be in volts."""
+    if unit != "V":
+        raw.apply_function(lambda values: values * UNITS[unit], picks="eeg", verbose="error")
     spread = np.median(raw.get_data(picks="eeg", verbose="error").std(axis=1))
     if spread > 2e-3:
         text = f"{file}: its EEG has a standard deviation of {spread:.3g} V, expected less than 0.002 V"
         raise ValueError(f"{text}; if the file states no unit or a wrong one, pass unit='uV'.")
+    return raw
 
 
 def _read(file, bids_root):
@@ -268,11 +271,7 @@ def _source_of(origin, names, file, root, unit):
     """Give a source that reads one file."""
 
     def read():
-        raw = read_recording(file, root)[0].load_data(verbose="error")
-        if unit != "V":
-            raw.apply_function(lambda values: values * UNITS[unit], picks="eeg", verbose="error")
-        check_microvolts(raw, file)
-        return raw
+        return scale_to_volts(read_recording(file, root)[0].load_data(verbose="error"), unit, file)
 
     found = file.stat()
     return RecordingSource(origin, *names, read, f"{found.st_size}-{found.st_mtime_ns}")

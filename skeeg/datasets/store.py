@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 from ..array import EEGArray, make_domains
 from .readers import is_class, list_recordings
 
-_OPEN_FILES = 64  # kept open while windows are drawn
 _BLOCK = 2**22  # bytes read at once for a checksum
 
 
@@ -31,6 +29,8 @@ class StoredRecording:
     onsets: np.ndarray
     durations: np.ndarray
     events: np.ndarray
+    offset: int  # first byte of the data in the file
+    sha256: str
 
 
 class RecordingStore:
@@ -61,7 +61,6 @@ class RecordingStore:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._files = OrderedDict()
         self._list_files()
 
     def __len__(self):
@@ -74,10 +73,6 @@ class RecordingStore:
         n_subjects = len({one.subject for one in self.recordings})
         content = f"{len(self)} recordings of {n_subjects} subjects, {hours:.2f} hours"
         return f"RecordingStore({str(self.folder)!r}: {content})"
-
-    def __getstate__(self):
-        """Drop the open files."""
-        return self.__dict__ | {"_files": OrderedDict()}
 
     def add(self, source, prepare=None, subject="", session="", run="", unit="V", progress=True):
         """Add recordings; those that are stored already are skipped without reading them. Give the number written.
@@ -105,13 +100,26 @@ class RecordingStore:
         stop = recording.n_times if n_times is None else start + n_times
         if not 0 <= start <= stop <= recording.n_times:
             raise ValueError(f"start, n_times: samples {start} to {stop} of a recording of {recording.n_times}.")
-        return self._open(recording.key)["eeg"][start:stop].T
+        # As fast from 200 files as from 20, and faster than by HDF5, which is slow to open files: data are contiguous.
+        width = len(recording.ch_names)
+        place = {"count": (stop - start) * width, "offset": recording.offset + 4 * start * width}
+        return np.fromfile(self._path(recording.key), "<f4", **place).reshape(stop - start, width).T
 
     def windows(self, seconds, stride=None):
-        """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds."""
+        """Give windows of all recordings, read lazily; length and stride (None is the length) in seconds.
+
+        A list of `StoredWindows`, one for equal channels and rate, for ``fit`` of a self-supervised pre-trainer.
+        """
         if seconds <= 0 or (stride is not None and stride <= 0):
             raise ValueError(f"seconds, stride: got {seconds} and {stride}, expected more than 0.")
-        return StoredWindows(self, float(seconds), float(seconds if stride is None else stride))
+        kinds = {}
+        for recording in self.recordings:
+            kinds.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
+        windows = [StoredWindows(self, found, seconds, stride or seconds) for found in kinds.values()]
+        windows = [one for one in windows if len(one)]
+        if not windows:
+            raise ValueError(f"seconds: none of {len(self)} recordings lasts {seconds} s.")
+        return windows
 
     def trials(self, interval, classes=None):
         """Trials from ``interval[0]`` to ``interval[1]`` seconds around the events, for `fit` of a pre-trainer.
@@ -146,14 +154,13 @@ class RecordingStore:
 
     def _is_sound(self, recording):
         """Whether a recording has its checksum."""
-        data = self._open(recording.key)["eeg"]
-        found, rows = hashlib.sha256(), max(1, _BLOCK // (4 * data.shape[1]))
+        found, rows = hashlib.sha256(), max(1, _BLOCK // (4 * len(recording.ch_names)))
         try:
-            for start in range(0, len(data), rows):
-                found.update(data[start : start + rows].tobytes())
+            for start in range(0, recording.n_times, rows):
+                found.update(self.read(recording, start, min(rows, recording.n_times - start)).T)
         except OSError:
             return False
-        return found.hexdigest() == data.attrs["sha256"]
+        return found.hexdigest() == recording.sha256
 
     def _path(self, key):
         return self.folder / f"{key}.h5"
@@ -200,54 +207,20 @@ class RecordingStore:
                 notes = dict(data.attrs)
                 events = np.array([name.decode() for name in file["events"][:]], dtype=str)
                 onsets, durations = file["onsets"][:], file["durations"][:]
-                n_times = len(data)
+                n_times, offset = len(data), data.id.get_offset()
         except (OSError, KeyError) as error:
             raise ValueError(f"folder: {path} is no recording of a store ({error}); remove it.") from error
         origin = (str(notes[name]) for name in ("origin", "subject", "session", "run"))
         names = tuple(map(str, notes["ch_names"]))
-        return StoredRecording(path.stem, *origin, names, float(notes["sfreq"]), n_times, onsets, durations, events)
-
-    def _open(self, key):
-        """Open a file; the most recently used ones are kept open."""
-        import h5py
-
-        if key not in self._files:
-            while len(self._files) >= _OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
-            # no chunk cache: data are contiguous, and windows are drawn at random
-            self._files[key] = h5py.File(self._path(key), "r", rdcc_nbytes=0)
-        self._files.move_to_end(key)
-        return self._files[key]
+        times = float(notes["sfreq"]), n_times, onsets, durations, events
+        return StoredRecording(path.stem, *origin, names, *times, offset, str(notes["sha256"]))
 
 
 class StoredWindows:
-    """Windows of equal length of the recordings of a `RecordingStore`, read lazily; see `RecordingStore.windows`.
+    """Windows of equal length of recordings with the same channels and sampling rate, read lazily.
 
-    They go into ``fit`` of a self-supervised pre-trainer. ``groups`` has those of equal channels and rate by (ch_names,
-    sfreq).
+    ``subjects`` names the subject of each.
     """
-
-    def __init__(self, store, seconds, stride):
-        self.store, self.seconds, self.stride = store, seconds, stride
-        by_kind = {}
-        for recording in store.recordings:
-            by_kind.setdefault((recording.ch_names, recording.sfreq), []).append(recording)
-        groups = {kind: StoredGroup(store, found, seconds, stride) for kind, found in by_kind.items()}
-        self.groups = {kind: group for kind, group in groups.items() if len(group)}
-        if not self.groups:
-            raise ValueError(f"seconds: none of {len(store)} recordings lasts {seconds} s.")
-
-    def __len__(self):
-        """Count the windows."""
-        return sum(map(len, self.groups.values()))
-
-    def __iter__(self):
-        """Iterate over the groups."""
-        return iter(self.groups.values())
-
-
-class StoredGroup:
-    """Windows of recordings with the same channels and sampling rate; ``subjects`` names the subject of each."""
 
     def __init__(self, store, recordings, seconds, stride):
         self.store, self.recordings = store, recordings

@@ -6,7 +6,6 @@ Names are imported lazily, so that `PooledTarget` and `BalancedTarget` do not lo
 import lazy_loader
 
 _PUBLIC = {
-    "pooling": ["BalancedTarget", "PooledTarget"],
     "protocols": [
         "CrossTaskDataset",
         "CrossTaskEvaluation",
@@ -21,6 +20,7 @@ _PUBLIC = {
         "classification_scores",
         "run_corpus",
     ],
+    "target_trials": ["BalancedTarget", "PooledTarget"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

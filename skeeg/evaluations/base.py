@@ -4,7 +4,7 @@ from moabb.evaluations.base import BaseEvaluation
 from sklearn.base import clone
 
 from ..array import as_eeg
-from .pooling import PooledTarget, takes_target
+from .target_trials import PooledTarget, takes_target
 
 
 class NamedTrials:

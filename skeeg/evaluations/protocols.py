@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from moabb.datasets.base import BaseDataset
 from moabb.datasets.preprocessing import SetRawAnnotations
-from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
 from .base import ProtocolEvaluation
@@ -20,7 +19,7 @@ from .base import ProtocolEvaluation
 _SOURCES = ("own", "others", "all")
 
 
-class _CurveSplitter(BaseCrossValidator):
+class _CurveSplitter:
     """Base of splitters with several numbers of labelled target trials, in the order of recording or drawn."""
 
     _counted, _fewest = "n_per_class", 1
@@ -28,9 +27,6 @@ class _CurveSplitter(BaseCrossValidator):
     def get_metadata(self):
         """Give the number of labelled trials and the draw of the last split."""
         return self._last
-
-    def _count_folds(self, n_groups):
-        return n_groups * (self.n_draws or 1) * len(self._check_sizes())
 
     def _orders(self, rows, rng):
         """Draws and their orders of the trials."""
@@ -117,10 +113,6 @@ class FewshotSplitter(_CurveSplitter):
                         continue
                     self._last |= {"calibration_size": len(train), "calibration_labeled": True}
                     yield np.flatnonzero(subjects != subject), train, test
-
-    def get_n_splits(self, metadata):
-        """Count the folds."""
-        return self._count_folds(_sessions(metadata).ngroups)
 
 
 class FewshotEvaluation(ProtocolEvaluation):
@@ -377,10 +369,6 @@ class CrossTaskSplitter(_CurveSplitter):
                 for size in sizes:
                     self._last = {"n_target": size, "draw": draw, "calibration_size": size, "calibration_labeled": True}
                     yield train, np.sort(order[:size]), test
-
-    def get_n_splits(self, metadata):
-        """Count the folds."""
-        return self._count_folds(metadata["subject"][self._find_target(metadata)].nunique())
 
     def _find_target(self, metadata):
         """Mask of the trials of the target task."""

@@ -6,80 +6,32 @@ subjects of a corpus, anything with ``arrays(part)`` such as `skeeg.datasets.TUH
 at once; averages over batches, as published for Gram, depend on batch size and order.
 """
 
-import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from sklearn import metrics
-from sklearn.model_selection import BaseCrossValidator, train_test_split
+from sklearn.model_selection import train_test_split
 
 from .base import ProtocolEvaluation, params_named, with_seed
 
 CORPUS_SEEDS = (0, 10, 20, 30, 40)  # of the scores published for corpora
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One of the five datasets, and the part that is used.
-
-    Attributes
-    ----------
-    dataset : str
-        Class in `moabb.datasets`.
-    session : str
-        The one session that is used.
-    events : tuple of str
-        Classes.
-    tmax : float or None
-        Seconds from the start of the dataset's interval at which a trial ends; None is the interval's end.
-    """
-
-    dataset: str
-    session: str
-    events: tuple
-    tmax: float | None = None
-
-
-_HANDS, _SAMPLES_1000 = ("left_hand", "right_hand"), 3.996  # seconds to the last of 1000 samples at 250 Hz
-DOWNSTREAM = {
-    "BNCI2014001": Task("BNCI2014_001", "0train", _HANDS, _SAMPLES_1000),
-    "BNCI2015001": Task("BNCI2015_001", "0A", ("right_hand", "feet")),
-    "BNCI2014004": Task("BNCI2014_004", "3test", _HANDS, _SAMPLES_1000),
-    # The paper states left and right hand, which this dataset lacks; its 40 trials are those of these two classes.
-    "AlexMI": Task("AlexMI", "0", ("right_hand", "feet")),
-    "BNCI2014001-4": Task("BNCI2014_001", "0train", (*_HANDS, "feet", "tongue"), _SAMPLES_1000),
-}
-# Accuracy in percent on the five datasets in this order, mean and standard deviation over seeds, of arXiv 2507.20254v1.
-PUBLISHED = {
-    "CSP+LDA": "72.06 75.54 75.34 62.95 60.45",
-    "ShallowConv": "68.94±1.15 75.73±0.32 78.21±0.19 56.10±0.42 54.35±0.41",
-    "DeepConv": "60.07±1.65 61.55±0.34 75.93±1.00 51.19±0.92 31.37±0.10",
-    "EEGNet": "62.38±2.19 76.09±0.99 73.64±0.21 52.98±5.67 48.63±0.51",
-    "IFNet": "69.86±0.48 77.32±0.49 78.06±0.84 51.34±1.31 57.74±0.88",
-    "ADFCNN": "67.66±1.04 76.85±0.84 77.33±0.31 59.38±3.24 52.62±0.45",
-    "Conformer": "73.67±0.45 77.44±0.64 79.00±0.68 63.54±2.74 59.00±0.69",
-    "FBCNet": "71.03±1.31 75.81±0.17 76.92±0.13 58.63±1.28 58.54±0.59",
-    "EDPNet": "64.91±0.86 76.17±0.58 75.94±1.22 50.74±1.52 49.45±0.80",
-    "BIOT": "57.43±0.87 74.78±1.41 73.30±0.56 59.82±1.09 40.65±0.48",
-    "BENDR": "53.39±1.76 54.80±0.12 57.33±0.46 55.80±1.67 29.19±1.04",
-    "LaBraM": "55.38±0.72 55.91±0.28 57.04±0.67 55.80±1.09 31.78±0.41",
-    "CBraMod": "58.31±1.01 61.61±0.51 66.88±4.46 61.46±1.05 35.90±0.38",
-    "EEGPT": "52.65±0.81 58.51±1.52 56.13±0.15 53.27±1.28 30.38±0.78",
-    "MIRepNet, from scratch": "73.96±1.30 78.06±0.73 75.84±1.14 66.37±2.92 57.26±0.63",
-    "MIRepNet, supervised only": "74.37±0.39 80.65±0.95 77.35±0.81 67.41±1.31 59.57±0.55",
-    "MIRepNet": "81.77±0.27 81.67±0.26 82.36±0.10 69.79±0.42 64.14±0.31",
-}
+_PAPER = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
+DOWNSTREAM, PUBLISHED = _PAPER["datasets"], _PAPER["accuracies"]
 
 
 def find_task(name, classes=None):
     """Name in `DOWNSTREAM` of a dataset, known by its name, and its classes; None where the paper does not have it."""
     plain = re.sub("[^a-z0-9]", "", name.lower())
     found = [key for key in DOWNSTREAM if key.lower().partition("-")[0] == plain]
-    return next((key for key in found if classes is None or set(DOWNSTREAM[key].events) == set(classes)), None)
+    return next((key for key in found if classes is None or set(DOWNSTREAM[key]["events"]) == set(classes)), None)
 
 
-class DownstreamSplitter(BaseCrossValidator):
+class DownstreamSplitter:
     """Draw 30 % of one session of each subject for training; as published, not stratified.
 
     Parameters
@@ -119,10 +71,6 @@ class DownstreamSplitter(BaseCrossValidator):
                 there = ", ".join(dict.fromkeys(sessions[own]))
                 raise ValueError(f"session: subject {subject} has no session {wanted!r}; there are {there}.")
             yield train_test_split(rows, test_size=1 - self.train_size, random_state=self.random_state)
-
-    def get_n_splits(self, metadata):
-        """Count the folds."""
-        return metadata["subject"].nunique()
 
     def get_metadata(self):
         """Give the seed of the draw."""

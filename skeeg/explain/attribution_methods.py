@@ -14,7 +14,7 @@ from torch import nn
 from .linear_maps import choose_targets, split_pipeline
 
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
-_PAIRS = 128  # lines whose gradients are held together
+_PAIRS = 128  # lines whose gradients are held together, about
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 
@@ -30,10 +30,8 @@ class Case:
         self.prediction = outputs[np.arange(len(X)), self.columns]
         self.labels = np.arange(outputs.shape[1]) if model.classes is None else np.asarray(model.classes)
         self.predicted = None if model.classes is None else self.labels[outputs.argmax(axis=1)]
-        keys, known = [(which, *rows) for which, rows in zip(model.index, chosen, strict=True)], {}
-        for which, *rows in dict.fromkeys(keys):
-            known[which, *rows] = model.outputs([which] * len(rows), background[rows])
-        starts = [known[key][:, column] for key, column in zip(keys, self.columns, strict=True)]
+        cases = zip(model.index, chosen, self.columns, strict=True)
+        starts = [model.outputs([which] * len(rows), background[rows])[:, column] for which, rows, column in cases]
         self.base = np.array([part.mean() for part in starts])
         everything = np.concatenate([self.prediction, *starts])
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
@@ -88,13 +86,13 @@ def by_occlusion(case, n_windows):
 
 def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
     """Integrals of gradients along the lines from the background, a few trials at a time; also in each band."""
-    masks = None if bands is None else _band_masks(bands, sfreq, case.data.shape[2])
-    values = np.empty(case.data.shape)
-    parts = None if masks is None else {name: np.empty(case.data.shape) for name in masks}
+    masks = {} if bands is None else _band_masks(bands, sfreq, case.data.shape[2])
+    values, parts = np.empty(case.data.shape), {name: np.empty(case.data.shape) for name in masks}
     count, step = 0, case.model.map
-    for rows in _blocks(case):
+    blocks = np.cumsum([len(rows) for rows in case.chosen]) // _PAIRS
+    for rows in np.split(np.arange(len(case.data)), np.flatnonzero(np.diff(blocks)) + 1):
         owner = np.repeat(np.arange(len(rows)), [len(case.chosen[i]) for i in rows])
-        which, columns = step.index[rows[0]], case.columns[rows]
+        which, columns = step.index[rows][owner], case.columns[rows]
         starts = np.concatenate([case.background[case.chosen[i]] for i in rows])
         ends = case.data[rows][owner]
 
@@ -111,21 +109,7 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             values[i] = (change * slope).mean(axis=0)
             for name, component in _components(change, masks):
                 parts[name][i] = (component * slope).mean(axis=0)
-    return values, parts, count
-
-
-def _blocks(case):
-    """Trials of one spatial matrix each, few enough to hold the gradients of all their lines."""
-    index = case.model.map.index
-    for which in np.unique(index):
-        rows, block, lines = np.flatnonzero(index == which), [], 0
-        for row in rows:
-            if block and lines + len(case.chosen[row]) > _PAIRS:
-                yield np.array(block)
-                block, lines = [], 0
-            block.append(row)
-            lines += len(case.chosen[row])
-        yield np.array(block)
+    return values, parts or None, count
 
 
 def _band_masks(bands, sfreq, n_times):
@@ -142,8 +126,6 @@ def _band_masks(bands, sfreq, n_times):
 
 def _components(data, masks):
     """Trials in each band; together they are the trials."""
-    if masks is None:
-        return
     spectrum = np.fft.rfft(data, axis=-1)
     for name, mask in masks.items():
         yield name, np.fft.irfft(spectrum * mask, data.shape[-1], axis=-1)

@@ -65,17 +65,9 @@ class Explained:
 
     def outputs(self, index, X):
         """Explained outputs (n, n_outputs) of trials, each through its own map."""
-        index, X = np.asarray(index), np.asarray(X, dtype=np.float64)
-        found = [None] * len(X)
-        for which in np.unique(index):
-            rows = np.flatnonzero(index == which)
-            for first in range(0, len(rows), 64):
-                some = rows[first : first + 64]
-                with torch.no_grad():
-                    outputs = self.score(torch.from_numpy(self.map.apply(X[some], which))).numpy()
-                for row, output in zip(some, outputs, strict=True):
-                    found[row] = output
-        return np.stack(found)
+        mapped = torch.from_numpy(self.map.apply(np.asarray(X, dtype=np.float64), np.asarray(index)))
+        with torch.no_grad():
+            return torch.cat([self.score(some) for some in mapped.split(64)]).numpy()
 
 
 class Score(nn.Module):
@@ -123,7 +115,7 @@ class LinearMap:
     temporal: np.ndarray | None
 
     def apply(self, X, which):
-        """Map trials (n, n_channels, n_times) by one of the spatial matrices and the temporal one."""
+        """Map trials (n, n_channels, n_times) by one of the spatial matrices, or by one each, and the temporal one."""
         return self.spatial[which] @ self.filter(X)
 
     def filter(self, X):
@@ -133,7 +125,7 @@ class LinearMap:
     def adjoint(self, gradients, which):
         """Map gradients :math:`g` with respect to the output back to those with respect to the input, S^T g B."""
         back = gradients if self.temporal is None else gradients @ self.temporal
-        return self.spatial[which].T @ back
+        return self.spatial[which].swapaxes(-1, -2) @ back
 
     def then(self, other):
         """Composition of this map with a following one, for the same trials."""

@@ -135,10 +135,8 @@ def _of_filters(one, X, step):
     if isinstance(one, FilterBank) and one.estimators_ and _spatial_filters(one.estimators_[0]) is not None:
         bands = one._each_band(X.like(_stacked(X, step), ch_names=None))
         each = [_spatial(band, _spatial_filters(csp), X) for csp, band in zip(one.estimators_, bands, strict=True)]
-        spatial, strength = (
-            np.concatenate(parts) for parts in zip(*((e.spatial, e.strength) for e in each), strict=True)
-        )
-        return Patterns(spatial, None, strength, X.ch_names)
+        spatial, strength = ([vars(one)[part] for one in each] for part in ("spatial", "strength"))
+        return Patterns(np.concatenate(spatial), None, np.concatenate(strength), X.ch_names)
     filters = _spatial_filters(one)
     return None if filters is None else _spatial(_stacked(X, step), filters, X)
 

@@ -73,10 +73,9 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
     >>> len(plot_image({"left": np.eye(3, 100), "right": np.ones((3, 100))}, ["C3", "Cz", "C4"]).axes)
     3
     """
-    if isinstance(maps, Attribution):
-        ch_names = ch_names or maps.ch_names
-        seconds = maps.values.shape[2] / maps.sfreq if seconds is None and maps.sfreq else seconds
-        maps = maps.by_class()
+    maps, ch_names, sfreq = _by_class(maps, ch_names)
+    if seconds is None and sfreq:
+        seconds = next(iter(maps.values())).shape[1] / sfreq
     maps = {label: binned(one, n_bins) if n_bins else np.asarray(one) for label, one in maps.items()}
     n_channels = next(iter(maps.values())).shape[0]
     figure, axes = _grid(1, len(maps), 3.6, max(2.2, 0.16 * n_channels + 0.8), sharey=True)
@@ -105,9 +104,7 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
     >>> len(plot_time_courses({"left": np.eye(3, 100)}, ["C3", "Cz", "C4"], ["C3", "C4"]).axes)
     2
     """
-    if isinstance(maps, Attribution):
-        ch_names, sfreq = ch_names or maps.ch_names, sfreq or maps.sfreq
-        maps = maps.by_class()
+    maps, ch_names, sfreq = _by_class(maps, ch_names, sfreq)
     size = np.mean([np.abs(one).sum(axis=1) for one in maps.values()], axis=0)
     ch_names = _names(ch_names, len(size))
     unknown = [name for name in picks or () if name not in ch_names]
@@ -220,11 +217,16 @@ def _colorbar(figure, picture, axes, unit):
     bar.outline.set_visible(False)
 
 
+def _by_class(maps, ch_names, sfreq=None):
+    """Give maps of each class, electrodes and rate, those of an attribution where they are not given."""
+    if isinstance(maps, Attribution):
+        return maps.by_class(), ch_names or maps.ch_names, sfreq or maps.sfreq
+    return maps, ch_names, sfreq
+
+
 def _channel_maps(maps, ch_names):
     """Make a dict of label to one number for each electrode, and list the electrodes' names."""
-    if isinstance(maps, Attribution):
-        ch_names = ch_names or maps.ch_names
-        maps = maps.by_class()
+    maps, ch_names, _ = _by_class(maps, ch_names)
     if not isinstance(maps, dict):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
     maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}

@@ -405,13 +405,13 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
         raise ValueError(f"share: got {share}, expected a fraction between 0 and 1.")
     length = max(int(round(seconds * sfreq)), 1)
     n_segments = max(n_times // length, 1)
-    n_units = {"electrodes": n_channels, "seconds": n_segments, "patches": n_channels * n_segments}[loss]
+    grid = {"electrodes": (n_channels, 1), "seconds": (1, n_segments), "patches": (n_channels, n_segments)}[loss]
+    n_units = grid[0] * grid[1]
     if n_units < 2:
         raise ValueError(f"loss: trials of shape {tuple(shape)} have a single unit of loss={loss!r}, not two or more.")
     n_lost = int(np.clip(round(share * n_units), 1, n_units - 1))
     rng = check_random_state(random_state)
     lost = np.array([rng.permutation(n_units) < n_lost for _ in range(n_trials)])
-    grid = {"electrodes": (n_channels, 1), "seconds": (1, n_segments), "patches": (n_channels, n_segments)}[loss]
     units = np.broadcast_to(lost.reshape(n_trials, *grid), (n_trials, n_channels, n_segments))
     return units[:, :, np.minimum(np.arange(n_times) // length, n_segments - 1)]
 

@@ -7,8 +7,10 @@ with a 1/f spectrum, blinks, line noise and amplifier noise. All of it is drawn 
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from ...positions import standard_montage
@@ -16,16 +18,13 @@ from ..base import SkeegDataset, code_with
 from .head import electrode_directions, grid_potentials, leadfield, random_directions
 from .signals import broadband, coloured, one_over_f, rhythm, wander
 
-AREAS = {
-    "M1_left": "C3",
-    "M1_right": "C4",
-    "S1_left": "CP3",
-    "S1_right": "CP4",
-    "PMC_left": "FC3",
-    "PMC_right": "FC4",
-    "foot": "Cz",
-}
-"""Sensorimotor sources and the electrode above each."""
+_BANDS = ["mu", "beta", "broad"]
+AREAS = pd.read_csv(Path(__file__).with_name("areas.csv"), index_col="area")
+"""Sensorimotor sources: the electrode above each; its amplitude at rest in three bands, relative to the mu rhythm of
+the hand area; and its desynchronisation for each task and class, as a fraction of the subject's depth. Negative values
+are a synchronisation. Imagery stays close to the opposite hand area, execution recruits its neighbours and the other
+side."""
+_AT_REST = AREAS[_BANDS].to_numpy()
 
 _GOLDEN = (5**0.5 - 1) / 2
 _N_BACKGROUND, _N_IDLE = 40, 8
@@ -110,7 +109,7 @@ def session_state(seed, subject, session, ch_names, montage):
 def _sources(rng):
     """Positions, moments and microvolts of all sources of one subject."""
     anchors = {
-        "areas": electrode_directions(list(AREAS.values())),
+        "areas": electrode_directions(AREAS["electrode"]),
         "idle": np.vstack([electrode_directions(_IDLE_AT), random_directions(rng, _N_IDLE - len(_IDLE_AT))]),
         "background": random_directions(rng, _N_BACKGROUND),
         "eyes": electrode_directions(["Fp1", "Fp2"]),
@@ -141,23 +140,7 @@ TRIAL_SECONDS = 4.0
 _LEAD_IN, _FIXATION, _BREAK, _TAIL = 1.0, 1.5, (0.8, 1.8), 2.0
 _STEP = 0.01  # microvolts that the converter resolves; rounding to it also hides the last bits of matrix products
 _HALF = {"mu": 1.5, "beta": 3.0}  # half width of the rhythms in hertz
-_BANDS = ("mu", "beta", "broad")
 _AMPLIFIER, _LINE_NOISE = 0.4, 1.5  # microvolts
-
-# Amplitude of each sensorimotor area at rest in the three bands, relative to the mu rhythm of the hand area.
-_AT_REST = np.array([(1.0, 0.7, 0.5), (1.0, 0.7, 0.5), (0.7, 0.3, 0.3), (0.7, 0.3, 0.3),
-                     (0.3, 0.45, 0.5), (0.3, 0.45, 0.5), (0.7, 0.8, 0.5)])  # fmt: skip
-# Desynchronisation of each area for each class, as a fraction of the subject's depth. Hands: opposite side,
-# same side; imagery stays close to the opposite hand area, execution recruits its neighbours and the other side.
-_HAND = {
-    "imagery": {"M1": (1.0, 0.15), "S1": (0.7, 0.1), "PMC": (0.2, 0.0)},
-    "execution": {"M1": (1.0, 0.3), "S1": (1.0, 0.2), "PMC": (0.8, 0.3)},
-}
-# Feet: negative values are a synchronisation.
-_FEET = {
-    "imagery": {"foot": 1.0, "M1_left": -0.2, "M1_right": -0.2},
-    "execution": {"foot": 1.0, "M1_left": -0.1, "M1_right": -0.1, "PMC_left": 0.3, "PMC_right": 0.3},
-}
 
 
 @dataclass(frozen=True)
@@ -257,7 +240,7 @@ class MotorSimulation:
         return Truth(
             electrodes=tuple(name for name, weight in zip(self.ch_names, weights, strict=True) if weight >= 0.5),
             weights=weights,
-            patterns={area: gain[:, i] for i, area in enumerate(AREAS) if swing[i] > 0.25 * swing.max()},
+            patterns={area: gain[:, i] for i, area in enumerate(AREAS.index) if swing[i] > 0.25 * swing.max()},
             bands=bands | ({"broad": (8.0, 30.0)} if self.task == "execution" else {}),
             window=(self._latency(traits), TRIAL_SECONDS),
             depth=float(self._depth(traits)),
@@ -286,10 +269,9 @@ class MotorSimulation:
 
     def _depths(self, traits, label):
         """Loss of amplitude of each area in each band for one class, shape (n_areas, 3)."""
-        share = np.array([_share(self.task, label, area) for area in AREAS])
         imagined = (0.4 + 0.6 * traits.preference, 1.0 - 0.6 * traits.preference, 0.1)
         bands = imagined if self.task == "imagery" else (1.0, 0.9, 0.6)
-        return self._depth(traits) * np.outer(share, bands)
+        return self._depth(traits) * np.outer(AREAS[f"{self.task}_{label}"], bands)
 
     def _sensorimotor(self, rng, traits, state, onsets, labels, n_times):
         """Rhythms of the sensorimotor areas, weakened in each trial, shape (n_areas, n_times)."""
@@ -348,15 +330,6 @@ class MotorSimulation:
             pickup = _LINE_NOISE * state.line_noise * rng.lognormal(0.0, 0.5, len(self.ch_names))
             signal += np.outer(pickup, wave * wander(rng, 1, n_times, self.sfreq)[0])
         return signal
-
-
-def _share(task, label, area):
-    """Desynchronisation of an area for a class, as a fraction of the subject's depth."""
-    if label.endswith("_hand"):
-        kind, _, side = area.partition("_")
-        opposite, same = _HAND[task].get(kind, (0.0, 0.0))
-        return same if label.startswith(side) else opposite
-    return _FEET[task].get(area, 0.0) if label == "feet" else 0.0
 
 
 class SimulatedMotorImagery(SkeegDataset):

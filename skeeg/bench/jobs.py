@@ -27,8 +27,6 @@ class Job:
     subject: object
     pipeline: object
     evaluation: object
-    dataset: object
-    process_pipeline: object
     grid: dict | None = None
 
 
@@ -47,16 +45,15 @@ class JobResult:
 
 def compute(job):
     """Compute one job; an exception becomes a failure in the result."""
-    arguments = job.dataset, job.subject, job.name, job.pipeline, job.process_pipeline
     result = JobResult(job)
     with quiet():
         try:
-            X, _, _ = job.evaluation.load(*arguments)
+            X, _, _ = job.evaluation.load(job)
         except (Exception, SystemExit) as error:  # damaged files raise anything; the other subjects go on
             result.failure, result.data_failed = _failure(job, error, name="The data"), True
             return result
         try:
-            result.rows, result.predictions = job.evaluation.compute(*arguments, job.grid)
+            result.rows, result.predictions = job.evaluation.compute(job)
         except (Exception, SystemExit) as error:  # whatever a pipeline raises, the others go on
             result.failure = _failure(job, error)
             return result
@@ -158,10 +155,7 @@ def _end_with(parent):
 
 def _end(worker):
     """End a pool, whatever it computes."""
-    if on_cluster():
-        worker.shutdown(wait=False)
-    else:
-        worker.shutdown(kill_workers=True)
+    worker.shutdown(**{"wait": False} if on_cluster() else {"kill_workers": True})
 
 
 @contextlib.contextmanager
