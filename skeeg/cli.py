@@ -87,8 +87,9 @@ def _add_trials(add):
 
 def _add_pretrain(commands):
     """Options of ``skeeg pretrain``."""
-    pretrain = commands.add_parser("pretrain", help="pre-train MIRepNet on recordings of your own")
+    pretrain = commands.add_parser("pretrain", help="pre-train a network on recordings of your own")
     add = pretrain.add_argument
+    add("--method", choices=["mirepnet"], default="mirepnet", help="what to pre-train (mirepnet)")
     add("--data", required=True, metavar="NAME", help="folder of recordings, or a dataset's name (skeeg list)")
     _add_trials(add)
     add("--band", nargs=2, type=float, default=(8.0, 30.0), metavar=("LOW", "HIGH"), help="pass band in Hz (8 30)")
