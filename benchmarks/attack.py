@@ -31,7 +31,7 @@ from skeeg import (
 from skeeg.array import make_domains
 from skeeg.restoration import LowRankCompletion, SplineInterpolation, TimeInterpolation
 from skeeg.testing import Recording, bad_inputs
-from skeeg.testing.inputs import (
+from skeeg.testing.input_checks import (
     ANSWER,
     CLEAR,
     argument_names,

@@ -24,7 +24,7 @@ from skeeg import (
 )
 from skeeg.testing import Recording
 from skeeg.testing.recordings import data_for, fresh
-from skeeg.testing.state import other_recordings, predict_in_threads
+from skeeg.testing.state_checks import other_recordings, predict_in_threads
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 

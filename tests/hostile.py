@@ -21,12 +21,12 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from skeeg.storage import load
-from skeeg.testing import Recording, inputs
-from skeeg.testing.inputs import ANSWER, CLEAR, judge
+from skeeg.testing import Recording, input_checks
+from skeeg.testing.input_checks import ANSWER, CLEAR, judge
 from skeeg.testing.recordings import data_for, fresh, has, params_of
 from skeeg.training.checkpoints import _checksum, write_weights
 
-WRONG = (*inputs.WRONG, "hang", "executed")
+WRONG = (*input_checks.WRONG, "hang", "executed")
 
 EXECUTED = "executed"
 """Name, within the folder, of what appears where a file was executed."""

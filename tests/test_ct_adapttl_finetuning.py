@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from skeeg.methods.ct_adapttl.network import (
+from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
+from skeeg.methods.ct_adapttl.training import (
     LAYERS,
-    CTAdaptTLNet,
     check_layers,
     layer_rates,
     only_trainable,

@@ -6,10 +6,9 @@ from skorch.callbacks import Callback
 
 from skeeg import CTAdaptTLClassifier
 from skeeg.array import EEGArray, make_domains
-from skeeg.methods.ct_adapttl import network
-from skeeg.methods.ct_adapttl.network import (
-    UPSTREAM_KEYS,
-    CTAdaptTLNet,
+from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
+from skeeg.methods.ct_adapttl.preprocessing import find_subjects
+from skeeg.methods.ct_adapttl.training import (
     Folds,
     Start,
     load_start,
@@ -19,7 +18,6 @@ from skeeg.methods.ct_adapttl.network import (
     split_folds,
     train_folds,
 )
-from skeeg.methods.ct_adapttl.preprocessing import find_subjects
 from skeeg.training import Recipe
 
 Y = np.tile([0, 1], 24)
@@ -161,7 +159,7 @@ def test_remember_asks_once(tmp_path, monkeypatch):
     remember(tmp_path, ("what", np.arange(4)), compute)
     remember(None, ("what", np.arange(4)), compute)
     assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(network, "__version__", "of tomorrow")
+    monkeypatch.setattr("skeeg.methods.ct_adapttl.training.__version__", "of tomorrow")
     remember(tmp_path, ("what", np.arange(4)), compute)
     assert len(calls) == 4 and len(list(tmp_path.iterdir())) == 3
 

@@ -15,7 +15,7 @@ from skeeg import EEGToMEG
 from skeeg.array import EEGArray, make_domains
 from skeeg.explain import attribute
 from skeeg.methods.eeg2meg import MEGSimulation, topography_correlation
-from skeeg.methods.eeg2meg.model import split_windows, windows_of
+from skeeg.methods.eeg2meg.residual import split_windows, windows_of
 from skeeg.testing import check_eeg_estimator
 
 TINY = {"max_epochs": 2, "device": "cpu", "random_state": 0, "lags": 0}

@@ -16,7 +16,7 @@ from skeeg.methods.eeg2meg.forward import (
     multipoles,
     read_geometry,
 )
-from skeeg.methods.eeg2meg.model import MomentCodes
+from skeeg.methods.eeg2meg.residual import MomentCodes
 from skeeg.methods.eeg2meg.sensors import build_info, describe, read_trials
 from skeeg.methods.eeg2meg.simulation import neuromag_info
 from skeeg.positions import standard_montage

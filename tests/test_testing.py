@@ -26,7 +26,7 @@ from skeeg.testing import (
     check_eeg_estimator,
     eeg_checks,
 )
-from skeeg.testing.inputs import WRONG, judge
+from skeeg.testing.input_checks import WRONG, judge
 from skeeg.testing.recordings import kind_of
 
 spec = importlib.util.spec_from_file_location("attack", pathlib.Path(__file__).parents[1] / "benchmarks" / "attack.py")

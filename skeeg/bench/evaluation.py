@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..evaluations.base import NamedTrials, ProtocolEvaluation, params_named, with_seed
-from ..evaluations.target_trials import PooledTarget, takes_target
+from ..evaluations.wrappers import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE
 

@@ -4,7 +4,7 @@ from moabb.evaluations.base import BaseEvaluation
 from sklearn.base import clone
 
 from ..array import as_eeg
-from .target_trials import PooledTarget, takes_target
+from .wrappers import PooledTarget, takes_target
 
 
 class NamedTrials:

@@ -7,8 +7,8 @@ bad trials and targets.
 import lazy_loader
 
 _PUBLIC = {
-    "checks": ["GROUPS", "EEGCheck", "check_eeg_estimator", "eeg_checks"],
-    "inputs": ["BadInput", "bad_inputs", "bad_parameters"],
+    "check_estimator": ["GROUPS", "EEGCheck", "check_eeg_estimator", "eeg_checks"],
+    "input_checks": ["BadInput", "bad_inputs", "bad_parameters"],
     "recordings": ["Recording"],
 }
 

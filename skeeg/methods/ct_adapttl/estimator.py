@@ -12,7 +12,8 @@ from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .network import (
+from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
+from .training import (
     PHASES,
     Start,
     check_layers,
@@ -30,7 +31,6 @@ from .network import (
     split_folds,
     train_folds,
 )
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
 
 
 class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):

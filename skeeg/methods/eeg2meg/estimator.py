@@ -20,7 +20,8 @@ from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .forward import read_geometry
-from .model import (
+from .networks import NETWORKS
+from .residual import (
     MODELS,
     EnvelopeCodes,
     InverseCodes,
@@ -32,7 +33,6 @@ from .model import (
     split_windows,
     windows_of,
 )
-from .networks import NETWORKS
 from .sensors import RecordingMethods, SensorScores, check_same_unit, check_units, name_sensors
 
 _RECIPE = Recipe(batch_size=32, patience=8)

@@ -12,7 +12,7 @@ from sklearn.utils._testing import SkipTest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from ..base import EEGEstimator
-from . import inputs, protocols, state
+from . import input_checks, protocol_checks, state_checks
 from .recordings import Recording, has, kind_of, params_of, reads_eeg_array, takes_any_montage
 
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
@@ -176,9 +176,9 @@ def _all_checks(estimator, groups, recording):
             continue
         functions = _functions(estimator, group)
         if group == "moabb":  # whose paradigms have labels
-            functions = () if kind_of(estimator) == "regressor" else protocols.moabb_checks()
+            functions = () if kind_of(estimator) == "regressor" else protocol_checks.moabb_checks()
         for name, function in functions:
-            about = protocols.MOABB_ABOUT if group == "moabb" else function.__doc__.splitlines()[0]
+            about = protocol_checks.MOABB_ABOUT if group == "moabb" else function.__doc__.splitlines()[0]
             yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
 
 
@@ -191,9 +191,9 @@ def _quietly(function, recording, estimator):
 
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
-    module = {"labels": inputs, "input": inputs, "state": state}.get(group, protocols)
+    module = {"labels": input_checks, "input": input_checks, "state": state_checks}.get(group, protocol_checks)
     for name, function in list(vars(module).items()):  # a warning in another thread adds a name
-        is_labels = name.removeprefix("check_") in inputs.LABELS
+        is_labels = name.removeprefix("check_") in input_checks.LABELS
         if name.startswith("check_") and is_labels == (group == "labels") and _concerns(name, estimator):
             yield name, function
 
@@ -217,6 +217,6 @@ def _concerns(name, estimator):
         "check_yaml": isinstance(estimator, Pipeline) or not is_nested,
         "check_subjects_routed": name == "check_subjects_routed"
         and reads_eeg_array(estimator)
-        and protocols.wants_subjects(estimator),
+        and protocol_checks.wants_subjects(estimator),
     }
     return conditions.get(name, True)

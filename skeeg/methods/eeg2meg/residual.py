@@ -1,4 +1,4 @@
-"""Parts of the model: windows of EEG and MEG, their codes, and ridge regression with a network on its residual."""
+"""Ridge regression with a network on its residual, and what both take: windows of EEG and MEG, and codes of these."""
 
 import numpy as np
 import torch

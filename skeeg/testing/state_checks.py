@@ -15,7 +15,7 @@ import sklearn
 from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.pipeline import make_pipeline
 
-from .inputs import expect_refusal
+from .input_checks import expect_refusal
 from .recordings import (
     METHODS,
     assert_same_outputs,
