@@ -15,7 +15,7 @@ from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
 from ...base import refuse_flat, warn
 from ...filtering import BandPass
-from ...montage import count_near
+from ...montage import count_near, find_mirror
 from ...storage import Storable
 from ...tangentspace import FilterBankTangentSpace
 from ...training import NetworkState, get_recipe, train
@@ -29,6 +29,7 @@ _FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_sh
 # Chosen on ds003810 2-5, simulated subjects, EEGMMIDB 49-64 and BNCI2014004 1-2.
 START_WEIGHT, NETWORK_WEIGHT = 0.5, 0.1  # of the logits before and after fine-tuning on few trials, then far too sure
 PENALTY, INTERCEPT_PENALTY = 0.03, 0.3  # few trials say little of the threshold; tangent vectors are recentred
+MIRROR_PENALTY = 0.1  # of what differs between a trial of one hand and the mirror image of one of the other
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -52,8 +53,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     readout : {"auto", "network", "both"}
         What classifies: the network, as published; or, with ``"both"``, the network before and after its fine-tuning
         and a regularised logistic regression on filter-bank tangent vectors of the same trials on the recorded
-        electrodes, whose logits are added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known
-        rate, else ``"network"``.
+        electrodes, whose logits are added, all symmetric in left and right, see Notes. ``"auto"`` is ``"both"`` with a
+        checkpoint and trials of known rate, else ``"network"``.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -95,6 +96,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         Rate of the network in hertz.
     readout_ : TangentReadout or None
         Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
+    mirror_ : tuple of two ndarrays or None
+        Electrodes of the network and classes, as indices, after left and right are exchanged; None where nothing is.
     pretrained_ : NetworkState or None
         Network before its fine-tuning; None where the checkpoint does not name every label.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
@@ -105,6 +108,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     With ``readout="both"`` the logits are :math:`0.1\, z_{network} + 0.5\, z_{start} + z_{tangent}`, since a network
     fine-tuned on few trials is far too sure of itself. :math:`z_{start}` are those of the network before, where the
     checkpoint names every label; the regression is fitted to what they leave.
+
+    Where classes are named left and right and every recorded electrode has its counterpart, a trial with its electrodes
+    exchanged is one of the other side: ``"both"`` then fine-tunes the network on half of the trials of each batch
+    exchanged, takes the mean of its logits of a trial and of its mirror image, and draws the regression to weights that
+    are symmetric. So the threshold does not depend on the few trials. ``readout="network"`` exchanges nothing.
     ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of the bands of
     `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last layer of the network, 256 in the
     published size, and `skeeg.explain` explains the network alone.
@@ -199,13 +207,16 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
+        both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
+        mirror = find_mirror(X.ch_names, self.classes_) if both else None
+        self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
         with self._training(prepared, targets, len(self.classes_), subjects) as what:
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
             self.network_.keep(train(**what))
-        if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
+        if both:
             target = None if target is None else Calibration(target)
-            self.readout_ = TangentReadout(self.align, self.domain)
+            self.readout_ = TangentReadout(self.align, self.domain, mirror)
             self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
         return self
 
@@ -301,7 +312,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         del self._start
         state = NetworkState(
             "MIRepNet", sizes, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
-            precision=self.precision,
+            ch_names=X.ch_names, precision=self.precision,
         ).start()  # fmt: skip
         if weights:
             state.load(weights, classes=self._checkpoint_labels(), wanted=self.classes_, file=self.checkpoint)
@@ -314,31 +325,44 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     def _network_alone(self):
         return self.readout_ is None or self.readout == "network"
 
+    @property
+    def augmentation(self):
+        """What each batch of the fine-tuning goes through."""
+        return None if self.mirror_ is None else "Mirror"
+
     def _forward(self, X):
-        logits = super()._forward(X)
-        if self._network_alone:
-            return logits
+        if not self.__sklearn_is_fitted__() or self._network_alone:
+            return super()._forward(X)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        rest = self._start_logits(self._preprocess(X)) + self.readout_.logits(X)
-        return NETWORK_WEIGHT * logits.double() + torch.from_numpy(rest)
+        prepared = self._preprocess(X)
+        logits = NETWORK_WEIGHT * self._logits(self.network_, prepared)
+        return torch.from_numpy(logits + self._start_logits(prepared) + self.readout_.logits(X))
 
     def _start_logits(self, prepared):
         """Logits of the network before it was fine-tuned, weighted; zero where it does not know every class."""
         if self.pretrained_ is None:
             return np.zeros((len(prepared), len(self.classes_)))
-        data = self.pretrained_.pad(prepared)
-        logits = self.pretrained_.forward(data, batch_size=self.batch_size, device=self.device)
-        return START_WEIGHT * logits.double().numpy()
+        return START_WEIGHT * self._logits(self.pretrained_, prepared)
+
+    def _logits(self, network, prepared):
+        """Logits of a network, the mean of those of a trial and of its mirror image."""
+        data = network.pad(prepared)
+        given = data if self.mirror_ is None else np.concatenate([data, data[:, self.mirror_[0]]])
+        logits = network.forward(given, batch_size=self.batch_size, device=self.device).double().numpy()
+        if self.mirror_ is None:
+            return logits
+        return (logits[: len(data)] + logits[len(data) :, self.mirror_[1]]) / 2
 
 
 class TangentReadout(Storable):
     """Logistic regression on `FilterBankTangentSpace`; `partial_fit` adapts it to a target subject.
 
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``targets`` (n_trials,).
+    ``mirror`` holds electrodes and classes after left and right are exchanged, or is None. Shapes: ``X`` (n_trials,
+    n_channels, n_times), ``targets`` (n_trials,).
     """
 
-    def __init__(self, align, domain):
-        self.align, self.domain = align, domain
+    def __init__(self, align, domain, mirror=None):
+        self.align, self.domain, self.mirror = align, domain, mirror
 
     def fit(self, X, targets, offset, subjects=None, target=None):
         """Fit tangent space and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
@@ -347,7 +371,7 @@ class TangentReadout(Storable):
         X, subjects = self._trials(X, subjects)
         features = self.space.fit_transform(X, subjects=subjects, X_target_unlabeled=target)
         start = np.zeros((features.shape[1] + 1, offset.shape[1]))
-        self.weights = fit_logistic(features, targets, start, offset)
+        self.weights = fit_logistic(features, targets, start, offset, mirror=self._mirror_weights())
         return self
 
     def partial_fit(self, X, targets, offset):
@@ -355,7 +379,8 @@ class TangentReadout(Storable):
         X = self._trials(X)[0]
         if self.align is not None:
             self.space.calibrate(X)
-        self.weights = fit_logistic(self.space.transform(X), targets, self.weights, offset)
+        features = self.space.transform(X)
+        self.weights = fit_logistic(features, targets, self.weights, offset, mirror=self._mirror_weights())
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
@@ -365,14 +390,30 @@ class TangentReadout(Storable):
         """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
         return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
 
+    def _mirror_weights(self):
+        """Rows and columns of the weights after left and right are exchanged; None where nothing is.
 
-def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY):
+        A tangent vector holds the upper triangle of a matrix of the electrodes, for each band.
+        """
+        if self.mirror is None:
+            return None
+        channels, classes = self.mirror
+        first, second = np.triu_indices(len(channels))
+        index = np.empty((len(channels), len(channels)), dtype=int)
+        index[first, second] = index[second, first] = np.arange(len(first))
+        bands = np.arange(len(self.space.bands))[:, None] * len(first)
+        rows = (bands + index[channels[first], channels[second]]).ravel()
+        return np.append(rows, len(rows)), classes  # and the intercept
+
+
+def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY, mirror=None):
     r"""Weights of a multinomial logistic regression that are drawn to those of an earlier one.
 
     .. math:: \min_W \frac{1}{n} \sum_i -\log p_W(y_i | x_i) + \frac{\lambda}{2} \lVert W - W_0 \rVert^2
 
-    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. Shapes:
-    ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
+    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. With
+    ``mirror``, rows and columns of W after left and right are exchanged, the part of W - W_0 that changes has a larger
+    penalty. Shapes: ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
     """
     observed, features = np.eye(start.shape[1])[targets], np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
     offset, penalties = offset + features @ start, np.full((len(start), 1), penalty)
@@ -380,10 +421,14 @@ def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercep
 
     def loss(change):
         change = change.reshape(start.shape)
+        pull = penalties * change
+        if mirror is not None:
+            rows, columns = mirror
+            pull += (MIRROR_PENALTY - penalty) / 2 * (change - change[rows][:, columns])
         logits = offset + features @ change
-        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + penalties * change
+        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + pull
         entropy = -(observed * log_softmax(logits, axis=1)).sum() / len(targets)
-        return entropy + 0.5 * (penalties * np.square(change)).sum(), gradient.ravel()
+        return entropy + 0.5 * (change * pull).sum(), gradient.ravel()
 
     found = minimize(loss, np.zeros(start.size), jac=True, method="L-BFGS-B")
     return start + found.x.reshape(start.shape)
