@@ -16,8 +16,9 @@ Parts, each of which can be run alone:
 For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
 published (transductive); those of ``grasp``, ``others`` and ``simulated`` by that of the 30. The same holds for the
 recentring of the tangent space, in each band. A fit of ``readout="both"`` also gives the scores of its parts: network
-alone, tangent space alone, both without the fine-tuned network; and, "balanced", the score with the threshold at which
-both classes are equally frequent among the scored trials (transductive; `skeeg.evaluations.BalancedTarget`).
+alone (mirrored, where classes are left and right hand), tangent space alone, both without the fine-tuned network; and,
+"balanced", the score with the threshold at which both classes are equally frequent among the scored trials
+(transductive; `skeeg.evaluations.BalancedTarget`).
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2, on ds003810 2-5, and on simulated
 subjects of another seed.
@@ -31,7 +32,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import copy
 import functools
 import warnings
 from pathlib import Path
@@ -125,10 +125,12 @@ def make_arms(folder, part, last):
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
         "MIRepNet, from scratch": mirepnet,
-        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", **none),
+        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", readout="pretrained"),
         BOTH: lambda seed: mirepnet(seed, "supervised", few, "both"),
         "MIRepNet, from scratch, shifts": lambda seed: mirepnet(seed, recipe=few | {"learning_rate": 1e-3}),
     }
+    if part != "grasp":  # there nothing is mirrored, and it is a part of the next
+        arms[f"{PRETRAINED}, fine-tuned"] = lambda seed: mirepnet(seed, "supervised", few)
     for objective in ("masked", "hybrid"):
         if name_file(folder, last, 0, objective).is_file():
             arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(
@@ -206,11 +208,12 @@ def list_parts(model, part, X, y, X_test):
     """Scores of classes, by name, of parts of a fitted ``readout="both"``."""
     from skeeg.methods.mirepnet.estimator import TangentReadout
 
-    network = copy.copy(model).set_params(readout="network").predict_proba(X_test)
-    parts = {f"{PRETRAINED}, fine-tuned": network}
+    prepared = model._preprocess(X_test)
+    name = f"{PRETRAINED}, fine-tuned" + ("" if model.mirror_ is None else ", mirrored")
+    parts = {name: model._logits(model.network_, prepared)}
     if part != "others":
-        parts[KEPT] = model._start_logits(model._preprocess(X_test)) + model.readout_.logits(X_test)
-        tangent = TangentReadout(model.align, model.domain)
+        parts[KEPT] = model._start_logits(prepared) + model.readout_.logits(X_test)
+        tangent = TangentReadout(model.align, model.domain, model.readout_.mirror)
         tangent.fit(X, np.searchsorted(model.classes_, y), np.zeros((len(X), len(model.classes_))))
         parts["MIRepNet, tangent space alone"] = tangent.logits(X_test)
     return parts

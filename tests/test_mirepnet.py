@@ -187,11 +187,12 @@ def test_block_alignment_is_the_published_one():
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
         ({"readout": "both", "resample": None}, "sfreq: readout='both' .* pass sfreq="),
+        ({"readout": "pretrained"}, "readout: 'pretrained' needs a checkpoint that knows all of"),
     ],
 )
 def test_errors_name_the_argument(params, match):
     X, y = make_task(8)
-    X = X.like(np.asarray(X), sfreq=None) if "readout" in params else X
+    X = X.like(np.asarray(X), sfreq=None) if "resample" in params else X
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         make_clf(**params).fit(X, y)
 
@@ -317,6 +318,23 @@ def test_regression_is_drawn_to_symmetry(monkeypatch):
     assert asymmetry[0] > asymmetry[1] > 0.01 > 1e-3 > asymmetry[2]
     both, labels = np.concatenate([X, X[:, rows[:-1]]]), np.concatenate([y, 1 - y])  # as with mirror images
     np.testing.assert_allclose(weights, fit_logistic(both, labels, np.zeros((6, 2))), atol=2e-3)
+
+
+def test_the_network_as_pretrained_needs_no_label(checkpoint, tmp_path):
+    names = ("C3", "Cz", "C4")
+    (X, y), (own, labels) = make_task(24, names=names), make_task(24, seed=1, names=names, subject="b", mixing=0.2)
+    clf = make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, y)
+    found = clf.predict_proba(own)
+    assert clf.score(own, labels) > 0.7 and clf.history_ == []
+    wrong = make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, np.where(y == "left", "right", "left"))
+    np.testing.assert_array_equal(wrong.predict_proba(own), found)
+    np.testing.assert_array_equal(wrong.partial_fit(X, y).predict_proba(own), found)
+    both = make_clf(checkpoint=checkpoint, max_epochs=2).fit(X, y).set_params(readout="pretrained")
+    np.testing.assert_array_equal(both.predict_proba(own), found)
+    clf.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(own), found)
+    with pytest.warns(UserWarning, match="'feet' start at random"), pytest.raises(ValueError, match="it knows .'left'"):
+        make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, np.where(y == "left", "feet", y))
 
 
 def test_weights_that_lack_a_class_count_by_their_fine_tuning_alone(checkpoint):

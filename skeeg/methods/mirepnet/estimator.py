@@ -50,11 +50,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         that the checkpoint names itself; without any its last layer is not used, even if the number of classes agrees.
     network_params : dict or None
         Sizes of the network that differ from those of the checkpoint, or from the published ones; see `MIRepNet`.
-    readout : {"auto", "network", "both"}
+    readout : {"auto", "network", "both", "pretrained"}
         What classifies: the network, as published; or, with ``"both"``, the network before and after its fine-tuning
         and a regularised logistic regression on filter-bank tangent vectors of the same trials on the recorded
-        electrodes, whose logits are added, all symmetric in left and right, see Notes. ``"auto"`` is ``"both"`` with a
-        checkpoint and trials of known rate, else ``"network"``.
+        electrodes, whose logits are added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known
+        rate, else ``"network"``. ``"pretrained"`` trains nothing: the network of the checkpoint classifies, and y only
+        names the classes, which the checkpoint has to know.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -110,9 +111,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     checkpoint names every label; the regression is fitted to what they leave.
 
     Where classes are named left and right and every recorded electrode has its counterpart, a trial with its electrodes
-    exchanged is one of the other side: ``"both"`` then fine-tunes the network on half of the trials of each batch
-    exchanged, takes the mean of its logits of a trial and of its mirror image, and draws the regression to weights that
-    are symmetric. So the threshold does not depend on the few trials. ``readout="network"`` exchanges nothing.
+    exchanged is one of the other side. ``"both"`` and ``"pretrained"`` then take the mean of the network's logits of a
+    trial and of its mirror image; the fine-tuning exchanges half of the trials of each batch, and the regression is
+    drawn to symmetric weights. ``readout="network"`` exchanges nothing.
     ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of the bands of
     `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last layer of the network, 256 in the
     published size, and `skeeg.explain` explains the network alone.
@@ -137,7 +138,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     _parameter_constraints = {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
-        "readout": [StrOptions({"auto", "network", "both"})],
+        "readout": [StrOptions({"auto", "network", "both", "pretrained"})],
         "recipe": [str, dict],
     }
     precision = property(lambda self: self._recipe().precision)
@@ -208,12 +209,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
-        mirror = find_mirror(X.ch_names, self.classes_) if both else None
+        mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
         self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
         with self._training(prepared, targets, len(self.classes_), subjects) as what:
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self.network_.keep(train(**what))
+            self._train(what)
         if both:
             target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain, mirror)
@@ -238,10 +239,20 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         prepared = self._preprocess(X)
         with self._training(prepared, targets, len(self.classes_), subjects, warm=True) as what:
-            self.network_.keep(train(**what))
+            self._train(what)
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
+
+    def _train(self, what):
+        """Fine-tune the network, unless it classifies as pre-trained."""
+        if self.readout != "pretrained":
+            self.network_.keep(train(**what))
+        elif self.pretrained_ is None:
+            raise ValueError(
+                f"readout: 'pretrained' needs a checkpoint that knows all of {self.classes_.tolist()}; it knows "
+                f"{list(self._checkpoint_labels() or ())}."
+            )
 
     def update(self, X):
         """Update the reference of ``align="running"`` with trials in the order of their recording.
@@ -323,7 +334,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
     @property
     def _network_alone(self):
-        return self.readout_ is None or self.readout == "network"
+        return self.readout == "network" or (self.readout_ is None and self.readout != "pretrained")
 
     @property
     def augmentation(self):
@@ -335,6 +346,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             return super()._forward(X)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         prepared = self._preprocess(X)
+        if self.readout == "pretrained":
+            return torch.from_numpy(self._logits(self.pretrained_, prepared))
         logits = NETWORK_WEIGHT * self._logits(self.network_, prepared)
         return torch.from_numpy(logits + self._start_logits(prepared) + self.readout_.logits(X))
 
