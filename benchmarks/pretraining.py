@@ -6,7 +6,7 @@ Parts, each of which can be run alone:
 - ``ablation``: the same on subjects 1-80 by masked tokens, and by masked tokens and classes; the parts below then
   score these weights too;
 - ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
-  target, and with 20;
+  target, and with 20; ``wide``: the same in 4-38 Hz;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored;
 - ``others``: the same, with the other five subjects as sources, the network fine-tuned or as pre-trained;
@@ -162,8 +162,8 @@ def load(part):
     from skeeg.datasets import GraspImagery, LocalDataset, SimulatedMotorImagery, load_arrays
 
     filters = {"fmin": BAND[0], "fmax": BAND[1], "resample": RATE}
-    if part == "hands":
-        return *load_hands(range(65, 81)), 64
+    if part in ("hands", "wide"):
+        return *load_hands(range(65, 81), band=BANDS[part == "wide"]), 64
     if part == "simulated":
         dataset = SimulatedMotorImagery(n_subjects=8, n_sessions=1, n_runs=3, n_trials=40, seed=0)
         return *load_arrays(dataset, tmax=4.0, **filters), 80
@@ -175,7 +175,8 @@ def load(part):
     return X, y, 80
 
 
-SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_runs, "others": split_runs, "simulated": split_runs}
+SPLITS = {"hands": split_hands, "wide": split_hands, "bnci": split_bnci}
+SPLITS |= dict.fromkeys(("grasp", "others", "simulated"), split_runs)
 
 
 def align(X, reference=None):
@@ -288,7 +289,7 @@ def summarise(table):
 def main():
     """Run the parts asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp", "simulated", "others"])
+    parser.add_argument("parts", nargs="*", default=["train", "hands", "wide", "bnci", "grasp", "simulated", "others"])
     parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pipelines", default="", metavar="TEXT", help="only those whose name holds this text")
