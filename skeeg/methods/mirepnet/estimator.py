@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import refuse_flat, warn
+from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near, find_mirror
+from ...networks.seeding import seeded
 from ...storage import Storable
 from ...tangentspace import FilterBankTangentSpace
 from ...training import NetworkState, get_recipe, train
@@ -198,8 +199,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
         refuse_flat(X)
+        if X.sfreq is not None and X.sfreq <= 24:
+            raise ValueError(f"sfreq: got {X.sfreq:g} Hz, expected hertz above 24, twice the upper edge of 8-12 Hz.")
         if self.readout == "both" and X.sfreq is None:
             raise ValueError("sfreq: readout='both' filters the trials, whose rate is unknown; pass sfreq=.")
+        if self.readout == "auto" and self.checkpoint is not None and X.sfreq is None:
+            warn("sfreq: the rate is unknown: trials are not resampled, and only the network classifies; pass sfreq=.")
         self._start = read_start(self.checkpoint, dict(self.network_params or {}))
         self.description_ = self._start[1]
         self._warn_of_mismatch(X.ch_names)
@@ -211,10 +216,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
         mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
         self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
-        with self._training(prepared, targets, len(self.classes_), subjects) as what:
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self._train(what)
+            self._train(prepared, targets, subjects, seed)
         if both:
             target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain, mirror)
@@ -238,16 +244,17 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if self.align is not None:
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         prepared = self._preprocess(X)
-        with self._training(prepared, targets, len(self.classes_), subjects, warm=True) as what:
-            self._train(what)
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy()
+            self._train(prepared, targets, subjects, seed)
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
 
-    def _train(self, what):
+    def _train(self, prepared, targets, subjects, seed):
         """Fine-tune the network, unless it classifies as pre-trained."""
         if self.readout != "pretrained":
-            self.network_.keep(train(**what))
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
         elif self.pretrained_ is None:
             raise ValueError(
                 f"readout: 'pretrained' needs a checkpoint that knows all of {self.classes_.tolist()}; it knows "
@@ -295,8 +302,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if known and new:
             warn(
                 f"checkpoint_classes: the weights have outputs for {', '.join(map(repr, known))}; those for "
-                f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
-                "those of y, where they mean the same."
+                f"{', '.join(map(repr, new))} start at random. Give the labels of y these names (in MOABB: "
+                "return_epochs=True, mne_labels=True), or checkpoint_classes those of y, where they mean the same."
             )
         if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
             warn(
