@@ -235,6 +235,15 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X_test), both.predict_proba(X_test))
 
 
+def test_readout_tells_the_halves_of_a_trial_apart():
+    rng, y = np.random.default_rng(0), np.resize(["left", "right"], 80)
+    X = EEGArray(rng.normal(size=(80, len(NAMES), 500)).astype("float32"), NAMES, 125.0)
+    X[y == "left", 0, :250] *= 2.5
+    X[y == "right", 0, 250:] *= 2.5
+    clf = make_clf(readout="both", max_epochs=1).fit(X[:40], y[:40])
+    assert np.mean(clf.classes_[clf.readout_.logits(X[40:]).argmax(axis=1)] == y[40:]) > 0.9
+
+
 @pytest.mark.parametrize("align", ["own", "block", "calibration", "source", "running", None])
 def test_readout_follows_the_alignment(checkpoint, align):
     (X, y), (new, _) = make_task(24), make_task(12, seed=10, subject="new", mixing=0.6)
@@ -277,7 +286,7 @@ def test_fine_tuned_on_a_target_subject(checkpoint):
     assert model.score(rest, wanted) < 0.3
     both = model.estimator_
     np.testing.assert_array_equal(both.steps_.named_steps["align"].calibration_counts_, [30])
-    assert {tuple(one.calibration_counts_) for one in both.readout_.space.alignments_} == {(30,)}
+    assert {tuple(one.calibration_counts_) for space in both.readout_.spaces for one in space.alignments_} == {(30,)}
     assert np.mean(both.classes_[both.readout_.logits(rest).argmax(axis=1)] == wanted) < 0.4
     with pytest.raises(ValueError, match="y: .'feet'. are not among the classes at fit"):
         both.partial_fit(own, np.full(30, "feet"))
