@@ -416,7 +416,7 @@ def _page_table():
         "", "## Completeness and cost", "",
         "Largest error of two trials against three background trials, relative to the range of the output, and",
         "milliseconds of the processor a trial, for one output of a network trained for a few updates at the smallest",
-        "shape that the tests build it at. The first three columns are skeeg's (default tolerance 1e-5, at most 1500",
+        "shape that the tests build it at. The first three columns are skeeg's (tolerance 1e-5, at most 1500",
         "gradients a line; above the tolerance `attribute` raises); shap 0.51 runs as it comes." + other, "",
         f"Expected gradients keep 1e-5 for {len(met)} of the {len(errors)} networks they run through;",
         "for the others `attribute` raises; a network whose output does not change counts with neither. Most of",

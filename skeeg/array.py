@@ -110,7 +110,8 @@ class EEGArray(np.ndarray):
             "Samples": f"{n_times} samples" + ("" if self.sfreq is None else f" at {self.sfreq:g} Hz"),
         }
         if self.domains is not None:
-            found["Subjects"] = f"{len(set(self.domains['subject']))} subjects"
+            n_subjects = len(set(self.domains["subject"]))
+            found["Subjects"] = f"{n_subjects} subject{'s' * (n_subjects > 1)}"
         if self.bads:
             found["Bad channels"] = f"bad: {', '.join(map(str, self.bads))}"
         return found

@@ -223,6 +223,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     def _explain(self, error, X, y, reset):
         """Message of scikit-learn's checks with the name of the argument, and with what to do about bad channels."""
+        if hasattr(X, "annotations"):
+            return f"X: got a {type(X).__name__}, expected trials; mne.Epochs cuts a recording into trials."
         text = str(error)
         if not re.search(r"\b[Xy]\b", text):
             text = f"X: {text}" if _is_none(y) else f"X, y: {text}"
@@ -268,7 +270,7 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         encoder = LabelEncoder()
         indices = encoder.fit_transform(y).astype(np.int64)
         if len(encoder.classes_) < 2:
-            name, only = type(self).__name__, encoder.classes_[0]
+            name, only = type(self).__name__, encoder.classes_.tolist()[0]
             raise ValueError(f"y: {name} needs at least two classes, got one class: {only!r}.")
         self.classes_ = encoder.classes_
         return indices
@@ -394,14 +396,21 @@ def _differ(now, before):
 class AsEEG(EEGTransformer):
     """Convert trials to `EEGArray`, with sampling rate and channel names for trials without their own.
 
-    Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them.
+    Trials that carry their own, as `EEGArray` and `mne.Epochs`, keep them. Where the rate is unknown, it is taken to be
+    ``default_sfreq``, with a warning.
     """
 
     linear_map_ = "space"
 
-    def __init__(self, sfreq=None, ch_names=None):
+    def __init__(self, sfreq=None, ch_names=None, default_sfreq=None):
         self.sfreq = sfreq
         self.ch_names = ch_names
+        self.default_sfreq = default_sfreq
+
+    def _prepare(self, X, y):
+        if X.sfreq is None and self.default_sfreq is not None:
+            taken = f"X carries no sampling rate, taken to be {self.default_sfreq:g} Hz"
+            warn(f"sfreq: {taken}; pass sfreq=..., or trials that carry theirs (in MOABB: return_epochs=True).")
 
     def _run(self, X):
-        return X
+        return X if X.sfreq is not None else X.like(X, sfreq=self.default_sfreq)

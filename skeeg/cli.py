@@ -149,7 +149,7 @@ def bench_command(options):
             benchmarks.append(runner.Benchmark(made, evaluation, paradigm=paradigm, **settings))
     with dask_cluster(options.cluster) if options.cluster else contextlib.nullcontext():
         outcomes = runner.run_all(benchmarks, options.overwrite, progress=not options.quiet)
-    return max(_tell(outcome, len(outcomes) > 1) for outcome in outcomes)
+    return max(map(_tell, outcomes))
 
 
 def _checkpoints(given):
@@ -160,11 +160,11 @@ def _checkpoints(given):
     return dict(one.split("=", 1) for one in given or [])
 
 
-def _tell(outcome, several):
+def _tell(outcome):
     """Print what came of a comparison; give its exit status."""
     entry = outcome.entry
-    print(f"\n{entry['name']}, {entry['evaluation']}" if several else "", end="\n" if several else "")
-    print(_short_table(outcome.table))
+    print(f"\n{entry['name']}, {entry['evaluation']}")
+    print(_short_table(outcome.table, entry["scoring"]))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
@@ -275,14 +275,15 @@ def choose_jobs(options):
     return 1 if torch.cuda.is_available() and options.device != "cpu" else min(4, cpu_count())
 
 
-def _short_table(table):
+def _short_table(table, scoring):
     """Scores for the terminal."""
-    from .bench.statistics import summarise
+    from .bench.statistics import SCORES, summarise
 
     if not len(table):
         return "No score."
     summary = summarise(table)[["mean", "sd", "n_subjects", "time"]]
-    summary = summary.rename(columns={"n_subjects": "subjects", "time": "fit, s"})
+    shown = {"mean": SCORES.get(scoring, "mean score"), "sd": "SD", "n_subjects": "subjects", "time": "fit, s"}
+    summary = summary.rename(columns=shown)
     formats = [f"{{:.{digits}f}}".format for digits in (3, 3, 0, 2)]
     return summary.rename_axis(index=None, columns="pipeline").to_string(formatters=formats)
 

@@ -385,7 +385,8 @@ def _sampling_rate(estimator, X):
     """Rate of the trials, which must be known and that of the constructor."""
     name = type(estimator).__name__
     if X.sfreq is None:
-        raise ValueError(f"sfreq: X carries no sampling rate; pass {name}(sfreq=...) or trials that carry theirs.")
+        how = f"pass {name}(sfreq=...), or trials that carry theirs (in MOABB: return_epochs=True)"
+        raise ValueError(f"sfreq: X carries no sampling rate; {how}.")
     if estimator.sfreq is not None and X.sfreq != estimator.sfreq:
         raise ValueError(f"sfreq: {name}(sfreq={estimator.sfreq:g}), but X was sampled at {X.sfreq:g} Hz.")
     return X.sfreq

@@ -160,7 +160,10 @@ class ChannelTemplate(EEGTransformer):
         """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
         X = self._check_eeg(X, reset=True)
         if X.ch_names is None:
-            raise ValueError("ch_names: X carries no channel names; pass ch_names=... or trials with channel names.")
+            raise ValueError(
+                "ch_names: X carries no channel names; pass ch_names=..., or trials that carry theirs "
+                "(in MOABB: return_epochs=True)."
+            )
         self.ch_names_out_ = template_names(self.template)
         self.matrix_ = np.array(self._matrix_for(X.ch_names))
         return self
@@ -302,7 +305,7 @@ def _inverse_distance_rows(ch_names, electrodes, typos):
     """Matrix rows: one-hot for recorded electrodes, else weights 1 / (distance + 1e-6), summing to one."""
     table = _FLAT | _FLAT_TYPOS if typos else _FLAT
     known, places = list(table), np.array(list(table.values()))
-    hint = ' The flat table is small; method="spline" knows the whole 10-5 system.'
+    hint = ' The flat table is small; ChannelTemplate(method="spline") knows the whole 10-5 system.'
     recorded = find_electrodes(ch_names, known, hint=hint)
     wanted = find_electrodes(electrodes, known, "template", hint)
     weights = 1 / (np.linalg.norm(places[wanted][:, None] - places[recorded][None], axis=2) + 1e-6)

@@ -255,6 +255,8 @@ def _encode(value, tensors, key, owned=()):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, slice):  # columns of a ColumnTransformer
+        return {"slice": [value.start, value.stop, value.step]}
     if isinstance(value, list | tuple):
         items = [_encode(one, tensors, f"{key}.{i}", owned) for i, one in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
@@ -304,6 +306,8 @@ def _decode(value, tensors, params=None):
     ((kind, content),) = ((kind, content) for kind, content in value.items() if kind not in ("shape", "dtype"))
     if kind == "tuple":
         return tuple(_decode(one, tensors, params) for one in content)
+    if kind == "slice":
+        return slice(*content)
     if kind == "dict":
         return {_decode(k, tensors): _decode(v, tensors, params) for k, v in content}
     if kind == "estimator":

@@ -107,6 +107,12 @@ def test_a_second_fit_forgets_the_first():
     assert (step.n_features_in_, step.n_times_in_, step.ch_names_in_, step.sfreq_in_) == (7, 7, None, None)
 
 
+def test_a_recording_that_is_not_cut_into_trials_is_refused():
+    raw = mne.io.RawArray(np.zeros((3, 100)), mne.create_info(["C3", "Cz", "C4"], 100.0, "eeg"), verbose="error")
+    with pytest.raises((TypeError, ValueError), match="X: got a RawArray, expected trials; mne.Epochs"):
+        CSP().fit(raw, [0, 1])
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["Epochs", "list of Epochs"])
 def test_epochs_are_read_in_microvolts(listed):
     X = trials()

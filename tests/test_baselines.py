@@ -1,3 +1,5 @@
+import warnings
+
 import mne
 import numpy as np
 import pytest
@@ -152,9 +154,21 @@ def test_settings_reach_the_network():
     assert [type(step).__name__ for _, step in baseline("EEGNet", align=False).steps] == ["AsEEG", "NetworkClassifier"]
 
 
+def test_a_rate_that_is_not_known_is_taken_with_a_warning():
+    X, y = np.random.default_rng(0).normal(size=(20, 3, 500)), np.arange(20) % 2
+    with pytest.warns(UserWarning, match="sfreq: X carries no sampling rate, taken to be 250 Hz"):
+        assumed = baseline("FBTS+LR").fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = baseline("FBTS+LR", sfreq=250).fit(X, y)
+    np.testing.assert_array_equal(assumed.predict_proba(X), told.predict_proba(X))
+
+
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="'EEGnet' is no baseline. Nearest: EEGNet"):
         baseline("EEGnet")
+    with pytest.raises(ValueError, match=r"Nearest: CSP\+LDA"):
+        baseline("csp-lda")
 
 
 # YAML

@@ -9,6 +9,7 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import moabb.analysis.results
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,6 +186,18 @@ def test_device_is_set_where_a_step_has_one():
     pytest.importorskip("torch")
     made = evaluation.set_seed_and_device(baseline("EEGNet"), 0, "cpu")
     assert made[-1].device == "cpu" and baseline("EEGNet")[-1].device == "auto"
+
+
+@pytest.mark.parametrize("options", [{"evaluation": "within-session"}, {"evaluation": "few-shot", "n_per_class": [3]}])
+def test_emissions_are_not_measured(options, tmp_path, monkeypatch):
+    def tracker(**config):
+        raise AssertionError("codecarbon is called")
+
+    for module in (moabb_evaluations.base, moabb_evaluations.evaluations, moabb.analysis.results):
+        monkeypatch.setattr(module, "_carbonfootprint", True)  # as where codecarbon is installed
+    monkeypatch.setattr(moabb_evaluations.utils, "EmissionsTracker", tracker, raising=False)
+    table = run(tmp_path, {"LogVar": LogVariance()}, **options)
+    assert table["score"].notna().all() and table["carbon_emission"].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_bench_prints_a_table_and_writes_a_report(tmp_path, capsys):
     assert bench(tmp_path, "--pipelines", "MDM", "CSP+LDA", "--seeds", "3") == cli.DONE
     out = capsys.readouterr().out
     assert "MDM" in out and "CSP+LDA" in out and str(tmp_path / "report.html") in out
+    assert "within-session" in out and "ROC AUC" in out
     (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
     assert entry["command"].startswith("skeeg bench --dataset FakeDataset") and "--seeds 3" in entry["command"]
     assert entry["command"] in (tmp_path / "report.html").read_text()
@@ -80,7 +81,8 @@ def test_a_failing_pipeline_is_told_of_in_the_end(tmp_path, capsys):
         (["--pipelines", "CSP+LAD"], "Did you mean 'CSP+LDA'"),
         (["--evaluation", "across"], "cross-"),
         (["--subjects", "44"], "subjects: '44' is not known"),
-        (["--dataset", "simulate"], "Did you mean 'simulated'"),
+        (["--dataset", "simulate"], "neither a folder nor a known dataset. Did you mean 'simulated'"),
+        (["--dataset", "data/recordings"], "--dataset: there is no folder data/recordings."),
         (["--classes", "left_hand"], "at least two"),
         (["--param-grid", "nowhere.yml"], "there is no such file"),
         (["--evaluation", "within-session", "cross-task"], "FakeDataset has no executed ones"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skeeg.methods.eeg2meg import SensorTransformer, SensorUNet, SequenceTransformer, UNet
-from skeeg.methods.eeg2meg.networks import Attention
+from skeeg.methods.eeg2meg.networks import SharedProjectionAttention
 from skeeg.training import load_checkpoint
 
 DEMO = {"embed_size": 128, "n_layers": 2, "n_heads": 4, "forward_expansion": 2, "dropout": 0.1, "max_length": 1000}
@@ -179,10 +179,10 @@ def plain_attention(layer, v, k, q, mask):
 
 def test_attention_is_the_published_formula():
     torch.manual_seed(0)
-    layer, x = Attention(12, 3), draw(0, 2, 9, 12)
+    layer, x = SharedProjectionAttention(12, 3), draw(0, 2, 9, 12)
     mask = torch.ones(9, 9, dtype=torch.bool).tril()
     torch.testing.assert_close(layer(x, x, x, mask), plain_attention(layer, x, x, x, mask))
-    usual = Attention(12, 3, "head")
+    usual = SharedProjectionAttention(12, 3, "head")
     usual.load_state_dict(layer.state_dict())
     assert usual.scale == pytest.approx(layer.scale * 3**0.5)
 
@@ -210,6 +210,6 @@ def test_networks_start_at_zero_and_every_weight_is_reached():
 
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match=re.escape("embed_size: got 10, which 4 heads do not divide")):
-        Attention(10, 4)
+        SharedProjectionAttention(10, 4)
     with pytest.raises(ValueError, match="max_length"):
         SequenceTransformer(5, 7, **SMALL, max_length=10)(draw(0, 1, 11, 5), draw(0, 1, 11, 7))

@@ -151,6 +151,13 @@ def test_the_source_network_comes_from_memory(tmp_path, monkeypatch):
     assert len(fits) == 4  # the same values of other electrodes
 
 
+def test_memory_keeps_no_network_without_a_random_state(tmp_path):
+    X, y = trials(0)
+    network = clone(NETWORK).set_params(recipe={"n_updates": 1}, random_state=None)
+    cached = FineTunedClassifier(network, memory=str(tmp_path))
+    assert not np.array_equal(cached.fit(X, y).predict_proba(X), cached.fit(X, y).predict_proba(X))
+
+
 def test_memory_knows_other_weights_in_the_file_of_a_checkpoint(tmp_path):
     X, y = trials(0)
     weights = clone(NETWORK).set_params(recipe={"n_updates": 1}).fit(X, y).module_.state_dict()

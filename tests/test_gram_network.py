@@ -12,7 +12,7 @@ from skeeg.methods.gram import COLLECTION, Gram, GramPretrainingNetwork, GramTok
 from skeeg.methods.gram.layers import (
     SIZES,
     TOKENIZER_SIZES,
-    Attention,
+    GramAttention,
     choose_sizes,
     electrode_positions,
     geometry_table,
@@ -232,7 +232,7 @@ def make_tiny(seed=0, sizes=TINY, **options):
 
 def test_attention_is_the_plain_formula():
     torch.manual_seed(0)
-    attention, x = Attention(16, 4, 0.1).eval().double(), torch.randn(2, 9, 16, dtype=torch.float64)
+    attention, x = GramAttention(16, 4, 0.1).eval().double(), torch.randn(2, 9, 16, dtype=torch.float64)
     q, k, v = (part(x).view(2, 9, 4, 4).transpose(1, 2) for part in (attention.query, attention.key, attention.value))
     plain = attention.proj(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).reshape(2, 9, 16))
     torch.testing.assert_close(attention(x), plain)

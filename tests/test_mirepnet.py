@@ -128,6 +128,12 @@ def test_any_montage_and_rate_by_name():
         make_clf().fit(EEGArray(np.asarray(X), ("C3", "Cz", "C4", "Q7")), y)
 
 
+def test_weights_without_a_rate_of_the_trials_warn(checkpoint):
+    X, y = make_task(16)
+    with pytest.warns(UserWarning, match="sfreq: the rate is unknown"):
+        make_clf(checkpoint=checkpoint, max_epochs=1).fit(X.like(X, sfreq=None), y)
+
+
 def test_classifier_does_what_the_single_steps_do():
     X, y = make_task(16, rate=125, mixing=0.5)
     whole = mirepnet_pipeline(random_state=0).set_params(**{f"mirepnet__{k}": v for k, v in SMALL.items()})
@@ -187,10 +193,12 @@ def test_block_alignment_is_the_published_one():
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
         ({"readout": "both", "resample": None}, "sfreq: readout='both' .* pass sfreq="),
+        ({"sfreq": 14}, "sfreq: got 14 Hz, expected hertz above 24"),
     ],
 )
 def test_errors_name_the_argument(params, match):
     X, y = make_task(8)
+    X = X.like(X, sfreq=params.get("sfreq", X.sfreq))
     X = X.like(np.asarray(X), sfreq=None) if "readout" in params else X
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         make_clf(**params).fit(X, y)

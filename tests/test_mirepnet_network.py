@@ -7,7 +7,7 @@ from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
 from skeeg.methods.mirepnet.checkpoint import published_state, save_weights
-from skeeg.methods.mirepnet.network import Attention
+from skeeg.methods.mirepnet.network import MIRepNetAttention
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
 from skeeg.training import load_checkpoint
@@ -83,7 +83,7 @@ def test_published_numbers(weights, merge):
 
 
 def test_attention_is_scaled_by_the_embedding():
-    attention = Attention(256, 8, 0.5).double().eval()
+    attention = MIRepNetAttention(256, 8, 0.5).double().eval()
     for rank, (_, value) in enumerate(sorted(attention.state_dict().items())):
         k = np.arange(value.numel())
         size = 0.12 if value.ndim == 2 else 0.01
@@ -98,7 +98,7 @@ def test_attention_is_scaled_by_the_embedding():
 
 def test_attention_with_dropout_is_right_on_average():
     torch.manual_seed(0)
-    attention, x = Attention(16, 4, 0.3), torch.randn(1, 7, 16)
+    attention, x = MIRepNetAttention(16, 4, 0.3), torch.randn(1, 7, 16)
     with torch.no_grad():
         wanted = attention.eval()(x)
         found = attention.train()(x.expand(40000, -1, -1)).mean(dim=0)

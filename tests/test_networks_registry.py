@@ -55,7 +55,7 @@ def test_classes_are_handed_back():
     "wrong, near", [("eegnet", "EEGNet"), ("ShalowFBCSPNet", "ShallowFBCSPNet"), ("zzz", "names()")]
 )
 def test_unknown_names_offer_the_nearest(wrong, near):
-    with pytest.raises(ValueError, match=f"unknown network '{wrong}'.*{near}"):
+    with pytest.raises(ValueError, match=f"network: '{wrong}' is not known.*{near}"):
         get_network(wrong)
 
 

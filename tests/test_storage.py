@@ -8,8 +8,10 @@ from instances import instance, public_estimators
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, is_regressor
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -291,6 +293,14 @@ def test_pipelines_of_several_libraries_come_back(name, tmp_path):
     assert repr(again) == repr(fitted)
     method = "decision_function" if name == "SVM" else "predict_proba"
     np.testing.assert_array_equal(getattr(again, method)(trials), getattr(fitted, method)(trials))
+
+
+@pytest.mark.parametrize("columns", [[0, 2], slice(0, 2), np.array([True, False, True])], ids=repr)
+def test_columns_of_a_pipeline_come_back(columns, tmp_path):
+    split = ColumnTransformer([("scaled", StandardScaler(), columns)], remainder="passthrough")
+    fitted = make_pipeline(CSP(n_components=3), split, LogisticRegression()).fit(X, Y)
+    skeeg.save(fitted, tmp_path / "file")
+    np.testing.assert_array_equal(skeeg.load(tmp_path / "file").predict_proba(X), fitted.predict_proba(X))
 
 
 def test_steps_that_no_file_can_hold_are_named_when_saving(tmp_path):

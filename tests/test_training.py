@@ -384,7 +384,7 @@ def test_double_precision_predicts_a_trial_alone_as_in_a_batch():
         ({"validation": "subject"}, "needs the subject of each trial"),
         ({"device": "gpu"}, "device: got 'gpu'"),
         ({"kernels": "quick"}, "kernels"),
-        ({"network": "EEGNot"}, "unknown network 'EEGNot'"),
+        ({"network": "EEGNot"}, "network: 'EEGNot' is not known"),
         ({"network": "EEGNet", "network_params": {"F11": 2}}, "no parameter 'F11'"),
         ({"checkpoint": "nowhere.pt"}, "no file nowhere.pt"),
     ],

@@ -41,7 +41,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
         pipeline's own.
     sfreq : float or None
         Sampling rate in hertz of trials that do not carry theirs. None takes them to be at the rate in the file, 250 Hz
-        for most, where the pipeline needs to know.
+        for most, where the pipeline needs to know, and warns.
     ch_names : tuple of str or None
         Electrode names of trials that do not carry theirs.
     checkpoint : str or None
@@ -65,8 +65,9 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
     """
     files = pipeline_files()
     if name not in files:
-        near = difflib.get_close_matches(name, files, n=3, cutoff=0.3) or files
-        raise ValueError(f"name: {name!r} is no baseline. Nearest: {', '.join(near)}.")
+        plain = {one.lower().replace("+", "-"): one for one in files}
+        near = difflib.get_close_matches(str(name).lower().replace("+", "-"), plain, n=3, cutoff=0.3) or plain
+        raise ValueError(f"name: {name!r} is no baseline. Nearest: {', '.join(plain[one] for one in near)}.")
     steps = _steps(files[name])
     is_aligned = [type(step).__name__ == "EuclideanAlignment" for step in steps]
     if align is False:

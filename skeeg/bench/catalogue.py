@@ -33,12 +33,12 @@ DATASETS = {
 
 _MODES = {
     "train": "source subjects train, the target subject's trials are predicted as a block",
-    "train_trialwise": "the same, one trial at a time",
+    "train_trialwise": "as cross-subject, one trial at a time",
     "train_and_target_unlabeled_20p": "the first 20 % of the target subject's trials, without labels, adapt the method",
-    "train_and_target_unlabeled_50p": "the first 50 %, without labels",
+    "train_and_target_unlabeled_50p": "the first 50 % of them, without labels",
     "train_and_target_unlabeled_full": "all trials of the target subject, without labels (transductive)",
     "train_and_target_labeled_20p": "the first 20 % of the target subject's trials with their labels",
-    "train_and_target_labeled_50p": "the first 50 % with their labels",
+    "train_and_target_labeled_50p": "the first 50 % of them with their labels",
 }
 
 # Name, class in moabb.evaluations or skeeg.evaluations, its arguments, one line.
@@ -90,13 +90,13 @@ _PAIRED = {"p300": {"Target", "NonTarget"}}  # events of which MOABB takes both 
 SCORERS = ("roc_auc", "accuracy", "balanced_accuracy", "kappa", "f1")
 
 
-def nearest(what, name, known):
+def nearest(what, name, known, problem="not known"):
     """Error for an unknown name, with the nearest known ones, to be raised by the caller."""
     by_lower = {one.lower(): one for one in known}
     cutoff = 0.4 if len(by_lower) <= _MANY else 0.0  # of many names the nearest, however far
     close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
-    return ValueError(f"{what}: {name!r} is not known. {hint} `skeeg list` shows all names.")
+    return ValueError(f"{what}: {name!r} is {problem}. {hint} `skeeg list` shows all names.")
 
 
 def split_name(dataset):
@@ -129,8 +129,10 @@ def get_dataset(dataset, **options):
     from moabb.datasets import utils
 
     known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
+    if Path(name).name != name:
+        raise ValueError(f"dataset: there is no folder {name}.")
     if name.replace("-", "_") not in known:
-        raise nearest("dataset", name, [*DATASETS, *known])
+        raise nearest("dataset", name, [*DATASETS, *known], "neither a folder nor a known dataset")
     _refuse(options, name)
     return known[name.replace("-", "_")]()
 

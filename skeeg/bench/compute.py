@@ -78,41 +78,32 @@ def compute_all(jobs, pools):
     if not pools:
         yield from map(compute, jobs)
         return
-    jobs, running, n_processes = iter(jobs), {}, len(pools)
+    jobs, running, idle = iter(jobs), {}, list(range(len(pools)))
     try:
         while True:
-            while pools and (job := next(jobs, None)) is not None:
-                worker = pools.pop()
+            while idle and (job := next(jobs, None)) is not None:
+                number = idle.pop()
                 try:
-                    future = worker.submit(compute, job)
+                    future = pools[number].submit(compute, job)
                 except RuntimeError:  # its process ended while it waited for this comparison
-                    if on_cluster():
-                        raise
-                    _end(worker)
-                    worker = _start(n_processes)
-                    future = worker.submit(compute, job)
-                running[future] = worker, job
+                    _replace(pools, number)
+                    future = pools[number].submit(compute, job)
+                running[future] = number, job
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                worker, job = running.pop(future)
+                number, job = running.pop(future)
                 try:
                     result = future.result()
                 except Exception as error:  # its process ended, or the job cannot be sent there
                     result = JobResult(job, failure=_failure(job, error))
-                    if not on_cluster():
-                        _end(worker)
-                        worker = _start(n_processes)
-                pools.append(worker)
+                    _replace(pools, number)
+                idle.append(number)
                 yield result
-    finally:  # broken off: what is left of the pools serves later comparisons
-        for future, (worker, _) in running.items():
-            if on_cluster():
-                future.cancel()
-                pools.append(worker)
-            else:
-                _end(worker)
-                pools.append(_start(n_processes))
+    finally:  # broken off: the pools serve later comparisons
+        for future, (number, _) in running.items():
+            future.cancel()
+            _replace(pools, number)
 
 
 @contextlib.contextmanager
@@ -145,6 +136,13 @@ def _start(n_processes):
     share = str(max(1, cpu_count() // n_processes))
     threads = {f"{name}_NUM_THREADS": share for name in ("OMP", "MKL", "OPENBLAS")}
     return ProcessPoolExecutor(1, env=threads | os.environ, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _replace(pools, number):
+    """End one of the pools, whatever it computes, and start another in its place; a cluster does so by itself."""
+    if not on_cluster():
+        _end(pools[number])
+        pools[number] = _start(len(pools))
 
 
 def _end_with(parent):

@@ -51,14 +51,17 @@ class _InJobs(NamedTrials):
                 process_pipeline=process_pipeline,
                 work_plan={subject: {name: _with_memory(pipeline, memory)}},
             )
+        for row in rows:  # with codecarbon, MOABB adds emissions of zero, though none are measured
+            row.pop("carbon_emission", None), row.pop("codecarbon_task_name", None)
         return rows, self._predictions + self._take_predictions(rows)
 
     def _build_eval_config(self, param_grid):
-        """Record predictions beside the scores; scores of single trials are MOABB's own.
+        """Record predictions beside the scores, not emissions; scores of single trials are MOABB's own.
 
         Labels keep their names for pipelines whose parameters name classes; others get MOABB's numbers.
         """
         config = super()._build_eval_config(param_grid)
+        config["codecarbon_config"] = None  # without a connection, codecarbon waits in every fold
         config["mne_labels"] = config["mne_labels"] or self._keep_names
         scoring = [config["scoring"]] if isinstance(config["scoring"], str) else config["scoring"]
         if not config["trialwise"] and isinstance(scoring, list | dict):

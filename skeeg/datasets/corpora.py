@@ -76,9 +76,10 @@ class Corpus:
 
     def _root(self):
         """Folder with the files."""
-        folder = data_folder(self.folder, type(self).__name__)
+        name = type(self).__name__
+        folder = data_folder(self.folder, name)
         if folder is None:
-            raise ValueError("folder: not given, and the environment variable SKEEG_DATA is not set either.")
+            raise ValueError(f"folder=None: set the environment variable SKEEG_DATA to the folder that holds {name}.")
         if not folder.is_dir():
             raise FileNotFoundError(f"folder: there is no folder {folder}. {self.source}")
         return next((folder / name for name in self.inner if (folder / name).is_dir()), folder)

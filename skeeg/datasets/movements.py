@@ -124,7 +124,7 @@ class GraspImagery(_Movements):
     def _files(self, subject):
         """Files of one subject."""
         if self.folder is None:
-            raise ValueError("folder: not given, and the environment variable SKEEG_DATA is not set either.")
+            raise ValueError("folder=None: set the environment variable SKEEG_DATA to the folder that holds ds003810.")
         name = f"sub-{subject:02d}"
         return [self.folder / f"{name}/eeg/{name}_task-MIvsRest_run-{run}_eeg.edf" for run in self._runs]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -32,6 +33,8 @@ class Explained:
     def __init__(self, estimator, X, output="margin"):
         steps, final = split_pipeline(estimator)
         module = fitted_network(final)
+        if isinstance(final, HasNetwork):
+            check_is_fitted(final)
         if module is None:
             raise TypeError(
                 f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "

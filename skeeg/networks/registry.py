@@ -94,7 +94,7 @@ def get_network(network):
     lower = {name.lower(): name for name in network_names()}
     near = difflib.get_close_matches(network.lower(), lower, n=5, cutoff=0.5)
     offer = ", ".join(repr(lower[name]) for name in near) or "see skeeg.networks.network_names()"
-    raise ValueError(f"unknown network {network!r}; nearest names: {offer}")
+    raise ValueError(f"network: {network!r} is not known; nearest names: {offer}")
 
 
 def register_with_braindecode(*networks):

@@ -200,7 +200,7 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         to chance; three networks make up for some of it, at three times the cost.
     memory : str, joblib.Memory or None
         Folder that source networks are cached in: with other target trials or another fine-tuning, the same one is not
-        trained again.
+        trained again. Without ``random_state`` in the network, none is cached.
 
     Attributes
     ----------
@@ -279,8 +279,9 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
         if isinstance(X, EEGArray):  # joblib hashes values alone
             identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
         given = _requested(network, "fit", {"subjects": subjects})  # the same network for any target trials
-        what = None if self.memory is None else _code_and_weights(network.checkpoint)
-        network = check_memory(self.memory).cache(_fit_network)(network, X, identity, y, given, what)
+        memory = None if _network_of(self.estimator).random_state is None else self.memory  # else one start for all
+        what = None if memory is None else _code_and_weights(network.checkpoint)
+        network = check_memory(memory).cache(_fit_network)(network, X, identity, y, given, what)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)
         else:

@@ -124,7 +124,7 @@ def _join(x, skip):
     return torch.cat([functional.pad(x, (0, skip.shape[-1] - x.shape[-1])), skip], dim=1)
 
 
-class Attention(nn.Module):
+class SharedProjectionAttention(nn.Module):
     r"""Attention of several heads that share their projections, as published.
 
     .. math:: A = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{s}}\right) v
@@ -160,7 +160,7 @@ class Block(nn.Module):
 
     def __init__(self, embed_size, n_heads, dropout, forward_expansion, scale="embedding"):
         super().__init__()
-        self.attention = Attention(embed_size, n_heads, scale)
+        self.attention = SharedProjectionAttention(embed_size, n_heads, scale)
         self.norm1 = nn.LayerNorm(embed_size)
         self.norm2 = nn.LayerNorm(embed_size)
         width = forward_expansion * embed_size
@@ -179,7 +179,7 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, embed_size, n_heads, dropout, forward_expansion):
         super().__init__()
-        self.attention = Attention(embed_size, n_heads)
+        self.attention = SharedProjectionAttention(embed_size, n_heads)
         self.norm = nn.LayerNorm(embed_size)
         self.transformer_block = Block(embed_size, n_heads, dropout, forward_expansion)
         self.dropout = nn.Dropout(dropout)

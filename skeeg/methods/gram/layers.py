@@ -239,7 +239,7 @@ class PatchConv(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(2)
 
 
-class Attention(nn.Module):
+class GramAttention(nn.Module):
     """Multi-head attention over tokens (batch, n_tokens, dim), its four layers named as published."""
 
     def __init__(self, dim, n_heads, drop_prob):
@@ -278,7 +278,7 @@ class Block(nn.Module):
         super().__init__()
         self.drop_path = drop_path
         self.ln1, self.ln2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attn, self.mlp = Attention(dim, n_heads, drop_prob), FeedForward(dim, drop_prob, activation)
+        self.attn, self.mlp = GramAttention(dim, n_heads, drop_prob), FeedForward(dim, drop_prob, activation)
         self.gamma_1 = self.gamma_2 = None
         if layer_scale is not None:
             self.gamma_1, self.gamma_2 = (nn.Parameter(torch.full((dim,), float(layer_scale))) for _ in range(2))

@@ -192,8 +192,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         targets = self._check_labels(y)
         refuse_flat(X)
+        if X.sfreq is not None and X.sfreq <= 24:
+            raise ValueError(f"sfreq: got {X.sfreq:g} Hz, expected hertz above 24, twice the upper edge of 8-12 Hz.")
         if self.readout == "both" and X.sfreq is None:
             raise ValueError("sfreq: readout='both' filters the trials, whose rate is unknown; pass sfreq=.")
+        if self.readout == "auto" and self.checkpoint is not None and X.sfreq is None:
+            warn("sfreq: the rate is unknown: trials are not resampled, and only the network classifies; pass sfreq=.")
         self._start = read_start(self.checkpoint, dict(self.network_params or {}))
         self.description_ = self._start[1]
         self._warn_of_mismatch(X.ch_names)
@@ -275,8 +279,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if known and new:
             warn(
                 f"checkpoint_classes: the weights have outputs for {', '.join(map(repr, known))}; those for "
-                f"{', '.join(map(repr, new))} start at random. Give the labels of y these names, or checkpoint_classes "
-                "those of y, where they mean the same."
+                f"{', '.join(map(repr, new))} start at random. Give the labels of y these names (in MOABB: "
+                "return_epochs=True, mne_labels=True), or checkpoint_classes those of y, where they mean the same."
             )
         if self.template is not None and ch_names is not None and count_near(ch_names, self.template) < 2:
             warn(

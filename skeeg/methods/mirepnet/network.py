@@ -22,7 +22,7 @@ UPSTREAM_KEYS = {
 }
 
 
-class Attention(nn.Module):
+class MIRepNetAttention(nn.Module):
     r"""Multi-head attention whose scores are divided by the square root of the whole embedding.
 
     .. math:: A = \mathrm{softmax}(Q K^\top / \sqrt{E}) V
@@ -72,7 +72,7 @@ def transformer(n_layers, embed_dim, n_heads, drop_prob):
 def _block(embed_dim, n_heads, drop_prob):
     wide = 4 * embed_dim
     feed_forward = nn.Sequential(nn.Linear(embed_dim, wide), nn.GELU(), Dropout(drop_prob), nn.Linear(wide, embed_dim))
-    parts = (Attention(embed_dim, n_heads, drop_prob), feed_forward)
+    parts = (MIRepNetAttention(embed_dim, n_heads, drop_prob), feed_forward)
     normed = (nn.Sequential(nn.LayerNorm(embed_dim), part, Dropout(drop_prob)) for part in parts)
     return nn.Sequential(*map(Residual, normed))
 
