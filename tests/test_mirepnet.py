@@ -244,10 +244,10 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
 
 
 def test_readout_tells_the_halves_of_a_trial_apart():
-    rng, y = np.random.default_rng(0), np.resize(["left", "right"], 80)
+    rng, y = np.random.default_rng(0), np.resize(["feet", "rest"], 80)
     X = EEGArray(rng.normal(size=(80, len(NAMES), 500)).astype("float32"), NAMES, 125.0)
-    X[y == "left", 0, :250] *= 2.5
-    X[y == "right", 0, 250:] *= 2.5
+    X[y == "feet", 0, :250] *= 2.5
+    X[y == "rest", 0, 250:] *= 2.5
     clf = make_clf(readout="both", max_epochs=1).fit(X[:40], y[:40])
     assert np.mean(clf.classes_[clf.readout_.logits(X[40:]).argmax(axis=1)] == y[40:]) > 0.9
 
