@@ -34,7 +34,6 @@ from skeeg.testing import Recording, bad_inputs
 from skeeg.testing.inputs import (
     ANSWER,
     CLEAR,
-    WRONG,
     argument_names,
     attack,
     attack_parameters,
@@ -45,7 +44,7 @@ from skeeg.testing.recordings import data_for, fresh
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 
-from hostile import Table, attack_files  # noqa: E402
+from hostile import WRONG, Table, attack_files  # noqa: E402
 from instances import instance, public_estimators  # noqa: E402
 
 NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "T7")

@@ -12,9 +12,7 @@ from skeeg import BEIRARegressor, BOLDAligner, null_scores
 from skeeg.methods.beira import (
     BandPowerRidge,
     plot_branches,
-    plot_frequency_patterns,
     plot_region_scores,
-    plot_spatial_patterns,
     plot_traces,
     read_cwl,
 )
@@ -45,8 +43,6 @@ def main():
             "traces": plot_traces(test[1], beira.predict(test[0]), 1 / INTERVAL, names),
             "scores": plot_region_scores(null, names),
             "branches": plot_branches(beira, n_branches=3, fmax=40),
-            "topographies": plot_spatial_patterns(beira, n_branches=3),
-            "rhythms": plot_frequency_patterns(beira, n_branches=3, fmax=40),
         }
         for name, figure in figures.items():
             figure.savefig(f"{arguments.save}/{name}.png", dpi=120)

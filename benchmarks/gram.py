@@ -187,10 +187,8 @@ def restorers(data, fold, checkpoint):
 
     training = windows_of(data, fold)[0]
     ways = {
-        "Gram": GramRestorer(checkpoint, size="tiny", random_state=0, device="cpu"),
-        "Gram, least squares": GramRestorer(
-            checkpoint, size="tiny", amplitude="least_squares", random_state=0, device="cpu"
-        ),
+        "Gram": GramRestorer(checkpoint, random_state=0, device="cpu"),
+        "Gram, least squares": GramRestorer(checkpoint, amplitude="least_squares", random_state=0, device="cpu"),
         "splines": SplineInterpolation(),
         "lines in time": TimeInterpolation(),
         "low rank": LowRankCompletion(n_components=0.99),

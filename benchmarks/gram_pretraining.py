@@ -246,7 +246,7 @@ def update(net, weights, optimizer, x, names, with_tokens):
     """Do one update; give the losses of the samples and of the spectra."""
     hidden = draw_masks(len(x), x.shape[1])
     codes = net.vqgan.encode(x, names) if with_tokens else torch.zeros(hidden.shape, dtype=torch.int64)
-    tokens, mimic, wave, _ = net(x, hidden, names, codes).mean(dim=0)
+    tokens, mimic, wave, _ = net(x, names, hidden, codes).mean(dim=0)
     optimizer.zero_grad()
     (wave + 0.1 * mimic + (0.05 if with_tokens else 0.0) * tokens).backward()
     torch.nn.utils.clip_grad_norm_(weights, 1.0)

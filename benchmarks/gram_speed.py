@@ -32,7 +32,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skeeg.methods.gram.network import GramPretrainingNetwork, GramTokenizerNetwork, param_groups
-from skeeg.methods.gram.pretrainer import MaskedObjective
 from skeeg.networks.fast.dropout import Dropout
 from skeeg.training.pretraining import PartsLoss
 
@@ -74,7 +73,7 @@ def make_step(stage, size, batch, device, bf16):
     if stage == "tokenizer":
         model, loss = tokenizer, PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
     else:
-        model = MaskedObjective(GramPretrainingNetwork(tokenizer, size), 0.5)
+        model = GramPretrainingNetwork(tokenizer, size)
         loss = PartsLoss(("cls_loss", "mimic_loss", "wave_loss", "mlm_acc"), (0.5, 0.5, 0.0, 0.0))
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(param_groups(model), lr=1e-5)

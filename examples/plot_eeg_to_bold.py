@@ -15,9 +15,7 @@ from skeeg import BEIRARegressor, BOLDAligner, null_scores
 from skeeg.methods.beira import (
     BandPowerRidge,
     plot_branches,
-    plot_frequency_patterns,
     plot_region_scores,
-    plot_spatial_patterns,
     plot_traces,
     simulate_bold,
     top_branches,
@@ -69,8 +67,6 @@ figures["scores"] = plot_region_scores(null, names)
 # colour of its title.
 
 figures["branches"] = plot_branches(beira, n_branches=3, fmax=40)
-figures["topographies"] = plot_spatial_patterns(beira, n_branches=3)
-figures["rhythms"] = plot_frequency_patterns(beira, n_branches=3, fmax=40)
 
 # %%
 # The topography and the rhythm of the most important branch should be those of the source.

@@ -28,7 +28,7 @@ print(test)
 # minimum-norm estimate is not trained; it uses the positions of the sensors.
 
 for model in ("ridge", "minimum_norm"):
-    virtual = EEGToMEG(model, window=1.0).fit_raw(training)
+    virtual = EEGToMEG(model, window=1.0).fit_recordings(training)
     X, Y = simulation.trials(run=9, n_trials=40)[:2]
     r, r2 = (virtual.score_per_type(X, Y, metric) for metric in ("r", "r2"))
     print(f"{model}: r {r['mag']:.2f} (mag) {r['grad']:.2f} (grad); R2 {r2['mag']:.2f} and {r2['grad']:.2f}")
@@ -37,14 +37,14 @@ for model in ("ridge", "minimum_norm"):
 # A network is trained on the residuals of ridge regression. ``network_weight_`` is its weight in the sum, chosen on
 # held-out runs. For Gaussian sources the residuals cannot be predicted, and the weight should be close to 0.
 
-network = EEGToMEG("unet", max_epochs=3, window=1.0, device="cpu", random_state=0).fit_raw(training)
+network = EEGToMEG("unet", max_epochs=3, window=1.0, device="cpu", random_state=0).fit_recordings(training)
 print(f"weight of the network: {network.network_weight_:.2f}; r {network.score(X, Y):.2f}")
 
 # %%
 # Predictions are MNE objects with the true sensors, so that they can be plotted, or localised, like a measurement.
 
-virtual = EEGToMEG(window=1.0).fit_raw(training)
-predicted = virtual.predict_raw(test)
+virtual = EEGToMEG(window=1.0).fit_recordings(training)
+predicted = virtual.predict_recording(test)
 figure, axes = plt.subplots(2, 2, layout="constrained")
 for row, kind in zip(axes, ("mag", "grad"), strict=True):
     for axis, name, raw in zip(row, ("true", "predicted"), (test.copy().pick("meg"), predicted), strict=True):

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer, warn
@@ -49,215 +48,7 @@ class Calibration:
         return trials
 
 
-class _Alignment(EEGTransformer):
-    """What the two alignments share: domains, references, and the reference of an unseen domain."""
-
-    linear_map_ = "space"
-    _parameter_constraints = {
-        "domain": [StrOptions(set(DOMAIN_FIELDS))],
-        "on_unseen": [StrOptions(set(_ON_UNSEEN))],
-        "min_trials": [Interval(Integral, 1, None, closed="left")],
-        "prior_trials": [Interval(Integral, 1, None, closed="left")],
-        "past_trials": [Interval(Integral, 1, None, closed="left"), None],
-        "center": ["boolean"],
-        "ddof": [Interval(Integral, 0, None, closed="left")],
-        "floor": [Interval(Real, 0, 1, closed="left")],
-    }
-    __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
-    __metadata_request__transform = {"subjects": True}
-
-    def __init__(
-        self,
-        domain="subject",
-        on_unseen="own",
-        min_trials=4,
-        prior_trials=2,
-        past_trials=None,
-        center=True,
-        ddof=1,
-        floor=1e-10,
-    ):
-        self.domain = domain
-        self.on_unseen = on_unseen
-        self.min_trials = min_trials
-        self.prior_trials = prior_trials
-        self.past_trials = past_trials
-        self.center = center
-        self.ddof = ddof
-        self.floor = floor
-
-    def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the reference of every domain, from X (n_trials, n_channels, n_times), `subjects` (n_trials,)."""
-        self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
-        return self
-
-    def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
-        """Estimate the references and align every training trial by that of its own domain."""
-        X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
-        return X.like(self._whiten(X, groups, self.whiteners_))
-
-    def transform(self, X, subjects=None):
-        """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
-
-        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one,
-        follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
-        taken to be of that same domain.
-        """
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
-        keys, groups = self._domains(X, subjects)
-        known = self._known()
-        whiteners = np.empty((len(keys), X.shape[1], X.shape[1]))
-        for group, key in enumerate(keys):
-            rows = groups == group
-            if key in known and not (self.on_unseen == "block" and rows.sum() >= self.min_trials):
-                whiteners[group] = self.whiteners_[known[key]]
-            elif self.on_unseen != "running":
-                whiteners[group] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
-        if self.on_unseen == "running" and not all(key in known for key in keys):
-            groups, whiteners = self._running_whiteners(X, keys, groups, whiteners)
-        return X.like(self._whiten(X, groups, whiteners))
-
-    def update(self, X, subjects=None):
-        """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
-
-        For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
-        of domains seen at fit change nothing.
-        """
-        check_is_fitted(self)
-        if self.on_unseen != "running":
-            raise ValueError(f"on_unseen: got {self.on_unseen!r}, update() expects 'running'.")
-        X = self._check_eeg(X, reset=False)
-        keys, groups = self._domains(X, subjects)
-        known = self._known()
-        for group, key in enumerate(keys):
-            if key not in known:
-                *_, last = self._run(X[groups == group], key)
-                self.running_ = self.running_ | {key: last}
-        return self
-
-    def calibrate(self, X):
-        """Take trials of the target as calibration trials, in place of those given to `fit`.
-
-        Shape: ``X`` (n_trials, n_channels, n_times).
-        """
-        check_is_fitted(self)
-        self._fit_calibration(0, X_target_unlabeled=X)
-        return self
-
-    def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
-        """Set all references; return the checked trials and the index of each trial's domain."""
-        X = self._check_eeg(X, reset=True)
-        keys, groups = self._domains(X, subjects)
-        self.domains_ = np.array(keys)
-        self.references_ = self._references(X, groups, len(keys))
-        self.whiteners_ = inverse_sqrt(self.references_, self.floor)
-        self.source_reference_ = self._combine(self.references_)
-        self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
-        self.running_ = {}
-        return X, groups
-
-    def _fit_calibration(self, n_training, **targets):
-        blocks = []
-        for name, given in targets.items():
-            given = Calibration.unwrap(given, name, n_training)
-            if given is not None:
-                try:
-                    blocks.append(self._check_eeg(given, reset=False))
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-        keys, references, counts = [], [], []
-        for X in blocks:
-            block_keys, groups = self._domains(X, None)
-            keys += block_keys
-            references += list(self._references(X, groups, len(block_keys)))
-            counts += np.bincount(groups).tolist()
-        n_channels = self.references_.shape[1]
-        self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
-        self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
-        self.calibration_counts_ = np.array(counts, dtype=np.int64)
-
-    def _domains(self, X, subjects):
-        """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
-        if X.domains is None and subjects is not None:
-            if np.shape(subjects) != (len(X),):
-                raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
-            X = as_eeg(X, subjects=subjects)
-        fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
-        if X.domains is None:
-            return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
-        records = list(zip(*(X.domains[field] for field in fields), strict=True))
-        if any(record[0] for record in records) and not any(record[-1] for record in records):
-            warn(f"domain={self.domain!r}, but the {self.domain} is unknown: the next larger domain is used.")
-        keys = list(dict.fromkeys(records))
-        index = {key: i for i, key in enumerate(keys)}
-        return keys, np.array([index[record] for record in records])
-
-    def _known(self):
-        """Index of each domain that `transform` recognises."""
-        known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
-        if len(self.calibration_domains_):
-            known.pop(("",) * self.domains_.shape[1], None)  # trials without domain are the target's
-        return known
-
-    def _unseen_reference(self, X, rows, key):
-        """Find the reference of a block of trials whose domain was not seen at fit."""
-        calibration = self._calibration_reference(key)[0]
-        if self.on_unseen in ("own", "block") and rows.sum() >= self.min_trials:
-            block = X if rows.all() else X[rows]  # no copy in the usual case of one domain
-            return self._references(block, np.zeros(len(block), dtype=np.intp), 1)[0]
-        if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
-            return self.source_reference_
-        if calibration is None:
-            raise ValueError("on_unseen='calibration' needs X_target_unlabeled or X_target_labeled in fit.")
-        return calibration
-
-    def _calibration_reference(self, key):
-        """Find the reference of the calibration trials of this domain, else of all, and their number."""
-        if not len(self.calibration_domains_):
-            return None, 0
-        same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
-        chosen = same if same.any() else np.ones_like(same)
-        counts = self.calibration_counts_[chosen]
-        return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
-
-    def _run(self, X, key):
-        """Yield the running reference and its weight after each trial, in order."""
-        reference, count = self.running_.get(key) or self._calibration_reference(key)
-        if reference is None:
-            reference, count = self.source_reference_, self.prior_trials
-        for i in range(len(X)):
-            count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
-            covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
-            reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
-            yield reference, count
-
-    @staticmethod
-    def _whiten(X, groups, whiteners):
-        """Multiply each trial by its group's whitener, over consecutive trials of one group."""
-        X = np.asarray(X)
-        whiteners = whiteners.astype(X.dtype)
-        aligned = np.empty(X.shape, dtype=X.dtype)
-        edges = np.flatnonzero(np.diff(groups)) + 1
-        for start, stop in zip([0, *edges], [*edges, len(X)], strict=True):
-            for first in range(start, stop, 64):  # a few at a time: trials that are not contiguous are copied
-                rows = slice(first, min(first + 64, stop))
-                np.matmul(whiteners[groups[start]], np.ascontiguousarray(X[rows]), out=aligned[rows])
-        return aligned
-
-    def _running_whiteners(self, X, keys, groups, whiteners):
-        """Whitener of each trial, from the running reference where its domain is unseen."""
-        known = self._known()
-        each = whiteners[groups]
-        for group, key in enumerate(keys):
-            if key not in known:
-                rows = np.flatnonzero(groups == group)
-                for row, (reference, _) in zip(rows, self._run(X[rows], key), strict=True):
-                    each[row] = inverse_sqrt(reference, self.floor)
-        return np.arange(len(X)), each
-
-
-class EuclideanAlignment(_Alignment):
+class EuclideanAlignment(EEGTransformer):
     r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
 
     .. math:: \tilde X_i = R_d^{-1/2} X_i, \qquad R_d = \frac{1}{n_d} \sum_{i \in d} C_i
@@ -321,6 +112,188 @@ class EuclideanAlignment(_Alignment):
     [1.0, 1.0, 1.0]
     """
 
+    linear_map_ = "space"
+    _parameter_constraints = {
+        "domain": [StrOptions(set(DOMAIN_FIELDS))],
+        "on_unseen": [StrOptions(set(_ON_UNSEEN))],
+        "min_trials": [Interval(Integral, 1, None, closed="left")],
+        "prior_trials": [Interval(Integral, 1, None, closed="left")],
+        "past_trials": [Interval(Integral, 1, None, closed="left"), None],
+        "center": ["boolean"],
+        "ddof": [Interval(Integral, 0, None, closed="left")],
+        "floor": [Interval(Real, 0, 1, closed="left")],
+    }
+    __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
+    __metadata_request__transform = {"subjects": True}
+
+    def __init__(
+        self,
+        domain="subject",
+        on_unseen="own",
+        min_trials=4,
+        prior_trials=2,
+        past_trials=None,
+        center=True,
+        ddof=1,
+        floor=1e-10,
+    ):
+        self.domain = domain
+        self.on_unseen = on_unseen
+        self.min_trials = min_trials
+        self.prior_trials = prior_trials
+        self.past_trials = past_trials
+        self.center = center
+        self.ddof = ddof
+        self.floor = floor
+
+    def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
+        """Estimate the reference of every domain, from X (n_trials, n_channels, n_times), `subjects` (n_trials,)."""
+        self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
+        return self
+
+    def fit_transform(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
+        """Estimate the references and align every training trial by that of its own domain."""
+        X, groups = self._fit(X, subjects, X_target_unlabeled, X_target_labeled)
+        return X.like(self._whiten(X, self.whiteners_.astype(X.dtype)[groups]))
+
+    def transform(self, X, subjects=None):
+        """Align trials (n_trials, n_channels, n_times), each by the reference of its domain.
+
+        A domain seen at fit keeps its reference. Trials of another domain, or of none where those at fit had one,
+        follow `on_unseen`. If fitted on trials without domain and without calibration trials, trials without domain are
+        taken to be of that same domain.
+        """
+        X = self._check_eeg(X, reset=False)
+        keys, groups = self._domains(X, subjects)
+        known = self._known()
+        whiteners = np.empty((len(X), X.shape[1], X.shape[1]), dtype=X.dtype)
+        for group, key in enumerate(keys):
+            rows = np.flatnonzero(groups == group)
+            if key in known and not (self.on_unseen == "block" and len(rows) >= self.min_trials):
+                whiteners[rows] = self.whiteners_[known[key]]
+            elif self.on_unseen == "running":
+                references = [reference for reference, _ in self._run(X[rows], key)]
+                whiteners[rows] = inverse_sqrt(np.stack(references), self.floor)
+            else:
+                whiteners[rows] = inverse_sqrt(self._unseen_reference(X, rows, key), self.floor)
+        return X.like(self._whiten(X, whiteners))
+
+    def update(self, X, subjects=None):
+        """Update the running references (``on_unseen="running"``) with these trials, for later calls of `transform`.
+
+        For online use: transform a trial, then update with it. `transform` itself never changes the estimator. Trials
+        of domains seen at fit change nothing.
+        """
+        if self.on_unseen != "running":
+            raise ValueError(f"on_unseen: got {self.on_unseen!r}, update() expects 'running'.")
+        X = self._check_eeg(X, reset=False)
+        keys, groups = self._domains(X, subjects)
+        known = self._known()
+        for group, key in enumerate(keys):
+            if key not in known:
+                *_, last = self._run(X[groups == group], key)
+                self.running_ = self.running_ | {key: last}
+        return self
+
+    def calibrate(self, X):
+        """Take trials of the target as calibration trials, in place of those given to `fit`.
+
+        Shape: ``X`` (n_trials, n_channels, n_times).
+        """
+        self._fit_calibration(0, X_target_unlabeled=X)
+        return self
+
+    def _fit(self, X, subjects, X_target_unlabeled, X_target_labeled):
+        """Set all references; return the checked trials and the index of each trial's domain."""
+        X = self._check_eeg(X, reset=True)
+        keys, groups = self._domains(X, subjects)
+        self.domains_ = np.array(keys)
+        self.references_ = self._references(X, groups, len(keys))
+        self.whiteners_ = inverse_sqrt(self.references_, self.floor)
+        self.source_reference_ = self._combine(self.references_)
+        self._fit_calibration(len(X), X_target_unlabeled=X_target_unlabeled, X_target_labeled=X_target_labeled)
+        self.running_ = {}
+        return X, groups
+
+    def _fit_calibration(self, n_training, **targets):
+        keys, references, counts = [], [], []
+        for name, given in targets.items():
+            given = Calibration.unwrap(given, name, n_training)
+            if given is None:
+                continue
+            try:
+                X = self._check_eeg(given, reset=False)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            block_keys, groups = self._domains(X, None)
+            keys += block_keys
+            references += list(self._references(X, groups, len(block_keys)))
+            counts += np.bincount(groups).tolist()
+        n_channels = self.references_.shape[1]
+        self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
+        self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
+        self.calibration_counts_ = np.array(counts, dtype=np.int64)
+
+    def _domains(self, X, subjects):
+        """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
+        if X.domains is None and subjects is not None:
+            if np.shape(subjects) != (len(X),):
+                raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
+            X = as_eeg(X, subjects=subjects)
+        fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
+        if X.domains is None:
+            return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)
+        records = list(zip(*(X.domains[field] for field in fields), strict=True))
+        if any(record[0] for record in records) and not any(record[-1] for record in records):
+            warn(f"domain={self.domain!r}, but the {self.domain} is unknown: the next larger domain is used.")
+        keys = list(dict.fromkeys(records))
+        index = {key: i for i, key in enumerate(keys)}
+        return keys, np.array([index[record] for record in records])
+
+    def _known(self):
+        """Index of each domain that `transform` recognises."""
+        known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
+        if len(self.calibration_domains_):
+            known.pop(("",) * self.domains_.shape[1], None)  # trials without domain are the target's
+        return known
+
+    def _unseen_reference(self, X, rows, key):
+        """Find the reference of a block of trials whose domain was not seen at fit."""
+        calibration = self._calibration_reference(key)[0]
+        if self.on_unseen in ("own", "block") and len(rows) >= self.min_trials:
+            block = X if len(rows) == len(X) else X[rows]  # no copy in the usual case of one domain
+            return self._references(block, np.zeros(len(block), dtype=np.intp), 1)[0]
+        if self.on_unseen == "source" or (self.on_unseen in ("own", "block") and calibration is None):
+            return self.source_reference_
+        if calibration is None:
+            raise ValueError("on_unseen='calibration' needs X_target_unlabeled or X_target_labeled in fit.")
+        return calibration
+
+    def _calibration_reference(self, key):
+        """Find the reference of the calibration trials of this domain, else of all, and their number."""
+        if not len(self.calibration_domains_):
+            return None, 0
+        same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
+        chosen = same if same.any() else np.ones_like(same)
+        counts = self.calibration_counts_[chosen]
+        return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
+
+    def _run(self, X, key):
+        """Yield the running reference and its weight after each trial, in order."""
+        reference, count = self.running_.get(key) or self._calibration_reference(key)
+        if reference is None:
+            reference, count = self.source_reference_, self.prior_trials
+        for i in range(len(X)):
+            count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
+            covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
+            reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
+            yield reference, count
+
+    @staticmethod
+    def _whiten(X, whiteners):
+        """Multiply each trial by its whitener."""
+        return whiteners @ np.ascontiguousarray(X)
+
     def _references(self, X, groups, n_groups):
         return mean_covariances(X, groups, n_groups, center=self.center, ddof=self.ddof)
 
@@ -328,7 +301,7 @@ class EuclideanAlignment(_Alignment):
         return np.average(references, axis=0, weights=weights)
 
 
-class RiemannianAlignment(_Alignment):
+class RiemannianAlignment(EuclideanAlignment):
     r"""Whiten the trials of each domain by a Riemannian mean of their covariances.
 
     .. math:: \tilde X_i = G_d^{-1/2} X_i, \qquad G_d = \arg\min_G \sum_{i \in d} \delta^2(C_i, G)

@@ -175,31 +175,27 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
     def _check_eeg(self, X, y="no_validation", *, reset, dtype=FLOATS, **checks):
         """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
 
-        ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those. Types
+        ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those, and the
+        estimator must be fitted. Types
         other than ``dtype`` are cast to its first. ``checks`` are ``ensure_all_finite``, ``multi_output`` and
         ``y_numeric`` of scikit-learn.
         """
+        if not reset and "n_features_in_" not in vars(self):
+            check_is_fitted(self)
         if is_epochs(X):
             X = as_eeg(X)
         elif isinstance(X, np.ma.MaskedArray):
             X = as_numbers(X, "X")
         identity = X if isinstance(X, EEGArray) else None
         plain = X.view(np.ndarray) if identity is not None else X
-        must_be_finite = checks.get("ensure_all_finite", True)
-        sound = self._is_sound(plain, dtype, reset, must_be_finite)
-        if sound and (_is_none(y) or _are_labels(y, plain)):
-            checked = plain if _is_none(y) else (plain, y)
-            if reset:
-                self.n_features_in_ = plain.shape[1]
-        else:
+        checked = plain
+        if reset or not _is_none(y) or not self._is_sound(plain, dtype, checks):
             try:
                 checked = self._check_in_full(plain, identity, y, reset, dtype, checks)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(self._explain(error, X, y, reset)) from error
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
-        if must_be_finite is True and not sound and data.size and max(float(data.max()), -float(data.min())) > _LARGEST:
-            raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
         if data.ndim not in (2, 3):
             raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
         if data.size == 0:  # scikit-learn looks at the second axis of matrices only
@@ -218,8 +214,14 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         """Scikit-learn's checks of the trials and, where given, of the targets."""
         if self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
-            return check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
-        return validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
+            checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
+        else:
+            checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
+        data = checked[0] if isinstance(checked, tuple) else checked
+        must_be_finite = checks.get("ensure_all_finite", True) is True
+        if must_be_finite and max(float(data.max(initial=0)), -float(data.min(initial=0))) > _LARGEST:
+            raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
+        return checked
 
     def _explain(self, error, X, y, reset):
         """Message of scikit-learn's checks with the name of the argument, and with what to do about bad channels."""
@@ -238,18 +240,14 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
             return f"{text} One trial? Use X[None]."
         return text
 
-    def _is_sound(self, X, dtype, reset, must_be_finite):
-        """Whether an array needs no further check; the full ones take a tenth of the time of one online prediction."""
+    def _is_sound(self, X, dtype, checks):
+        """Whether trials need no further check: for one trial the full one takes as long as an alignment or a CSP."""
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
-        if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or X.size == 0:
+        if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or not X.size:
             return False
-        if "feature_names_in_" in vars(self) if reset else X.shape[1] != self.n_features_in_:
+        if X.shape[1] != self.n_features_in_:
             return False
-        if not must_be_finite:
-            return True
-        # The sum of squares is the quickest look, without a copy where X lies in one piece; if they overflow, the full
-        # checks decide.
-        return X.flags.c_contiguous and math.isfinite(np.vdot(X, X))
+        return not checks.get("ensure_all_finite", True) or math.isfinite(np.vdot(X, X))
 
     def _compare(self, X):
         """Refuse trials of another length, montage or rate than at fit."""
@@ -286,6 +284,7 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
     """
 
     _any_length = True
+    _preserves_dtype = ("float64", "float32")  # types of trials that are those of the output too
     linear_map_ = None
 
     def fit(self, X, y=None):
@@ -298,13 +297,12 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
 
     def transform(self, X):
         """Apply the step to trials; gives (n_trials, n_channels_out, n_times_out)."""
-        check_is_fitted(self)
         return self._run(self._check_eeg(X, reset=False))
 
     def __sklearn_tags__(self):
         """Declare that the type of the values is kept."""
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.transformer_tags.preserves_dtype = list(self._preserves_dtype)
         return tags
 
 
@@ -334,11 +332,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
 def _is_none(y):
     """Whether no targets were given to be checked."""
     return isinstance(y, str) and y == "no_validation"
-
-
-def _are_labels(y, X):
-    """Whether targets are whole numbers or strings, one for each trial, which need no further check either."""
-    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU" and len(y) == len(X)
 
 
 def check_class_labels(y):

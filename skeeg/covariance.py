@@ -15,28 +15,22 @@ def trial_covariances(X, center=True, ddof=1):
     """Covariance of each trial, (n_trials, n_channels, n_times) to (n_trials, n_channels, n_channels)."""
     X = np.asarray(X)
     covariances = np.empty((X.shape[0], X.shape[1], X.shape[1]))
-    _multiply(X, center, covariances)
-    covariances /= _divisor(X.shape[2], ddof)
+    size = max(1, _CHUNK_VALUES // (X.shape[1] * X.shape[2]))
+    for start in range(0, len(X), size):
+        chunk = X[start : start + size].astype(np.float64, copy=False)
+        if center:
+            chunk = chunk - chunk[..., :1]  # first: then a constant channel is exactly zero
+            chunk -= chunk.mean(axis=2, keepdims=True)
+        np.matmul(chunk, chunk.transpose(0, 2, 1), out=covariances[start : start + size])
+    covariances /= max(X.shape[2] - ddof, 1)  # the covariance of a single sample is zero, not undefined
     return covariances
 
 
-def mean_covariances(X, groups=None, n_groups=None, center=True, ddof=1):
+def mean_covariances(X, groups, n_groups, center=True, ddof=1):
     """Mean covariance of the trials of each group, shape (n_groups, n_channels, n_channels)."""
-    X = np.asarray(X)
-    groups = np.zeros(len(X), dtype=np.intp) if groups is None else np.asarray(groups)
-    n_groups = int(groups.max()) + 1 if n_groups is None else n_groups
-    n_trials, n_channels, n_times = X.shape
-    sums = np.zeros((n_groups, n_channels**2))
-    size = min(n_trials, max(1, _CHUNK_VALUES // n_channels**2))  # trials whose matrices are summed in one go
-    products = np.empty((size, n_channels, n_channels))
-    for start in range(0, n_trials, size):
-        block = X[start : start + size]
-        _multiply(block, center, products[: len(block)])
-        member = groups[start : start + size] == np.arange(n_groups)[:, None]
-        sums += member.astype(np.float64) @ products[: len(block)].reshape(len(block), -1)
     counts = np.bincount(groups, minlength=n_groups)
-    sums /= (np.maximum(counts, 1) * _divisor(n_times, ddof))[:, None]
-    return sums.reshape(n_groups, n_channels, n_channels)
+    member = (groups == np.arange(n_groups)[:, None]) / np.maximum(counts, 1)[:, None]
+    return np.tensordot(member, trial_covariances(X, center, ddof), axes=1)
 
 
 def shrink(covariances, n_times):
@@ -78,7 +72,7 @@ def inverse_sqrt(matrices, floor=1e-10):
     gain, where ``floor ** -0.5`` would amplify it above all others.
     """
     values, vectors = np.linalg.eigh(np.asarray(matrices, dtype=np.float64))
-    alive = trusted(values, floor)
+    alive = _trusted(values, floor)
     total = np.where(alive, values, 0.0).sum(axis=-1, keepdims=True)
     count = alive.sum(axis=-1, keepdims=True)
     mean = np.where(count > 0, total / np.maximum(count, 1), 1.0)
@@ -101,11 +95,9 @@ def metric_mean(covariances, metric="riemann", weights=None, floor=1e-10):
     covariances, weights = covariances[used], weights[used]
     if len(covariances) == 1:
         return covariances[0]
-    values, vectors = np.linalg.eigh(np.average(covariances, axis=0, weights=weights))
-    alive = trusted(values, floor)
-    if not alive.any():
+    basis = signal_basis(np.average(covariances, axis=0, weights=weights), floor)
+    if not basis.size:
         return np.zeros_like(covariances[0])
-    basis = np.eye(len(alive)) if alive.all() else vectors[:, alive]
     inside = _raise_to_floor(basis.T @ covariances @ basis, floor)
     return basis @ gmean(inside, metric=metric, sample_weight=weights) @ basis.T
 
@@ -174,49 +166,14 @@ def _raise_to_floor(covariances, floor):
     return (vectors * np.maximum(values, least)[:, None, :]) @ vectors.transpose(0, 2, 1)
 
 
-def trusted(eigenvalues, floor):
+def signal_basis(covariance, floor):
+    """Orthonormal columns that span the directions with signal of a covariance matrix; the identity where all have."""
+    values, vectors = np.linalg.eigh(covariance)
+    alive = _trusted(values, floor)
+    return np.eye(len(alive)) if alive.all() else vectors[:, alive]
+
+
+def _trusted(eigenvalues, floor):
     """Which eigenvalues (..., n_channels) of a covariance matrix are signal."""
     largest = eigenvalues[..., -1:]
     return (eigenvalues > floor * largest) & (largest > np.finfo(np.float64).tiny)
-
-
-def _multiply(X, center, products):
-    """Write X_i X_i^T of each trial, without its means if so wanted, into `products`."""
-    n_trials, n_channels, n_times = X.shape
-    averaging = np.full(n_times, 1.0 / n_times)
-    means = np.empty((n_trials, n_channels))
-    exact = X.dtype == np.float64 and X.flags.c_contiguous
-    size = min(n_trials, max(1, _CHUNK_VALUES // (n_channels * n_times)))
-    buffer = None if exact else np.empty((size, n_channels, n_times))
-    for start in range(0, n_trials, size):
-        rows = slice(start, min(start + size, n_trials))
-        chunk = X[rows] if exact else buffer[: rows.stop - start]
-        if not exact:
-            np.copyto(chunk, X[rows])
-        np.matmul(chunk, chunk.transpose(0, 2, 1), out=products[rows])
-        if center:
-            np.matmul(chunk, averaging, out=means[rows])
-    if center:
-        _remove_means(X, means, products)
-
-
-def _remove_means(X, means, products):
-    """Turn X_i X_i^T into that of the trials without their means."""
-    n_times = X.shape[2]
-    squares = means**2
-    variances = np.diagonal(products, axis1=1, axis2=2) / n_times - squares
-    if (squares > 100 * variances).any():  # the difference of large numbers would lose digits
-        for i in range(len(X)):
-            centered = X[i] - means[i][:, None]
-            np.matmul(centered, centered.T, out=products[i])
-    else:
-        products -= n_times * means[:, :, None] * means[:, None, :]
-    # A constant has no variance; its rounding error is not signal.
-    constant = np.diagonal(products, axis1=1, axis2=2) <= n_times * squares * (4 * np.finfo(np.float64).eps) ** 2
-    if constant.any():
-        products[constant[:, :, None] | constant[:, None, :]] = 0.0
-
-
-def _divisor(n_times, ddof):
-    """Divisor T - ddof, at least 1: the covariance of a single sample is zero, not undefined."""
-    return max(n_times - ddof, 1)

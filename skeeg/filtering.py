@@ -4,6 +4,7 @@ The designs of the filters and the treatment of the edges are mne's; all trials 
 (`skeeg.signals`), which gives equal results many times faster.
 """
 
+from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -271,13 +272,10 @@ class FilterBank(EEGTransformer):
         data = filter_trials(np.asarray(X), self.coefficients_, self.n_edges_)
         return X.like(data.reshape(len(X), -1, X.shape[2]), ch_names=_band_names(X.ch_names, self.bands))
 
-    def band(self, X, index):
-        """Filter trials (n_trials, n_channels, n_times) to one of the `bands`, by its number."""
-        return X.like(filter_trials(np.asarray(X), [self.coefficients_[index]], [self.n_edges_[index]])[:, 0])
-
     def _each_band(self, X):
         """Trials in one band after the other: all at once would take n_bands times the memory."""
-        return (self.band(X, index) for index in range(len(self.coefficients_)))
+        for coefficients, n_edge in zip(self.coefficients_, self.n_edges_, strict=True):
+            yield X.like(filter_trials(np.asarray(X), [coefficients], [n_edge])[:, 0])
 
 
 class Resample(EEGTransformer):
@@ -423,16 +421,12 @@ def _band_names(ch_names, bands):
 
 def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):
     """Refuse edges that are no band at this rate."""
-    if l_freq is None and h_freq is None:
-        raise ValueError(f"{argument}: at least one edge is needed, got None for both.")
-    nyquist = sfreq / 2
-    if any(freq is not None and not 0 < freq < nyquist for freq in (l_freq, h_freq)):
+    edges = [freq for freq in (l_freq, h_freq) if freq is not None]
+    if not edges or not all(low < high for low, high in pairwise([0, *edges, sfreq / 2])):
         raise ValueError(
-            f"{argument}: the edges must lie above 0 Hz and below {nyquist:g} Hz, half the sampling rate of {sfreq:g} "
-            f"Hz, got {l_freq} and {h_freq} (None leaves an edge open)."
+            f"{argument}: got {l_freq} and {h_freq}, expected one or two ascending edges above 0 Hz and below "
+            f"{sfreq / 2:g} Hz, half the sampling rate of {sfreq:g} Hz (None leaves an edge open)."
         )
-    if l_freq is not None and h_freq is not None and l_freq >= h_freq:
-        raise ValueError(f"{argument}: the lower edge {l_freq:g} Hz is not below the upper {h_freq:g} Hz (see Notch).")
 
 
 def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans="auto", length="auto"):

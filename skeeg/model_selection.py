@@ -21,24 +21,24 @@ from .base import check_class_labels
 from .spatial import CSP
 
 
-def region_correlations(y, prediction, skip=0):
-    """Pearson correlation of measured and predicted signals for each region, shape (n_regions,).
+def channel_correlations(y, prediction, skip=0):
+    """Pearson correlation of measured and predicted signals for each channel, sensor or region, shape (n_channels,).
 
     Trials are laid end to end; recordings of a list are correlated one by one and averaged. 0 for constant signals.
 
     Parameters
     ----------
-    y, prediction : array-like, shape (n_trials, n_regions, n_times), (n_trials, n_regions) or (n_trials,), or a list
-        Signals; values; or a list of recordings (n_regions, n_times).
+    y, prediction : array-like, shape (n_trials, n_channels, n_times), (n_trials, n_channels) or (n_trials,), or a list
+        Signals; values; or a list of recordings (n_channels, n_times).
     skip : int
         Samples at the start of each trial or recording that do not count.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.model_selection import region_correlations
+    >>> from skeeg.model_selection import channel_correlations
     >>> y = np.random.default_rng(0).normal(size=(2, 3, 50))
-    >>> region_correlations(y, -y).round(3).tolist()
+    >>> channel_correlations(y, -y).round(3).tolist()
     [-1.0, -1.0, -1.0]
     """
     if isinstance(y, list | tuple) and np.ndim(y[0]) >= 2:
@@ -60,9 +60,10 @@ def _series(y, skip, trials=False):
 def _correlate(a, b):
     if a.shape != b.shape:
         raise ValueError(f"prediction: got signals of shape {b.shape}, expected {a.shape} (regions, samples).")
+    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12 * max(a.shape[1], 1))
+    return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 1e-12 * sizes)
 
 
 class BlockedSplit(BaseCrossValidator):
@@ -199,8 +200,8 @@ def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
     random = check_random_state(random_state)
     prediction = estimator.predict(X)
     skip = int(vars(estimator).get("n_unscored_", 0))
-    measured = region_correlations(Y, prediction, skip)
-    drawn = [region_correlations(surrogate(Y, method, random), prediction, skip) for _ in range(n)]
+    measured = channel_correlations(Y, prediction, skip)
+    drawn = [channel_correlations(surrogate(Y, method, random), prediction, skip) for _ in range(n)]
     null = np.stack(drawn)
     return NullScores(float(measured.mean()), null.mean(axis=1), measured, null)
 
@@ -328,13 +329,15 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
         raise ValueError(f"alpha: got {alpha!r}, expected a probability between 0 and 1.")
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
     names = np.array(list(dict.fromkeys(subjects.tolist())))
-    _check_labels(y, subjects, names, cv)
     scores = np.empty(len(names))
     thresholds = np.full(len(names), 0.0 if threshold == "significant" else threshold, dtype=float)
     for i, name in enumerate(names):
         rows = subjects == name
-        folds = check_cv(cv, y[rows], classifier=True)
-        predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+        try:
+            folds = check_cv(cv, y[rows], classifier=True)
+            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+        except ValueError as error:
+            raise ValueError(f"y: subject {name} cannot be screened: {error}") from error
         scores[i] = np.mean(predicted == y[rows])
         if threshold == "significant":  # least accuracy that chance, at the rate of the largest class, rarely reaches
             share = np.unique(y[rows], return_counts=True)[1].max() / rows.sum()
@@ -347,24 +350,8 @@ def _subjects(X, subjects):
     if subjects is None:
         if X.domains is None:
             raise ValueError("subjects: X has no domains; pass the subject of each trial.")
-        return np.array(X.domains["subject"].tolist())
+        subjects = X.domains["subject"].tolist()
     subjects = column_or_1d(subjects)
     if len(subjects) != len(X):
         raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")
     return subjects
-
-
-def _check_labels(y, subjects, names, cv):
-    """Name the subjects that cannot be cross-validated."""
-    least = cv if isinstance(cv, int) else 2
-    bad = []
-    for name in names:
-        classes, counts = np.unique(y[subjects == name], return_counts=True)
-        classes = classes.tolist()
-        if len(classes) < 2:
-            bad.append(f"{name} has one class, {classes[0]!r}")
-        elif counts.min() < least:
-            rarest = classes[counts.argmin()]
-            bad.append(f"{name} has {counts.min()} trials of class {rarest!r}, cv={cv!r} needs {least}")
-    if bad:
-        raise ValueError(f"y: some subjects cannot be screened: {'; '.join(bad)}.")

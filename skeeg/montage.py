@@ -11,13 +11,10 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt, trial_covariances
 from .positions import standard_montage
-
-_CHUNK_BYTES = 2**19  # of trials that are read and mapped while they are in the cache
 
 TEMPLATES = {
     # 45 electrodes, five rows of nine, from front to back: MIRepNet (Liu et al. 2026).
@@ -156,9 +153,7 @@ class ChannelTemplate(EEGTransformer):
         self.origin = origin
         self.upstream_typos = upstream_typos
 
-    def fit(self, X, y=None):
-        """Make the matrix for the channel names of X, shape (n_trials, n_channels, n_times)."""
-        X = self._check_eeg(X, reset=True)
+    def _prepare(self, X, y):
         if X.ch_names is None:
             raise ValueError(
                 "ch_names: X carries no channel names; pass ch_names=..., or trials that carry theirs "
@@ -166,17 +161,15 @@ class ChannelTemplate(EEGTransformer):
             )
         self.ch_names_out_ = template_names(self.template)
         self.matrix_ = np.array(self._matrix_for(X.ch_names))
-        return self
 
-    def transform(self, X):
-        """Interpolate trials of any length, of any montage if they carry names, to (n_trials, n_template, n_times)."""
-        check_is_fitted(self)
-        given, X = X, self._check_eeg(X, reset=False, ensure_all_finite=False)
+    def _run(self, X):
         seen = X.ch_names is None or X.ch_names == self.ch_names_in_
         matrix = self.matrix_ if seen else self._matrix_for(X.ch_names)
-        data, finite = _apply(matrix, np.asarray(X))
-        if not finite:  # or too large to be squared: the full check finds out
-            self._check_eeg(given, reset=False)
+        picks = matrix.argmax(axis=1)
+        if np.array_equal(matrix, np.eye(matrix.shape[1])[picks]):  # a copy takes a quarter of the time
+            data = np.take(np.asarray(X), picks, axis=1)
+        else:
+            data = matrix.astype(X.dtype) @ np.asarray(X)
         return X.like(data, ch_names=self.ch_names_out_)
 
     def _matrix_for(self, ch_names):
@@ -348,25 +341,3 @@ def sphere_centre(info, system):
         return fit_sphere_to_headshape(info, units="m")[1]
     except ValueError:  # fewer than four electrodes above the ears
         return fit_sphere_to_headshape(create_info(system.ch_names, 1.0, "eeg").set_montage(system), units="m")[1]
-
-
-def _apply(matrix, data):
-    """Matrix times each trial, and whether all trials are finite; a matrix that only picks electrodes copies.
-
-    Checked block by block: a pass over all trials only for the check takes a quarter of the whole time.
-    """
-    picks = matrix.argmax(axis=1)
-    only_picks = np.array_equal(matrix, np.eye(matrix.shape[1])[picks])
-    matrix, power = matrix.astype(data.dtype), 0.0
-    made = np.empty((len(data), len(matrix), data.shape[2]), dtype=data.dtype)
-    size = max(1, round(_CHUNK_BYTES / data[0].nbytes))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(data), size):
-            rows = slice(start, start + size)
-            values = data[rows].ravel()
-            power += np.dot(values, values)
-            if only_picks:
-                np.take(data[rows], picks, axis=1, out=made[rows], mode="clip")  # "clip" writes to `out` itself
-            else:
-                np.matmul(matrix, data[rows], out=made[rows])
-    return made, np.isfinite(power)

@@ -3,13 +3,13 @@
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.linalg.lapack import dsygvd
+from scipy.linalg import eigh
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import EEGArray
 from .base import EEGTransformer, check_class_labels
-from .covariance import joint_diagonaliser, mean_covariances, trusted
+from .covariance import joint_diagonaliser, mean_covariances, signal_basis
 from .filtering import FilterBank
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
@@ -37,13 +37,13 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     diagonaliser. They lie in the directions that hold signal, and are fewer than the channels where these are fewer.
     """
     covariances = np.asarray(covariances, dtype=np.float64)
+    basis = _signal_basis(covariances)
+    inside = basis.T @ covariances @ basis
     if len(covariances) == 2:
-        eigenvalues, vectors = _two_classes(covariances)
+        eigenvalues, vectors = eigh(inside[0], inside[0] + inside[1])
         distance = np.abs(eigenvalues - 0.5)
         best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
-        return vectors[:, best].T, eigenvalues[best]
-    basis = _signal_directions(covariances)
-    inside = covariances if basis is None else basis.T @ covariances @ basis
+        return (basis @ vectors[:, best]).T, eigenvalues[best]
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights = weights / weights.sum()
     vectors = joint_diagonaliser(inside).T
@@ -53,7 +53,7 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     # Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`.
     information = -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
     best = np.argsort(information)[::-1]
-    return (vectors if basis is None else basis @ vectors)[:, best].T, None
+    return (basis @ vectors[:, best]).T, None
 
 
 class CSP(EEGTransformer):
@@ -169,15 +169,9 @@ class CSP(EEGTransformer):
         """Find the filters from trials (n_trials, n_channels, n_times) and their labels, of two classes or more."""
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
-        given = X, y
-        # Checking the trials for values that are not finite takes a fifth of the fit; the covariances show them.
-        X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
-        if y.dtype.kind not in "iubU":  # whole numbers and strings are labels
-            check_class_labels(y)
-        with np.errstate(invalid="ignore", over="ignore"):
-            self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
-        if not np.isfinite(covariances).all():
-            self._check_eeg(*given, reset=True)
+        X, y = self._check_eeg(X, y, reset=True)
+        check_class_labels(y)
+        self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
         if len(self.classes_) < 2:
             raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
         if self.component_order == "alternate" and len(self.classes_) > 2:
@@ -198,17 +192,13 @@ class CSP(EEGTransformer):
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
                 "alone, or fewer samples than electrodes), so nothing diagonalises all covariances; set reg."
             )
-        square = self.spatial_filters_.shape[0] == self.spatial_filters_.shape[1]
-        self.patterns_ = np.linalg.inv(self.spatial_filters_.T) if square else np.linalg.pinv(self.spatial_filters_.T)
+        self.patterns_ = np.linalg.pinv(self.spatial_filters_.T)
         if self.transform_into == "average_power" and self.log is False:
             power = self._power(X)
             self.mean_, self.std_ = power.mean(axis=0), power.std(axis=0)
         return self
 
-    def transform(self, X):
-        """Give the power behind each filter (n_trials, n_components), or filtered trials (``transform_into``)."""
-        check_is_fitted(self)
-        X = self._check_eeg(X, reset=False)
+    def _run(self, X):
         if self.transform_into == "csp_space":
             filters = self.spatial_filters_[: self.n_components].astype(X.dtype)
             names = [f"CSP{i}" for i in range(len(filters))]
@@ -275,43 +265,23 @@ class FilterBankCSP(FilterBank):
         return CSP(n_components=self.n_components)
 
 
-def _two_classes(covariances):
-    """Eigenvalues and vectors, one in each column, of the first class against both, in directions with signal."""
-    total = covariances[0] + covariances[1]
-    values, vectors, info = dsygvd(covariances[0], total, uplo="L")  # a third of the time of scipy.linalg.eigh
-    # W W^T is the inverse of the total, so its eigenvalues lie between 1 / trace(W W^T) and its trace: where even these
-    # are no further apart than a rank allows, signal fills all directions, and they need not be computed.
-    if not info and np.vdot(vectors, vectors) * np.trace(total) * _RANK_FLOOR < 1:
-        return values, vectors
-    basis = _signal_directions(covariances)
-    if basis is not None:
-        values, vectors, info = dsygvd(basis.T @ covariances[0] @ basis, basis.T @ total @ basis, uplo="L")
-    if info:
-        raise np.linalg.LinAlgError(f"the eigenvalue problem of the two classes has no solution (dsygvd gives {info}).")
-    return values, vectors if basis is None else basis @ vectors
-
-
-def _signal_directions(covariances):
-    """Orthonormal columns that span the signal of all classes, or None where it fills all directions."""
-    mean = covariances.mean(axis=0)
-    alive = trusted(np.linalg.eigvalsh(mean), _RANK_FLOOR)
-    if not alive.any():
+def _signal_basis(covariances):
+    """Orthonormal columns that span the signal of all classes."""
+    basis = signal_basis(covariances.mean(axis=0), _RANK_FLOOR)
+    if not basis.size:
         raise ValueError("X: all channels are flat, expected some variance.")
-    return None if alive.all() else np.linalg.eigh(mean)[1][:, alive]
+    return basis
 
 
 def _shrink(covariances, amount):
     """Move covariances towards the identity times their mean variance, within the directions that hold signal."""
-    basis = _signal_directions(covariances)
-    identity = np.eye(covariances.shape[1]) if basis is None else basis @ basis.T
+    basis = _signal_basis(covariances)
+    identity = basis @ basis.T
     variance = np.trace(covariances, axis1=1, axis2=2) / np.trace(identity)
     return (1 - amount) * covariances + amount * variance[:, None, None] * identity
 
 
 def _alternate(eigenvalues):
     """Order of the largest eigenvalue, the smallest, the second largest, the second smallest, ..."""
-    ascending = np.argsort(eigenvalues)
-    order = np.empty_like(ascending)
-    order[1::2] = ascending[: len(ascending) // 2]
-    order[0::2] = ascending[len(ascending) // 2 :][::-1]
-    return order
+    ascending = np.argsort(eigenvalues).tolist()
+    return [ascending.pop(0 if place % 2 else -1) for place in range(len(eigenvalues))]

@@ -116,7 +116,7 @@ def cause_of(error):
 
 
 class Storable:
-    """Base of the parts of a fitted estimator that a file can hold: `__getstate__` gives plain values and arrays."""
+    """Base of the parts of a fitted estimator that a file can hold: their state is plain values and arrays."""
 
     known = {}
 
@@ -124,10 +124,6 @@ class Storable:
         """Let files name the class."""
         super().__init_subclass__(**kwargs)
         Storable.known[cls.__name__] = cls
-
-    def __getstate__(self):
-        """All attributes."""
-        return vars(self).copy()
 
     def __setstate__(self, state):
         """All attributes."""

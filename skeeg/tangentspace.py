@@ -1,7 +1,6 @@
 """Filter-bank tangent space: covariances of each band, recentred by domain and mapped to a tangent space."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .alignment import Calibration, RiemannianAlignment
 from .base import EEGTransformer
@@ -57,6 +56,7 @@ class FilterBankTangentSpace(EEGTransformer):
 
     __metadata_request__fit = {"subjects": True, "X_target_unlabeled": True, "X_target_labeled": True}
     __metadata_request__transform = {"subjects": True}
+    _preserves_dtype = ()  # features are float64
 
     def __init__(
         self,
@@ -73,12 +73,6 @@ class FilterBankTangentSpace(EEGTransformer):
         self.padding = padding
         self.metric = metric
         self.sfreq = sfreq
-
-    def __sklearn_tags__(self):
-        """Declare that features are float64."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []
-        return tags
 
     def fit(self, X, y=None, subjects=None, X_target_unlabeled=None, X_target_labeled=None):
         """Estimate filters, references of every domain, and the point of the tangent space."""
@@ -111,7 +105,6 @@ class FilterBankTangentSpace(EEGTransformer):
 
     def transform(self, X, subjects=None):
         """Map trials to the tangent space, as `fit_transform`."""
-        check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         pairs = zip(self.alignments_, self._covariances(X), strict=True)
         return self._tangent_vectors(self._shrink([one.transform(band, subjects) for one, band in pairs], X))
@@ -126,7 +119,6 @@ class FilterBankTangentSpace(EEGTransformer):
 
         Shape: ``X`` (n_trials, n_channels, n_times).
         """
-        check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         for alignment, band in zip(self.alignments_, self._covariances(X), strict=True):
             alignment.calibrate(band)
@@ -137,7 +129,6 @@ class FilterBankTangentSpace(EEGTransformer):
 
         Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
         """
-        check_is_fitted(self)
         X = self._check_eeg(X, reset=False)
         for alignment, band in zip(self.alignments_, self._covariances(X), strict=True):
             alignment.update(band, subjects)
@@ -182,6 +173,5 @@ class _Recentring(RiemannianAlignment):
         return np.asarray(X)
 
     @staticmethod
-    def _whiten(X, groups, whiteners):
-        each = whiteners[groups]
-        return each @ np.asarray(X) @ each
+    def _whiten(X, whiteners):
+        return whiteners @ np.asarray(X) @ whiteners

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.signal import oaconvolve
+from sklearn.utils._param_validation import StrOptions
 
 from .base import EEGTransformer
 from .filtering import _as_bands, _band_names
@@ -10,6 +11,7 @@ DEFAULT_RATE = 220.0
 """Sampling rate in hertz where it is unknown: that of the published recordings."""
 
 _SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, and points of its integral
+_BANDWIDTH, _N_FREQS = 1.5, 60
 _AT_ONCE = 2**22  # samples of one chunk of trials, which bounds the memory
 
 
@@ -21,18 +23,15 @@ class WaveletBands(EEGTransformer):
             \Bigl|\int x(u)\, \sqrt{f}\, \psi^*(f (u - t))\, du\Bigr|\Bigr), \qquad
         \psi(v) = \frac{e^{-v^2 / B}\, e^{2 \pi i v}}{\sqrt{\pi B}}
 
-    with F the frequencies of the band out of ``n_freqs`` that are evenly spaced on a logarithmic scale.
+    with F the frequencies of the band out of 60 that are evenly spaced on a logarithmic scale, and B = 1.5 as published
+    (the wavelet has a standard deviation of :math:`\sqrt{B / 2}` periods).
 
     Parameters
     ----------
     bands : tuple of (float, float)
         Hertz, edges included; None leaves an edge open.
-    bandwidth : float
-        B; 1.5 as published. The wavelet has a standard deviation of :math:`\sqrt{B / 2}` periods.
-    n_freqs : int
-        Frequencies between the two of `freq_range`.
     freq_range : tuple of float
-        Lowest and highest frequency in hertz; those above half the sampling rate are left out.
+        Lowest and highest of the 60 frequencies in hertz; those above half the sampling rate are left out.
     log : bool
         Whether to take the logarithm of one plus the mean.
     scale : {"minmax", None}
@@ -64,11 +63,11 @@ class WaveletBands(EEGTransformer):
     [0, 1]
     """
 
+    _parameter_constraints = {"scale": [StrOptions({"minmax"}), None]}
+
     def __init__(
         self,
         bands=((8, 13), (13, 30), (30, 100)),
-        bandwidth=1.5,
-        n_freqs=60,
         freq_range=(1.0, 100.0),
         log=True,
         scale="minmax",
@@ -76,8 +75,6 @@ class WaveletBands(EEGTransformer):
         sfreq=None,
     ):
         self.bands = bands
-        self.bandwidth = bandwidth
-        self.n_freqs = n_freqs
         self.freq_range = freq_range
         self.log = log
         self.scale = scale
@@ -85,8 +82,6 @@ class WaveletBands(EEGTransformer):
         self.sfreq = sfreq
 
     def _prepare(self, X, y):
-        if self.scale not in ("minmax", None):
-            raise ValueError(f"scale: got {self.scale!r}, expected 'minmax' or None.")
         self.min_ = self.max_ = None
         if self.scale == "minmax":
             envelopes = self._envelopes(X)
@@ -107,14 +102,14 @@ class WaveletBands(EEGTransformer):
         low, high = self.freq_range
         if not 0 < low < high:
             raise ValueError(f"freq_range: got {self.freq_range!r}, expected 0 < low < high.")
-        grid = np.logspace(np.log10(low), np.log10(high), self.n_freqs)
+        grid = np.logspace(np.log10(low), np.log10(high), _N_FREQS)
         chosen = []
         for start, stop in _as_bands(self.bands):
             start, stop = start or low, stop or high  # None leaves an edge open
             inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
             if not len(inside):
                 span = f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz"
-                raise ValueError(f"bands: none of the {self.n_freqs} frequencies lies in {span}.")
+                raise ValueError(f"bands: none of the {_N_FREQS} frequencies lies in {span}.")
             chosen.append(tuple(inside / rate))
         return chosen
 
@@ -140,13 +135,13 @@ class WaveletBands(EEGTransformer):
             part = slice(start, start + step)
             for band, frequencies in enumerate(bands):
                 for frequency in frequencies:
-                    kernel = morlet(frequency, self.bandwidth)[None, None, :]
+                    kernel = morlet(frequency)[None, None, :]
                     found = oaconvolve(data[part], kernel, mode="same", axes=2)
                     out[part, band] += np.abs(found) / len(frequencies)
         return out.reshape(n_trials, -1, n_times)
 
 
-def morlet(frequency, bandwidth=1.5):
+def morlet(frequency):
     """Weights (n_weights,) with which a complex Morlet wavelet of a frequency is convolved, equal to PyWavelets'.
 
     It sums the wavelet up at fixed points and takes differences of the sum at the point before each sample's edge.
@@ -154,7 +149,7 @@ def morlet(frequency, bandwidth=1.5):
     period = 1.0 / frequency
     points = np.linspace(-_SUPPORT, _SUPPORT, _STEPS)
     step = points[1] - points[0]
-    wavelet = np.exp(-(points**2) / bandwidth + 2j * np.pi * points) / np.sqrt(np.pi * bandwidth)
+    wavelet = np.exp(-(points**2) / _BANDWIDTH + 2j * np.pi * points) / np.sqrt(np.pi * _BANDWIDTH)
     total = np.conj(np.cumsum(wavelet) * step)
     edges = (np.arange(period * 2 * _SUPPORT + 1) / (period * step)).astype(int)
     sampled = total[edges[edges < _STEPS]][::-1]

@@ -6,8 +6,10 @@ import os
 import pathlib
 import pickle
 import shutil
+import signal
 import struct
 import tempfile
+import threading
 import warnings
 import zipfile
 from collections import Counter
@@ -19,9 +21,12 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from skeeg.storage import load
-from skeeg.testing.inputs import ANSWER, CLEAR, WRONG, judge
-from skeeg.testing.state import readers
+from skeeg.testing import Recording, inputs
+from skeeg.testing.inputs import ANSWER, CLEAR, judge
+from skeeg.testing.recordings import data_for, fresh, has, params_of
 from skeeg.training.checkpoints import _checksum, write_weights
+
+WRONG = (*inputs.WRONG, "hang", "executed")
 
 EXECUTED = "executed"
 """Name, within the folder, of what appears where a file was executed."""
@@ -228,6 +233,38 @@ _BYTES = {
 }
 
 
+class _TookTooLong(BaseException):
+    """Raised by the alarm; an ``except Exception`` does not catch it."""
+
+
+@contextlib.contextmanager
+def stopped_after(seconds):
+    """Limit the time of a block, where the system has an alarm for it."""
+    if "setitimer" not in dir(signal) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise _TookTooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def judge_in_time(call, names, seconds=60):
+    """Judge a call that may hang."""
+    try:
+        with stopped_after(seconds):
+            return judge(call, names)
+    except _TookTooLong:
+        return "hang", f"more than {seconds} s"
+
+
 class Table:
     """Counts of outcomes, one row for each attacked estimator, and the failures."""
 
@@ -257,6 +294,18 @@ class Table:
         return "\n".join(lines)
 
 
+def readers(estimator):
+    """Ways to read a file that an estimator has: its ``load``, and a fit with ``checkpoint``, by name."""
+    name, found = type(estimator).__name__, {}
+    if has(estimator, "load"):
+        found[f"{name}.load"] = estimator.load
+    if "checkpoint" in params_of(estimator, deep=False):
+        X, y = data_for(estimator, Recording.suited_to(estimator))
+        alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
+        found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)
+    return found
+
+
 def attack_files(estimators=None, only=None):
     """Give every hostile file to every estimator that reads weights, and to `skeeg.load`."""
     table = Table("Hostile files")
@@ -268,7 +317,7 @@ def attack_files(estimators=None, only=None):
         there = _content(folder)
         for entry, read in entries.items():
             for name, path in paths.items():
-                outcome, message = judge(lambda read=read, path=path: read(path) and None, [], must_name=str(path))
+                outcome, message = judge_in_time(lambda read=read, path=path: read(path) and None, [str(path)])
                 if outcome == ANSWER:
                     outcome = "undetected"
                 if (now := _content(folder)) != there:

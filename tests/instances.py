@@ -106,7 +106,7 @@ _INSTANCES = {
         "max_epochs": 8,
         "network_params": {**_TINY_SIZES, "n_filters": 16, "n_heads": 4, "drop_path": 0.0},
         "recipe_params": {
-            "warmup": 0.0,
+            "warmup_share": 0.0,
             "layer_decay": 1.0,
             "label_smoothing": 0.0,
             "weight_decay": 0.0,
@@ -117,14 +117,14 @@ _INSTANCES = {
         **_TINY_GRAM,
         "max_epochs": 1,
         "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_filters": 8, "decoder_dim": 4},
-        "recipe_params": {"warmup": 0.0},
+        "recipe_params": {"warmup_share": 0.0},
     },
     "GramRestorer": {"ch_names": ("Cz",), "device": "cpu", "random_state": 0},
     "GramTokenizer": {
         **_TINY_GRAM,
         "max_epochs": 1,
         "network_params": {**_TINY_SIZES, "decoder_layers": 1, "n_codes": 8},
-        "recipe_params": {"warmup": 0.0, "warm_epochs": 0},
+        "recipe_params": {"warmup_share": 0.0, "warm_epochs": 0},
     },
     "MIRepNetClassifier": {
         **{name: value for name, value in _TINY_TRAINING.items() if name != "precision"},

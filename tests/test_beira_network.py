@@ -10,7 +10,7 @@ from test_benchmarks import load_script
 
 from skeeg.methods.beira import BEIRA, BEIRAManyToOne, SharedBEIRA
 from skeeg.methods.beira.network import depthwise_conv1d, time_major_conv1d
-from skeeg.methods.beira.strategies import BOLDLoss, covariance_distance, make_loss, pearson
+from skeeg.methods.beira.training import BOLDLoss, covariance_distance, make_loss, pearson
 from skeeg.training import load_checkpoint
 
 CODE = load_script("beira")  # the published form of networks and patterns
@@ -197,7 +197,8 @@ def test_state_dicts_have_the_published_names_and_shapes():
     old = {old_names(network).get(name, name): value for name, value in network.state_dict().items()}
     assert network.load_state_dict(old).missing_keys == []
     assert sum(p.numel() for p in network.parameters()) == 1960456
-    assert shapes(SharedBEIRA(n_chans=30, n_outputs=1, n_branches=16, **PUBLISHED)) == KEYS_OF_ONE
+    expected = {f"models.0.{name}": shape for name, shape in KEYS_OF_ONE.items()}
+    assert shapes(SharedBEIRA(n_chans=30, n_outputs=1, n_branches=16, **PUBLISHED)) == expected
     assert sum(p.numel() for p in SharedBEIRA(n_chans=30, n_outputs=21).parameters()) == 11251
 
 
@@ -207,11 +208,12 @@ def test_layout_of_the_affine_follow_up_loads_whole():
     state = released.state_dict()
     assert len(state) == 36
     assert sum(value.numel() for value in state.values()) == 176035
-    assert state["artur_block.unmixed_channels_batchnorm.weight"].shape == (16,)
+    assert state["models.0.artur_block.unmixed_channels_batchnorm.weight"].shape == (16,)
     ours = fill(released).state_dict()
-    bare = {old_names(released).get(name, name): value for name, value in ours.items()}
+    theirs = {old_names(released).get(name, name): value for name, value in ours.items()}
+    assert all(name.startswith("models.0.") for name in theirs)
     x = draw(7, 1, 62, 2048)
-    for weights in (ours, bare, {f"models.0.{name}": value for name, value in bare.items()}):  # as released: the last
+    for weights in (ours, theirs, {name.removeprefix("models.0."): value for name, value in theirs.items()}):
         for kind in (BEIRA, SharedBEIRA):
             options = {} if kind is BEIRA else {"n_branches": 16}
             network = kind(n_chans=62, n_outputs=1, unmixing_norm_affine=True, **options, **sizes)

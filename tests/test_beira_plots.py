@@ -6,9 +6,7 @@ from skeeg.array import EEGArray
 from skeeg.methods.beira import (
     BEIRARegressor,
     plot_branches,
-    plot_frequency_patterns,
     plot_region_scores,
-    plot_spatial_patterns,
     plot_traces,
     top_branches,
 )
@@ -71,11 +69,17 @@ def test_maps_and_curves_are_of_the_same_branches(n_regions, shared, drawn):
 def test_electrodes_are_drawn_where_they_are(drawn):
     beira = fitted(1)
     beira.spatial_patterns_[:] = np.eye(len(NAMES))[0]  # Oz alone
-    plot_spatial_patterns(beira, n_branches=1)
+    plot_branches(beira, n_branches=1)
     data, info = drawn[0]
     loudest = info["chs"][int(data.argmax())]
     assert loudest["ch_name"] == "Oz"
     assert loudest["loc"][1] < -0.08  # at the back of the head
+
+
+def test_electrodes_without_a_standard_position_are_left_out(drawn):
+    plot_branches(fitted(1, ch_names=(*NAMES[:5], "X99")), n_branches=1)
+    data, info = drawn[0]
+    assert len(data) == 5 and tuple(info["ch_names"]) == NAMES[:5]
 
 
 @pytest.mark.parametrize("n_regions", [1, 2, 5])
@@ -83,10 +87,7 @@ def test_other_figures_take_any_number_of_regions(n_regions):
     beira = fitted(n_regions)
     Y = np.random.default_rng(0).normal(size=(2, n_regions, 40))
     assert len(plot_traces(Y, Y + 1, 0.5).axes) == n_regions
-    assert len(plot_spatial_patterns(beira).axes) == 3 * n_regions
-    axes = plot_frequency_patterns(beira, fmax=30).axes
-    assert sum(axis.get_visible() for axis in axes) == n_regions
-    assert axes[0].lines[0].get_xdata().max() == 30
+    assert plot_branches(beira, fmax=30).axes[3].lines[0].get_xdata().max() == 30
     assert len(plot_region_scores(np.full(n_regions, 0.3)).axes[0].patches) == n_regions
 
 
@@ -120,9 +121,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="region_names: got 1 names for 2 regions"):
         plot_region_scores([0.1, 0.2], ["a"])
     with pytest.raises(ValueError, match="info: the EEG had no electrode names"):
-        plot_spatial_patterns(fitted(1, ch_names=None))
-    with pytest.raises(ValueError, match="info: not all electrodes are in standard_1005"):
-        plot_spatial_patterns(fitted(1, ch_names=(*NAMES[:5], "X99")))
+        plot_branches(fitted(1, ch_names=None))
     import sklearn.exceptions
 
     with pytest.raises(sklearn.exceptions.NotFittedError):

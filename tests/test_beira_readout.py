@@ -6,7 +6,7 @@ import pytest
 
 from skeeg.methods.beira import BEIRARegressor, canonical_hrf
 from skeeg.methods.beira.bold import convolve
-from skeeg.methods.beira.strategies import LaggedReadout, step_means
+from skeeg.methods.beira.readout import LaggedReadout, step_means
 
 TINY = {"max_epochs": 1, "random_state": 0, "window": 256, "validation_gap": 1.0, "recipe": "published"}
 FRONT = {"n_branches": 2, "filter_length": 11, "envelope_length": 11}
@@ -96,7 +96,7 @@ def test_long_recordings_are_read_out_piece_by_piece(network, monkeypatch):
     regressor = tiny(network, precision="float64", readout="lagged").fit(X, Y)
     whole = regressor.predict(X)
     assert whole.shape == Y.shape
-    monkeypatch.setattr("skeeg.methods.beira.strategies._SAMPLES_AT_ONCE", 100)
+    monkeypatch.setattr("skeeg.methods.beira.readout._SAMPLES_AT_ONCE", 100)
     np.testing.assert_allclose(regressor.predict(X), whole, atol=1e-9)
 
 

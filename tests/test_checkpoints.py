@@ -280,7 +280,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
         path = str(tmp_path / name)
         pretrainer.save_checkpoint(path)
         clf = GramClassifier(checkpoint=path, **{**fast, "max_epochs": 1}).fit(X, y)
-        assert clf.module_.sizes.n_heads == 4 and clf._rate() == 1e-3
+        assert clf.module_.sizes.n_heads == 4 and clf._recipe().learning_rate == 1e-3
         assert GramPretrainer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.sizes
         assert GramTokenizer(checkpoint=path, **fast).fit(X).module_.sizes == pretrainer.module_.vqgan.sizes
         for asked in ({"network_params": {"n_heads": 2}}, {"size": "base"}):

@@ -50,7 +50,7 @@ def eeg_to_bold_holds(names):
     assert names["ridge"].score(*names["test"]) > 0.2
     assert 0 < names["null"].p_value <= 1
     assert names["beira"].predict(names["test"][0])[0].shape == names["test"][1][0].shape
-    assert set(names["figures"]) == {"traces", "scores", "branches", "topographies", "rhythms"}
+    assert set(names["figures"]) == {"traces", "scores", "branches"}
 
 
 def explain_holds(names):

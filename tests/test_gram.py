@@ -9,7 +9,7 @@ from skeeg import EEGArray, GramClassifier
 from skeeg.array import make_domains
 from skeeg.explain.linear_maps import Explained
 from skeeg.methods.gram import Gram, gram_preprocessing
-from skeeg.methods.gram.estimator import FinetuningSettings
+from skeeg.methods.gram.estimator import FinetuningRecipe
 from skeeg.methods.gram.layers import Sizes
 from skeeg.methods.gram.network import decays, layer_rate, param_groups
 from skeeg.methods.gram.preprocessing import cut_windows, window_length
@@ -23,7 +23,7 @@ SMALL = {
 
 
 def make_clf(**params):
-    return GramClassifier(**nest({**SMALL, **params}, Sizes, FinetuningSettings))
+    return GramClassifier(**nest({**SMALL, **params}, Sizes, FinetuningRecipe))
 
 
 def make_task(n=24, names=NAMES, n_times=64, seed=0, rate=200.0, subject=""):
@@ -136,7 +136,7 @@ def test_the_probe_takes_other_electrodes():
 def test_checkpoints_of_another_size(tmp_path):
     path = str(tmp_path / "weights.safetensors")
     make_pretrainer(max_epochs=1).fit(make_trials()).save_checkpoint(path)
-    with pytest.raises(ValueError, match="n_layers: got 3 .*the checkpoint has 2"):
+    with pytest.raises(ValueError, match="n_layers: got 3, the checkpoint has 2"):
         make_clf(checkpoint=path, n_layers=3).fit(*make_task())
     with pytest.raises(FileNotFoundError, match="checkpoint: there is no file"):
         make_clf(checkpoint="nowhere.pth").fit(*make_task())
@@ -174,8 +174,10 @@ def test_what_decays():
 
 def test_average_starts_with_the_loaded_weights():
     X, y = make_task()
-    start, end = (make_clf(max_epochs=1, batch_size=24, warmup=0.0, learning_rate=rate).fit(X, y) for rate in (0, 5e-3))
-    mean = make_clf(max_epochs=1, batch_size=24, warmup=0.0, average=0.999).fit(X, y)
+    start, end = (
+        make_clf(max_epochs=1, batch_size=24, warmup_share=0.0, learning_rate=rate).fit(X, y) for rate in (0, 5e-3)
+    )
+    mean = make_clf(max_epochs=1, batch_size=24, warmup_share=0.0, average=0.999).fit(X, y)
     for name, value in weights_of(mean).items():  # after one update
         wanted = 2 / 11 * weights_of(start)[name] + 9 / 11 * weights_of(end)[name]
         np.testing.assert_allclose(value, wanted, atol=1e-6, err_msg=name)

@@ -156,7 +156,7 @@ def test_published_autoencoder(autoencoder, tokenizer, published_input):
     order = torch.tensor(np.random.RandomState(22).rand(2, 51).astype("float32")).argsort(dim=1)[:, :25]
     hidden = torch.ones(2, 51, dtype=torch.bool).scatter_(1, order, False)
     with torch.no_grad():
-        parts = autoencoder(x, hidden.view(2, 3, 17), channels).mean(dim=0)
+        parts = autoencoder(x, channels, hidden.view(2, 3, 17)).mean(dim=0)
         tokens, _ = autoencoder.visible(x, hidden.view(2, 3, 17), channels)
         logits = autoencoder.decoder_pred(autoencoder.decode(tokens, hidden.view(2, 3, 17), channels))
         codes = autoencoder.restore_codes(x, hidden.view(2, 3, 17), channels)
@@ -264,7 +264,7 @@ def test_hidden_is_obeyed_to_the_patch():
     with torch.no_grad():
         logits = net.decoder_pred(net.decode(net.visible(x, hidden, [0, 5])[0], hidden, [0, 5]))
         wanted = F.cross_entropy(logits[0, [0, 5]], net.vqgan.encode(x, [0, 5]).flatten()[[0, 5]])
-        assert net(x, hidden, [0, 5])[0, 0].item() == pytest.approx(wanted.item(), rel=1e-6)
+        assert net(x, [0, 5], hidden)[0, 0].item() == pytest.approx(wanted.item(), rel=1e-6)
     uneven = torch.tensor([[[True, False]], [[True, True]]])
     with pytest.raises(ValueError, match="hidden: every trial of a batch must have equally many"):
         net.restore_codes(torch.zeros(2, 2, 16), uneven, [0, 5])
@@ -285,7 +285,7 @@ def test_tokenizer_stays_in_evaluation_mode_within_the_autoencoder():
         before = net.vqgan.quantize.codebook.clone()
         net.train()
         assert net.vqgan.training == moves and net.training
-        net(x, hidden, [3, 4])
+        net(x, [3, 4], hidden)
         assert torch.equal(net.vqgan.quantize.codebook, before) != moves
         assert not any(p.requires_grad for p in net.vqgan.parameters())
     assert not net.eval().vqgan.training
@@ -297,7 +297,7 @@ def test_flat_patches_give_no_nan():
     x[:, 2, :16] = 7
     net = make_tiny().train()
     hidden = torch.tensor([[[True, False, False], [False, False, True]]] * 2)
-    losses = torch.cat([net(x, hidden, [1, 2, 3]), net.vqgan.train()(x, [1, 2, 3])], dim=1)
+    losses = torch.cat([net(x, [1, 2, 3], hidden), net.vqgan.train()(x, [1, 2, 3])], dim=1)
     assert torch.isfinite(losses).all()
     losses.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
@@ -306,7 +306,7 @@ def test_flat_patches_give_no_nan():
 def test_given_base_classes_are_those_of_the_tokenizer():
     net, x, hidden = make_tiny(), torch.randn(2, 2, 32), torch.tensor([[[True, False], [False, True]]] * 2)
     codes = net.vqgan.encode(x, [3, 4])
-    torch.testing.assert_close(net(x, hidden, [3, 4], codes), net(x, hidden, [3, 4]))
+    torch.testing.assert_close(net(x, [3, 4], hidden, codes), net(x, [3, 4], hidden))
 
 
 def test_learned_token_for_hidden_patches():
@@ -330,12 +330,12 @@ def test_samples_of_masked_patches_are_predicted_from_visible_ones():
     torch.testing.assert_close(net.restore_waves(10 * x, hidden, [1, 2, 3]), 10 * patches, rtol=1e-3, atol=1e-4)
     other = torch.where(hidden.transpose(1, 2).repeat_interleave(16, dim=2), torch.nan, x)
     assert torch.equal(net.restore_waves(other, hidden, [1, 2, 3]), patches)
-    loss = net(x, hidden, [1, 2, 3])[:, 2]
+    loss = net(x, [1, 2, 3], hidden)[:, 2]
     scale = to_patches(x, 16)[~hidden].view(2, -1).square().mean(dim=1)[:, None, None]
     truth, found = (one[hidden].view(2, 2, 16) / scale.sqrt() for one in (to_patches(x, 16), patches))
     wanted = (found - truth).square().mean(dim=2) / (0.3 + truth.square().mean(dim=2))
     torch.testing.assert_close(loss, wanted.mean(dim=1))
-    assert (make_tiny()(x, hidden, [1, 2, 3])[:, 2] == 0).all()
+    assert (make_tiny()(x, [1, 2, 3], hidden)[:, 2] == 0).all()
 
 
 def test_geometric_encoding_follows_the_distance_of_electrodes():

@@ -60,7 +60,7 @@ def test_a_run_on_other_windows_is_not_gone_on_with(store, tmp_path):
 
 
 def test_windows_that_the_network_cannot_take_are_refused(store):
-    with pytest.raises(ValueError, match="rate of 200.0 Hz .*gram_preprocessing"):
+    with pytest.raises(ValueError, match="expected 200.0 Hz .*gram_preprocessing"):
         GramTokenizer(**SIZE | {"network_params": {"patch_length": 20}}).fit(store.windows(3.0))
     with pytest.raises(ValueError, match="50 samples at 20 Hz"):
         GramTokenizer(**SIZE).fit(store.windows(2.5))

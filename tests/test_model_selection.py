@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skeeg.model_selection import BlockedSplit, null_scores, region_correlations, surrogate
+from skeeg.model_selection import BlockedSplit, channel_correlations, null_scores, surrogate
 
 
 @settings(max_examples=60, deadline=None)
@@ -48,13 +48,13 @@ def test_correlations_equal_numpy_in_every_form():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 3, 2, 40))
     by_hand = [np.corrcoef(a[:, region, 5:].ravel(), b[:, region, 5:].ravel())[0, 1] for region in range(2)]
-    np.testing.assert_allclose(region_correlations(a, b, skip=5), by_hand)
+    np.testing.assert_allclose(channel_correlations(a, b, skip=5), by_hand)
     values = [np.corrcoef(a[:, region, 0], b[:, region, 0])[0, 1] for region in range(2)]
-    np.testing.assert_allclose(region_correlations(a[:, :, 0], b[:, :, 0]), values)
-    np.testing.assert_allclose(region_correlations(a[:, 0, 0], b[:, 0, 0]), values[:1])
+    np.testing.assert_allclose(channel_correlations(a[:, :, 0], b[:, :, 0]), values)
+    np.testing.assert_allclose(channel_correlations(a[:, 0, 0], b[:, 0, 0]), values[:1])
     recordings = [np.corrcoef(a[i, 0, 5:], b[i, 0, 5:])[0, 1] for i in range(3)]
-    np.testing.assert_allclose(region_correlations(list(a), list(b), skip=5)[0], np.mean(recordings))
-    assert region_correlations(a, 0 * a).tolist() == [0, 0]
+    np.testing.assert_allclose(channel_correlations(list(a), list(b), skip=5)[0], np.mean(recordings))
+    assert channel_correlations(a, 0 * a).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("shape", [(30,), (30, 30), (4, 2, 25), (4, 3, 24)])

@@ -219,16 +219,12 @@ def test_trials_without_names_have_the_channels_of_fit():
 
 @pytest.mark.parametrize("template", ["ct_adapttl20", ("Cz", "Oz")])  # interpolated; copied, with most left out
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_long_recordings_go_through_a_few_trials_at_a_time(template, dtype, monkeypatch):
+def test_all_values_are_checked_and_large_ones_are_finite(template, dtype):
     ch_names = (*MOTOR22, "Oz") if isinstance(template, tuple) else MOTOR22
     X = trials(ch_names, n_trials=7).astype(dtype)
     step = ChannelTemplate(template).fit(X)
-    whole = step.transform(X)
-    monkeypatch.setattr("skeeg.montage._CHUNK_BYTES", 3 * X[0].nbytes)
-    in_parts = step.transform(X)
-    assert whole.dtype == dtype
-    assert_array_equal(in_parts, whole)
-    for place in ((6, 0, 3), (0, 5, 0)):  # in the last part, in an electrode that may not be used
+    assert step.transform(X).dtype == dtype
+    for place in ((6, 0, 3), (0, 5, 0)):  # in an electrode that may not be used
         spoilt = X.copy()
         spoilt[place] = np.nan
         with pytest.raises(ValueError, match="contains NaN"):

@@ -78,9 +78,9 @@ def test_bad_input_is_named():
         screen_subjects(X, y, subjects[:-1])
     with pytest.raises(ValueError, match="^y"):
         screen_subjects(X, y[:-1], subjects)
-    with pytest.raises(ValueError, match="^y.*1 has one class"):
+    with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: .*one class"):
         screen_subjects(X, np.where(subjects == 1, 0, y), subjects)
-    with pytest.raises(ValueError, match="0 has 20 trials of class 0, cv=30 needs 30"):
+    with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: n_splits=30"):
         screen_subjects(X, y, subjects, cv=30)
     for threshold in ("good", 1.5, -0.1):
         with pytest.raises(ValueError, match="^threshold"):

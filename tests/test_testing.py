@@ -5,7 +5,6 @@ import pathlib
 import pkgutil
 import time
 import warnings
-import weakref
 
 import hostile
 import numpy as np
@@ -262,18 +261,6 @@ class NeedsManyTrials(Sound):
         return super().fit(X, y)
 
 
-class StaysBroken(Sound):
-    _broken = weakref.WeakSet()  # beside the attributes, which a failed fit of the base class undoes
-
-    def fit(self, X, y, subjects=None):
-        if self in self._broken:
-            raise ValueError("still broken")
-        self._broken.add(self)
-        super().fit(X, y)
-        self._broken.discard(self)
-        return self
-
-
 class LosesIdentity(EEGTransformer):
     def fit(self, X, y=None):
         self._check_eeg(X, reset=True)
@@ -314,19 +301,18 @@ class KeepsHalfAFit(Sound):
 
 BROKEN = [
     (WritesIntoTrials, "check_input_unchanged"),
-    (PredictsIndices, "check_string_labels"),
-    (PredictsIndices, "check_number_labels"),
-    (ForgetsTheThirdClass, "check_three_classes"),
-    (ChangesParameters, "check_params_unchanged"),
-    (ReturnsNothing, "check_fit_returns_self"),
+    (PredictsIndices, "check_labels"),
+    (ForgetsTheThirdClass, "check_classifiers_train"),
+    (ChangesParameters, "check_estimators_overwrite_params"),
+    (ReturnsNothing, "check_estimators_fit_returns_self"),
     (Unseeded, "check_reproducible"),
     (Remembers, "check_refit"),
-    (Unpicklable, "check_pickle"),
+    (Unpicklable, "check_estimators_pickle"),
     (Unpicklable, "check_save_load"),
     (SharesState, "check_deepcopy"),
-    (NotFresh, "check_clone"),
+    (NotFresh, "check_no_attributes_set_in_init"),
     (LosesStateWhenSaved, "check_save_load"),
-    (LoadsAnything, "check_hostile_files"),
+    (LoadsAnything, "check_save_load"),
     (LooksAtTheBatch, "check_one_trial_equals_batch"),
     (KeepsTheTrials, "check_threads"),
     (KeepsTheTrials, "check_predict_changes_nothing"),
@@ -334,9 +320,8 @@ BROKEN = [
     (SeedsTheWorld, "check_global_state"),
     (HasASet, "check_repr_between_processes"),
     (HasAnArray, "check_repr_between_processes"),
-    (AcceptsAnything, "check_nan"),
-    (AcceptsAnything, "check_infinite"),
-    (AcceptsAnything, "check_empty"),
+    (AcceptsAnything, "check_estimators_nan_inf"),
+    (AcceptsAnything, "check_estimators_empty_data_messages"),
     (AcceptsAnything, "check_other_montage"),
     (AcceptsAnything, "check_other_rate"),
     (AcceptsAnything, "check_flat_channel"),
@@ -344,11 +329,9 @@ BROKEN = [
     (AcceptsAnything, "check_lengths_differ"),
     (GivesNaN, "check_has_output"),
     (CrashesOnOtherLengths, "check_bad_inputs"),
-    (StaysBroken, "check_refit_after_failure"),
     (KeepsHalfAFit, "check_bad_inputs"),
     (TakesAnySolver, "check_bad_parameters"),
     (ReadsVolts, "check_epochs_equal_array"),
-    (RefusesLists, "check_list_of_epochs"),
     (RefusesLists, "check_cross_validation_of_epochs"),
     (LikesDoubles, "check_float32_and_float64"),
     (LikesOrder, "check_memory_layout"),
@@ -384,7 +367,7 @@ def test_a_sound_estimator_passes_everything():
     results = check_eeg_estimator(Sound(), groups=OWN)
     assert {result["status"] for result in results} == {"passed"}
     names = [result["check_name"] for result in results]
-    assert len(names) == len(set(names)) > 30
+    assert len(names) == len(set(names)) > 25
 
 
 def test_the_moabb_checks_pass_on_a_sound_estimator():
@@ -405,24 +388,24 @@ def test_every_mode_of_moabb_is_checked():
 
 
 def test_a_failure_is_raised_warned_of_or_told():
-    with pytest.raises(AssertionError, match="estimator itself|return self") as caught:
-        check_eeg_estimator(ReturnsNothing(), only="check_fit_returns_self", groups="state")
-    assert "check_fit_returns_self of ReturnsNothing" in str(caught.value.__notes__)
-    with pytest.warns(EstimatorCheckFailedWarning, match="check_fit_returns_self"):
-        check_eeg_estimator(ReturnsNothing(), only="check_fit_returns_self", groups="state", on_fail="warn")
+    with pytest.raises(AssertionError, match="scikit-learn|not finite") as caught:
+        check_eeg_estimator(GivesNaN(), only="check_has_output", groups="state")
+    assert "check_has_output of GivesNaN" in str(caught.value.__notes__)
+    with pytest.warns(EstimatorCheckFailedWarning, match="check_has_output"):
+        check_eeg_estimator(GivesNaN(), only="check_has_output", groups="state", on_fail="warn")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (result,) = check_eeg_estimator(ReturnsNothing(), only="returns_self", groups="state", on_fail=None)
+        (result,) = check_eeg_estimator(GivesNaN(), only="has_output", groups="state", on_fail=None)
     assert (result["status"], result["group"], result["expected_to_fail"]) == ("failed", "state", False)
     assert isinstance(result["exception"], Exception)
 
 
 def test_expected_failures_need_a_reason_and_do_not_stop():
-    expected = {"check_fit_returns_self": "it returns nothing"}
+    expected = {"check_has_output": "it gives NaN"}
     (result,) = check_eeg_estimator(
-        ReturnsNothing(), only="check_fit_returns_self", groups="state", expected_failed_checks=expected
+        GivesNaN(), only="check_has_output", groups="state", expected_failed_checks=expected
     )
-    assert (result["status"], result["expected_to_fail_reason"]) == ("xfail", "it returns nothing")
+    assert (result["status"], result["expected_to_fail_reason"]) == ("xfail", "it gives NaN")
 
 
 def test_checks_of_scikit_learn_have_names_of_their_own():
@@ -485,8 +468,8 @@ def test_pipelines_of_other_libraries_are_checked():
     assert kind_of(pipeline) == "classifier"
     results = check_eeg_estimator(pipeline, groups=("labels", "input", "state"), on_fail=None)
     told = {result["check_name"]: result["status"] for result in results}
-    assert told["check_string_labels"] == told["check_refit"] == told["check_pickle"] == "passed"
-    assert told["check_epochs_equal_array"] == told["check_empty"] == "failed"
+    assert told["check_labels"] == told["check_refit"] == told["check_deepcopy"] == "passed"
+    assert told["check_epochs_equal_array"] == "failed"
     assert "check_other_rate" not in told and "check_save_load" not in told
 
 
@@ -600,12 +583,15 @@ def test_the_corpus_is_made_anew_from_good_trials_and_leaves_them_alone():
         (lambda: int("X"), "clear error"),
         (lambda: int("five"), "unclear error"),
         (lambda: {}["X"], "wrong type"),
-        (lambda: time.sleep(5), "hang"),
     ],
-    ids=["answer", "length", "infinite", "named", "unnamed", "KeyError", "hang"],
+    ids=["answer", "length", "infinite", "named", "unnamed", "KeyError"],
 )
 def test_outcomes_are_told_apart(call, outcome):
-    assert judge(call, ["X"], n_trials=3, seconds=0.2)[0] == outcome
+    assert judge(call, ["X"], n_trials=3)[0] == outcome
+
+
+def test_a_file_that_hangs_is_stopped():
+    assert hostile.judge_in_time(lambda: time.sleep(5), [], seconds=0.2)[0] == "hang"
 
 
 def test_the_attack_finds_what_is_wrong():

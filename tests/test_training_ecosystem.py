@@ -181,8 +181,8 @@ class SameRate(WithRate):
 
 
 @pytest.mark.parametrize("cls", [NetworkClassifier, NetworkRegressor, Mine])
-def test_errors_of_the_constructor_name_the_class(cls):
-    with pytest.raises(TypeError, match=rf"^{cls.__name__}\.__init__\(\) got an unexpected keyword argument 'lr'"):
+def test_a_constructor_is_inherited_with_its_parameters(cls):
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'lr'"):
         cls(lr=0.1)
     assert cls("EEGNet", max_epochs=3).get_params()["max_epochs"] == 3
     assert cls()._get_param_names() == NetworkClassifier._get_param_names()

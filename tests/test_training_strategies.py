@@ -11,8 +11,8 @@ from sklearn.linear_model import RidgeCV
 from torch import nn
 
 from skeeg import NetworkClassifier, NetworkRegressor
-from skeeg.training import CheckpointReport, get_recipe, load_checkpoint, read_weights
-from skeeg.training.checkpoints import has_published_weights, rename_keys
+from skeeg.training import CheckpointReport, default_recipe, get_recipe, load_checkpoint, read_weights
+from skeeg.training.checkpoints import rename_keys
 from skeeg.training.inference import head_features
 from skeeg.training.strategies import LowRank, add_lora, fit_probe, trainable_part
 
@@ -299,6 +299,6 @@ def test_networks_that_come_with_weights_say_so_when_they_start_without():
     class BIOT(Net):
         pass
 
-    assert has_published_weights(BIOT) and not has_published_weights(Net)
+    assert default_recipe(BIOT) == default_recipe("InterpolatedBIOT") == "pretrained" != default_recipe(Net)
     with pytest.warns(UserWarning, match="BIOT starts from scratch, without its published weights"):
         classifier(BIOT, max_epochs=1).fit(*data())

@@ -39,7 +39,7 @@ class _CurveSplitter(BaseCrossValidator):
 
     def _check_sizes(self):
         """Check the numbers of trials and draws; give the numbers of trials."""
-        given, fewest = getattr(self, self._counted), self._fewest
+        given, fewest = vars(self)[self._counted], self._fewest
         sizes = [int(size) for size in np.atleast_1d(given)]
         if not sizes or min(sizes) < fewest or len(set(sizes)) < len(sizes):
             raise ValueError(f"{self._counted}: expected different numbers of trials, {fewest} or more, got {given!r}.")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..positions import standard_montage
+from ..positions import placed_info
 from .attribution import Attribution, attribute, binned
 
 _RED_BLUE = "RdBu_r"
@@ -33,7 +33,7 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     import mne
 
     maps, ch_names = _channel_maps(maps, ch_names)
-    info, kept = _placed(ch_names)
+    info, kept = placed_info(ch_names)
     names = len(kept) <= 32 if names is None else names
     n_columns = min(len(maps), 6)
     figure, axes = _grid(-(-len(maps) // n_columns), n_columns, 2.3, 2.5)
@@ -231,18 +231,6 @@ def _channel_maps(maps, ch_names):
     if ch_names is None:
         raise ValueError("ch_names: a scalp map needs electrode names, and the data have none.")
     return maps, list(ch_names)
-
-
-def _placed(ch_names):
-    """MNE's description of the electrodes with a standard position, and their indices in the list."""
-    import mne
-
-    info = mne.create_info(list(map(str, ch_names)), 1.0, "eeg", verbose="error")
-    info.set_montage(standard_montage(), match_case=False, on_missing="ignore", verbose="error")
-    kept = [i for i, channel in enumerate(info["chs"]) if np.isfinite(channel["loc"][:3]).all()]
-    if len(kept) < 3:
-        raise ValueError(f"ch_names: only {len(kept)} of {len(ch_names)} electrodes have a standard position.")
-    return mne.pick_info(info, kept), kept
 
 
 def _names(ch_names, n_channels):

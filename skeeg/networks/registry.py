@@ -4,6 +4,7 @@ A network is named as braindecode names it (``"EEGNet"``, ``"ShallowFBCSPNet"``,
 (``"ADFCNN"``), or given as a class. braindecode is heavy and is imported only when a name is looked up.
 """
 
+import bisect
 import contextlib
 import difflib
 import functools
@@ -221,8 +222,9 @@ def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=
 
 def _check_parameters(cls, parameters):
     """Refuse a constructor argument that the network does not have, offering the nearest."""
-    known = set(inspect.signature(cls.__init__).parameters)
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
+    own = inspect.signature(cls.__init__).parameters
+    known = set(own)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
         if _braindecode_networks().get(cls.__name__) is not cls:
             return
         # The interpolating variants pass the rest to the network they inherit from.
@@ -254,48 +256,36 @@ def minimum_times(network, *, n_chans, n_outputs=2, sfreq=None, ch_names=None, p
     >>> minimum_times("EEGNet", n_chans=3)
     27
     """
-    items = tuple(sorted((parameters or {}).items()))
-    names = None if ch_names is None else tuple(ch_names)
-    arguments = (get_network(network), n_chans, n_outputs, sfreq, names, items)
-    try:
-        return _search_times(*arguments)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        return _search_times.__wrapped__(*arguments)
+    signals = {"n_chans": n_chans, "n_outputs": n_outputs, "sfreq": sfreq}
+    signals |= {"ch_names": ch_names, "parameters": parameters}
+    key = get_network(network), repr(signals)
+    if key not in _found_times:
+        _found_times[key] = _search_times(key[0], signals)
+    return _found_times[key]
 
 
-@functools.lru_cache(maxsize=256)
-def _search_times(cls, n_chans, n_outputs, sfreq, ch_names, parameters):
-    def refusal(n_times):
-        return _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, dict(parameters))
+_found_times = {}
 
+
+def _search_times(cls, signals):
     low = 0
     for high in _LENGTHS:
-        error = refusal(high)
+        error = _refusal(cls, high, signals)
         if error is None:
             break
         low = high
     else:
+        n_chans = signals["n_chans"]
         raise ValueError(f"{cls.__name__} accepts no length up to {low} samples at {n_chans} channels") from error
-    while high - low > 1:
-        middle = (low + high) // 2
-        if refusal(middle) is None:
-            high = middle
-        else:
-            low = middle
-    return high
+    return bisect.bisect_left(range(high), True, low + 1, key=lambda n_times: _refusal(cls, n_times, signals) is None)
 
 
-def _refusal(cls, n_chans, n_times, n_outputs, sfreq, ch_names, parameters):
+def _refusal(cls, n_times, signals):
     """Error that a network raises at a length, or None where it works."""
     with seeded(0), torch.no_grad(), _quiet():
         try:
-            module = build_network(
-                cls, n_chans=n_chans, n_times=n_times, n_outputs=n_outputs, sfreq=sfreq, ch_names=ch_names,
-                parameters=parameters,
-            )  # fmt: skip
-            x = torch.randn(2, n_chans, n_times)
+            module = build_network(cls, n_times=n_times, **signals)
+            x = torch.randn(2, signals["n_chans"], n_times)
             finite = all(bool(torch.isfinite(module.train(mode)(x)).all()) for mode in (True, False))
         except Exception as error:  # noqa: BLE001 - a network may refuse a length in any way it likes
             return error

@@ -1,5 +1,7 @@
 """The test kit: one call that runs every check on any EEG estimator."""
 
+import contextlib
+import dataclasses
 import functools
 import warnings
 
@@ -16,16 +18,18 @@ from .recordings import Recording, has, kind_of, params_of, reads_eeg_array, tak
 GROUPS = ("sklearn", "labels", "input", "state", "protocols", "moabb")
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class EEGCheck:
     """One check, called with an estimator: its ``name``, its ``group`` of `GROUPS`, and ``about``, what it asks for."""
 
-    def __init__(self, name, group, function, about=None):
-        self.name, self.group, self._function = name, group, function
-        self.about = (about or "A check of scikit-learn's.").strip().splitlines()[0]
+    name: str
+    group: str
+    function: callable
+    about: str = "A check of scikit-learn's."
 
     def __call__(self, estimator):
         """Raise where the estimator does not do what is checked."""
-        self._function(estimator)
+        self.function(estimator)
 
     def __repr__(self):
         """Name of the check: what pytest shows."""
@@ -44,8 +48,8 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     --------
     >>> from skeeg.alignment import EuclideanAlignment
     >>> from skeeg.testing import eeg_checks
-    >>> [check.name for check in eeg_checks(EuclideanAlignment(), only="pickle", groups="state")]
-    ['check_pickle']
+    >>> [check.name for check in eeg_checks(EuclideanAlignment(), only="deepcopy", groups="state")]
+    ['check_deepcopy']
     """
     if isinstance(estimator, type):
         raise TypeError(f"estimator: expected an instance, got the class {estimator.__name__}.")
@@ -54,11 +58,9 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     if unknown:
         raise ValueError(f"groups: got {', '.join(sorted(unknown))}, expected some of {', '.join(GROUPS)}.")
     only = None if only is None else (only,) if isinstance(only, str) else tuple(only)
-    if "sklearn" in groups:
-        yield from _select(_sklearn_checks(estimator), only)
-    if set(groups) - {"sklearn"}:
-        recording = Recording.suited_to(estimator) if recording is None else recording
-        yield from _select(_own_checks(estimator, groups, recording), only)
+    for check in _all_checks(estimator, groups, recording):
+        if only is None or any(part in check.name for part in only):
+            yield check
 
 
 def check_eeg_estimator(
@@ -145,55 +147,38 @@ def _run(estimator, check, reason):
     }
 
 
-def _select(checks, only):
-    for check in checks:
-        if only is None or any(part in check.name for part in only):
-            yield check
-
-
 def _sklearn_checks(estimator):
     """Scikit-learn's checks, and one that fails where they are turned off."""
     generated = []
-    error = None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # an estimator without tags
         warnings.simplefilter("ignore")
-        try:
-            generated = [check for _, check in estimator_checks_generator(estimator)]
-            if not get_tags(estimator).input_tags.two_d_array:
-                error = AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
-        except Exception as failure:  # an estimator without tags
-            error = failure
+        generated = [check for _, check in estimator_checks_generator(estimator)]
     for check in generated:
-        yield EEGCheck(_full_name(check), "sklearn", check)
-    if error is not None:
-        about = "Scikit-learn's checks can be listed and are not turned off."
-        yield EEGCheck("check_sklearn_checks_apply", "sklearn", functools.partial(_fail, error), about)
+        arguments = [name if value is True else f"{name}={value}" for name, value in check.keywords.items()]
+        name = check.func.__name__ + (f"({', '.join(arguments)})" if arguments else "")
+        yield EEGCheck(name, "sklearn", check)
+    about = "Scikit-learn's checks can be listed and are not turned off."
+    yield EEGCheck("check_sklearn_checks_apply", "sklearn", _check_sklearn_checks_apply, about)
 
 
-def _fail(error, estimator):
-    raise error
+def _check_sklearn_checks_apply(estimator):
+    list(estimator_checks_generator(estimator))
+    if not get_tags(estimator).input_tags.two_d_array:
+        raise AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
 
 
-def _full_name(check):
-    """Name of a check with the arguments it is called with."""
-    arguments = {}
-    while isinstance(check, functools.partial):
-        arguments |= check.keywords
-        check = check.func
-    shown = ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if value not in (None, True))
-    flags = ", ".join(name for name, value in sorted(arguments.items()) if value is True)
-    inside = ", ".join(part for part in (flags, shown) if part)
-    return f"{check.__name__}({inside})" if inside else check.__name__
-
-
-def _own_checks(estimator, groups, recording):
-    """Skeeg's checks that concern this estimator."""
+def _all_checks(estimator, groups, recording):
+    """Yield the checks of these groups that concern this estimator."""
+    recording = Recording.suited_to(estimator) if recording is None else recording
     for group in groups:
         if group == "sklearn":
+            yield from _sklearn_checks(estimator)
             continue
-        is_moabb = group == "moabb"
-        for name, function in protocols.moabb_checks() if is_moabb else _functions(estimator, group):
-            about = protocols.MOABB_ABOUT if is_moabb else function.__doc__
+        functions = _functions(estimator, group)
+        if group == "moabb":  # whose paradigms have labels
+            functions = () if kind_of(estimator) == "regressor" else protocols.moabb_checks()
+        for name, function in functions:
+            about = protocols.MOABB_ABOUT if group == "moabb" else function.__doc__.splitlines()[0]
             yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
 
 
@@ -206,38 +191,21 @@ def _quietly(function, recording, estimator):
 
 def _functions(estimator, group):
     """Names and functions of a group's checks that concern this estimator."""
-    module = {"labels": inputs, "input": inputs, "state": state, "protocols": protocols}[group]
+    module = {"labels": inputs, "input": inputs, "state": state}.get(group, protocols)
     for name, function in list(vars(module).items()):  # a warning in another thread adds a name
         is_labels = name.removeprefix("check_") in inputs.LABELS
         if name.startswith("check_") and is_labels == (group == "labels") and _concerns(name, estimator):
             yield name, function
 
 
-def _holds_estimators(estimator):
-    """Whether a parameter is an estimator, which MOABB's YAML files cannot express, but for the steps of a pipeline."""
-    if isinstance(estimator, Pipeline):
-        return False
-    return any(has(value, "get_params") for value in params_of(estimator, deep=False).values())
-
-
-def _takes_nan(estimator):
-    """Whether NaN in the trials means something to an estimator, as to one that fills gaps."""
-    try:
-        return get_tags(estimator).input_tags.allow_nan
-    except (AttributeError, TypeError):  # no estimator of scikit-learn's: the check will report it
-        return False
-
-
 def _concerns(name, estimator):
     """Whether a check means something for this estimator."""
     kind = kind_of(estimator)
+    is_nested = any("__" in name for name in params_of(estimator))  # of estimators, YAML can express steps only
     conditions = {
-        "check_string_labels": kind == "classifier",
-        "check_number_labels": kind == "classifier",
-        "check_three_classes": kind == "classifier",
+        "check_labels": kind == "classifier",
         "check_one_class": kind == "classifier",
         "check_target_shapes": kind == "regressor",
-        "check_nan": not _takes_nan(estimator),
         "check_lengths_differ": kind != "transformer",
         "check_flat_channel": has(estimator, "predict"),
         "check_other_montage": not takes_any_montage(estimator),
@@ -245,9 +213,8 @@ def _concerns(name, estimator):
         "check_other_rate": reads_eeg_array(estimator)
         and not (isinstance(estimator, EEGEstimator) and estimator._any_rate),
         "check_save_load": has(estimator, "save", "load"),
-        "check_hostile_files": has(estimator, "load") or has(estimator, "checkpoint"),
         "check_compiled": has(estimator, "compile_inference"),
-        "check_yaml": not _holds_estimators(estimator),
+        "check_yaml": isinstance(estimator, Pipeline) or not is_nested,
         "check_subjects_routed": name == "check_subjects_routed"
         and reads_eeg_array(estimator)
         and protocols.wants_subjects(estimator),

@@ -8,12 +8,12 @@ import tempfile
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..array import EEGArray, make_domains
 from .recordings import assert_same_outputs, configured_for, data_for, fitted_on, fresh, kind_of, outputs
@@ -103,62 +103,22 @@ def _changed_params(step):
     return {name: value for name, value in params.items() if value is not defaults.get(name, inspect.Parameter.empty)}
 
 
-class RegressorAsClassifier(ClassifierMixin, BaseEstimator):
-    """Classifier that takes the class whose index is nearest to a regressor's prediction.
-
-    MOABB's paradigms have labels; this is how a regressor goes through its evaluations.
-    """
-
-    def __init__(self, regressor):
-        self.regressor = regressor
-
-    def get_metadata_routing(self):
-        """Hand on whatever the regressor's fit asks for."""
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        return MetadataRouter(owner=type(self).__name__).add(regressor=self.regressor, method_mapping=mapping)
-
-    def fit(self, X, y, **fit_params):
-        """Fit the regressor on the index of each label."""
-        self.classes_, indices = np.unique(y, return_inverse=True)
-        self.regressor_ = clone(self.regressor).fit(X, indices.astype(np.float64), **fit_params)
-        return self
-
-    def decision_function(self, X):
-        """Prediction of the regressor."""
-        return np.asarray(self.regressor_.predict(X)).reshape(len(X), -1)[:, 0]
-
-    def predict(self, X):
-        """Nearest label."""
-        nearest = np.clip(np.round(self.decision_function(X)), 0, len(self.classes_) - 1)
-        return self.classes_[nearest.astype(int)]
-
-
 MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."
 
 
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
+    from moabb.evaluations import CrossSubjectMode
+
     for name in ("within_session", "cross_session", "within_subject"):
         evaluation = f"{name.title().replace('_', '')}Evaluation"
         yield f"check_moabb_{name}", functools.partial(_check_moabb, evaluation=evaluation)
-    for mode in _MODES:
-        yield f"check_moabb_cross_subject_{mode}", functools.partial(_check_moabb, mode=mode)
+    for mode in CrossSubjectMode:
+        yield f"check_moabb_cross_subject_{mode.value}", functools.partial(_check_moabb, mode=mode.value)
     within = {"evaluation": "WithinSessionEvaluation", "return_epochs": True}
     yield "check_moabb_within_session_epochs", functools.partial(_check_moabb, **within)
     trialwise = {"mode": "train_trialwise", "return_epochs": True}
     yield "check_moabb_cross_subject_train_trialwise_epochs", functools.partial(_check_moabb, **trialwise)
-
-
-# Names of the members of `moabb.evaluations.CrossSubjectMode`, written out so that listing checks imports no MOABB.
-_MODES = (
-    "train",
-    "train_trialwise",
-    "train_and_target_unlabeled_20p",
-    "train_and_target_unlabeled_50p",
-    "train_and_target_unlabeled_full",
-    "train_and_target_labeled_20p",
-    "train_and_target_labeled_50p",
-)
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):
@@ -167,8 +127,6 @@ def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode
     from moabb import evaluations
 
     predictor = as_predictor(configured_for(estimator, recording))
-    if kind_of(estimator) == "regressor":
-        predictor = RegressorAsClassifier(predictor)
     dataset, paradigm = _fake_imagery(recording)
     settings = {"paradigm": paradigm, "datasets": [dataset], "random_state": 0, "return_epochs": return_epochs}
     if mode is not None:

@@ -1,14 +1,14 @@
 """What estimators are checked on: small instances of the public ones, simulated recordings, comparison of outputs."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
-from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.utils import check_random_state
+from sklearn.base import clone
+from sklearn.utils import check_random_state, get_tags
 
 from ..array import EEGArray
 from ..base import EEGEstimator
-from ..positions import standard_montage
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
@@ -74,23 +74,14 @@ class Recording:
 
     def epochs(self, X=None):
         """Make `mne.Epochs`, in volts, of trials in microvolts."""
-        import mne
-
-        X = self.trials() if X is None else X
-        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
-        epochs = mne.EpochsArray(np.asarray(X, dtype=np.float64) * 1e-6, info, verbose="error")
-        return epochs.set_montage(standard_montage(), on_missing="ignore", verbose="error")
+        return EEGArray(self.trials() if X is None else X, self.ch_names, self.sfreq).to_epochs()
 
 
 def kind_of(estimator):
     """Kind of an estimator, also of one without tags: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
-    for kind, test in (("classifier", is_classifier), ("regressor", is_regressor)):
-        try:
-            if test(estimator):
-                return kind
-        except (AttributeError, TypeError):  # not a scikit-learn estimator in full: judge by its methods
-            if has(estimator, "_estimator_type") and estimator._estimator_type == kind:
-                return kind
+    with contextlib.suppress(AttributeError, TypeError):  # not a scikit-learn estimator: its methods tell
+        if (kind := get_tags(estimator).estimator_type) in ("classifier", "regressor"):
+            return kind
     if has(estimator, "predict_proba"):
         return "classifier"
     return "regressor" if has(estimator, "predict") else "transformer"
@@ -164,15 +155,8 @@ def fitted_on(estimator, recording):
 def assert_same_outputs(actual, wanted, what, rtol=None):
     """Compare two results of `outputs`: to the bit, or relative to the largest value."""
     for name, expected in wanted.items():
-        found = actual[name]
-        if found.shape != expected.shape:
-            raise AssertionError(f"{name}: {what}: shapes {found.shape} and {expected.shape}.")
-        if expected.dtype.kind not in "fc" or rtol is None:
-            equal = np.array_equal(found, expected)
-            worst = ""
+        if rtol is None or expected.dtype.kind not in "fc":
+            np.testing.assert_array_equal(actual[name], expected, err_msg=f"{name}: {what}")
         else:
-            scale = max(np.abs(expected).max(initial=0), 1e-300)
-            error = np.abs(found - expected).max(initial=0) / scale
-            equal, worst = error <= rtol, f" by {error:.1e} of the largest value"
-        if not equal:
-            raise AssertionError(f"{name}: {what}: the results differ{worst}.")
+            atol = rtol * np.abs(expected).max(initial=0)
+            np.testing.assert_allclose(actual[name], expected, rtol=0, atol=atol, err_msg=f"{name}: {what}")

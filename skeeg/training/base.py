@@ -1,8 +1,6 @@
 """The base of the estimators that are a network: fitting, predicting, features."""
 
-import contextlib
 import dataclasses
-import types
 
 import numpy as np
 import torch
@@ -14,10 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, refuse_flat, warn
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
-from .checkpoints import has_published_weights
 from .inference import resolve_device
 from .net import train
-from .recipe import get_recipe
+from .recipe import default_recipe, get_recipe
 from .state import HasNetwork, NetworkState
 from .strategies import STRATEGIES
 from .validation import split_validation
@@ -36,7 +33,8 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     - ``_prepare(X)``: the arguments of the network, a tuple;
     - ``_recipe()``, ``_criterion()``, ``_callbacks()``, ``_parameter_groups()``: how the network is trained.
 
-    An estimator with its own ``fit`` trains by ``_training``; one that predicts in another way holds a `NetworkState`.
+    An estimator with its own ``fit`` starts its network and trains it with the arguments of ``_training``, all of it
+    within `seeded`; one that predicts in another way holds a `NetworkState`.
     """
 
     augmentation = loss = None  # for estimators of one network, whose constructor does not have all parameters
@@ -45,16 +43,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     _default_loss = "cross_entropy"
     __metadata_request__fit = {"subjects": True}
     _parameter_constraints = {"network": [str, type, torch.nn.Module], "strategy": [StrOptions(set(STRATEGIES))]}
-
-    def __init_subclass__(cls, **kwargs):
-        """Let errors of an inherited constructor name the class that was called."""
-        super().__init_subclass__(**kwargs)
-        if "__init__" not in vars(cls):
-            own = cls.__init__
-            parts = (own.__code__, own.__globals__, own.__name__, own.__defaults__, own.__closure__)
-            cls.__init__ = types.FunctionType(*parts)
-            cls.__init__.__kwdefaults__ = own.__kwdefaults__
-            cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
 
     def __init__(
         self,
@@ -127,8 +115,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         """
         X, targets, n_outputs = self._check_fit(X, y)
         X = self._fit_preprocessing(X, subjects)
-        with self._training(X, targets, n_outputs, subjects) as what:
-            self.network_.keep(train(**what))
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, n_outputs)
+            self.network_.keep(train(**self._training(X, targets, subjects, seed)))
         return self
 
     def _check_fit(self, X, y):
@@ -146,36 +135,24 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         self.scale_ = scale if scale == "trial" else float(scale or 1.0)
         return self._scale(X, np.float64 if recipe.precision == "float64" else np.float32)
 
-    @contextlib.contextmanager
-    def _training(self, X, targets, n_outputs, subjects=None, warm=False):
-        """Start the network for preprocessed trials, or go on with the present one; give the arguments of `train`."""
+    def _training(self, X, targets, subjects, seed):
+        """Arguments of `train` for preprocessed trials: those to train on, those to watch, and how."""
         refuse_flat(X)
         subjects, recipe = subjects if X.domains is None else X.domains["subject"], self._weighted(self._recipe())
         if subjects is not None and len(subjects) != len(X):
             raise ValueError(f"subjects: got {len(subjects)} for {len(X)} trials in X.")
-        with seeded(seed := draw_seed(self.random_state)):
-            self.network_ = self.network_.copy() if warm else self._start_network(X, n_outputs)
-            data, validation = self.network_.pad(X), None
-            targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
-            rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
-            if held is not None:
-                validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
-            yield {
-                "module": self.network_.module,
-                "X": data,
-                "y": targets,
-                "recipe": recipe,
-                "loss": self._criterion(),
-                "validation": validation,
-                "strategy": self.strategy,
-                "head": self.network_.head,
-                "n_outputs": self.network_.spec["n_outputs"],
-                "device": self.device,
-                "verbose": self.verbose,
-                "callbacks": self._callbacks(),
-                "augmentation": self._augment(),
-                "parameter_groups": self._parameter_groups(),
-            }
+        data, validation = self.network_.pad(X), None
+        targets = targets.astype(data.dtype) if targets.dtype.kind == "f" else targets
+        rows, held = split_validation(targets, self.validation, recipe.validation_size, subjects, seed)
+        if held is not None:
+            validation, data, targets = (data[held], targets[held]), data[rows], targets[rows]
+        return {
+            "module": self.network_.module, "X": data, "y": targets, "recipe": recipe, "loss": self._criterion(),
+            "validation": validation, "strategy": self.strategy, "head": self.network_.head,
+            "n_outputs": self.network_.spec["n_outputs"], "device": self.device, "verbose": self.verbose,
+            "callbacks": self._callbacks(), "augmentation": self._augment(),
+            "parameter_groups": self._parameter_groups(),
+        }  # fmt: skip
 
     def _weighted(self, recipe, classes=None):
         """Recipe with weights of the classes, by default those of y, by index, where it has them by label."""
@@ -196,7 +173,7 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
         ).start()  # fmt: skip
         if self.checkpoint is not None:
             state.load(self.checkpoint)
-        elif has_published_weights(type(state.module)):
+        elif default_recipe(type(state.module)) == "pretrained":
             name = type(state.module).__name__
             warn(f"{name} starts from scratch, without its published weights; checkpoint= takes a file of them.")
         return state
@@ -229,8 +206,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
 
     def _forward(self, X):
         """Compute the outputs of the network for trials as of `predict`, Tensor (n_trials, n_outputs)."""
-        if not self.__sklearn_is_fitted__():  # check_is_fitted itself takes a thirtieth of the time of one trial
-            check_is_fitted(self)
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
         return self.network_.forward(*inputs, batch_size=self.batch_size, device=self.device)
 
@@ -255,7 +230,6 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
 
         Shapes: ``X`` (n_trials, n_channels, n_times); gives (n_trials, n_features).
         """
-        check_is_fitted(self)
         inputs = self._prepare(self._check_eeg(X, reset=False, dtype=np.float32))
         features = self.network_.features(*inputs, batch_size=self.batch_size, device=self.device)
         return features.astype(np.float32, copy=False)

@@ -1,9 +1,47 @@
-"""Callbacks of the training: progress, averaged weights."""
+"""Callbacks of the training: learning rate, early stopping, accuracy, progress, averaged weights."""
 
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.utils import noop
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
+
+from .augmentation import TimeShift
+
+
+def recipe_callbacks(recipe, n_steps=1, validates=False, classifies=False, verbose=0):
+    """List the callbacks that follow a recipe, with their names; ``n_steps`` are the updates of an epoch."""
+    found = [("schedule", learning_rate(recipe, n_steps))]
+    if recipe.time_shift:
+        found.append(("time_shift", TimeShift(recipe.time_shift)))
+    if validates and classifies:
+        found.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
+    if validates and recipe.patience is not None:
+        found.append(("early_stopping", early_stopping(recipe)))
+    if verbose:
+        found.append(("progress", ProgressBar()))
+    return found
+
+
+def learning_rate(recipe, n_steps=1):
+    """Move the learning rate by `Recipe.rate`, at every epoch or, with ``by_step``, at every update."""
+    n_steps, every = (n_steps, "batch") if recipe.by_step else (1, "epoch")
+    policy = torch.optim.lr_scheduler.LambdaLR
+    return LRScheduler(policy=policy, lr_lambda=lambda step: recipe.rate(step, n_steps), step_every=every)
+
+
+def early_stopping(recipe):
+    """Stop after ``patience`` epochs without a validation loss lower by ``min_delta``, and keep the best weights."""
+    least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
+    return EarlyStopping(patience=recipe.patience, load_best=True, sink=noop, **least)
+
+
+def was_interrupted(net):
+    """Whether Ctrl-C ended a training, which skorch does not separate from an early stop."""
+    stops = [one for _, one in net.callbacks_ if isinstance(one, EarlyStopping)]
+    if any(one.misses_ >= one.patience for one in stops):
+        return False
+    return len(net.history) < net.max_epochs or "dur" not in net.history[-1]
 
 
 class ProgressBar(Callback):

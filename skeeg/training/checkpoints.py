@@ -31,7 +31,6 @@ _STORAGES = {
 }  # fmt: skip
 _DEEPEST = 8  # dicts around a state dict
 _EMPTY = torch.empty(0, dtype=torch.uint8)
-_PUBLISHED = ("bendr", "biot", "cbramod", "eegpt", "labram")  # networks of little use without their published weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +59,12 @@ class CheckpointReport:
 
 def write_weights(path, tensors, description):
     """Write tensors and what they belong to; a file that is there is replaced in one step."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     text = json.dumps(description, default=lambda value: value.item())
-    unfinished = f"{path}.{os.getpid()}"  # processes side by side never see half a file
-    with open(unfinished, "wb") as created:
-        mode = os.fstat(created.fileno()).st_mode
-    save_file(tensors, unfinished, metadata={_HEADER: text, _CHECKSUM: _checksum(tensors, text)})
-    os.chmod(unfinished, mode)  # safetensors makes files for their owner alone
+    unfinished = pathlib.Path(f"{path}.{os.getpid()}")  # processes side by side never see half a file
+    unfinished.write_bytes(save(tensors, {_HEADER: text, _CHECKSUM: _checksum(tensors, text)}))
     os.replace(unfinished, path)
 
 
@@ -294,11 +290,6 @@ def fetch(reference):
         with contextlib.suppress(errors.EntryNotFoundError):  # it may have none
             hf_hub_download(f"{owner}/{repository}", _CONFIG)
     return hf_hub_download(f"{owner}/{repository}", file or _PRETRAINED)
-
-
-def has_published_weights(network):
-    """Whether a network class is meant to start from published weights: the generalist networks of braindecode."""
-    return network.__name__.lower().removeprefix("interpolated") in _PUBLISHED
 
 
 def load_checkpoint(module, source, *, head="final_layer", keep_head=False, classes=None, wanted=None, file=None):

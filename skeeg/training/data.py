@@ -105,11 +105,8 @@ class Trials(skorch.dataset.Dataset):
         return Trials(groups, y, shared, self.mixed)
 
     def subset(self, index):
-        """Trials at these indices, in their order within each group; groups of which nothing is left are dropped."""
+        """Select grouped trials without targets by index; groups of which nothing is left are dropped."""
         index = torch.as_tensor(index)
-        y = None if self.y is None else self.y[index]
-        if not self.grouped:
-            return Trials(self.X[index], y)
         groups, shared, start = [], [], 0
         for size, group, common in zip(self._sizes(), self.groups, self.shared, strict=True):
             rows = index[(index >= start) & (index < start + size)] - start
@@ -117,7 +114,7 @@ class Trials(skorch.dataset.Dataset):
                 groups.append({name: value[rows] for name, value in group.items()})
                 shared.append(common)
             start += size
-        return Trials(groups, y, shared, self.mixed)
+        return Trials(groups, None, shared, self.mixed)
 
 
 def _as_tensor(values):

@@ -17,13 +17,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from .data import Batches, computing, draw_common, draw_rows, is_idle, random_state, set_random_state
+from .data import Batches, computing, draw_common, is_idle, random_state, set_random_state
 from .net import TrainingNet, joined, without_gradient
-
-__all__ = [
-    "SharedBatches", "SharedNet", "add_up", "barrier", "draw_rows", "gather", "is_first", "is_idle", "of_first", "part",
-    "rank", "size", "start", "synced_norms", "total", "update_size",
-]  # fmt: skip
 
 
 def start():

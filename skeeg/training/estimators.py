@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 
 from ..alignment import Calibration
 from ..array import EEGArray, as_eeg, is_epochs
-from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, warn
+from ..base import BaseEEGRegressor, EEGEstimator, check_class_labels, draw_seed, warn
+from ..networks.seeding import seeded
 from .base import NetworkEstimator
 from .checkpoints import resolve
 from .net import train
-from .recipe import Recipe
 
 _FEW_TRIALS = 30  # ds003810, 02-05, within subject: EEGNet .55, FBTS+LR .60 with 20 trials; .74, .72 with 40
 
@@ -122,8 +122,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"y: {new.tolist()} are not among the classes at first, {self.classes_.tolist()}.")
         X = self._preprocess(X) if warm else self._fit_preprocessing(X, subjects)
         targets = np.searchsorted(self.classes_, y)
-        with self._training(X, targets, len(self.classes_), subjects, warm) as what:
-            self.network_.keep(train(**what))
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy() if warm else self._start_network(X, len(self.classes_))
+            self.network_.keep(train(**self._training(X, targets, subjects, seed)))
         return self
 
 
@@ -299,11 +300,10 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
             warn(f"y_target_labeled: {len(labels)} trials of 1 class fine-tune nothing; the source network predicts.")
             return 0
         steps = fitted[:-1].transform(target) if isinstance(fitted, Pipeline) and len(fitted) > 1 else target
-        own = network.recipe
-        own = {"name": own} if isinstance(own, str) else dict(vars(own) if isinstance(own, Recipe) else own)
         rate = self.learning_rate * network._recipe().learning_rate
         changes = {"n_updates": self.n_updates, "min_epochs": 1, "max_epochs": 1000, "learning_rate": rate}
-        network.set_params(recipe=own | changes, max_epochs=None, learning_rate=None, validation=None)
+        changes = {f"recipe__{name}": value for name, value in changes.items()}
+        network.set_params(**changes, max_epochs=None, learning_rate=None, validation=None)
         network.partial_fit(steps, labels)
         return len(labels)
 

@@ -1,7 +1,6 @@
 """Running a trained network. Nothing is written to it, so threads can share one."""
 
 import copy
-import functools
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 def resolve_device(device):
     """Torch device of the parameter ``device``: ``"auto"`` takes CUDA where there is one."""
     if device == "auto":
-        return "cuda" if _has_cuda() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -21,24 +20,9 @@ def resolve_device(device):
     return str(found)
 
 
-@functools.cache
-def _has_cuda():
-    """Ask once: the answer takes longer than a look at the input does."""
-    return torch.cuda.is_available()
-
-
 def on_device(module, device):
     """Give a network whose tensors are on a device: the network itself on the CPU, else a copy of it."""
-    if device == "cpu":
-        return module
-    moved = {id(one): _moved(one, device) for one in (*module.parameters(), *module.buffers())}
-    return copy.deepcopy(module, moved)
-
-
-def _moved(tensor, device):
-    """Copy of a parameter or buffer on a device."""
-    there = tensor.detach().to(device)
-    return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+    return module if device == "cpu" else copy.deepcopy(module).to(device)
 
 
 def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__call__):
@@ -52,34 +36,16 @@ def run_batches(module, X, batch_size, device, inputs=(), function=nn.Module.__c
 
 def head_features(module, X, batch_size=64, head="final_layer", device="cpu", inputs=()):
     """Compute what a network gives to its last layer, ndarray (n_trials, n_features); see `run_batches`."""
+    shared = {id(one): one for one in (*module.parameters(), *module.buffers())}
+    twin, seen = copy.deepcopy(module, shared), []
+    layer = twin.get_submodule(head)
+    if isinstance(layer, nn.ModuleList | nn.ModuleDict):
+        raise ValueError(f"network: {type(module).__name__} has {len(layer)} last layers, so no features of one.")
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
-    def features(module, batch, *inputs):
-        layer = module.get_submodule(head)
-        if isinstance(layer, nn.ModuleList | nn.ModuleDict):
-            raise ValueError(f"network: {type(module).__name__} has {len(layer)} last layers, so no features of one.")
-        recorder = _Recorder(layer)
-        _with_submodule(module, head, recorder)(batch, *inputs)
-        return recorder.seen.flatten(1)
+    def features(twin, batch, *inputs):
+        seen.clear()
+        twin(batch, *inputs)
+        return seen[-1].flatten(1)
 
-    return run_batches(module, X, batch_size, device, inputs, features).numpy()
-
-
-class _Recorder(nn.Module):
-    """A layer that remembers its input."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-        self.seen = None
-
-    def forward(self, x, *others):
-        self.seen = x
-        return self.layer(x, *others)
-
-
-def _with_submodule(module, path, layer):
-    """Copy of a network that shares all of it but one submodule."""
-    name, _, rest = path.partition(".")
-    twin = copy.copy(module)
-    twin._modules = {**module._modules, name: _with_submodule(module._modules[name], rest, layer) if rest else layer}
-    return twin
+    return run_batches(twin, X, batch_size, device, inputs, features).numpy()

@@ -10,14 +10,12 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PassthroughScoring
 from skorch.helper import predefined_split
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
-from .augmentation import TimeShift
-from .callbacks import ProgressBar
+from .callbacks import recipe_callbacks, was_interrupted
 from .data import Batches, Trials
 from .inference import head_features, resolve_device
 from .recipe import LOSSES, SOLVERS
@@ -36,6 +34,7 @@ class TrainingNet(NeuralNet):
     """
 
     batches = Batches
+    interrupted_ = property(was_interrupted, doc="Whether Ctrl-C ended the training.")
 
     def __init__(
         self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1,
@@ -48,22 +47,6 @@ class TrainingNet(NeuralNet):
         self.accumulate = accumulate
         self.augmentation = augmentation
         self.probe_features_ = None
-
-    @property
-    def _default_callbacks(self):
-        return [
-            ("epoch_timer", EpochTimer()),
-            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
-            ("valid_loss", PassthroughScoring(name="valid_loss")),
-        ]
-
-    @property
-    def interrupted_(self):
-        """Whether Ctrl-C ended the training, which skorch does not separate from an early stop."""
-        stops = [one for _, one in self.callbacks_ if isinstance(one, EarlyStopping)]
-        if any(one.misses_ >= one.patience for one in stops):
-            return False
-        return len(self.history) < self.max_epochs or "dur" not in self.history[-1]
 
     @property
     def _classifies(self):
@@ -127,8 +110,6 @@ class TrainingNet(NeuralNet):
         """Gradient of the loss of one batch, augmented, and piece by piece with ``accumulate``."""
         if self.augmentation is not None:
             batch = self.augmentation(*batch)
-        if self.accumulate == 1:
-            return super().train_step_single(batch, **fit_params)
         self._set_training(True)
         losses, outputs, n_trials = [], [], len(batch[1])
         for X, y, _ in self.pieces(*batch, self.count_pieces(n_trials)):
@@ -145,15 +126,13 @@ class TrainingNet(NeuralNet):
 
     def pieces(self, X, y, n_pieces):
         """Cut a batch; list inputs and targets of each piece, and the row of the batch that it begins at."""
-        if n_pieces == 1:
-            return [(X, y, 0)]
-        if isinstance(X, dict):
-            cut = {name: value.tensor_split(n_pieces) for name, value in X.items()}
-            inputs = [{name: values[i] for name, values in cut.items()} for i in range(n_pieces)]
-        else:
-            inputs = X.tensor_split(n_pieces)
         targets = y.tensor_split(n_pieces)
         starts = [sum(map(len, targets[:i])) for i in range(n_pieces)]
+        if isinstance(X, dict):
+            parts = zip(*(value.tensor_split(n_pieces) for value in X.values()), strict=True)
+            inputs = [dict(zip(X, part, strict=True)) for part in parts]
+        else:
+            inputs = X.tensor_split(n_pieces)
         return list(zip(inputs, targets, starts, strict=True))
 
 
@@ -207,16 +186,8 @@ def make_net(
     **parts,
 ):  # fmt: skip
     """Build the skorch net that follows a recipe, not initialised."""
-    own = [("schedule", _schedule(recipe, n_steps))]
-    if recipe.time_shift:
-        own.append(("time_shift", TimeShift(recipe.time_shift)))
-    if validation is not None and isinstance(criterion, torch.nn.CrossEntropyLoss):
-        own.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
-    if validation is not None and recipe.patience is not None:
-        least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
-        own.append(("early_stopping", EarlyStopping(patience=recipe.patience, load_best=True, sink=_silent, **least)))
-    if verbose:
-        own.append(("progress", ProgressBar()))
+    classifies = isinstance(criterion, torch.nn.CrossEntropyLoss)
+    own = recipe_callbacks(recipe, n_steps, validation is not None, classifies, verbose)
     on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
     optimizer = {"weight_decay": recipe.weight_decay, "fused": on_cpu}
     if recipe.solver == "sgd":
@@ -236,23 +207,15 @@ def make_net(
         iterator_valid__device=device,
         train_split=None if validation is None else predefined_split(validation),
         callbacks=[*own, *callbacks],
+        callbacks__print_log=None,
         device=device,
         verbose=int(verbose),
-        predict_nonlinearity=class_probabilities if isinstance(criterion, torch.nn.CrossEntropyLoss) else "auto",
+        predict_nonlinearity=class_probabilities if classifies else "auto",
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         **{f"optimizer__{name}": value for name, value in optimizer.items()},
         **parts,
     )
-
-
-def _schedule(recipe, n_steps):
-    """Make the callback that sets the learning rate."""
-    if recipe.by_step:
-        rate, every = (lambda step: recipe.rate_at(step, n_steps)), "batch"
-    else:
-        rate, every = recipe.rate, "epoch"
-    return LRScheduler(policy=torch.optim.lr_scheduler.LambdaLR, lr_lambda=rate, step_every=every)
 
 
 def train(
@@ -343,10 +306,6 @@ def _count_steps(trials, recipe):
 def _as_trials(X, y=None):
     """Trials of arrays; Trials as they are."""
     return X if isinstance(X, Trials) else Trials(X, y)
-
-
-def _silent(message):
-    """Drop skorch's messages: the history has the same."""
 
 
 def count_norm_updates(module):

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..base import check_values
-from .sizes import class_of
+from .sizes import class_of, refuse_unknown
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -129,6 +129,8 @@ class Recipe:
     lora_rank: int = 4
     epochs_done: int = 0
 
+    constraints = _CONSTRAINTS  # what settings may be; a subclass adds those of its own
+
     @property
     def update_size(self):
         """Trials an update."""
@@ -136,7 +138,7 @@ class Recipe:
 
     def check(self):
         """Raise a ValueError that names the first invalid setting; give the recipe."""
-        check_values(_CONSTRAINTS, {name: vars(self)[name] for name in _CONSTRAINTS})
+        check_values(self.constraints, {name: vars(self)[name] for name in self.constraints})
         weights = self.class_weight.values() if isinstance(self.class_weight, dict) else ()
         if odd := [one for one in weights if not (isinstance(one, Real) and 0 <= one < math.inf)]:
             raise ValueError(f"class_weight: got the weight {odd[0]!r}, expected numbers from 0.")
@@ -155,15 +157,9 @@ class Recipe:
         counted = dataclasses.replace(self, n_updates=None, max_epochs=epochs, batch_size=size)
         return counted.for_trials(n_trials)
 
-    def rate(self, epoch):
-        """Share of the highest learning rate in this epoch, from 0 after those done; ``by_step`` between epochs too."""
-        return self._rate(epoch + self.epochs_done)
-
-    def rate_at(self, step, n_steps):
-        """Share of the highest learning rate at an update, from 0, of which an epoch has ``n_steps``."""
-        return self._rate((step + self.epochs_done * n_steps) / n_steps)  # to the bit that of one run
-
-    def _rate(self, epoch):
+    def rate(self, step, n_steps=1):
+        """Share of the highest learning rate at a step, from 0 after the epochs done; an epoch has ``n_steps``."""
+        epoch = (step + self.epochs_done * n_steps) / n_steps  # to the bit that of one run
         if epoch < self.warmup:
             return epoch / self.warmup if self.by_step else (epoch + 1) / (self.warmup + 1)
         if self.schedule is None:
@@ -190,13 +186,7 @@ _FAMILIES = {
     "EEGNet": "compact",
     "ShallowFBCSPNet": "wide",
     "EEGConformer": "wide",
-    "BIOT": "pretrained",
-    "BENDR": "pretrained",
-    "InterpolatedBENDR": "pretrained",
-    "Labram": "pretrained",
-    "InterpolatedLaBraM": "pretrained",
-    "CBraMod": "pretrained",
-    "EEGPT": "pretrained",
+    **dict.fromkeys(("BIOT", "BENDR", "Labram", "LaBraM", "CBraMod", "EEGPT"), "pretrained"),
 }
 
 
@@ -209,7 +199,8 @@ def default_recipe(network):
     >>> default_recipe("EEGConformer")
     'wide'
     """
-    return _FAMILIES.get(network if isinstance(network, str) else class_of(network).__name__, "convolutional")
+    name = network if isinstance(network, str) else class_of(network).__name__
+    return _FAMILIES.get(name.removeprefix("Interpolated"), "convolutional")
 
 
 def get_recipe(recipe="default", network="", **changes):
@@ -247,6 +238,18 @@ def get_recipe(recipe="default", network="", **changes):
     if "max_epochs" in changes:  # the user counts in epochs
         changes["n_updates"] = None
     return dataclasses.replace(chosen, **changes)
+
+
+def change_recipe(recipe, recipe_params, **own):
+    """Recipe, checked, with the settings ``recipe_params``, and with an estimator's ``own``; None leaves the recipe's.
+
+    What the estimator has itself must not be among ``recipe_params``.
+    """
+    foreign = {"scale", "refit", "epochs_done"}  # of `NetworkClassifier`, and of runs that resume
+    foreign |= {"warmup"} if recipe.warmup_share else set()  # which the share replaces
+    refuse_unknown("recipe_params", recipe_params, recipe.__dataclass_fields__.keys() - own.keys() - foreign)
+    own = {name: value for name, value in own.items() if value is not None}
+    return dataclasses.replace(recipe, **(recipe_params or {}), **own).check()
 
 
 def _unknown(what, given, known):

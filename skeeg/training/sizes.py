@@ -48,7 +48,7 @@ def _warn_of_classes(cls, named):
 def settle_sizes(given, found, preset=None):
     """Sizes of a network: what was given, else what the checkpoint has, else the published ones."""
     given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() & found.keys():
+    for name in [name for name in given if name in found]:
         wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
         if wanted != found[name]:
             raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")

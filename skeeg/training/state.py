@@ -86,11 +86,6 @@ class NetworkState(Storable):
         """Type of the input, of NumPy."""
         return np.float64 if self.precision == "float64" else np.float32
 
-    @property
-    def n_iter(self):
-        """Epochs run; 1 where none was needed."""
-        return max(len(self.history), 1)
-
     # Building
 
     def build(self):
@@ -164,12 +159,6 @@ class NetworkState(Storable):
         self.history = [*self.history, *({k: v for k, v in row.items() if k != "batches"} for row in net.history)]
         return self
 
-    def untrained_net(self, recipe, loss):
-        """Give a net around the module, with the history as it is."""
-        net = make_net(self.module, recipe, make_loss(loss)).initialize()
-        net.history.extend(self.history)
-        return net
-
     # Running
 
     def pad(self, data):
@@ -220,14 +209,16 @@ class HasNetwork:
     module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
     network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
     history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
-    n_iter_ = property(attrgetter("network_.n_iter"), doc="Epochs run.")
+    n_iter_ = property(lambda self: max(len(self.network_.history), 1), doc="Epochs run; 1 where none was needed.")
     checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
 
     @property
     def net_(self):
         """Skorch net that trained the network; a new one around it after loading."""
         if self.network_.net is None:
-            self.network_.net = self.network_.untrained_net(self._recipe(), self._criterion())
+            net = make_net(self.network_.module, self._recipe(), make_loss(self._criterion())).initialize()
+            net.history.extend(self.network_.history)
+            self.network_.net = net
         return self.network_.net
 
     def __sklearn_tags__(self):

@@ -52,23 +52,41 @@ def leadfield(electrodes, positions, moments):
     .. [1] Berg, P., & Scherg, M. (1994). A fast method for forward computation of multiple-shell spherical head
        models. Electroencephalography and Clinical Neurophysiology, 90(1), 58-64.
     """
+    info = electrode_info([f"E{i}" for i in range(len(electrodes))], electrodes)
+    (gains,) = dipole_gains([info], RADIUS * positions, moments)
+    return gains * 1e-9 * 1e6
+
+
+def electrode_info(ch_names, electrodes):
+    """Info of electrodes in these directions (n_channels, 3), at one hertz."""
     import mne
 
-    names = [f"E{i}" for i in range(len(electrodes))]
-    info = mne.create_info(names, 100.0, "eeg", verbose="error")
+    info = mne.create_info(list(ch_names), 1.0, "eeg", verbose="error")
     # A DigMontage in the head frame is used as it is; without fiducials MNE would only warn.
-    montage = mne.channels.make_dig_montage(dict(zip(names, RADIUS * electrodes, strict=True)), coord_frame="head")
-    info.set_montage(montage, verbose="error")
+    places = dict(zip(ch_names, RADIUS * electrodes, strict=True))
+    info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), verbose="error")
+    return info
+
+
+def dipole_gains(infos, positions, moments, centre=(0.0, 0.0, 0.0), radius=RADIUS):
+    """Signals (n_sensors, n_dipoles), in SI units, at the sensors of each Info of dipoles of 1 Am in a spherical head.
+
+    They have single precision, as MNE computes them.
+
+    Shapes: ``positions`` in metres and ``moments`` (n_dipoles, 3).
+    """
+    import mne
+
     ones = np.ones(len(positions))
-    dipoles = mne.Dipole(0 * ones, RADIUS * positions, ones, moments, ones, verbose="error")
-    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), RADIUS, verbose="error")
-    forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="error")
-    return forward["sol"]["data"] * 1e-9 * 1e6
+    dipoles = mne.Dipole(0 * ones, positions, ones, moments, ones, verbose="error")
+    sphere = mne.make_sphere_model(centre, radius, verbose="error")
+    forwards = (mne.make_forward_dipole(dipoles, sphere, info, verbose="error")[0] for info in infos)
+    return [forward["sol"]["data"] for forward in forwards]
 
 
-def random_directions(rng, n):
+def random_directions(rng, n, lowest=-0.3):
     """Directions over the upper part of the head, shape (n, 3)."""
-    up = rng.uniform(-0.3, 1.0, n)
+    up = rng.uniform(lowest, 1.0, n)
     round_ = rng.uniform(0, 2 * np.pi, n)
     wide = np.sqrt(1 - up**2)
     return np.column_stack([wide * np.cos(round_), wide * np.sin(round_), up])

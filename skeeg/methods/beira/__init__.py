@@ -8,9 +8,8 @@ _PUBLIC = {
     "datasets": ["EEGfMRI", "SimulatedBOLD", "read_cwl", "read_noddi", "region_signals", "simulate_bold"],
     "estimator": ["BEIRARegressor"],
     "network": ["BEIRA", "BEIRAManyToOne", "SharedBEIRA"],
-    "plots": ["plot_branches", "plot_frequency_patterns", "plot_region_scores", "plot_spatial_patterns", "plot_traces",
-              "top_branches"],
-    "strategies": ["RECIPES", "BEIRARecipe"],
+    "plots": ["plot_branches", "plot_region_scores", "plot_traces", "top_branches"],
+    "training": ["RECIPES", "BEIRARecipe"],
 }  # fmt: skip
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -7,12 +7,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ...regression import choose_alpha, lagged, ridge_weights
+from ...regression import choose_alpha, ridge_weights
+from .readout import GAP, interpolate_steps, with_lags
 from .recordings import RecordingRegressor
 
 BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
 """Delta, theta, alpha, beta and low gamma, in hertz."""
-_GAP = 10.0  # seconds left out on either side of a block that the penalty is tried on
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
@@ -61,9 +61,7 @@ class BandPowerRegressor(RecordingRegressor):
             powers, samples = self._features(array)
             steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
             steps = self.target_scaler_.inverse_transform(steps).reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
-            grid = np.arange(array.shape[2])
-            signals = [[np.interp(grid, samples, one) for one in trial] for trial in steps] if self._is_signal else None
-            outputs.append(steps[..., 0] if signals is None else np.stack(signals))
+            outputs.append(interpolate_steps(steps, samples, array.shape[2]) if self._is_signal else steps[..., 0])
         return self._like_input(outputs, X)
 
     def _features(self, X):
@@ -71,10 +69,8 @@ class BandPowerRegressor(RecordingRegressor):
 
         Targets without an axis of time belong to the last step alone.
         """
-        rate = self._rate()
-        powers, samples = band_powers(X, rate, self.bands, self.step)
-        lags = [round(lag / self.step) for lag in self.lags]
-        powers = np.moveaxis(lagged(powers, lags), -1, 1)
+        powers, samples = band_powers(X, self._rate(), self.bands, self.step)
+        powers = with_lags(powers, [round(lag / self.step) for lag in self.lags])
         return powers if self._is_signal else powers[:, -1:], samples
 
     def _scale(self, features):
@@ -123,7 +119,7 @@ class BandPowerRidge(BandPowerRegressor):
 
     def _fit_linear(self, features, targets):
         if self.alpha == "cv":
-            self.alpha_ = choose_alpha(features, targets, round(_GAP / self.step))
+            self.alpha_ = choose_alpha(features, targets, round(GAP / self.step))
         else:
             self.alpha_ = float(self.alpha)
         coef = ridge_weights(features, targets, [self.alpha_])[0]
@@ -222,9 +218,8 @@ class RankOneRidge(BandPowerRegressor):
 
     def _planes(self, features):
         """Features (n_rows, n_channels, n_lags * n_bands)."""
-        n_lags, n_channels, n_bands = self.feature_shape_
-        planes = features.reshape(-1, n_lags, n_channels, n_bands).transpose(0, 2, 1, 3)
-        return planes.reshape(-1, n_channels, n_lags * n_bands)
+        planes = np.moveaxis(features.reshape(-1, *self.feature_shape_), 2, 1)
+        return planes.reshape(*planes.shape[:2], -1)
 
     def _alternate(self, planes, target, random):
         """Topography, pattern and number of iterations of one region."""

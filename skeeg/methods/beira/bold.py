@@ -1,17 +1,16 @@
 """Alignment of EEG and fMRI volumes: repetition times, triggers, and the haemodynamic delay."""
 
-import fractions
-
 import numpy as np
 from scipy.interpolate import make_interp_spline
-from scipy.signal import fftconvolve, resample_poly
+from scipy.signal import fftconvolve
 from scipy.stats import gamma
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ...base import warn
-from ...model_selection import region_correlations
+from ...filtering import at_rate
+from ...model_selection import channel_correlations
 from .estimator import BEIRARegressor
 from .recordings import RecordingRegressor, is_raw, is_recording_list
 
@@ -104,10 +103,9 @@ def match_volumes(onsets, bold):
     n_triggers, n_volumes = len(onsets), bold.shape[-1]
     n = min(n_triggers, n_volumes)
     if n_triggers != n_volumes:
-        odd = "the last triggers are left out" if n_triggers > n else "the last volumes are left out"
         warn(
-            f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired and {odd}. "
-            "Give the onsets of the right ones if volumes were lost elsewhere."
+            f"bold: {n_volumes} volumes for {n_triggers} triggers; the first {n} of both are paired, the last are left "
+            "out. Give the onsets of the right ones if volumes were lost elsewhere."
         )
     return onsets[:n], bold[..., :n]
 
@@ -272,15 +270,11 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             n_volumes = [min(np.shape(one)[-1], np.shape(other)[-1]) for one, other in zip(y, prediction, strict=True)]
             y = [np.asarray(one)[..., :n] for one, n in zip(y, n_volumes, strict=True)]
             prediction = [one[..., :n] for one, n in zip(prediction, n_volumes, strict=True)]
-        return region_correlations(y, prediction, self.n_unscored_)
+        return channel_correlations(y, prediction, self.n_unscored_)
 
     def _resample(self, X):
         """EEG at the common rate."""
-        ratio = fractions.Fraction(self.rate_ / self._rate()).limit_denominator(10_000)
-        if ratio == 1:
-            return X
-        data = resample_poly(np.asarray(X), ratio.numerator, ratio.denominator, axis=2, padtype="symmetric")
-        return X.like(data.astype(np.float32, copy=False), sfreq=self.rate_)
+        return at_rate(X.like(X, sfreq=self._rate()), self.rate_)
 
     def _times(self, item, n_times):
         """Give the times of the values of the BOLD signal, in seconds from the start of the EEG."""

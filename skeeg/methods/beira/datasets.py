@@ -328,7 +328,8 @@ def simulate_bold(
         eeg += _artefacts(rng, electrodes, n_times, sfreq)
     envelopes = slow[:n_regions]
     bold = _standardise(convolve(envelopes, canonical_hrf(sfreq)))
-    bold = _standardise(bold + bold_noise * coloured(rng, *bold.shape, sfreq, _slow_spectrum))
+    slow_noise = coloured(rng, *bold.shape, sfreq, lambda hertz: one_over_f(30 * hertz) * (hertz < 0.2))
+    bold = _standardise(bold + bold_noise * slow_noise)
     patterns = gains[:, :n_regions].T - gains[:, :n_regions].T.mean(axis=1, keepdims=True)
     eeg -= eeg.mean(axis=0)
     patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
@@ -364,10 +365,6 @@ def _artefacts(rng, electrodes, n_times, sfreq):
         burst = coloured(rng, 1, length, sfreq, one_over_f) if length > 4 else np.zeros((1, length))
         total[:, start : start + length] += rng.normal(scale=40.0, size=(len(electrodes), 1)) * burst
     return total
-
-
-def _slow_spectrum(frequencies):
-    return one_over_f(30 * frequencies) * (frequencies < 0.2)
 
 
 def _standardise(signals):

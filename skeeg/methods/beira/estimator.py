@@ -14,20 +14,14 @@ from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
+from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
+from .readout import Inference, fit_readout
 from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
-from .strategies import (
-    Inference,
-    choose_recipe,
-    fit_readout,
-    kept_loss,
-    make_loss,
-    prune_branches,
-    start_as_averages,
-)
+from .training import RECIPES, kept_loss, make_loss, prune_branches, start_as_averages
 
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
@@ -130,7 +124,11 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
 
     linear_map_ = "both"  # so that `skeeg.explain` asks for the prepared trials
     _may_be_infinite = ("restart_losses_",)
-    _parameter_constraints = {"network": [StrOptions(set(NETWORKS))], "validation": [StrOptions({"block"}), None]}
+    _parameter_constraints = {
+        "network": [StrOptions(set(NETWORKS))],
+        "recipe": [StrOptions(set(RECIPES))],
+        "validation": [StrOptions({"block"}), None],
+    }
 
     def __init__(
         self,
@@ -299,8 +297,8 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         raise TypeError("estimator: BEIRARegressor predicts signals; its spatial_patterns_, ... explain them.")
 
     def _recipe(self):
-        overrides = ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")
-        return choose_recipe(self.recipe, self.recipe_params, **{name: vars(self)[name] for name in overrides})
+        own = {name: vars(self)[name] for name in ("n_restarts", "loss", "max_epochs", "learning_rate", "precision")}
+        return change_recipe(RECIPES[self.recipe], self.recipe_params, network_params=None, **own)
 
     def _criterion(self):
         return make_loss(self._recipe().loss, self.n_window_ - 1)

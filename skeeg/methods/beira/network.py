@@ -111,8 +111,8 @@ def interpolate(x, scale):
 class _EncoderDecoder(nn.Module):
     """Front end, encoder and decoder without the last layer; the parts are named as in the published state dict."""
 
-    def build(self, n_chans, front, sizes, activation, drop_prob):
-        """Make the parts, of the arguments of `FrontEnd` and of the sizes of encoder and decoder."""
+    def __init__(self, n_chans, front, sizes, activation, drop_prob):
+        super().__init__()
         channels, kernel_sizes, strides, decoder_reduce = sizes
         self.artur_block = FrontEnd(n_chans, *front)
         self.spatial_reduce = ConvBlock(front[0], channels[0], 3, 1, activation, drop_prob)
@@ -125,7 +125,6 @@ class _EncoderDecoder(nn.Module):
         blocks = (ConvBlock(*step, 1, activation, drop_prob) for step in reversed(steps))
         self.upsample_blocks = nn.ModuleList(nn.ModuleDict({"conv_block": block}) for block in blocks)
         self.width, self.scales = widths[0], tuple(reversed(strides))
-        return self
 
     def run_decoder(self, envelopes, last):
         """Map envelopes (batch, n_branches, times) to (batch, n_outputs, times'), time-major within."""
@@ -169,61 +168,7 @@ class _BranchNetwork:
             raise ValueError(f"n_times: got {n_times} samples, the network needs at least {self.decimation}.")
 
 
-class _EncoderDecoders(_BranchNetwork):
-    """Networks of pairs of an `_EncoderDecoder` and its last layer, which ``pairs`` gives."""
-
-    @staticmethod
-    def sizes_of(state):
-        """Arguments that follow from the shapes of a state dict, of one network or of several; strides do not."""
-        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
-        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
-        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
-        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
-        last = next(state[name] for name in heads if name in state)
-        return {
-            "n_branches": state["artur_block.unmixing_layer.weight"][0],
-            "filter_length": state["artur_block.band_pass.weight"][2],
-            "envelope_length": state["artur_block.low_pass.weight"][2],
-            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
-            "channels": channels,
-            "kernel_sizes": tuple(state[name][2] for name in blocks),
-            "decoder_reduce": channels[0] // last[1],
-        }
-
-    def set_up(self, front, sizes, n_times):
-        """Check the sizes and set what follows from them."""
-        channels, kernel_sizes, strides, decoder_reduce = sizes
-        n, narrowest = len(channels), min(channels[:-1], default=1)
-        for name, given in (("kernel_sizes", kernel_sizes), ("strides", strides)):
-            if len(given) != n - 1:
-                raise ValueError(f"{name}: got {len(given)} values for {n} channels, expected {n - 1}.")
-        if not 1 <= decoder_reduce <= narrowest:
-            raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {narrowest}.")
-        self.decimation = math.prod(strides)
-        self.reach = reach(front[1:3], kernel_sizes, strides)
-        self.check_n_times(n_times)
-
-    def front_layers(self):
-        """List the layers that unmix, filter and smooth, of each front end."""
-        fronts = [model.artur_block for model, _ in self.pairs()]
-        return [(front.unmixing_layer, front.band_pass, front.low_pass) for front in fronts]
-
-    def envelopes(self, x):
-        """Run the front ends alone: (batch, n_chans, times) to (batch, n_fronts, n_branches, times)."""
-        return torch.stack([model.artur_block(x) for model, _ in self.pairs()], dim=1)
-
-    def decode(self, envelopes):
-        """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
-        pairs = enumerate(self.pairs())
-        return torch.cat([model.run_decoder(envelopes[:, front], last) for front, (model, last) in pairs], dim=1)
-
-
-def _last_layer(old, new):
-    """Give the new names of the tensors of a last layer."""
-    return {f"{old}.{name}": f"{new}.{name}" for name in ("weight", "bias")}
-
-
-class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
+class BEIRA(_BranchNetwork, EEGModuleMixin, nn.Module):
     r"""BEIRA: BOLD of deep structures from scalp EEG, from Kovalev et al. (2022) [1]_.
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
@@ -272,6 +217,8 @@ class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
     torch.Size([1, 2, 100])
     """
 
+    _shared = False  # whether one network serves all regions
+
     def __init__(
         self,
         n_chans=None,
@@ -298,28 +245,78 @@ class BEIRA(_EncoderDecoders, EEGModuleMixin, nn.Module):
         )  # fmt: skip
         front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
         sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.set_up(front, sizes, n_times)
-        self.models, self.final_layer = nn.ModuleList(), nn.ModuleList()
-        for _ in range(self.n_outputs):
-            self.models.append(_EncoderDecoder().build(self.n_chans, front, sizes, activation, drop_prob))
-            self.final_layer.append(nn.Conv1d(self.models[-1].width, 1, 1))
-        self.mapping = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}  # one bare network
-        self.mapping |= _last_layer("conv1x1_one", "final_layer.0") | _last_layer("final_layer", "final_layer.0")
-        for region in range(self.n_outputs):
-            self.mapping |= _last_layer(f"models.{region}.conv1x1_one", f"final_layer.{region}")
+        self._check_sizes(*sizes)
+        self.decimation = math.prod(strides)
+        self.reach = reach(front[1:3], *sizes[1:3])
+        self.check_n_times(n_times)
+        self.models, heads = nn.ModuleList(), nn.ModuleList()
+        n_networks = 1 if self._shared else self.n_outputs
+        for _ in range(n_networks):
+            self.models.append(_EncoderDecoder(self.n_chans, front, sizes, activation, drop_prob))
+            heads.append(nn.Conv1d(self.models[-1].width, self.n_outputs // n_networks, 1))
+        self.final_layer = heads[0] if self._shared else heads
+        self.mapping = self._published_names()
+
+    def _check_sizes(self, channels, kernel_sizes, strides, decoder_reduce):
+        n, narrowest = len(channels), min(channels[:-1], default=1)
+        for name, given in (("kernel_sizes", kernel_sizes), ("strides", strides)):
+            if len(given) != n - 1:
+                raise ValueError(f"{name}: got {len(given)} values for {n} channels, expected {n - 1}.")
+        if not 1 <= decoder_reduce <= narrowest:
+            raise ValueError(f"decoder_reduce: got {decoder_reduce}, expected 1 to {narrowest}.")
+
+    def _published_names(self):
+        """Names here by those of one bare network, of the other class, and of the networks of several regions."""
+        heads = ["final_layer"] if self._shared else [f"final_layer.{i}" for i in range(self.n_outputs)]
+        parts = {part: f"models.0.{part}" for part, _ in self.models[0].named_children()}
+        last = {"conv1x1_one": heads[0], "final_layer.0" if self._shared else "final_layer": heads[0]}
+        last |= {f"models.{i}.conv1x1_one": head for i, head in enumerate(heads)}
+        return parts | {f"{old}.{name}": f"{new}.{name}" for old, new in last.items() for name in ("weight", "bias")}
+
+    @staticmethod
+    def sizes_of(state):
+        """Arguments that follow from the shapes of a state dict, of one network or of several; strides do not."""
+        state = {name.removeprefix("models.0."): value.shape for name, value in state.items()}
+        blocks = [f"downsample_blocks.{i}.conv1d.weight" for i in range(count_blocks(state, "downsample_blocks."))]
+        channels = (state["spatial_reduce.conv1d.weight"][0], *(state[name][0] for name in blocks))
+        heads = ("conv1x1_one.weight", "final_layer.weight", "final_layer.0.weight")
+        last = next(state[name] for name in heads if name in state)
+        return {
+            "n_branches": state["artur_block.unmixing_layer.weight"][0],
+            "filter_length": state["artur_block.band_pass.weight"][2],
+            "envelope_length": state["artur_block.low_pass.weight"][2],
+            "unmixing_norm_affine": "artur_block.unmixed_channels_batchnorm.weight" in state,
+            "channels": channels,
+            "kernel_sizes": tuple(state[name][2] for name in blocks),
+            "decoder_reduce": channels[0] // last[1],
+        }
+
+    def front_layers(self):
+        """List the layers that unmix, filter and smooth, of each front end."""
+        fronts = [model.artur_block for model in self.models]
+        return [(front.unmixing_layer, front.band_pass, front.low_pass) for front in fronts]
+
+    def envelopes(self, x):
+        """Run the front ends alone: (batch, n_chans, times) to (batch, n_fronts, n_branches, times)."""
+        return torch.stack([model.artur_block(x) for model in self.models], dim=1)
+
+    def decode(self, envelopes):
+        """Run encoders and decoders alone, on what `envelopes` gives: to (batch, n_outputs, times')."""
+        parts = zip(self.pairs(), envelopes.unbind(1), strict=True)
+        return torch.cat([model.run_decoder(one, last) for (model, last), one in parts], dim=1)
 
     def pairs(self):
-        """Give the network and the last layer of each region."""
-        return list(zip(self.models, self.final_layer, strict=True))
+        """Give each network and its last layer."""
+        return list(zip(self.models, [self.final_layer] if self._shared else self.final_layer, strict=True))
 
 
-class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDecoder):
+class SharedBEIRA(ReplaceableHead, BEIRA):
     """BEIRA with one network, and one output channel a region, from Kovalev et al. (2022); parameters as of `BEIRA`.
 
     :bdg-success:`Convolution` :bdg-warning:`Interpretability`
 
     The follow-up's released checkpoints hold the weights of one such network with one output, as the only region of a
-    `BEIRA`: their keys begin with ``models.0.``, and load into either.
+    `BEIRA`, and load into either class.
 
     Examples
     --------
@@ -327,6 +324,8 @@ class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDec
     >>> sum(p.numel() for p in SharedBEIRA(n_chans=30, n_outputs=21).parameters())
     11251
     """
+
+    _shared = True
 
     def __init__(
         self,
@@ -349,21 +348,10 @@ class SharedBEIRA(_EncoderDecoders, ReplaceableHead, EEGModuleMixin, _EncoderDec
         sfreq=None,
     ):
         super().__init__(
-            n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
-            input_window_seconds=input_window_seconds, sfreq=sfreq,
+            n_chans, n_outputs, n_times, n_branches, filter_length, envelope_length, channels, kernel_sizes, strides,
+            decoder_reduce, rectifier, unmixing_norm_affine, activation, drop_prob, chs_info, input_window_seconds,
+            sfreq,
         )  # fmt: skip
-        front = (n_branches, filter_length, envelope_length, rectifier, unmixing_norm_affine)
-        sizes = (tuple(channels), tuple(kernel_sizes), tuple(strides), decoder_reduce)
-        self.set_up(front, sizes, n_times)
-        self.build(self.n_chans, front, sizes, activation, drop_prob)
-        self.final_layer = nn.Conv1d(self.width, self.n_outputs, 1)
-        self.mapping = {f"models.0.{part}": part for part, _ in self.named_children()}  # one region of `BEIRA`
-        for old in ("models.0.conv1x1_one", "final_layer.0", "conv1x1_one"):
-            self.mapping |= _last_layer(old, "final_layer")
-
-    def pairs(self):
-        """Give the one network, of all regions, and its last layer."""
-        return [(self, self.final_layer)]
 
 
 class Absolute(nn.LeakyReLU):

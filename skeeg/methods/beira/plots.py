@@ -2,10 +2,11 @@
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
-from ...model_selection import NullScores, region_correlations
-from ...positions import standard_montage
+from ...model_selection import NullScores, channel_correlations
+from ...positions import placed_info
 from .bold import BOLDAligner
 from .estimator import BEIRARegressor
 from .recordings import name_regions
@@ -52,7 +53,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     >>> len(plot_traces(Y, Y, 0.5).axes)
     3
     """
-    correlations = region_correlations(measured, predicted)
+    correlations = channel_correlations(measured, predicted)
     measured, predicted = (np.concatenate(list(Y), axis=-1) for Y in (measured, predicted))
     names = name_regions(region_names, len(measured))
     rows, _ = _rows(names)
@@ -62,7 +63,7 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     for line, row in zip(axes, rows, strict=True):
         for axis, region in zip(line, row, strict=False):
             for signals, label, style in ((measured, "measured", "0.6"), (predicted, "predicted", _COLOURS[0])):
-                axis.plot(seconds, _standard(signals[region]), color=style, lw=1.4, label=label)
+                axis.plot(seconds, scale(signals[region]), color=style, lw=1.4, label=label)
             axis.set_title(f"{names[region]}, r = {correlations[region]:.2f}", fontsize="medium", loc="left")
             axis.spines[["top", "right"]].set_visible(False)
         for axis in line[len(row) :]:
@@ -120,10 +121,12 @@ def plot_region_scores(scores, region_names=None, null=None):
     return figure
 
 
-def plot_spatial_patterns(estimator, n_branches=3, info=None):
-    """Spatial patterns of the most important branches, one row a region.
+def plot_branches(estimator, n_branches=3, fmax=None, info=None):
+    """Spatial and frequency patterns of the most important branches, one row a region.
 
-    A topography is scaled to its largest value, which is made positive: scale and sign of a branch are arbitrary.
+    A topography is scaled to its largest value, which is made positive, for scale and sign of a branch are arbitrary.
+    Its title, the share of the importance, has the colour of the curve of the same branch, which is scaled to its
+    largest value.
 
     Parameters
     ----------
@@ -131,35 +134,11 @@ def plot_spatial_patterns(estimator, n_branches=3, info=None):
         Fitted on EEG with electrode names.
     n_branches : int
         Branches of each region, the most important on the left.
+    fmax : float or None
+        Highest frequency in hertz; None draws all.
     info : mne.Info or None
-        Positions of the electrodes, in the order of the data; None takes those of MNE's ``standard_1005``.
-    """
-    beira, branches = _find(estimator), top_branches(estimator, n_branches)
-    figure, axes = _grid(*branches.shape, 1.9 * branches.shape[1] + 0.6, 1.9)
-    _draw_topographies(axes, beira, branches, info)
-    return figure
-
-
-def plot_frequency_patterns(estimator, n_branches=3, fmax=None):
-    """Frequency patterns of the most important branches, one panel a region; each curve is scaled to its largest value.
-
-    ``fmax`` is the highest frequency in hertz, None draws all; the rest is as in `plot_spatial_patterns`.
-    """
-    beira, branches = _find(estimator), top_branches(estimator, n_branches)
-    n_columns = min(len(branches), 2)
-    figure, axes = _grid(-(-len(branches) // n_columns), n_columns, 4.2 * n_columns, 2.1, sharex=True)
-    for region, axis in enumerate(axes.flat):
-        axis.set_visible(region < len(branches))
-        if region < len(branches):
-            _draw_spectra(axis, beira, region, branches[region], fmax)
-            axis.set_title(beira.region_names_[region], fontsize="medium", loc="left")
-    return figure
-
-
-def plot_branches(estimator, n_branches=3, fmax=None, info=None):
-    """Spatial and frequency patterns of the same branches, one row a region, titled in the colours of the curves.
-
-    Arguments are as in `plot_spatial_patterns` and `plot_frequency_patterns`.
+        Positions of the electrodes, in the order of the data; None takes those of MNE's ``standard_1005``, and leaves
+        out the others.
 
     Examples
     --------
@@ -169,16 +148,29 @@ def plot_branches(estimator, n_branches=3, fmax=None, info=None):
     >>> len(plot_branches(beira.fit(simulated.eeg, simulated.bold)).axes)
     3
     """
+    import mne
+
     beira, branches = _find(estimator), top_branches(estimator, n_branches)
-    n = branches.shape[1]
+    if info is None and beira.ch_names_in_ is None:
+        raise ValueError("info: the EEG had no electrode names at fit, so positions are needed to draw a head.")
+    info, kept = placed_info(beira.ch_names_in_) if info is None else (info, slice(None))
+    n, shown = branches.shape[1], beira.freqs_ <= (beira.freqs_[-1] if fmax is None else fmax)
+    look = {"cmap": "RdBu_r", "vlim": (-1, 1), "contours": 4, "extrapolate": "head", "sensors": "k."}
     figure, axes = _grid(len(branches), n + 1, 1.7 * n + 4.2, 1.9, width_ratios=[1] * n + [2.4])
-    _draw_topographies(axes[:, :n], beira, branches, info)
     for region, row in enumerate(branches):
+        front = min(region, len(beira.spatial_patterns_) - 1)  # regions that share one front end share its patterns
         share = beira.branch_importance_[region] / max(beira.branch_importance_[region].sum(), 1e-12)
-        for place, branch in enumerate(row):
-            label = f"branch {branch}, {100 * share[branch]:.0f} %"
-            axes[region, place].set_title(label, fontsize="small", color=_COLOURS[place % len(_COLOURS)])
-        _draw_spectra(axes[region, -1], beira, region, row, fmax, legend=False)
+        *heads, spectra = axes[region]
+        for axis, branch, colour in zip(heads, row, _COLOURS * n, strict=False):
+            pattern = beira.spatial_patterns_[front, branch][kept]
+            pattern = pattern / max(np.abs(pattern).max(), 1e-300) * np.sign(pattern[np.abs(pattern).argmax()] or 1)
+            mne.viz.plot_topomap(pattern, info, axes=axis, show=False, **look)
+            axis.set_title(f"branch {branch}, {100 * share[branch]:.0f} %", fontsize="small", color=colour)
+            curve = beira.frequency_patterns_[front, branch][shown]
+            spectra.plot(beira.freqs_[shown], curve / max(curve.max(), 1e-300), color=colour)
+        heads[0].set_ylabel(beira.region_names_[region])
+        spectra.set(xlabel="frequency (Hz)", ylabel="pattern", ylim=(0, 1.05), yticks=(0, 1))
+        spectra.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -190,52 +182,6 @@ def _find(estimator):
         check_is_fitted(estimator, "spatial_patterns_")
         return estimator
     return _find(estimator.regressor_ if isinstance(estimator, BOLDAligner) else estimator.best_estimator_)
-
-
-def _of_region(patterns, region):
-    """Patterns of a region; regions that share one front end share them."""
-    return patterns[min(region, len(patterns) - 1)]
-
-
-def _positions(beira):
-    """Electrode positions in the order of the data."""
-    import mne
-
-    if beira.ch_names_in_ is None:
-        raise ValueError("info: the EEG had no electrode names at fit, so positions are needed to draw a head.")
-    info = mne.create_info(list(beira.ch_names_in_), 100.0, "eeg")
-    try:
-        return info.set_montage(standard_montage(), match_case=False)
-    except ValueError as error:
-        raise ValueError(f"info: not all electrodes are in standard_1005, give their positions. {error}") from error
-
-
-def _draw_topographies(axes, beira, branches, info):
-    import mne
-
-    info = _positions(beira) if info is None else info
-    for region, row in enumerate(branches):
-        for axis, branch in zip(axes[region], row, strict=True):
-            pattern = _of_region(beira.spatial_patterns_, region)[branch]
-            pattern = pattern / max(np.abs(pattern).max(), 1e-300) * np.sign(pattern[np.abs(pattern).argmax()] or 1)
-            mne.viz.plot_topomap(
-                pattern, info, axes=axis, show=False, cmap="RdBu_r", vlim=(-1, 1), contours=4, extrapolate="head",
-                sensors="k.",
-            )  # fmt: skip
-            axis.set_title(f"branch {branch}", fontsize="medium")
-        axes[region, 0].set_ylabel(beira.region_names_[region])
-
-
-def _draw_spectra(axis, beira, region, branches, fmax, legend=True):
-    shown = beira.freqs_ <= (beira.freqs_[-1] if fmax is None else fmax)
-    for place, branch in enumerate(branches):
-        curve = _of_region(beira.frequency_patterns_, region)[branch][shown]
-        colour = _COLOURS[place % len(_COLOURS)]
-        axis.plot(beira.freqs_[shown], curve / max(curve.max(), 1e-300), color=colour, label=f"branch {branch}")
-    axis.set(xlabel="frequency (Hz)", ylabel="pattern", ylim=(0, 1.05), yticks=(0, 1))
-    axis.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axis.legend(frameon=False, fontsize="small")
 
 
 def _grid(n_rows, n_columns, width, height, **options):
@@ -253,7 +199,3 @@ def _rows(names):
     pairs = [(places[name], places.get("Right" + name.removeprefix("Left"))) for name in left]
     complete = len(pairs) * 2 == len(names) and all(right is not None for _, right in pairs)
     return (pairs, True) if complete else ([(region,) for region in range(len(names))], False)
-
-
-def _standard(signal):
-    return (signal - signal.mean()) / max(signal.std(), 1e-300)

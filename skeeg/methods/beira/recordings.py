@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray
 from ...base import BaseEEGRegressor
-from ...model_selection import region_correlations
+from ...model_selection import channel_correlations
 from ...training.data import Trials
 
 DEFAULT_RATE = 100.0
@@ -61,7 +61,7 @@ class RecordingRegressor(BaseEEGRegressor):
         constant = [name for name, same in zip(self.region_names_, low == high, strict=True) if same]
         if constant:
             n_values = sum(row.shape[1] for row in rows)
-            raise ValueError(f"y: {', '.join(constant)} never changes over {n_values} sample{'s' * (n_values > 1)}.")
+            raise ValueError(f"y: {', '.join(constant)} never changes over {n_values} sample(s).")
 
     @property
     def _is_signal(self):
@@ -82,7 +82,7 @@ class RecordingRegressor(BaseEEGRegressor):
     def score_per_region(self, X, y):
         """Pearson correlation of prediction and target for each region, (n_regions,)."""
         check_is_fitted(self)
-        return region_correlations(y, self.predict(X))
+        return channel_correlations(y, self.predict(X))
 
     def score(self, X, y):
         """Mean over regions of `score_per_region`."""
@@ -122,8 +122,7 @@ def _as_trials(item):
 def _read_target_list(eeg, y, same_length):
     """Targets of a list of recordings."""
     if not isinstance(y, list | tuple) or len(y) != len(eeg):
-        given = f"a list of {len(y)}" if isinstance(y, list | tuple) else type(y).__name__
-        raise ValueError(f"y: expected a list with the BOLD of each of the {len(eeg)} recordings, got {given}.")
+        raise ValueError(f"y: expected a list with the BOLD of each of the {len(eeg)} recordings, got a {type(y)}.")
     targets = []
     for i, (recording, target) in enumerate(zip(eeg, y, strict=True)):
         target = np.asarray(target, dtype=np.float64)

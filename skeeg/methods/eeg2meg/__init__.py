@@ -5,7 +5,7 @@ import lazy_loader
 _PUBLIC = {
     "estimator": ["EEGToMEG"],
     "networks": ["SensorTransformer", "SensorUNet", "SequenceTransformer", "UNet"],
-    "sensors": ["retype_wakeman_henson", "sensor_correlations", "sensor_r2", "topography_correlation"],
+    "sensors": ["retype_wakeman_henson", "topography_correlation"],
     "simulation": ["MEGSimulation"],
 }
 

@@ -1,6 +1,7 @@
 """EEG to MEG as a scikit-learn regressor and a step of pipelines."""
 
-import dataclasses
+import functools
+import inspect
 from numbers import Integral
 from operator import attrgetter
 
@@ -15,6 +16,7 @@ from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
 from ...training.inference import resolve_device
+from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .forward import read_geometry
@@ -26,14 +28,15 @@ from .model import (
     ResidualMap,
     SensorNetwork,
     SignalCodes,
-    Windows,
     check_runs,
     split_windows,
+    windows_of,
 )
-from .networks import NETWORKS, SIZES
-from .sensors import RecordingMethods, SensorScores, check_microvolts, check_same_unit, check_si, name_sensors
+from .networks import NETWORKS
+from .sensors import RecordingMethods, SensorScores, check_same_unit, check_units, name_sensors
 
-_TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "patience": 8, "validation_size": 0.2}
+_RECIPE = Recipe(batch_size=32, patience=8)
+_SIGNALS = {"n_chans", "n_outputs"}  # arguments of a network that follow from the data
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
 
 
@@ -212,7 +215,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
         self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         subjects = None if subjects is None else np.asarray(subjects)
-        return self._learn(Windows([np.asarray(X)], [targets], places, subjects, runs), domains)
+        return self._learn(windows_of([np.asarray(X)], [targets]), places, subjects, runs, domains)
 
     def fit_runs(self, X, y, subjects=None, geometry=None):
         """Learn from runs that may be memory maps, of which a few windows are held in memory at a time.
@@ -227,13 +230,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self.geometries_, places = read_geometry(geometry, len(X), self._kind)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
-        return self._learn(Windows(X, y, np.repeat(places, counts), subjects, np.repeat(numbers, counts)), None)
+        return self._learn(windows_of(X, y), np.repeat(places, counts), subjects, np.repeat(numbers, counts))
 
     def _check_parameters(self):
         super()._check_parameters()
         resolve_device(self.device)
+        self._recipe()
         if self.model in NETWORKS:
-            self._network_sizes(), self._recipe().check()
+            self._network_sizes()
         elif self.checkpoint is not None:
             raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
         elif self.lags is None:
@@ -251,18 +255,19 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
             raise ValueError(f"X has {X.shape[2]} samples a trial and y {self.target_shape_[1]}; resample one of them.")
         return targets.reshape(len(X), *self.target_shape_)
 
-    def _learn(self, source, domains):
-        """Learn from windows."""
+    def _learn(self, source, places, subjects, runs, domains=None):
+        """Learn from windows, and from the geometry, the subject, the run and the domains of each."""
         with seeded(seed := draw_seed(self.random_state)):
-            rows, held = split_windows(source, self.validation, self._recipe().validation_size, seed)
+            size = self._recipe().validation_size
+            rows, held = split_windows(len(source), self.validation, size, subjects, runs, seed)
             self._learn_scales(source.subset(rows))
             self.codes_ = self._make_codes()
             self.map_ = ResidualMap(self.lags, self._is_signal, self._recipe().batch_size, self.device)
             if self.model == "minimum_norm":
                 return self
-            source = source.then(self.codes_.of_windows(source.places, domains))
+            source = source.then(functools.partial(self.codes_.code, places=places, domains=domains))
             if source.in_memory:  # coded once; what is on disk is coded batch by batch
-                source = Windows(*([one] for one in source.read(np.arange(len(source)))))
+                source = windows_of(*([one] for one in source.read(source.rows)))
             parts = [source.subset(part) for part in (rows, held)]
             if self.codes_.rescales:
                 self.codes_.learn(parts[0])
@@ -291,8 +296,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         n_sensors = self.n_features_in_, len(scale)
         self.meg_names_, self.meg_types_ = name_sensors(self.geometries_, self.meg_types, *n_sensors)
         if self.geometries_ or self.meg_types is not None:
-            check_si(scale, self.meg_types_)
-            check_microvolts(eeg_scale)
+            check_units(eeg_scale, scale, self.meg_types_)
         self.type_scale_ = np.ones(len(scale))
         for own in self._of_types(len(scale)).values():
             self.type_scale_[own] = np.sqrt(np.mean(scale[own] ** 2)) or 1.0
@@ -329,16 +333,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
-        refuse_unknown("network_params", self.network_params, SIZES[cls])
+        refuse_unknown("network_params", self.network_params, inspect.signature(cls).parameters.keys() - _SIGNALS)
         return self._sizes(cls, {"dropout": 0.1})
 
     def _criterion(self):
         return "mse"
 
     def _recipe(self):
-        names = {field.name for field in dataclasses.fields(Recipe)} - {"max_epochs"}
-        refuse_unknown("recipe_params", self.recipe_params, names)
-        return Recipe(max_epochs=self.max_epochs, **_TRAINING | (self.recipe_params or {}))
+        return change_recipe(_RECIPE, self.recipe_params, max_epochs=self.max_epochs)
 
     # Predicting
 

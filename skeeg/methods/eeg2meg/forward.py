@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy.special import lpmv
 
+from ...datasets.simulation.head import dipole_gains
 from .sensors import build_info, check_places, describe
 
 _SHELLS = ((0.45, 40), (0.6, 80), (0.75, 140), (0.87, 220))  # fractions of the head's radius, and places on each
@@ -28,19 +29,9 @@ def leadfields(eeg, meg):
     centre, radius = head_sphere(eeg)
     places = np.vstack([fraction * radius * sphere_points(n) for fraction, n in _SHELLS]) + centre
     places, moments = np.repeat(places, 3, axis=0), np.tile(np.eye(3), (len(places), 1))
-    gains = dipole_gains((eeg, meg), places, moments, centre, radius)
-    return gains[0] - gains[0].mean(axis=0), gains[1]
-
-
-def dipole_gains(groups, places, moments, centre, radius):
-    """Signals (n_sensors, n_dipoles) at groups of sensors of dipoles in a spherical head, places and moments (n, 3)."""
-    import mne
-
-    ones = np.ones(len(places))
-    dipoles = mne.Dipole(0 * ones, places, ones, moments, ones, verbose="error")
-    sphere = mne.make_sphere_model(centre, radius, verbose="error")
-    forwards = (mne.make_forward_dipole(dipoles, sphere, build_info(one), verbose="error")[0] for one in groups)
-    return [forward["sol"]["data"].astype(np.float64) for forward in forwards]
+    gains = dipole_gains(map(build_info, (eeg, meg)), places, moments, centre, radius)
+    eeg_gain, meg_gain = (one.astype(np.float64) for one in gains)
+    return eeg_gain - eeg_gain.mean(axis=0), meg_gain
 
 
 def minimum_norm(eeg, meg, alpha=1 / 9):

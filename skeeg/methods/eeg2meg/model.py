@@ -1,7 +1,5 @@
 """Parts of the model: windows of EEG and MEG, their codes, and ridge regression with a network on its residual."""
 
-import copy
-
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
@@ -22,63 +20,32 @@ _AT_ONCE = 2**24  # values of one chunk, which bounds the memory
 
 
 class Windows(Trials):
-    """Windows of EEG and MEG of several runs, in memory or mapped from disk, and functions applied when they are read.
-
-    Shapes: ``X`` and ``Y`` hold one (n_windows, n_channels, n_times) a run; ``places``, ``subjects``, ``runs``
-    (n_windows,).
-    """
+    """Windows of EEG and MEG: ``read_rows(rows)`` gives those at some rows as arrays, from memory or from a disk."""
 
     device = torch.device("cpu")  # where indices are expected
 
-    def __init__(self, X, Y, places=None, subjects=None, runs=None):
-        self.X, self.Y, self.subjects, self.runs = list(X), list(Y), subjects, runs
-        self.starts = np.concatenate([[0], np.cumsum([len(one) for one in self.X])])
-        self.rows, self.codes, self.dtype = np.arange(self.starts[-1]), (), None
-        self.places = np.zeros(len(self), dtype=int) if places is None else places
+    def __init__(self, read_rows, rows, in_memory=True):
+        self.read_rows, self.rows, self.in_memory = read_rows, rows, in_memory
 
     def __len__(self):
         """Count the windows."""
         return len(self.rows)
 
-    @property
-    def in_memory(self):
-        """Whether all windows are in memory."""
-        return not any(isinstance(one, np.memmap) for one in self.X + self.Y)
-
     def subset(self, index):
         """Give the windows at some positions."""
-        return self._twin(rows=self.rows[index])
+        return Windows(self.read_rows, self.rows[index], self.in_memory)
 
     def then(self, code):
-        """Give the same windows with another function of (X, Y, rows) on top."""
-        return self._twin(codes=(*self.codes, code))
-
-    def _twin(self, **changes):
-        twin = copy.copy(self)
-        vars(twin).update(changes)
-        return twin
+        """Give what a function of EEG, MEG and their rows makes of the windows, whenever they are read."""
+        return Windows(lambda rows: code(*self.read_rows(rows), rows), self.rows, self.in_memory)
 
     def read(self, index):
         """Read EEG and MEG at some positions, as arrays."""
-        rows = self.rows[index]
-        x, y = self._gather(self.X, rows), self._gather(self.Y, rows)
-        for code in self.codes:
-            x, y = code(x, y, rows)
-        return x, y
-
-    def _gather(self, runs, rows):
-        if len(runs) == 1:
-            return np.asarray(runs[0][rows])
-        owners = np.searchsorted(self.starts, rows, side="right") - 1
-        out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
-        for run in np.unique(owners):
-            own = owners == run
-            out[own] = runs[run][rows[own] - self.starts[run]]
-        return out
+        return self.read_rows(self.rows[index])
 
     def take(self, index):
         """Read EEG and MEG at some positions, as tensors."""
-        return tuple(torch.as_tensor(one, dtype=self.dtype) for one in self.read(index.numpy()))
+        return tuple(torch.from_numpy(one) for one in self.read(index.numpy()))
 
     def to(self, device):
         """Stay where the windows are: each batch is moved by the training loop."""
@@ -92,10 +59,28 @@ class Windows(Trials):
         for start in range(0, len(self), step):
             yield self.read(np.arange(start, min(start + step, len(self))))
 
-    def trials(self, dtype):
+    def trials(self, float_type):
         """Trials for the training loop: in memory where the windows are."""
-        windows = self._twin(dtype=dtype)
-        return Trials(*windows.take(torch.arange(len(self)))) if self.in_memory else windows
+        windows = self.then(lambda x, y, rows: (x.astype(float_type), y.astype(float_type)))
+        return Trials(*windows.read(np.arange(len(self)))) if self.in_memory else windows
+
+
+def windows_of(X, y):
+    """Windows of runs (n_windows, n_channels, n_times), some or all of which may be memory maps."""
+    starts = np.concatenate([[0], np.cumsum([len(run) for run in X])])
+
+    def gather(runs, rows):
+        if len(runs) == 1:
+            return np.asarray(runs[0][rows])
+        owners = np.searchsorted(starts, rows, side="right") - 1
+        out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
+        for run in np.unique(owners):
+            own = owners == run
+            out[own] = runs[run][rows[own] - starts[run]]
+        return out
+
+    in_memory = not any(isinstance(run, np.memmap) for run in (*X, *y))
+    return Windows(lambda rows: (gather(X, rows), gather(y, rows)), np.arange(starts[-1]), in_memory)
 
 
 def check_runs(X, y, subjects):
@@ -111,26 +96,25 @@ def check_runs(X, y, subjects):
                 raise ValueError(f"{name}: run {run} has shape {one.shape}, expected {(len(eeg), n, n_times)}.")
 
 
-def split_windows(source, validation, size, seed):
-    """Rows of training and validation windows of a source; the latter are empty without validation."""
-    if not 0 < size < 1:
-        raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
-    rows, none, runs = np.arange(len(source)), np.arange(0), source.runs
-    if runs is not None and source.subjects is not None:  # runs of two subjects may have one name
-        runs = np.array([f"{subject}\0{run}" for subject, run in zip(source.subjects, runs, strict=True)])
-    groups = {"subject": source.subjects, "run": runs}
+def split_windows(n_windows, validation, size, subjects, runs, seed):
+    """Rows of training and validation windows; the latter are empty without validation.
+
+    Shapes: ``subjects``, ``runs`` (n_windows,), or None.
+    """
+    rows = np.arange(n_windows)
+    if runs is not None and subjects is not None:  # runs of two subjects may have one name
+        runs = np.array([f"{subject}\0{run}" for subject, run in zip(subjects, runs, strict=True)])
+    groups = {"subject": subjects, "run": runs}
     if validation == "auto":
         several = [name for name, one in groups.items() if one is not None and len(np.unique(one)) > 1]
         validation = several[0] if several else "block"
-    if validation is None:
-        return rows, none
-    if validation == "block":
-        n_held = int(len(rows) * size)
-        return rows[: len(rows) - n_held], rows[len(rows) - n_held :]
+    if validation in (None, "block"):
+        n_held = int(n_windows * size) if validation else 0
+        return rows[: n_windows - n_held], rows[n_windows - n_held :]
     if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
         raise ValueError(f"validation={validation!r} needs the {validation} of each window, and two at least.")
     kind = "trial" if validation == "trial" else "subject"
-    return split_validation(np.zeros(len(rows)), kind, size, groups.get(validation), seed)
+    return split_validation(np.zeros(n_windows), kind, size, groups.get(validation), seed)
 
 
 class SignalCodes(Storable):
@@ -158,14 +142,10 @@ class SignalCodes(Storable):
         """Code MEG (n_trials, n_meg, n_times)."""
         return _scale(y, *self.meg)
 
-    def of_windows(self, places, domains):
-        """Make the function of EEG, MEG and the rows of their windows that codes both."""
-
-        def code(x, y, rows):
-            where = places[rows], None if domains is None else domains[rows]
-            return self.encode(x, *where), self.encode_targets(y, *where)
-
-        return code
+    def code(self, x, y, rows, places, domains):
+        """Code EEG and MEG of the windows in these rows."""
+        where = places[rows], None if domains is None else domains[rows]
+        return self.encode(x, *where), self.encode_targets(y, *where)
 
     def learn(self, training):
         """Learn the scales of coded windows that are not standardised yet."""
@@ -344,10 +324,8 @@ class ResidualMap(Storable):
         """Train the network, and weigh it by the held-out windows."""
         x, y = training.read(np.arange(1))
         state = make(n_chans=x.shape[1], n_outputs=y.shape[1])
-        watched = (held.trials(state.dtype),) if len(held) else None
-        net = train(
-            state.module, training.trials(state.dtype), None, validation=watched, device=self.device, **settings
-        )
+        training, watched = training.trials(state.float_type), (held.trials(state.float_type),) if len(held) else None
+        net = train(state.module, training, None, validation=watched, device=self.device, **settings)
         self.network, self.weight = state.keep(net), 1.0
         if watched is not None and self.lags is not None:
             self.weight = best_weight(self._run, held)
@@ -363,24 +341,14 @@ class SensorNetwork(NetworkState):
         """Give a new module."""
         spec = self.spec
         network = NETWORKS[spec["network"]](spec["n_chans"], spec["n_outputs"], **spec["parameters"])
-        return (_Averaged(network) if spec["averaged"] else network).to(self.dtype).eval()
+        if spec["averaged"]:  # for targets of one value a trial
+            network.register_forward_hook(lambda module, inputs, outputs: outputs.mean(-1, keepdim=True))
+        return network.to(self.dtype).eval()
 
     def run(self, z, batch_size, device):
         """Compute outputs (n_trials, n_outputs, n_times) of inputs, float64."""
         z = torch.as_tensor(z, dtype=self.dtype)
         return run_batches(self.module, z, batch_size, resolve_device(device)).double().numpy()
-
-
-class _Averaged(torch.nn.Module):
-    """A network whose outputs are averaged over time, for targets of one value a trial."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        """Map (n, n_chans, n_times) to (n, n_outputs, 1)."""
-        return self.network(x).mean(-1, keepdim=True)
 
 
 def best_weight(run, held):

@@ -367,7 +367,3 @@ def sinusoids(n_times, n_features, like):
 
 
 NETWORKS = {"transformer": SensorTransformer, "unet": SensorUNet, "wavelet_unet": SensorUNet}
-SIZES = {  # what ``network_params`` may set
-    SensorTransformer: ("embed_size", "n_layers", "n_heads", "forward_expansion", "dropout"),
-    SensorUNet: ("n_filters", "lstm_hidden", "dropout"),
-}

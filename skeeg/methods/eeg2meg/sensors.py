@@ -3,20 +3,16 @@
 import re
 
 import numpy as np
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray, make_domains
 from ...base import warn
 from ...filtering import BandPass
+from ...model_selection import channel_correlations
 
 BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
-UNITS = {"mag": "T", "grad": "T/m"}
 _TYPICAL = {"mag": 1e-12, "grad": 1e-11}  # what a head gives, within a factor of a few hundred
-_TESLA = {1e3: "millitesla", 1e6: "microtesla", 1e9: "nanotesla", 1e12: "picotesla"}
-_OTHER_UNITS = {
-    "mag": _TESLA | {1e15: "femtotesla"},
-    "grad": {k: f"{v} per metre" for k, v in _TESLA.items()} | {1e13: "femtotesla per centimetre"},
-}
 _CHANGED_UNIT = 1e4  # standard deviations so many times larger or smaller than at fit are another unit, no other head
 _NOT_EEG = re.compile(r"\b(EOG|HEOG|VEOG|ECG|EKG|EMG|MISC|TRIG|STATUS)|(EOG|ECG|EKG|EMG)", re.IGNORECASE)
 
@@ -30,16 +26,16 @@ def describe(info, kind):
     else:
         picks = mne.pick_types(info, meg={"meg": True}.get(kind, kind), ref_meg=False)
     if not len(picks):
-        held = sorted(set(info.get_channel_types())) if len(info["chs"]) else ["nothing"]
-        raise ValueError(f"info: no {kind} channel that is not marked bad; the recording holds {', '.join(held)}.")
-    channels, transform = [info["chs"][i] for i in picks], info["dev_head_t"]
+        held = ", ".join(sorted(set(info.get_channel_types())))
+        raise ValueError(f"info: no {kind} channel that is not marked bad; the recording holds: {held}.")
+    info = mne.pick_info(info, picks)
     return {
-        "names": tuple(info["ch_names"][i] for i in picks),
-        "types": tuple(mne.channel_type(info, i) for i in picks),
-        "loc": np.array([channel["loc"] for channel in channels], dtype=np.float64),
-        "coil_type": np.array([int(channel["coil_type"]) for channel in channels]),
-        "coord_frame": np.array([int(channel["coord_frame"]) for channel in channels]),
-        "dev_head": np.eye(4) if transform is None else np.array(transform["trans"]),
+        "names": tuple(info["ch_names"]),
+        "types": tuple(info.get_channel_types()),
+        "loc": np.array([channel["loc"] for channel in info["chs"]], dtype=np.float64),
+        "coil_type": np.array([int(channel["coil_type"]) for channel in info["chs"]]),
+        "coord_frame": np.array([int(channel["coord_frame"]) for channel in info["chs"]]),
+        "dev_head": np.eye(4) if info["dev_head_t"] is None else np.array(info["dev_head_t"]["trans"]),
     }
 
 
@@ -47,12 +43,10 @@ def build_info(*groups, sfreq=1.0):
     """Info of sensors that `describe` gave, with their positions, coils and the head position."""
     import mne
 
-    names = [name for group in groups for name in group["names"]]
-    types = [kind for group in groups for kind in group["types"]]
+    fields = ("names", "types", "loc", "coil_type", "coord_frame")
+    names, types, *places = ([one for group in groups for one in group[field]] for field in fields)
     info = mne.create_info(names, sfreq, types, verbose="error")
-    fields = ("loc", "coil_type", "coord_frame")
-    places = (part for group in groups for part in zip(*(group[field] for field in fields), strict=True))
-    for channel, (loc, coil, frame) in zip(info["chs"], places, strict=True):
+    for channel, loc, coil, frame in zip(info["chs"], *places, strict=True):
         channel["loc"][:] = loc
         channel["coil_type"], channel["coord_frame"] = int(coil), int(frame)
     info["dev_head_t"] = mne.transforms.Transform("meg", "head", groups[-1]["dev_head"])
@@ -104,27 +98,18 @@ def check_places(sensors, what):
         raise ValueError(f"{what} needs the positions of the sensors; {', '.join(lost[:5])} have none.")
 
 
-def check_si(Y_scale, types):
-    """Raise a ValueError where standard deviations of MEG are clearly not in tesla and tesla per metre."""
-    for kind, typical in _TYPICAL.items():
-        own = Y_scale[np.array(types) == kind]
-        level = np.median(own) if len(own) else 0.0
-        ratio = level / typical
-        if ratio == 0 or 1e-3 < ratio < 1e3:
-            continue
-        others = _OTHER_UNITS[kind]
-        factor = min(others, key=lambda one: abs(np.log10(ratio / one)))
-        hint = f"; {others[factor]}? Divide them by {factor:.0e}" if ratio > 1 else ""
-        raise ValueError(
-            f"Y: {kind} channels deviate by {level:.1e}, expected about {typical:.0e} {UNITS[kind]}{hint}."
-        )
-
-
-def check_microvolts(X_scale):
-    """Raise a ValueError where standard deviations of EEG are clearly in volts."""
-    level = np.median(X_scale)
-    if 1e-9 < level < 1e-3:
+def check_units(eeg_scale, meg_scale, types):
+    """Refuse EEG that is clearly in volts, and MEG that is clearly not in tesla and tesla per metre, by deviations."""
+    if 1e-9 < (level := np.median(eeg_scale)) < 1e-3:
         raise ValueError(f"X: the EEG deviates by {level:.1e}, expected microvolts; in volts? Multiply it by 1e6.")
+    for kind, typical in _TYPICAL.items():
+        own = meg_scale[np.array(types) == kind]
+        level = np.median(own) if len(own) else 0.0
+        if level and not 1e-3 < level / typical < 1e3:
+            raise ValueError(
+                f"Y: {kind} channels deviate by {level:.1e}, expected about {typical:.0e}: magnetometers are in tesla, "
+                "gradiometers in tesla per metre."
+            )
 
 
 def check_same_unit(X_scale, fitted_scale):
@@ -132,49 +117,10 @@ def check_same_unit(X_scale, fitted_scale):
     known = (X_scale > 0) & (fitted_scale > 0)
     ratio = np.median(X_scale[known] / fitted_scale[known]) if known.any() else 1.0
     if not 1 / _CHANGED_UNIT < ratio < _CHANGED_UNIT:
-        factor = 10.0 ** -(3 * round(np.log10(ratio) / 3))
-        raise ValueError(f"X: {ratio:.0e} times as strong as at fit: another unit? Multiply it by {factor:.0e}.")
+        raise ValueError(f"X: {ratio:.0e} times as strong as at fit; expected microvolts, as there.")
 
 
 # Scores
-
-
-def sensor_correlations(truth, prediction):
-    """Pearson correlation of each sensor, all trials end to end; 0 where one of the two signals never changes.
-
-    Shapes: ``truth`` and ``prediction`` (n_trials, n_sensors, n_times); gives (n_sensors,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg import sensor_correlations
-    >>> x = np.random.default_rng(0).normal(size=(2, 3, 40))
-    >>> sensor_correlations(x, -x).round(3).tolist()
-    [-1.0, -1.0, -1.0]
-    """
-    a, b = (_end_to_end(one) for one in (truth, prediction))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(a)), where=norm > 0)
-
-
-def sensor_r2(truth, prediction):
-    """Explained variance of each sensor, all trials end to end; 0 where the truth never changes.
-
-    Shapes: ``truth`` and ``prediction`` (n_trials, n_sensors, n_times); gives (n_sensors,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.eeg2meg import sensor_r2
-    >>> x = np.random.default_rng(0).normal(size=(2, 3, 40))
-    >>> sensor_r2(x, x).tolist()
-    [1.0, 1.0, 1.0]
-    """
-    a, b = (_end_to_end(one) for one in (truth, prediction))
-    total = np.square(a - a.mean(axis=1, keepdims=True)).sum(axis=1)
-    error = np.square(a - b).sum(axis=1)
-    return 1 - np.divide(error, total, out=np.ones(len(a)), where=total > 0)
 
 
 def topography_correlation(truth, prediction):
@@ -216,7 +162,11 @@ class SensorScores:
         """
         if metric not in ("r", "r2"):
             raise ValueError(f"metric: got {metric!r}, expected 'r' or 'r2'.")
-        return (sensor_correlations if metric == "r" else sensor_r2)(*self._compared(X, y, geometry))
+        truth, prediction = self._compared(X, y, geometry)
+        if metric == "r":
+            return channel_correlations(truth, prediction)
+        rows = (one.transpose(0, 2, 1).reshape(-1, one.shape[1]) for one in (truth, prediction))
+        return r2_score(*rows, multioutput="raw_values")
 
     def score_per_type(self, X, y, metric="r", geometry=None):
         """Mean of `score_per_sensor` over the sensors of each type."""
@@ -236,7 +186,7 @@ class SensorScores:
             if high < self.sfreq_in_ / 2:
                 band = BandPass(low, high, method="iir", sfreq=self.sfreq_in_)
                 parts = (np.asarray(band.fit_transform(one / (one.std() or 1.0))) for one in (truth, prediction))
-                values[name] = float(sensor_correlations(*parts).mean())
+                values[name] = float(channel_correlations(*parts).mean())
         return values
 
     def score_topography(self, X, y, geometry=None):
@@ -261,11 +211,6 @@ class SensorScores:
         return truth.reshape(shape), prediction.reshape(shape)
 
 
-def _end_to_end(signals):
-    signals = np.asarray(signals, dtype=np.float64)
-    return signals.transpose(1, 0, 2).reshape(signals.shape[1], -1)
-
-
 # Recordings
 
 
@@ -276,23 +221,19 @@ class GeometryUnknownError(ValueError, AttributeError):
 class RecordingMethods:
     """Mixin of an estimator that predicts MEG: fit and predict with MNE's objects."""
 
-    def fit_raw(self, raws, subjects=None):
-        """Learn from continuous recordings that hold EEG and MEG.
+    def fit_recordings(self, recordings, subjects=None):
+        """Learn from recordings that hold EEG and MEG.
 
         Parameters
         ----------
-        raws : mne.io.Raw or list of them
-            Each is a run. They are cut into windows of ``window`` seconds, without those that overlap an annotation
-            called bad.
-        subjects : sequence of str, length n_raws, or None
+        recordings : mne.io.Raw, mne.Epochs, or list of them
+            Each is a run. Continuous ones are cut into windows of ``window`` seconds, without those that overlap an
+            annotation called bad.
+        subjects : sequence of str, length n_recordings, or None
             Subject of each.
         """
-        X, Y, geometry = read_recordings(raws, subjects, self._kind, self.window)
+        X, Y, geometry = read_recordings(recordings, subjects, self._kind, self.window)
         return self.fit(X, Y, geometry=geometry)
-
-    def fit_epochs(self, epochs, subjects=None):
-        """Learn from epochs that hold EEG and MEG; `mne.Epochs` or a list of them, as in `fit_raw`."""
-        return self.fit_raw(epochs, subjects)
 
     @property
     def _kind(self):
@@ -318,44 +259,30 @@ class RecordingMethods:
     def _first_geometry(self, kind):
         check_is_fitted(self)
         if not self.geometries_:
-            raise GeometryUnknownError("geometry: not known; fit with fit_raw, fit_epochs or fit(..., geometry=info).")
+            raise GeometryUnknownError("geometry: not known; fit with fit_recordings or fit(..., geometry=info).")
         return self.geometries_[0][kind]
 
-    def predict_raw(self, raw):
-        """Predict the MEG of the EEG of an `mne.io.Raw`, as an `mne.io.RawArray` of the same times and annotations.
+    def predict_recording(self, recording):
+        """Predict the MEG of the EEG of an `mne.io.Raw`, `mne.Epochs` or `mne.Evoked`, as an object of the same kind.
 
-        Windows of the length at fit overlap by half and are cross-faded.
+        Times, annotations, events, metadata and comment are kept. Continuous recordings are predicted in windows of the
+        length at fit, which overlap by half and are cross-faded. Networks are not linear: the MEG of an average is not
+        the average MEG.
         """
         import mne
 
-        X, geometry, info = self._read(raw)
-        signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
-        out = mne.io.RawArray(signals, info, first_samp=raw.first_samp, verbose="error")
-        out.set_meas_date(raw.info["meas_date"])
-        return out.set_annotations(raw.annotations, verbose="error")
-
-    def predict_epochs(self, epochs):
-        """Predict the MEG of epochs, as an `mne.EpochsArray` of the same events, times and metadata."""
-        import mne
-
-        X, geometry, info = self._read(epochs)
-        return mne.EpochsArray(
-            self.predict(X, geometry), info, events=epochs.events, tmin=epochs.tmin, event_id=epochs.event_id,
-            metadata=epochs.metadata, baseline=None, verbose="error",
-        )  # fmt: skip
-
-    def predict_evoked(self, evoked):
-        """Predict the MEG of an average, as an `mne.EvokedArray` of the same times and comment.
-
-        Networks are not linear: the MEG of an average is not the average MEG.
-        """
-        import mne
-
-        X, geometry, info = self._read(evoked)
-        return mne.EvokedArray(
-            self.predict(X, geometry)[0], info, tmin=evoked.times[0], comment=evoked.comment, nave=evoked.nave,
-            kind=evoked.kind, baseline=None, verbose="error",
-        )  # fmt: skip
+        X, geometry, info = self._read(recording)
+        if isinstance(recording, mne.io.BaseRaw):
+            signals = predict_overlapping(lambda x: self.predict(x, geometry), X, min(self.n_times_in_, X.shape[2]))
+            out = mne.io.RawArray(signals, info, first_samp=recording.first_samp, verbose="error")
+            out.set_meas_date(recording.info["meas_date"])
+            return out.set_annotations(recording.annotations, verbose="error")
+        signals, common = self.predict(X, geometry), {"baseline": None, "verbose": "error"}
+        if isinstance(recording, mne.Evoked):
+            kept = {"comment": recording.comment, "nave": recording.nave, "kind": recording.kind}
+            return mne.EvokedArray(signals[0], info, tmin=recording.times[0], **kept, **common)
+        events = recording.events, recording.tmin, recording.event_id
+        return mne.EpochsArray(signals, info, *events, metadata=recording.metadata, **common)
 
     def _read(self, recording):
         """EEG of a recording, its geometry for `predict`, and the Info of predictions."""

@@ -6,9 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...array import EEGArray, make_domains
-from ...datasets.simulation.head import RADIUS, electrode_directions
+from ...datasets.simulation.head import RADIUS, dipole_gains, electrode_directions, electrode_info, random_directions
 from ...datasets.simulation.signals import coloured, one_over_f
-from .forward import dipole_gains
 from .sensors import build_info, describe
 
 CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5",
@@ -18,7 +17,9 @@ CAP_32 = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6"
 _REST = (0.0, 0.003, 0.0)  # metres from the centre of the sensors to that of the head
 _MOMENT = 20e-9  # ampere-metres, root mean square, of a source over time
 _WHITE = {"eeg": 0.4e-6, "mag": 2e-14, "grad": 2e-12}  # volts, tesla, tesla per metre
-_N_BACKGROUND = 40
+_N_SOURCES, _N_BACKGROUND = 60, 40
+_BACKGROUND = 0.3  # strength of a dipole of the background, in units of a source's
+_MOVE = 0.007  # largest shift of the head, in metres
 _BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
 
 
@@ -26,21 +27,17 @@ _BURSTS_PER_SECOND, _BURST_SECONDS = 0.35, (0.1, 0.3)
 class MEGSimulation:
     """Simulated subjects with simultaneous EEG and MEG: known sources, real coil definitions.
 
+    Sixty dipoles in the cortex, forty weaker ones with a 1/f spectrum anywhere in the head, and the noise of the
+    sensors. Head positions are shifted by up to 7 mm from the centre and rotated by up to .14 rad about each axis.
+
     Parameters
     ----------
     sources : {"gaussian", "bursting"}
         Gaussian sources with a 1/f spectrum, for which no map from EEG to MEG is better than a linear one; or rhythms
         that occur in bursts, of the same power on average, for which some are.
-    n_sources : int
-        Dipoles in the cortex.
-    background : float
-        Strength of forty Gaussian 1/f dipoles anywhere in the head, in units of the sources'.
     noise : float
         Factor on the noise of electrodes (0.4 microvolts), magnetometers (20 femtotesla) and gradiometers (20
         femtotesla per centimetre).
-    move : float
-        Largest shift of the head from the centre, in metres, up to .008; it rotates by up to twenty times that, in
-        radians, about each axis.
     ch_names, sfreq, n_times
         Electrodes, sampling rate in hertz, samples a trial.
     classes : float
@@ -58,10 +55,7 @@ class MEGSimulation:
     """
 
     sources: str = "gaussian"
-    n_sources: int = 60
-    background: float = 0.3
     noise: float = 1.0
-    move: float = 0.007
     ch_names: tuple = CAP_32
     sfreq: float = 100.0
     n_times: int = 100
@@ -72,14 +66,12 @@ class MEGSimulation:
         """Check the parameters."""
         if self.sources not in ("gaussian", "bursting"):
             raise ValueError(f"sources: got {self.sources!r}, expected 'gaussian' or 'bursting'.")
-        if min(self.n_sources, self.n_times) < 1 or not self.sfreq >= 60:
-            raise ValueError("n_sources, n_times, sfreq: expected at least 1, 1 and 60 Hz.")
-        if min(self.background, self.noise) < 0 or not 0 <= self.classes < 1 or not 0 <= self.move <= 0.008:
-            raise ValueError("background, noise: expected nothing below 0; classes: a share below 1; move: 0 to 0.008.")
+        if self.n_times < 1 or not self.sfreq >= 60 or self.noise < 0 or not 0 <= self.classes < 1:
+            raise ValueError("n_times, sfreq, noise, classes: expected at least 1, 60 Hz, 0, and a share below 1.")
 
     def info(self, position=0):
         """Electrodes, then 306 MEG sensors, as an `mne.Info`; head position 0 is the centre."""
-        groups = _sensors(self.ch_names, self.move, self.seed, position)
+        groups = _sensors(self.ch_names, self.seed, position)
         return build_info(*groups, sfreq=self.sfreq)
 
     def trials(self, subject=0, run=0, n_trials=50, position=0):
@@ -97,9 +89,9 @@ class MEGSimulation:
         rng = np.random.default_rng((self.seed, 2, subject, run))
         labels = rng.permutation(np.arange(n_trials) % 2)
         waves = self._waves(rng, subject, n_trials * self.n_times) * self._depth(labels)
-        eeg_gain, meg_gain = _gains(self.ch_names, self.move, self.seed, position, subject, self.n_sources)
+        eeg_gain, meg_gain = _gains(self.ch_names, self.seed, position, subject)
         eeg = eeg_gain @ waves + self.noise * _WHITE["eeg"] * rng.standard_normal((len(eeg_gain), waves.shape[1]))
-        types = np.array(_sensors(self.ch_names, self.move, self.seed, position)[1]["types"])
+        types = np.array(_sensors(self.ch_names, self.seed, position)[1]["types"])
         white = np.where(types == "mag", _WHITE["mag"], _WHITE["grad"])[:, None]
         meg = meg_gain @ waves + self.noise * white * rng.standard_normal((len(meg_gain), waves.shape[1]))
         parts = (part.reshape(len(part), n_trials, -1).transpose(1, 0, 2) for part in (eeg - eeg.mean(axis=0), meg))
@@ -116,19 +108,19 @@ class MEGSimulation:
         return mne.io.RawArray(data, self.info(position), verbose="error")
 
     def _waves(self, rng, subject, n_times):
-        """Moments of the sources and of the background over time, shape (n_sources + 40, n_times)."""
+        """Moments of the sources and of the background over time, shape (100, n_times)."""
         if self.sources == "gaussian":
-            waves = coloured(rng, self.n_sources, n_times, self.sfreq, one_over_f)
+            waves = coloured(rng, _N_SOURCES, n_times, self.sfreq, one_over_f)
         else:
-            rates = np.random.default_rng((self.seed, 3, subject)).uniform(6, 0.3 * self.sfreq, self.n_sources)
+            rates = np.random.default_rng((self.seed, 3, subject)).uniform(6, 0.3 * self.sfreq, _N_SOURCES)
             waves = np.stack([_bursts(rng, rate, n_times, self.sfreq) for rate in rates])
         others = coloured(rng, _N_BACKGROUND, n_times, self.sfreq, one_over_f)
-        return _MOMENT * np.concatenate([waves, self.background * others])
+        return _MOMENT * np.concatenate([waves, _BACKGROUND * others])
 
     def _depth(self, labels):
-        """Factor on each source at each sample, shape (n_sources + 40, n_trials * n_times)."""
-        factor = np.ones((self.n_sources + _N_BACKGROUND, len(labels)))
-        quarter = max(self.n_sources // 4, 1)
+        """Factor on each source at each sample, shape (100, n_trials * n_times)."""
+        factor = np.ones((_N_SOURCES + _N_BACKGROUND, len(labels)))
+        quarter = _N_SOURCES // 4
         factor[:quarter] -= self.classes * labels
         factor[quarter : 2 * quarter] -= self.classes * (1 - labels)
         return np.repeat(factor, self.n_times, axis=1)
@@ -145,31 +137,26 @@ def neuromag_info(shift=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0)):
 
 
 @lru_cache(maxsize=64)
-def _sensors(ch_names, move, seed, position):
+def _sensors(ch_names, seed, position):
     """Electrodes and MEG sensors as `describe` gives them."""
-    import mne
-
-    eeg = mne.create_info(list(ch_names), 1.0, "eeg", verbose="error")
-    places = dict(zip(ch_names, RADIUS * electrode_directions(ch_names), strict=True))
-    eeg.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), verbose="error")
     rng = np.random.default_rng((seed, 4, position))
-    way, turn = rng.normal(size=3), 20 * move * rng.uniform(-1, 1, 3) * (position > 0)
-    shift = move * rng.uniform(0.3, 1) * way / np.linalg.norm(way) * (position > 0)
+    way, turn = rng.normal(size=3), 20 * _MOVE * rng.uniform(-1, 1, 3) * (position > 0)
+    shift = _MOVE * rng.uniform(0.3, 1) * way / np.linalg.norm(way) * (position > 0)
+    eeg = electrode_info(ch_names, electrode_directions(ch_names))
     return describe(eeg, "eeg"), describe(neuromag_info(shift, turn), "meg")
 
 
 @lru_cache(maxsize=64)
-def _gains(ch_names, move, seed, position, subject, n_sources):
+def _gains(ch_names, seed, position, subject):
     """Volts, and tesla (per metre), for one ampere-metre of each source of one subject."""
     rng = np.random.default_rng((seed, 1, subject))
-    n = n_sources + _N_BACKGROUND
-    deep = np.concatenate([rng.uniform(0.7, 0.85, n_sources), rng.uniform(0.3, 0.85, _N_BACKGROUND)])
-    z, turn = rng.uniform(-0.2, 1.0, n), rng.uniform(0, 2 * np.pi, n)
-    out = np.column_stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z])
+    n = _N_SOURCES + _N_BACKGROUND
+    deep = np.concatenate([rng.uniform(0.7, 0.85, _N_SOURCES), rng.uniform(0.3, 0.85, _N_BACKGROUND)])
+    out = random_directions(rng, n, -0.2)
     moments = rng.normal(size=(n, 3))
     moments /= np.linalg.norm(moments, axis=1, keepdims=True)
-    sensors = _sensors(ch_names, move, seed, position)
-    return dipole_gains(sensors, RADIUS * deep[:, None] * out, moments, (0.0, 0.0, 0.0), RADIUS)
+    sensors = map(build_info, _sensors(ch_names, seed, position))
+    return [gain.astype(np.float64) for gain in dipole_gains(sensors, RADIUS * deep[:, None] * out, moments)]
 
 
 def _bursts(rng, rate, n_times, sfreq):

@@ -117,18 +117,14 @@ def _sizes_told(table, size, changes=None, file="it"):
         raise ValueError(f"checkpoint: the sizes of {file} mean nothing ({error})") from error
 
 
-def published_state(module, tokenizer=None):
-    """State of a network by the published names, on the CPU; a tokenizer may be added to a `Gram`."""
+def published_state(module):
+    """State of a network by the published names, on the CPU."""
     state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
-    if tokenizer is not None:
-        state |= {f"{TOKENIZER}{name}": value for name, value in published_state(tokenizer).items()}
     return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
 
 
-def save_weights(module, path, tokenizer=None):
+def save_weights(module, path):
     """Write the weights of a network in the published layout, and its sizes: ``.safetensors``, or ``.pth``.
-
-    A ``tokenizer`` is added to a `Gram`, as in the published files of fine-tuned networks.
 
     Examples
     --------
@@ -140,17 +136,15 @@ def save_weights(module, path, tokenizer=None):
     ...     read_tokenizer(os.path.join(folder, "weights.pth")).sizes.n_codes
     512
     """
-    config, state = {"sizes": dataclasses.asdict(module.sizes)}, published_state(module, tokenizer)
+    is_tokenizer = isinstance(module, GramTokenizerNetwork)
+    config = {"tokenizer" if is_tokenizer else "sizes": dataclasses.asdict(module.sizes)}
     if isinstance(module, GramPretrainingNetwork):
-        tokenizer = module.vqgan
-    elif isinstance(module, GramTokenizerNetwork):
-        config, tokenizer = {}, module
-    if tokenizer is not None:
-        config["tokenizer"] = dataclasses.asdict(tokenizer.sizes)
+        config["tokenizer"] = dataclasses.asdict(module.vqgan.sizes)
     if str(path).endswith(".safetensors"):
-        checkpoints.write_weights(path, state, {"network": type(module).__name__, "network_params": config})
+        description = {"network": type(module).__name__, "network_params": config}
+        checkpoints.write_weights(path, published_state(module), description)
     else:
-        torch.save({"model": state, "cf": config}, path)
+        torch.save({"model": published_state(module), "cf": config}, path)
 
 
 def _plain(config):

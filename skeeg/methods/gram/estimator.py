@@ -1,23 +1,28 @@
 """The Gram classifier: a pre-trained encoder, fine-tuned on labelled trials of any montage."""
 
 import dataclasses
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils._param_validation import Interval
 
 from ...array import as_eeg
+from ...base import draw_seed
 from ...montage import ChannelTemplate
+from ...networks.seeding import seeded
 from ...training.base import NetworkEstimator
 from ...training.callbacks import WeightAverage
 from ...training.net import train
+from ...training.recipe import change_recipe
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_weights
 from .layers import SIZES, settle_sizes
 from .network import param_groups
 from .preprocessing import channels_of, network_input
-from .training import GramEstimator, GramState, Settings, is_small
+from .training import GramEstimator, GramRecipe, GramState, is_small
 
 _PROBE_C = 0.01  # chosen with the readout on EEGMMIDB 49-64, movement against rest
 _MIN_TRIALS = 4  # of a subject whose features are centred by their own mean
@@ -25,8 +30,13 @@ _ENCODER = ("n_filters", "n_layers", "n_heads", "fused", "patch_length", "sfreq"
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuningSettings(Settings):
-    """Settings of the fine-tuning that ``recipe_params`` may change; all of `Settings` too."""
+class FinetuningRecipe(GramRecipe):
+    """How `GramClassifier` is trained; fields that `GramRecipe` does not have are the following.
+
+    ``layer_decay`` is the share of the learning rate from one block to the one before it, ``decay_patches`` whether the
+    patches have the lowest; ``average`` the decay of `skeeg.training.callbacks.WeightAverage`, or None; ``center``
+    whether a probe's features are centred by subject.
+    """
 
     weight_decay: float = 0.05
     lowest: float = 0.002
@@ -34,24 +44,11 @@ class FinetuningSettings(Settings):
     decay_patches: bool = True
     label_smoothing: float = 0.1
     average: float | None = None
-    lora_rank: int = 4
     center: bool = True
 
-    def check(self):
-        """Raise a ValueError for a value out of range."""
-        super().check()
-        for name in ("layer_decay", "label_smoothing"):
-            if not 0 <= vars(self)[name] <= 1:
-                raise ValueError(f"{name}: got {vars(self)[name]}, expected 0 to 1.")
-
-    def recipe(self, estimator, rate):
-        """Recipe of an estimator with these settings."""
-        recipe = super().recipe(estimator, rate)
-        return dataclasses.replace(recipe, patience=estimator.patience, lora_rank=self.lora_rank)
-
-    def callbacks(self, estimator):
-        """User's callbacks, the clipping of the gradient, and the average."""
-        return [*super().callbacks(estimator), *([] if self.average is None else [WeightAverage(self.average)])]
+    constraints = GramRecipe.constraints | dict.fromkeys(
+        ("layer_decay", "label_smoothing"), [Interval(Real, 0, 1, closed="both")]
+    )
 
 
 class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
@@ -79,7 +76,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 5e-4 for 256
         trials an update, in proportion.
     recipe_params : dict or None
-        Other settings of the training, see `FinetuningSettings`.
+        Other settings of the training, see `FinetuningRecipe`.
     old_names : {"auto", "keep", "rename"}
         As in `GramTokenizer`.
     validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
@@ -125,7 +122,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     """
 
     linear_map_ = "both"
-    _settings_class = FinetuningSettings
 
     def __init__(
         self,
@@ -176,7 +172,9 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         sizes, _ = self._read_start()
         targets, X = self._check_labels(y), network_input(sizes).transform(X)
         self.offset_ = None
-        with self._training(X, targets, len(self.classes_), subjects) as what:
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(X, len(self.classes_))
+            what = self._training(X, targets, subjects, seed)
             if self.strategy == "probe":
                 self._fit_probe(X, targets, subjects)
             else:
@@ -187,7 +185,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         """Fit the last layer to the frozen features of trials as the network takes them."""
         data = self.network_.pad(X)
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device).astype(np.float64)
-        mean, center = features.mean(axis=0), self._settings.center
+        mean, center = features.mean(axis=0), self._recipe().center
         centred = features - (_subject_means(features, as_eeg(X, subjects=subjects), mean) if center else mean)
         scale = centred.std(axis=0) + 1e-6
         model = LogisticRegression(C=_PROBE_C, max_iter=1000).fit(centred / scale, targets)
@@ -207,22 +205,22 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         return logits + torch.as_tensor(self.offset_ - _subject_means(logits.numpy(), X, self.offset_))
 
     def _criterion(self):
-        return torch.nn.CrossEntropyLoss(label_smoothing=self._settings.label_smoothing)
-
-    def _rate(self):
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 1e-3 if is_small(self) else 5e-4 * self.batch_size / 256
+        return torch.nn.CrossEntropyLoss(label_smoothing=self._recipe().label_smoothing)
 
     def _recipe(self):
-        return self._settings.recipe(self, self._rate())
+        rate = self.learning_rate
+        if rate is None:
+            rate = 1e-3 if is_small(self) else 5e-4 * self.batch_size / 256
+        own = {name: vars(self)[name] for name in ("max_epochs", "batch_size", "patience", "precision")}
+        return change_recipe(FinetuningRecipe(), self.recipe_params, learning_rate=rate, **own)
 
     def _callbacks(self):
-        return self._settings.callbacks(self)
+        average = self._recipe().average
+        return [*super()._callbacks(), *([] if average is None else [WeightAverage(average)])]
 
     def _parameter_groups(self):
-        settings = self._settings
-        return lambda module: param_groups(module, self._rate(), settings.layer_decay, settings.decay_patches)
+        recipe = self._recipe()
+        return lambda module: param_groups(module, recipe.learning_rate, recipe.layer_decay, recipe.decay_patches)
 
     def _read_start(self):
         """Sizes of the network, and the tensors of the checkpoint."""

@@ -3,16 +3,19 @@
 import dataclasses
 import functools
 import math
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from ...base import check_values
 from ...montage import canonical_name
 from ...networks import channel_info
 from ...networks.fast.dropout import Dropout
-from ...training.sizes import refuse_unknown
+from ...training import sizes as network_sizes
 from .preprocessing import COLLECTION, MAX_SECONDS, RATE, SCALE, too_short
 
 PATCH_LENGTH = 200
@@ -106,7 +109,7 @@ def choose_sizes(table, size, changes=None):
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given, known = dict(changes or {}), vars(sizes)
-    refuse_unknown("network_params", given, known)
+    network_sizes.refuse_unknown("network_params", given, known)
     if "fused" in known and given.get("n_layers", sizes.n_layers) != sizes.n_layers:
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]
@@ -120,17 +123,14 @@ def choose_sizes(table, size, changes=None):
 
 
 def settle_sizes(table, size, changes, found=None, relevant=None):
-    """Sizes of a network that may start from a checkpoint."""
+    """Sizes of a network that may start from a checkpoint, whose own ones are ``found``."""
     asked = choose_sizes(table, size or "base", changes)
     if found is None:
         return asked
-    given = {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))}
-    for name, wanted in vars(asked).items():
-        has = vars(found)[name]
-        if name in given - _TRAINED_WITH and wanted != has:
-            raise ValueError(f"{name}: got {wanted!r} (size={size!r}), the checkpoint has {has!r}; leave it out.")
-    trained = {name: value for name, value in vars(asked).items() if name in ("drop_prob", "drop_path")}
-    return dataclasses.replace(found, **trained)
+    names = {*(changes or {}), *(() if size is None else _OF_A_NAME)} & {*(relevant or vars(asked))}
+    given = {name: value for name, value in vars(asked).items() if name in names - _TRAINED_WITH}
+    kept = {name: value for name, value in vars(found).items() if name not in ("drop_prob", "drop_path")}
+    return dataclasses.replace(found, **network_sizes.settle_sizes(given, kept, vars(asked)))
 
 
 def check_alike(tokenizer, sizes):
@@ -146,22 +146,22 @@ def _fewer(dim, heads):
     return max(count for count in range(1, max(heads, 1) + 1) if dim % count == 0)
 
 
+_CONSTRAINTS = {
+    **dict.fromkeys(("patch_length", "n_layers", "n_codes", "code_dim"), [Interval(Integral, 1, None, closed="left")]),
+    **dict.fromkeys(("drop_prob", "drop_path"), [Interval(Real, 0, 1, closed="left")]),
+    "decoder_layers": [Interval(Integral, 0, None, closed="left")],
+    "scale": [Interval(Real, 0, None, closed="neither")],
+    "positions": [StrOptions({"index", "geometry"})],
+    "hidden_token": [StrOptions({"class", "learned"})],
+}
+
+
 def _check(sizes):
     """Raise a ValueError for sizes that do not go together."""
     values = vars(sizes)
-    for name, lowest in (("patch_length", 1), ("n_layers", 1), ("decoder_layers", 0), ("n_codes", 1), ("code_dim", 1)):
-        if values.get(name, lowest) < lowest:
-            raise ValueError(f"{name}: got {values[name]}, expected {lowest} or more.")
+    check_values(_CONSTRAINTS, values)
     if sizes.n_filters < 4 or sizes.n_filters % 4:
         raise ValueError(f"n_filters: got {sizes.n_filters}, expected a multiple of the 4 groups of the normalisation.")
-    for name in ("drop_prob", "drop_path"):
-        if not 0 <= values.get(name, 0) < 1:
-            raise ValueError(f"{name}: got {values[name]}, expected 0 or more and less than 1.")
-    if not sizes.scale > 0:
-        raise ValueError(f"scale: got {sizes.scale}, expected a number of microvolts above 0.")
-    for name, allowed in (("positions", ("index", "geometry")), ("hidden_token", ("class", "learned"))):
-        if values.get(name, allowed[0]) not in allowed:
-            raise ValueError(f"{name}: got {values[name]!r}, expected {' or '.join(map(repr, allowed))}.")
     for name, dim in sizes.heads.items():
         if values[name] < 1 or dim % values[name]:
             raise ValueError(f"{name}: an embedding of {dim} cannot be split into {values[name]} heads of equal size.")

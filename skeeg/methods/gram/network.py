@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...networks.base import EEGModuleMixin, ReplaceableHead
+from ...training.pretraining import hide_all_but
 from .layers import (
     SIZES,
     PatchConv,
@@ -93,6 +94,10 @@ class GramPretrainingNetwork(_Encoder):
     tokenizer_trains : bool
         Whether `train` puts the tokenizer into training mode too, as in the published code: there the target tokens are
         drawn with dropout and the codebook drifts. False holds it in evaluation mode.
+    mask_ratio : float
+        Share of the patches that is masked in training, and the same patches always in evaluation.
+    masks : {"patches", "mixed"}
+        Whether whole channels and seconds are masked too.
 
     References
     ----------
@@ -109,7 +114,7 @@ class GramPretrainingNetwork(_Encoder):
     torch.Size([2, 2, 3])
     """
 
-    def __init__(self, tokenizer=None, size="base", tokenizer_trains=False):
+    def __init__(self, tokenizer=None, size="base", tokenizer_trains=False, mask_ratio=0.5, masks="patches"):
         super().__init__()
         sizes = choose_sizes(SIZES, size)
         self._build_encoder(sizes)
@@ -126,7 +131,7 @@ class GramPretrainingNetwork(_Encoder):
         self.decoder_pred = nn.Linear(dim, vqgan.sizes.n_codes, bias=False)
         self.wave_head = nn.Linear(dim, length) if sizes.wave_head else None
         self.mask_token = token(1, 1, dim) if sizes.hidden_token == "learned" else None
-        self.tokenizer_trains = tokenizer_trains
+        self.tokenizer_trains, self.mask_ratio, self.masks = tokenizer_trains, mask_ratio, masks
         initialise(self, bound=0.02, convolutions=True)
         self.vqgan = vqgan.requires_grad_(False)
         self.vqgan.train(self.training and tokenizer_trains)
@@ -160,14 +165,14 @@ class GramPretrainingNetwork(_Encoder):
             x = block(x)
         return self.decoder_norm(x)[:, 1:]
 
-    def forward(self, x, hidden, channels, codes=None):
-        """Losses of each trial, shape (batch, 4), given the tokens of the patches or None.
+    def forward(self, x, channels, hidden=None, codes=None):
+        """Losses of each trial, shape (batch, 4); masked patches are drawn, and tokens of patches found, where None.
 
         Cross-entropy of the masked tokens, squared error of the visible spectra, relative squared error of the masked
         samples (0 without ``wave_head``), share of tokens predicted.
         """
-        if codes is None:
-            codes = self._targets(x, channels)
+        hidden = self._draw(x) if hidden is None else hidden
+        codes = self._targets(x, channels) if codes is None else codes
         tokens, seen = self.visible(x, hidden, channels)
         mimic = self._mimic(tokens, seen)
         at = _indices(hidden.flatten(1))
@@ -180,6 +185,13 @@ class GramPretrainingNetwork(_Encoder):
         return torch.stack(
             [entropy.sum(dim=1).to(mimic.dtype) / n_hidden, mimic, wave, found.sum(dim=1) / n_hidden], dim=1
         )
+
+    def _draw(self, x):
+        """Draw masked patches, in evaluation always the same."""
+        shape = len(x), *to_patches(x, self.sizes.patch_length).shape[1:3]
+        mixed = self.training and self.masks == "mixed"
+        hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
+        return hidden.to(x.device)
 
     def _wave(self, decoded, x, seen, at):
         """Squared error of the masked samples, relative to their power and some of the window's, for each trial."""
@@ -220,6 +232,25 @@ class GramPretrainingNetwork(_Encoder):
             half = torch.fft.rfft(seen.to(predicted.dtype)).abs()
             mirrored = half[..., 1 : (seen.shape[-1] + 1) // 2].flip(-1)
             return (_standard(predicted) - _standard(torch.cat([half, mirrored], -1))).square().mean(dim=(1, 2))
+
+
+def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
+    """Draw masked patches (n_trials, n_seconds, n_chans); one at least stays, of two or more one at least is masked."""
+    n_patches = n_seconds * n_chans
+    generator = None if anew else torch.Generator().manual_seed(0)
+    kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
+    return hide_all_but(kept, n_trials, n_patches, generator).view(n_trials, n_seconds, n_chans)
+
+
+def draw_mixed(n_trials, n_seconds, n_chans):
+    """Draw whole channels or seconds, up to half of them, a quarter of the times each, and else patches."""
+    kind, ratio = torch.rand(2).tolist()
+    n_units = {0: n_chans, 1: n_seconds}.get(int(4 * kind), 1)
+    if n_units == 1:
+        return draw_hidden(n_trials, n_seconds, n_chans, 0.2 + 0.5 * ratio)
+    hidden = hide_all_but(n_units - 1 - int(ratio * (n_units // 2)), n_trials, n_units)
+    grid = hidden[:, None] if kind < 0.25 else hidden[:, :, None]
+    return grid.expand(n_trials, n_seconds, n_chans).contiguous()
 
 
 class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
@@ -361,24 +392,20 @@ def decays(name, parameter):
 
 def layer_rate(name, n_layers, decay, patches=True):
     """Share d^(L + 1 - l) of the learning rate: l = 0 for the patches, i + 1 for block i, L + 1 after the blocks."""
-    depth = n_layers + 1
     if name == "cls_token" or (patches and name.startswith("tconv.")):
-        depth = 0
-    elif name.startswith("blocks."):
-        depth = int(name.split(".")[1]) + 1
-    return decay ** (n_layers + 1 - depth)
+        return decay ** (n_layers + 1)
+    return decay ** (n_layers - int(name.split(".")[1])) if name.startswith("blocks.") else 1.0
 
 
 def param_groups(module, rate=None, layer_decay=1.0, patches=True):
     """Group the trainable parameters for torch's optimisers, by weight decay and by the rate of their layer."""
-    groups = {(1.0, True): {"params": []}, (1.0, False): {"params": [], "weight_decay": 0.0}}
+    found = {(1.0, True): [], (1.0, False): []}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             share = 1.0 if rate is None else layer_rate(name, module.sizes.n_layers, layer_decay, patches)
-            fades = decays(name, parameter)
-            group = groups.setdefault((share, fades), {"params": []} | ({} if fades else {"weight_decay": 0.0}))
-            group["params"].append(parameter)
-    if rate is not None:
-        for (share, _), group in groups.items():
-            group["lr"] = rate * share
-    return [group for group in groups.values() if group["params"]]
+            found.setdefault((share, decays(name, parameter)), []).append(parameter)
+    groups = []
+    for (share, fades), parameters in found.items():
+        rates = ({} if fades else {"weight_decay": 0.0}) | ({} if rate is None else {"lr": rate * share})
+        groups += [{"params": parameters, **rates}] if parameters else []
+    return groups

@@ -3,24 +3,24 @@
 import dataclasses
 import functools
 import os
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from ...networks.seeding import seeded
 from ...training.data import Trials
-from ...training.pretraining import PartsLoss, fingerprint, hide_all_but, open_run
+from ...training.pretraining import PartsLoss, fingerprint, open_run
 from ...training.sizes import build_within
 from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
-from .layers import SHARED, SIZES, check_alike, settle_sizes, to_patches
+from .layers import SHARED, SIZES, check_alike, settle_sizes
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, Pool, StageSettings
+from .training import GramRecipe, GramStage, GramState, Pool
 
 _OF_THE_TOKENIZER = (
     "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
@@ -29,8 +29,13 @@ _OF_THE_TOKENIZER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainingSettings(StageSettings):
-    """Settings of the second stage that ``recipe_params`` may change; all of `StageSettings` too."""
+class PretrainingRecipe(GramRecipe):
+    """How `GramPretrainer` is trained; fields that `GramRecipe` does not have are the following.
+
+    ``cls_weight``, ``mimic_weight`` and ``wave_weight`` are those of the losses of the masked tokens, the visible
+    spectra and the masked samples; ``mask_ratio`` the share of masked patches; ``masks`` patches, or, with
+    ``"mixed"``, also whole channels and seconds; ``tokenizer_trains`` see `GramPretrainingNetwork`.
+    """
 
     weight_decay: float = 0.05
     cls_weight: float = 0.5
@@ -40,50 +45,17 @@ class PretrainingSettings(StageSettings):
     masks: str = "patches"
     tokenizer_trains: bool = False
 
+    constraints = GramRecipe.constraints | {
+        **dict.fromkeys(("cls_weight", "mimic_weight", "wave_weight"), [Interval(Real, 0, None, closed="left")]),
+        "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
+        "masks": [StrOptions({"patches", "mixed"})],
+    }
+
     def check(self):
         """Raise a ValueError for a value out of range."""
-        super().check()
-        if min(self.cls_weight, self.mimic_weight) < 0 or self.cls_weight == self.mimic_weight == 0:
-            given = (self.cls_weight, self.mimic_weight)
-            raise ValueError(f"cls_weight, mimic_weight: got {given}, expected 0 or more, and one of them above 0.")
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and below 1.")
-        if self.masks not in ("patches", "mixed"):
-            raise ValueError(f"masks: got {self.masks!r}, expected 'patches' or 'mixed'.")
-
-
-class MaskedObjective(nn.Module):
-    """Masked autoencoder that draws masks and gives its losses; in evaluation the masks are always the same."""
-
-    def __init__(self, network, mask_ratio, masks="patches"):
-        super().__init__()
-        self.network, self.mask_ratio, self.masks = network, mask_ratio, masks
-
-    def forward(self, x, channels, codes=None):
-        """Losses (batch, 4) of `GramPretrainingNetwork`; ``codes`` are known tokens of the patches."""
-        shape = len(x), *to_patches(x, self.network.sizes.patch_length).shape[1:3]
-        mixed = self.training and self.masks == "mixed"
-        hidden = draw_mixed(*shape) if mixed else draw_hidden(*shape, self.mask_ratio, self.training)
-        return self.network(x, hidden.to(x.device), channels, codes)
-
-
-def draw_hidden(n_trials, n_seconds, n_chans, ratio, anew=True):
-    """Draw masked patches (n_trials, n_seconds, n_chans); one at least stays, of two or more one at least is masked."""
-    n_patches = n_seconds * n_chans
-    generator = None if anew else torch.Generator().manual_seed(0)
-    kept = max(min(int(n_patches * (1 - ratio)), n_patches - 1), 1)
-    return hide_all_but(kept, n_trials, n_patches, generator).view(n_trials, n_seconds, n_chans)
-
-
-def draw_mixed(n_trials, n_seconds, n_chans):
-    """Draw whole channels or seconds, up to half of them, a quarter of the times each, and else patches."""
-    kind, ratio = torch.rand(2).tolist()
-    n_units = {0: n_chans, 1: n_seconds}.get(int(4 * kind), 1)
-    if n_units == 1:
-        return draw_hidden(n_trials, n_seconds, n_chans, 0.2 + 0.5 * ratio)
-    hidden = hide_all_but(n_units - 1 - int(ratio * (n_units // 2)), n_trials, n_units)
-    grid = hidden[:, None] if kind < 0.25 else hidden[:, :, None]
-    return grid.expand(n_trials, n_seconds, n_chans).contiguous()
+        if self.cls_weight == self.mimic_weight == 0:
+            raise ValueError("cls_weight, mimic_weight: both are 0, expected one of them above 0.")
+        return super().check()
 
 
 class GramPretrainer(GramStage):
@@ -117,7 +89,7 @@ class GramPretrainer(GramStage):
         Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-4 for
         1024 windows an update, in proportion.
     recipe_params : dict or None
-        Other settings of the training, see `PretrainingSettings`.
+        Other settings of the training, see `PretrainingRecipe`.
     window, old_names, max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
@@ -154,9 +126,9 @@ class GramPretrainer(GramStage):
     (3, 100)
     """
 
-    _settings_class = PretrainingSettings
+    _published = PretrainingRecipe()
     _published_rate = 4e-4
-    _parameter_constraints = GramStage._parameter_constraints | {"readout": [StrOptions(set(READOUTS))]}
+    _parameter_constraints = {"readout": [StrOptions(set(READOUTS))]}
 
     def __init__(
         self,
@@ -181,26 +153,12 @@ class GramPretrainer(GramStage):
         verbose=0,
         skorch_callbacks=None,
     ):
+        super().__init__(
+            size, checkpoint, network_params, run_file, window, old_names, max_epochs, batch_size, learning_rate,
+            recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
+        )  # fmt: skip
         self.tokenizer = tokenizer
-        self.size = size
-        self.checkpoint = checkpoint
-        self.network_params = network_params
         self.readout = readout
-        self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.recipe_params = recipe_params
-        self.precision = precision
-        self.validation = validation
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
 
     def fit(self, X, y=None, subjects=None):
         """Pre-train on trials as in `GramTokenizer.fit`."""
@@ -219,7 +177,7 @@ class GramPretrainer(GramStage):
                 tokenizer = self._fit_tokenizer(tokenizer or self._new_tokenizer(sizes), pool, run)
             self._start_network(tokenizer, sizes, state)
             if run.earlier is not None:  # the kept tokenizer gives the targets
-                self._objective().load_state_dict(run.earlier.part("weights."))
+                self.module_.load_state_dict(run.earlier.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
         self._finish(pool, history)
         return self
@@ -271,17 +229,18 @@ class GramPretrainer(GramStage):
     def _new_tokenizer(self, sizes):
         """Tokenizer of the same size and settings, not fitted."""
         alike = {name: vars(sizes)[name] for name in (*SHARED, "positions")}
-        common = [field.name for field in dataclasses.fields(StageSettings)]
+        common = GramRecipe.__dataclass_fields__.keys() - {"weight_decay"}
         settings = {name: value for name, value in (self.recipe_params or {}).items() if name in common}
-        settings.pop("weight_decay", None)
         own = {name: vars(self)[name] for name in _OF_THE_TOKENIZER}
         return GramTokenizer(**own, network_params=alike, recipe_params=settings)
 
     def _start_network(self, tokenizer, sizes, state):
         """Build the network around a tokenizer, and load the tensors of a checkpoint into it."""
+        recipe = self._recipe()
         parameters = {
             "size": dataclasses.asdict(sizes), "tokenizer": dataclasses.asdict(tokenizer.sizes),
-            "decay": tokenizer.quantize.decay, "tokenizer_trains": self._settings.tokenizer_trains,
+            "decay": tokenizer.quantize.decay, "tokenizer_trains": recipe.tokenizer_trains,
+            "mask_ratio": recipe.mask_ratio, "masks": recipe.masks,
         }  # fmt: skip
         self.network_ = network = GramState("GramPretrainingNetwork", parameters, precision=self.precision)
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
@@ -291,19 +250,15 @@ class GramPretrainer(GramStage):
 
     def _with_targets(self, pool):
         """Add the tokens to the windows: they never change, so they are computed once."""
-        if self._settings.tokenizer_trains:
+        if self._recipe().tokenizer_trains:
             return pool
         groups = []
         for group, shared in zip(pool.trials.groups, pool.trials.shared, strict=True):
             codes = self._by_batch(lambda net, x, at: net.vqgan.encode(x, at), group["x"], shared["channels"])
             groups.append({**group, "codes": codes.clone()})
-        return Pool(Trials(groups, None, pool.trials.shared, self._settings.mixed), pool.subjects)
-
-    def _objective(self):
-        return MaskedObjective(self.module_, self._settings.mask_ratio, self._settings.masks)
+        return Pool(Trials(groups, None, pool.trials.shared, self._recipe().mixed), pool.subjects)
 
     def _criterion(self):
-        settings = self._settings
-        wave = settings.wave_weight if self.module_.sizes.wave_head else 0.0
-        names = ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")
-        return PartsLoss(names, (settings.cls_weight, settings.mimic_weight, wave, 0.0))
+        recipe, names = self._recipe(), ("cls_loss", "mimic_loss", "wave_loss", "mlm_acc")
+        wave = recipe.wave_weight if self.module_.sizes.wave_head else 0.0
+        return PartsLoss(names, (recipe.cls_weight, recipe.mimic_weight, wave, 0.0))

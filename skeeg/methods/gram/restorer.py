@@ -12,7 +12,7 @@ from ...base import draw_seed
 from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, WienerInterpolation, draw_mask, find_lost
 from ...signals import resample_trials
 from ...training.inference import on_device, resolve_device
-from .layers import HEAD_RADIUS, SIZES, electrode_positions
+from .layers import HEAD_RADIUS, electrode_positions
 from .preprocessing import COLLECTION, channel_indices, channels_of, too_short, window_length
 from .pretrainer import GramPretrainer
 
@@ -33,9 +33,7 @@ class GramRestorer(Imputer):
         Weights of a pre-trained Gram, its tokenizer inside. None trains both stages on the complete trials of fit.
     pretrainer : GramPretrainer or None
         How they are trained, or, fitted, what to restore with as it is (but scikit-learn's ``clone`` forgets that it is
-        fitted; a checkpoint stays). None trains with `GramPretrainer`'s defaults. Not together with `checkpoint`.
-    size : {"tiny", "base", "medium", "large"} or None
-        Size of the networks where `pretrainer` does not say it; None takes that of the checkpoint, else ``"tiny"``.
+        fitted; a checkpoint stays). None is ``GramPretrainer(size="tiny")``. Not together with `checkpoint`.
     electrodes : tuple of str or None
         Channels that the result has; those that X does not hold are made anew. None keeps those of X.
     amplitude : {"power", "least_squares"}
@@ -95,7 +93,6 @@ class GramRestorer(Imputer):
     _any_montage = True
     _any_rate = True
     _parameter_constraints = {
-        "size": [StrOptions(set(SIZES)), None],
         "amplitude": [StrOptions({"power", "least_squares"})],
         "prior": [StrOptions({"splines", "linear"}), None],
     }
@@ -104,7 +101,6 @@ class GramRestorer(Imputer):
         self,
         checkpoint=None,
         pretrainer=None,
-        size=None,
         electrodes=None,
         amplitude="power",
         prior=None,
@@ -116,7 +112,6 @@ class GramRestorer(Imputer):
     ):
         self.checkpoint = checkpoint
         self.pretrainer = pretrainer
-        self.size = size
         self.electrodes = electrodes
         self.amplitude = amplitude
         self.prior = prior
@@ -153,22 +148,17 @@ class GramRestorer(Imputer):
             raise TypeError(f"inst: expected mne's Raw, Epochs or Evoked, got {type(inst).__name__}.")
         picks = mne.pick_types(inst.info, eeg=True, exclude=[])
         names = [inst.ch_names[i] for i in picks]
-        bads = [name for name in names if name in inst.info["bads"]]
+        bad = np.isin(names, inst.info["bads"])
         inst = inst.copy()
-        if not bads:
+        if not bad.any():
             return inst
-        if not isinstance(inst, mne.Evoked):
-            inst.load_data()
-        values = inst.data if isinstance(inst, mne.Evoked) else inst._data
+        values = inst.data if isinstance(inst, mne.Evoked) else inst.load_data()._data
         trials = values if values.ndim == 3 else values[None]
-        X = EEGArray(trials[:, picks] * 1e6, names, inst.info["sfreq"])
-        X = self._check_eeg(X, reset=False)
-        lost = np.isnan(np.asarray(X))
-        lost[:, [names.index(name) for name in bads]] = True
+        X = self._check_eeg(EEGArray(trials[:, picks] * 1e6, names, inst.info["sfreq"]), reset=False)
+        lost = np.isnan(np.asarray(X)) | bad[:, None]
         estimates = self._combine(np.where(lost, 0, np.asarray(X)), lost, names, X.sfreq)
-        for name in bads:
-            trials[:, inst.ch_names.index(name)] = estimates[:, names.index(name)] * 1e-6
-        inst.info["bads"] = [name for name in inst.info["bads"] if name not in bads]
+        trials[:, picks[bad]] = estimates[:, bad] * 1e-6
+        inst.info["bads"] = [name for name in inst.info["bads"] if name not in names]
         return inst
 
     # Steps of fit
@@ -201,11 +191,8 @@ class GramRestorer(Imputer):
         if given is not None and given.__sklearn_is_fitted__():
             return given
         if given is None:
-            size = "tiny" if self.size is None and self.checkpoint is None else self.size
-            own = {"size": size, "ch_names": self.ch_names, "sfreq": self.sfreq, "device": self.device}
-            if self.checkpoint is not None:
-                own |= {"checkpoint": self.checkpoint, "max_epochs": 0}
-            given = GramPretrainer(**own)
+            own = {"size": "tiny"} if self.checkpoint is None else {"checkpoint": self.checkpoint, "max_epochs": 0}
+            given = GramPretrainer(**own, ch_names=self.ch_names, sfreq=self.sfreq, device=self.device)
         fitted = clone(given)
         if fitted.random_state is None:
             fitted.set_params(random_state=seed)
@@ -303,11 +290,10 @@ def cut_patches(n_times, length):
 
 def hide_patches(lost, starts, length, n_times):
     """Mask (n_trials, n_patches, n_channels) of the patches (`starts`, `length` of n_times) with a missing sample."""
-    before = np.concatenate([np.zeros((*lost.shape[:2], 1), int), np.cumsum(lost, axis=2)], axis=2)
     scale = lost.shape[2] / n_times
-    first = np.floor(starts * scale + 1e-9).astype(int)
-    stop = np.minimum(np.ceil((starts + length) * scale - 1e-9).astype(int), lost.shape[2])
-    return (before[..., stop] > before[..., first]).transpose(0, 2, 1)
+    firsts = np.floor(starts * scale + 1e-9).astype(int)
+    stops = np.ceil((starts + length) * scale - 1e-9).astype(int)
+    return np.stack([lost[:, :, i:j].any(axis=2) for i, j in zip(firsts, stops, strict=True)], axis=1)
 
 
 def change_length(data, n_times):

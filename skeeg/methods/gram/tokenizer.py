@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -18,23 +20,24 @@ from .checkpoint import load_weights, read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
-from .training import GramStage, GramState, StageSettings, is_small
+from .training import GramRecipe, GramStage, GramState, is_small
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSettings(StageSettings):
-    """Settings of the first stage that ``recipe_params`` may change; all of `StageSettings` too."""
+class TokenizerRecipe(GramRecipe):
+    """How `GramTokenizer` is trained; fields that `GramRecipe` does not have are the following.
+
+    ``codebook_decay`` is that of the running means; ``warm_epochs`` are epochs before the others, without the codebook:
+    None is a tenth of ``max_epochs`` for a network of at most four blocks, and else none, as published.
+    """
 
     codebook_decay: float = 0.99
     warm_epochs: int | None = None
 
-    def check(self):
-        """Raise a ValueError for a value out of range."""
-        super().check()
-        if self.warm_epochs is not None and self.warm_epochs < 0:
-            raise ValueError(f"warm_epochs: got {self.warm_epochs}, expected 0 or more, or None.")
-        if not 0 <= self.codebook_decay <= 1:
-            raise ValueError(f"codebook_decay: got {self.codebook_decay}, expected 0 to 1.")
+    constraints = GramRecipe.constraints | {
+        "codebook_decay": [Interval(Real, 0, 1, closed="both")],
+        "warm_epochs": [Interval(Integral, 0, None, closed="left"), None],
+    }
 
 
 class GramTokenizer(GramStage):
@@ -68,7 +71,7 @@ class GramTokenizer(GramStage):
         Highest learning rate; None takes 1e-3 for a network of at most four blocks, and else the published 4e-5 for
         1024 windows an update, in proportion.
     recipe_params : dict or None
-        Other settings of the training, see `TokenizerSettings`.
+        Other settings of the training, see `TokenizerRecipe`.
     precision : {"float32", "bf16", "float64"}
         See `skeeg.training.Recipe`.
     validation
@@ -108,47 +111,7 @@ class GramTokenizer(GramStage):
     ((4, 3, 3), (4, 3, 600))
     """
 
-    _settings_class = TokenizerSettings
-
-    def __init__(
-        self,
-        size=None,
-        checkpoint=None,
-        network_params=None,
-        run_file=None,
-        window="auto",
-        old_names="auto",
-        max_epochs=100,
-        batch_size=128,
-        learning_rate=None,
-        recipe_params=None,
-        precision="float32",
-        validation=None,
-        ch_names=None,
-        sfreq=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        skorch_callbacks=None,
-    ):
-        self.size = size
-        self.checkpoint = checkpoint
-        self.network_params = network_params
-        self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.recipe_params = recipe_params
-        self.precision = precision
-        self.validation = validation
-        self.ch_names = ch_names
-        self.sfreq = sfreq
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.skorch_callbacks = skorch_callbacks
+    _published = TokenizerRecipe()
 
     def fit(self, X, y=None, subjects=None):
         """Learn the tokens of trials (n_trials, n_channels, n_times) with channel names, or of a list of recordings.
@@ -183,7 +146,7 @@ class GramTokenizer(GramStage):
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
             carry = _CarryOn(vars(self).get("_optimizer"))
-            recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup=0.0)
+            recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup_share=0.0)
             history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
         self._optimizer = carry.state
         self._note_usage(pool.trials, None if first else (self.usage_, self.code_scale_))
@@ -211,8 +174,7 @@ class GramTokenizer(GramStage):
         (``code_scale_``).
         """
         check_is_fitted(self)
-        codes = self._check_codes(codes)
-        names = self._names_for(codes, ch_names)
+        codes, names = self._check_codes(codes, ch_names)
         channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
@@ -249,7 +211,7 @@ class GramTokenizer(GramStage):
 
     def _start_network(self, sizes, loaded=None):
         """Build the network, and load a tokenizer into it."""
-        parameters = {"size": dataclasses.asdict(sizes), "decay": self._settings.codebook_decay}
+        parameters = {"size": dataclasses.asdict(sizes), "decay": self._recipe().codebook_decay}
         self.network_ = GramState("GramTokenizerNetwork", parameters, precision=self.precision)
         self.network_.module = self.network_.build()
         if loaded is not None:
@@ -258,14 +220,14 @@ class GramTokenizer(GramStage):
 
     def _warm_up(self, pool, seed):
         """Train without the codebook."""
-        epochs = self._settings.warm_epochs
+        epochs = self._recipe().warm_epochs
         if epochs is None:
             epochs = max(1, round(self.max_epochs / 10)) if is_small(self) and self.max_epochs else 0
         if not epochs:
             return
         self.module_.without_codes = True
         try:
-            recipe = dataclasses.replace(self._recipe(), max_epochs=epochs, schedule=None, warmup=0.0)
+            recipe = dataclasses.replace(self._recipe(), max_epochs=epochs, schedule=None, warmup_share=0.0)
             self._learn(pool, RunFile(seed=seed), recipe)
         finally:
             self.module_.without_codes = False
@@ -273,7 +235,7 @@ class GramTokenizer(GramStage):
     def _start_codebook(self, trials):
         """Place the codes by k-means on four windows' patches a code, or on all there are."""
         network, found = self.module_, []
-        size, wanted = distributed.update_size(self.batch_size, self._settings.accumulate), 4 * network.sizes.n_codes
+        size, wanted = distributed.update_size(self.batch_size, self._recipe().accumulate), 4 * network.sizes.n_codes
         with torch.no_grad():
             for inputs, _ in Batches(trials, size, shuffle=True):
                 found.append(network.vectors(inputs["x"], inputs["channels"]).flatten(0, 1))
@@ -302,27 +264,19 @@ class GramTokenizer(GramStage):
         squares = to_patches(x, network.sizes.patch_length).square().mean(dim=-1).flatten()
         return torch.stack([codes.double(), squares.double()], dim=1)
 
-    def _check_codes(self, codes):
-        """Codes as integers within the codebook."""
-        codes = np.asarray(codes)
-        if codes.ndim != 3 or codes.dtype.kind not in "iu" or not codes.size:
+    def _check_codes(self, codes, ch_names):
+        """Codes as integers within the codebook, and the names of their channels."""
+        codes, n_codes = np.asarray(codes), self.module_.sizes.n_codes
+        sound = codes.ndim == 3 and codes.dtype.kind in "iu" and codes.size
+        if not sound or codes.min() < 0 or codes.max() >= n_codes:
             raise ValueError(
-                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers (trials, seconds, channels)."
+                f"codes: got {codes.dtype} of shape {codes.shape}, expected integers from 0 to {n_codes - 1} of shape "
+                "(n_trials, n_seconds, n_channels)."
             )
-        n_codes = self.module_.sizes.n_codes
-        if codes.min() < 0 or codes.max() >= n_codes:
-            raise ValueError(f"codes: got {codes.min()} to {codes.max()}, expected 0 to {n_codes - 1}.")
-        return codes.astype(np.int64)
-
-    def _names_for(self, codes, ch_names):
-        """Channels of codes."""
         names = self.ch_names_in_ if ch_names is None else tuple(ch_names)
         if len(names) != codes.shape[2]:
             raise ValueError(f"ch_names: got {len(names)} names for codes of {codes.shape[2]} electrodes.")
-        return names
-
-    def _objective(self):
-        return self.module_
+        return codes.astype(np.int64), names
 
     def _criterion(self):
         return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))

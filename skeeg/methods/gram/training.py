@@ -1,11 +1,13 @@
-"""Training of both stages: its settings, the windows of all recordings, and the base of the two estimators."""
+"""Training of both stages: the recipe, the windows of all recordings, and the base of the two trainers."""
 
 import dataclasses
 import functools
+from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
@@ -14,10 +16,9 @@ from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.data import StreamedTensor, Trials
-from ...training.inference import run_batches
-from ...training.net import make_net, resolve_device
+from ...training.inference import resolve_device, run_batches
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
-from ...training.sizes import refuse_unknown
+from ...training.recipe import change_recipe
 from ...training.state import HasNetwork
 from .checkpoint import save_weights
 from .layers import SIZES
@@ -27,48 +28,18 @@ from .tokenizer_network import GramTokenizerNetwork
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of a training that ``recipe_params`` may change; the defaults are the published ones."""
+class GramRecipe(Recipe):
+    """How Gram is trained; the defaults are the published ones. Warm-up and cosine move with the updates.
+
+    Fields that `skeeg.training.Recipe` does not have: ``clip`` is the largest norm of the gradient, or None; ``mixed``
+    mixes the batches of recordings of different montages, or takes one recording after the other, as published.
+    """
 
     weight_decay: float = 5e-4
-    warmup: float = 0.1
+    warmup_share: float = 0.1
     lowest: float = 0.025
+    by_step: bool = True
     clip: float | None = 1.0
-    validation_size: float = 0.2
-
-    @classmethod
-    def of(cls, estimator):
-        """Give the settings of an estimator, checked."""
-        refuse_unknown("recipe_params", estimator.recipe_params, [field.name for field in dataclasses.fields(cls)])
-        settings = cls(**estimator.recipe_params or {})
-        settings.check()
-        return settings
-
-    def check(self):
-        """Raise a ValueError for a value out of range."""
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup: got {self.warmup}, expected a share of the epochs, 0 or more and less than 1.")
-
-    def recipe(self, estimator, rate):
-        """Recipe of an estimator with these settings: warm-up and cosine by the update."""
-        return Recipe(
-            max_epochs=estimator.max_epochs, batch_size=estimator.batch_size, learning_rate=rate, by_step=True,
-            weight_decay=self.weight_decay, warmup=self.warmup * estimator.max_epochs, lowest=self.lowest,
-            precision=estimator.precision, validation_size=self.validation_size,
-        )  # fmt: skip
-
-    def callbacks(self, estimator):
-        """User's callbacks, and the clipping of the gradient."""
-        return [
-            *(estimator.skorch_callbacks or ()), *([] if self.clip is None else [GradientNormClipping(self.clip)])
-        ]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class StageSettings(Settings):
-    """What both stages have in addition."""
-
-    accumulate: int = 1
     mixed: bool = True
 
 
@@ -77,14 +48,14 @@ class GramState(NetworkState):
 
     def build(self):
         """Give a new module, as ``spec`` describes it."""
-        given = self.spec["parameters"]
+        given = dict(self.spec["parameters"])
         if self.spec["network"] == "Gram":
             return super().build()
         if self.spec["network"] == "GramTokenizerNetwork":
-            module = GramTokenizerNetwork(given["size"], given["decay"])
+            module = GramTokenizerNetwork(**given)
         else:
-            tokenizer = GramTokenizerNetwork(given["tokenizer"], given["decay"])
-            module = GramPretrainingNetwork(tokenizer, given["size"], given["tokenizer_trains"])
+            tokenizer = GramTokenizerNetwork(given.pop("tokenizer"), given.pop("decay"))
+            module = GramPretrainingNetwork(tokenizer, **given)
         return module.to(self.dtype).eval()
 
 
@@ -103,15 +74,10 @@ class Pool:
     subjects: np.ndarray
 
     def content(self):
-        """Give what differs between pools, for a fingerprint."""
-        arrays = [_content(value) for group in self.trials.groups for value in group.values()]
-        common = [value.numpy() for shared in self.trials.shared for value in shared.values()]
-        return arrays, common, self.subjects.tolist()
-
-    @property
-    def n_samples(self):
-        """Samples of all windows and channels."""
-        return sum(group["x"].numel() for group in self.trials.groups)
+        """Give what differs between pools, for a fingerprint: windows, or what the store knows of them."""
+        inputs = [one for part in (self.trials.groups, self.trials.shared) for group in part for one in group.values()]
+        known = [one.identity if isinstance(one, StreamedTensor) else one.numpy() for one in inputs]
+        return known, self.subjects.tolist()
 
 
 class GramEstimator:
@@ -125,9 +91,10 @@ class GramEstimator:
     def _any_rate(self):
         return (self.network_params or {}).get("sfreq", RATE) is not None
 
-    @property
-    def _settings(self):
-        return self._settings_class.of(self)
+    def _callbacks(self):
+        """User's callbacks, and the clipping of the gradient."""
+        clip = self._recipe().clip
+        return [*(self.skorch_callbacks or ()), *([] if clip is None else [GradientNormClipping(clip)])]
 
     @property
     def steps_(self):
@@ -150,17 +117,56 @@ class GramEstimator:
 
 
 class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
-    """Base of the two trainers; a subclass has `_settings_class`, `_objective` and `_criterion`."""
+    """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
+    _parameter_constraints = {"window": [Interval(Integral, 1, MAX_SECONDS, closed="both"), StrOptions({"auto"})]}
+
+    def __init__(
+        self,
+        size=None,
+        checkpoint=None,
+        network_params=None,
+        run_file=None,
+        window="auto",
+        old_names="auto",
+        max_epochs=100,
+        batch_size=128,
+        learning_rate=None,
+        recipe_params=None,
+        precision="float32",
+        validation=None,
+        ch_names=None,
+        sfreq=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        skorch_callbacks=None,
+    ):
+        self.size = size
+        self.checkpoint = checkpoint
+        self.network_params = network_params
+        self.run_file = run_file
+        self.window = window
+        self.old_names = old_names
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.recipe_params = recipe_params
+        self.precision = precision
+        self.validation = validation
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.skorch_callbacks = skorch_callbacks
 
     def _check_parameters(self):
         """Refuse settings that mean nothing, by name."""
         super()._check_parameters()
         resolve_device(self.device)
-        if self.max_epochs < 0:
-            raise ValueError(f"max_epochs: got {self.max_epochs}, expected 0 or more.")
-        self._recipe().check()
+        self._recipe()
 
     # Windows
 
@@ -180,16 +186,14 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         groups = [{"x": torch.from_numpy(np.concatenate(windows))} for windows, _ in parts.values()]
         shared = [{"channels": torch.tensor(key[:-1])} for key in parts]
         whose = np.concatenate([name for _, names in parts.values() for name in names])
-        return Pool(Trials(groups, None, shared, self._settings.mixed), whose)
+        return Pool(Trials(groups, None, shared, self._recipe().mixed), whose)
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
-        channels, data = channels_of(X, self.old_names), self._input(X, sizes)
+        channels = channels_of(X, self.old_names)
+        data = np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
         longest = window_length(len(channels), data.shape[2] // sizes.patch_length, self.window)
         return *cut_windows(data, sizes.patch_length, longest), channels
-
-    def _input(self, X, sizes):
-        return np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
 
     def _float_type(self):
         return np.float64 if self.precision == "float64" else np.float32
@@ -203,40 +207,39 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             n_patches, rest = divmod(group.shape[2], sizes.patch_length)
             if rest or not 1 <= n_patches <= MAX_SECONDS or sizes.sfreq not in (None, group.sfreq):
                 raise ValueError(
-                    f"X: windows of {group.shape[2]} samples at {group.sfreq:g} Hz; staying on the disk, they must "
-                    f"have the network's rate of {sizes.sfreq} Hz (add recordings to the store with "
-                    f"prepare=gram_preprocessing()) and 1 to {MAX_SECONDS} times {sizes.patch_length} samples."
+                    f"X: stored windows of {group.shape[2]} samples at {group.sfreq:g} Hz, expected {sizes.sfreq} Hz "
+                    f"(store them with prepare=gram_preprocessing()), and 1 to {MAX_SECONDS} patches of "
+                    f"{sizes.patch_length} samples."
                 )
             read = functools.partial(_read_units, group, sizes.scale, self._float_type())
             windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
             groups.append({"x": windows})
             shared.append({"channels": torch.from_numpy(channels_of(one, self.old_names))})
-        trials = Trials(groups, None, shared, self._settings.mixed)
+        trials = Trials(groups, None, shared, self._recipe().mixed)
         return Pool(trials, np.concatenate([group.subjects for group in stored]))
 
     # Training
 
     def _recipe(self):
-        settings, rate = self._settings, self.learning_rate
-        if rate is None:
-            published = self._published_rate * distributed.update_size(self.batch_size, settings.accumulate) / 1024
-            rate = 1e-3 if is_small(self) else published
-        recipe = settings.recipe(self, rate)
-        return dataclasses.replace(recipe, max_epochs=max(self.max_epochs, 1), accumulate=settings.accumulate)
+        own = {"max_epochs": max(self.max_epochs, 1), "batch_size": self.batch_size, "precision": self.precision}
+        recipe = change_recipe(self._published, self.recipe_params, learning_rate=self.learning_rate, **own)
+        if self.learning_rate is not None:
+            return recipe
+        published = self._published_rate * distributed.update_size(recipe.batch_size, recipe.accumulate) / 1024
+        return dataclasses.replace(recipe, learning_rate=1e-3 if is_small(self) else published)
 
     def _learn(self, pool, run, recipe, callbacks=()):
         """Train the network on a pool, or go on with it; give the history, one record an epoch."""
-        settings, validation = self._settings, None
         rows, held = split_validation(
-            np.zeros(len(pool.subjects)), self.validation, settings.validation_size, pool.subjects, run.seed
+            np.zeros(len(pool.subjects)), self.validation, recipe.validation_size, pool.subjects, run.seed
         )
-        trials, subjects = pool.trials, None
+        trials, validation, subjects = pool.trials, None, None
         if held is not None:
             held = np.sort(held)
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
         history = pretrain(
-            self._objective(), trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
-            device=self.device, verbose=self.verbose, callbacks=[*settings.callbacks(self), *callbacks],
+            self.module_, trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
+            device=self.device, verbose=self.verbose, callbacks=[*self._callbacks(), *callbacks],
             parameter_groups=param_groups,
         )  # fmt: skip
         self.module_.eval()
@@ -245,8 +248,8 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     def _finish(self, pool, history):
         """Fill the fitted attributes of a training."""
         self.network_.history, self.network_.net = history, None
-        per_window = pool.n_samples / self.module_.sizes.patch_length / len(pool.trials)
-        self.throughput_ = median_speed(history) * per_window
+        n_samples = sum(group["x"].numel() for group in pool.trials.groups)
+        self.throughput_ = median_speed(history) * n_samples / self.module_.sizes.patch_length / len(pool.trials)
         if self.verbose and history and distributed.is_first():
             name, device = type(self).__name__, resolve_device(self.device)
             print(f"{name}: {self.throughput_:.0f} patches/s on {device}")
@@ -258,14 +261,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 
     # Fitted attributes
 
-    @property
-    def net_(self):
-        """Skorch net around the network."""
-        if self.network_.net is None:
-            self.network_.net = make_net(self._objective(), self._recipe(), self._criterion()).initialize()
-            self.network_.net.history.extend(self.network_.history)
-        return self.network_.net
-
     def __sklearn_is_fitted__(self):
         """Fitted once it has a network."""
         return "network_" in vars(self)
@@ -274,8 +269,3 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 def _read_units(group, scale, dtype, rows):
     """Windows of a store in the units of the network."""
     return group.take(rows).astype(dtype) * dtype(1 / scale)
-
-
-def _content(values):
-    """Give what differs between windows: themselves, or what the store knows of them."""
-    return values.identity if isinstance(values, StreamedTensor) else values.numpy()

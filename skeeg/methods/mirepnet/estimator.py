@@ -14,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
-from ...base import refuse_flat, warn
+from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near
+from ...networks.seeding import seeded
 from ...storage import Storable
 from ...tangentspace import FilterBankTangentSpace
 from ...training import NetworkState, get_recipe, train
@@ -206,10 +207,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
-        with self._training(prepared, targets, len(self.classes_), subjects) as what:
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self.network_.keep(train(**what))
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
         if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
             self.readout_ = TangentReadout(self.align, self.domain)
             self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
@@ -232,8 +234,9 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if self.align is not None:
             self.steps_.named_steps["align"].calibrate(self.steps_[:2].transform(X))
         prepared = self._preprocess(X)
-        with self._training(prepared, targets, len(self.classes_), subjects, warm=True) as what:
-            self.network_.keep(train(**what))
+        with seeded(seed := draw_seed(self.random_state)):
+            self.network_ = self.network_.copy()
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self

@@ -11,8 +11,7 @@ from ...array import EEGArray
 from ...filtering import BandPass, Resample
 from ...model_selection import screen_subjects
 from ...montage import ChannelTemplate, montage_matrices
-from ...training.data import Trials
-from ...training.distributed import draw_rows
+from ...training.data import Trials, draw_rows
 from ...training.pretraining import name_subjects
 
 RATE = 250.0

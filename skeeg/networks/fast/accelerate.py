@@ -1,9 +1,9 @@
 """Exact fast forms of layers, put in place and taken out again without a change of the weights."""
 
 import functools
+import inspect
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from .dropout import attend_by_heads, drop, has_attention_form, has_dropout_form
 from .front_end import find_runs, merged_conv, run_sequential
@@ -42,64 +42,24 @@ def accelerate(module, kernels="auto"):
     if kernels not in _KERNELS:
         raise ValueError(f"kernels must be one of {', '.join(map(repr, _KERNELS))}, got {kernels!r}")
     for layer in module.modules():
-        _restore(layer)
+        for name in ("forward", "_skeeg_form", "_skeeg_runs", "_skeeg_kernels") if "_skeeg_form" in vars(layer) else ():
+            vars(layer).pop(name, None)
         form = next((name for name, (has_form, _) in _FORMS.items() if has_form(layer)), None)
         # The merged layer of braindecode cannot run with one electrode, so there the fast form is the only one.
-        if form is not None and (kernels != "plain" or _has_one_electrode(layer)):
-            _speed_up(layer, form, kernels)
+        if form is None or kernels == "plain" and not _has_one_electrode(layer):
+            continue
+        if form == "sequential":
+            layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
+        forward = functools.partial(_forward, layer)
+        forward.__signature__ = inspect.signature(layer.forward)  # torch.export reads the names of the inputs
+        layer._skeeg_form, layer.forward = form, forward
     return module
 
 
-class _Fast:
-    """What the fast form of a layer class adds to it."""
-
-    def __reduce_ex__(self, protocol):
-        """Pickle by the plain class and the name of the form, since the class is made at run time."""
-        reduced = super().__reduce_ex__(protocol)
-        return (_new_fast, (self._skeeg_plain, self._skeeg_form), *reduced[2:])
-
-
-def _new_fast(plain, form):
-    cls = _fast_class(plain, form)
-    return cls.__new__(cls)
-
-
-@functools.cache
-def _fast_class(plain, form):
-    return _make_class(plain, form, (_Fast, plain), {"__doc__": None})
-
-
-def _make_class(plain, form, bases, body):
-    compute = _FORMS[form][1]
-
-    @functools.wraps(plain.forward)  # torch.export reads the names of the inputs
-    def forward(self, *inputs, **named):
-        y = compute(self, *inputs, **named)
-        return plain.forward(self, *inputs, **named) if y is None else y
-
-    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
-    ours = {"_skeeg_plain": plain, "_skeeg_form": form, "forward": forward}
-    return type(plain)(plain.__name__, bases, {**body, **names, **ours})
-
-
-def _speed_up(layer, form, kernels):
-    """Give a layer the class of its fast form."""
-    if form == "sequential":
-        layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
-    plain = type(layer)
-    if not parametrize.is_parametrized(layer):
-        layer.__class__ = _fast_class(plain, form)
-        return
-    # torch gives every parametrized layer its own class and removes it by its first base: build one like it.
-    body = {name: value for name, value in vars(plain).items() if name not in ("__dict__", "__weakref__")}
-    layer.__class__ = _make_class(plain, form, (*plain.__bases__, _Fast), body)
-
-
-def _restore(layer):
-    if isinstance(layer, _Fast):
-        layer.__class__ = layer._skeeg_plain
-        for name in ("_skeeg_runs", "_skeeg_kernels"):
-            vars(layer).pop(name, None)
+def _forward(layer, *inputs, **named):
+    """Output of a layer by its fast form, or by its own forward pass where that is better."""
+    y = _FORMS[layer._skeeg_form][1](layer, *inputs, **named)
+    return type(layer).forward(layer, *inputs, **named) if y is None else y
 
 
 def _has_one_electrode(layer):

@@ -36,10 +36,17 @@ class exact_convolutions(TorchFunctionMode):  # noqa: N801 - used as a context m
     True
     """
 
+    def __init__(self):
+        super().__init__()
+        self.kernels = set()  # sizes of those replaced
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace a convolution that spans the width; call anything else."""
         y = conv2d_as_conv1d(*args, **(kwargs or {})) if func is torch.conv2d else None
-        return func(*args, **(kwargs or {})) if y is None else y
+        if y is None:
+            return func(*args, **(kwargs or {}))
+        self.kernels.add(_kernel_size(*args, **(kwargs or {})))
+        return y
 
 
 def guard(module, x):
@@ -59,31 +66,19 @@ def guard(module, x):
     first = next(iter(x.values())) if isinstance(x, dict) else x
     if first.device.type != "cpu" or first.dtype is torch.float64 or not gradient_is_wrong(1, 10, 16):
         return contextlib.nullcontext()
-    search = _Search()
+    fix = exact_convolutions()
     try:
         twin = copy.deepcopy(module).train()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), search:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), fix:
             twin(**x) if isinstance(x, dict) else twin(x)
     except Exception:  # noqa: BLE001 - the error will be raised by the training itself
-        return exact_convolutions()
-    return exact_convolutions() if search.found else contextlib.nullcontext()
+        return fix
+    is_needed = any(size[0] <= _MAX_PLANES and gradient_is_wrong(*size) for size in fix.kernels)
+    return fix if is_needed else contextlib.nullcontext()
 
 
-class _Search(TorchFunctionMode):
-    """Note whether a convolution is called whose weight gradient is wrong on this processor."""
-
-    found = False
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.conv2d and not self.found:
-            self.found = _needs_fix(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _needs_fix(input, weight, bias=None, *geometry, **named):
-    if conv2d_as_conv1d(input, weight, bias, *geometry, **named) is None or weight.shape[1] > _MAX_PLANES:
-        return False
-    return gradient_is_wrong(*weight.shape[1:])
+def _kernel_size(input, weight, *others, **named):
+    return tuple(weight.shape[1:])
 
 
 @functools.cache

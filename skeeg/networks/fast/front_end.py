@@ -32,9 +32,6 @@ def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
     sum_f spatial[s, f, c] * temporal[f, k]``, and the bias (S,) or None.
     """
     n_temporal, n_spatial = temporal_weight.shape[0], spatial_weight.shape[0]
-    if spatial_weight.shape[1] != n_temporal:
-        n_planes = spatial_weight.shape[1]
-        raise ValueError(f"spatial_weight takes {n_planes} planes but temporal_weight gives {n_temporal}.")
     temporal = temporal_weight.reshape(n_temporal, -1)
     spatial = spatial_weight.reshape(n_spatial, n_temporal, -1)
     kernel = torch.einsum("fk,sfc->sck", temporal, spatial)
@@ -44,21 +41,16 @@ def merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias):
     return kernel, bias if spatial_bias is None else bias + spatial_bias
 
 
-def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias, *, padding=0, stride=1):
+def merged_conv(x, temporal_weight, temporal_bias, spatial_weight, spatial_bias, padding=(0, 0)):
     """Temporal convolution of x (batch, C, T) followed by a spatial one, as one ``conv1d``; gives (batch, S, T').
 
-    ``padding`` are zeros added to the time axis, on both sides or as (left, right); see `merge_kernels`.
+    ``padding`` are the zeros before and after the time axis; see `merge_kernels`.
     """
-    if x.ndim != 3:
-        raise ValueError(f"x must have shape (batch, electrodes, times), got {tuple(x.shape)}")
     kernel, bias = merge_kernels(temporal_weight, temporal_bias, spatial_weight, spatial_bias)
-    if isinstance(padding, tuple):
-        left, right = padding
-        if left != right:
-            x, padding = F.pad(x, (left, right)), 0
-        else:
-            padding = left
-    return F.conv1d(x, kernel, bias, stride=stride, padding=padding)
+    left, right = padding
+    if left != right:
+        x, left = F.pad(x, padding), 0
+    return F.conv1d(x, kernel, bias, padding=left)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,9 +27,8 @@ def margins(conv, axis):
 
 
 def is_plain_conv(layer):
-    """Whether a layer, or the layer it was before its fast form, computes what `torch.nn.Conv2d` does."""
-    plain = vars(type(layer)).get("_skeeg_plain", type(layer))
-    return computes_conv2d(plain) and layer.padding_mode == "zeros"
+    """Whether a layer computes what `torch.nn.Conv2d` does."""
+    return computes_conv2d(type(layer)) and layer.padding_mode == "zeros"
 
 
 def has_convolution_form(layer):
