@@ -17,8 +17,8 @@ For every pipeline, trials to learn from and trials to score are each whitened b
 published (transductive); those of ``grasp``, ``others`` and ``simulated`` by that of the 30. The same holds for the
 recentring of the tangent space, in each band. A fit of ``readout="both"`` also gives the scores of its parts: network
 alone (mirrored, where classes are left and right hand), tangent space alone, both without the fine-tuned network; and,
-"balanced", the score with the threshold at which both classes are equally frequent among the scored trials
-(transductive; `skeeg.evaluations.BalancedTarget`).
+"balanced", the score with the threshold at which both classes are equally frequent among the scored trials, in
+``others`` also among those of each run (transductive; `skeeg.evaluations.BalancedTarget`).
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2, on ds003810 2-5, and on simulated
 subjects of another seed.
@@ -200,6 +200,8 @@ def fit_and_score(name, model, part, X, y, own, seed):
         trials = align(trials, trials[train] if SPLITS[part] is split_runs else trials[test])
     found = model.predict_proba(trials[test])
     parts = {name: found, f"{name}, balanced": balance(np.log(found + 1e-12))}
+    if part == "others":
+        parts[f"{name}, balanced by run"] = balance(np.log(found + 1e-12), trials[test].domains["run"])
     if name == BOTH:
         parts |= list_parts(model, part, trials[train], labels[train], trials[test])
     return {one: np.mean(model.classes_[parts[one].argmax(axis=1)] == labels[test]) for one in parts}
@@ -220,13 +222,18 @@ def list_parts(model, part, X, y, X_test):
     return parts
 
 
-def balance(logits):
-    """Move the threshold of two classes until both have the same mean probability, as `BalancedTarget` does."""
+def balance(logits, runs=None):
+    """Move the threshold of two classes until both have the same mean probability, as `BalancedTarget` does.
+
+    With ``runs`` (n_trials,), each run has a threshold of its own.
+    """
     from scipy.optimize import brentq
     from scipy.special import expit
 
-    difference = logits[:, 1] - logits[:, 0]
-    moved = difference - brentq(lambda shift: expit(difference - shift).mean() - 0.5, -99, 99)
+    moved, runs = logits[:, 1] - logits[:, 0], np.zeros(len(logits)) if runs is None else runs
+    for run in np.unique(runs):
+        rows = runs == run
+        moved[rows] -= brentq(lambda shift, own=moved[rows]: expit(own - shift).mean() - 0.5, -99, 99)
     return np.stack([-moved, moved], axis=1)
 
 

@@ -252,7 +252,7 @@ def test_a_mirror_image_is_of_the_other_side(checkpoint, tmp_path, monkeypatch):
     clf = make_clf(checkpoint=checkpoint, align="block", max_epochs=2).fit(X, y)
     for _ in range(2):
         found, mirrored = (clf.predict_proba(own.like(np.asarray(own)[:, order])) for order in (range(5), sides))
-        np.testing.assert_allclose(mirrored[:, ::-1], found, atol=0.02)
+        np.testing.assert_allclose(mirrored[:, ::-1], found, atol=0.03)
         assert np.ptp(found[:, 0]) > 0.3
         clf.partial_fit(own, labels)
     clf.save(tmp_path / "clf.safetensors")
@@ -281,11 +281,20 @@ def test_rows_of_the_weights_follow_the_electrodes():
     X, y = make_task(24, names=names, mixing=0.1)
     readout = TangentReadout("block", "subject", (np.array(sides), np.array([1, 0])))
     readout.fit(X, np.arange(24) % 2, np.zeros((24, 2)))
-    found, mirrored = (readout.space.transform(X.like(np.asarray(X)[:, order])) for order in (range(5), sides))
+    found, mirrored = (readout._transform(X.like(np.asarray(X)[:, order])) for order in (range(5), sides))
     rows = readout._mirror_weights()[0]
     assert rows[-1] == found.shape[1]
     assert np.corrcoef(found[:, rows[:-1]].ravel(), mirrored.ravel())[0, 1] > 0.99
     assert np.corrcoef(found.ravel(), mirrored.ravel())[0, 1] < 0.9
+
+
+def test_readout_tells_the_halves_of_a_trial_apart():
+    rng, y = np.random.default_rng(0), np.resize(["feet", "rest"], 80)
+    X = EEGArray(rng.normal(size=(80, len(NAMES), 500)).astype("float32"), NAMES, 125.0)
+    X[y == "feet", 0, :250] *= 2.5
+    X[y == "rest", 0, 250:] *= 2.5
+    clf = make_clf(readout="both", max_epochs=1).fit(X[:40], y[:40])
+    assert np.mean(clf.classes_[clf.readout_.logits(X[40:]).argmax(axis=1)] == y[40:]) > 0.9
 
 
 @pytest.mark.parametrize("align", ["own", "block", "calibration", "source", "running", None])
@@ -360,7 +369,7 @@ def test_fine_tuned_on_a_target_subject(checkpoint):
     assert model.score(rest, wanted) < 0.3
     both = model.estimator_
     np.testing.assert_array_equal(both.steps_.named_steps["align"].calibration_counts_, [30])
-    assert {tuple(one.calibration_counts_) for one in both.readout_.space.alignments_} == {(30,)}
+    assert {tuple(one.calibration_counts_) for space in both.readout_.spaces for one in space.alignments_} == {(30,)}
     assert np.mean(both.classes_[both.readout_.logits(rest).argmax(axis=1)] == wanted) < 0.4
     with pytest.raises(ValueError, match="y: .'feet'. are not among the classes at fit"):
         both.partial_fit(own, np.full(30, "feet"))

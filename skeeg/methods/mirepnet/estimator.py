@@ -1,6 +1,7 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
 import copy
+import warnings
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ _FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_sh
 START_WEIGHT, NETWORK_WEIGHT = 0.5, 0.1  # of the logits before and after fine-tuning on few trials, then far too sure
 PENALTY, INTERCEPT_PENALTY = 0.03, 0.3  # few trials say little of the threshold; tangent vectors are recentred
 MIRROR_PENALTY = 0.1  # of what differs between a trial of one hand and the mirror image of one of the other
+HALF_BANDS = (8.0, 12.0), (12.0, 20.0), (20.0, 30.0)  # of each half of a trial, which has less to tell bands apart
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -115,9 +117,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     exchanged is one of the other side. ``"both"`` and ``"pretrained"`` then take the mean of the network's logits of a
     trial and of its mirror image; the fine-tuning exchanges half of the trials of each batch, and the regression is
     drawn to symmetric weights. ``readout="network"`` exchanges nothing.
-    ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of the bands of
-    `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last layer of the network, 256 in the
-    published size, and `skeeg.explain` explains the network alone.
+    ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of whole trials, in
+    the bands of `skeeg.FilterBankTangentSpace`, and of either half, in 8-12, 12-20 and 20-30 Hz: the rhythms change in
+    the course of a trial. `transform` gives the features before the last layer of the network, 256 in the published
+    size, and `skeeg.explain` explains the network alone.
 
     References
     ----------
@@ -222,7 +225,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
             self._train(prepared, targets, subjects, seed)
         if both:
-            target = None if target is None else Calibration(target)
             self.readout_ = TangentReadout(self.align, self.domain, mirror)
             self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
         return self
@@ -272,7 +274,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         self.steps_.named_steps["align"].update(self.steps_[:2].transform(X))
         if self.readout_ is not None:
-            self.readout_.space.update(X)
+            self.readout_.update(X)
         return self
 
     def save_checkpoint(self, path):
@@ -375,7 +377,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
 
 class TangentReadout(Storable):
-    """Logistic regression on `FilterBankTangentSpace`; `partial_fit` adapts it to a target subject.
+    """Logistic regression on tangent vectors of whole trials and of their halves; `partial_fit` adapts it to a target.
 
     ``mirror`` holds electrodes and classes after left and right are exchanged, or is None. Shapes: ``X`` (n_trials,
     n_channels, n_times), ``targets`` (n_trials,).
@@ -385,11 +387,19 @@ class TangentReadout(Storable):
         self.align, self.domain, self.mirror = align, domain, mirror
 
     def fit(self, X, targets, offset, subjects=None, target=None):
-        """Fit tangent space and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
-        bands = [band for band in FilterBankTangentSpace().bands if band[1] < X.sfreq / 2]
-        self.space = FilterBankTangentSpace(tuple(bands), self.domain, self.align or "source")
+        """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
         X, subjects = self._trials(X, subjects)
-        features = self.space.fit_transform(X, subjects=subjects, X_target_unlabeled=target)
+        given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
+        whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
+        for bands, window, calibration in zip((whole, HALF_BANDS, HALF_BANDS), _windows(X), given, strict=True):
+            bands = tuple(band for band in bands if band[1] < X.sfreq / 2)
+            space = FilterBankTangentSpace(bands, self.domain, self.align or "source")
+            with warnings.catch_warnings():
+                if window is not X:  # accuracy is the same if a trial is cut after the filters
+                    warnings.filterwarnings("ignore", "FilterBank: the filter has")
+                features.append(space.fit_transform(window, subjects=subjects, X_target_unlabeled=calibration))
+            self.spaces.append(space)
+        features = _side_by_side(features)
         start = np.zeros((features.shape[1] + 1, offset.shape[1]))
         self.weights = fit_logistic(features, targets, start, offset, mirror=self._mirror_weights())
         return self
@@ -398,22 +408,33 @@ class TangentReadout(Storable):
         """Fit the regression to trials of a target, its weights drawn to those it has."""
         X = self._trials(X)[0]
         if self.align is not None:
-            self.space.calibrate(X)
-        features = self.space.transform(X)
-        self.weights = fit_logistic(features, targets, self.weights, offset, mirror=self._mirror_weights())
+            for space, window in self._parts(X):
+                space.calibrate(window)
+        self.weights = fit_logistic(self._transform(X), targets, self.weights, offset, mirror=self._mirror_weights())
+
+    def update(self, X):
+        """Update the references of ``align="running"``."""
+        for space, window in self._parts(X):
+            space.update(window)
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self.space.transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
+        return self._transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
 
     def _trials(self, X, subjects=None):
         """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
         return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
 
+    def _parts(self, X):
+        return zip(self.spaces, _windows(X), strict=True)
+
+    def _transform(self, X):
+        return _side_by_side([space.transform(window) for space, window in self._parts(X)])
+
     def _mirror_weights(self):
         """Rows and columns of the weights after left and right are exchanged; None where nothing is.
 
-        A tangent vector holds the upper triangle of a matrix of the electrodes, for each band.
+        A tangent vector holds the upper triangle of a matrix of the electrodes, for each band of each window.
         """
         if self.mirror is None:
             return None
@@ -421,9 +442,20 @@ class TangentReadout(Storable):
         first, second = np.triu_indices(len(channels))
         index = np.empty((len(channels), len(channels)), dtype=int)
         index[first, second] = index[second, first] = np.arange(len(first))
-        bands = np.arange(len(self.space.bands))[:, None] * len(first)
+        bands = np.arange(sum(len(space.bands) for space in self.spaces))[:, None] * len(first)
         rows = (bands + index[channels[first], channels[second]]).ravel()
         return np.append(rows, len(rows)), classes  # and the intercept
+
+
+def _windows(X):
+    """Whole trials, and their halves."""
+    half = X.shape[2] // 2
+    return X, X[:, :, :half], X[:, :, half:]
+
+
+def _side_by_side(features):
+    """Features of the windows, which together count as much as those of one."""
+    return np.concatenate(features, axis=1) / np.sqrt(len(features))
 
 
 def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY, mirror=None):
