@@ -6,7 +6,7 @@ Parts, each of which can be run alone:
 - ``ablation``: the same on subjects 1-80 by masked tokens, and by masked tokens and classes; the parts below then
   score these weights too;
 - ``hands``: EEGMMIDB, imagined left or right fist, subjects 65-80, weights of subjects 1-64: without a label of the
-  target, and with 20;
+  target, and with 20; ``wide``: the same in 4-38 Hz;
 - ``bnci``: BNCI2014004, subjects 1-5, session 4, 30 % to learn from, three seeds, as in the MIRepNet paper;
 - ``grasp``: OpenNeuro ds003810, subjects 2-7, 30 labelled trials, the later runs scored;
 - ``others``: the same, with the other five subjects as sources, the network fine-tuned or as pre-trained;
@@ -16,8 +16,9 @@ Parts, each of which can be run alone:
 For every pipeline, trials to learn from and trials to score are each whitened by their own mean covariance, as
 published (transductive); those of ``grasp``, ``others`` and ``simulated`` by that of the 30. The same holds for the
 recentring of the tangent space, in each band. A fit of ``readout="both"`` also gives the scores of its parts: network
-alone, tangent space alone, both without the fine-tuned network; and, "balanced", the score with the threshold at which
-both classes are equally frequent among the scored trials (transductive; `skeeg.evaluations.BalancedTarget`).
+alone (mirrored, where classes are left and right hand), tangent space alone, both without the fine-tuned network; and,
+"balanced", the score with the threshold at which both classes are equally frequent among the scored trials, in
+``others`` also among those of each run (transductive; `skeeg.evaluations.BalancedTarget`).
 
 Settings were chosen on EEGMMIDB 49-64 (trained on 1-48), on BNCI2014004 1-2, on ds003810 2-5, and on simulated
 subjects of another seed.
@@ -31,7 +32,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import copy
 import functools
 import warnings
 from pathlib import Path
@@ -125,10 +125,12 @@ def make_arms(folder, part, last):
         "CSP+LDA": lambda seed: baseline("CSP+LDA", align=False),
         "TS+LR": lambda seed: baseline("TS+LR", align=False),
         "MIRepNet, from scratch": mirepnet,
-        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", **none),
+        "MIRepNet, pre-trained, no labels": lambda seed: mirepnet(seed, "supervised", readout="pretrained"),
         BOTH: lambda seed: mirepnet(seed, "supervised", few, "both"),
         "MIRepNet, from scratch, shifts": lambda seed: mirepnet(seed, recipe=few | {"learning_rate": 1e-3}),
     }
+    if part != "grasp":  # there nothing is mirrored, and it is a part of the next
+        arms[f"{PRETRAINED}, fine-tuned"] = lambda seed: mirepnet(seed, "supervised", few)
     for objective in ("masked", "hybrid"):
         if name_file(folder, last, 0, objective).is_file():
             arms[f"MIRepNet, pre-trained, {objective}, fine-tuned"] = functools.partial(
@@ -160,8 +162,8 @@ def load(part):
     from skeeg.datasets import GraspImagery, LocalDataset, SimulatedMotorImagery, load_arrays
 
     filters = {"fmin": BAND[0], "fmax": BAND[1], "resample": RATE}
-    if part == "hands":
-        return *load_hands(range(65, 81)), 64
+    if part in ("hands", "wide"):
+        return *load_hands(range(65, 81), band=BANDS[part == "wide"]), 64
     if part == "simulated":
         dataset = SimulatedMotorImagery(n_subjects=8, n_sessions=1, n_runs=3, n_trials=40, seed=0)
         return *load_arrays(dataset, tmax=4.0, **filters), 80
@@ -173,7 +175,8 @@ def load(part):
     return X, y, 80
 
 
-SPLITS = {"hands": split_hands, "bnci": split_bnci, "grasp": split_runs, "others": split_runs, "simulated": split_runs}
+SPLITS = {"hands": split_hands, "wide": split_hands, "bnci": split_bnci}
+SPLITS |= dict.fromkeys(("grasp", "others", "simulated"), split_runs)
 
 
 def align(X, reference=None):
@@ -197,6 +200,8 @@ def fit_and_score(name, model, part, X, y, own, seed):
         trials = align(trials, trials[train] if SPLITS[part] is split_runs else trials[test])
     found = model.predict_proba(trials[test])
     parts = {name: found, f"{name}, balanced": balance(np.log(found + 1e-12))}
+    if part == "others":
+        parts[f"{name}, balanced by run"] = balance(np.log(found + 1e-12), trials[test].domains["run"])
     if name == BOTH:
         parts |= list_parts(model, part, trials[train], labels[train], trials[test])
     return {one: np.mean(model.classes_[parts[one].argmax(axis=1)] == labels[test]) for one in parts}
@@ -206,23 +211,29 @@ def list_parts(model, part, X, y, X_test):
     """Scores of classes, by name, of parts of a fitted ``readout="both"``."""
     from skeeg.methods.mirepnet.estimator import TangentReadout
 
-    network = copy.copy(model).set_params(readout="network").predict_proba(X_test)
-    parts = {f"{PRETRAINED}, fine-tuned": network}
+    prepared = model._preprocess(X_test)
+    name = f"{PRETRAINED}, fine-tuned" + ("" if model.mirror_ is None else ", mirrored")
+    parts = {name: model._logits(model.network_, prepared)}
     if part != "others":
-        parts[KEPT] = model._start_logits(model._preprocess(X_test)) + model.readout_.logits(X_test)
-        tangent = TangentReadout(model.align, model.domain)
+        parts[KEPT] = model._start_logits(prepared) + model.readout_.logits(X_test)
+        tangent = TangentReadout(model.align, model.domain, model.readout_.mirror)
         tangent.fit(X, np.searchsorted(model.classes_, y), np.zeros((len(X), len(model.classes_))))
         parts["MIRepNet, tangent space alone"] = tangent.logits(X_test)
     return parts
 
 
-def balance(logits):
-    """Move the threshold of two classes until both have the same mean probability, as `BalancedTarget` does."""
+def balance(logits, runs=None):
+    """Move the threshold of two classes until both have the same mean probability, as `BalancedTarget` does.
+
+    With ``runs`` (n_trials,), each run has a threshold of its own.
+    """
     from scipy.optimize import brentq
     from scipy.special import expit
 
-    difference = logits[:, 1] - logits[:, 0]
-    moved = difference - brentq(lambda shift: expit(difference - shift).mean() - 0.5, -99, 99)
+    moved, runs = logits[:, 1] - logits[:, 0], np.zeros(len(logits)) if runs is None else runs
+    for run in np.unique(runs):
+        rows = runs == run
+        moved[rows] -= brentq(lambda shift, own=moved[rows]: expit(own - shift).mean() - 0.5, -99, 99)
     return np.stack([-moved, moved], axis=1)
 
 
@@ -285,7 +296,7 @@ def summarise(table):
 def main():
     """Run the parts asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["train", "hands", "bnci", "grasp", "simulated", "others"])
+    parser.add_argument("parts", nargs="*", default=["train", "hands", "wide", "bnci", "grasp", "simulated", "others"])
     parser.add_argument("--folder", type=Path, required=True, help="where the weights and runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pipelines", default="", metavar="TEXT", help="only those whose name holds this text")

@@ -2,10 +2,12 @@
 
 `ChannelTemplate` multiplies each trial by a matrix, computed once for each montage: spherical splines, equal to mne's
 ``interpolate_to``, or inverse distances in a flat table of electrodes, as for the published weights of MIRepNet.
-`draw_montages` and `montage_matrices` make random montages of a recording, for augmentation.
+`draw_montages` and `montage_matrices` make random montages of a recording, for augmentation; `find_mirror` exchanges
+left and right.
 """
 
 import difflib
+import re
 from functools import lru_cache
 from numbers import Real
 
@@ -228,6 +230,48 @@ def _upper(name):
 def canonical_name(name):
     """Canonical name of an electrode: in capitals, the newer of two names, without padding, prefix and reference."""
     return _ALIASES.get(_upper(name), _upper(name))
+
+
+def mirror_electrodes(ch_names):
+    """Index of the electrode on the other side for each; those of the midline are their own.
+
+    An odd number is left, the even one after it right. A ValueError names an electrode that is unknown or alone.
+    """
+    system = standard_montage().ch_names
+    names = [system[i] for i in find_electrodes(ch_names, system)]
+    others = [re.sub(r"\d+", lambda found: str(int(found[0]) - (-1) ** int(found[0])), name) for name in names]
+    for name, other in zip(names, others, strict=True):
+        if other not in names:
+            raise ValueError(f"ch_names: the electrode {other!r} for {name!r} is missing.")
+    return np.array([names.index(other) for other in others])
+
+
+def mirror_classes(classes, pair=None):
+    """Index of the class of the other side for each: the other label of ``pair``, or by left and right in the name.
+
+    A ValueError names a class without another, or says that there are none to exchange.
+    """
+    labels = [str(label) for label in classes] if pair is None else list(classes)
+    if pair is None:
+        swap = {"left": "right", "right": "left"}
+        others = [re.sub("left|right", lambda found: swap[found[0]], label) for label in labels]
+    else:
+        opposite = dict(zip(pair, reversed(pair), strict=True))
+        others = [opposite.get(label, label) for label in labels]
+    for label, other in zip(labels, others, strict=True):
+        if other not in labels:
+            raise ValueError(f"classes: the class {other!r} for {label!r} is missing.")
+    if others == labels:
+        raise ValueError(f"classes: expected some named left and right, got {labels}.")
+    return np.array([labels.index(other) for other in others])
+
+
+def find_mirror(ch_names, classes, pair=None):
+    """Electrodes and classes, as indices, after left and right are exchanged; None where one has no counterpart."""
+    try:
+        return None if ch_names is None else (mirror_electrodes(ch_names), mirror_classes(classes, pair))
+    except ValueError:
+        return None
 
 
 def draw_montages(ch_names, n, rng):

@@ -76,9 +76,9 @@ def test_mirrored_trials_change_hands():
     assert mirrored.flatten().tolist() == [2, 1, 0, 5, 4, 3] and labels.tolist() == [1, 0]
     _, shares = mirror(X, torch.tensor([[0.9, 0.1], [0.3, 0.7]]))
     torch.testing.assert_close(shares, torch.tensor([[0.1, 0.9], [0.7, 0.3]]))
-    with pytest.raises(ValueError, match="electrode 'C4' for 'C3'"):
+    with pytest.raises(ValueError, match="augmentation: Mirror .* electrode 'C4' for 'C3'"):
         Mirror(1.0, ["C3"], ["left", "right"])
-    with pytest.raises(ValueError, match="classes named left and right"):
+    with pytest.raises(ValueError, match="some named left and right"):
         Mirror(1.0, CAP, ["feet", "rest"])
 
 

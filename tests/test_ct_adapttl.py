@@ -459,6 +459,7 @@ def test_mirrored_trials_teach_the_other_hand():
         ).pretrain(X, y)
         scores[mirror] = clf.score(Xt[0], turned)
     assert scores[True] > 0.8 > scores[False] + 0.15
+    assert make_clf(mirror_classes=None)._find_mirror(names, ["left", "right"], {"mirror": True}) is None
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "adapt"])

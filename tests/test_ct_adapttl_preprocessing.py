@@ -7,8 +7,8 @@ from sklearn.base import clone
 
 from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl import Harmonise, causal_highpass
-from skeeg.methods.ct_adapttl.preprocessing import add_mirrored, find_mirror
-from skeeg.montage import TEMPLATES
+from skeeg.methods.ct_adapttl.preprocessing import add_mirrored
+from skeeg.montage import TEMPLATES, find_mirror
 from skeeg.testing import check_eeg_estimator
 
 TEMPLATE = TEMPLATES["ct_adapttl20"]
@@ -159,17 +159,3 @@ def test_mirrored_trials():
     np.testing.assert_array_equal(both[3:, TEMPLATE.index("CPz")], X[:, TEMPLATE.index("CPz")])
     np.testing.assert_array_equal(add_mirrored(both[3:], labels[3:], mirror)[0][3:], X)
     assert add_mirrored(X, y, None)[0] is X
-
-
-@pytest.mark.parametrize(
-    ("ch_names", "classes", "pair"),
-    [
-        (None, ["left_hand", "right_hand"], ("left_hand", "right_hand")),
-        (("C3", "Cz", "C4"), ["feet", "left_hand"], ("left_hand", "right_hand")),
-        (("C3", "Cz", "C4"), ["left_hand", "right_hand"], None),
-        (("C3", "Cz"), ["left_hand", "right_hand"], ("left_hand", "right_hand")),
-        (("E12", "E11", "E13"), ["left_hand", "right_hand"], ("left_hand", "right_hand")),
-    ],
-)
-def test_no_mirror(ch_names, classes, pair):
-    assert find_mirror(ch_names, classes, pair) is None

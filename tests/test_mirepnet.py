@@ -17,7 +17,7 @@ from skeeg.methods.mirepnet import (
     mirepnet_preprocessing,
     save_weights,
 )
-from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, START_WEIGHT, fit_logistic
+from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, PENALTY, START_WEIGHT, TangentReadout, fit_logistic
 from skeeg.training import FineTunedClassifier, load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
@@ -193,13 +193,14 @@ def test_block_alignment_is_the_published_one():
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file"),
         ({"readout": "both", "resample": None}, "sfreq: readout='both' .* pass sfreq="),
+        ({"readout": "pretrained"}, "readout: 'pretrained' needs a checkpoint that knows all of"),
         ({"sfreq": 14}, "sfreq: got 14 Hz, expected hertz above 24"),
     ],
 )
 def test_errors_name_the_argument(params, match):
     X, y = make_task(8)
     X = X.like(X, sfreq=params.get("sfreq", X.sfreq))
-    X = X.like(np.asarray(X), sfreq=None) if "readout" in params else X
+    X = X.like(np.asarray(X), sfreq=None) if "resample" in params else X
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         make_clf(**params).fit(X, y)
 
@@ -218,7 +219,8 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_both_readouts_add_their_logits(checkpoint, tmp_path):
-    (X, y), (X_test, _) = make_task(30), make_task(20, seed=1, subject="b", mixing=0.4)
+    names = ("C3", "Cz", "C4", "P3")  # P3 is alone: nothing is mirrored
+    (X, y), (X_test, _) = make_task(30, names=names), make_task(20, seed=1, names=names, subject="b", mixing=0.4)
     both = make_clf(checkpoint=checkpoint).fit(X, y)
     network = make_clf(checkpoint=checkpoint, readout="network").fit(X, y)
     assert network.readout_ is None and make_clf(max_epochs=1).fit(X, y).readout_ is None  # published without weights
@@ -241,6 +243,58 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
     np.testing.assert_allclose(both.predict_proba(X_test), softmax(logits, axis=1), atol=1e-5)
     both.save(tmp_path / "clf.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(X_test), both.predict_proba(X_test))
+
+
+def test_a_mirror_image_is_of_the_other_side(checkpoint, tmp_path, monkeypatch):
+    names, sides = ("C3", "C4", "Cz", "P4", "P3"), [1, 0, 2, 4, 3]
+    (X, y), (own, labels) = (make_task(24, seed=seed, names=names, mixing=0.1) for seed in (0, 1))
+    monkeypatch.setattr("skeeg.methods.mirepnet.estimator.MIRROR_PENALTY", 1e6)  # as it is, a regression drawn to it
+    clf = make_clf(checkpoint=checkpoint, align="block", max_epochs=2).fit(X, y)
+    for _ in range(2):
+        found, mirrored = (clf.predict_proba(own.like(np.asarray(own)[:, order])) for order in (range(5), sides))
+        np.testing.assert_allclose(mirrored[:, ::-1], found, atol=0.03)
+        assert np.ptp(found[:, 0]) > 0.3
+        clf.partial_fit(own, labels)
+    clf.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(own), clf.predict_proba(own))
+
+
+@pytest.mark.parametrize(
+    ("params", "names", "classes"),
+    [
+        ({}, ("C3", "Cz", "C4", "P3"), ("left", "right")),
+        ({}, NAMES, ("feet", "rest")),
+        ({"readout": "network"}, NAMES, ("left", "right")),
+    ],
+)
+def test_nothing_is_mirrored_without_counterparts(checkpoint, params, names, classes):
+    X, y = make_task(12, names=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clf = make_clf(checkpoint=checkpoint, max_epochs=1, **params).fit(X, np.where(y == "left", *classes))
+    assert clf.mirror_ is None and clf.augmentation is None
+    assert clf.readout_ is None or clf.readout_.mirror is None
+
+
+def test_rows_of_the_weights_follow_the_electrodes():
+    names, sides = ("C3", "C4", "Cz", "P4", "P3"), [1, 0, 2, 4, 3]
+    X, y = make_task(24, names=names, mixing=0.1)
+    readout = TangentReadout("block", "subject", (np.array(sides), np.array([1, 0])))
+    readout.fit(X, np.arange(24) % 2, np.zeros((24, 2)))
+    found, mirrored = (readout._transform(X.like(np.asarray(X)[:, order])) for order in (range(5), sides))
+    rows = readout._mirror_weights()[0]
+    assert rows[-1] == found.shape[1]
+    assert np.corrcoef(found[:, rows[:-1]].ravel(), mirrored.ravel())[0, 1] > 0.99
+    assert np.corrcoef(found.ravel(), mirrored.ravel())[0, 1] < 0.9
+
+
+def test_readout_tells_the_halves_of_a_trial_apart():
+    rng, y = np.random.default_rng(0), np.resize(["feet", "rest"], 80)
+    X = EEGArray(rng.normal(size=(80, len(NAMES), 500)).astype("float32"), NAMES, 125.0)
+    X[y == "feet", 0, :250] *= 2.5
+    X[y == "rest", 0, 250:] *= 2.5
+    clf = make_clf(readout="both", max_epochs=1).fit(X[:40], y[:40])
+    assert np.mean(clf.classes_[clf.readout_.logits(X[40:]).argmax(axis=1)] == y[40:]) > 0.9
 
 
 @pytest.mark.parametrize("align", ["own", "block", "calibration", "source", "running", None])
@@ -270,6 +324,36 @@ def test_regression_is_that_of_scikit_learn_and_is_drawn_to_its_start():
     assert abs(fit_logistic(X, y * 0, np.zeros((6, 2)), penalty=1e6, intercept=1e6)).max() < 1e-3
 
 
+def test_regression_is_drawn_to_symmetry(monkeypatch):
+    rng, rows = np.random.default_rng(0), np.array([1, 0, 2, 4, 3, 5])  # the last is the intercept
+    X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
+    mirror, asymmetry = (rows, np.array([1, 0])), []
+    for penalty in (PENALTY, 0.1, 1e5):
+        monkeypatch.setattr("skeeg.methods.mirepnet.estimator.MIRROR_PENALTY", penalty)
+        weights = fit_logistic(X, y, np.zeros((6, 2)), mirror=mirror)
+        asymmetry.append(abs(weights - weights[rows][:, ::-1]).max())
+    assert asymmetry[0] > asymmetry[1] > 0.01 > 1e-3 > asymmetry[2]
+    both, labels = np.concatenate([X, X[:, rows[:-1]]]), np.concatenate([y, 1 - y])  # as with mirror images
+    np.testing.assert_allclose(weights, fit_logistic(both, labels, np.zeros((6, 2))), atol=2e-3)
+
+
+def test_the_network_as_pretrained_needs_no_label(checkpoint, tmp_path):
+    names = ("C3", "Cz", "C4")
+    (X, y), (own, labels) = make_task(24, names=names), make_task(24, seed=1, names=names, subject="b", mixing=0.2)
+    clf = make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, y)
+    found = clf.predict_proba(own)
+    assert clf.score(own, labels) > 0.7 and clf.history_ == []
+    wrong = make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, np.where(y == "left", "right", "left"))
+    np.testing.assert_array_equal(wrong.predict_proba(own), found)
+    np.testing.assert_array_equal(wrong.partial_fit(X, y).predict_proba(own), found)
+    both = make_clf(checkpoint=checkpoint, max_epochs=2).fit(X, y).set_params(readout="pretrained")
+    np.testing.assert_array_equal(both.predict_proba(own), found)
+    clf.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "clf.safetensors").predict_proba(own), found)
+    with pytest.warns(UserWarning, match="'feet' start at random"), pytest.raises(ValueError, match="it knows .'left'"):
+        make_clf(checkpoint=checkpoint, readout="pretrained").fit(X, np.where(y == "left", "feet", y))
+
+
 def test_weights_that_lack_a_class_count_by_their_fine_tuning_alone(checkpoint):
     X, y = make_task(24)
     with pytest.warns(UserWarning, match="those for 'feet' start at random"):
@@ -285,7 +369,7 @@ def test_fine_tuned_on_a_target_subject(checkpoint):
     assert model.score(rest, wanted) < 0.3
     both = model.estimator_
     np.testing.assert_array_equal(both.steps_.named_steps["align"].calibration_counts_, [30])
-    assert {tuple(one.calibration_counts_) for one in both.readout_.space.alignments_} == {(30,)}
+    assert {tuple(one.calibration_counts_) for space in both.readout_.spaces for one in space.alignments_} == {(30,)}
     assert np.mean(both.classes_[both.readout_.logits(rest).argmax(axis=1)] == wanted) < 0.4
     with pytest.raises(ValueError, match="y: .'feet'. are not among the classes at fit"):
         both.partial_fit(own, np.full(30, "feet"))

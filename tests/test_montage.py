@@ -10,7 +10,15 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg.array import EEGArray, make_domains
-from skeeg.montage import _FLAT, TEMPLATES, ChannelTemplate, _interpolation_matrix, find_electrodes, template_names
+from skeeg.montage import (
+    _FLAT,
+    TEMPLATES,
+    ChannelTemplate,
+    _interpolation_matrix,
+    find_electrodes,
+    find_mirror,
+    template_names,
+)
 from skeeg.positions import standard_montage
 
 MOTOR22 = "Fz FC3 FC1 FCz FC2 FC4 C5 C3 C1 Cz C2 C4 C6 CP3 CP1 CPz CP2 CP4 P1 Pz P2 POz".split()
@@ -277,3 +285,33 @@ def test_bad_input_is_named(params, ch_names, message):
     X = trials(ch_names) if ch_names else np.zeros((2, 45, 10))
     with pytest.raises(ValueError, match=message):
         ChannelTemplate(**params).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("classes", "pair", "exchanged"),
+    [
+        (["left_hand", "rest", "right_hand"], None, [2, 1, 0]),
+        (["left_hand", "rest", "right_hand"], ("left_hand", "right_hand"), [2, 1, 0]),
+        ([0, 1, 2], (1, 2), [0, 2, 1]),
+    ],
+)
+def test_left_and_right_are_exchanged(classes, pair, exchanged):
+    channels, labels = find_mirror(("c3..", "Cz", "T3", "EEG T4-REF", "C4", "FT10", "FT9"), classes, pair)
+    assert channels.tolist() == [4, 1, 3, 2, 0, 6, 5] and labels.tolist() == exchanged
+    assert sorted(find_mirror(TEMPLATES["mirepnet45"], classes, pair)[0]) == list(range(45))
+
+
+@pytest.mark.parametrize(
+    ("ch_names", "classes", "pair"),
+    [
+        (None, ["left_hand", "right_hand"], None),
+        (("C3", "Cz", "C4"), ["feet", "left_hand"], None),
+        (("C3", "Cz", "C4"), ["feet", "left_hand"], ("left_hand", "right_hand")),
+        (("C3", "Cz", "C4"), ["feet", "rest"], None),
+        (("C3", "Cz", "C4"), [0, 1], None),
+        (("C3", "Cz"), ["left_hand", "right_hand"], None),
+        (("E12", "E11", "E13"), ["left_hand", "right_hand"], None),
+    ],
+)
+def test_no_mirror(ch_names, classes, pair):
+    assert find_mirror(ch_names, classes, pair) is None

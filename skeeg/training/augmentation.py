@@ -9,6 +9,8 @@ import torch
 from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
+from ..montage import mirror_classes, mirror_electrodes
+
 NAMES = (
     "TimeReverse", "SignFlip", "FTSurrogate", "ChannelsShuffle", "ChannelsDropout", "GaussianNoise", "ChannelsSymmetry",
     "SmoothTimeMask", "BandstopFilter", "FrequencyShift", "SensorsZRotation", "SensorsYRotation", "SensorsXRotation",
@@ -23,10 +25,11 @@ class Mirror:
 
     def __init__(self, probability, ordered_ch_names, classes, random_state=None):
         self.probability = probability
-        self.channels = _counterparts(list(ordered_ch_names), _other_side, "augmentation: Mirror needs the electrode")
-        self.classes = _counterparts([str(one) for one in classes], _other_hand, "augmentation: Mirror needs the class")
-        if self.classes.equal(torch.arange(len(classes))):
-            raise ValueError(f"augmentation: Mirror needs classes named left and right, got {list(classes)}.")
+        try:
+            channels, classes = mirror_electrodes(ordered_ch_names), mirror_classes(classes)
+        except ValueError as error:
+            raise ValueError(f"augmentation: Mirror exchanges left and right; {error}") from error
+        self.channels, self.classes = torch.from_numpy(channels), torch.from_numpy(classes)
         self.rng = check_random_state(random_state)
 
     def __call__(self, X, y):
@@ -108,23 +111,3 @@ def _shares(first, second, share, classes):
         first, second = (torch.nn.functional.one_hot(one, len(classes)) for one in (first, second))
     share = share.reshape(-1, *[1] * (first.ndim - 1))
     return share * first + (1 - share) * second
-
-
-def _counterparts(names, other, needs):
-    """Index of the counterpart of each name."""
-    for name in names:
-        if other(name) not in names:
-            raise ValueError(f"{needs} {other(name)!r} for {name!r}.")
-    return torch.tensor([names.index(other(name)) for name in names])
-
-
-def _other_side(name):
-    """Electrode on the other side: an odd number is left, the even one after it right."""
-    letters = name.rstrip("0123456789")
-    number = name[len(letters) :]
-    return letters + str((int(number) + 1) // 2 * 4 - 1 - int(number)) if number else name
-
-
-def _other_hand(name):
-    """Class of the other side."""
-    return name.replace("left", "\0").replace("right", "left").replace("\0", "right")

@@ -8,11 +8,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...base import draw_seed, refuse_flat
+from ...montage import find_mirror
 from ...networks.seeding import seeded
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .preprocessing import ALIGNMENTS, add_mirrored, find_mirror, find_subjects, fit_steps
+from .preprocessing import ALIGNMENTS, add_mirrored, find_subjects, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -260,7 +261,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         build()  # first: it may need longer trials
         recipe, own = self._phase("pretrain")
         recipe = self._weighted(recipe, classes)
-        mirror = find_mirror(X.ch_names, classes, self.mirror_classes) if own["mirror"] else None
+        mirror = self._find_mirror(X.ch_names, classes, own)
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
         data = self.network_.pad(data)
         before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
@@ -272,6 +273,12 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         )
         self.best_fold_, self.fold_losses_, self.fold_histories_ = found.best, found.losses, found.histories
         return Start(found.state, tuple(classes))
+
+    def _find_mirror(self, ch_names, classes, own):
+        """Electrodes and classes after left and right are exchanged, where a phase with these settings mirrors."""
+        if not own["mirror"] or self.mirror_classes is None:
+            return None
+        return find_mirror(ch_names, classes, self.mirror_classes)
 
     def _learn_target(self, data, y, start, seed):
         """Adapt to the target subject, or train on it alone, or keep the network."""
@@ -301,7 +308,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         share = own["validation_size"]
         rows, held = split_validation(y, None if share is None else "trial", share, seed=seed)
         watched = None if held is None else (data[held], y[held])
-        mirror = find_mirror(self.ch_names_in_, self.classes_, self.mirror_classes) if own["mirror"] else None
+        mirror = self._find_mirror(self.ch_names_in_, self.classes_, own)
         trials, y = add_mirrored(data[rows], y[rows], mirror)
         recipe = count_epochs(self._weighted(recipe), own["n_updates"], len(y), self.max_epochs)
         layers = check_layers(own["layers"])

@@ -1,7 +1,5 @@
 """Preprocessing: electrodes, rate and band of the network; alignment by subject; mirrored trials."""
 
-import re
-
 import numpy as np
 from scipy import signal
 from sklearn.pipeline import Pipeline
@@ -11,8 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...alignment import Calibration, EuclideanAlignment, RiemannianAlignment
 from ...array import make_domains
 from ...base import EEGTransformer
-from ...montage import ChannelTemplate, find_electrodes
-from ...positions import standard_montage
+from ...montage import ChannelTemplate
 
 _MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
 ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment}
@@ -176,24 +173,8 @@ def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
     return Pipeline([("alignment", step)]), step.fit_transform(X, subjects=subjects, **targets)
 
 
-def find_mirror(ch_names, classes, pair):
-    """Electrodes and classes after left and right, and a ``pair`` of labels, are exchanged."""
-    labels = list(classes)
-    if ch_names is None or pair is None or any(label not in labels for label in pair):
-        return None
-    opposite = dict(zip(labels, labels, strict=True)) | dict(zip(pair, reversed(pair), strict=True))
-    system = standard_montage().ch_names
-    try:
-        names = [system[i] for i in find_electrodes(ch_names, system)]
-        others = [re.sub(r"\d+", lambda found: str(int(found[0]) - (-1) ** int(found[0])), name) for name in names]
-        channels = [names.index(other) for other in others]
-    except ValueError:  # an electrode without position, or without opposite
-        return None
-    return np.array(channels), np.array([labels.index(opposite[label]) for label in labels])
-
-
 def add_mirrored(X, y, mirror):
-    """Trials and class indices, followed by the same with left and right exchanged by `find_mirror`, or as they are."""
+    """Trials and class indices, followed by the same after `skeeg.montage.find_mirror`, or as they are without it."""
     if mirror is None:
         return X, y
     channels, classes = mirror

@@ -1,6 +1,7 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
 import copy
+import warnings
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ...alignment import Calibration
 from ...array import DOMAIN_FIELDS
 from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
-from ...montage import count_near
+from ...montage import count_near, find_mirror
 from ...networks.seeding import seeded
 from ...storage import Storable
 from ...tangentspace import FilterBankTangentSpace
@@ -30,6 +31,8 @@ _FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_sh
 # Chosen on ds003810 2-5, simulated subjects, EEGMMIDB 49-64 and BNCI2014004 1-2.
 START_WEIGHT, NETWORK_WEIGHT = 0.5, 0.1  # of the logits before and after fine-tuning on few trials, then far too sure
 PENALTY, INTERCEPT_PENALTY = 0.03, 0.3  # few trials say little of the threshold; tangent vectors are recentred
+MIRROR_PENALTY = 0.1  # of what differs between a trial of one hand and the mirror image of one of the other
+HALF_BANDS = (8.0, 12.0), (12.0, 20.0), (20.0, 30.0)  # of each half of a trial, which has less to tell bands apart
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -50,11 +53,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         that the checkpoint names itself; without any its last layer is not used, even if the number of classes agrees.
     network_params : dict or None
         Sizes of the network that differ from those of the checkpoint, or from the published ones; see `MIRepNet`.
-    readout : {"auto", "network", "both"}
+    readout : {"auto", "network", "both", "pretrained"}
         What classifies: the network, as published; or, with ``"both"``, the network before and after its fine-tuning
         and a regularised logistic regression on filter-bank tangent vectors of the same trials on the recorded
         electrodes, whose logits are added, see Notes. ``"auto"`` is ``"both"`` with a checkpoint and trials of known
-        rate, else ``"network"``.
+        rate, else ``"network"``. ``"pretrained"`` trains nothing: the network of the checkpoint classifies, and y only
+        names the classes, which the checkpoint has to know.
     strategy : {"full", "head", "probe", "lora"}
         What is trained: everything, as published; the last layer; a closed-form last layer on frozen features; or
         low-rank changes beside the last layer.
@@ -96,6 +100,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         Rate of the network in hertz.
     readout_ : TangentReadout or None
         Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
+    mirror_ : tuple of two ndarrays or None
+        Electrodes of the network and classes, as indices, after left and right are exchanged; None where nothing is.
     pretrained_ : NetworkState or None
         Network before its fine-tuning; None where the checkpoint does not name every label.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
@@ -106,9 +112,15 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     With ``readout="both"`` the logits are :math:`0.1\, z_{network} + 0.5\, z_{start} + z_{tangent}`, since a network
     fine-tuned on few trials is far too sure of itself. :math:`z_{start}` are those of the network before, where the
     checkpoint names every label; the regression is fitted to what they leave.
-    ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of the bands of
-    `skeeg.FilterBankTangentSpace`. `transform` gives the features before the last layer of the network, 256 in the
-    published size, and `skeeg.explain` explains the network alone.
+
+    Where classes are named left and right and every recorded electrode has its counterpart, a trial with its electrodes
+    exchanged is one of the other side. ``"both"`` and ``"pretrained"`` then take the mean of the network's logits of a
+    trial and of its mirror image; the fine-tuning exchanges half of the trials of each batch, and the regression is
+    drawn to symmetric weights. ``readout="network"`` exchanges nothing.
+    ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of whole trials, in
+    the bands of `skeeg.FilterBankTangentSpace`, and of either half, in 8-12, 12-20 and 20-30 Hz: the rhythms change in
+    the course of a trial. `transform` gives the features before the last layer of the network, 256 in the published
+    size, and `skeeg.explain` explains the network alone.
 
     References
     ----------
@@ -130,7 +142,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     _parameter_constraints = {
         "align": [StrOptions(set(ALIGN)), None],
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
-        "readout": [StrOptions({"auto", "network", "both"})],
+        "readout": [StrOptions({"auto", "network", "both", "pretrained"})],
         "recipe": [str, dict],
     }
     precision = property(lambda self: self._recipe().precision)
@@ -204,14 +216,16 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
         prepared = fit_steps(self.steps_, X, subjects, target)
+        both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
+        mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
+        self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
-        if self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None):
-            target = None if target is None else Calibration(target)
-            self.readout_ = TangentReadout(self.align, self.domain)
+            self._train(prepared, targets, subjects, seed)
+        if both:
+            self.readout_ = TangentReadout(self.align, self.domain, mirror)
             self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
         return self
 
@@ -234,10 +248,20 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         prepared = self._preprocess(X)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self.network_.copy()
-            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
+            self._train(prepared, targets, subjects, seed)
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
+
+    def _train(self, prepared, targets, subjects, seed):
+        """Fine-tune the network, unless it classifies as pre-trained."""
+        if self.readout != "pretrained":
+            self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
+        elif self.pretrained_ is None:
+            raise ValueError(
+                f"readout: 'pretrained' needs a checkpoint that knows all of {self.classes_.tolist()}; it knows "
+                f"{list(self._checkpoint_labels() or ())}."
+            )
 
     def update(self, X):
         """Update the reference of ``align="running"`` with trials in the order of their recording.
@@ -250,7 +274,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         self.steps_.named_steps["align"].update(self.steps_[:2].transform(X))
         if self.readout_ is not None:
-            self.readout_.space.update(X)
+            self.readout_.update(X)
         return self
 
     def save_checkpoint(self, path):
@@ -308,7 +332,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         del self._start
         state = NetworkState(
             "MIRepNet", sizes, n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq,
-            precision=self.precision,
+            ch_names=X.ch_names, precision=self.precision,
         ).start()  # fmt: skip
         if weights:
             state.load(weights, classes=self._checkpoint_labels(), wanted=self.classes_, file=self.checkpoint)
@@ -319,67 +343,129 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
 
     @property
     def _network_alone(self):
-        return self.readout_ is None or self.readout == "network"
+        return self.readout == "network" or (self.readout_ is None and self.readout != "pretrained")
+
+    @property
+    def augmentation(self):
+        """What each batch of the fine-tuning goes through."""
+        return None if self.mirror_ is None else "Mirror"
 
     def _forward(self, X):
-        logits = super()._forward(X)
-        if self._network_alone:
-            return logits
+        if not self.__sklearn_is_fitted__() or self._network_alone:
+            return super()._forward(X)
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        rest = self._start_logits(self._preprocess(X)) + self.readout_.logits(X)
-        return NETWORK_WEIGHT * logits.double() + torch.from_numpy(rest)
+        prepared = self._preprocess(X)
+        if self.readout == "pretrained":
+            return torch.from_numpy(self._logits(self.pretrained_, prepared))
+        logits = NETWORK_WEIGHT * self._logits(self.network_, prepared)
+        return torch.from_numpy(logits + self._start_logits(prepared) + self.readout_.logits(X))
 
     def _start_logits(self, prepared):
         """Logits of the network before it was fine-tuned, weighted; zero where it does not know every class."""
         if self.pretrained_ is None:
             return np.zeros((len(prepared), len(self.classes_)))
-        data = self.pretrained_.pad(prepared)
-        logits = self.pretrained_.forward(data, batch_size=self.batch_size, device=self.device)
-        return START_WEIGHT * logits.double().numpy()
+        return START_WEIGHT * self._logits(self.pretrained_, prepared)
+
+    def _logits(self, network, prepared):
+        """Logits of a network, the mean of those of a trial and of its mirror image."""
+        data = network.pad(prepared)
+        given = data if self.mirror_ is None else np.concatenate([data, data[:, self.mirror_[0]]])
+        logits = network.forward(given, batch_size=self.batch_size, device=self.device).double().numpy()
+        if self.mirror_ is None:
+            return logits
+        return (logits[: len(data)] + logits[len(data) :, self.mirror_[1]]) / 2
 
 
 class TangentReadout(Storable):
-    """Logistic regression on `FilterBankTangentSpace`; `partial_fit` adapts it to a target subject.
+    """Logistic regression on tangent vectors of whole trials and of their halves; `partial_fit` adapts it to a target.
 
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``targets`` (n_trials,).
+    ``mirror`` holds electrodes and classes after left and right are exchanged, or is None. Shapes: ``X`` (n_trials,
+    n_channels, n_times), ``targets`` (n_trials,).
     """
 
-    def __init__(self, align, domain):
-        self.align, self.domain = align, domain
+    def __init__(self, align, domain, mirror=None):
+        self.align, self.domain, self.mirror = align, domain, mirror
 
     def fit(self, X, targets, offset, subjects=None, target=None):
-        """Fit tangent space and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
-        bands = [band for band in FilterBankTangentSpace().bands if band[1] < X.sfreq / 2]
-        self.space = FilterBankTangentSpace(tuple(bands), self.domain, self.align or "source")
+        """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
         X, subjects = self._trials(X, subjects)
-        features = self.space.fit_transform(X, subjects=subjects, X_target_unlabeled=target)
+        given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
+        whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
+        for bands, window, calibration in zip((whole, HALF_BANDS, HALF_BANDS), _windows(X), given, strict=True):
+            bands = tuple(band for band in bands if band[1] < X.sfreq / 2)
+            space = FilterBankTangentSpace(bands, self.domain, self.align or "source")
+            with warnings.catch_warnings():
+                if window is not X:  # accuracy is the same if a trial is cut after the filters
+                    warnings.filterwarnings("ignore", "FilterBank: the filter has")
+                features.append(space.fit_transform(window, subjects=subjects, X_target_unlabeled=calibration))
+            self.spaces.append(space)
+        features = _side_by_side(features)
         start = np.zeros((features.shape[1] + 1, offset.shape[1]))
-        self.weights = fit_logistic(features, targets, start, offset)
+        self.weights = fit_logistic(features, targets, start, offset, mirror=self._mirror_weights())
         return self
 
     def partial_fit(self, X, targets, offset):
         """Fit the regression to trials of a target, its weights drawn to those it has."""
         X = self._trials(X)[0]
         if self.align is not None:
-            self.space.calibrate(X)
-        self.weights = fit_logistic(self.space.transform(X), targets, self.weights, offset)
+            for space, window in self._parts(X):
+                space.calibrate(window)
+        self.weights = fit_logistic(self._transform(X), targets, self.weights, offset, mirror=self._mirror_weights())
+
+    def update(self, X):
+        """Update the references of ``align="running"``."""
+        for space, window in self._parts(X):
+            space.update(window)
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self.space.transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
+        return self._transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
 
     def _trials(self, X, subjects=None):
         """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
         return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
 
+    def _parts(self, X):
+        return zip(self.spaces, _windows(X), strict=True)
 
-def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY):
+    def _transform(self, X):
+        return _side_by_side([space.transform(window) for space, window in self._parts(X)])
+
+    def _mirror_weights(self):
+        """Rows and columns of the weights after left and right are exchanged; None where nothing is.
+
+        A tangent vector holds the upper triangle of a matrix of the electrodes, for each band of each window.
+        """
+        if self.mirror is None:
+            return None
+        channels, classes = self.mirror
+        first, second = np.triu_indices(len(channels))
+        index = np.empty((len(channels), len(channels)), dtype=int)
+        index[first, second] = index[second, first] = np.arange(len(first))
+        bands = np.arange(sum(len(space.bands) for space in self.spaces))[:, None] * len(first)
+        rows = (bands + index[channels[first], channels[second]]).ravel()
+        return np.append(rows, len(rows)), classes  # and the intercept
+
+
+def _windows(X):
+    """Whole trials, and their halves."""
+    half = X.shape[2] // 2
+    return X, X[:, :, :half], X[:, :, half:]
+
+
+def _side_by_side(features):
+    """Features of the windows, which together count as much as those of one."""
+    return np.concatenate(features, axis=1) / np.sqrt(len(features))
+
+
+def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY, mirror=None):
     r"""Weights of a multinomial logistic regression that are drawn to those of an earlier one.
 
     .. math:: \min_W \frac{1}{n} \sum_i -\log p_W(y_i | x_i) + \frac{\lambda}{2} \lVert W - W_0 \rVert^2
 
-    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. Shapes:
-    ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
+    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. With
+    ``mirror``, rows and columns of W after left and right are exchanged, the part of W - W_0 that changes has a larger
+    penalty. Shapes: ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
     """
     observed, features = np.eye(start.shape[1])[targets], np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
     offset, penalties = offset + features @ start, np.full((len(start), 1), penalty)
@@ -387,10 +473,14 @@ def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercep
 
     def loss(change):
         change = change.reshape(start.shape)
+        pull = penalties * change
+        if mirror is not None:
+            rows, columns = mirror
+            pull += (MIRROR_PENALTY - penalty) / 2 * (change - change[rows][:, columns])
         logits = offset + features @ change
-        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + penalties * change
+        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + pull
         entropy = -(observed * log_softmax(logits, axis=1)).sum() / len(targets)
-        return entropy + 0.5 * (penalties * np.square(change)).sum(), gradient.ravel()
+        return entropy + 0.5 * (change * pull).sum(), gradient.ravel()
 
     found = minimize(loss, np.zeros(start.size), jac=True, method="L-BFGS-B")
     return start + found.x.reshape(start.shape)
