@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "storage": BASE,
     **{step: BASE | STEPS for step in STEPS},
     "networks": {"positions"},
-    "training": BASE | {"alignment", "networks", "weights"},
+    "training": BASE | {"alignment", "montage", "networks", "weights"},
     "weights": set(),
     "datasets": BASE,
     "explain": BELOW_METHODS,
