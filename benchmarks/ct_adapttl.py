@@ -45,8 +45,9 @@ SUBJECTS = {  # of the source, of the target
 }
 WAYS = {
     "adaptive": {},
-    "adaptive, spatial filters": {"adapt_params": {"layers": "spatial"}},
-    "adaptive, interpolated": {"adapt_params": {"share": 0.5}},
+    "adaptive, network alone": {"adapt_params": {"regression": False}},
+    "adaptive, spatial filters": {"adapt_params": {"layers": "spatial", "regression": False}},
+    "adaptive, interpolated": {"adapt_params": {"share": 0.5, "regression": False}},
     "independent": {"mode": "independent"},
     "specific": {"mode": "specific"},
 }

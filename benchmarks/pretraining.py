@@ -209,7 +209,7 @@ def fit_and_score(name, model, part, X, y, own, seed):
 
 def list_parts(model, part, X, y, X_test):
     """Scores of classes, by name, of parts of a fitted ``readout="both"``."""
-    from skeeg.methods.mirepnet.estimator import TangentReadout
+    from skeeg.tangentspace import TangentReadout
 
     prepared = model._preprocess(X_test)
     name = f"{PRETRAINED}, fine-tuned" + ("" if model.mirror_ is None else ", mirrored")

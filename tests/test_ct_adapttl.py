@@ -443,7 +443,7 @@ def test_the_published_recipe():
     assert (recipe.solver, recipe.momentum, recipe.learning_rate, recipe.max_epochs) == ("sgd", 0.4, 1e-2, 200)
     assert own == {
         "layers": "all", "layer_decay": 1.0, "norm": "train", "share": 1.0, "validation_size": None, "mirror": False,
-        "n_updates": 0,
+        "n_updates": 0, "regression": False,
     }  # fmt: skip
 
 
@@ -475,3 +475,28 @@ def test_weights_of_classes_are_by_label(phase):
     assert shares[0] < shares[1]
     with pytest.raises(ValueError, match="class_weight: .'left'. are not among the classes .1, 2."):
         make_clf(**{f"{phase}_params__class_weight": {"left": 2.0}}).pretrain(X, y).fit(target, labels)
+
+
+def test_a_regression_decides_beside_the_adapted_network(tmp_path):
+    (Xs, ys), (Xt, yt) = make_task(3), make_task(1, 20, seed=9)
+    subjects, names = np.repeat([1, 2, 3], 24), ("C3", "Cz", "C4", "Pz")
+    source = EEGArray(np.concatenate(Xs), names, 128.0, make_domains(72, subject=subjects))
+    target, labels = EEGArray(Xt[0], names, 128.0, make_domains(20, subject=1)), yt[0]  # among the sources too
+    clf = make_clf(max_epochs=2).pretrain(source, np.concatenate(ys))
+    assert clf.readout_ is None
+    both = np.log(clf.fit(target, labels).predict_proba(target))
+    tangent = clf.readout_.logits(target)
+    assert (clf.classes_[tangent.argmax(1)] == labels).mean() > 0.9
+    alone = np.log(clone(clf).set_params(adapt_params={**clf.adapt_params, "regression": False}).pretrain(
+        source, np.concatenate(ys)).fit(target, labels).predict_proba(target))  # fmt: skip
+    np.testing.assert_allclose(np.diff(both), np.diff(alone + tangent), atol=1e-4)
+    clf.save(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(
+        CTAdaptTLClassifier.load(tmp_path / "clf.safetensors").readout_.logits(target), tangent
+    )
+    at_once = make_clf(max_epochs=2).fit(source, np.concatenate(ys), X_target_labeled=target, y_target_labeled=labels)
+    np.testing.assert_allclose(at_once.readout_.logits(target), tangent, atol=1e-6)
+    np.testing.assert_allclose(at_once.readout_.logits(target[:1]), tangent[:1], atol=1e-6)  # in any batch
+    clf.fit(target, np.where(labels == "left", "feet", "tongue"))
+    assert clf.readout_ is None  # the sources know nothing of these
+    assert clf.set_params(mode="independent").fit(target, labels).readout_ is None

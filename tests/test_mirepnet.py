@@ -17,7 +17,8 @@ from skeeg.methods.mirepnet import (
     mirepnet_preprocessing,
     save_weights,
 )
-from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, PENALTY, START_WEIGHT, TangentReadout, fit_logistic
+from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, START_WEIGHT
+from skeeg.tangentspace import PENALTY, TangentReadout, fit_logistic
 from skeeg.training import FineTunedClassifier, load_checkpoint
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
@@ -248,7 +249,7 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
 def test_a_mirror_image_is_of_the_other_side(checkpoint, tmp_path, monkeypatch):
     names, sides = ("C3", "C4", "Cz", "P4", "P3"), [1, 0, 2, 4, 3]
     (X, y), (own, labels) = (make_task(24, seed=seed, names=names, mixing=0.1) for seed in (0, 1))
-    monkeypatch.setattr("skeeg.methods.mirepnet.estimator.MIRROR_PENALTY", 1e6)  # as it is, a regression drawn to it
+    monkeypatch.setattr("skeeg.tangentspace.MIRROR_PENALTY", 1e6)  # as it is, a regression drawn to it
     clf = make_clf(checkpoint=checkpoint, align="block", max_epochs=2).fit(X, y)
     for _ in range(2):
         found, mirrored = (clf.predict_proba(own.like(np.asarray(own)[:, order])) for order in (range(5), sides))
@@ -329,8 +330,7 @@ def test_regression_is_drawn_to_symmetry(monkeypatch):
     X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
     mirror, asymmetry = (rows, np.array([1, 0])), []
     for penalty in (PENALTY, 0.1, 1e5):
-        monkeypatch.setattr("skeeg.methods.mirepnet.estimator.MIRROR_PENALTY", penalty)
-        weights = fit_logistic(X, y, np.zeros((6, 2)), mirror=mirror)
+        weights = fit_logistic(X, y, np.zeros((6, 2)), mirror=mirror, apart=penalty)
         asymmetry.append(abs(weights - weights[rows][:, ::-1]).max())
     assert asymmetry[0] > asymmetry[1] > 0.01 > 1e-3 > asymmetry[2]
     both, labels = np.concatenate([X, X[:, rows[:-1]]]), np.concatenate([y, 1 - y])  # as with mirror images

@@ -1,5 +1,7 @@
 """The CT-adaptTL classifier: pre-train on one task, adapt to a target subject's trials of another."""
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
@@ -10,10 +12,11 @@ from ...alignment import Calibration
 from ...base import draw_seed, refuse_flat
 from ...montage import find_mirror
 from ...networks.seeding import seeded
+from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .preprocessing import ALIGNMENTS, add_mirrored, find_subjects, fit_steps
+from .preprocessing import ALIGNMENTS, add_mirrored, as_source, find_subjects, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -32,6 +35,9 @@ from .training import (
     split_folds,
     train_folds,
 )
+
+_PENALTIES = 0.15, 1e3  # of the regression, and of what is not symmetric in it
+_LOWEST_RATE = 24.0  # hertz, twice the upper edge of its lowest band
 
 
 class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
@@ -90,6 +96,8 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         Lowest validation loss of each fold of the pre-training, NaN where nothing was held out; one record an epoch.
     best_fold_ : int
         Fold with the lowest; -1 without pre-training.
+    readout_ : TangentReadout or None
+        Fitted regression beside the network.
     module_, net_, history_, n_iter_, checkpoint_report_
         As in `skeeg.NetworkClassifier`; the history is that of the last phase.
 
@@ -105,12 +113,16 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
       ``"hidden"`` and ``"final_layer"``; ``layer_decay``: factor on the rate from each layer to the one before;
     - ``norm`` (adapt): statistics of the batch normalisation, ``"train"``: moved on by the fine-tuning, ``"source"``:
       kept, ``"target"``: re-estimated on all target trials, labelled or not, and then kept;
+    - ``regression`` (adapt): whether a logistic regression on filter-bank tangent vectors of the source trials, then
+      drawn from these weights to the labelled target trials, decides beside the network: its logits are added. The
+      trials have a known rate, and the labels of the target are those of the source;
     - ``share`` (adapt): weight interpolation [2]_ between the network before (0) and after (1) the fine-tuning;
     - ``validation_size`` (adapt): share of the labelled target trials to hold out for early stopping.
 
     ``recipe="published"`` has the published sizes (in samples, for 500 Hz), solvers, rates and epochs; published are
     also ``alignment=None`` and ``validation="trial"``, where early stopping sees subjects it trains on. ``"default"``
-    pools over the whole trial and trains few epochs by AdamW on mirrored trials.
+    pools over the whole trial and trains few epochs by AdamW on mirrored trials, and has the regression.
+    `skeeg.explain` explains the network alone.
 
     References
     ----------
@@ -210,6 +222,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
         self.pretrained_classes_ = self.classes_
+        self.readout_, self.pretrained_readout_ = None, self._fit_readout(X, y, subjects)
         return self
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None, X_target_labeled=None, y_target_labeled=None):
@@ -222,14 +235,17 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         without domains.
         """
         X, y = self._check_source(X, y)
-        source_classes = self.classes_
+        source_classes, self.readout_ = self.classes_, None
         targets, y_target = self._check_target(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
         subjects = find_subjects(X, subjects)
         seed = draw_seed(self.random_state)
         start = None if self.mode == "specific" else self._find_start()
         if not targets and (start is not None or self.mode == "specific"):  # X is of the target subject
             data, y_target = [self._fit_steps(X, subjects)], y
+            labeled, readout = X, vars(self).get("pretrained_readout_")
+            source_classes = vars(self).get("pretrained_classes_")
         else:
+            labeled, readout = targets.get("X_target_labeled"), self._fit_readout(X, y, subjects)
             source = self._fit_steps(X, subjects, targets)
             data = [np.asarray(self.steps_.transform(block)) for block in targets.values()]
             if self.mode != "specific":
@@ -238,6 +254,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         with seeded(seed):  # anew: adapting in the same call or in a later one gives the same network
             self._build(X, self.classes_, start)
             self._learn_target(data, y_target, start, seed)
+        wanted = readout is not None and y_target is not None and self._has_regression
+        if wanted and np.array_equal(source_classes, self.classes_):
+            self.readout_ = copy.deepcopy(readout)
+            self.readout_.partial_fit(labeled, y_target, 0.0)
         return self
 
     def save_checkpoint(self, path):
@@ -250,6 +270,19 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     def _fit_steps(self, X, subjects, targets=None):
         self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, subjects, targets)
         return np.asarray(X)
+
+    @property
+    def _has_regression(self):
+        return self.mode == "adaptive" and self._phase("adapt")[1]["regression"]
+
+    def _fit_readout(self, X, y, subjects):
+        """Fit the regression beside the network to the source; None where there is none."""
+        if not self._has_regression or (X.sfreq or 0) <= _LOWEST_RATE:
+            return None
+        align = None if self.alignment is None else self.on_unseen
+        mirror = self._find_mirror(X.ch_names, self.classes_, self._phase("adapt")[1])
+        readout = TangentReadout(align, "subject", mirror, _PENALTIES)
+        return readout.fit(as_source(X, subjects), y, np.zeros((len(X), len(self.classes_))))
 
     def _learn_source(self, X, data, y, subjects, start, classes, seed):
         """Pre-train on the source; return the weights of the best fold."""
@@ -405,3 +438,13 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
     def _preprocess(self, X):
         return self.steps_.transform(self._in_precision(X))
+
+    @property
+    def _network_alone(self):
+        return self.readout_ is None
+
+    def _forward(self, X):
+        logits = super()._forward(X)
+        if self.readout_ is None:
+            return logits
+        return logits + torch.from_numpy(self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32)))

@@ -158,6 +158,13 @@ def find_subjects(X, subjects):
     return np.asarray(subjects)
 
 
+def as_source(X, subjects):
+    """Trials whose subjects are those of the source: the target may be one of them, and its source task is apart."""
+    if subjects is None:
+        return X
+    return X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
+
+
 def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
     """Fit the preprocessing to source trials, and to ``targets`` by their names in `fit`; give it and aligned trials.
 
@@ -167,8 +174,8 @@ def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
         return Pipeline([("alignment", "passthrough")]), X
     on_unseen = "source" if on_unseen == "calibration" and not targets else on_unseen
     step = ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=_MIN_TRIALS)
-    if targets and subjects is not None:  # the target may be among the sources: its source task is another domain
-        X = X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
+    if targets:
+        X = as_source(X, subjects)
     targets = {name: Calibration(block) for name, block in (targets or {}).items()}
     return Pipeline([("alignment", step)]), step.fit_transform(X, subjects=subjects, **targets)
 

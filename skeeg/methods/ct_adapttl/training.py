@@ -160,7 +160,7 @@ PRESETS = {
         },
         "adapt": {
             "max_epochs": 200, "batch_size": 40, "learning_rate": 1e-2, "solver": "sgd", "momentum": 0.4,
-            "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
+            "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4, "regression": False,
         },
         "specific": {
             "max_epochs": 60, "batch_size": 40, "learning_rate": 1e-4, "weight_decay": 5e-4,
@@ -171,7 +171,7 @@ PRESETS = {
 _TARGET = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None}
 PHASES = {  # settings of each phase beside those of `skeeg.training.Recipe`
     "pretrain": {"n_folds": 0, "validation": "subject", "mirror": True, "n_updates": 0},
-    "adapt": {**_TARGET, "share": 1.0, "mirror": True, "n_updates": 0},
+    "adapt": {**_TARGET, "share": 1.0, "mirror": True, "n_updates": 0, "regression": True},
     "specific": {"mirror": True, "n_updates": 0},
 }
 LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")

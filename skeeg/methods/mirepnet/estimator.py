@@ -1,12 +1,9 @@
 """The MIRepNet classifier: a pre-trained network, fine-tuned on few trials of any montage."""
 
 import copy
-import warnings
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
@@ -18,8 +15,7 @@ from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near, find_mirror
 from ...networks.seeding import seeded
-from ...storage import Storable
-from ...tangentspace import FilterBankTangentSpace
+from ...tangentspace import TangentReadout
 from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe
@@ -30,9 +26,6 @@ from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 _FINETUNING = "n_updates", "max_epochs", "batch_size", "learning_rate", "time_shift"  # what a checkpoint may advise
 # Chosen on ds003810 2-5, simulated subjects, EEGMMIDB 49-64 and BNCI2014004 1-2.
 START_WEIGHT, NETWORK_WEIGHT = 0.5, 0.1  # of the logits before and after fine-tuning on few trials, then far too sure
-PENALTY, INTERCEPT_PENALTY = 0.03, 0.3  # few trials say little of the threshold; tangent vectors are recentred
-MIRROR_PENALTY = 0.1  # of what differs between a trial of one hand and the mirror image of one of the other
-HALF_BANDS = (8.0, 12.0), (12.0, 20.0), (20.0, 30.0)  # of each half of a trial, which has less to tell bands apart
 
 
 class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
@@ -374,116 +367,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         if self.mirror_ is None:
             return logits
         return (logits[: len(data)] + logits[len(data) :, self.mirror_[1]]) / 2
-
-
-class TangentReadout(Storable):
-    """Logistic regression on tangent vectors of whole trials and of their halves; `partial_fit` adapts it to a target.
-
-    ``mirror`` holds electrodes and classes after left and right are exchanged, or is None. Shapes: ``X`` (n_trials,
-    n_channels, n_times), ``targets`` (n_trials,).
-    """
-
-    def __init__(self, align, domain, mirror=None):
-        self.align, self.domain, self.mirror = align, domain, mirror
-
-    def fit(self, X, targets, offset, subjects=None, target=None):
-        """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
-        X, subjects = self._trials(X, subjects)
-        given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
-        whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
-        for bands, window, calibration in zip((whole, HALF_BANDS, HALF_BANDS), _windows(X), given, strict=True):
-            bands = tuple(band for band in bands if band[1] < X.sfreq / 2)
-            space = FilterBankTangentSpace(bands, self.domain, self.align or "source")
-            with warnings.catch_warnings():
-                if window is not X:  # accuracy is the same if a trial is cut after the filters
-                    warnings.filterwarnings("ignore", "FilterBank: the filter has")
-                features.append(space.fit_transform(window, subjects=subjects, X_target_unlabeled=calibration))
-            self.spaces.append(space)
-        features = _side_by_side(features)
-        start = np.zeros((features.shape[1] + 1, offset.shape[1]))
-        self.weights = fit_logistic(features, targets, start, offset, mirror=self._mirror_weights())
-        return self
-
-    def partial_fit(self, X, targets, offset):
-        """Fit the regression to trials of a target, its weights drawn to those it has."""
-        X = self._trials(X)[0]
-        if self.align is not None:
-            for space, window in self._parts(X):
-                space.calibrate(window)
-        self.weights = fit_logistic(self._transform(X), targets, self.weights, offset, mirror=self._mirror_weights())
-
-    def update(self, X):
-        """Update the references of ``align="running"``."""
-        for space, window in self._parts(X):
-            space.update(window)
-
-    def logits(self, X):
-        """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self._transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
-
-    def _trials(self, X, subjects=None):
-        """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
-        return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
-
-    def _parts(self, X):
-        return zip(self.spaces, _windows(X), strict=True)
-
-    def _transform(self, X):
-        return _side_by_side([space.transform(window) for space, window in self._parts(X)])
-
-    def _mirror_weights(self):
-        """Rows and columns of the weights after left and right are exchanged; None where nothing is.
-
-        A tangent vector holds the upper triangle of a matrix of the electrodes, for each band of each window.
-        """
-        if self.mirror is None:
-            return None
-        channels, classes = self.mirror
-        first, second = np.triu_indices(len(channels))
-        index = np.empty((len(channels), len(channels)), dtype=int)
-        index[first, second] = index[second, first] = np.arange(len(first))
-        bands = np.arange(sum(len(space.bands) for space in self.spaces))[:, None] * len(first)
-        rows = (bands + index[channels[first], channels[second]]).ravel()
-        return np.append(rows, len(rows)), classes  # and the intercept
-
-
-def _windows(X):
-    """Whole trials, and their halves."""
-    half = X.shape[2] // 2
-    return X, X[:, :, :half], X[:, :, half:]
-
-
-def _side_by_side(features):
-    """Features of the windows, which together count as much as those of one."""
-    return np.concatenate(features, axis=1) / np.sqrt(len(features))
-
-
-def fit_logistic(features, targets, start, offset=0.0, penalty=PENALTY, intercept=INTERCEPT_PENALTY, mirror=None):
-    r"""Weights of a multinomial logistic regression that are drawn to those of an earlier one.
-
-    .. math:: \min_W \frac{1}{n} \sum_i -\log p_W(y_i | x_i) + \frac{\lambda}{2} \lVert W - W_0 \rVert^2
-
-    The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. With
-    ``mirror``, rows and columns of W after left and right are exchanged, the part of W - W_0 that changes has a larger
-    penalty. Shapes: ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
-    """
-    observed, features = np.eye(start.shape[1])[targets], np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
-    offset, penalties = offset + features @ start, np.full((len(start), 1), penalty)
-    penalties[-1] = intercept
-
-    def loss(change):
-        change = change.reshape(start.shape)
-        pull = penalties * change
-        if mirror is not None:
-            rows, columns = mirror
-            pull += (MIRROR_PENALTY - penalty) / 2 * (change - change[rows][:, columns])
-        logits = offset + features @ change
-        gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + pull
-        entropy = -(observed * log_softmax(logits, axis=1)).sum() / len(targets)
-        return entropy + 0.5 * (change * pull).sum(), gradient.ravel()
-
-    found = minimize(loss, np.zeros(start.size), jac=True, method="L-BFGS-B")
-    return start + found.x.reshape(start.shape)
 
 
 def mirepnet_pipeline(checkpoint=None, band=(8.0, 30.0), strategy="full", align="own", random_state=None):
