@@ -286,20 +286,25 @@ def fit_logistic(
 
     The last row holds the intercepts, which have a penalty of their own; ``offset`` is added to the logits. With
     ``mirror``, rows and columns of W after left and right are exchanged, the part of W - W_0 that changes has the
-    penalty ``apart``. Shapes: ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n, n_classes).
+    penalty ``apart``; None allows none. Shapes: ``features`` (n, d), ``start`` (d + 1, n_classes), ``offset`` (n,
+    n_classes).
     """
     observed, features = np.eye(start.shape[1])[targets], np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
     offset, penalties = offset + features @ start, np.full((len(start), 1), penalty)
     penalties[-1] = intercept
 
+    def exchange(weights):
+        return weights[mirror[0]][:, mirror[1]]
+
     def loss(change):
         change = change.reshape(start.shape)
         pull = penalties * change
-        if mirror is not None:
-            rows, columns = mirror
-            pull += (apart - penalty) / 2 * (change - change[rows][:, columns])
+        if mirror is not None and apart is not None:
+            pull += (apart - penalty) / 2 * (change - exchange(change))
         logits = offset + features @ change
         gradient = features.T @ (softmax(logits, axis=1) - observed) / len(targets) + pull
+        if mirror is not None and apart is None:
+            gradient = (gradient + exchange(gradient)) / 2  # all steps are symmetric
         entropy = -(observed * log_softmax(logits, axis=1)).sum() / len(targets)
         return entropy + 0.5 * (change * pull).sum(), gradient.ravel()
 

@@ -1,3 +1,4 @@
+import functools
 import warnings
 
 import numpy as np
@@ -249,7 +250,8 @@ def test_both_readouts_add_their_logits(checkpoint, tmp_path):
 def test_a_mirror_image_is_of_the_other_side(checkpoint, tmp_path, monkeypatch):
     names, sides = ("C3", "C4", "Cz", "P4", "P3"), [1, 0, 2, 4, 3]
     (X, y), (own, labels) = (make_task(24, seed=seed, names=names, mixing=0.1) for seed in (0, 1))
-    monkeypatch.setattr("skeeg.tangentspace.MIRROR_PENALTY", 1e6)  # as it is, a regression drawn to it
+    symmetric = functools.partial(TangentReadout, penalties=(PENALTY, None))  # as it is, a regression drawn to it
+    monkeypatch.setattr("skeeg.methods.mirepnet.estimator.TangentReadout", symmetric)
     clf = make_clf(checkpoint=checkpoint, align="block", max_epochs=2).fit(X, y)
     for _ in range(2):
         found, mirrored = (clf.predict_proba(own.like(np.asarray(own)[:, order])) for order in (range(5), sides))
@@ -329,7 +331,7 @@ def test_regression_is_drawn_to_symmetry(monkeypatch):
     rng, rows = np.random.default_rng(0), np.array([1, 0, 2, 4, 3, 5])  # the last is the intercept
     X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
     mirror, asymmetry = (rows, np.array([1, 0])), []
-    for penalty in (PENALTY, 0.1, 1e5):
+    for penalty in (PENALTY, 0.1, None):
         weights = fit_logistic(X, y, np.zeros((6, 2)), mirror=mirror, apart=penalty)
         asymmetry.append(abs(weights - weights[rows][:, ::-1]).max())
     assert asymmetry[0] > asymmetry[1] > 0.01 > 1e-3 > asymmetry[2]

@@ -36,7 +36,7 @@ from .training import (
     train_folds,
 )
 
-_PENALTIES = 0.15, 1e3  # of the regression, and of what is not symmetric in it
+_PENALTIES = 0.15, None  # of the regression, which is symmetric
 _LOWEST_RATE = 24.0  # hertz, twice the upper edge of its lowest band
 
 
