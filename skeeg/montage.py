@@ -9,43 +9,20 @@ left and right.
 import difflib
 import re
 from functools import lru_cache
+from importlib.resources import files
 from numbers import Real
 
 import numpy as np
+import yaml
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt, trial_covariances
 from .positions import standard_montage
 
-TEMPLATES = {
-    # 45 electrodes, five rows of nine, from front to back: MIRepNet (Liu et al. 2026).
-    "mirepnet45": tuple(
-        "F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T7 C5 C3 C1 Cz C2 C4 C6 T8 "
-        "TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8".split()
-    ),
-    # 20 electrodes over the motor cortex: CT-adaptTL (Miao et al. 2023).
-    "ct_adapttl20": tuple("FC5 FC3 FC1 FC2 FC4 FC6 C5 C3 C1 Cz C2 C4 C6 CP5 CP3 CP1 CPz CP2 CP4 CP6".split()),
-    # 114 electrodes and 16 bipolar derivations, whose order is Gram's spatial code (Li et al. 2025).
-    "gram130": tuple(
-        "Fp1 Fpz Fp2 AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10 F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10 FT9 FT7 FC5 FC3 "
-        "FC1 FCz FC2 FC4 FC6 FT8 FT10 T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 "
-        "P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10 PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10 O1 Oz O2 O9 CB1 CB2 Iz O10 "
-        "T3 T5 T4 T6 M1 M2 A1 A2 CFC1 CFC2 CFC3 CFC4 CFC5 CFC6 CFC7 CFC8 CCP1 CCP2 CCP3 CCP4 CCP5 CCP6 CCP7 CCP8 T1 "
-        "T2 Fp1-F7 F7-T7 T7-P7 P7-O1 Fp2-F8 F8-T8 T8-P8 P8-O2 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2".split()
-    ),
-}
-
-MONTAGES = {
-    "3 electrodes": "C3 CZ C4",
-    "Unicorn": "FZ C3 CZ C4 PZ PO7 OZ PO8",
-    "8 motor electrodes": "C3 CZ C4 FC3 FC4 CP3 CP4 PZ",
-    "BNCI2015001": "FC3 FCZ FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CPZ CP4",
-    "EPOC": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4",
-    "10-20": "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2",
-    "BNCI2014001": "FZ FC3 FC1 FCZ FC2 FC4 C5 C3 C1 CZ C2 C4 C6 CP3 CP1 CPZ CP2 CP4 P1 PZ P2 POZ",
-    "32 electrodes": "FP1 FP2 F7 F3 FZ F4 F8 FC5 FC1 FC2 FC6 T7 C3 CZ C4 T8 CP5 CP1 CP2 CP6 P7 P3 PZ P4 P8 O1 OZ O2",
-}
+_NAMED = yaml.safe_load(files(__package__).joinpath("templates.yml").read_text(encoding="utf-8"))
+TEMPLATES = {name: tuple(electrodes.split()) for name, electrodes in _NAMED["templates"].items()}
+MONTAGES = _NAMED["montages"]
 """Common montages; of each, the electrodes that a recording has are used."""
 _CENTRAL = frozenset("FC3 FC4 C5 C3 C1 C2 C4 C6 CP3 CP4".split())
 
