@@ -50,10 +50,9 @@ PACKAGE = pathlib.Path(skeeg.__file__).parent
 def test_a_torchscript_archive_is_refused_and_not_executed(tmp_path):
     torch.jit.script(Script(str(tmp_path / "executed"))).save(str(tmp_path / "script.pth"))
     X, y = EEGArray(torch.randn(4, 2, 400).numpy(), ("C3", "C4"), 200), [0, 1, 0, 1]
-    entries = [GramClassifier, GramTokenizer, GramPretrainer, GramRestorer]
-    for entry in entries:
+    for entry in (GramClassifier, GramTokenizer, GramPretrainer, GramRestorer):
         with pytest.raises(ValueError, match="script.pth .*TorchScript"):
-            entry(checkpoint=str(tmp_path / "script.pth"), size="tiny").fit(X, y)
+            entry(checkpoint=str(tmp_path / "script.pth")).fit(X, y)
     assert not (tmp_path / "executed").exists()
 
 
