@@ -218,11 +218,21 @@ class TangentReadout(Storable):
         self.weights = self._regress(features, targets, start, offset)
         return self
 
-    def partial_fit(self, X, targets, offset):
-        """Fit the regression to trials of a target, its weights drawn to those it has."""
+    def set_rule(self, align, min_trials):
+        """Set the rule for unseen domains, and the fewest trials that are a reference of their own."""
+        self.align = align
+        for space in self.spaces:
+            for alignment in space.alignments_:
+                alignment.set_params(on_unseen=align or "source", min_trials=min_trials)
+
+    def partial_fit(self, X, targets, offset, reference=None):
+        """Fit the regression to trials of a target, its weights drawn to those it has.
+
+        The reference of the target is that of these trials, or of others, ``reference``.
+        """
         X = self._trials(X)[0]
         if self.align is not None:
-            for space, window in self._parts(X):
+            for space, window in self._parts(X if reference is None else reference):
                 space.calibrate(window)
         self.weights = self._regress(self._transform(X), targets, self.weights, offset)
 

@@ -500,3 +500,53 @@ def test_a_regression_decides_beside_the_adapted_network(tmp_path):
     clf.fit(target, np.where(labels == "left", "feet", "tongue"))
     assert clf.readout_ is None  # the sources know nothing of these
     assert clf.set_params(mode="independent").fit(target, labels).readout_ is None
+
+
+@pytest.fixture(scope="module")
+def source():
+    (Xs, ys), names = make_task(3), ("C3", "Cz", "C4", "Pz")
+    domains = make_domains(72, subject=np.repeat([1, 2, 3], 24))
+    return EEGArray(np.concatenate(Xs), names, 128.0, domains), np.concatenate(ys)
+
+
+def target_of(n_trials, seed=9, names=("C3", "Cz", "C4", "Pz")):
+    X, y = make_task(1, n_trials, seed=seed)
+    return EEGArray(X[0], names, 128.0, make_domains(n_trials, subject="t")), y[0]
+
+
+def test_the_regression_follows_what_is_set_after_pretraining(source):
+    spelled = ("C3", "CZ", "C4", "PZ")
+    (few, labels), (rest, _) = target_of(20, names=spelled), target_of(5, seed=10, names=spelled)
+    clf = make_clf(max_epochs=1, mode="independent").pretrain(*source)
+    assert clf.fit(few, labels).readout_ is None
+    adapted = clf.set_params(mode="adaptive").fit(few, labels)  # spelled in another way
+    assert adapted.readout_ is not None
+    alone = np.concatenate([adapted.predict_proba(rest[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(adapted.predict_proba(rest), alone, atol=1e-5)
+    own = (
+        copy.deepcopy(adapted).set_params(on_unseen="own").fit(few, labels)
+    )  # with fewer trials than 8 nothing changes
+    alone = np.concatenate([own.predict_proba(rest[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(own.predict_proba(rest), alone, atol=1e-5)
+    assert abs(own.predict_proba(few) - adapted.predict_proba(few)).max() < 1e-5  # the reference is theirs either way
+    other = few.like(few, ch_names=("F3", "Fz", "F4", "Pz"))
+    assert adapted.set_params(alignment=None).fit(other, labels).readout_ is None
+
+
+def test_unlabelled_trials_of_the_target_are_its_reference_too(source):
+    (few, labels), (more, _) = target_of(10), target_of(40, seed=10)
+    given = {"X_target_labeled": few, "y_target_labeled": labels}
+    without, with_more = (
+        make_clf(max_epochs=1).fit(*source, **given, X_target_unlabeled=one)
+        for one in (None, more.like(np.asarray(more)[:, ::-1]))
+    )
+    assert abs(without.readout_.logits(few) - with_more.readout_.logits(few)).max() > 0.01
+
+
+def test_new_labels_of_the_target_leave_the_regression_out(source):
+    few, labels = target_of(20)
+    labels = np.where(labels == "left", "left", "feet")
+    X, y = source
+    y = np.where(np.arange(72) % 3 == 0, "rest", y)
+    clf = make_clf(max_epochs=1).fit(X, y, X_target_labeled=few, y_target_labeled=labels)
+    assert clf.readout_ is None and set(clf.predict(few)) <= {"left", "feet"}

@@ -97,7 +97,10 @@ class Corpus:
             raw.apply_function(lambda data: data - data.mean(axis=0), picks="all", channel_wise=False, verbose="error")
         if raw.info["sfreq"] != wanted.sfreq:
             raw.resample(wanted.sfreq, verbose="error")
-        raw.filter(*wanted.band, verbose="error").notch_filter(wanted.notch, verbose="error")
+        if wanted.band is not None:
+            raw.filter(*wanted.band, verbose="error")
+        if wanted.notch is not None:
+            raw.notch_filter(wanted.notch, verbose="error")
         return raw.get_data(verbose="error") * 1e6
 
     def _electrode(self, channel):

@@ -41,7 +41,7 @@ class Explained:
                 'method="occlusion" explains any classifier.'
             )
         if isinstance(final, HasNetwork) and not final._network_alone:
-            warn(f"estimator: explained is the network of {type(final).__name__}, without the regression beside it.")
+            warn(f"estimator: explained is the network of {type(final).__name__}, without what is added to it.")
         self.classes = getattr(final, "classes_", None)
         self.map = identity_map(X)
         for name, step in steps:

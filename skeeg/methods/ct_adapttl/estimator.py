@@ -10,13 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
 from ...base import draw_seed, refuse_flat
-from ...montage import find_mirror
+from ...montage import canonical_name, find_mirror
 from ...networks.seeding import seeded
 from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, write_weights
-from .preprocessing import ALIGNMENTS, add_mirrored, as_source, find_subjects, fit_steps
+from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_domains, find_subjects, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -76,7 +76,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         labels, or without names of electrodes in pairs, there are no mirrored trials.
     memory : str or None
         Folder to cache pre-trained networks in: the same source, settings and seed are then trained once, for all
-        targets. Without it, a learning curve in MOABB pre-trains anew for every point.
+        targets, but for the regression. Without it, a learning curve in MOABB pre-trains anew for every point.
     max_epochs : int or None
         Limit to the epochs of every phase, for quick trials.
     network_params : dict or None
@@ -114,8 +114,9 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     - ``norm`` (adapt): statistics of the batch normalisation, ``"train"``: moved on by the fine-tuning, ``"source"``:
       kept, ``"target"``: re-estimated on all target trials, labelled or not, and then kept;
     - ``regression`` (adapt): whether a logistic regression on filter-bank tangent vectors of the source trials, then
-      drawn from these weights to the labelled target trials, decides beside the network: its logits are added. The
-      trials have a known rate, and the labels of the target are those of the source;
+      drawn from these weights to the labelled target trials, decides beside the network: its logits are added. It
+      needs source trials, given to `fit` or `pretrain` (a checkpoint has none), of known rate, and the same electrodes
+      and labels in the target; else the network decides alone. ``class_weight`` does not concern it;
     - ``share`` (adapt): weight interpolation [2]_ between the network before (0) and after (1) the fine-tuning;
     - ``validation_size`` (adapt): share of the labelled target trials to hold out for early stopping.
 
@@ -242,10 +243,12 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         start = None if self.mode == "specific" else self._find_start()
         if not targets and (start is not None or self.mode == "specific"):  # X is of the target subject
             data, y_target = [self._fit_steps(X, subjects)], y
-            labeled, readout = X, vars(self).get("pretrained_readout_")
+            labeled, readout = as_domains(X, subjects), vars(self).get("pretrained_readout_")
             source_classes = vars(self).get("pretrained_classes_")
         else:
-            labeled, readout = targets.get("X_target_labeled"), self._fit_readout(X, y, subjects)
+            labeled, adapts = targets.get("X_target_labeled"), y_target is not None and self.mode == "adaptive"
+            same = np.array_equal(source_classes, self.classes_)
+            readout = self._fit_readout(X, y, subjects) if adapts and same else None
             source = self._fit_steps(X, subjects, targets)
             data = [np.asarray(self.steps_.transform(block)) for block in targets.values()]
             if self.mode != "specific":
@@ -254,10 +257,8 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         with seeded(seed):  # anew: adapting in the same call or in a later one gives the same network
             self._build(X, self.classes_, start)
             self._learn_target(data, y_target, start, seed)
-        wanted = readout is not None and y_target is not None and self._has_regression
-        if wanted and np.array_equal(source_classes, self.classes_):
-            self.readout_ = copy.deepcopy(readout)
-            self.readout_.partial_fit(labeled, y_target, 0.0)
+        if readout is not None and np.array_equal(source_classes, self.classes_):
+            self._adapt_readout(readout, labeled, y_target, list(targets.values()))
         return self
 
     def save_checkpoint(self, path):
@@ -271,18 +272,31 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, subjects, targets)
         return np.asarray(X)
 
-    @property
-    def _has_regression(self):
-        return self.mode == "adaptive" and self._phase("adapt")[1]["regression"]
-
     def _fit_readout(self, X, y, subjects):
         """Fit the regression beside the network to the source; None where there is none."""
-        if not self._has_regression or (X.sfreq or 0) <= _LOWEST_RATE:
+        own = self._phase("adapt")[1]
+        if not own["regression"] or (X.sfreq or 0) <= _LOWEST_RATE:
             return None
-        align = None if self.alignment is None else self.on_unseen
-        mirror = self._find_mirror(X.ch_names, self.classes_, self._phase("adapt")[1])
-        readout = TangentReadout(align, "subject", mirror, _PENALTIES)
-        return readout.fit(as_source(X, subjects), y, np.zeros((len(X), len(self.classes_))))
+        mirror = self._find_mirror(X.ch_names, self.classes_, own)
+        readout = TangentReadout(self._readout_align(), "subject", mirror, _PENALTIES)
+        return readout.fit(as_domains(X, subjects, "source "), y, np.zeros((len(X), len(self.classes_))))
+
+    def _adapt_readout(self, readout, labeled, y, blocks):
+        """Draw a regression of the source to the target, if this is what the settings of now ask for."""
+        names = readout.spaces[0].ch_names_in_
+        align = self._readout_align()
+        wanted = self.mode == "adaptive" and self._phase("adapt")[1]["regression"] and y is not None
+        if not wanted or not _are_same(labeled.ch_names, names) or (readout.align is None) != (align is None):
+            return
+        readout = copy.deepcopy(readout)
+        readout.set_rule(align, MIN_TRIALS)
+        reference = np.concatenate([np.asarray(block) for block in blocks or [labeled]])
+        labeled = labeled.like(labeled, ch_names=names)
+        readout.partial_fit(labeled, y, 0.0, labeled.like(reference, domains=None))
+        self.readout_ = readout
+
+    def _readout_align(self):
+        return None if self.alignment is None else self.on_unseen
 
     def _learn_source(self, X, data, y, subjects, start, classes, seed):
         """Pre-train on the source; return the weights of the best fold."""
@@ -447,4 +461,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         logits = super()._forward(X)
         if self.readout_ is None:
             return logits
-        return logits + torch.from_numpy(self.readout_.logits(self._check_eeg(X, reset=False, dtype=np.float32)))
+        X = self._check_eeg(X, reset=False, dtype=np.float32)
+        return logits + torch.from_numpy(self.readout_.logits(X.like(X, ch_names=self.readout_.spaces[0].ch_names_in_)))
+
+
+def _are_same(ch_names, others):
+    """Whether two montages are the same but for how their names are spelled."""
+    return [*map(canonical_name, ch_names or ())] == [*map(canonical_name, others or ())]

@@ -11,7 +11,7 @@ from ...array import make_domains
 from ...base import EEGTransformer
 from ...montage import ChannelTemplate
 
-_MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
+MIN_TRIALS = 8  # of a block that is its own reference with on_unseen="own"
 ALIGNMENTS = {"euclidean": EuclideanAlignment, "riemannian": RiemannianAlignment}
 
 
@@ -158,11 +158,11 @@ def find_subjects(X, subjects):
     return np.asarray(subjects)
 
 
-def as_source(X, subjects):
-    """Trials whose subjects are those of the source: the target may be one of them, and its source task is apart."""
+def as_domains(X, subjects, prefix=""):
+    """Trials with the domains of these subjects; with a prefix of the source, since the target may be among them."""
     if subjects is None:
         return X
-    return X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in subjects]))
+    return X.like(X, domains=make_domains(len(X), subject=[f"{prefix}{name}" for name in subjects]))
 
 
 def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
@@ -173,9 +173,9 @@ def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
     if alignment is None:
         return Pipeline([("alignment", "passthrough")]), X
     on_unseen = "source" if on_unseen == "calibration" and not targets else on_unseen
-    step = ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=_MIN_TRIALS)
+    step = ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=MIN_TRIALS)
     if targets:
-        X = as_source(X, subjects)
+        X = as_domains(X, subjects, "source ")
     targets = {name: Calibration(block) for name, block in (targets or {}).items()}
     return Pipeline([("alignment", step)]), step.fit_transform(X, subjects=subjects, **targets)
 

@@ -172,6 +172,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 
     def _pool(self, X, subjects, sizes, first=True):
         """Check recordings and cut them into windows; the first one gives the fitted attributes."""
+        X = [X] if isinstance(X, StoredWindows) else X
         if isinstance(X, list) and X and isinstance(X[0], StoredWindows):
             return self._stored_pool(X, sizes, first)
         recordings, parts = list_recordings(X, None, subjects), {}

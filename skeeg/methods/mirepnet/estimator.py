@@ -250,7 +250,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         """Fine-tune the network, unless it classifies as pre-trained."""
         if self.readout != "pretrained":
             self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
-        elif self.pretrained_ is None:
+        else:
+            self._check_pretrained()
+
+    def _check_pretrained(self):
+        if self.pretrained_ is None:
             raise ValueError(
                 f"readout: 'pretrained' needs a checkpoint that knows all of {self.classes_.tolist()}; it knows "
                 f"{list(self._checkpoint_labels() or ())}."
@@ -286,7 +290,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"X_target_unlabeled: {error}") from error
 
     def _checkpoint_labels(self):
-        return self.description_.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
+        return self.description_.get("classes") if self.checkpoint_classes is None else tuple(self.checkpoint_classes)
 
     def _warn_of_mismatch(self, ch_names):
         """Warn of labels that the checkpoint does not have, and of electrodes far from those it was trained on."""
@@ -349,6 +353,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         X = self._check_eeg(X, reset=False, dtype=np.float32)
         prepared = self._preprocess(X)
         if self.readout == "pretrained":
+            self._check_pretrained()
             return torch.from_numpy(self._logits(self.pretrained_, prepared))
         logits = NETWORK_WEIGHT * self._logits(self.network_, prepared)
         return torch.from_numpy(logits + self._start_logits(prepared) + self.readout_.logits(X))
