@@ -110,10 +110,11 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     exchanged is one of the other side. ``"both"`` and ``"pretrained"`` then take the mean of the network's logits of a
     trial and of its mirror image; the fine-tuning exchanges half of the trials of each batch, and the regression is
     drawn to symmetric weights. ``readout="network"`` exchanges nothing.
+
     ``benchmarks/results/pretraining.md`` has the accuracy of each alone. The tangent vectors are of whole trials, in
     the bands of `skeeg.FilterBankTangentSpace`, and of either half, in 8-12, 12-20 and 20-30 Hz: the rhythms change in
-    the course of a trial. `transform` gives the features before the last layer of the network, 256 in the published
-    size, and `skeeg.explain` explains the network alone.
+    the course of a trial. ``class_weight`` of a recipe is for the network alone. `transform` gives the features before
+    the last layer of the network, 256 in the published size, and `skeeg.explain` explains the network alone.
 
     References
     ----------
