@@ -176,9 +176,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         """Check the input; give trials (n_trials, n_channels, n_times), with `y` given the tuple (X, y).
 
         ``reset`` is True in fit: channels, samples, names and rate are kept; else they are compared with those, and the
-        estimator must be fitted. Types
-        other than ``dtype`` are cast to its first. ``checks`` are ``ensure_all_finite``, ``multi_output`` and
-        ``y_numeric`` of scikit-learn.
+        estimator must be fitted. Types other than ``dtype`` are cast to its first. ``checks`` are
+        ``ensure_all_finite``, ``multi_output`` and ``y_numeric`` of scikit-learn.
         """
         if not reset and "n_features_in_" not in vars(self):
             check_is_fitted(self)
@@ -212,13 +211,15 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     def _check_in_full(self, plain, identity, y, reset, dtype, checks):
         """Scikit-learn's checks of the trials and, where given, of the targets."""
+        must_be_finite = checks.get("ensure_all_finite", True) is True
+        if must_be_finite and _is_finite(plain, dtype):
+            must_be_finite = checks["ensure_all_finite"] = False
         if self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
         else:
             checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
         data = checked[0] if isinstance(checked, tuple) else checked
-        must_be_finite = checks.get("ensure_all_finite", True) is True
         if must_be_finite and max(float(data.max(initial=0)), -float(data.min(initial=0))) > _LARGEST:
             raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
         return checked
@@ -242,12 +243,9 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     def _is_sound(self, X, dtype, checks):
         """Whether trials need no further check: for one trial the full one takes as long as an alignment or a CSP."""
-        dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
-        if type(X) is not np.ndarray or X.ndim != 3 or X.dtype not in dtypes or not X.size:
+        if not _is_kept(X, dtype) or X.ndim != 3 or X.shape[1] != self.n_features_in_:
             return False
-        if X.shape[1] != self.n_features_in_:
-            return False
-        return not checks.get("ensure_all_finite", True) or math.isfinite(np.vdot(X, X))
+        return not checks.get("ensure_all_finite", True) or _is_finite(X, dtype)
 
     def _compare(self, X):
         """Refuse trials of another length, montage or rate than at fit."""
@@ -327,6 +325,16 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
     def _shape_like_targets(self, outputs):
         """Give predictions (n_trials, n_outputs) the shape the targets had at fit."""
         return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), *self.target_shape_)
+
+
+def _is_kept(X, dtype):
+    """Whether an array has one of the types, and so is not cast."""
+    return type(X) is np.ndarray and X.size > 0 and X.dtype in (dtype if isinstance(dtype, tuple) else (dtype,))
+
+
+def _is_finite(X, dtype):
+    """Whether the sum of squares is finite, of an array that is not cast: one look where scikit-learn takes several."""
+    return _is_kept(X, dtype) and math.isfinite(np.vdot(X, X))
 
 
 def _is_none(y):
