@@ -6,6 +6,7 @@ pre-training, subjects whose classes cannot be decoded above chance are left out
 """
 
 import dataclasses
+from numbers import Integral
 
 import numpy as np
 from scipy.stats import binom
@@ -334,6 +335,9 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     for i, name in enumerate(names):
         rows = subjects == name
         try:
+            fewest = np.unique(y[rows], return_counts=True)[1].min()
+            if isinstance(cv, Integral) and fewest < cv:
+                raise ValueError(f"a class has {fewest} trials, cv={cv} needs {cv}.")
             folds = check_cv(cv, y[rows], classifier=True)
             predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
         except ValueError as error:

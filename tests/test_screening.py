@@ -80,8 +80,11 @@ def test_bad_input_is_named():
         screen_subjects(X, y[:-1], subjects)
     with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: .*one class"):
         screen_subjects(X, np.where(subjects == 1, 0, y), subjects)
-    with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: n_splits=30"):
+    with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: a class has 20 trials, cv=30 needs 30"):
         screen_subjects(X, y, subjects, cv=30)
+    few = (subjects != 1) | (y == 0) | (np.arange(len(y)) == np.flatnonzero((subjects == 1) & (y == 1))[0])
+    with pytest.raises(ValueError, match="^y: subject 1 cannot be screened: a class has 1 trials"):  # not "one class"
+        screen_subjects(X[few], y[few], subjects[few])
     for threshold in ("good", 1.5, -0.1):
         with pytest.raises(ValueError, match="^threshold"):
             screen_subjects(X, y, subjects, threshold=threshold)
