@@ -2,6 +2,7 @@ import configparser
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,15 @@ def test_recordings_in_a_folder_need_no_python(recordings, tmp_path):
     (entry,) = json.loads((tmp_path / "runs.json").read_text()).values()
     assert entry["paradigm"] == "LeftRightImagery" and entry["n_channels"] == 3 and entry["n_times"] == 81
     assert "<h1>my visit, leave one run out</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_trials_that_overlap_are_warned_of(recordings, tmp_path, recwarn):
+    options = ["--unit", "uV", "--classes", "1=left_hand", "2=right_hand", "--tmin", "0", "--resample", "50", "--tmax"]
+    bench_mine(recordings, tmp_path / "short", *options, "0.8")
+    assert not [one for one in recwarn if "overlap" in str(one.message)]
+    bench_mine(recordings, tmp_path / "long", *options, "1.5")
+    (said,) = {str(one.message) for one in recwarn if "overlap" in str(one.message)}
+    assert re.match(r"tmin, tmax: trials of 1\.\d+ s overlap, since events are 1 s apart", said)
 
 
 SPAN = ("--tmin", "0", "--tmax", "0.8")
