@@ -29,10 +29,9 @@ from skeeg import FineTunedClassifier, NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
 from skeeg.bench import catalogue, evaluation, jobs, runner
-from skeeg.bench.figures import write_figures
 from skeeg.bench.folder import BenchFolder, digest
 from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
-from skeeg.bench.report import write_report
+from skeeg.bench.report import write_figures, write_report
 from skeeg.bench.statistics import (
     _corrected,
     chance_level,
@@ -1133,14 +1132,14 @@ def report(tmp_path_factory):
 
 def test_report_is_one_file_without_network_or_script(report):
     page = (report / "report.html").read_text()
-    assert not re.findall(r"(?:src|href)\s*=|@import|url\(|<script", page)
+    assert not re.findall(r"(?:src|href)\s*=(?!\"#)|@import|url\((?!#)|<script", page)  # a figure points into itself
     assert len(page) < 100_000
     assert "A&lt;b&gt;&amp;" in page and "A<b>" not in page
 
 
 def test_report_shows_every_subject_and_its_origin(report):
     page = (report / "report.html").read_text()
-    assert page.count("<circle") == 9
+    assert all(f"<tr><th>{subject}</th>" in page for subject in (1, 2, 3)) and page.count("<svg") == 1
     assert "skeeg.bench.run(" in page and "moabb 1." in page and "stroke-dasharray" in page
     text = (report / "report.md").read_text()
     table = BenchFolder(report).table()

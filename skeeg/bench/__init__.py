@@ -8,9 +8,8 @@ three.
 import lazy_loader
 
 _PUBLIC = {
-    "figures": ["write_figures"],
     "jobs": ["dask_cluster"],
-    "report": ["write_report"],
+    "report": ["write_figures", "write_report"],
     "runner": ["run"],
 }
 

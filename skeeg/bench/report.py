@@ -1,16 +1,18 @@
-"""The report of a results folder: a web page and a Markdown text, made from the templates beside this file."""
+"""The report of a results folder: a web page and a Markdown text by the templates beside this file, and its figures."""
 
 import itertools
-import math
+import re
 from html import escape
 from pathlib import Path
+
+import pandas as pd
 
 from .catalogue import EVALUATIONS, SCORES
 from .folder import BenchFolder, write_text
 from .predictions import calibration_error, chosen_parameters, class_scores
 from .statistics import chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
 
-_COLORS = ("#2463a8", "#c2571a", "#1f8a5b", "#8a3ffc", "#b0286c", "#7a5c00", "#0a7e8c", "#5b6876")
+FORMATS = ("pdf", "svg", "png")
 
 
 def write_report(folder):
@@ -18,14 +20,42 @@ def write_report(folder):
 
     Give the path of the latter.
     """
-    path, sections = read_sections(folder)
-    shown = {"sections": [_section(section) for section in sections], "metas": list(meta_analyses(sections))}
+    path, sections = _read_sections(folder)
+    shown = {"sections": [_section(section) for section in sections], "metas": list(_meta_analyses(sections))}
     write_text(path / "report.html", _render("page.html", shown, autoescape=True))
     write_text(path / "report.md", escape(_render("page.md", shown), quote=False))  # Markdown lets HTML through
     return path / "report.html"
 
 
-def read_sections(folder):
+def write_figures(folder, fmt="pdf"):
+    """Write scores, learning curves, meta-analyses and tables of a folder that `skeeg.bench.run` wrote to.
+
+    ``fmt`` is ``"pdf"``, ``"svg"`` or ``"png"``; the tables are LaTeX and CSV. Give the paths, in ``figures`` below the
+    folder.
+    """
+    import matplotlib as mpl
+
+    from .figures import STYLE, draw, draw_meta_analysis
+
+    if fmt not in FORMATS:
+        raise ValueError(f"figures: got {fmt!r}, expected one of {', '.join(FORMATS)}.")
+    path, sections = _read_sections(folder)
+    target, written = path / "figures", []
+    target.mkdir(exist_ok=True)
+    for number, section in enumerate((one for one in sections if "summary" in one), start=1):
+        stem = f"{number}-{_slug(_title(section['entry']))}"
+        with mpl.rc_context(STYLE):
+            for name, figure in draw(section).items():
+                written.append(target / f"{stem}-{name}.{fmt}")
+                figure.savefig(written[-1])
+        written += _tables(section, target / stem)
+    for combined in _meta_analyses(sections):
+        written.append(target / f"meta-analysis-{_slug(combined['sections'][0]['entry']['evaluation'])}.{fmt}")
+        draw_meta_analysis(combined).savefig(written[-1])
+    return written
+
+
+def _read_sections(folder):
     """Path of a results folder, and settings, rows and statistics of each of its comparisons."""
     folder = BenchFolder(folder)
     runs = folder.runs()
@@ -86,7 +116,7 @@ def _published(section):
     return rows | {name: ["", score] for name, score in published.items()}
 
 
-def meta_analyses(sections):
+def _meta_analyses(sections):
     """MOABB's meta-analysis of each evaluation that one command made on several datasets."""
     groups = {}
     for section in sections:
@@ -120,7 +150,7 @@ def _section(section):
     """One comparison as the template needs it."""
     entry = section["entry"]
     shown = section | {
-        "title": title(entry),
+        "title": _title(entry),
         "setting": _setting(entry),
         "protocol": _protocol(entry),
         "score_name": _within_sentence(section["score"]),
@@ -131,16 +161,23 @@ def _section(section):
 
 def _results(section):
     """Scores and statistics of a comparison that has some."""
+    import matplotlib as mpl
+
+    from .figures import STYLE, as_svg, counted, draw
+
     names, chance, curve = list(section["summary"].index), section["chance"], section["curve"]
     scores = subject_scores(section["rows"])[names]
+    with mpl.rc_context(STYLE):
+        figures = {name: as_svg(figure) for name, figure in draw(section).items()}
     return {
+        "figures": figures,
         "scores": scores,
-        "axis": _Axis(scores, chance),
         "floor": float(scores.min().min()) if chance is None else chance,
-        "table": score_table(section),
+        "table": _score_table(section),
         "test": _test(section["comparisons"]["n_subjects"]),
         "others": _other_scores(section["rows"], section["entry"]),
-        "curve": None if curve is None else _Curve(curve, names, chance),
+        "curve": None if curve is None else curve["mean"].unstack().loc[names],
+        "counted": "" if curve is None else counted(curve),
     }
 
 
@@ -149,7 +186,7 @@ def _within_sentence(score):
     return score if score[:2].isupper() or "Cohen" in score or score == "F1" else score.lower()
 
 
-def title(entry):
+def _title(entry):
     """Title of a run: dataset and evaluation."""
     return f"{entry['name']}, {_protocol_name(entry)}"
 
@@ -220,52 +257,6 @@ def _signed(value):
     return f"{value:+.3f}".replace("-", "−")
 
 
-class _Axis:
-    """Axis of scores: tenths that hold all values and chance; places in percent, so that it fits any screen."""
-
-    def __init__(self, values, chance, high=1.0):
-        lowest = min([values.min().min()] + ([] if chance is None else [chance]))
-        self.low, self.high = math.floor(lowest * 10 - 1e-9) / 10, high
-        step = 0.1 if self.high - self.low <= 0.62 else 0.2
-        self.ticks = [self.low + step * i for i in range(int((self.high - self.low) / step + 1.001))]
-
-    def at(self, value):
-        """Place of a score, from the lowest."""
-        return f"{100 * self.share(value):.2f}%"
-
-    def share(self, value):
-        """Place of a score, 0 for the lowest and 1 for the highest."""
-        return (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-
-
-class _Curve:
-    """Learning curves: a line a pipeline, from places in percent to heights in pixels."""
-
-    height = 240
-
-    def __init__(self, curve, names, chance):
-        self.unit = "each class" if curve.index.names[1] == "n_per_class" else "the target task"
-        low, high = curve["mean"] - curve["sem"].fillna(0), curve["mean"] + curve["sem"].fillna(0)
-        axis = _Axis(low, chance, min(1.0, int(high.max() * 10 + 1) / 10))
-        self.ticks = [(tick, self._y(axis, tick)) for tick in axis.ticks]
-        self.chance = None if chance is None else self._y(axis, chance)
-        numbers = sorted({number for _, number in curve.index})
-        places = {number: f"{8 + 88 * (number - numbers[0]) / (numbers[-1] - numbers[0]):.2f}%" for number in numbers}
-        self.numbers = list(places.items())
-        self.lines = []
-        for name, color in zip(names, itertools.cycle(_COLORS)):
-            means = curve["mean"][name].sort_index()
-            points = [
-                (places[n], self._y(axis, one), self._y(axis, low[name, n]), self._y(axis, high[name, n]), n, one)
-                for n, one in means.items()
-            ]
-            self.lines.append((name, color, points))
-
-    def _y(self, axis, value):
-        """Height of a score in pixels from above."""
-        return round(8 + (self.height - 40) * (1 - axis.share(value)), 1)
-
-
 def _tint(value, floor):
     """Ink and paper of a score's cell: white at chance, blue at one."""
     share = min(1.0, max(0.0, (value - floor) / (1 - floor))) if value == value and floor < 1 else 0.0
@@ -273,7 +264,7 @@ def _tint(value, floor):
     return "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
 
 
-def score_table(section):
+def _score_table(section):
     """Rows of the table of scores, header first: pipeline, score, spread, range, cost."""
     entry, summary = section["entry"], section["summary"]
     seeds = len(entry["seeds"]) > 1
@@ -290,3 +281,24 @@ def score_table(section):
 def _choices(counts):
     """Parameters that a grid search chose, with the number of folds."""
     return "; ".join(f"{values} ({number} fold{'s' if number > 1 else ''})" for values, number in counts.items())
+
+
+def _slug(words):
+    """Words as a part of a file name."""
+    return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _tables(section, stem):
+    """Write the table of scores as LaTeX and CSV, and the paired comparisons as CSV; give their paths."""
+    header, *rows = _score_table(section)
+    table = pd.DataFrame(rows, columns=header)
+    paths = [stem.with_name(f"{stem.name}-{name}") for name in ("scores.tex", "scores.csv", "comparisons.csv")]
+    table.to_latex(paths[0], index=False, escape=True)
+    table.to_csv(paths[1], index=False)
+    comparisons = section["comparisons"]
+    if comparisons["p"] is None:
+        return paths[:2]
+    matrices = {key: matrix.stack() for key, matrix in comparisons.items() if isinstance(matrix, pd.DataFrame)}
+    pairs = pd.DataFrame(matrices).rename_axis(["better", "than"])
+    pairs[pairs.index.get_level_values(0) != pairs.index.get_level_values(1)].to_csv(paths[2])
+    return paths
