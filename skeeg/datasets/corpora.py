@@ -217,8 +217,8 @@ class HMCSleep(Corpus):
     Parameters
     ----------
     folder : path or None
-        Folder that holds ``SN001.edf`` and ``SN001_sleepscoring.txt`` (or ``.edf``), or their folder ``recordings``;
-        None is ``$SKEEG_DATA/HMCSleep``. The database is at https://physionet.org/content/hmc-sleep-staging.
+        Folder that holds ``SN001.edf`` and ``SN001_sleepscoring.edf``, or their folder ``recordings``; None is
+        ``$SKEEG_DATA/HMCSleep``. The database is at https://physionet.org/content/hmc-sleep-staging.
 
     Notes
     -----
@@ -257,39 +257,18 @@ class HMCSleep(Corpus):
 
 
 def _read_stages(file):
-    """Onset in seconds and stage of each scored epoch, from the scoring file, text or EDF annotations."""
-    text, other = (file.with_name(f"{file.stem}_sleepscoring{suffix}") for suffix in (".txt", ".edf"))
-    if text.is_file():
-        found = _read_text(text)
-    elif other.is_file():
-        import mne
+    """Onset in seconds and stage of each epoch that is scored between lights off and on."""
+    import mne
 
-        notes = mne.read_annotations(other)
-        found = list(zip(notes.onset, notes.duration, notes.description, strict=True))
-    else:
-        raise FileNotFoundError(f"{text}: no such file, and no {other.name}; the sleep stages are in one of them.")
-    marks = [(onset, note.strip().lower()) for onset, _, note in found]  # the night, if the scoring tells
-    start = min((onset for onset, note in marks if note.startswith("lights off")), default=-np.inf)
-    stop = max((onset for onset, note in marks if note.startswith("lights on")), default=np.inf)
-    stages = [(onset, length, note.strip().removeprefix("Sleep stage ")) for onset, length, note in found]
-    stages = [(onset, length, stage) for onset, length, stage in stages if stage in _STAGES]
-    odd = [length for _, length, _ in stages if length != _EPOCH]
-    if odd:
-        raise ValueError(f"{file.stem}_sleepscoring: an epoch of {odd[0]:g} s, expected {_EPOCH} s.")
-    return [(onset, stage) for onset, length, stage in stages if start <= onset and onset + length <= stop]
-
-
-def _read_text(file):
-    """Onset, duration and annotation of each line."""
-    wanted = ("Recording onset", "Duration", "Annotation")
-    with open(file, newline="") as text:
-        rows = csv.DictReader(text, skipinitialspace=True)
-        if not set(wanted) <= set(rows.fieldnames or ()):
-            raise ValueError(f"{file}: expected a first line with {', '.join(wanted)}, got {rows.fieldnames}.")
-        try:
-            return [(float(row[wanted[0]]), float(row[wanted[1]]), str(row[wanted[2]])) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file}, line {rows.line_num}: cannot be read: {error}.") from error
+    scoring = file.with_name(f"{file.stem}_sleepscoring.edf")
+    if not scoring.is_file():
+        raise FileNotFoundError(f"{scoring}: no such file; the sleep stages are in it.")
+    found = mne.read_annotations(scoring)
+    onsets, notes = found.onset, pd.Series(found.description).str.strip().str.removeprefix("Sleep stage ")
+    start = min(onsets[notes.str.match("lights off", case=False)], default=-np.inf)
+    stop = max(onsets[notes.str.match("lights on", case=False)], default=np.inf)
+    kept = notes.isin(_STAGES) & (start <= onsets) & (onsets + _EPOCH <= stop)
+    return list(zip(onsets[kept], notes[kept], strict=True))
 
 
 _SEED_NAMES = tuple(
@@ -367,7 +346,7 @@ _SHU_NAMES = tuple(
     "OZ O1 O2".split()
 )
 _RATE, _N_TIMES = 250.0, 1000
-_HANDS = ("left_hand", "right_hand")  # codes 1 and 2
+_HANDS = {1: "left_hand", 2: "right_hand"}
 
 
 class SHUMotorImagery(Corpus):
@@ -399,7 +378,7 @@ class SHUMotorImagery(Corpus):
     """
 
     name, source = "SHU", "The recordings are at https://doi.org/10.6084/m9.figshare.19228725."
-    inner, classes = ("mat",), _HANDS
+    inner, classes = ("mat",), tuple(_HANDS.values())
     order, shares = ("train", "test", "valid"), (0.6, 0.2)
     preprocessing = Preprocessing(_SHU_NAMES, average=False, band=None, notch=None)
 
@@ -422,17 +401,11 @@ class SHUMotorImagery(Corpus):
 
         try:
             held = loadmat(file)
+            data, labels = held["data"].astype(np.float64), [_HANDS[code] for code in held["labels"].ravel().tolist()]
         except Exception as error:  # whichever error a reader raises, name the file
-            raise ValueError(f"{file}: cannot be read: {error}") from error
-        missing = [name for name in ("data", "labels") if name not in held]
-        if missing:
-            raise ValueError(f"{file}: the variable {' and '.join(missing)} is missing.")
-        data, codes = np.asarray(held["data"], dtype=np.float64), np.ravel(held["labels"])
-        if data.ndim != 3 or data.shape[1:] != (len(_SHU_NAMES), _N_TIMES) or len(data) != len(codes):
-            wanted = (len(codes), len(_SHU_NAMES), _N_TIMES)
-            raise ValueError(f"{file}: data of shape {data.shape} for {len(codes)} labels, expected {wanted}.")
-        odd = sorted(set(codes.tolist()) - {1, 2})
-        if odd:
-            raise ValueError(f"{file}: a label {odd[0]}, expected 1 (left hand) or 2 (right hand).")
+            raise ValueError(f"{file}: cannot be read: {type(error).__name__} {error}") from error
+        if data.shape != (len(labels), len(_SHU_NAMES), _N_TIMES):
+            wanted = (len(labels), len(_SHU_NAMES), _N_TIMES)
+            raise ValueError(f"{file}: data of shape {data.shape} for {len(labels)} labels, expected {wanted}.")
         data = resample(data, self.preprocessing.sfreq, _RATE, verbose="error")
-        return data.astype(np.float32), [_HANDS[int(code) - 1] for code in codes]
+        return data.astype(np.float32), labels
