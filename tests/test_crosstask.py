@@ -68,13 +68,10 @@ def test_own_execution_with_the_imagery_of_others():
     assert set(kept["session"][kept["subject"] != subject]) == {"1imagery"}
 
 
-def test_balanced_and_recorded_order():
+def test_the_first_trials_of_each_class_are_labelled():
     metadata = pd.DataFrame({"subject": 1, "session": ["0execution"] * 2 + ["1imagery"] * 8})
-    y = np.array(list("lr" + "llllrrrl"))
-    (_, balanced, _), (_, first, _) = (
-        next(CrossTaskSplitter((4,), balanced=b).split(y, metadata)) for b in (True, False)
-    )
-    assert balanced.tolist() == [2, 3, 6, 7] and first.tolist() == [2, 3, 4, 5]
+    (_, labelled, _) = next(CrossTaskSplitter((4,)).split(np.array(list("lr" + "llllrrrl")), metadata))
+    assert labelled.tolist() == [2, 3, 6, 7]
 
 
 def test_draws_differ_and_are_reproducible():
@@ -127,8 +124,6 @@ def test_dataset_numbers_different_people_and_shared_events():
 def test_dataset_errors():
     with pytest.raises(ValueError, match="target: .* none of the events"):
         CrossTaskDataset(make_fake(events=("left_hand", "feet")), make_fake(events=("right_hand", "rest")), True)
-    with pytest.raises(ValueError, match="tasks: expected"):
-        CrossTaskDataset(make_fake(), make_fake(), True, tasks=("a", "a"))
 
 
 class Recorder(ClassifierMixin, BaseEstimator):

@@ -213,8 +213,9 @@ def _check_session(subject, session, y, tested, sizes):
 class CrossTaskDataset(BaseDataset):
     """Two MOABB datasets as one: a source task and a target task.
 
-    Every session is named after its task (``"0execution"``, ``"1imagery"``, ...). Trials start where each dataset's own
-    interval starts and have the shorter of the two lengths; events are those that both datasets have.
+    Every session is named after its task, ``"0execution"``, ``"1imagery"``, ..., whatever the tasks are. Trials start
+    where each dataset's own interval starts and have the shorter of the two lengths; events are those that both datasets
+    have.
 
     Parameters
     ----------
@@ -223,8 +224,6 @@ class CrossTaskDataset(BaseDataset):
     same_subjects : bool
         Whether subject n of one is subject n of the other. Otherwise subjects are renumbered, those of `source`
         first.
-    tasks : tuple of two str
-        Names of the two tasks, letters only.
 
     Attributes
     ----------
@@ -240,10 +239,9 @@ class CrossTaskDataset(BaseDataset):
     ({'execution': 1, 'imagery': 1}, [0, 3])
     """
 
-    def __init__(self, source, target, same_subjects, tasks=("execution", "imagery")):
-        self.source, self.target, self.same_subjects, self.tasks = source, target, same_subjects, tuple(tasks)
-        if len(self.tasks) != 2 or not all(task.isalpha() for task in self.tasks) or self.tasks[0] == self.tasks[1]:
-            raise ValueError(f"tasks: expected two different names made of letters, got {tasks!r}.")
+    def __init__(self, source, target, same_subjects):
+        self.source, self.target, self.same_subjects = source, target, same_subjects
+        self.tasks = {"execution": source, "imagery": target}
         events = [event for event in source.event_id if event in target.event_id]
         if not events:
             raise ValueError(f"target: {target.code} has none of the events of {source.code}.")
@@ -259,7 +257,7 @@ class CrossTaskDataset(BaseDataset):
 
     def _number_subjects(self):
         """Give the number of each subject in each of the two datasets."""
-        lists = dict(zip(self.tasks, (self.source.subject_list, self.target.subject_list), strict=True))
+        lists = {task: dataset.subject_list for task, dataset in self.tasks.items()}
         if self.same_subjects:
             numbers = dict.fromkeys([*self.target.subject_list, *self.source.subject_list])
             return {n: {task: n for task, subjects in lists.items() if n in subjects} for n in numbers}
@@ -269,13 +267,13 @@ class CrossTaskDataset(BaseDataset):
     def _name(self):
         """Code from the parts: MOABB stores results by it, and requires the capitals of the class name."""
         whose = "same" if self.same_subjects else "others"
-        parts = zip((self.source, self.target), self.tasks, strict=True)
-        return "-".join(["CrossTaskDataset", *(f"{one.code}-{task}".lower() for one, task in parts), whose])
+        parts = [f"{dataset.code}-{task}".lower() for task, dataset in self.tasks.items()]
+        return "-".join(["CrossTaskDataset", *parts, whose])
 
     def _get_single_subject_data(self, subject):
         """Read the runs of both tasks of one subject."""
         sessions = {}
-        for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
+        for task, dataset in self.tasks.items():
             if task not in self.numbers[subject]:
                 continue
             recorded = dataset.get_data(subjects=[self.numbers[subject][task]])
@@ -288,7 +286,7 @@ class CrossTaskDataset(BaseDataset):
     def data_path(self, subject, path=None, force_update=False, update_path=None, verbose=None):
         """List the files of one subject."""
         found = []
-        for task, dataset in zip(self.tasks, (self.source, self.target), strict=True):
+        for task, dataset in self.tasks.items():
             if task in self.numbers[subject]:
                 found += dataset.data_path(self.numbers[subject][task], path, force_update, update_path, verbose)
         return found
@@ -297,22 +295,19 @@ class CrossTaskDataset(BaseDataset):
 class CrossTaskSplitter(_CurveSplitter):
     """Split into source task, k labelled trials of the target task, and the rest of the target task.
 
-    The test trials of a subject are the same for every k: those left by the largest k.
+    The k trials are the first of each class in turn. The test trials of a subject are the same for every k: those left
+    by the largest k.
 
     Parameters
     ----------
     n_target : tuple of int
         The values of k, the learning curve.
-    target : str or callable
-        Name of the target task, with which its sessions end, or a function of the metadata that gives a boolean for
-        each trial.
+    target : str
+        Name of the target task, with which its sessions end.
     source : {"own", "others", "all"}
         Source-task trials to train on: those of the target subject, of the other subjects, or both.
     others_target : bool
         Whether to train also on target-task trials of the other subjects.
-    balanced : bool
-        Take the first trials of each class in turn, so that the k trials contain all classes; False takes the first k
-        trials, whatever their class.
     n_draws : int or None
         None takes the k trials in the order of recording, as online. An integer is a number of random orders.
     random_state : int, RandomState or None
@@ -337,7 +332,6 @@ class CrossTaskSplitter(_CurveSplitter):
         target="imagery",
         source="own",
         others_target=False,
-        balanced=True,
         n_draws=None,
         random_state=None,
     ):
@@ -345,7 +339,6 @@ class CrossTaskSplitter(_CurveSplitter):
         self.target = target
         self.source = source
         self.others_target = others_target
-        self.balanced = balanced
         self.n_draws = n_draws
         self.random_state = random_state
         self._last = None
@@ -364,7 +357,7 @@ class CrossTaskSplitter(_CurveSplitter):
             own = np.flatnonzero((subjects == subject) & is_target)
             _check_subject(subject, train, own, sizes)
             for draw, order in self._orders(own, rng):
-                order = _interleave(order, y[order]) if self.balanced else order
+                order = order[np.argsort(pd.Series(y[order]).groupby(y[order]).cumcount(), kind="stable")]
                 test = np.sort(order[max(sizes) :])
                 for size in sizes:
                     self._last = {"n_target": size, "draw": draw, "calibration_size": size, "calibration_labeled": True}
@@ -372,8 +365,6 @@ class CrossTaskSplitter(_CurveSplitter):
 
     def _find_target(self, metadata):
         """Mask of the trials of the target task."""
-        if callable(self.target):
-            return np.asarray(self.target(metadata), dtype=bool)
         found = metadata["session"].astype(str).str.endswith(self.target).to_numpy()
         if not found.any():
             sessions = ", ".join(sorted(metadata["session"].astype(str).unique()))
@@ -430,11 +421,6 @@ def _mark_trials(raw, dataset, event_id):
         i for i, name in enumerate(raw.annotations.description) if name in event_id or name.lower().startswith("bad")
     ]
     return raw.set_annotations(raw.annotations[kept])
-
-
-def _interleave(order, y):
-    """Reorder trials so that the n-th of every class come before the next ones."""
-    return order[np.argsort(pd.Series(y).groupby(y).cumcount(), kind="stable")]
 
 
 def _check_subject(subject, train, own, sizes):

@@ -56,8 +56,6 @@ class PooledTarget(_WithTarget):
     use : {"both", "source", "target", "prefer_target"}
         Trials to train on; ``"prefer_target"`` takes the target trials where there are some of two classes, else the
         source trials.
-    target_repeat : int
-        Number of times that each target trial is repeated, as a weight.
 
     Attributes
     ----------
@@ -79,10 +77,9 @@ class PooledTarget(_WithTarget):
 
     __metadata_request__fit = {"subjects": True, "X_target_labeled": True, "y_target_labeled": True}
 
-    def __init__(self, estimator, use="both", target_repeat=1):
+    def __init__(self, estimator, use="both"):
         self.estimator = estimator
         self.use = use
-        self.target_repeat = target_repeat
 
     def fit(self, X, y, subjects=None, X_target_labeled=None, y_target_labeled=None):
         """Train on source trials (n_trials, ...) and target trials (n_target_trials, ...), with their labels.
@@ -94,8 +91,6 @@ class PooledTarget(_WithTarget):
             raise ValueError("y: PooledTarget requires y to be passed, but the target y is None.")
         if self.use not in _USES:
             raise ValueError(f"use: got {self.use!r}, expected one of {', '.join(map(repr, _USES))}.")
-        if self.target_repeat < 1:
-            raise ValueError(f"target_repeat: got {self.target_repeat}, expected 1 or more.")
         has_target = X_target_labeled is not None and len(X_target_labeled) > 0
         if self.use == "target" and not has_target:
             raise ValueError("X_target_labeled: got no trials, but use='target' trains on them.")
@@ -104,7 +99,7 @@ class PooledTarget(_WithTarget):
         )
         parts = [] if on_target else [(X, y, subjects)]
         if has_target and (on_target or self.use == "both"):
-            parts += [(X_target_labeled, y_target_labeled, None)] * self.target_repeat
+            parts += [(X_target_labeled, y_target_labeled, None)]
         trials, labels, subjects = _pool(parts)
         target = X_target_labeled if has_target else None
         fitted = self._fit_estimator(trials, labels, subjects, Calibration(target) if on_target else target)
