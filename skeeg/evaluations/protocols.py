@@ -214,8 +214,7 @@ class CrossTaskDataset(BaseDataset):
     """Two MOABB datasets as one: a source task and a target task.
 
     Every session is named after its task, ``"0execution"``, ``"1imagery"``, ..., whatever the tasks are. Trials start
-    where each dataset's own interval starts and have the shorter of the two lengths; events are those that both datasets
-    have.
+    where each dataset's own interval starts and have the shorter of the two lengths; events are those of both datasets.
 
     Parameters
     ----------
