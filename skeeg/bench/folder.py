@@ -73,7 +73,7 @@ class BenchFolder:
 
     def predictions(self):
         """Read the predictions of all test trials; an empty frame where there are none."""
-        return _read(self.path / PREDICTIONS, _parse_predictions, pd.DataFrame())
+        return _read(self.path / PREDICTIONS, parse_predictions, pd.DataFrame())
 
     def write(self, key, entry, table):
         """Replace entry and scores of one run."""
@@ -131,11 +131,11 @@ def _parse_table(path):
     return table
 
 
-def _parse_predictions(path):
+def parse_predictions(file):
     """Predictions, with the columns that a report needs."""
     text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted", "chosen"), str)
-    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-    if {"run", "pipeline", "true", "predicted"} - set(table.columns):
+    table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
+    if {"subject", "true", "predicted"} - set(table.columns):
         raise ValueError("expected the predictions of runs.")
     return table
 

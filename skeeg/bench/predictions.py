@@ -4,15 +4,18 @@ MOABB's tables hold numbers alone. `record` is a scorer whose value is a number 
 predictions of a fold as its attribute.
 """
 
+import gzip
+import io
+
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from ..array import EEGArray
+from .folder import parse_predictions
 
 KEY = "predictions"  # of the scorer, and of the group in the results file
 _DOMAINS = {"session": "session", "recording": "run"}  # columns, and the domains they hold
-_TEXTS = (*_DOMAINS, "true", "predicted", "chosen")
 
 
 class Predictions(float):
@@ -82,21 +85,13 @@ def write(group, subject, tables):
     kept = group.require_group(KEY)
     if str(subject) in kept:
         del kept[str(subject)]
-    table = pd.concat(tables, ignore_index=True)
-    texts = {name: [str(value).encode() for value in table[name]] for name in _TEXTS}
-    widths = {name: f"S{max(1, *map(len, values))}" for name, values in texts.items()}
-    records = table.assign(**texts).to_records(index=False, column_dtypes=widths)
-    kept.create_dataset(str(subject), data=records, compression="gzip")
+    text = pd.concat(tables, ignore_index=True).assign(subject=subject).to_csv(index=False)
+    kept.create_dataset(str(subject), data=np.frombuffer(gzip.compress(text.encode()), dtype=np.uint8))
 
 
 def read(group):
     """Read the predictions from a dataset's group of a results file: a table for each subject."""
-    tables = []
-    for subject, records in group.get(KEY, {}).items():
-        table = pd.DataFrame({name: records[name] for name in records.dtype.names})
-        texts = {name: table[name].str.decode("utf-8") for name in _TEXTS}
-        tables.append(table.assign(**texts, subject=subject))
-    return tables
+    return [parse_predictions(io.BytesIO(gzip.decompress(data[:].tobytes()))) for data in group.get(KEY, {}).values()]
 
 
 def class_scores(predictions, classes):
