@@ -296,7 +296,7 @@ def test_a_protocol_that_the_dataset_cannot_serve_says_what_there_is(tmp_path):
 
 def test_named_tasks_are_joined():
     dataset = catalogue.get_tasks("simulated")
-    assert dataset.tasks == ("execution", "imagery") and len(dataset.subject_list) == 8
+    assert tuple(dataset.tasks) == ("execution", "imagery") and len(dataset.subject_list) == 8
     assert catalogue.get_tasks("simulated-execution").code == dataset.code
 
 
