@@ -148,7 +148,7 @@ def test_four_classes_fit_motor_imagery():
 
 def test_code_follows_every_argument_that_shapes_the_data():
     options = [{}, {"n_sessions": 1}, {"n_runs": 1}, {"n_trials": 6}, {"task": "execution"}]
-    options += [{"classes": ("feet", "rest")}, {"ch_names": ("C3",)}, {"montage": "easycap-M1"}, {"sfreq": 250}]
+    options += [{"classes": ("feet", "rest")}, {"ch_names": ("C3",)}, {"sfreq": 250}]
     options += [{"strength": 0.5}, {"noise": 2}, {"line_freq": 60}, {"seed": 1}]
     codes = [SimulatedMotorImagery(**one).code for one in options]
     assert len(set(codes)) == len(codes)

@@ -4,7 +4,7 @@ All positions are directions from the centre of the head: a unit vector (x to th
 fraction of the radius. The potentials come from MNE's three-layer sphere (brain, skull, scalp).
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -17,12 +17,12 @@ _GRID = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6",
          "CP4", "C1", "C2", "C5", "C6", "FCz", "CPz")  # fmt: skip
 
 
-@lru_cache(maxsize=16)
-def montage_directions(montage="standard_1005"):
-    """Give the unit vector of every electrode of one of MNE's montages, seen from the centre of the head."""
+@cache
+def standard_directions():
+    """Give the unit vector of every electrode of MNE's standard montage, seen from the centre of the head."""
     import mne
 
-    digitised = standard_montage(montage)
+    digitised = standard_montage()
     info = mne.create_info(digitised.ch_names, 100.0, "eeg", verbose="error")
     info.set_montage(digitised, verbose="error")
     _, centre, _ = mne.bem.fit_sphere_to_headshape(info, dig_kinds="eeg", units="m", verbose="error")
@@ -32,12 +32,12 @@ def montage_directions(montage="standard_1005"):
     return dict(zip(digitised.ch_names, positions, strict=True))
 
 
-def electrode_directions(ch_names, montage="standard_1005"):
+def electrode_directions(ch_names):
     """Give the unit vectors (n_channels, 3) of the named electrodes, any case."""
-    known = {name.upper(): position for name, position in montage_directions(montage).items()}
+    known = {name.upper(): position for name, position in standard_directions().items()}
     missing = [name for name in ch_names if name.upper() not in known]
     if missing:
-        raise ValueError(f"ch_names: montage {montage!r} has no electrode {', '.join(missing)}.")
+        raise ValueError(f"ch_names: MNE's standard montage has no electrode {', '.join(missing)}.")
     return np.array([known[name.upper()] for name in ch_names])
 
 

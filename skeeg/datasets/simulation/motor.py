@@ -89,13 +89,13 @@ def subject_traits(seed, subject):
 
 
 @lru_cache(maxsize=64)
-def session_state(seed, subject, session, ch_names, montage):
-    """Draw one session of one subject, recorded with a montage; it depends on these arguments alone."""
+def session_state(seed, subject, session, ch_names):
+    """Draw one session of one subject; it depends on these arguments alone."""
     traits, rng = subject_traits(seed, subject), np.random.default_rng((seed, 2, subject, session))
     shift, amplitude, line_noise = rng.normal((0, 0), (0.25, 0.6)), rng.lognormal(0, 0.15), rng.lognormal(0, 0.6)
     rotation = Rotation.from_euler("xyz", traits.cap + np.radians(rng.normal(0, 2, 3))).as_matrix()
     mastoids = electrode_directions(("M1", "M2"))
-    electrodes = np.vstack([electrode_directions(ch_names, montage) @ rotation.T, mastoids])
+    electrodes = np.vstack([electrode_directions(ch_names) @ rotation.T, mastoids])
     positions, moments, levels = (np.concatenate(part) for part in zip(*traits.sources.values(), strict=True))
     gain = leadfield(electrodes, positions, moments) * levels / np.abs(grid_potentials(positions, moments)).max(axis=0)
     gain = gain[:-2] - gain[-2:].mean(axis=0)
@@ -175,7 +175,7 @@ class MotorSimulation:
 
     Parameters
     ----------
-    task, classes, n_trials, ch_names, montage, sfreq, strength, noise, line_freq, seed
+    task, classes, n_trials, ch_names, sfreq, strength, noise, line_freq, seed
         As in `SimulatedMotorImagery`.
 
     Examples
@@ -190,7 +190,6 @@ class MotorSimulation:
     classes: tuple = ("left_hand", "right_hand")
     n_trials: int = 40
     ch_names: tuple = CAP_22
-    montage: str = "standard_1005"
     sfreq: float = 128.0
     strength: float = 1.0
     noise: float = 1.0
@@ -212,7 +211,7 @@ class MotorSimulation:
             raise ValueError("strength, noise, line_freq: expected nothing below zero.")
         if not self.ch_names or len(set(self.ch_names)) < len(self.ch_names):
             raise ValueError(f"ch_names: expected different electrodes, got {self.ch_names!r}.")
-        electrode_directions(self.ch_names, self.montage)
+        electrode_directions(self.ch_names)
 
     def run(self, subject, session, run):
         """Record one run, which does not depend on how many others there are.
@@ -247,8 +246,8 @@ class MotorSimulation:
         )
 
     def _session(self, subject, session):
-        """Draw one session of one subject, recorded with this montage."""
-        return session_state(self.seed, subject, session, self.ch_names, self.montage)
+        """Draw one session of one subject, recorded at these electrodes."""
+        return session_state(self.seed, subject, session, self.ch_names)
 
     def _timeline(self, rng):
         """Onsets, labels and length of a run."""
@@ -349,9 +348,7 @@ class SimulatedMotorImagery(SkeegDataset):
     classes : tuple of str
         Two or more of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
     ch_names : tuple of str
-        Electrodes of an MNE `montage`; the default are 22 over the motor cortex.
-    montage : str
-        Name of that montage.
+        Electrodes of the 10-05 system; the default are 22 over the motor cortex.
     sfreq : float
         Sampling rate in hertz, at least 64.
     strength : float
@@ -404,7 +401,6 @@ class SimulatedMotorImagery(SkeegDataset):
         task=None,
         classes=("left_hand", "right_hand"),
         ch_names=CAP_22,
-        montage="standard_1005",
         sfreq=128.0,
         strength=1.0,
         noise=1.0,
@@ -417,7 +413,7 @@ class SimulatedMotorImagery(SkeegDataset):
             if value < 1:
                 raise ValueError(f"{name}: got {value}, expected 1 or more.")
         self.simulation = MotorSimulation(
-            self._TASK if task is None else task, tuple(classes), int(n_trials), tuple(ch_names), montage, float(sfreq),
+            self._TASK if task is None else task, tuple(classes), int(n_trials), tuple(ch_names), float(sfreq),
             float(strength), float(noise), float(line_freq), int(seed),
         )  # fmt: skip
         self.n_runs = n_runs
@@ -453,7 +449,7 @@ class SimulatedMotorImagery(SkeegDataset):
         with info._unlock():
             info["line_freq"] = self.simulation.line_freq or None
         raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
-        raw.set_montage(standard_montage(self.simulation.montage), match_case=False, verbose="error")
+        raw.set_montage(standard_montage(), match_case=False, verbose="error")
         return raw.set_annotations(mne.Annotations(onsets, TRIAL_SECONDS, labels))
 
 
