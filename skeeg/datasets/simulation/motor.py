@@ -175,7 +175,9 @@ class MotorSimulation:
 
     Parameters
     ----------
-    task, classes, n_trials, ch_names, sfreq, strength, noise, line_freq, seed
+    task : {"imagery", "execution"}
+        Execution has the same subjects; its effects are stronger, earlier, and in more bands and areas.
+    classes, n_trials, ch_names, sfreq, strength, noise, line_freq, seed
         As in `SimulatedMotorImagery`.
 
     Examples
@@ -343,8 +345,6 @@ class SimulatedMotorImagery(SkeegDataset):
     ----------
     n_subjects, n_sessions, n_runs, n_trials : int
         Subjects, sessions of each, runs of each session, and trials in each run.
-    task : {"imagery", "execution"}
-        Execution has the same subjects; its effects are stronger, earlier, and in more bands and areas.
     classes : tuple of str
         Two or more of ``left_hand``, ``right_hand``, ``feet``, ``rest``.
     ch_names : tuple of str
@@ -398,7 +398,6 @@ class SimulatedMotorImagery(SkeegDataset):
         n_sessions=2,
         n_runs=2,
         n_trials=40,
-        task=None,
         classes=("left_hand", "right_hand"),
         ch_names=CAP_22,
         sfreq=128.0,
@@ -413,7 +412,7 @@ class SimulatedMotorImagery(SkeegDataset):
             if value < 1:
                 raise ValueError(f"{name}: got {value}, expected 1 or more.")
         self.simulation = MotorSimulation(
-            self._TASK if task is None else task, tuple(classes), int(n_trials), tuple(ch_names), float(sfreq),
+            self._TASK, tuple(classes), int(n_trials), tuple(ch_names), float(sfreq),
             float(strength), float(noise), float(line_freq), int(seed),
         )  # fmt: skip
         self.n_runs = n_runs
