@@ -309,8 +309,6 @@ def test_a_corpus_is_run_with_every_seed(shu):
         def predict_proba(self, X):
             return super().predict_proba(np.zeros((len(X), 1)))
 
-    both = run_corpus({"prior": Flat(strategy="prior")}, SHUMotorImagery(shu), seeds=(0,), parts=("train", "valid"))
-    assert both["n_train"].tolist() == [24]
     results = run_corpus({"prior": Flat(strategy="prior")}, SHUMotorImagery(shu), seeds=(0, 10))
     assert results[["seed", "n_train", "n_test"]].to_numpy().tolist() == [[0, 18, 6], [10, 18, 6]]
     assert results["accuracy"].tolist() == pytest.approx([2 / 3] * 2)

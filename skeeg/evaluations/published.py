@@ -155,7 +155,7 @@ def classification_scores(y, probabilities, classes):
     return {name: float(value) for name, value in scores.items()}
 
 
-def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validation=None):
+def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, validation=None):
     """Fit pipelines on the training subjects of a corpus and score them on all windows of its test subjects.
 
     Parameters
@@ -166,13 +166,10 @@ def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validati
         Such as `skeeg.datasets.HMCSleep`.
     seeds : sequence of int
         Seeds; published scores use five.
-    parts : tuple of str
-        Training parts. With ``("train", "valid")`` the estimator splits both for its own validation, such as
-        ``validation="subject"`` of skeeg's networks; test subjects are never used for training.
     validation : {None, "valid"}
         ``"valid"`` uses the published validation subjects for early stopping, as the published scores: that part is
         read as well, and each ``validation`` parameter that is not None is set to its subjects. A pipeline without
-        such a parameter trains on `parts` alone.
+        such a parameter trains on the training subjects alone.
 
     Returns
     -------
@@ -186,33 +183,20 @@ def run_corpus(pipelines, corpus, seeds=CORPUS_SEEDS, parts=("train",), validati
     >>> from skeeg.evaluations import run_corpus
     >>> run_corpus({"EEGNet": baseline("EEGNet")}, SHUMotorImagery("shu"))  # doctest: +SKIP
     """
-    if validation not in (None, "valid") or (validation and validation in parts):
-        raise ValueError(
-            f"validation: got {validation!r}, expected None, or 'valid' if it is not one of parts={parts}."
-        )
-    X, y, is_trained = _join(corpus, parts, validation)
-    X_test, y_test = corpus.arrays("test")
+    if validation not in (None, "valid"):
+        raise ValueError(f"validation: got {validation!r}, expected None or 'valid'.")
+    train, (X_test, y_test) = corpus.arrays("train"), corpus.arrays("test")
+    if validation:
+        with_valid = [np.concatenate(one) for one in zip(train, corpus.arrays(validation), strict=True)]
     rows = []
     for name, pipeline in pipelines.items():
         choices = params_named(pipeline, "validation") if validation else {}
         choices = [key for key, value in choices.items() if value is not None]
-        trials, labels = (X, y) if choices or not validation else (X[is_trained], y[is_trained])
         for seed in seeds:
             model = with_seed(pipeline, seed)
             if choices:
                 model.set_params(**dict.fromkeys(choices, tuple(corpus.subjects(validation))))
-            model.fit(trials, labels)
+            model.fit(*(with_valid if choices else train))
             scores = classification_scores(y_test, model.predict_proba(X_test), model.classes_)
-            rows.append(
-                {"pipeline": name, "seed": seed, "n_train": int(is_trained.sum()), "n_test": len(y_test)} | scores
-            )
+            rows.append({"pipeline": name, "seed": seed, "n_train": len(train[1]), "n_test": len(y_test)} | scores)
     return pd.DataFrame(rows)
-
-
-def _join(corpus, parts, validation):
-    """Trials and labels of the training and validation parts, and the mask of the training trials."""
-    names = [*parts, *([validation] if validation else [])]
-    read = [corpus.arrays(part) for part in names]
-    is_trained = np.concatenate([np.full(len(y), name != validation) for name, (_, y) in zip(names, read, strict=True)])
-    X, y = read[0] if len(read) == 1 else map(np.concatenate, zip(*read, strict=True))
-    return X, y, is_trained
