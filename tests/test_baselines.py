@@ -165,9 +165,9 @@ def test_a_rate_that_is_not_known_is_taken_with_a_warning():
 
 
 def test_unknown_names_are_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="'EEGnet' is no baseline. Nearest: EEGNet"):
+    with pytest.raises(ValueError, match="'EEGnet' is not known. Did you mean 'EEGNet'"):
         baseline("EEGnet")
-    with pytest.raises(ValueError, match=r"Nearest: CSP\+LDA"):
+    with pytest.raises(ValueError, match=r"Did you mean 'CSP\+LDA'"):
         baseline("csp-lda")
 
 

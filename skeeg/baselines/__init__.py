@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 PIPELINE_FOLDER = Path(__file__).parent
+_MANY = 30  # so many names are not listed in an error
 
 
 def baseline_names():
@@ -65,9 +66,7 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
     """
     files = pipeline_files()
     if name not in files:
-        plain = {one.lower().replace("+", "-"): one for one in files}
-        near = difflib.get_close_matches(str(name).lower().replace("+", "-"), plain, n=3, cutoff=0.3) or plain
-        raise ValueError(f"name: {name!r} is no baseline. Nearest: {', '.join(plain[one] for one in near)}.")
+        raise nearest("name", name, files)
     steps = _steps(files[name])
     is_aligned = [type(step).__name__ == "EuclideanAlignment" for step in steps]
     if align is False:
@@ -85,6 +84,15 @@ def baseline(name, *, align=None, recipe=None, sfreq=None, ch_names=None, checkp
     if checkpoint is not None:
         set_checkpoint(pipeline, checkpoint, name)
     return set_where(pipeline, "random_state", random_state)
+
+
+def nearest(what, name, known, problem="not known"):
+    """Error for an unknown name, with the nearest known ones, to be raised by the caller."""
+    by_lower = {one.lower(): one for one in known}
+    cutoff = 0.4 if len(by_lower) <= _MANY else 0.0  # of many names the nearest, however far
+    close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
+    return ValueError(f"{what}: {name!r} is {problem}. {hint} `skeeg list` shows all names.")
 
 
 def baseline_recipe(name):

@@ -4,7 +4,6 @@ A wrong name is answered with the nearest right ones. Nothing heavy is imported 
 ``skeeg list`` and ``skeeg --help`` are quick.
 """
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ..baselines import (
     build_pipeline,
+    nearest,
     pipeline_files,
     read_mapping,
     read_pipeline_file,
@@ -24,16 +24,6 @@ DATASETS, EVALUATIONS, DEFAULTS, SCORES = (
     _CATALOGUE[group] for group in ("datasets", "evaluations", "defaults", "scores")
 )
 _PARADIGMS = _CATALOGUE["paradigms"]
-_MANY = 30  # so many names are not listed in an error
-
-
-def nearest(what, name, known, problem="not known"):
-    """Error for an unknown name, with the nearest known ones, to be raised by the caller."""
-    by_lower = {one.lower(): one for one in known}
-    cutoff = 0.4 if len(by_lower) <= _MANY else 0.0  # of many names the nearest, however far
-    close = [by_lower[one] for one in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=cutoff)]
-    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(sorted(known))}."
-    return ValueError(f"{what}: {name!r} is {problem}. {hint} `skeeg list` shows all names.")
 
 
 def split_name(dataset):
