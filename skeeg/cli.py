@@ -50,7 +50,7 @@ def _add_bench(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = bench.add_argument
-    add("--dataset", nargs="+", metavar="NAME", help="names (skeeg list), datasets of MOABB, folders, NAME=FOLDER")
+    add("--dataset", nargs="+", metavar="NAME", help="names (skeeg list), datasets of MOABB, folders")
     add("--evaluation", nargs="+", metavar="NAME", help="how trials are split (skeeg list)")
     add("--n-per-class", nargs="+", type=int, metavar="N", help="labelled target trials (few-shot: 5 10 20, ...)")
     add("--pipelines", nargs="+", metavar="NAME", help="names (skeeg list), YAML files or folders of them")

@@ -454,13 +454,13 @@ def test_a_paradigm_without_pipelines_is_said_to_have_none(tmp_path):
 
 
 def test_downstream_has_the_published_table(tmp_path):
-    folder = tmp_path / "recordings"
+    folder = tmp_path / "BNCI2014004"
     simulated = SimulatedMotorImagery(n_subjects=2, n_sessions=1, n_runs=1, n_trials=20, ch_names=("C3", "Cz", "C4"))
     for subject in (1, 2):
         (folder / f"s{subject}").mkdir(parents=True)
         raw = simulated.get_data([subject])[subject]["0"]["0"]
         raw.save(folder / f"s{subject}" / "run_raw.fif", verbose="error")
-    table = run(tmp_path / "out", ["CSP+LDA"], f"BNCI2014004={folder}", evaluation="downstream")
+    table = run(tmp_path / "out", ["CSP+LDA"], folder, evaluation="downstream")
     assert sorted(table.seed.unique()) == [666, 667, 668] and set(table.samples_test) == {14}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<h1>BNCI2014004, the MIRepNet paper&#39;s protocol</h1>" in page

@@ -26,17 +26,8 @@ DATASETS, EVALUATIONS, DEFAULTS, SCORES = (
 _PARADIGMS = _CATALOGUE["paradigms"]
 
 
-def split_name(dataset):
-    """Name and folder of ``"NAME=FOLDER"``; the name is None where only a dataset or a folder is given."""
-    name, equals, folder = str(dataset).partition("=")
-    if isinstance(dataset, str) and equals and not Path(dataset).exists():
-        return name, folder
-    return None, dataset
-
-
 def is_folder(dataset):
     """Whether a dataset is a folder with recordings and not a name."""
-    dataset = split_name(dataset)[1]
     return isinstance(dataset, str | Path) and str(dataset) not in DATASETS and Path(dataset).is_dir()
 
 
@@ -44,14 +35,11 @@ def get_dataset(dataset, **options):
     """MOABB dataset from its name; one that is given is given back."""
     if not isinstance(dataset, str | Path):
         return dataset
-    shown, dataset = split_name(dataset)
     name = str(dataset)
     if name in DATASETS:
         return _make(DATASETS[name]["class"], DATASETS[name].get("arguments", {}) | options)
     if is_folder(dataset):
-        made = _make("LocalDataset", {"folder": dataset} | options)
-        made.shown_name = shown
-        return made
+        return _make("LocalDataset", {"folder": dataset} | options)
     from moabb.datasets import utils
 
     known = {one.__name__: one for one in utils.dataset_list} | {"FakeDataset": _fake_dataset}
@@ -157,9 +145,7 @@ def shown_name(dataset):
     from ..datasets import LocalDataset
 
     dataset = getattr(dataset, "target", dataset)  # of two tasks the one that is decoded
-    if isinstance(dataset, LocalDataset):
-        return getattr(dataset, "shown_name", None) or dataset.folder.resolve().name
-    return type(dataset).__name__
+    return dataset.folder.resolve().name if isinstance(dataset, LocalDataset) else type(dataset).__name__
 
 
 def get_scorers(names, n_classes):

@@ -49,8 +49,8 @@ def run(
     Parameters
     ----------
     dataset : str, path, moabb.datasets.base.BaseDataset, or list of them
-        Name (``skeeg list``, or of MOABB), folder with recordings, ``"NAME=FOLDER"``, or a dataset. With several, the
-        report has MOABB's meta-analysis across them.
+        Name (``skeeg list``, or of MOABB), folder with recordings, or a dataset. With several, the report has MOABB's
+        meta-analysis across them.
     evaluation : str or sequence of str
         Names in ``skeeg list``; several are panels of one report.
     pipelines : sequence of str or path, or dict of str to estimator
