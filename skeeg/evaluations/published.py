@@ -40,8 +40,6 @@ class DownstreamSplitter:
         Session, as MOABB names it; None takes the first of each subject.
     random_state : int
         Seed of the draw; published scores are means over 666, 667 and 668.
-    train_size : float
-        Share of the trials to train on.
 
     Examples
     --------
@@ -55,10 +53,9 @@ class DownstreamSplitter:
 
     metadata_columns = ("split_seed",)
 
-    def __init__(self, session=None, random_state=666, train_size=0.3):
+    def __init__(self, session=None, random_state=666):
         self.session = session
         self.random_state = random_state
-        self.train_size = train_size
 
     def split(self, y, metadata):
         """Yield training and test trials of each subject, of labels and MOABB's metadata."""
@@ -70,7 +67,7 @@ class DownstreamSplitter:
             if not len(rows):
                 there = ", ".join(dict.fromkeys(sessions[own]))
                 raise ValueError(f"session: subject {subject} has no session {wanted!r}; there are {there}.")
-            yield train_test_split(rows, test_size=1 - self.train_size, random_state=self.random_state)
+            yield train_test_split(rows, test_size=0.7, random_state=self.random_state)
 
     def get_metadata(self):
         """Give the seed of the draw."""
