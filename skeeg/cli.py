@@ -62,7 +62,6 @@ def _add_bench(commands):
     add("--channels", nargs="+", metavar="NAME", help="channels to use (all)")
     add("--task", nargs="+", metavar="NAME", help="folder: task of its BIDS names; cross-task: EXECUTED IMAGINED")
     add("--pattern", metavar="REGEX", help="folder: other paths, with the groups subject, session and run")
-    add("--sessions", nargs="+", metavar="NAME", help="folder: sessions to use, as MOABB names them (all)")
     add("--runs-as-sessions", action="store_true", default=None, help="folder: each run counts as a session")
     add("--band", nargs=2, type=float, metavar=("LOW", "HIGH"), help="pass band in Hz (imagery: 8 32)")
     add("--resample", type=float, metavar="HZ", help="sampling rate in Hz (the recording's)")
@@ -180,7 +179,7 @@ def _get_task(options, dataset, evaluation):
 
     in_folder = catalogue.is_folder(dataset)
     shape = {"classes": options.classes, "interval": _interval(options, in_folder), "channels": options.channels}
-    names = ("unit", "notch", "pattern", "runs_as_sessions", "sessions")
+    names = ("unit", "notch", "pattern", "runs_as_sessions")
     own = {name: vars(options)[name] for name in names if vars(options)[name] is not None}
     if in_folder:
         own, shape = own | shape | {"classes": _classes(options)}, {}
