@@ -120,15 +120,6 @@ class _InJobs(NamedTrials):
         return _LOADED["loaded"]
 
 
-@contextlib.contextmanager
-def trials_kept():
-    """Keep the trials loaded last while a run lasts, and no longer."""
-    try:
-        yield
-    finally:
-        _LOADED.clear()
-
-
 @functools.cache
 def evaluation_class(name):
     """One of the evaluations of `moabb.evaluations` or `skeeg.evaluations`, able to compute jobs.

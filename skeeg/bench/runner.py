@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import cpu_count
 
 from . import catalogue
-from .evaluation import evaluation_class, set_seed_and_device, trials_kept
+from .evaluation import evaluation_class, set_seed_and_device
 from .folder import BenchFolder, call_text, concat, digest, first_line, machine, one_line, set_aside, versions
 from .jobs import Job, compute_all, on_cluster, quiet, worker_pools
 
@@ -223,7 +223,7 @@ class Benchmark:
         from .report import write_report
 
         started = time.perf_counter()
-        with self.folder.locked(), quiet(), trials_kept():
+        with self.folder.locked(), quiet():
             self._open(overwrite)
             jobs = self._missing()
             outcome = Outcome(self._describe_run(jobs))
