@@ -1,5 +1,6 @@
 """Base of the evaluations: trials with channel names, protocols as splitters, seeds of pipelines."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -27,21 +28,20 @@ class NamedTrials:
             return_epochs=True,
             cache_config=self.cache_config,
         )
-        if dataset.paradigm != "p300":  # responses to stimuli overlap by design
-            _warn_of_overlap(epochs)
+        length, distance = np.ptp(epochs.times), min(np.diff(epochs.events[:, 0]), default=np.inf) / epochs._raw_sfreq
+        if distance < length and dataset.paradigm != "p300":  # responses to stimuli overlap by design
+            _warn_of_overlap(length)
         return as_eeg(epochs), labels, metadata
 
 
-def _warn_of_overlap(epochs):
+@functools.cache  # not for every subject
+def _warn_of_overlap(length):
     """Say that trials overlap, since a training trial then holds samples of a test trial."""
-    length = np.ptp(epochs.times)
-    distance = min(np.diff(epochs.events[:, 0]), default=np.inf) / epochs._raw_sfreq
-    if distance < length:
-        warnings.warn(
-            f"tmin, tmax: trials of {length:g} s overlap, since events are {distance:g} s apart. Folds within a run "
-            "share samples, and their scores can be too high.",
-            stacklevel=2,
-        )
+    warnings.warn(
+        f"tmin, tmax: trials of {length:g} s overlap, since some events are closer. Folds within a run share samples, "
+        "and their scores can be too high.",
+        stacklevel=3,
+    )
 
 
 class ProtocolEvaluation(NamedTrials, BaseEvaluation):
