@@ -163,7 +163,7 @@ def _tell(outcome):
     """Print what came of a comparison; give its exit status."""
     entry = outcome.entry
     print(f"\n{entry['name']}, {entry['evaluation']}")
-    print(_short_table(outcome.table, entry["scoring"]))
+    print(_table(entry, outcome.table))
     print(f"\nReport: {outcome.report}")
     for name, message in outcome.failed().items():
         print(f"{name} failed: {as_options(message)}", file=sys.stderr)
@@ -274,18 +274,19 @@ def choose_jobs(options):
     return 1 if torch.cuda.is_available() and options.device != "cpu" else min(4, cpu_count())
 
 
-def _short_table(table, scoring):
-    """Scores for the terminal."""
+def _table(entry, scores):
+    """Scores for the terminal, as in the report."""
+    import pandas as pd
+
     from .bench.catalogue import SCORES
+    from .bench.report import score_table
     from .bench.statistics import summarise
 
-    if not len(table):
+    if not len(scores):
         return "No score."
-    summary = summarise(table)[["mean", "sd", "n_subjects", "time"]]
-    shown = {"mean": SCORES.get(scoring, "mean score"), "sd": "SD", "n_subjects": "subjects", "time": "fit, s"}
-    summary = summary.rename(columns=shown)
-    formats = [f"{{:.{digits}f}}".format for digits in (3, 3, 0, 2)]
-    return summary.rename_axis(index=None, columns="pipeline").to_string(formatters=formats)
+    shown = {"entry": entry, "summary": summarise(scores), "score": SCORES.get(entry["scoring"], "Score")}
+    header, *rows = score_table(shown)
+    return pd.DataFrame(rows, columns=header).set_index(header[0]).rename_axis(None).to_string()
 
 
 def start():

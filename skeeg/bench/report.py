@@ -173,7 +173,7 @@ def _results(section):
         "figures": figures,
         "scores": scores,
         "floor": float(scores.min().min()) if chance is None else chance,
-        "table": _score_table(section),
+        "table": score_table(section),
         "test": _test(section["comparisons"]["n_subjects"]),
         "others": _other_scores(section["rows"], section["entry"]),
         "curve": None if curve is None else curve["mean"].unstack().loc[names],
@@ -264,7 +264,7 @@ def _tint(value, floor):
     return "#fff" if share > 0.62 else "#1d2733", f"rgb({red},{green},{blue})"
 
 
-def _score_table(section):
+def score_table(section):
     """Rows of the table of scores, header first: pipeline, score, spread, range, cost."""
     entry, summary = section["entry"], section["summary"]
     seeds = len(entry["seeds"]) > 1
@@ -290,7 +290,7 @@ def _slug(words):
 
 def _tables(section, stem):
     """Write the table of scores as LaTeX and CSV, and the paired comparisons as CSV; give their paths."""
-    header, *rows = _score_table(section)
+    header, *rows = score_table(section)
     table = pd.DataFrame(rows, columns=header)
     paths = [stem.with_name(f"{stem.name}-{name}") for name in ("scores.tex", "scores.csv", "comparisons.csv")]
     table.to_latex(paths[0], index=False, escape=True)
