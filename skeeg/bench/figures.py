@@ -57,11 +57,11 @@ def _curve(section):
 
     figure, ax = _axes(2.6)
     plot_fewshot(section["rows"].assign(n_per_class=section["rows"][section["curve"].index.names[1]]), ax=ax)
-    ax.set(xlabel=counted(section["curve"]), ylabel=section["score"])
+    ax.set(xlabel=curve_label(section["curve"]), ylabel=section["score"])
     return figure
 
 
-def counted(curve):
+def curve_label(curve):
     """Say what a learning curve counts."""
     return f"Labelled trials of {'each class' if curve.index.names[1] == 'n_per_class' else 'the target task'}"
 

@@ -75,26 +75,27 @@ class BenchFolder:
         """Read the predictions of all test trials; an empty frame where there are none."""
         return _read(self.path / PREDICTIONS, parse_predictions, pd.DataFrame())
 
-    def write(self, key, entry, table):
-        """Replace entry and scores of one run."""
-        table = _replaced(self.table(), key, table)
+    def write(self, key, entry, table, pipelines):
+        """Replace the entry of one run, and the scores of these pipelines in it."""
+        table = _replaced(self.table(), key, table, pipelines)
         if len(table):
             _write_bytes(self.path / TABLE, table.to_csv(index=False).encode())
         runs = self.runs()
         runs.pop(key, None)
         write_text(self.path / RUNS, json.dumps(runs | {key: entry}, indent=1))
 
-    def write_predictions(self, key, table):
-        """Replace the predictions of one run."""
-        table = _replaced(self.predictions(), key, table)
+    def write_predictions(self, key, table, pipelines):
+        """Replace the predictions of these pipelines in one run."""
+        table = _replaced(self.predictions(), key, table, pipelines)
         if len(table):
             text = table.to_csv(index=False, float_format="%.6g").encode()
             _write_bytes(self.path / PREDICTIONS, gzip.compress(text, mtime=0))
 
 
-def _replaced(old, key, table):
-    """Replace the rows of one run in a table."""
-    return concat([old[old["run"] != key] if len(old) else old, table.assign(run=key)], table)
+def _replaced(old, key, table, pipelines):
+    """Replace the rows of these pipelines in one run; those of others, of earlier commands, stay."""
+    kept = old[(old["run"] != key) | ~old["pipeline"].isin(list(pipelines))] if len(old) else old
+    return concat([kept, table.assign(run=key)], table)
 
 
 def concat(tables, empty):

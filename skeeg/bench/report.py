@@ -5,14 +5,14 @@ import re
 from html import escape
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 
 from .catalogue import EVALUATIONS, SCORES
+from .figures import STYLE, as_svg, curve_label, draw, draw_meta_analysis
 from .folder import BenchFolder, write_text
 from .predictions import calibration_error, chosen_parameters, class_scores
 from .statistics import chance_level, compare, learning_curve, meta_analysis, p_text, subject_scores, summarise
-
-FORMATS = ("pdf", "svg", "png")
 
 
 def write_report(folder):
@@ -30,15 +30,9 @@ def write_report(folder):
 def write_figures(folder, fmt="pdf"):
     """Write scores, learning curves, meta-analyses and tables of a folder that `skeeg.bench.run` wrote to.
 
-    ``fmt`` is ``"pdf"``, ``"svg"`` or ``"png"``; the tables are LaTeX and CSV. Give the paths, in ``figures`` below the
-    folder.
+    ``fmt`` is ``"pdf"``, ``"svg"``, ``"png"`` or another format of matplotlib; the tables are LaTeX and CSV. Give the
+    paths, in ``figures`` below the folder.
     """
-    import matplotlib as mpl
-
-    from .figures import STYLE, draw, draw_meta_analysis
-
-    if fmt not in FORMATS:
-        raise ValueError(f"figures: got {fmt!r}, expected one of {', '.join(FORMATS)}.")
     path, sections = _read_sections(folder)
     target, written = path / "figures", []
     target.mkdir(exist_ok=True)
@@ -161,10 +155,6 @@ def _section(section):
 
 def _results(section):
     """Scores and statistics of a comparison that has some."""
-    import matplotlib as mpl
-
-    from .figures import STYLE, as_svg, counted, draw
-
     names, chance, curve = list(section["summary"].index), section["chance"], section["curve"]
     scores = subject_scores(section["rows"])[names]
     with mpl.rc_context(STYLE):
@@ -177,7 +167,7 @@ def _results(section):
         "test": _test(section["comparisons"]["n_subjects"]),
         "others": _other_scores(section["rows"], section["entry"]),
         "curve": None if curve is None else curve["mean"].unstack().loc[names],
-        "counted": "" if curve is None else counted(curve),
+        "counted": "" if curve is None else curve_label(curve),
     }
 
 

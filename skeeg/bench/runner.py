@@ -235,7 +235,7 @@ class Benchmark:
                 outcome.entry["interrupted"] = True
             outcome.entry["seconds"] = round(time.perf_counter() - started, 1)
             self._write(outcome)
-            self.folder.write_predictions(self.key, self._predictions())
+            self.folder.write_predictions(self.key, self._predictions(), self.pipelines)
             if outcome.entry["failures"] and not len(outcome.table) and not outcome.entry["interrupted"]:
                 first = outcome.entry["failures"][0]
                 raise RuntimeError(f"Nothing could be computed. {first['pipeline']} failed: {first['error']}")
@@ -409,12 +409,11 @@ class Benchmark:
         return notes
 
     def _write(self, outcome):
-        """Write entry and table as they stand, with the pipelines of earlier runs of the same comparison."""
+        """Write entry and table as they stand."""
         outcome.table = self._table()
         # Counted from what is stored: a run can be stopped between storing the rows of a job and noting it.
         outcome.entry["done"] = len(outcome.table[["pipeline", "seed", "subject"]].drop_duplicates())
-        table = concat([self._of_others(self.folder.table()), outcome.table], outcome.table)
-        self.folder.write(self.key, outcome.entry, table)
+        self.folder.write(self.key, outcome.entry, outcome.table, self.pipelines)
 
     def _table(self):
         """Rows of MOABB's results files that belong to this run, in the order of pipelines, seeds and subjects."""
@@ -431,17 +430,13 @@ class Benchmark:
         return table[[*_COLUMNS, *[column for column in table.columns if column not in _COLUMNS]]]
 
     def _predictions(self):
-        """Predictions in MOABB's results files that belong to this run, and those of its pipelines of earlier runs."""
+        """Predictions in MOABB's results files that belong to this run."""
         tables, subjects = [], set(map(str, self.dataset.subject_list))
         for (name, seed), (pipeline, evaluation) in self.units.items():
             found = evaluation.read_predictions(evaluation.place_of(pipeline))
             kept = [one for one in found if one["subject"].iloc[0] in subjects]
             tables += [one.assign(pipeline=name, seed=seed) for one in kept]
-        return concat([*tables, self._of_others(self.folder.predictions())], pd.DataFrame())
-
-    def _of_others(self, old):
-        """Rows of the same comparison that earlier runs made with other pipelines."""
-        return old[(old["run"] == self.key) & ~old["pipeline"].isin(list(self.pipelines))] if len(old) else old
+        return concat(tables, pd.DataFrame())
 
 
 def _check_n_per_class(default, n_per_class):
