@@ -226,7 +226,7 @@ def _failures(entry):
     """Subjects of each failure, by pipeline and message."""
     failures = {}
     for failure in entry["failures"]:
-        failures.setdefault((failure["pipeline"], failure["error"]), []).extend(failure["subjects"])
+        failures.setdefault((failure["pipeline"], failure["error"]), {}).update(dict.fromkeys(failure["subjects"]))
     return failures
 
 

@@ -18,7 +18,6 @@ from .evaluation import evaluation_class, set_seed_and_device
 from .folder import BenchFolder, call_text, concat, digest, first_line, machine, one_line, set_aside, versions
 from .jobs import Job, compute_all, on_cluster, quiet, worker_pools
 
-_WRITE_EVERY = 5  # seconds between updates of the table while the run goes on
 _COLUMNS = ["dataset", "evaluation", "pipeline", "subject", "session", "seed", "score", "time"]
 
 
@@ -186,7 +185,6 @@ class Benchmark:
         self.across = self.evaluation.startswith(("cross-subject", "few-shot:others"))
         self.n_per_class = _check_n_per_class(about.get("n_per_class", ()), n_per_class)
         self.run_key = uuid.uuid4().hex  # the trials loaded last are kept under this name
-        self.unreadable = set()  # subjects whose recordings cannot be read
         self._check()
         self.process_pipeline = self.paradigm.make_process_pipelines(self.dataset)[0]
 
@@ -323,34 +321,21 @@ class Benchmark:
         """Compute the jobs; each is in MOABB's file before the next is started."""
         from tqdm.auto import tqdm
 
-        written = time.perf_counter()
-        with tqdm(total=len(jobs), disable=not (progress and jobs), unit="fold set", dynamic_ncols=True) as bar:
-            wanted = self._worth_computing(jobs, bar)
-            with contextlib.closing(compute_all(wanted, pools)) as computing:
-                for result in computing:
-                    if stop.is_set():  # on Ctrl-C a network's fit ends without an error, and its score is no result
-                        raise KeyboardInterrupt
-                    self._take(result, outcome)
-                    bar.update()
-                    if result.rows and time.perf_counter() - written > _WRITE_EVERY:
-                        self._write(outcome)
-                        written = time.perf_counter()
-
-    def _worth_computing(self, jobs, bar):
-        """Jobs whose recordings are not known to be unreadable, one by one."""
-        for job in jobs:
-            if job.subject in self.unreadable:
+        options = {"total": len(jobs), "disable": not (progress and jobs), "unit": "fold set", "dynamic_ncols": True}
+        with tqdm(**options) as bar, contextlib.closing(compute_all(jobs, pools)) as computing:
+            for result in computing:
+                if stop.is_set():  # on Ctrl-C a network's fit ends without an error, and its score is no result
+                    raise KeyboardInterrupt
+                self._take(result, outcome)
+                bar.set_description(f"{result.job.name}, subject {result.job.subject}")
                 bar.update()
-                continue
-            bar.set_description(f"{job.name}, subject {job.subject}")
-            yield job
+                if result.data_failed and self.across:  # every other job needs these recordings too
+                    return
 
     def _take(self, result, outcome):
         """Store the rows of a job, or note why there are none."""
         if result.failure:
             outcome.entry["failures"].append(result.failure)
-        if result.data_failed:
-            self.unreadable.update(self.dataset.subject_list if self.across else [result.job.subject])
         if result.rows:
             self.units[result.job.name, result.job.seed][1].store(result)  # the job may be a copy from a process
             outcome.entry |= result.shape
