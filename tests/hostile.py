@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from skeeg.storage import load
 from skeeg.testing import Recording, input_checks
 from skeeg.testing.input_checks import ANSWER, CLEAR, judge
-from skeeg.testing.recordings import data_for, fresh, has, params_of
+from skeeg.testing.recordings import data_for, fresh, has
 from skeeg.training.checkpoints import _checksum, write_weights
 
 WRONG = (*input_checks.WRONG, "hang", "executed")
@@ -299,7 +299,7 @@ def readers(estimator):
     name, found = type(estimator).__name__, {}
     if has(estimator, "load"):
         found[f"{name}.load"] = estimator.load
-    if "checkpoint" in params_of(estimator, deep=False):
+    if "checkpoint" in estimator.get_params(deep=False):
         X, y = data_for(estimator, Recording.suited_to(estimator))
         alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
         found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)

@@ -56,11 +56,8 @@ def check_cross_validation_of_epochs(estimator, recording):
 
 def wants_subjects(estimator):
     """Whether the estimator asks for the subject of each trial."""
-    try:
-        with config_context(enable_metadata_routing=True):
-            return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
-    except Exception:  # an estimator without routing; other checks report what it lacks
-        return False
+    with config_context(enable_metadata_routing=True):
+        return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
 
 
 def check_subjects_routed(estimator, recording):
@@ -103,9 +100,6 @@ def _changed_params(step):
     return {name: value for name, value in params.items() if value is not defaults.get(name, inspect.Parameter.empty)}
 
 
-MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."
-
-
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
     from moabb.evaluations import CrossSubjectMode
@@ -122,7 +116,7 @@ def moabb_checks():
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):
-    """Run one evaluation and ask for a finite score of every subject and session."""
+    """Check that an evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."""
     import mne
     from moabb import evaluations
 

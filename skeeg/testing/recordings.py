@@ -1,6 +1,5 @@
 """What estimators are checked on: small instances of the public ones, simulated recordings, comparison of outputs."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -38,7 +37,7 @@ class Recording:
     @classmethod
     def suited_to(cls, estimator):
         """Take the channels and the rate that the parameters of the estimator, or of a step of it, require."""
-        params = params_of(estimator)
+        params = estimator.get_params()
         asked = {}
         for part in ("ch_names", "sfreq"):
             values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
@@ -78,13 +77,9 @@ class Recording:
 
 
 def kind_of(estimator):
-    """Kind of an estimator, also of one without tags: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
-    with contextlib.suppress(AttributeError, TypeError):  # not a scikit-learn estimator: its methods tell
-        if (kind := get_tags(estimator).estimator_type) in ("classifier", "regressor"):
-            return kind
-    if has(estimator, "predict_proba"):
-        return "classifier"
-    return "regressor" if has(estimator, "predict") else "transformer"
+    """Kind of an estimator: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
+    kind = get_tags(estimator).estimator_type
+    return kind if kind in ("classifier", "regressor") else "transformer"
 
 
 def has(estimator, *names):
@@ -97,11 +92,6 @@ def methods_of(estimator):
     return {name: getattr(estimator, name) for name in METHODS if has(estimator, name)}
 
 
-def params_of(estimator, deep=True):
-    """Parameters of an estimator; none of what is not an estimator of scikit-learn."""
-    return estimator.get_params(deep=deep) if has(estimator, "get_params") else {}
-
-
 def takes_any_montage(estimator):
     """Whether trials of another montage than at fit are accepted."""
     return isinstance(estimator, EEGEstimator) and estimator._any_montage
@@ -109,7 +99,7 @@ def takes_any_montage(estimator):
 
 def reads_eeg_array(estimator):
     """Whether the estimator, or a part of it, reads the names, rate and domains of an EEGArray."""
-    return any(isinstance(part, EEGEstimator) for part in [estimator, *params_of(estimator).values()])
+    return any(isinstance(part, EEGEstimator) for part in [estimator, *estimator.get_params().values()])
 
 
 def fresh(estimator):
@@ -123,7 +113,7 @@ def configured_for(estimator, recording):
     """Copy of an estimator with the names and the rate of the recording as parameters, for plain trials."""
     estimator = fresh(estimator)
     known = {"ch_names": recording.ch_names, "sfreq": recording.sfreq}
-    parts = {name: known[last] for name in params_of(estimator) if (last := name.split("__")[-1]) in known}
+    parts = {name: known[last] for name in estimator.get_params() if (last := name.split("__")[-1]) in known}
     return estimator.set_params(**parts) if parts else estimator
 
 
