@@ -195,7 +195,7 @@ def _check_finite(value, name):
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, part in parts:
         _check_finite(part, f"{name}.{key}")
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
         raise ValueError(f"{name} is not finite")
 
 
@@ -278,15 +278,8 @@ def _encode_array(value, tensors, key):
             key += "'"
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
-    if value.dtype.kind == "c":
-        return {
-            "complex": [_encode_array(part, tensors, f"{key}.{i}") for i, part in enumerate((value.real, value.imag))]
-        }
     if value.dtype.kind == "U":
         return {"strings": value.tolist(), "dtype": value.dtype.str}
-    if value.dtype.names:
-        parts = {name: _encode_array(value[name], tensors, f"{key}.{name}") for name in value.dtype.names}
-        return {"fields": parts}
     if value.dtype.kind != "O":
         raise _Unstorable(key, value)
     items = [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value.ravel().tolist())]
@@ -337,22 +330,12 @@ def _decode_array(kind, content, value, tensors):
     """Array of its JSON form."""
     if kind == "tensor":
         return tensors[content].reshape(value["shape"])
-    if kind == "complex":
-        real, imaginary = (_decode(part, tensors) for part in content)
-        return real + 1j * imaginary
     if kind == "strings":
         dtype = np.dtype(value["dtype"])
         found = np.array(content, dtype=dtype.kind)
         if dtype.kind not in "US" or dtype.itemsize > max(found.itemsize, _LONGEST):
             raise ValueError(f"strings of type {dtype}")
         return found.astype(dtype)
-    if kind == "fields":
-        parts = {name: _decode(part, tensors) for name, part in content.items()}
-        dtype = [(name, part.dtype) for name, part in parts.items()]
-        result = np.empty(next(iter(parts.values())).shape, dtype=dtype)
-        for name, part in parts.items():
-            result[name] = part
-        return result
     if kind == "objects":
         result = np.empty(len(content), dtype=object)
         for i, one in enumerate(content):

@@ -80,12 +80,10 @@ VALUES = {
     "Fortran order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "every second": np.arange(10.0)[::2],
     "big-endian": np.arange(3, dtype=">f8").astype("<f8"),
-    "complex": np.array([1 + 2j, 3j]),
     "strings": np.array(["left", "right"]),
     "objects": np.array(["left", 2, None], dtype=object),
     "rows of objects": np.array([["a", None], [1, 2.5]], dtype=object),
     "array of arrays": {"list": [np.arange(2), {"deep": (np.ones(1),)}]},
-    "domains": make_domains(3, subject=["a", "b", "c"], run=1),
 }
 
 
