@@ -70,8 +70,6 @@ class EuclideanAlignment(EEGTransformer):
         separates them.
     prior_trials : int
         Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
-    past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
@@ -118,7 +116,6 @@ class EuclideanAlignment(EEGTransformer):
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
         "prior_trials": [Interval(Integral, 1, None, closed="left")],
-        "past_trials": [Interval(Integral, 1, None, closed="left"), None],
         "center": ["boolean"],
         "ddof": [Interval(Integral, 0, None, closed="left")],
         "floor": [Interval(Real, 0, 1, closed="left")],
@@ -132,7 +129,6 @@ class EuclideanAlignment(EEGTransformer):
         on_unseen="own",
         min_trials=4,
         prior_trials=2,
-        past_trials=None,
         center=True,
         ddof=1,
         floor=1e-10,
@@ -141,7 +137,6 @@ class EuclideanAlignment(EEGTransformer):
         self.on_unseen = on_unseen
         self.min_trials = min_trials
         self.prior_trials = prior_trials
-        self.past_trials = past_trials
         self.center = center
         self.ddof = ddof
         self.floor = floor
@@ -284,9 +279,9 @@ class EuclideanAlignment(EEGTransformer):
         if reference is None:
             reference, count = self.source_reference_, self.prior_trials
         for i in range(len(X)):
-            count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
-            reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
+            reference = self._combine(np.stack([reference, covariance]), np.array([count, 1.0]))
+            count += 1
             yield reference, count
 
     @staticmethod
@@ -311,7 +306,7 @@ class RiemannianAlignment(EuclideanAlignment):
 
     Parameters
     ----------
-    domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor
+    domain, on_unseen, min_trials, prior_trials, center, ddof, floor
         See `EuclideanAlignment`. The covariance of a trial with fewer samples than channels is singular; its
         eigenvalues are raised to `floor` times the largest, and a mean of such matrices is unreliable.
     metric : str
@@ -340,13 +335,12 @@ class RiemannianAlignment(EuclideanAlignment):
         on_unseen="own",
         min_trials=4,
         prior_trials=2,
-        past_trials=None,
         center=True,
         ddof=1,
         floor=1e-10,
         metric="riemann",
     ):
-        super().__init__(domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor)
+        super().__init__(domain, on_unseen, min_trials, prior_trials, center, ddof, floor)
         self.metric = metric
 
     def _covariances(self, X):
