@@ -185,8 +185,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
             X = as_eeg(X)
         elif isinstance(X, np.ma.MaskedArray):
             X = as_numbers(X, "X")
-        identity = X if isinstance(X, EEGArray) else None
-        plain = X.view(np.ndarray) if identity is not None else X
+        identity = X if isinstance(X, EEGArray) and X.ndim == 3 else None  # a view of another shape has none
+        plain = X.view(np.ndarray) if isinstance(X, EEGArray) else X
         checked = plain
         if reset or not _is_none(y) or not self._is_sound(plain, dtype, checks):
             try:
@@ -195,14 +195,9 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(self._explain(error, X, y, reset)) from error
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
-        if data.ndim not in (2, 3):
-            raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
+        data = as_eeg(data if identity is None else identity.like(data), self.ch_names, self.sfreq)
         if data.size == 0:  # scikit-learn looks at the second axis of matrices only
             raise ValueError(f"X: at least one trial, channel and sample are needed, got shape {data.shape}.")
-        own = EEGArray if identity is None else identity  # the class itself has none
-        names = self.ch_names if own.ch_names is None else own.ch_names
-        rate = self.sfreq if own.sfreq is None else own.sfreq
-        data = EEGArray(data if data.ndim == 3 else data[:, None, :], names, rate, own.domains)
         if reset:
             self.n_times_in_, self.ch_names_in_, self.sfreq_in_ = data.shape[2], data.ch_names, data.sfreq
         else:
