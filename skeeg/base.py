@@ -187,8 +187,12 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
             X = as_numbers(X, "X")
         identity = X if isinstance(X, EEGArray) and X.ndim == 3 else None  # a view of another shape has none
         plain = X.view(np.ndarray) if isinstance(X, EEGArray) else X
-        checked = plain
-        if reset or not _is_none(y) or not self._is_sound(plain, dtype, checks):
+        checked, is_kept = plain, _is_kept(plain, dtype)
+        if is_kept and checks.get("ensure_all_finite", True) and math.isfinite(np.vdot(plain, plain)):
+            checks["ensure_all_finite"] = False  # all are: one look where scikit-learn takes several
+        # For one trial the full check takes as long as an alignment or a CSP.
+        is_sound = is_kept and not checks.get("ensure_all_finite", True) and plain.ndim == 3
+        if reset or not _is_none(y) or not is_sound or plain.shape[1] != self.n_features_in_:
             try:
                 checked = self._check_in_full(plain, identity, y, reset, dtype, checks)
             except (TypeError, ValueError) as error:
@@ -206,17 +210,16 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
 
     def _check_in_full(self, plain, identity, y, reset, dtype, checks):
         """Scikit-learn's checks of the trials and, where given, of the targets."""
-        must_be_finite = checks.get("ensure_all_finite", True) is True
-        if must_be_finite and _is_finite(plain, dtype):
-            must_be_finite = checks["ensure_all_finite"] = False
         if self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
         else:
             checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
         data = checked[0] if isinstance(checked, tuple) else checked
-        if must_be_finite and max(float(data.max(initial=0)), -float(data.min(initial=0))) > _LARGEST:
-            raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
+        if checks.get("ensure_all_finite", True) is True:
+            largest = max(float(data.max(initial=0)), -float(data.min(initial=0)))
+            if largest > _LARGEST:
+                raise ValueError(f"X: values of up to {largest:.0e}; expected microvolts.")
         return checked
 
     def _explain(self, error, X, y, reset):
@@ -235,12 +238,6 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         if len(shape) == 2 and not reset and shape[0] == vars(self).get("n_features_in_"):
             return f"{text} One trial? Use X[None]."
         return text
-
-    def _is_sound(self, X, dtype, checks):
-        """Whether trials need no further check: for one trial the full one takes as long as an alignment or a CSP."""
-        if not _is_kept(X, dtype) or X.ndim != 3 or X.shape[1] != self.n_features_in_:
-            return False
-        return not checks.get("ensure_all_finite", True) or _is_finite(X, dtype)
 
     def _compare(self, X):
         """Refuse trials of another length, montage or rate than at fit."""
@@ -325,11 +322,6 @@ class BaseEEGRegressor(RegressorMixin, EEGEstimator):
 def _is_kept(X, dtype):
     """Whether an array has one of the types, and so is not cast."""
     return type(X) is np.ndarray and X.size > 0 and X.dtype in (dtype if isinstance(dtype, tuple) else (dtype,))
-
-
-def _is_finite(X, dtype):
-    """Whether the sum of squares is finite, of an array that is not cast: one look where scikit-learn takes several."""
-    return _is_kept(X, dtype) and math.isfinite(np.vdot(X, X))
 
 
 def _is_none(y):
