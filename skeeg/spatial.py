@@ -76,8 +76,6 @@ class CSP(EEGTransformer):
         number of trials (``"epoch"``).
     transform_into : "average_power" or "csp_space"
         Give the power behind each filter, or the filtered trials.
-    norm_trace : bool
-        Divide each class covariance by its trace.
     component_order : "mutual_info" or "alternate"
         Most discriminative filters first, or, with two classes, the largest eigenvalue, the smallest, the second
         largest, ...
@@ -125,7 +123,6 @@ class CSP(EEGTransformer):
         "reg": [Interval(Real, 0, 1, closed="both"), None],
         "cov_est": [StrOptions({"concat", "epoch"})],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
-        "norm_trace": ["boolean"],
         "component_order": [StrOptions({"mutual_info", "alternate"})],
     }
 
@@ -136,7 +133,6 @@ class CSP(EEGTransformer):
         log=None,
         cov_est="concat",
         transform_into="average_power",
-        norm_trace=False,
         component_order="mutual_info",
     ):
         self.n_components = n_components
@@ -144,7 +140,6 @@ class CSP(EEGTransformer):
         self.log = log
         self.cov_est = cov_est
         self.transform_into = transform_into
-        self.norm_trace = norm_trace
         self.component_order = component_order
 
     @property
@@ -180,11 +175,6 @@ class CSP(EEGTransformer):
             )
         if self.reg:
             covariances = _shrink(covariances, self.reg)
-        if self.norm_trace:
-            traces = np.trace(covariances, axis1=1, axis2=2)
-            if not traces.all():
-                raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
-            covariances /= traces[:, None, None]
         weights = counts if self.cov_est == "epoch" else None
         self.spatial_filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
         if not np.isfinite(self.spatial_filters_).all():

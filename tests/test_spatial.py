@@ -43,7 +43,6 @@ def test_sklearn_checks(estimator, check):
         {},
         {"component_order": "alternate"},
         {"reg": 0.2},
-        {"norm_trace": True},
         {"log": False},
         {"cov_est": "epoch"},
         {"cov_est": "epoch", "reg": 0.1},
@@ -207,13 +206,6 @@ def test_classes_that_have_no_joint_filters_are_told(kind):
         with pytest.raises(ValueError, match="nothing diagonalises all covariances; set reg"):
             CSP().fit(X, y)
     assert np.isfinite(CSP(reg=0.1).fit(X, y).transform(X)).all()
-
-
-def test_a_flat_class_has_no_trace():
-    X, y = np.random.default_rng(0).standard_normal((6, 3, 20)), np.array(["a", "b", "c"] * 2)
-    X[y == "b"] = 0
-    with pytest.raises(ValueError, match="all trials of class 'b' are flat"):
-        CSP(norm_trace=True).fit(X, y)
 
 
 def test_weights_of_the_caller_are_left_alone():
