@@ -30,7 +30,7 @@ def class_covariances(X, y, cov_est="concat"):
     return classes, covariances, counts
 
 
-def csp_filters(covariances, order="mutual_info", class_weights=None):
+def csp_filters(covariances, class_weights=None):
     r"""Spatial filters (n_filters, n_channels) whose output variance differs between classes, and eigenvalues.
 
     For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate joint
@@ -41,8 +41,7 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     inside = basis.T @ covariances @ basis
     if len(covariances) == 2:
         eigenvalues, vectors = eigh(inside[0], inside[0] + inside[1])
-        distance = np.abs(eigenvalues - 0.5)
-        best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
+        best = np.argsort(np.abs(eigenvalues - 0.5))[::-1]
         return (basis @ vectors[:, best]).T, eigenvalues[best]
     weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     weights = weights / weights.sum()
@@ -76,9 +75,6 @@ class CSP(EEGTransformer):
         number of trials (``"epoch"``).
     transform_into : "average_power" or "csp_space"
         Give the power behind each filter, or the filtered trials.
-    component_order : "mutual_info" or "alternate"
-        Most discriminative filters first, or, with two classes, the largest eigenvalue, the smallest, the second
-        largest, ...
 
     Attributes
     ----------
@@ -123,7 +119,6 @@ class CSP(EEGTransformer):
         "reg": [Interval(Real, 0, 1, closed="both"), None],
         "cov_est": [StrOptions({"concat", "epoch"})],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
-        "component_order": [StrOptions({"mutual_info", "alternate"})],
     }
 
     def __init__(
@@ -133,14 +128,12 @@ class CSP(EEGTransformer):
         log=None,
         cov_est="concat",
         transform_into="average_power",
-        component_order="mutual_info",
     ):
         self.n_components = n_components
         self.reg = reg
         self.log = log
         self.cov_est = cov_est
         self.transform_into = transform_into
-        self.component_order = component_order
 
     @property
     def linear_map_(self):
@@ -169,14 +162,10 @@ class CSP(EEGTransformer):
         self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
         if len(self.classes_) < 2:
             raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
-        if self.component_order == "alternate" and len(self.classes_) > 2:
-            raise ValueError(
-                f"component_order: 'alternate' is for two classes, y has {len(self.classes_)}; use 'mutual_info'."
-            )
         if self.reg:
             covariances = _shrink(covariances, self.reg)
         weights = counts if self.cov_est == "epoch" else None
-        self.spatial_filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
+        self.spatial_filters_, self.evals_ = csp_filters(covariances, weights)
         if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
@@ -269,9 +258,3 @@ def _shrink(covariances, amount):
     identity = basis @ basis.T
     variance = np.trace(covariances, axis1=1, axis2=2) / np.trace(identity)
     return (1 - amount) * covariances + amount * variance[:, None, None] * identity
-
-
-def _alternate(eigenvalues):
-    """Order of the largest eigenvalue, the smallest, the second largest, the second smallest, ..."""
-    ascending = np.argsort(eigenvalues).tolist()
-    return [ascending.pop(0 if place % 2 else -1) for place in range(len(eigenvalues))]

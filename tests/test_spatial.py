@@ -41,7 +41,6 @@ def test_sklearn_checks(estimator, check):
     "parameters",
     [
         {},
-        {"component_order": "alternate"},
         {"reg": 0.2},
         {"log": False},
         {"cov_est": "epoch"},
@@ -54,8 +53,6 @@ def test_sklearn_checks(estimator, check):
 def test_equals_mne(n_classes, parameters):
     import mne
 
-    if n_classes > 2 and "component_order" in parameters:
-        pytest.skip("'alternate' is for two classes")
     X, y = classes(n_classes)
     with mne.utils.use_log_level("ERROR"):
         theirs = mne.decoding.CSP(**{"n_components": 4} | parameters).fit(X, y)
@@ -178,7 +175,6 @@ def test_save_and_load(tmp_path):
         ({"log": "yes"}, "log"),
         ({"cov_est": "oas"}, "cov_est"),
         ({"transform_into": "power"}, "transform_into"),
-        ({"component_order": "first"}, "component_order"),
         ({"transform_into": "csp_space", "log": True}, "log"),
     ],
 )
@@ -221,8 +217,6 @@ def test_bad_input_is_named():
         CSP().fit(X, np.zeros(30))
     with pytest.raises(ValueError, match="flat"):
         CSP().fit(np.zeros_like(X), y)
-    with pytest.raises(ValueError, match="component_order"):
-        CSP(component_order="alternate").fit(*classes(3))
     with pytest.raises(ValueError, match="continuous"):
         CSP().fit(X, y + 0.5)
     for bad in (np.nan, np.inf, -np.inf):
