@@ -15,22 +15,16 @@ from .filtering import FilterBank
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
 
 
-def class_covariances(X, y, cov_est="concat"):
-    """Labels in order, covariance of each class over its trials without centring, and numbers of trials.
-
-    It is divided by :math:`n_k T - 1`, all samples as one long trial, or by :math:`n_k (T - 1)`, the mean over trials.
-    """
+def class_covariances(X, y):
+    """Labels in order, and covariance of each class over all its samples, as one long trial, without centring."""
     classes = np.unique(y)
     groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
-    counts = np.bincount(groups)
-    covariances = mean_covariances(X, groups, len(classes), center=False, ddof=cov_est == "epoch")
-    if cov_est == "concat":
-        samples = counts * np.shape(X)[2]
-        covariances *= (samples / np.maximum(samples - 1, 1))[:, None, None]
-    return classes, covariances, counts
+    samples = np.bincount(groups) * np.shape(X)[2]
+    covariances = mean_covariances(X, groups, len(classes), center=False, ddof=0)
+    return classes, covariances * (samples / np.maximum(samples - 1, 1))[:, None, None]
 
 
-def csp_filters(covariances, class_weights=None):
+def csp_filters(covariances):
     r"""Spatial filters (n_filters, n_channels) whose output variance differs between classes, and eigenvalues.
 
     For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate joint
@@ -43,14 +37,11 @@ def csp_filters(covariances, class_weights=None):
         eigenvalues, vectors = eigh(inside[0], inside[0] + inside[1])
         best = np.argsort(np.abs(eigenvalues - 0.5))[::-1]
         return (basis @ vectors[:, best]).T, eigenvalues[best]
-    weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
-    weights = weights / weights.sum()
     vectors = joint_diagonaliser(inside).T
-    mean = np.average(inside, axis=0, weights=weights)
-    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))  # unit variance
+    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, inside.mean(axis=0), vectors))  # unit variance
     variances = np.einsum("ij,cik,kj->cj", vectors, inside, vectors)
     # Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`.
-    information = -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
+    information = -(np.log(np.sqrt(variances)).mean(axis=0) + 3 / 16 * (variances**2 - 1).mean(axis=0) ** 2)
     best = np.argsort(information)[::-1]
     return (basis @ vectors[:, best]).T, None
 
@@ -69,10 +60,6 @@ class CSP(EEGTransformer):
     log : bool or None
         With ``transform_into="average_power"``: the logarithm of the power (None or True), or the power standardised
         by the training trials (False). With ``"csp_space"`` it must be None.
-    cov_est : "concat" or "epoch"
-        Class covariances over all samples, or the mean over trials; they differ by a constant. With more than two
-        classes, the mutual information that orders the components weighs classes equally (``"concat"``) or by their
-        number of trials (``"epoch"``).
     transform_into : "average_power" or "csp_space"
         Give the power behind each filter, or the filtered trials.
 
@@ -117,7 +104,6 @@ class CSP(EEGTransformer):
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
-        "cov_est": [StrOptions({"concat", "epoch"})],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
     }
 
@@ -126,13 +112,11 @@ class CSP(EEGTransformer):
         n_components=4,
         reg=None,
         log=None,
-        cov_est="concat",
         transform_into="average_power",
     ):
         self.n_components = n_components
         self.reg = reg
         self.log = log
-        self.cov_est = cov_est
         self.transform_into = transform_into
 
     @property
@@ -159,13 +143,12 @@ class CSP(EEGTransformer):
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         X, y = self._check_eeg(X, y, reset=True)
         check_class_labels(y)
-        self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
+        self.classes_, covariances = class_covariances(X, y)
         if len(self.classes_) < 2:
             raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
         if self.reg:
             covariances = _shrink(covariances, self.reg)
-        weights = counts if self.cov_est == "epoch" else None
-        self.spatial_filters_, self.evals_ = csp_filters(covariances, weights)
+        self.spatial_filters_, self.evals_ = csp_filters(covariances)
         if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
