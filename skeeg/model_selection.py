@@ -247,17 +247,8 @@ class Screening:
     kept: np.ndarray
     mask: np.ndarray
 
-    def __repr__(self):
-        """List the subjects with their scores."""
-        kept = set(self.kept.tolist())
-        rows = [
-            f"{subject} {score:.2f}{'' if subject in kept else ' dropped'}"
-            for subject, score in zip(self.subjects.tolist(), self.scores, strict=True)
-        ]
-        return f"Screening({len(kept)} of {len(rows)} subjects kept: {', '.join(rows)})"
 
-
-def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None, alpha=0.05, n_jobs=None):
+def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None):
     r"""Select the subjects whose classes can be decoded above chance.
 
     Each subject's trials are decoded by cross-validation within that subject. Those whose accuracy reaches the
@@ -271,15 +262,13 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     y, subjects : array-like, shape (n_trials,)
         Label and subject of each trial; None reads the subjects from X's domains.
     threshold : "significant" or float
-        Smallest accuracy that keeps a subject. ``"significant"`` is above chance at level `alpha` [2]_: the smallest
-        :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials and the
+        Smallest accuracy that keeps a subject. ``"significant"`` is above chance at level .05 [2]_: the smallest
+        :math:`k / n` with :math:`P(B \ge k) \le .05`, where :math:`B` is binomial with :math:`n` trials and the
         share of the largest class.
     cv : int or scikit-learn splitter
         A number gives stratified folds without shuffling, because neighbouring trials are similar.
     estimator : scikit-learn classifier or None
         Decoder; None is `CSP` with four components and linear discriminant analysis.
-    alpha, n_jobs
-        See `threshold`; jobs over the folds.
 
     Returns
     -------
@@ -310,8 +299,6 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
         raise ValueError(f"y: got {len(y)} labels for {len(X)} trials in X.")
     if threshold != "significant" and (isinstance(threshold, str) or not 0 <= threshold <= 1):
         raise ValueError(f"threshold: got {threshold!r}, expected 'significant' or an accuracy from 0 to 1.")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: got {alpha!r}, expected a probability between 0 and 1.")
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
     names = np.array(list(dict.fromkeys(subjects.tolist())))
     scores = np.empty(len(names))
@@ -323,13 +310,13 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
             if isinstance(cv, Integral) and fewest < cv:
                 raise ValueError(f"a class has {fewest} trials, cv={cv} needs {cv}.")
             folds = check_cv(cv, y[rows], classifier=True)
-            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds)
         except ValueError as error:
             raise ValueError(f"y: subject {name} cannot be screened: {error}") from error
         scores[i] = np.mean(predicted == y[rows])
         if threshold == "significant":  # least accuracy that chance, at the rate of the largest class, rarely reaches
             share = np.unique(y[rows], return_counts=True)[1].max() / rows.sum()
-            thresholds[i] = (binom.isf(alpha, rows.sum(), share) + 1) / rows.sum()
+            thresholds[i] = (binom.isf(0.05, rows.sum(), share) + 1) / rows.sum()
     kept = names[scores >= thresholds]
     return Screening(names, scores, thresholds, kept, np.isin(subjects, kept))
 
