@@ -199,7 +199,7 @@ def changed(beira, **attributes):
 def score_shuffled(train, test, seed, shift):
     """Correlation on the test after training on BOLD that was shifted in a circle."""
     regressor = BEIRARegressor(random_state=seed, n_restarts=1)
-    shifted = surrogate(train[1], random_state=100 * seed + shift)
+    shifted = surrogate(train[1], "shift", random_state=100 * seed + shift)
     return BOLDAligner(regressor, delay=DELAY).fit(train[0], shifted).score(*test)
 
 

@@ -162,8 +162,8 @@ class NullScores:
         return (1 + np.sum(self.scores_per_region >= self.score_per_region, axis=0)) / (1 + len(self.scores))
 
 
-def null_scores(estimator, X, Y, n=1000, random_state=None):
-    """Compare the score of a fitted regressor with those of unrelated signals, the measured ones shifted in a circle.
+def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
+    """Compare the score of a fitted regressor with those of unrelated signals.
 
     Parameters
     ----------
@@ -175,6 +175,10 @@ def null_scores(estimator, X, Y, n=1000, random_state=None):
         Measured signals.
     n, random_state
         Number of surrogates, and the seed that draws them.
+    method : {"shift", "phase"}
+        Surrogates of the measured signals: shifted in a circle by at least a tenth of their length, or with the phases
+        of their Fourier transform drawn anew, by the same amounts for all regions. Both keep how smooth a signal is and
+        how the regions go together.
 
     Returns
     -------
@@ -198,15 +202,14 @@ def null_scores(estimator, X, Y, n=1000, random_state=None):
     prediction = estimator.predict(X)
     skip = int(vars(estimator).get("n_unscored_", 0))
     measured = channel_correlations(Y, prediction, skip)
-    drawn = [channel_correlations(surrogate(Y, random), prediction, skip) for _ in range(n)]
+    drawn = [channel_correlations(surrogate(Y, method, random), prediction, skip) for _ in range(n)]
     null = np.stack(drawn)
     return NullScores(float(measured.mean()), null.mean(axis=1), measured, null)
 
 
-def surrogate(Y, random_state=None):
-    """Signals of the same shape that are as smooth as ``Y`` and unrelated to the EEG: ``Y`` shifted in a circle.
+def surrogate(Y, method="shift", random_state=None):
+    """Signals of the same shape that are as smooth as ``Y`` and unrelated to the EEG, by a method of `null_scores`.
 
-    The shift is at least a tenth of their length and the same for all regions, which keeps how these go together.
     Trials of an array are taken to follow each other.
 
     Examples
@@ -216,10 +219,13 @@ def surrogate(Y, random_state=None):
     >>> surrogate(np.arange(20.0), random_state=0)[:4].tolist()
     [14.0, 15.0, 16.0, 17.0]
     """
+    if method not in ("shift", "phase"):
+        raise ValueError(f"method: got {method!r}, expected 'shift' or 'phase'.")
     random = check_random_state(random_state)
+    change = _shift if method == "shift" else _draw_phases
     if isinstance(Y, list | tuple) and np.ndim(Y[0]) >= 2:
-        return [_to_shape(_shift(_series(one, 0), random), np.shape(one), trials=False) for one in Y]
-    return _to_shape(_shift(_series(Y, 0, trials=True), random), np.shape(Y), trials=True)
+        return [_to_shape(change(_series(one, 0), random), np.shape(one), trials=False) for one in Y]
+    return _to_shape(change(_series(Y, 0, trials=True), random), np.shape(Y), trials=True)
 
 
 def _to_shape(series, shape, trials):
@@ -235,6 +241,16 @@ def _shift(series, random):
         raise ValueError(f"Y: {n} samples are too few to shift.")
     least = max(n // 10, 1)
     return np.roll(series, -random.randint(least, n - least + 1), axis=1)
+
+
+def _draw_phases(series, random):
+    n = series.shape[1]
+    spectrum = np.fft.rfft(series, axis=1)
+    phases = random.uniform(0, 2 * np.pi, spectrum.shape[1])
+    phases[0] = 0
+    if n % 2 == 0:
+        phases[-1] = 0  # the highest frequency of an even length is real
+    return np.fft.irfft(spectrum * np.exp(1j * phases), n, axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ class CSP(EEGTransformer):
 
     Notes
     -----
-    `mne.decoding.CSP` also takes other covariance estimators, orders, ranks and several channel types. It judges
+    `mne.decoding.CSP` also takes other covariance estimators, ranks given by hand and several channel types. It judges
     the rank by the trials themselves, this one by their covariance: a direction with less than 1e-12 of the largest
     variance gets no filter. With such data and more than two classes, the two agree only as far as their joint
     diagonalisers converged.

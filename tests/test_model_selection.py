@@ -60,7 +60,7 @@ def test_correlations_equal_numpy_in_every_form():
 @pytest.mark.parametrize("shape", [(30,), (30, 30), (4, 2, 25), (4, 3, 24)])
 def test_a_shift_keeps_the_values_and_their_order(shape):
     Y = np.random.default_rng(0).normal(size=shape)
-    shifted = surrogate(Y, random_state=1)
+    shifted = surrogate(Y, "shift", random_state=1)
     assert shifted.shape == Y.shape
 
     def series(array):
@@ -73,6 +73,15 @@ def test_a_shift_keeps_the_values_and_their_order(shape):
     np.testing.assert_array_equal(np.roll(before, -by, axis=1), after)
 
 
+@pytest.mark.parametrize("n_times", [40, 41])
+def test_new_phases_keep_spectra_and_what_the_regions_share(n_times):
+    Y = np.random.default_rng(0).normal(size=(1, 3, n_times)).cumsum(axis=2)
+    drawn = surrogate(Y, "phase", random_state=1)
+    np.testing.assert_allclose(np.abs(np.fft.rfft(drawn)), np.abs(np.fft.rfft(Y)), atol=1e-9)
+    np.testing.assert_allclose(np.cov(drawn[0]), np.cov(Y[0]), atol=1e-9)
+    assert abs(np.corrcoef(drawn[0, 0], Y[0, 0])[0, 1]) < 0.99
+
+
 class Answers:
     """Regressor that has learnt nothing, or everything."""
 
@@ -83,15 +92,16 @@ class Answers:
         return self.answer
 
 
-def test_p_values_are_small_for_what_is_right_and_even_for_what_is_not():
+@pytest.mark.parametrize("method", ["shift", "phase"])
+def test_p_values_are_small_for_what_is_right_and_even_for_what_is_not(method):
     random = np.random.default_rng(0)
     smooth = np.apply_along_axis(np.convolve, -1, random.normal(size=(40, 1, 2, 400)), np.ones(20), "same")
-    right = null_scores(Answers(smooth[0]), None, smooth[0], n=99, random_state=0)
+    right = null_scores(Answers(smooth[0]), None, smooth[0], n=99, method=method, random_state=0)
     assert right.p_value == 0.01
     assert right.score == pytest.approx(1.0)
     assert right.p_value_per_region.tolist() == [0.01, 0.01]
     p_values = [
-        null_scores(Answers(one), None, other, n=49, random_state=0).p_value
+        null_scores(Answers(one), None, other, n=49, method=method, random_state=0).p_value
         for one, other in zip(smooth[:20], smooth[20:], strict=True)
     ]
     assert 0.25 < np.mean(p_values) < 0.75
@@ -100,3 +110,5 @@ def test_p_values_are_small_for_what_is_right_and_even_for_what_is_not():
 def test_bad_nulls_are_refused():
     with pytest.raises(ValueError, match="n: got 0"):
         null_scores(Answers(np.ones((1, 1, 9))), None, np.ones((1, 1, 9)), n=0)
+    with pytest.raises(ValueError, match="method: got 'shuffle'"):
+        surrogate(np.arange(9.0), "shuffle")
