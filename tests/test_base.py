@@ -132,7 +132,7 @@ def test_identity_survives_the_check():
     ("X", "error", "message"),
     [
         (np.zeros(5), ValueError, "Expected 2D array"),
-        (np.zeros((2, 3, 4, 5)), ValueError, r"expected axes \(trials, channels, times\)"),
+        (np.zeros((2, 3, 4, 5)), ValueError, r"expected three axes \(trials, channels, times\)"),
         (np.full((2, 3, 4), np.nan), ValueError, "NaN"),
         (np.full((2, 3, 4), np.inf), ValueError, "infinity"),
         (np.zeros((0, 3, 4)), ValueError, "0 sample"),

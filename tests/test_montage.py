@@ -210,7 +210,7 @@ def test_another_montage_at_transform():
 
 
 def test_matrices_are_made_once_and_cannot_be_changed():
-    args = (tuple(MOTOR22), TEMPLATES["mirepnet45"], "spline", 0.0, "auto", False)
+    args = (tuple(MOTOR22), TEMPLATES["mirepnet45"], "spline", 0.0, False)
     made = _interpolation_matrix(*args)
     assert _interpolation_matrix(*args) is made
     with pytest.raises(ValueError, match="read-only"):
