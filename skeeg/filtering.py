@@ -32,8 +32,8 @@ class _OneFilter(EEGTransformer):
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
             _warn_if_short(self, [self.coefficients_], X.shape[2])
-        causal = not self.phase.startswith("zero")
-        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], causal)[:, 0])
+        is_causal = self.phase != "zero"
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], is_causal)[:, 0])
 
 
 class BandPass(_OneFilter):
@@ -46,8 +46,8 @@ class BandPass(_OneFilter):
     method : "fir" | "iir"
         "fir": windowed-sinc filter (Hamming, ``firwin``). "iir": Butterworth filter in second-order sections.
     phase : str
-        "zero" (default), for "fir" also "zero-double", "minimum" and "minimum-half", for "iir" also "forward". The last
-        three are causal, as an online decoder must be.
+        "zero" (default), for "fir" also "minimum", for "iir" also "forward": these are causal, as an online decoder
+        must be.
     order : int
         Order of the Butterworth filter ("iir" only); with ``phase="zero"`` it is applied twice.
     l_trans_bandwidth, h_trans_bandwidth, filter_length
@@ -81,7 +81,7 @@ class BandPass(_OneFilter):
         "l_freq": [Real, None],
         "h_freq": [Real, None],
         "method": _METHOD,
-        "phase": [StrOptions({"zero", "zero-double", "minimum", "minimum-half", "forward"})],
+        "phase": [StrOptions({"zero", "minimum", "forward"})],
         "l_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
         "h_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
         "filter_length": [Interval(Integral, 1, None, closed="left"), str],
@@ -443,8 +443,6 @@ def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans
         raise ValueError(f"{given}: no such filter can be designed: {error}") from error
     if method == "iir":
         return made["sos"], int(made["padlen"]) if phase != "forward" else 0
-    if phase == "zero-double":
-        made = np.convolve(made, made[::-1])
     return made, 0
 
 

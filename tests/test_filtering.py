@@ -19,9 +19,7 @@ SFREQ = 160.0
 BANDS = [(8, 30), (None, 30), (4, None), (0.5, 45)]
 KINDS = [
     ("fir", "zero"),
-    ("fir", "zero-double"),
     ("fir", "minimum"),
-    ("fir", "minimum-half"),
     ("iir", "zero"),
     ("iir", "forward"),
 ]
