@@ -79,12 +79,12 @@ def test_adjoint_of_a_chain_of_steps_is_its_transpose():
         np.testing.assert_allclose(both.apply(np.asarray(X)[[i]], which)[0], np.asarray(Z)[i], atol=1e-9)
 
 
-@pytest.mark.parametrize("on_unseen", ["own", "source", "running"])
+@pytest.mark.parametrize("on_unseen", ["own", "source"])
 def test_alignment_of_unseen_subjects_is_held_fixed(on_unseen):
     step = EuclideanAlignment(on_unseen=on_unseen).fit(trials(0))
     new = trials(3, subjects=("c", "d"))
     found, Y = step_map(step, new, "step")
-    assert len(found.spatial) == {"own": 2, "source": 2, "running": 12}[on_unseen]
+    assert len(found.spatial) == 2
     for i, which in enumerate(found.index):
         np.testing.assert_allclose(found.apply(np.asarray(new)[[i]], which)[0], np.asarray(Y)[i], atol=1e-8)
 

@@ -1,14 +1,14 @@
 """Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices.
 
 A step acts on a trial :math:`x` (channels x times) as :math:`y = S x B^T`, with a spatial matrix S that may differ from
-trial to trial (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has. The
+domain to domain (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has. The
 matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something from
 the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
 """
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
     filtered, out = step.filter(np.asarray(X, dtype=np.float64)), np.asarray(Y, dtype=np.float64)
     found = None if axes is None else _settled(step, filtered, out, tolerance)
     if found is None:
-        raise ValueError(f"{name} is not linear in the trials: no spatial and temporal matrix fits. {advice}")
+        raise ValueError(f"{name} is not linear in the trials of a domain: no spatial and temporal matrix fits. {advice}")
     return found, as_eeg(Y)
 
 
@@ -231,21 +231,12 @@ def _probe_time(transform, like, spatial, axes, n_out):
 def _settled(step, X, Y, tolerance):
     """Map verified on filtered trials X and outputs Y, or None where no spatial matrices fit.
 
-    An alignment of an unseen domain estimates its matrix from the trials, a running reference from each: it is solved.
+    An alignment of an unseen domain estimates its matrix from the trials: it is solved.
     """
-    matrices, index = [], np.empty(len(X), dtype=np.intp)
-    for group, matrix in enumerate(step.spatial):
-        rows = np.flatnonzero(step.index == group)
-        for parts in ([rows], rows[:, None]):
-            found = [_fitting(matrix, X[part], Y[part], tolerance) for part in parts]
-            if all(one is not None for one in found):
-                break
-        else:
-            return None
-        for part, one in zip(parts, found, strict=True):
-            index[part] = len(matrices)
-            matrices.append(one)
-    return LinearMap(np.stack(matrices), index, step.temporal)
+    domains = [step.index == group for group in range(len(step.spatial))]
+    pairs = zip(step.spatial, domains, strict=True)
+    found = [_fitting(matrix, X[rows], Y[rows], tolerance) for matrix, rows in pairs]
+    return None if any(one is None for one in found) else replace(step, spatial=np.stack(found))
 
 
 def _fitting(matrix, X, Y, tolerance):
