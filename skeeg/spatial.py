@@ -141,9 +141,13 @@ class CSP(EEGTransformer):
         """Find the filters from trials (n_trials, n_channels, n_times) and their labels, of two classes or more."""
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
-        X, y = self._check_eeg(X, y, reset=True)
+        given = X, y
+        X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
         check_class_labels(y)
-        self.classes_, covariances = class_covariances(X, y)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.classes_, covariances = class_covariances(X, y)
+        if not np.isfinite(covariances).all():  # this shows it, and a look at all trials takes a tenth of the fit
+            self._check_eeg(*given, reset=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
         if self.reg:

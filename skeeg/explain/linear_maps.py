@@ -1,9 +1,9 @@
 """Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices.
 
 A step acts on a trial :math:`x` (channels x times) as :math:`y = S x B^T`, with a spatial matrix S that may differ from
-domain to domain (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has. The
-matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something from
-the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
+domain to domain (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has.
+The matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something
+from the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
 """
 
 import copy
@@ -180,7 +180,7 @@ def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
     filtered, out = step.filter(np.asarray(X, dtype=np.float64)), np.asarray(Y, dtype=np.float64)
     found = None if axes is None else _settled(step, filtered, out, tolerance)
     if found is None:
-        raise ValueError(f"{name} is not linear in the trials of a domain: no spatial and temporal matrix fits. {advice}")
+        raise ValueError(f"{name} is not linear in the trials of a domain: no two matrices fit. {advice}")
     return found, as_eeg(Y)
 
 
