@@ -13,6 +13,7 @@ from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer, warn
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
+_PRIOR_TRIALS = 2  # weight of the source reference that a running mean starts from
 _ON_UNSEEN = ("own", "block", "calibration", "source", "running")
 _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "kullback_sym", "wasserstein"}
 
@@ -64,12 +65,11 @@ class EuclideanAlignment(EEGTransformer):
         to `transform`, labels unused (transductive); with fewer than `min_trials`, the calibration reference, or
         without one that of the sources. ``"block"``: the same for domains seen at fit too. ``"calibration"``: the mean
         over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
-        mean updated with every trial, the present one included, for online use; see `update`.
+        mean updated with every trial, the present one included, for online use; see `update`. It starts from the
+        calibration reference or, with the weight of two trials, from that of the sources.
     min_trials : int
         Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
         separates them.
-    prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
@@ -115,7 +115,6 @@ class EuclideanAlignment(EEGTransformer):
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
-        "prior_trials": [Interval(Integral, 1, None, closed="left")],
         "center": ["boolean"],
         "ddof": [Interval(Integral, 0, None, closed="left")],
         "floor": [Interval(Real, 0, 1, closed="left")],
@@ -128,7 +127,6 @@ class EuclideanAlignment(EEGTransformer):
         domain="subject",
         on_unseen="own",
         min_trials=4,
-        prior_trials=2,
         center=True,
         ddof=1,
         floor=1e-10,
@@ -136,7 +134,6 @@ class EuclideanAlignment(EEGTransformer):
         self.domain = domain
         self.on_unseen = on_unseen
         self.min_trials = min_trials
-        self.prior_trials = prior_trials
         self.center = center
         self.ddof = ddof
         self.floor = floor
@@ -277,7 +274,7 @@ class EuclideanAlignment(EEGTransformer):
         """Yield the running reference and its weight after each trial, in order."""
         reference, count = self.running_.get(key) or self._calibration_reference(key)
         if reference is None:
-            reference, count = self.source_reference_, self.prior_trials
+            reference, count = self.source_reference_, _PRIOR_TRIALS
         for i in range(len(X)):
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
             reference = self._combine(np.stack([reference, covariance]), np.array([count, 1.0]))
@@ -306,7 +303,7 @@ class RiemannianAlignment(EuclideanAlignment):
 
     Parameters
     ----------
-    domain, on_unseen, min_trials, prior_trials, center, ddof, floor
+    domain, on_unseen, min_trials, center, ddof, floor
         See `EuclideanAlignment`. The covariance of a trial with fewer samples than channels is singular; its
         eigenvalues are raised to `floor` times the largest, and a mean of such matrices is unreliable.
     metric : str
@@ -334,13 +331,12 @@ class RiemannianAlignment(EuclideanAlignment):
         domain="subject",
         on_unseen="own",
         min_trials=4,
-        prior_trials=2,
         center=True,
         ddof=1,
         floor=1e-10,
         metric="riemann",
     ):
-        super().__init__(domain, on_unseen, min_trials, prior_trials, center, ddof, floor)
+        super().__init__(domain, on_unseen, min_trials, center, ddof, floor)
         self.metric = metric
 
     def _covariances(self, X):
