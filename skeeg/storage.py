@@ -142,13 +142,6 @@ class _Unstorable(Exception):
         super().__init__(f"{key} is a {type(value).__name__} ({name})")
 
 
-class _Named:
-    """Stand-in for a parameter that only its owner can bring back, such as a class."""
-
-    def __init__(self, name):
-        self.name = name
-
-
 def _encode_estimator(estimator, tensors, prefix, top=False):
     """JSON form of an estimator; its arrays go into `tensors`."""
     cls, params = type(estimator), estimator.get_params(deep=False)
@@ -170,13 +163,15 @@ def _encode_estimator(estimator, tensors, prefix, top=False):
 def _decode_estimator(document, tensors, params=None, cls=None):
     """Estimator of its JSON form."""
     cls = _resolve_class(document["class"], cls, document.get("module", "skeeg"))
-    values = {name: _decode(value, tensors) for name, value in document["params"].items()}
+    params = params or {}
+    encoded = {name: value for name, value in document["params"].items() if name not in params}
+    missing = {name: value["named"] for name, value in encoded.items() if isinstance(value, dict) and "named" in value}
+    if missing:
+        raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({next(iter(missing.values()))}).")
+    values = {name: _decode(value, tensors) for name, value in encoded.items()}
     for name in {"memory", "run_file"} & set(values):  # joblib reads pickles from the one, a fit would write the other
         values[name] = None
-    values |= params or {}
-    missing = [name for name, value in values.items() if isinstance(value, _Named)]
-    if missing:
-        raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
+    values |= params
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
     if twice := set(fitted) & set(estimator.get_params(deep=False)):  # it would pass by what parameters are checked for
@@ -312,8 +307,6 @@ def _decode(value, tensors, params=None):
         return _decode_part(*content, tensors, params)
     if kind == "param":
         return params[content]
-    if kind == "named":
-        return _Named(content)
     return _decode_array(kind, content, value, tensors)
 
 
