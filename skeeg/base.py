@@ -356,6 +356,11 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=outside)
 
 
+def params_named(estimator, *names):
+    """Parameters of an estimator and of its steps that have one of these names, by their full names."""
+    return {key: value for key, value in estimator.get_params().items() if key.rpartition("__")[2] in names}
+
+
 def draw_seed(random_state):
     """One integer seed from any `random_state`."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

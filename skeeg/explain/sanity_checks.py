@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from ..array import EEGArray
+from ..base import params_named
 from ..networks.seeding import seeded
 from .attribution import attribute
 from .linear_maps import Explained, choose_background, choose_targets, split_pipeline
@@ -192,9 +193,7 @@ def stability(estimator, X, y, seeds=(0, 1, 2), X_explain=None, axis="channel", 
         raise ValueError(f"seeds: got {len(seeds)}, expected two or more.")
     found = []
     for seed in seeds:
-        fresh = clone(estimator)
-        names = [name for name in fresh.get_params() if name == "random_state" or name.endswith("__random_state")]
-        fresh.set_params(**dict.fromkeys(names, seed)).fit(X, y)
+        fresh = clone(estimator).set_params(**dict.fromkeys(params_named(estimator, "random_state"), seed)).fit(X, y)
         explained = attribute(fresh, X if X_explain is None else X_explain, **(settings or {}))
         found.append(explained.importance(axis).ravel())
     return np.array([[float(spearmanr(a, b).statistic) for a in found] for b in found])

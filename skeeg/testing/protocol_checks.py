@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..array import EEGArray, make_domains
+from ..base import params_named
 from .recordings import assert_same_outputs, configured_for, data_for, fitted_on, fresh, kind_of, outputs
 
 
@@ -35,7 +36,7 @@ def check_grid_search_two_jobs(estimator, recording):
     """Check that GridSearchCV works with two processes; its best estimator predicts what one fitted here does."""
     X, y = data_for(estimator, recording)
     predictor = as_predictor(fresh(estimator))
-    seeds = [name for name in predictor.get_params() if name.split("__")[-1] == "random_state"]
+    seeds = list(params_named(predictor, "random_state"))
     grid = {seeds[0]: [0, 1]} if seeds else {}
     search = GridSearchCV(predictor, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
     scores = search.cv_results_["mean_test_score"]

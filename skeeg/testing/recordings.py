@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state, get_tags
 
 from ..array import EEGArray
-from ..base import EEGEstimator
+from ..base import EEGEstimator, params_named
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
@@ -37,13 +37,10 @@ class Recording:
     @classmethod
     def suited_to(cls, estimator):
         """Take the channels and the rate that the parameters of the estimator, or of a step of it, require."""
-        params = estimator.get_params()
-        asked = {}
-        for part in ("ch_names", "sfreq"):
-            values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
-            if values and (part != "ch_names" or len(values[0]) > 2):  # fewer leave nothing to take away or swap
-                asked[part] = tuple(values[0]) if part == "ch_names" else float(values[0])
-        return cls(**asked)
+        names, rates = (params_named(estimator, part).values() for part in ("ch_names", "sfreq"))
+        names = [tuple(one) for one in names if one is not None and len(one) > 2]  # fewer leave nothing to take away
+        rates = [float(one) for one in rates if one is not None]
+        return cls(next(iter(names), cls.ch_names), next(iter(rates), cls.sfreq))
 
     def other(self):
         """Make a recording of another montage and another length, at the same rate."""
@@ -104,17 +101,14 @@ def reads_eeg_array(estimator):
 
 def fresh(estimator):
     """Copy of an estimator, not fitted, with every seed fixed."""
-    estimator = clone(estimator)
-    seeds = {name: 0 for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"}
-    return estimator.set_params(**seeds) if seeds else estimator
+    return clone(estimator).set_params(**dict.fromkeys(params_named(estimator, "random_state"), 0))
 
 
 def configured_for(estimator, recording):
     """Copy of an estimator with the names and the rate of the recording as parameters, for plain trials."""
-    estimator = fresh(estimator)
-    known = {"ch_names": recording.ch_names, "sfreq": recording.sfreq}
-    parts = {name: known[last] for name in estimator.get_params() if (last := name.split("__")[-1]) in known}
-    return estimator.set_params(**parts) if parts else estimator
+    names = dict.fromkeys(params_named(estimator, "ch_names"), recording.ch_names)
+    rates = dict.fromkeys(params_named(estimator, "sfreq"), recording.sfreq)
+    return fresh(estimator).set_params(**names, **rates)
 
 
 def data_for(estimator, recording, n_classes=2, seed=0):
