@@ -284,11 +284,7 @@ def is_windows(X):
 
 def window_targets(X):
     """Targets of a dataset of braindecode, one for each window."""
-    targets = []
-    for part in _windowed(X):
-        targets += part.y if part.targets_from == "metadata" else [part[i][1] for i in range(len(part))]
-    change = vars(X).get("_target_transform")
-    return np.array(targets if change is None else [change(target) for target in targets])
+    return np.array([X[i][1] for i in range(len(X))])
 
 
 def _from_epochs(X):
