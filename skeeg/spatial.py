@@ -211,18 +211,11 @@ class FilterBankCSP(FilterBank):
     (20, 4)
     """
 
-    def __init__(
-        self,
-        bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
-        n_components=4,
-        method="fir",
-        order=4,
-        sfreq=None,
-    ):
+    method, order = "fir", 4  # of the filters
+
+    def __init__(self, bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)), n_components=4, sfreq=None):
         self.bands = bands
         self.n_components = n_components
-        self.method = method
-        self.order = order
         self.sfreq = sfreq
 
     @property
