@@ -188,15 +188,9 @@ class CSP(EEGTransformer):
         return found.plot_patterns(used if components is None else components, show=False)
 
     def _power(self, X):
-        """Mean power behind each filter used, in float64, a few trials at a time."""
-        X, filters = np.asarray(X), self.spatial_filters_[: self.n_components]
-        power = np.empty((len(X), len(filters)))
-        size = max(1, 2**17 // (X.shape[1] * X.shape[2]))
-        for start in range(0, len(X), size):
-            rows = slice(start, start + size)
-            sources = filters @ np.asarray(X[rows], dtype=np.float64)
-            power[rows] = np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
-        return power
+        """Mean power behind each filter used, in float64."""
+        sources = self.spatial_filters_[: self.n_components] @ np.asarray(X, dtype=np.float64)
+        return np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
 
 
 class FilterBankCSP(FilterBank):
