@@ -49,10 +49,7 @@ def save(estimator, path):
     check_is_fitted(estimator)
     tensors, name = {}, type(estimator).__name__
     try:
-        if isinstance(estimator, Pipeline):
-            document = {"value": _encode(estimator, tensors, "steps")}
-        else:
-            document = _encode_estimator(estimator, tensors, "", top=True)
+        document = _encode_estimator(estimator, tensors, "", top=not isinstance(estimator, Pipeline))
     except _Unstorable as error:
         raise TypeError(f"{name}: {error}, which a file cannot hold.") from error
     document["version"] = __version__
@@ -67,7 +64,7 @@ def load(path, params=None, cls=None):
     path : str or path-like
         File to read.
     params : dict or None
-        Constructor parameters the file could not hold, such as a network class; not for pipelines.
+        Constructor parameters the file could not hold, such as a network class.
     cls : class or None
         Expected class; needed where it is not one of skeeg's public classes.
 
@@ -86,14 +83,7 @@ def load(path, params=None, cls=None):
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
         document = json.loads(metadata[_HEADER])
-        if "value" in document:
-            if params:
-                raise _Refusal(f"params: got {', '.join(params)}, but {path} holds a pipeline with all its parameters.")
-            estimator = _decode(document["value"], tensors)
-            if not isinstance(estimator, Pipeline if cls is None else cls):
-                raise ValueError(f"it holds a {type(estimator).__name__}, which is not a {(cls or Pipeline).__name__}")
-        else:
-            estimator = _decode_estimator(document, tensors, params or {}, cls)
+        estimator = _decode_estimator(document, tensors, params, cls)
         check_is_fitted(estimator)
         return estimator
     except _Refusal:
@@ -249,14 +239,15 @@ def _encode(value, tensors, key, owned=()):
     if isinstance(value, slice):  # columns of a ColumnTransformer
         return {"slice": [value.start, value.stop, value.step]}
     if isinstance(value, list | tuple):
-        items = [_encode(one, tensors, f"{key}.{i}", owned) for i, one in enumerate(value)]
+        items = []
+        for i, one in enumerate(value):
+            name = one[0] if isinstance(one, tuple) and one and isinstance(one[0], str) else i  # of a pipeline's step
+            items.append(_encode(one, tensors, f"{key}.{name}", owned))
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, dict):
         return {
             "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
         }
-    if isinstance(value, Pipeline):
-        return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
     if isinstance(value, BaseEstimator):
@@ -301,8 +292,6 @@ def _decode(value, tensors, params=None):
         if not isinstance(found, types.FunctionType):
             raise ValueError(f"it names {content[1]}, which is no function of {' or '.join(_FUNCTIONS)}")
         return found
-    if kind == "pipeline":
-        return Pipeline([(name, _decode(step, tensors)) for name, step in content])
     if kind == "part":
         return _decode_part(*content, tensors, params)
     if kind == "param":

@@ -307,7 +307,7 @@ def test_steps_that_no_file_can_hold_are_named_when_saving(tmp_path):
         (KeeperOfCode(), "is a KeeperOfCode"),
     ):
         fitted = make_pipeline(FunctionTransformer(), step).fit(X[:, 0], Y)
-        with pytest.raises(TypeError, match=f"Pipeline: steps.*{what}.*which a file cannot hold"):
+        with pytest.raises(TypeError, match=f"Pipeline: params.steps.*{what}.*which a file cannot hold"):
             skeeg.save(fitted, tmp_path / "file")
     with pytest.raises(NotFittedError):
         skeeg.save(make_pipeline(CSP(2), SVC()), tmp_path / "file")
@@ -412,5 +412,5 @@ def test_a_pipeline_is_loaded_as_one(tmp_path):
     assert type(skeeg.load(tmp_path / "file", cls=Pipeline)) is Pipeline
     with pytest.raises(ValueError, match="it holds a Pipeline, which is not a CSP"):
         CSP.load(tmp_path / "file")
-    with pytest.raises(ValueError, match="params: got svc__C"):
+    with pytest.raises(ValueError, match="svc__C"):
         skeeg.load(tmp_path / "file", params={"svc__C": 2.0})
