@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 _HEADER = "skeeg"
 _LIBRARIES = ("pyriemann", "skeeg", "sklearn")  # whose estimators a file may name
 _FUNCTIONS = ("sklearn.feature_selection", "sklearn.metrics")  # whose functions it may name
-_LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
@@ -264,12 +263,10 @@ def _encode_array(value, tensors, key):
             key += "'"
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
-    if value.dtype.kind == "U":
-        return {"strings": value.tolist(), "dtype": value.dtype.str}
-    if value.dtype.kind != "O":
+    if value.dtype.kind not in "UO":
         raise _Unstorable(key, value)
     items = [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value.ravel().tolist())]
-    return {"objects": items, "shape": list(value.shape)}
+    return {"strings" if value.dtype.kind == "U" else "objects": items, "shape": list(value.shape)}
 
 
 def _decode(value, tensors, params=None):
@@ -278,7 +275,7 @@ def _decode(value, tensors, params=None):
         return [_decode(one, tensors, params) for one in value]
     if not isinstance(value, dict):
         return value
-    ((kind, content),) = ((kind, content) for kind, content in value.items() if kind not in ("shape", "dtype"))
+    ((kind, content),) = ((kind, content) for kind, content in value.items() if kind != "shape")
     if kind == "tuple":
         return tuple(_decode(one, tensors, params) for one in content)
     if kind == "slice":
@@ -312,15 +309,10 @@ def _decode_array(kind, content, value, tensors):
     """Array of its JSON form."""
     if kind == "tensor":
         return tensors[content].reshape(value["shape"])
-    if kind == "strings":
-        dtype = np.dtype(value["dtype"])
-        found = np.array(content, dtype=dtype.kind)
-        if dtype.kind not in "US" or dtype.itemsize > max(found.itemsize, _LONGEST):
-            raise ValueError(f"strings of type {dtype}")
-        return found.astype(dtype)
-    if kind == "objects":
+    if kind in ("strings", "objects"):
         result = np.empty(len(content), dtype=object)
         for i, one in enumerate(content):
             result[i] = _decode(one, tensors)
-        return result.reshape(value["shape"])
+        result = result.reshape(value["shape"])
+        return result.astype(str) if kind == "strings" else result
     raise ValueError(f"a value of the unknown kind {kind!r}")

@@ -216,7 +216,7 @@ def test_another_class_than_asked_for_is_refused(saved):
         lambda document: document["fitted"].update({"whiteners_": {"tensor": "nowhere", "shape": [3]}}),
         lambda document: document["fitted"].update({"whiteners_": {"tensor": "whiteners_", "shape": [7]}}),
         lambda document: document["fitted"].update({"whiteners_": {"unheard": "of"}}),
-        lambda document: document["fitted"].update({"whiteners_": {"strings": ["a"], "dtype": "O"}}),
+        lambda document: document["fitted"].update({"whiteners_": {"strings": ["a"], "shape": [2]}}),
     ],
 )
 def test_a_broken_or_tampered_header_is_a_clear_error(saved, change):
