@@ -87,8 +87,10 @@ class EuclideanAlignment(EEGTransformer):
         :math:`R_d` and :math:`R_d^{-1/2}`.
     source_reference_ : ndarray, shape (n_channels, n_channels)
         Mean of the references, each domain with equal weight.
-    calibration_domains_, calibration_references_, calibration_counts_, running_
-        The same for the target trials given to `fit`, and for the domains that `update` was called with.
+    calibration_ : list of tuple
+        Domain, reference and number of trials of each domain among the target trials given to `fit`.
+    running_ : dict
+        Reference and number of trials of each domain that `update` was called with.
 
     Notes
     -----
@@ -208,7 +210,7 @@ class EuclideanAlignment(EEGTransformer):
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
-        keys, references, counts = [], [], []
+        found = []
         for name, given in targets.items():
             given = Calibration.unwrap(given, name, n_training)
             if given is None:
@@ -217,14 +219,10 @@ class EuclideanAlignment(EEGTransformer):
                 X = self._check_eeg(given, reset=False)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            block_keys, groups = self._domains(X, None)
-            keys += block_keys
-            references += list(self._references(X, groups, len(block_keys)))
-            counts += np.bincount(groups).tolist()
-        n_channels = self.references_.shape[1]
-        self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
-        self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
-        self.calibration_counts_ = np.array(counts, dtype=np.int64)
+            keys, groups = self._domains(X, None)
+            references = self._references(X, groups, len(keys))
+            found += zip(keys, references, np.bincount(groups).tolist(), strict=True)
+        self.calibration_ = found
 
     def _domains(self, X, subjects):
         """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
@@ -245,7 +243,7 @@ class EuclideanAlignment(EEGTransformer):
     def _known(self):
         """Index of each domain that `transform` recognises."""
         known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
-        if len(self.calibration_domains_):
+        if self.calibration_:
             known.pop(("",) * self.domains_.shape[1], None)  # trials without domain are the target's
         return known
 
@@ -263,12 +261,11 @@ class EuclideanAlignment(EEGTransformer):
 
     def _calibration_reference(self, key):
         """Find the reference of the calibration trials of this domain, else of all, and their number."""
-        if not len(self.calibration_domains_):
+        chosen = [one for one in self.calibration_ if one[0] == key] or self.calibration_
+        if not chosen:
             return None, 0
-        same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
-        chosen = same if same.any() else np.ones_like(same)
-        counts = self.calibration_counts_[chosen]
-        return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
+        _, references, counts = zip(*chosen, strict=True)
+        return self._combine(np.stack(references), np.array(counts)), sum(counts)
 
     def _run(self, X, key):
         """Yield the running reference and its weight after each trial, in order."""

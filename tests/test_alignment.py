@@ -398,7 +398,7 @@ class Counter(ClassifierMixin, EEGTransformer):
     def fit(self, X, y, X_target_unlabeled=None):
         self.classes_ = np.unique(y)
         aligner = EuclideanAlignment(on_unseen="calibration").fit(X, X_target_unlabeled=X_target_unlabeled)
-        Counter.seen.append(int(aligner.calibration_counts_.sum()))
+        Counter.seen.append(sum(n_trials for *_, n_trials in aligner.calibration_))
         return self
 
     def predict(self, X):
