@@ -89,7 +89,7 @@ def deletion_insertion(
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
     size = 1 if by == "sample" else shape[1]  # samples that are replaced together
     cuts = size * np.linspace(0, shape[0] * shape[1] // size, n_steps + 1).round().astype(int)
-    columns = choose_targets(explained.outputs(explained.index, X), explained.classes, attribution.target)
+    columns = choose_targets(explained.outputs(range(len(X)), X), explained.classes, attribution.target)
     curves = np.zeros((3, n_steps + 1))
     for i, trial in enumerate(np.asarray(X)):
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
@@ -101,7 +101,7 @@ def deletion_insertion(
             states = np.repeat(before[None], n_steps + 1, axis=0)
             for state, cut in zip(states, cuts, strict=True):
                 state[turn[:cut]] = after[turn[:cut]]
-            scores = explained.outputs([explained.index[i]] * len(states), states.reshape(-1, *shape))
+            scores = explained.outputs([i] * len(states), states.reshape(-1, *shape))
             curve += scores[:, columns[i]] / len(X)
     return Curves(cuts / cuts[-1], *curves)
 
