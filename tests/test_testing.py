@@ -487,7 +487,7 @@ def test_recordings_follow_the_parameters_of_the_estimator():
     assert (asked.ch_names, asked.sfreq) == (("a", "b", "c"), 64.0)
     X = Recording(n_trials=6).eeg(n_classes=3)
     assert X.ch_names == Recording().ch_names and np.array_equal(X, np.asarray(X, dtype=np.float32))
-    np.testing.assert_allclose(Recording().epochs().get_data() * 1e6, Recording().trials(), rtol=1e-12)
+    np.testing.assert_allclose(Recording().epochs(np.asarray(X)).get_data() * 1e6, np.asarray(X), rtol=1e-12)
     assert set(Recording().other().ch_names) - set(Recording().ch_names)
 
 

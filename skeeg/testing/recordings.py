@@ -25,7 +25,7 @@ class Recording:
     Examples
     --------
     >>> from skeeg.testing import Recording
-    >>> Recording(n_times=64).trials().shape
+    >>> Recording(n_times=64).eeg().shape
     (24, 4, 64)
     """
 
@@ -51,8 +51,8 @@ class Recording:
         """Class index of each trial."""
         return np.arange(self.n_trials) % n_classes
 
-    def trials(self, n_classes=2, seed=0):
-        """Noise with a rhythm and an offset on another electrode for each class, plain and in microvolts.
+    def eeg(self, n_classes=2, seed=0):
+        """Noise with a rhythm and an offset on another electrode for each class, an `EEGArray`.
 
         The values are exact in float32, so that a network sees the same numbers in every form of the data.
         """
@@ -62,15 +62,11 @@ class Recording:
         for trial, label in enumerate(self.indices(n_classes)):
             rhythm = np.sin(2 * np.pi * (10 * time + rng.random_sample()))
             X[trial, label % len(self.ch_names)] += 30 * rhythm + 10 * label + 5
-        return X.astype(np.float32).astype(np.float64)
+        return EEGArray(X.astype(np.float32).astype(np.float64), self.ch_names, self.sfreq)
 
-    def eeg(self, n_classes=2, seed=0):
-        """Make the same trials with their names and rate."""
-        return EEGArray(self.trials(n_classes, seed), self.ch_names, self.sfreq)
-
-    def epochs(self, X=None):
+    def epochs(self, X):
         """Make `mne.Epochs`, in volts, of trials in microvolts."""
-        return EEGArray(self.trials() if X is None else X, self.ch_names, self.sfreq).to_epochs()
+        return EEGArray(X, self.ch_names, self.sfreq).to_epochs()
 
 
 def kind_of(estimator):
