@@ -366,18 +366,12 @@ def draw_seed(random_state):
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def flat_channels(X):
-    """Names of the channels that never change, where X has names, else their indices."""
-    data = np.asarray(X)
-    indices = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
-    return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
-
-
 def refuse_flat(X):
     """Refuse trials with channels that never change, by name."""
-    flat = flat_channels(X)
-    if flat:
-        names = ", ".join(map(str, flat[:5]))
+    data = np.asarray(X)
+    flat = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
+    if len(flat):
+        names = ", ".join(str(X.ch_names[i] if X.ch_names else i) for i in flat[:5])
         raise ValueError(f"X: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it.")
 
 

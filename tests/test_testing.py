@@ -17,7 +17,7 @@ from sklearn.exceptions import EstimatorCheckFailedWarning
 from sklearn.pipeline import make_pipeline
 
 import skeeg
-from skeeg.base import BaseEEGRegressor, EEGEstimator, EEGTransformer, flat_channels
+from skeeg.base import BaseEEGRegressor, EEGEstimator, EEGTransformer, refuse_flat
 from skeeg.filtering import BandPass, Resample
 from skeeg.montage import ChannelTemplate
 from skeeg.testing import (
@@ -51,8 +51,7 @@ class Sound(ClassifierMixin, EEGEstimator):
     def fit(self, X, y, subjects=None):
         X, y = self._check_eeg(X, y, reset=True)
         y = self._check_labels(y)
-        if flat_channels(X):
-            raise ValueError(f"X: channel {flat_channels(X)} is flat.")
+        refuse_flat(X)
         features = self._features(X)
         self.means_ = np.stack([features[y == label].mean(axis=0) for label in range(len(self.classes_))])
         return self
