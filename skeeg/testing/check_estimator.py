@@ -57,9 +57,10 @@ def eeg_checks(estimator, *, groups=None, only=None, recording=None):
     if unknown:
         raise ValueError(f"groups: got {', '.join(sorted(unknown))}, expected some of {', '.join(GROUPS)}.")
     only = None if only is None else (only,) if isinstance(only, str) else tuple(only)
-    for check in _all_checks(estimator, groups, recording):
-        if only is None or any(part in check.name for part in only):
-            yield check
+    recording = Recording.suited_to(estimator) if recording is None else recording
+    for group in groups:
+        checks = _sklearn_checks(estimator) if group == "sklearn" else _own_checks(estimator, group, recording)
+        yield from (check for check in checks if only is None or any(part in check.name for part in only))
 
 
 def check_eeg_estimator(
@@ -164,16 +165,17 @@ def _check_sklearn_checks_apply(estimator):
         raise AssertionError("the tag two_d_array=False turns all of scikit-learn's checks off.")
 
 
-def _all_checks(estimator, groups, recording):
-    """Yield the checks of these groups that concern this estimator."""
-    recording = Recording.suited_to(estimator) if recording is None else recording
-    for group in groups:
-        if group == "sklearn":
-            yield from _sklearn_checks(estimator)
-            continue
-        for name, function in _functions(estimator, group):
-            about = (function.func if isinstance(function, functools.partial) else function).__doc__.splitlines()[0]
-            yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
+def _own_checks(estimator, group, recording):
+    """Yield the checks of a group that concern this estimator."""
+    if group == "moabb":  # whose paradigms have labels
+        functions = [] if kind_of(estimator) == "regressor" else protocol_checks.moabb_checks()
+    else:
+        module = {"input": input_checks, "state": state_checks, "protocols": protocol_checks}[group]
+        known = list(vars(module).items())  # a warning in another thread adds a name
+        functions = [(name, one) for name, one in known if name.startswith("check_") and _concerns(name, estimator)]
+    for name, function in functions:
+        about = (function.func if isinstance(function, functools.partial) else function).__doc__.splitlines()[0]
+        yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
 
 
 def _quietly(function, recording, estimator):
@@ -181,15 +183,6 @@ def _quietly(function, recording, estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         function(estimator, recording)
-
-
-def _functions(estimator, group):
-    """Names and functions of a group's checks that concern this estimator."""
-    if group == "moabb":  # whose paradigms have labels
-        return [] if kind_of(estimator) == "regressor" else protocol_checks.moabb_checks()
-    module = {"input": input_checks, "state": state_checks, "protocols": protocol_checks}[group]
-    known = list(vars(module).items())  # a warning in another thread adds a name
-    return [(name, one) for name, one in known if name.startswith("check_") and _concerns(name, estimator)]
 
 
 def _concerns(name, estimator):
