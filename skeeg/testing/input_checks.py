@@ -15,7 +15,6 @@ from .recordings import (
     fitted_on,
     fresh,
     has,
-    kind_of,
     methods_of,
     outputs,
     reads_eeg_array,
@@ -98,6 +97,10 @@ def _with_value(value, place):
     return make
 
 
+def _predicts(estimator):
+    return has(estimator, "predict")
+
+
 def _values():
     """Trials of the right shape with wrong values."""
     one, channel, trial = (1, 0, 3), (slice(None), 1), (1,)
@@ -108,9 +111,7 @@ def _values():
         "infinity": BadInput(_with_value(np.inf, one), "one sample is infinite"),
         "minus infinity": BadInput(_with_value(-np.inf, one), "one sample is infinite"),
         "huge": BadInput(_with_value(1e200, one), "the square of a sample is not finite"),
-        "flat channel": BadInput(
-            _with_value(0.0, channel), "a channel never changes", refused=lambda estimator: has(estimator, "predict")
-        ),
+        "flat channel": BadInput(_with_value(0.0, channel), "a channel never changes", refused=_predicts),
         "flat trial": BadInput(_with_value(0.0, trial), "a trial never changes"),
         "all zero": BadInput(_with_value(0.0, (...,)), "nothing ever changes"),
         "masked": BadInput(lambda X, y: (np.ma.masked_greater(np.asarray(X), 10.0), y), "samples are masked"),
@@ -174,20 +175,17 @@ def _targets():
     def number(value):
         return lambda X, y: (X, np.where(np.arange(len(y)) == 1, value, np.asarray(y, dtype=float)))
 
-    changes = {
-        "no targets": (lambda X, y: (X, None), "no targets"),
-        "one target": (lambda X, y: (X, 1), "a number in place of targets"),
-        "NaN target": (number(np.nan), "a target is NaN"),
-        "infinite target": (number(np.inf), "a target is infinite"),
-        "dictionary targets": (lambda X, y: (X, [{}] * len(X)), "the targets are dictionaries"),
-        "ragged targets": (lambda X, y: (X, [[1]] * (len(X) - 1) + [[1, 2]]), "rows of different length as targets"),
-        "complex targets": (lambda X, y: (X, np.asarray(y) + 1j), "the targets are complex"),
+    ragged = "rows of different length as targets"
+    return {
+        "fewer targets": BadInput(lambda X, y: (X, y[:-1]), "fewer targets than trials", "fit", _predicts),
+        "no targets": BadInput(lambda X, y: (X, None), "no targets", "fit"),
+        "one target": BadInput(lambda X, y: (X, 1), "a number in place of targets", "fit"),
+        "NaN target": BadInput(number(np.nan), "a target is NaN", "fit"),
+        "infinite target": BadInput(number(np.inf), "a target is infinite", "fit"),
+        "dictionary targets": BadInput(lambda X, y: (X, [{}] * len(X)), "the targets are dictionaries", "fit"),
+        "ragged targets": BadInput(lambda X, y: (X, [[1]] * (len(X) - 1) + [[1, 2]]), ragged, "fit"),
+        "complex targets": BadInput(lambda X, y: (X, np.asarray(y) + 1j), "the targets are complex", "fit"),
     }
-    found = {name: BadInput(make, wrong, "fit") for name, (make, wrong) in changes.items()}
-    fewer = BadInput(
-        lambda X, y: (X, y[:-1]), "fewer targets than trials", "fit", lambda one: kind_of(one) != "transformer"
-    )
-    return {"fewer targets": fewer, **found}
 
 
 def judge(call, names, n_trials=None):
