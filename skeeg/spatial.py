@@ -8,20 +8,18 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import EEGArray
-from .base import EEGTransformer, check_class_labels
+from .base import EEGTransformer
 from .covariance import joint_diagonaliser, mean_covariances, signal_basis
 from .filtering import FilterBank
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
 
 
-def class_covariances(X, y):
-    """Labels in order, and covariance of each class over all its samples, as one long trial, without centring."""
-    classes = np.unique(y)
-    groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
-    samples = np.bincount(groups) * np.shape(X)[2]
-    covariances = mean_covariances(X, groups, len(classes), center=False, ddof=0)
-    return classes, covariances * (samples / np.maximum(samples - 1, 1))[:, None, None]
+def class_covariances(X, indices):
+    """Covariance of each class, whose indices (n_trials,) are given, over all its samples without centring."""
+    samples = np.bincount(indices) * np.shape(X)[2]
+    covariances = mean_covariances(X, indices, len(samples), center=False, ddof=0)
+    return covariances * (samples / np.maximum(samples - 1, 1))[:, None, None]
 
 
 def csp_filters(covariances):
@@ -143,13 +141,11 @@ class CSP(EEGTransformer):
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
         given = X, y
         X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
-        check_class_labels(y)
+        indices = self._check_labels(y)
         with np.errstate(invalid="ignore", over="ignore"):
-            self.classes_, covariances = class_covariances(X, y)
+            covariances = class_covariances(X, indices)
         if not np.isfinite(covariances).all():  # this shows it, and a look at all trials takes a tenth of the fit
             self._check_eeg(*given, reset=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
         if self.reg:
             covariances = _shrink(covariances, self.reg)
         self.spatial_filters_, self.evals_ = csp_filters(covariances)

@@ -93,7 +93,7 @@ def test_single_precision_with_average_reference():
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_filters_diagonalise(seed, n_classes):
     X, y = classes(n_classes, seed=seed)
-    _, covariances = class_covariances(X, y)
+    covariances = class_covariances(X, y)
     filters, eigenvalues = csp_filters(covariances)
     total = filters @ covariances.sum(axis=0) @ filters.T
     if n_classes == 2:
@@ -123,8 +123,8 @@ def test_finds_the_source():
 
 def test_class_covariances():
     X, y = classes(3)
-    labels, covariances = class_covariances(X, y)
-    for k, trials in enumerate(X[y == label] for label in labels):
+    covariances = class_covariances(X, y)
+    for k, trials in enumerate(X[y == label] for label in range(3)):
         joined = np.concatenate(trials, axis=1)
         np.testing.assert_allclose(covariances[k], joined @ joined.T / (joined.shape[1] - 1))
 
