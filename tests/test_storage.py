@@ -359,7 +359,9 @@ def test_a_net_that_reads_pickles_is_refused(name, tmp_path):
     content = np.frombuffer(pickle.dumps(_Bomb(tmp_path / "executed")), dtype=np.uint8)
     fitted = {"device": "cpu", "__cuda_dependent_attributes__": {"tensor": "content", "shape": [len(content)]}}
     net = {"class": name, "module": "skeeg.training.net", "params": {"module": 1, "criterion": 2}, "fitted": fitted}
-    for document in (net, {"value": {"pipeline": [["net", {"estimator": net}]]}}):
+    steps = {"class": "Pipeline", "module": "sklearn.pipeline", "fitted": {}}
+    steps["params"] = {"steps": [{"tuple": ["net", {"estimator": net}]}]}
+    for document in (net, steps):
         save_file({"content": content}, tmp_path / "file", metadata={"skeeg": json.dumps(document)})
         with pytest.raises(ValueError, match=f"holds a {name}, which is not"):
             skeeg.load(tmp_path / "file")
