@@ -26,14 +26,12 @@ WRONG = ("unclear error", "wrong type", "undetected", "changed state")
 
 
 class BadInput(NamedTuple):
-    """Input that is wrong in one way.
+    """Input that is wrong in one way, which its name in `bad_inputs` tells.
 
     Attributes
     ----------
     make : callable
         From good trials and targets (X, y) to bad ones.
-    wrong : str
-        What is wrong with it.
     stage : {"both", "fit", "apply"}
         Where it is wrong: a trial is shorter only after the fit.
     refused : callable
@@ -41,7 +39,6 @@ class BadInput(NamedTuple):
     """
 
     make: callable
-    wrong: str
     stage: str = "both"
     refused: callable = lambda estimator: False
 
@@ -55,8 +52,8 @@ def bad_inputs():
     Examples
     --------
     >>> from skeeg.testing import bad_inputs
-    >>> len(bad_inputs()) > 40, bad_inputs()["NaN"].wrong
-    (True, 'one sample is NaN')
+    >>> len(bad_inputs()) > 40, bad_inputs()["other rate"].stage
+    (True, 'apply')
     """
     return {**_values(), **_shapes(), **_recordings(), **_targets()}
 
@@ -105,39 +102,39 @@ def _values():
     """Trials of the right shape with wrong values."""
     one, channel, trial = (1, 0, 3), (slice(None), 1), (1,)
     return {
-        "NaN": BadInput(_with_value(np.nan, one), "one sample is NaN"),
-        "bad channel": BadInput(_with_value(np.nan, channel), "a channel is marked bad (NaN)"),
-        "all NaN": BadInput(_with_value(np.nan, (...,)), "every sample is NaN"),
-        "infinity": BadInput(_with_value(np.inf, one), "one sample is infinite"),
-        "minus infinity": BadInput(_with_value(-np.inf, one), "one sample is infinite"),
-        "huge": BadInput(_with_value(1e200, one), "the square of a sample is not finite"),
-        "flat channel": BadInput(_with_value(0.0, channel), "a channel never changes", refused=_predicts),
-        "flat trial": BadInput(_with_value(0.0, trial), "a trial never changes"),
-        "all zero": BadInput(_with_value(0.0, (...,)), "nothing ever changes"),
-        "masked": BadInput(lambda X, y: (np.ma.masked_greater(np.asarray(X), 10.0), y), "samples are masked"),
-        "complex": BadInput(lambda X, y: (np.asarray(X) + 1j, y), "the samples are complex"),
-        "text": BadInput(lambda X, y: (np.asarray(X).astype(str).astype(object), y), "the samples are strings"),
-        "dates": BadInput(lambda X, y: (np.asarray(X).astype("datetime64[s]"), y), "the samples are dates"),
-        "objects": BadInput(lambda X, y: (np.full(X.shape, {}, dtype=object), y), "the samples are dictionaries"),
+        "NaN": BadInput(_with_value(np.nan, one)),
+        "bad channel": BadInput(_with_value(np.nan, channel)),
+        "all NaN": BadInput(_with_value(np.nan, (...,))),
+        "infinity": BadInput(_with_value(np.inf, one)),
+        "minus infinity": BadInput(_with_value(-np.inf, one)),
+        "huge": BadInput(_with_value(1e200, one)),
+        "flat channel": BadInput(_with_value(0.0, channel), refused=_predicts),
+        "flat trial": BadInput(_with_value(0.0, trial)),
+        "all zero": BadInput(_with_value(0.0, (...,))),
+        "masked": BadInput(lambda X, y: (np.ma.masked_greater(np.asarray(X), 10.0), y)),
+        "complex": BadInput(lambda X, y: (np.asarray(X) + 1j, y)),
+        "text": BadInput(lambda X, y: (np.asarray(X).astype(str).astype(object), y)),
+        "dates": BadInput(lambda X, y: (np.asarray(X).astype("datetime64[s]"), y)),
+        "objects": BadInput(lambda X, y: (np.full(X.shape, {}, dtype=object), y)),
     }
 
 
 def _shapes():
     """Trials of another shape or type."""
     return {
-        "no trial": BadInput(lambda X, y: (X[:0], y[:0]), "there is no trial"),
-        "no channel": BadInput(lambda X, y: (X[:, :0], y), "there is no channel"),
-        "no sample": BadInput(lambda X, y: (X[..., :0], y), "there is no sample"),
-        "one number": BadInput(lambda X, y: (5.0, y), "a number in place of trials"),
-        "nothing": BadInput(lambda X, y: (None, y), "None in place of trials"),
-        "a word": BadInput(lambda X, y: ("trials", y), "a string in place of trials"),
-        "a dictionary": BadInput(lambda X, y: ({"X": X}, y), "a dictionary in place of trials"),
-        "a set": BadInput(lambda X, y: ({1, 2}, y), "a set in place of trials"),
-        "ragged": BadInput(lambda X, y: ([[1.0], [1.0, 2.0]], y), "rows of different length"),
-        "sparse": BadInput(lambda X, y: (sparse.csr_array(np.asarray(X)[:, 0]), y), "a sparse matrix"),
-        "one axis": BadInput(lambda X, y: (np.asarray(X)[:, 0, 0], y), "one axis"),
-        "one trial": BadInput(lambda X, y: (np.asarray(X)[0], y), "one trial without its axis", "apply"),
-        "four axes": BadInput(lambda X, y: (np.asarray(X)[:, None], y), "four axes"),
+        "no trial": BadInput(lambda X, y: (X[:0], y[:0])),
+        "no channel": BadInput(lambda X, y: (X[:, :0], y)),
+        "no sample": BadInput(lambda X, y: (X[..., :0], y)),
+        "one number": BadInput(lambda X, y: (5.0, y)),
+        "nothing": BadInput(lambda X, y: (None, y)),
+        "a word": BadInput(lambda X, y: ("trials", y)),
+        "a dictionary": BadInput(lambda X, y: ({"X": X}, y)),
+        "a set": BadInput(lambda X, y: ({1, 2}, y)),
+        "ragged": BadInput(lambda X, y: ([[1.0], [1.0, 2.0]], y)),
+        "sparse": BadInput(lambda X, y: (sparse.csr_array(np.asarray(X)[:, 0]), y)),
+        "one axis": BadInput(lambda X, y: (np.asarray(X)[:, 0, 0], y)),
+        "one trial": BadInput(lambda X, y: (np.asarray(X)[0], y), "apply"),
+        "four axes": BadInput(lambda X, y: (np.asarray(X)[:, None], y)),
     }
 
 
@@ -160,12 +157,12 @@ def _recordings():
         return reads_eeg_array(estimator) and not (isinstance(estimator, EEGEstimator) and estimator._any_rate)
 
     return {
-        "fewer channels": BadInput(lambda X, y: (X[:, :-1], y), "a channel is missing", "apply", by_number),
-        "other order": BadInput(other, "the channels are in another order", "apply", by_name),
-        "other rate": BadInput(rate, "another sampling rate", "apply", by_rate),
-        "shorter": BadInput(lambda X, y: (X[..., :-5], y), "the trials are shorter", "apply"),
-        "one sample": BadInput(lambda X, y: (X[..., :1], y), "the trials have one sample", "apply"),
-        "unknown electrodes": BadInput(unknown, "electrodes that no system knows"),
+        "fewer channels": BadInput(lambda X, y: (X[:, :-1], y), "apply", by_number),
+        "other order": BadInput(other, "apply", by_name),
+        "other rate": BadInput(rate, "apply", by_rate),
+        "shorter": BadInput(lambda X, y: (X[..., :-5], y), "apply"),
+        "one sample": BadInput(lambda X, y: (X[..., :1], y), "apply"),
+        "unknown electrodes": BadInput(unknown),
     }
 
 
@@ -175,16 +172,15 @@ def _targets():
     def number(value):
         return lambda X, y: (X, np.where(np.arange(len(y)) == 1, value, np.asarray(y, dtype=float)))
 
-    ragged = "rows of different length as targets"
     return {
-        "fewer targets": BadInput(lambda X, y: (X, y[:-1]), "fewer targets than trials", "fit", _predicts),
-        "no targets": BadInput(lambda X, y: (X, None), "no targets", "fit"),
-        "one target": BadInput(lambda X, y: (X, 1), "a number in place of targets", "fit"),
-        "NaN target": BadInput(number(np.nan), "a target is NaN", "fit"),
-        "infinite target": BadInput(number(np.inf), "a target is infinite", "fit"),
-        "dictionary targets": BadInput(lambda X, y: (X, [{}] * len(X)), "the targets are dictionaries", "fit"),
-        "ragged targets": BadInput(lambda X, y: (X, [[1]] * (len(X) - 1) + [[1, 2]]), ragged, "fit"),
-        "complex targets": BadInput(lambda X, y: (X, np.asarray(y) + 1j), "the targets are complex", "fit"),
+        "fewer targets": BadInput(lambda X, y: (X, y[:-1]), "fit", _predicts),
+        "no targets": BadInput(lambda X, y: (X, None), "fit"),
+        "one target": BadInput(lambda X, y: (X, 1), "fit"),
+        "NaN target": BadInput(number(np.nan), "fit"),
+        "infinite target": BadInput(number(np.inf), "fit"),
+        "dictionary targets": BadInput(lambda X, y: (X, [{}] * len(X)), "fit"),
+        "ragged targets": BadInput(lambda X, y: (X, [[1]] * (len(X) - 1) + [[1, 2]]), "fit"),
+        "complex targets": BadInput(lambda X, y: (X, np.asarray(y) + 1j), "fit"),
     }
 
 
@@ -329,7 +325,7 @@ def check_bad_inputs(estimator, recording):
     X, y = data_for(estimator, recording)
     fitted = fresh(estimator).fit(X, y)
     _raise_failures(
-        (f"{method}, {bad.wrong} ({name})", outcome, error)
+        (f"{method}, {name}", outcome, error)
         for name, bad in bad_inputs().items()
         for method, outcome, error in attack(estimator, fitted, X, y, bad)
     )
