@@ -19,12 +19,11 @@ GROUPS = ("sklearn", "input", "state", "protocols", "moabb")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class EEGCheck:
-    """One check, called with an estimator: its ``name``, its ``group`` of `GROUPS`, and ``about``, what it asks for."""
+    """One check, called with an estimator: its ``name``, and its ``group`` of `GROUPS`."""
 
     name: str
     group: str
     function: callable
-    about: str = "A check of scikit-learn's."
 
     def __call__(self, estimator):
         """Raise where the estimator does not do what is checked."""
@@ -119,7 +118,7 @@ def check_eeg_estimator(
         results.append(result)
         if result["status"] == "failed" and on_fail == "raise":
             error = result["exception"]
-            error.add_note(f"{check.name} of {type(estimator).__name__}: {check.about}")
+            error.add_note(f"{check.name} of {type(estimator).__name__}")
             raise error
         if result["status"] == "failed" and on_fail == "warn":
             known = {name: value for name, value in result.items() if name != "group"}
@@ -156,8 +155,7 @@ def _sklearn_checks(estimator):
         arguments = [name if value is True else f"{name}={value}" for name, value in check.keywords.items()]
         name = check.func.__name__ + (f"({', '.join(arguments)})" if arguments else "")
         yield EEGCheck(name, "sklearn", check)
-    about = "Scikit-learn's checks are not turned off."
-    yield EEGCheck("check_sklearn_checks_apply", "sklearn", _check_sklearn_checks_apply, about)
+    yield EEGCheck("check_sklearn_checks_apply", "sklearn", _check_sklearn_checks_apply)
 
 
 def _check_sklearn_checks_apply(estimator):
@@ -174,8 +172,7 @@ def _own_checks(estimator, group, recording):
         known = list(vars(module).items())  # a warning in another thread adds a name
         functions = [(name, one) for name, one in known if name.startswith("check_") and _concerns(name, estimator)]
     for name, function in functions:
-        about = (function.func if isinstance(function, functools.partial) else function).__doc__.splitlines()[0]
-        yield EEGCheck(name, group, functools.partial(_quietly, function, recording), about)
+        yield EEGCheck(name, group, functools.partial(_quietly, function, recording))
 
 
 def _quietly(function, recording, estimator):
