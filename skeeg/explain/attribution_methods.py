@@ -1,6 +1,6 @@
 """Methods of attribution: expected and integrated gradients, shap's explainers, occlusion.
 
-Each gives the attributed values (n_trials, n_channels, n_times) of a `Case` and what they cost.
+Each gives the attributed values (n_trials, n_channels, n_times) of a `Case`.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def by_occlusion(case, n_windows):
     """Decrease of the output when a segment of a channel is replaced by that of background trials."""
     n_times = case.data.shape[2]
     edges = np.linspace(0, n_times, min(n_windows, n_times) + 1).round().astype(int)
-    values, count = np.empty(case.data.shape), 0
+    values = np.empty(case.data.shape)
     for i, trial in enumerate(case.data):
         others = case.background[case.chosen[i]]
         for channel in range(len(trial)):
@@ -78,15 +78,14 @@ def by_occlusion(case, n_windows):
             scores = case.model.outputs([i] * len(changed), changed)[:, case.columns[i]]
             falls = case.prediction[i] - scores.reshape(len(edges) - 1, -1).mean(axis=1)
             values[i, channel] = np.repeat(falls / np.diff(edges), np.diff(edges))
-            count += len(scores)
-    return values, count
+    return values
 
 
 def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
     """Integrals of gradients along the lines from the background, a few trials at a time; also in each band."""
     masks = {} if bands is None else _band_masks(bands, sfreq, case.data.shape[2])
     values, parts = np.empty(case.data.shape), {name: np.empty(case.data.shape) for name in masks}
-    count, step = 0, case.model.map
+    step = case.model.map
     blocks = np.cumsum([len(rows) for rows in case.chosen]) // _PAIRS
     for rows in np.split(np.arange(len(case.data)), np.flatnonzero(np.diff(blocks)) + 1):
         owner = np.repeat(np.arange(len(rows)), [len(case.chosen[i]) for i in rows])
@@ -98,8 +97,7 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             return case.model.score(z)[np.arange(len(z)), columns[points]]
 
         lines = step.apply(starts, which), step.apply(ends, which), owner
-        gradients, spent = integrate(score, *lines, tolerance * case.range / 2, batch_size, max_evaluations)
-        count += spent
+        gradients, _ = integrate(score, *lines, tolerance * case.range / 2, batch_size, max_evaluations)
         back = step.adjoint(gradients, which)
         for place, i in enumerate(rows):
             own = owner == place
@@ -107,7 +105,7 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             values[i] = (change * slope).mean(axis=0)
             for name, component in _components(change, masks):
                 parts[name][i] = (component * slope).mean(axis=0)
-    return values, parts or None, count
+    return values, parts or None
 
 
 def _band_masks(bands, sfreq, n_times):
@@ -239,8 +237,8 @@ class _Column(nn.Module):
 
 
 def by_shap(case, method, n_samples, batch_size, seed):
-    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer, and their cost."""
-    values, count, step = np.empty(case.data.shape), 0, case.model.map
+    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer."""
+    values, step = np.empty(case.data.shape), case.model.map
     matrices = (matrix.tobytes() for matrix in step.spatial)
     keys = list(zip(matrices, case.columns.tolist(), map(tuple, case.chosen), strict=True))
     for key in dict.fromkeys(keys):  # trials that one explainer serves
@@ -255,8 +253,7 @@ def by_shap(case, method, n_samples, batch_size, seed):
         except (RuntimeError, TypeError, AssertionError) as error:
             name = type(module.score.module).__name__
             raise ValueError(f'method="{method}": shap cannot run through {name}: {error}') from error
-        count += len(rows) * (n_samples if method == "gradient_shap" else len(chosen))
-    return values, int(count)
+    return values
 
 
 def _run(module, trials, background, method, n_samples, batch_size, seed):
