@@ -156,11 +156,6 @@ class NullScores:
         """Probability of such a score by chance, ``(1 + #{null >= score}) / (1 + n)``."""
         return float((1 + np.sum(self.scores >= self.score)) / (1 + len(self.scores)))
 
-    @property
-    def p_value_per_region(self):
-        """P value of each region, not corrected for their number."""
-        return (1 + np.sum(self.scores_per_region >= self.score_per_region, axis=0)) / (1 + len(self.scores))
-
 
 def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
     """Compare the score of a fitted regressor with those of unrelated signals.
