@@ -1,7 +1,8 @@
 """How many times faster the filters are than mne's, with equal results.
 
 Both sides run alternately in one process on one thread; each line gives the ratio of the medians and the largest
-difference relative to the largest value. Of 1001 samples, mne's resampled trials are up to half a new sample late, and differ. Run: ``python benchmarks/filtering.py [--repeats 5] [--quick]``.
+difference relative to the largest value. Of 1001 samples mne's resampled trials are up to half a new sample late, and
+differ. Run: ``python benchmarks/filtering.py [--repeats 5] [--quick]``.
 """
 
 import os
