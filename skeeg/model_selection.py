@@ -305,9 +305,12 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     X = as_eeg(X)
     y = column_or_1d(y)
     check_class_labels(y)
-    subjects = _subjects(X, subjects)
-    if len(y) != len(X):
-        raise ValueError(f"y: got {len(y)} labels for {len(X)} trials in X.")
+    if subjects is None and X.domains is None:
+        raise ValueError("subjects: X has no domains; pass the subject of each trial.")
+    subjects = column_or_1d(X.domains["subject"].tolist() if subjects is None else subjects)
+    for name, values in (("subjects", subjects), ("y", y)):
+        if len(values) != len(X):
+            raise ValueError(f"{name}: got {len(values)} entries for {len(X)} trials in X.")
     if threshold != "significant" and (isinstance(threshold, str) or not 0 <= threshold <= 1):
         raise ValueError(f"threshold: got {threshold!r}, expected 'significant' or an accuracy from 0 to 1.")
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
@@ -330,14 +333,3 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
             thresholds[i] = (binom.isf(0.05, rows.sum(), share) + 1) / rows.sum()
     kept = names[scores >= thresholds]
     return Screening(names, scores, thresholds, kept, np.isin(subjects, kept))
-
-
-def _subjects(X, subjects):
-    if subjects is None:
-        if X.domains is None:
-            raise ValueError("subjects: X has no domains; pass the subject of each trial.")
-        subjects = X.domains["subject"].tolist()
-    subjects = column_or_1d(subjects)
-    if len(subjects) != len(X):
-        raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")
-    return subjects

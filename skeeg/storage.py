@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 _HEADER = "skeeg"
 _LIBRARIES = ("pyriemann", "skeeg", "sklearn")  # whose estimators a file may name
+_DROPPED = ("memory", "run_file")  # parameters that a file sets to None: joblib reads pickles from one, fit writes one
 _FUNCTIONS = ("sklearn.feature_selection", "sklearn.metrics")  # whose functions it may name
 
 
@@ -140,7 +141,7 @@ def _encode_estimator(estimator, tensors, prefix, top=False):
     encoded, owned = {}, {}
     for name, value in params.items():
         try:
-            encoded[name] = _encode(value, tensors, f"{prefix}params.{name}")
+            encoded[name] = None if name in _DROPPED else _encode(value, tensors, f"{prefix}params.{name}")
         except _Unstorable as error:
             if not top:
                 raise
@@ -157,10 +158,7 @@ def _decode_estimator(document, tensors, params=None, cls=None):
     missing = {name: value["named"] for name, value in encoded.items() if isinstance(value, dict) and "named" in value}
     if missing:
         raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({next(iter(missing.values()))}).")
-    values = {name: _decode(value, tensors) for name, value in encoded.items()}
-    for name in {"memory", "run_file"} & set(values):  # joblib reads pickles from the one, a fit would write the other
-        values[name] = None
-    values |= params
+    values = {name: None if name in _DROPPED else _decode(value, tensors) for name, value in encoded.items()} | params
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
     if twice := set(fitted) & set(estimator.get_params(deep=False)):  # it would pass by what parameters are checked for

@@ -1,6 +1,7 @@
 import json
 import pathlib
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -296,7 +297,8 @@ def test_pipelines_of_several_libraries_come_back(name, tmp_path):
 @pytest.mark.parametrize("columns", [[0, 2], slice(0, 2), np.array([True, False, True])], ids=repr)
 def test_columns_of_a_pipeline_come_back(columns, tmp_path):
     split = ColumnTransformer([("scaled", StandardScaler(), columns)], remainder="passthrough")
-    fitted = make_pipeline(CSP(n_components=3), split, LogisticRegression()).fit(X, Y)
+    memory = joblib.Memory(tmp_path / "cache", verbose=0)
+    fitted = make_pipeline(CSP(n_components=3), split, LogisticRegression(), memory=memory).fit(X, Y)
     skeeg.save(fitted, tmp_path / "file")
     np.testing.assert_array_equal(skeeg.load(tmp_path / "file").predict_proba(X), fitted.predict_proba(X))
 
