@@ -60,6 +60,8 @@ class CSP(EEGTransformer):
         by the training trials (False). With ``"csp_space"`` it must be None.
     transform_into : "average_power" or "csp_space"
         Give the power behind each filter, or the filtered trials.
+    norm_trace : bool
+        Divide each class covariance by its trace.
 
     Attributes
     ----------
@@ -103,19 +105,15 @@ class CSP(EEGTransformer):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
+        "norm_trace": ["boolean"],
     }
 
-    def __init__(
-        self,
-        n_components=4,
-        reg=None,
-        log=None,
-        transform_into="average_power",
-    ):
+    def __init__(self, n_components=4, reg=None, log=None, transform_into="average_power", norm_trace=False):
         self.n_components = n_components
         self.reg = reg
         self.log = log
         self.transform_into = transform_into
+        self.norm_trace = norm_trace
 
     @property
     def linear_map_(self):
@@ -148,6 +146,11 @@ class CSP(EEGTransformer):
             self._check_eeg(*given, reset=True)
         if self.reg:
             covariances = _shrink(covariances, self.reg)
+        if self.norm_trace:
+            traces = np.trace(covariances, axis1=1, axis2=2)
+            if not traces.all():
+                raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
+            covariances /= traces[:, None, None]
         self.spatial_filters_, self.evals_ = csp_filters(covariances)
         if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(

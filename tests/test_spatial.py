@@ -42,6 +42,7 @@ def test_sklearn_checks(estimator, check):
     [
         {},
         {"reg": 0.2},
+        {"norm_trace": True},
         {"log": False},
         {"transform_into": "csp_space"},
         {"n_components": 2},
@@ -197,6 +198,13 @@ def test_classes_that_have_no_joint_filters_are_told(kind):
         with pytest.raises(ValueError, match="nothing diagonalises all covariances; set reg"):
             CSP().fit(X, y)
     assert np.isfinite(CSP(reg=0.1).fit(X, y).transform(X)).all()
+
+
+def test_a_flat_class_has_no_trace():
+    X, y = np.random.default_rng(0).standard_normal((6, 3, 20)), np.array(["a", "b", "c"] * 2)
+    X[y == "b"] = 0
+    with pytest.raises(ValueError, match="all trials of class 'b' are flat"):
+        CSP(norm_trace=True).fit(X, y)
 
 
 def test_bad_input_is_named():
