@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .data import Batches, computing, draw_common, is_idle, random_state, set_random_state
-from .net import TrainingNet, joined, without_gradient
+from .net import TrainingNet
 
 
 def start():
@@ -171,16 +171,12 @@ class SharedNet(TrainingNet):
                     (loss * size()).backward()  # torch gives the mean over processes, not the sum
             losses.append(loss.detach())
             outputs.append(y_pred)
-        return {"loss": total(sum(losses)), "y_pred": joined(outputs)}
+        return {"loss": total(sum(losses)), "y_pred": torch.cat(outputs)}
 
     def infer(self, x, **fit_params):
         """Compute the outputs for the trials of this process, maybe none."""
         y_pred = super().infer(x, **fit_params)
-        if is_idle():
-            outputs = (y_pred,) if isinstance(y_pred, torch.Tensor) else y_pred
-            outputs = tuple(None if one is None else one[:0] for one in outputs)
-            return outputs[0] if isinstance(y_pred, torch.Tensor) else outputs
-        return y_pred
+        return y_pred[:0] if is_idle() else y_pred
 
     def validation_step(self, batch, **fit_params):
         """Loss of a whole validation batch, from this process's part of it."""
@@ -214,7 +210,7 @@ class _Step(nn.Module):
     def forward(self, X, y, counts):
         """Give the loss, and the outputs without gradient."""
         y_pred = self.infer(X)
-        return self.get_loss(y_pred, y, training=True, counts=counts), without_gradient(y_pred)
+        return self.get_loss(y_pred, y, training=True, counts=counts), y_pred.detach()
 
 
 @contextlib.contextmanager

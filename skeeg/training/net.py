@@ -103,7 +103,7 @@ class TrainingNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
         """Loss in full precision, whatever the network computed in; ``counts`` is for criteria that take them."""
-        y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) and self.precision == "bf16" else y_pred
+        y_pred = y_pred.float() if self.precision == "bf16" else y_pred
         return self.criterion_(y_pred, y_true.to(self.device), *(() if counts is None else (counts,)))
 
     def train_step_single(self, batch, **fit_params):
@@ -117,8 +117,8 @@ class TrainingNet(NeuralNet):
             loss = self.get_loss(y_pred, y, X=X, training=True) * (len(y) / n_trials)
             loss.backward()
             losses.append(loss.detach())
-            outputs.append(without_gradient(y_pred))
-        return {"loss": sum(losses), "y_pred": joined(outputs)}
+            outputs.append(y_pred.detach())
+        return {"loss": sum(losses), "y_pred": torch.cat(outputs)}
 
     def count_pieces(self, n_trials):
         """Count the pieces, of ``batch_size`` trials, that a batch is computed in."""
@@ -140,22 +140,6 @@ def class_probabilities(logits):
     """Class probabilities (n_trials, n_classes) of logits, of their mean over windows where there are several."""
     logits = logits.mean(-1) if logits.ndim == 3 else logits
     return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
-
-
-def without_gradient(outputs):
-    """Give outputs of a network (a tensor, or a tuple of tensors and None) without their gradients."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.detach()
-    return tuple(None if one is None else one.detach() for one in outputs)
-
-
-def joined(outputs):
-    """Join the outputs of pieces of a batch."""
-    if len(outputs) == 1:
-        return outputs[0]
-    if isinstance(outputs[0], torch.Tensor):
-        return torch.cat(outputs)
-    return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 
 def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_classes=None):

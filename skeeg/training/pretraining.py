@@ -8,7 +8,6 @@ state that is kept (`RunFile`).
 import contextlib
 import dataclasses
 import pathlib
-import time
 
 import joblib
 import numpy as np
@@ -24,7 +23,7 @@ from .checkpoints import read_weights, write_weights
 from .data import common_stream, draw_rows, random_state, set_random_state
 from .distributed import SharedNet, synced_norms
 from .inference import resolve_device
-from .net import TrainingNet, settle_norms, train, without_gradient
+from .net import TrainingNet, settle_norms, train
 from .state import tensors_of
 
 
@@ -267,26 +266,18 @@ class Watch(Callback):
         self.subjects = subjects
 
     def on_epoch_begin(self, net, **kwargs):
-        """Start counting."""
+        """Start anew."""
         self.parts = {True: [], False: []}
-        self.start = self.trained = time.perf_counter()
-        self.n_trained = 0
 
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
         """Note one batch."""
-        y_pred = without_gradient(y_pred)
-        y = batch[1].to((y_pred if isinstance(y_pred, torch.Tensor) else y_pred[0]).device)
-        self.parts[training].append(net.criterion_.per_trial(y_pred, y))
-        if training:
-            self.n_trained += len(y)
-            self.trained = time.perf_counter()
+        self.parts[training].append(net.criterion_.per_trial(y_pred, batch[1].to(y_pred.device)))
 
     def on_epoch_end(self, net, **kwargs):
         """Write the means into the history."""
         names = net.criterion_.parts
         self.parts = {training: self._table(parts) for training, parts in self.parts.items() if parts}
-        found = distributed.gather((self.n_trained, max(self.trained - self.start, 1e-9)))
-        net.history.record("trials_per_s", sum(n for n, _ in found) / max(seconds for _, seconds in found))
+        net.history.record("trials_per_s", len(self.parts[True]) / max(net.history[-1, "dur"], 1e-9))
         for training, name in ((True, "train"), (False, "valid")):
             if training in self.parts:
                 for part, values in zip(names, self.parts[training].T, strict=True):

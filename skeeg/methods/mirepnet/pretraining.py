@@ -326,10 +326,11 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         if held is not None:
             validation = pool.validation_trials(held, n_times, self.template, recipe)
             subjects = pool.subjects[held]
-        model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
+        mask_ratio = recipe.mask_ratio if recipe.rec_weight else None
+        model = MaskedModel(state.module, mask_ratio, recipe.detach_target, recipe.reconstruct)
         state.history = pretrain(
             model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
-            HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
+            HybridLoss(recipe.rec_weight, recipe.cls_weight), run, validation=validation,
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
         state.module = model.network.eval()
