@@ -49,7 +49,7 @@ class TimeShift(Callback):
     responses that are locked to a stimulus do not.
     """
 
-    def __init__(self, share=0.5):
+    def __init__(self, share):
         self.share = share
 
     @torch.no_grad()

@@ -159,8 +159,6 @@ def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_clas
     if class_weight == "balanced":
         weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
     else:
-        if unknown := [label for label in class_weight if label not in range(len(counts))]:
-            raise ValueError(f"class_weight: {unknown} are not among the class indices 0 to {len(counts) - 1}.")
         weights = torch.tensor([float(class_weight.get(i, 1.0)) for i in range(len(counts))])
     return torch.nn.CrossEntropyLoss(weight=weights.to(dtype))
 
@@ -234,7 +232,10 @@ def train(
         start = copy.deepcopy(module.state_dict()) if recipe.refit and held is not None else None
         while True:
             recipe, before = recipe.check().for_trials(len(trials)), count_norm_updates(module)
-            net = _make_net(module, trials, held, recipe, loss, n_outputs, settings)
+            dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+            criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
+            n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
+            net = make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
             with guard(module, trials.take(trials.draw(4)[0])[0]):
                 net.fit(trials)
             if start is None or net.interrupted_:
@@ -253,14 +254,6 @@ def train(
     return net
 
 
-def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
-    """Net for these trials."""
-    n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
-    return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
-
-
 def _probe(module, trials, recipe, loss, head, device):
     """Replace the last layer by one that is fitted on the frozen features; give a net around it, without training."""
     features = head_features(module, trials.X, recipe.batch_size, head, device)
@@ -276,9 +269,7 @@ def _refitting(recipe, net, n_trials):
     """Recipe of the updates that were best for the validation trials."""
     best = 1 + min(range(len(net.history)), key=lambda epoch: net.history[epoch, "valid_loss"])
     n_updates = best * math.ceil(n_trials / recipe.update_size)
-    share = recipe.warmup / recipe.max_epochs
-    counted = {"n_updates": n_updates, "min_epochs": 1, "max_epochs": n_updates, "warmup_share": share, "refit": False}
-    return dataclasses.replace(recipe, **counted)
+    return dataclasses.replace(recipe, n_updates=n_updates, min_epochs=1, max_epochs=n_updates, refit=False)
 
 
 def _count_steps(trials, recipe):

@@ -71,7 +71,7 @@ class PretrainingRecipe(Recipe):
 RECIPES = {
     "published": PretrainingRecipe(),
     "montages": PretrainingRecipe(
-        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup=0.5,
+        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup_share=1 / 12,
         rec_weight=0.0, montages=24, crops=True, n_times=300, balance=True,
     ),
 }  # fmt: skip

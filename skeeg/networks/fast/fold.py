@@ -18,8 +18,8 @@ def fold(module):
     """Fold a copy of a trained network for inference, one trial at a time or many.
 
     Batch norms are taken into the convolutions before them, temporal and spatial convolutions are merged or exchanged,
-    constraints are evaluated once, and dropout goes. The outputs are those of the module in evaluation, to rounding; what
-    is left has nothing to train.
+    constraints are evaluated once, and dropout goes. Nothing is left to train. The outputs are those of the module in
+    evaluation, to rounding.
 
     Examples
     --------
