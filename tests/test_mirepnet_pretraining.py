@@ -275,8 +275,8 @@ def test_throughput_is_printed(capsys):
         ({"align": "maybe"}, "align: got 'maybe'"),
         ({"recipe": {"n_times": 0}}, "n_times: got 0"),
         ({"recipe": {"name": "montages"}, "template": None}, "montages: got 24 with template=None"),
-        ({"recipe": "montage"}, "recipe: got 'montage', expected one of 'montages'"),
-        ({"recipe": {"mask_ration": 1}}, "recipe: got 'mask_ration', expected one of 'mask_ratio'"),
+        ({"recipe": "montage"}, "recipe: got 'montage'; nearest: 'montages'"),
+        ({"recipe": {"mask_ration": 1}}, "recipe: got 'mask_ration'; nearest: 'mask_ratio'"),
     ],
 )
 def test_errors_name_the_argument(params, match):

@@ -178,9 +178,9 @@ def test_a_recipe_is_a_preset_and_what_the_user_changes():
     assert get_recipe({"name": "mirepnet-fork", "solver": "sgd"}, batch_size=4) == Recipe(10, 4, 1e-3, 1e-6, "sgd")
     clf = NetworkClassifier("EEGNet", EEGNET, recipe="mirepnet-fork", device="cpu", random_state=0).fit(*data())
     assert clf.n_iter_ == 10
-    with pytest.raises(ValueError, match="recipe: got the name 'mirepnet'; nearest: 'mirepnet-fork'"):
+    with pytest.raises(ValueError, match="recipe: got 'mirepnet'; nearest: 'mirepnet-fork'"):
         NetworkClassifier(Net, recipe="mirepnet").fit(*data())
-    with pytest.raises(ValueError, match="recipe: got the setting 'weigth_decay'; nearest: 'weight_decay'"):
+    with pytest.raises(ValueError, match="recipe: got 'weigth_decay'; nearest: 'weight_decay'"):
         NetworkClassifier(Net, recipe={"weigth_decay": 1}).fit(*data())
 
 

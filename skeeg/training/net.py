@@ -233,7 +233,9 @@ def train(
         while True:
             recipe, before = recipe.check().for_trials(len(trials)), count_norm_updates(module)
             dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-            criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
+            criterion = make_loss(
+                loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs
+            )
             n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
             net = make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
             with guard(module, trials.take(trials.draw(4)[0])[0]):

@@ -1,15 +1,14 @@
 """Recipes: how a network is trained, as plain values."""
 
 import dataclasses
-import difflib
 import math
 from numbers import Integral, Real
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..base import check_values
-from .sizes import class_of, refuse_unknown
+from ..base import check_values, refuse_unknown
+from .sizes import class_of
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -219,14 +218,11 @@ def get_recipe(recipe="default", network="", **changes):
             raise ValueError(f"recipe: got {recipe!r}, expected a name or a dict of settings.")
         settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
         name = settings.pop("name", "default")
-        unknown = [one for one in settings if one not in Recipe.__dataclass_fields__]
-        if unknown:
-            raise _unknown("setting", unknown[0], Recipe.__dataclass_fields__)
+        refuse_unknown("recipe", settings, Recipe.__dataclass_fields__)
+        refuse_unknown("recipe", [name], ["default", "imagery", *PRESETS])
         if name in ("default", "imagery"):
             settings = (_IMAGERY if name == "imagery" else {}) | settings
             name = default_recipe(network)
-        if name not in PRESETS:
-            raise _unknown("name", name, ["default", "imagery", *PRESETS])
         if "max_epochs" in settings:
             settings.setdefault("n_updates", None)
         chosen = dataclasses.replace(PRESETS[name], **settings)
@@ -245,9 +241,3 @@ def change_recipe(recipe, recipe_params, **own):
     refuse_unknown("recipe_params", recipe_params, recipe.__dataclass_fields__.keys() - own.keys() - foreign)
     own = {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(recipe, **(recipe_params or {}), **own).check()
-
-
-def _unknown(what, given, known):
-    """Error for an unknown name, with the nearest known ones."""
-    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.4) or list(known)
-    return ValueError(f"recipe: got the {what} {given!r}; nearest: {', '.join(map(repr, near))}.")

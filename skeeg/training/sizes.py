@@ -56,13 +56,6 @@ def settle_sizes(given, found, preset=None):
     return {name: (found | given).get(name, value) for name, value in known.items()}
 
 
-def refuse_unknown(argument, given, known):
-    """Refuse names of a dict, or None, that are not among the known ones."""
-    unknown = sorted(set(given or {}) - set(known))
-    if unknown:
-        raise ValueError(f"{argument}: {', '.join(unknown)} unknown; there are {', '.join(sorted(known))}.")
-
-
 def count_blocks(state, prefix):
     """Count the blocks of a network: the numbers that follow a prefix in the names of its tensors."""
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})

@@ -1,7 +1,6 @@
 """Pre-training of MIRepNet: masked-token reconstruction and classification on the recordings of many subjects."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import warnings
@@ -14,7 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import DOMAIN_FIELDS
-from ...base import EEGEstimator, refuse_flat
+from ...base import EEGEstimator, refuse_flat, refuse_unknown
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
@@ -82,10 +81,8 @@ def choose_recipe(recipe, **changes):
     """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
     settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
     name = settings.pop("name", "published")
-    for given, known in [(name, RECIPES), *((one, PretrainingRecipe.__dataclass_fields__) for one in settings)]:
-        if given not in known:
-            near = difflib.get_close_matches(str(given), known, n=3) or list(known)
-            raise ValueError(f"recipe: got {given!r}, expected one of {', '.join(map(repr, near))}.")
+    refuse_unknown("recipe", [name], RECIPES)
+    refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
     changes = {one: value for one, value in changes.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **settings | changes)
 
