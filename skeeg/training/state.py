@@ -233,7 +233,7 @@ class HasNetwork:
         if self.checkpoint is None or isinstance(network, torch.nn.Module):
             return {**(preset or {}), **given}
         found = read_sizes(class_of(network), *read_weights(self.checkpoint), self.checkpoint)
-        return settle_sizes(given, found, {**(preset or {}), **found, **given})
+        return settle_sizes(given, found, preset or {})
 
 
 def tensors_of(module):
