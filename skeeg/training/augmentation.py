@@ -64,9 +64,7 @@ class TimeShift(Callback):
 
 
 def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):
-    """Give the function (X, y) -> (X, y) that augments a batch, or None."""
-    if augmentation is None:
-        return None
+    """Give the function (X, y) -> (X, y) that augments a batch."""
     listed = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]
     names = None if ch_names is None else list(ch_names)
     known = {"sfreq": sfreq, "ordered_ch_names": names, "classes": classes, "probability": _PROBABILITY}
