@@ -28,21 +28,19 @@ class TrainingNet(NeuralNet):
     """The skorch net behind every estimator, kept as ``net_``.
 
     It adds to `skorch.NeuralNet`: batches by index, training mode for the trained part only (``trained``, the name of a
-    submodule, or None for all), ``parameter_groups`` of the optimiser made by a function of the module, mixed
-    ``precision`` (for ``"float64"`` the module and the trials must be so already), batches computed in ``accumulate``
-    pieces, and an ``augmentation`` that makes new inputs and targets of those of a training batch.
+    submodule, or None for all), mixed ``precision`` (for ``"float64"`` the module and the trials must be so already),
+    batches computed in ``accumulate`` pieces, and an ``augmentation`` that makes new inputs and targets of those of a
+    training batch.
     """
 
     batches = Batches
     interrupted_ = property(was_interrupted, doc="Whether Ctrl-C ended the training.")
 
     def __init__(
-        self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1,
-        augmentation=None, **kwargs,
-    ):  # fmt: skip
+        self, module, criterion, *args, trained=None, precision="float32", accumulate=1, augmentation=None, **kwargs
+    ):
         super().__init__(module, criterion, *args, **kwargs)
         self.trained = trained
-        self.parameter_groups = parameter_groups
         self.precision = precision
         self.accumulate = accumulate
         self.augmentation = augmentation
@@ -83,17 +81,6 @@ class TrainingNet(NeuralNet):
         part = self.module_.get_submodule(self.trained) if self.trained else self.module_
         if part.training != training:  # switching visits all modules, which is slow in every batch
             part.train(training)
-
-    def initialize_optimizer(self, triggered_directly=None):
-        """Build the optimiser over the trainable parameters, in groups where asked for."""
-        module = self.module_
-        if self.parameter_groups is None:
-            groups = [{"params": [p for p in module.parameters() if p.requires_grad]}]
-        else:
-            groups = self.parameter_groups(module)
-        kwargs = self.get_params_for("optimizer")
-        self.optimizer_ = self.optimizer(groups, lr=self.lr, **kwargs)
-        return self
 
     def infer(self, x, **fit_params):
         """Forward pass in the chosen precision."""
@@ -165,9 +152,13 @@ def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_clas
 
 def make_net(
     module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, n_steps=1, kind=TrainingNet,
-    **parts,
+    parameter_groups=None, **parts,
 ):  # fmt: skip
     """Build the skorch net that follows a recipe, not initialised."""
+
+    def grouped(parameters, **settings):
+        return SOLVERS[recipe.solver](parameter_groups(module), **settings)
+
     classifies = isinstance(criterion, torch.nn.CrossEntropyLoss)
     own = recipe_callbacks(recipe, n_steps, validation is not None, classifies, verbose)
     on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
@@ -177,7 +168,7 @@ def make_net(
     return kind(
         module,
         criterion,
-        optimizer=SOLVERS[recipe.solver],
+        optimizer=SOLVERS[recipe.solver] if parameter_groups is None else grouped,
         lr=recipe.learning_rate,
         max_epochs=recipe.max_epochs - recipe.epochs_done,
         batch_size=recipe.batch_size,
@@ -211,8 +202,9 @@ def train(
     CPU, in evaluation mode. Ctrl-C ends the training early and keeps the weights reached so far. ``loss`` is a name in
     `LOSSES` or a module; ``n_outputs`` is for targets that may lack classes; ``settle`` estimates the statistics of
     batch normalisation anew (`settle_norms`); ``head`` names the last layer; ``strategy``, ``device`` and ``verbose``
-    are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``parameter_groups``
-    and ``augmentation`` of `TrainingNet`. ``diverged_`` of the net is true where a trained weight is not finite.
+    are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``augmentation`` of
+    `TrainingNet`, and ``parameter_groups``, a function of the module that gives the optimiser's groups. ``diverged_``
+    of the net is true where a trained weight is not finite.
 
     Examples
     --------
