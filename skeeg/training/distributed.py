@@ -12,7 +12,6 @@ import os
 
 import torch
 import torch.distributed as dist
-from skorch.dataset import unpack_data
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -180,12 +179,12 @@ class SharedNet(TrainingNet):
 
     def validation_step(self, batch, **fit_params):
         """Loss of a whole validation batch, from this process's part of it."""
-        self._set_training(False)
-        X, y = unpack_data(batch)
-        with torch.no_grad():
-            y_pred = self.infer(X, **fit_params)
-            loss = self.get_loss(y_pred, y, counts=self._counts(y))
-        return {"loss": total(loss), "y_pred": y_pred}
+        step = super().validation_step(batch, **fit_params)
+        return step | {"loss": total(step["loss"])}
+
+    def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
+        """Part of the loss of a whole batch that is due to the trials at hand."""
+        return super().get_loss(y_pred, y_true, counts=self._counts(y_true) if counts is None else counts)
 
     def _counts(self, y):
         return total(self.criterion_.counts(y.to(self.device)))

@@ -51,10 +51,10 @@ def pretrain(
             kind, own = SharedNet, [OwnRandom(run.seed, len(run.history))]
             stack.enter_context(common_stream(distributed.of_first(torch.get_rng_state)))
             stack.enter_context(synced_norms(model, resolve_device(device)))
-        if run.earlier is not None:
-            model.load_state_dict(run.earlier.part("weights."))
+        if run.kept:
+            model.load_state_dict(run.part("weights."))
         if recipe.epochs_done >= recipe.max_epochs:  # what `train` does after the last epoch is not in the file
-            set_random_state(run.earlier.tensors["random.cpu"])
+            set_random_state(run.tensors["random.cpu"])
             settle_norms(model, trials, recipe.update_size, {}, kind.batches)
             model.eval()
             return _agreed(model, run.history)
@@ -109,42 +109,16 @@ def hide_all_but(n_kept, n_trials, n_tokens, generator=None):
     return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :n_kept], False)
 
 
-@dataclasses.dataclass
-class Run:
-    """State of a run after an epoch; ``tensors`` are weights, state of the optimiser and of the random generators."""
-
-    tensors: dict
-    key: str
-    seed: int
-    history: list
-    groups: list
-
-    def part(self, name):
-        """Tensors whose names begin with ``name``, by the rest of their names."""
-        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
-
-    def restore(self, net):
-        """Put optimiser and random generators of a net into this state."""
-        state = {}
-        for name, value in self.part("optimizer.").items():
-            index, _, what = name.partition(".")
-            state.setdefault(int(index), {})[what] = value
-        net.optimizer_.load_state_dict({"state": state, "param_groups": self.groups})
-        set_random_state(self.tensors["random.cpu"])
-        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
-            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
-
-
 def open_run(path, key, random_state):
     """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks."""
 
     def look():
-        earlier = read_run(path, key)
-        return earlier, draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+        tensors, kept = read_run(path, key)
+        return tensors, kept, kept["seed"] if kept and random_state is None else draw_seed(random_state)
 
     distributed.start()
-    earlier, seed = distributed.of_first(look)
-    return RunFile(path, key, seed, earlier)
+    tensors, kept, seed = distributed.of_first(look)
+    return RunFile(path, key, seed, tensors, kept)
 
 
 def fingerprint(estimator, data):
@@ -167,42 +141,55 @@ def _settings(estimator):
 
 
 def read_run(path, key):
-    """Read a run that was kept, or give None; a file with another fingerprint than ``key`` is refused."""
+    """Read the tensors of a run that was kept and what is beside them, a run with this fingerprint; else empty dicts."""
     if path is None:
-        return None
+        return {}, {}
     if not pathlib.Path(path).parent.is_dir():
         raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
     if not pathlib.Path(path).is_file():
-        return None
+        return {}, {}
     tensors, header = read_weights(path, "run_file", checked=True)
     if set(header) != {"key", "seed", "history", "groups", "names"}:
         raise ValueError(f"run_file: {path} is not the state of a run.")
-    if absent := sorted(set(header.pop("names")) - tensors.keys()):
+    if absent := sorted(set(header["names"]) - tensors.keys()):
         raise ValueError(f"run_file: {path} lacks {absent[0]}, so the run cannot resume from it.")
-    run = Run(tensors, **header)
-    if run.key != key:
+    if header["key"] != key:
         raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
-    return run
+    return tensors, header
 
 
 class RunFile(Callback):
     """File that keeps the state of a run after every epoch (path None: no file), and the state to start from.
 
-    Of several processes the first one writes. The file is replaced in one step: a crash leaves the state before.
+    ``tensors`` are weights, state of the optimiser and of the random generators after an epoch of an earlier run, and
+    ``kept`` what is beside them in its file. Of several processes the first one writes. The file is replaced in one
+    step: a crash leaves the state before.
     """
 
-    def __init__(self, path=None, key="", seed=0, earlier=None):
-        self.path, self.key, self.seed, self.earlier = path, key, seed, earlier
+    def __init__(self, path=None, key="", seed=0, tensors=None, kept=None):
+        self.path, self.key, self.seed, self.tensors, self.kept = path, key, seed, tensors, kept or {}
 
     @property
     def history(self):
         """Records of the epochs done before."""
-        return [] if self.earlier is None else list(self.earlier.history)
+        return list(self.kept.get("history", ()))
+
+    def part(self, name):
+        """Tensors to start from whose names begin with ``name``, by the rest of their names."""
+        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
 
     def on_train_begin(self, net, **kwargs):
-        """Restore the state of the earlier run."""
-        if self.earlier is not None:
-            self.earlier.restore(net)
+        """Restore the optimiser and the random generators of the earlier run."""
+        if not self.kept:
+            return
+        state = {}
+        for name, value in self.part("optimizer.").items():
+            index, _, what = name.partition(".")
+            state.setdefault(int(index), {})[what] = value
+        net.optimizer_.load_state_dict({"state": state, "param_groups": self.kept["groups"]})
+        set_random_state(self.tensors["random.cpu"])
+        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
+            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state."""
