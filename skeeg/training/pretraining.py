@@ -44,8 +44,8 @@ def pretrain(
     """
     distributed.start()
     _check_trials(trials, validation)
-    recipe, kind = dataclasses.replace(recipe, batch_size=distributed.update_size(recipe.batch_size)), TrainingNet
-    recipe, own = dataclasses.replace(recipe, epochs_done=len(run.history)), []
+    whole, kind, own = distributed.update_size(recipe.batch_size), TrainingNet, []
+    recipe = dataclasses.replace(recipe, batch_size=whole, epochs_done=len(run.history))
     with contextlib.ExitStack() as stack:
         if distributed.size() > 1 or recipe.accumulate > 1:
             kind, own = SharedNet, [OwnRandom(run.seed, len(run.history))]
@@ -141,7 +141,7 @@ def _settings(estimator):
 
 
 def read_run(path, key):
-    """Read the tensors of a run that was kept and what is beside them, a run with this fingerprint; else empty dicts."""
+    """Read the tensors of a kept run and what is beside them; one with another fingerprint than ``key`` is refused."""
     if path is None:
         return {}, {}
     if not pathlib.Path(path).parent.is_dir():
@@ -262,16 +262,18 @@ class Watch(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Write the means into the history."""
-        names = net.criterion_.parts
-        self.parts = {training: self._table(parts) for training, parts in self.parts.items() if parts}
-        net.history.record("trials_per_s", len(self.parts[True]) / max(net.history[-1, "dur"], 1e-9))
         for training, name in ((True, "train"), (False, "valid")):
-            if training in self.parts:
-                for part, values in zip(names, self.parts[training].T, strict=True):
-                    if not np.isnan(values).all():
-                        net.history.record(f"{name}_{part}", float(np.nanmean(values)))
-        if False in self.parts and self.subjects is not None:
-            net.history.record("valid_by_subject", self._by_subject(names, self.parts[False]))
+            if not self.parts[training]:
+                continue
+            names, table = net.criterion_.parts, self._table(self.parts[training])
+            for part, mean in _means(names, table).items():
+                net.history.record(f"{name}_{part}", mean)
+            if training:
+                net.history.record("trials_per_s", len(table) / max(net.history[-1, "dur"], 1e-9))
+            elif self.subjects is not None:
+                whose = dict.fromkeys(self.subjects.tolist())
+                curves = {str(one): _means(names, table[self.subjects == one]) for one in whose}
+                net.history.record("valid_by_subject", curves)
 
     def _table(self, parts):
         """Parts of the loss of each trial, those of all processes, in the order of the batches."""
@@ -280,14 +282,11 @@ class Watch(Callback):
             parts = [part for batch in zip(*of_all, strict=True) for part in batch]
         return torch.cat(parts).cpu().numpy()
 
-    def _by_subject(self, names, table):
-        """Mean of each part over the trials of each subject."""
-        found = {}
-        for subject in dict.fromkeys(self.subjects.tolist()):
-            rows = table[self.subjects == subject]
-            kept = [i for i in range(len(names)) if not np.isnan(rows[:, i]).all()]
-            found[str(subject)] = {names[i]: float(np.nanmean(rows[:, i])) for i in kept}
-        return found
+
+def _means(names, table):
+    """Mean of each part of the loss over the trials that have it."""
+    columns = zip(names, table.T, strict=True)
+    return {name: float(np.nanmean(values)) for name, values in columns if not np.isnan(values).all()}
 
 
 def list_recordings(X, y=None, subjects=None):
