@@ -115,15 +115,15 @@ def attribute(
     model = (BlackBox if only_outputs else Explained)(estimator, X, output)
     case, parts = Case(model, X, np.asarray(background), chosen, target), None
     if method == "occlusion":
-        values, count = by_occlusion(case, n_windows)
+        values = by_occlusion(case, n_windows)
     elif method.endswith("shap"):
-        values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
+        values = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
     else:
-        values, parts, count = by_paths(case, bands, X.sfreq, tolerance, batch_size, max_evaluations)
+        values, parts = by_paths(case, bands, X.sfreq, tolerance, batch_size, max_evaluations)
     gap = np.abs(values.sum(axis=(1, 2)) - (case.prediction - case.base))
     found = Attribution(
         values, case.data, case.prediction, case.base, gap / case.range, case.labels[case.columns], case.predicted,
-        method, X.ch_names, X.sfreq, X.domains, parts, count,
+        method, X.ch_names, X.sfreq, X.domains, parts,
     )  # fmt: skip
     if method != "occlusion":
         _check_completeness(found, tolerance, on_error)
@@ -171,8 +171,6 @@ class Attribution:
         Of the trials, as in `EEGArray`.
     band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
         Share of each frequency band, ``"rest"`` included; they sum to ``values``.
-    n_evaluations : int
-        Gradients, or predictions, that it took.
 
     Examples
     --------
@@ -194,7 +192,6 @@ class Attribution:
     sfreq: float | None = None
     domains: np.ndarray | None = None
     band_values: dict | None = None
-    n_evaluations: int = 0
 
     def __repr__(self):
         """Show counts, not the values."""
