@@ -110,37 +110,6 @@ def match_volumes(onsets, bold):
     return onsets[:n], bold[..., :n]
 
 
-def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
-    """Cut a recording into blocks of ``n_volumes`` whole volumes, for splits without leakage.
-
-    Give ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes) of ``eeg``
-    (n_channels, n_times) at ``sfreq`` hertz and ``bold`` (n_regions, n_volumes). ``onsets`` (n_volumes,) are the
-    seconds at which the volumes began; ``crop_start`` seconds after the first are left out.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira import cut_volumes
-    >>> blocks, volumes = cut_volumes(np.zeros((3, 9000)), np.zeros((2, 43)), 2.0 * np.arange(43), 100.0, n_volumes=10)
-    >>> blocks.shape, volumes.shape
-    ((4, 3, 2000), (4, 2, 10))
-    """
-    onsets = np.asarray(onsets, dtype=np.float64)
-    tr = float(np.median(np.diff(onsets)))
-    length = round(n_volumes * tr * sfreq)
-    first = int(np.searchsorted(onsets, onsets[0] + crop_start - 1e-9))
-    blocks, volumes = [], []
-    for start in range(first, len(onsets) - n_volumes + 1, n_volumes):
-        sample = round(onsets[start] * sfreq)
-        if sample + length > eeg.shape[1]:
-            break
-        blocks.append(eeg[:, sample : sample + length])
-        volumes.append(bold[:, start : start + n_volumes])
-    if not blocks:
-        raise ValueError(f"n_volumes: got {n_volumes}, but the recording has {len(onsets) - first} volumes.")
-    return np.stack(blocks), np.stack(volumes)
-
-
 class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     """Regressor of BOLD volumes: resamples EEG and volumes to one rate and allows for the haemodynamic response.
 
@@ -178,12 +147,12 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
 
     Examples
     --------
-    >>> from skeeg.methods.beira import BandPowerRidge, BOLDAligner, cut_volumes, simulate_bold
+    >>> from skeeg.methods.beira import BandPowerRidge, BOLDAligner, simulate_bold
     >>> simulated = simulate_bold(2, duration=200, random_state=0)
-    >>> X, Y = cut_volumes(simulated.eeg[0], *simulated.volumes(tr=2.0), 100.0, n_volumes=20)
-    >>> aligner = BOLDAligner(BandPowerRidge(), delay=5.0, tr=2.0, sfreq=100.0).fit(X[:4], Y[:4])
-    >>> aligner.predict(X[4:]).shape
-    (1, 2, 20)
+    >>> volumes, _ = simulated.volumes(tr=2.0)
+    >>> aligner = BOLDAligner(BandPowerRidge(), delay=5.0, tr=2.0).fit(simulated.eeg, volumes[None])
+    >>> aligner.predict(simulated.eeg).shape
+    (1, 2, 100)
     """
 
     def __init__(
