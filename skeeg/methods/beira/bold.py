@@ -125,10 +125,8 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     response : {"delay", "canonical"}
         The regressor learns BOLD advanced by `delay`, or BOLD deconvolved with the canonical response of that delay.
     tr : float, str or None
-        Repetition time in seconds; the description of the annotations that mark the volumes, for recordings that are
-        `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
-    first_volume : float
-        Seconds from the start of a trial to its first volume, where `tr` is a number.
+        Repetition time in seconds, from the start of a trial on; the description of the annotations that mark the
+        volumes, for recordings that are `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
     rate : float or None
         Common sampling rate in hertz; None keeps that of the EEG.
     noise : float
@@ -161,7 +159,6 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         delay=6.0,
         response="delay",
         tr=None,
-        first_volume=0.0,
         rate=None,
         noise=0.1,
         ch_names=None,
@@ -171,7 +168,6 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         self.delay = delay
         self.response = response
         self.tr = tr
-        self.first_volume = first_volume
         self.rate = rate
         self.noise = noise
         self.ch_names = ch_names
@@ -255,8 +251,8 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             return volume_onsets(item, self.tr)
         if not self.tr > 0:
             raise ValueError(f"tr: got {self.tr}, expected seconds, the description of annotations, or None.")
-        seconds = (n_times + 0.5) / self._rate() - self.first_volume  # half a sample: lengths are rounded to samples
-        return self.first_volume + self.tr * np.arange(max(int(seconds / self.tr), 0))
+        seconds = (n_times + 0.5) / self._rate()  # half a sample: lengths are rounded to samples
+        return self.tr * np.arange(int(seconds / self.tr))
 
     def _align_one(self, item, eeg, bold):
         """Cut matching stretches of EEG and BOLD, (n_trials, ..., n_samples) at the common rate."""
