@@ -53,16 +53,6 @@ class EEGfMRI:
     region_names: tuple
     marker: str
 
-    def clean(self, band=(1.0, 100.0), line=50.0):
-        """Filter and re-reference the EEG as published, in place: power line, band, average reference."""
-        half = self.raw.info["sfreq"] / 2
-        lines = np.arange(line, half, line)
-        if len(lines):
-            self.raw.load_data().notch_filter(lines, verbose="error")
-        self.raw.load_data().filter(band[0], min(band[1], half - 1) if band[1] < half else None, verbose="error")
-        self.raw.set_eeg_reference("average", projection=False, verbose="error")
-        return self
-
     def split(self, test_seconds=60.0, gap=10.0, crop_start=5.0):
         """Split into a beginning to train on and an end of ``test_seconds`` to test on, each an `EEGfMRI`.
 
