@@ -285,5 +285,5 @@ def test_parameters_that_are_set_after_fit_wait_for_the_next_fit(model):
         for one, same in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(one, same)
         assert virtual.score(X, Y) == pytest.approx(virtual.score(X, Y, geometry=SIMULATION.info()))
-    refitted = virtual.set_params(meg=True).fit(X, Y, geometry=there).predict(X)
+    refitted = virtual.set_params(meg="meg").fit(X, Y, geometry=there).predict(X)
     assert refitted.shape == Y.shape and not np.array_equal(refitted, wanted[0])

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray
@@ -61,8 +61,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     positions : bool or tuple of 2 int
         Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
         are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
-    meg, meg_types : {True, "mag", "grad"}, tuple of str or None
-        Which sensors to take from recordings; type of each, ``"mag"`` or ``"grad"``, where no geometry is given.
+    meg, meg_types : {"meg", "mag", "grad"}, tuple of str or None
+        Which sensors to take from recordings, ``"meg"`` all; type of each, ``"mag"`` or ``"grad"``, where no geometry
+        is given.
     scale : {"channel", "type"}
         Divide each sensor by its own standard deviation, or by that of its type.
     lags : int or None
@@ -131,7 +132,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     _parameter_constraints = {
         "model": [StrOptions(set(MODELS))],
         "scale": [StrOptions({"channel", "type"})],
-        "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],
+        "meg": [StrOptions({"meg", "mag", "grad"})],
         "lags": [Interval(Integral, 0, None, closed="left"), None],
         "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
     }
@@ -141,7 +142,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         model="ridge",
         network_params=None,
         positions=False,
-        meg=True,
+        meg="meg",
         meg_types=None,
         scale="channel",
         lags=8,
@@ -213,7 +214,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         domains = X.domains
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
-        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
+        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         subjects = None if subjects is None else np.asarray(subjects)
         return self._learn(windows_of([np.asarray(X)], [targets]), places, subjects, runs, domains)
 
@@ -227,7 +228,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         check_runs(X, y, subjects)
         self._check_eeg(EEGArray(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
-        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
+        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(windows_of(X, y), np.repeat(places, counts), subjects, np.repeat(numbers, counts))

@@ -232,17 +232,12 @@ class RecordingMethods:
         subjects : sequence of str, length n_recordings, or None
             Subject of each.
         """
-        X, Y, geometry = read_recordings(recordings, subjects, self._kind, self.window)
+        X, Y, geometry = read_recordings(recordings, subjects, self.meg, self.window)
         return self.fit(X, Y, geometry=geometry)
 
     @property
-    def _kind(self):
-        """MEG sensors to take from recordings, as `describe` names them."""
-        return "meg" if self.meg is True else self.meg
-
-    @property
     def _fitted_kind(self):
-        """The same of the sensors at fit."""
+        """MEG sensors of the recordings at fit, as `describe` names them."""
         types = set(self._first_geometry("meg")["types"])
         return types.pop() if len(types) == 1 else "meg"
 
@@ -292,8 +287,7 @@ class RecordingMethods:
         if not self._is_signal:
             raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
         X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
-        self.info_meg_  # noqa: B018, refuses unknown sensors
-        meg, geometry = self.geometries_[0]["meg"], None
+        meg, geometry = self._first_geometry("meg"), None
         if self.codes_.takes_geometry:
             if set(recording.get_channel_types()) & {"mag", "grad"}:
                 meg = describe(recording.info, self._fitted_kind)
