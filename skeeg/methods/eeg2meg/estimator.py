@@ -83,7 +83,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     validation : {"auto", "subject", "run", "block", "trial", None}
         What to hold out; ``"auto"``: subjects where there are two, else runs, else the last windows (``"block"``).
         ``"trial"`` draws windows, whose neighbours in time are then trained on.
-    checkpoint, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
     Attributes
@@ -152,7 +152,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         max_epochs=30,
         recipe_params=None,
         validation="auto",
-        checkpoint=None,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -173,7 +172,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self.max_epochs = max_epochs
         self.recipe_params = recipe_params
         self.validation = validation
-        self.checkpoint = checkpoint
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -239,8 +237,6 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         self._recipe()
         if self.model in NETWORKS:
             self._network_sizes()
-        elif self.checkpoint is not None:
-            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
         elif self.lags is None:
             raise ValueError(f"lags: got None, but model={self.model!r} has no network; expected a number of samples.")
         if self.positions and self.model == "wavelet_unet":
@@ -322,20 +318,18 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):
-        """Make the network, untrained or with the weights of its checkpoint."""
+        """Make the network, untrained."""
         state = SensorNetwork(
             self.model, self._network_sizes(), n_chans=n_chans, n_outputs=n_outputs, precision=self._recipe().precision
         )
         state.spec["averaged"] = not self._is_signal
         state.module = state.build()
-        if self.checkpoint is not None:
-            state.load(self.checkpoint, keep_head=True)
         return state
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
         refuse_unknown("network_params", self.network_params, inspect.signature(cls).parameters.keys() - _SIGNALS)
-        return self._sizes(cls, {"dropout": 0.1})
+        return {"dropout": 0.1, **(self.network_params or {})}
 
     def _criterion(self):
         return "mse"
