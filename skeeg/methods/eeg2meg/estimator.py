@@ -80,9 +80,8 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     recipe_params : dict or None
         Other settings of their training, see `skeeg.training.Recipe`. Defaults are a batch size of 32, a patience of 8
         epochs, and a share of .2 to hold out (``"validation_size"``).
-    validation : {"auto", "subject", "run", "block", "trial", None}
+    validation : {"auto", "subject", "run", "block", None}
         What to hold out; ``"auto"``: subjects where there are two, else runs, else the last windows (``"block"``).
-        ``"trial"`` draws windows, whose neighbours in time are then trained on.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
@@ -134,7 +133,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         "scale": [StrOptions({"channel", "type"})],
         "meg": [StrOptions({"meg", "mag", "grad"})],
         "lags": [Interval(Integral, 0, None, closed="left"), None],
-        "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
+        "validation": [StrOptions({"auto", "subject", "run", "block"}), None],
     }
 
     def __init__(

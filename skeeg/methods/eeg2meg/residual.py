@@ -111,10 +111,9 @@ def split_windows(n_windows, validation, size, subjects, runs, seed):
     if validation in (None, "block"):
         n_held = int(n_windows * size) if validation else 0
         return rows[: n_windows - n_held], rows[n_windows - n_held :]
-    if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
+    if groups[validation] is None or len(np.unique(groups[validation])) < 2:
         raise ValueError(f"validation={validation!r} needs the {validation} of each window, and two at least.")
-    kind = "trial" if validation == "trial" else "subject"
-    return split_validation(np.zeros(n_windows), kind, size, groups.get(validation), seed)
+    return split_validation(rows, "subject", size, groups[validation], seed)
 
 
 class SignalCodes(Storable):
