@@ -70,14 +70,8 @@ def windows_of(X, y):
     starts = np.concatenate([[0], np.cumsum([len(run) for run in X])])
 
     def gather(runs, rows):
-        if len(runs) == 1:
-            return np.asarray(runs[0][rows])
         owners = np.searchsorted(starts, rows, side="right") - 1
-        out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
-        for run in np.unique(owners):
-            own = owners == run
-            out[own] = runs[run][rows[own] - starts[run]]
-        return out
+        return np.stack([runs[owner][row - starts[owner]] for owner, row in zip(owners, rows, strict=True)])
 
     in_memory = not any(isinstance(run, np.memmap) for run in (*X, *y))
     return Windows(lambda rows: (gather(X, rows), gather(y, rows)), np.arange(starts[-1]), in_memory)
