@@ -211,9 +211,9 @@ def test_position_codes_come_back():
     info = SIMULATION.info()
     (geometry,), _ = read_geometry(info, 1)
     scale = np.where(np.array(geometry["meg"]["types"]) == "mag", 1e-13, 1e-12)
-    codes = MomentCodes([geometry], scale, None, (4, 5))
-    z = np.random.default_rng(0).normal(size=35)
+    codes = MomentCodes([geometry], scale, None)
     decoder = codes.matrices_of([geometry])[0]["decoder"]
+    z = np.random.default_rng(0).normal(size=decoder.shape[1])
     np.testing.assert_allclose(codes.target_encoders[0] @ decoder @ z, z / 1.01, rtol=1e-6)
 
 

@@ -58,9 +58,9 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         which needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes (`skeeg.WaveletBands`).
     network_params : dict or None
         Sizes of the network, see `SensorUNet` and `SensorTransformer`.
-    positions : bool or tuple of 2 int
-        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
-        are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
+    positions : bool
+        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. The EEG is
+        coded as spherical harmonics of degrees up to 5, the MEG as multipole moments of orders up to 7.
     meg, meg_types : {"meg", "mag", "grad"}, tuple of str or None
         Which sensors to take from recordings, ``"meg"`` all; type of each, ``"mag"`` or ``"grad"``, where no geometry
         is given.
@@ -133,6 +133,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
         "scale": [StrOptions({"channel", "type"})],
         "meg": [StrOptions({"meg", "mag", "grad"})],
         "lags": [Interval(Integral, 0, None, closed="left"), None],
+        "positions": ["boolean"],
         "validation": [StrOptions({"auto", "subject", "run", "block"}), None],
     }
 
@@ -304,16 +305,14 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
 
     def _make_codes(self):
         """Make the codes of the model."""
-        needs_places = bool(self.positions) or self.model == "minimum_norm"
-        if needs_places and not self.geometries_:
+        if (self.positions or self.model == "minimum_norm") and not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
         scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
         if self.model == "minimum_norm":
             return InverseCodes(self.geometries_, 1 / 9 if self.alpha == "auto" else self.alpha, *scales)
         if self.positions:
-            orders = (5, 7) if self.positions is True else self.positions
-            return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_, orders)
+            return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_)
         return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):

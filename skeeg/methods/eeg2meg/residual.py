@@ -214,9 +214,8 @@ class MomentCodes(SignalCodes):
     any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
 
-    def __init__(self, geometries, type_scale, rate, orders):
-        self.rate, self.steps, self.scaler = rate, (), None
-        self.type_scale, self.orders = type_scale, orders
+    def __init__(self, geometries, type_scale, rate):
+        self.rate, self.steps, self.scaler, self.type_scale = rate, (), None, type_scale
         self.centre = head_sphere(geometries[0]["eeg"])[0]
         mean = np.mean([self._basis(one) for one in geometries], axis=0)
         norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
@@ -231,7 +230,7 @@ class MomentCodes(SignalCodes):
         n_meg = len(geometry["meg"]["names"])
         if n_meg != len(self.type_scale):
             raise ValueError(f"geometry: {n_meg} MEG sensors, but the MEG of fit has {len(self.type_scale)}.")
-        return multipoles(geometry["meg"], self.centre, self.orders[1]) / self.type_scale[:, None]
+        return multipoles(geometry["meg"], self.centre) / self.type_scale[:, None]
 
     def _target_encoder(self, geometry):
         """Matrix from MEG to its codes: regularised least squares."""
@@ -243,7 +242,7 @@ class MomentCodes(SignalCodes):
         """Matrices of geometries: from EEG to its codes, and from codes to MEG."""
         return tuple(
             {
-                "encoder": harmonic_encoder(one["eeg"], self.orders[0]),
+                "encoder": harmonic_encoder(one["eeg"]),
                 "decoder": self.type_scale[:, None] * (self._basis(one) @ self.turn),
             }
             for one in geometries
