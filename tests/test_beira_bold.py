@@ -90,7 +90,7 @@ def test_aligned_signals_belong_together_and_predictions_come_back_in_time(tr, r
 def test_canonical_response_is_learnt_from_deconvolved_volumes():
     neural = slow(20_000, 100.0)
     bold = convolve(neural, canonical_hrf(100.0))[:, ::200]
-    aligner = BOLDAligner(FirstChannels(), response="canonical", tr=2.0, noise=1e-3, sfreq=100.0)
+    aligner = BOLDAligner(FirstChannels(), response="canonical", tr=2.0, sfreq=100.0)
     aligner.fit(neural[None], bold[None])
     (eeg,), (target,) = aligner.regressor_.seen_
     assert np.corrcoef(np.asarray(eeg)[0, 0, 3000:-3000], target[0, 0, 3000:-3000])[0, 1] > 0.98

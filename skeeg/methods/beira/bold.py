@@ -45,7 +45,7 @@ def deconvolve(bold, response, noise=0.1):
 
     .. math:: N(f) = \frac{\overline{H(f)} B(f)}{|H(f)|^2 + \lambda}
 
-    with :math:`\lambda` the power of the noise relative to the signal. The mean is kept.
+    with :math:`\lambda` the power of the noise relative to the signal (``noise``). The mean is kept.
     """
     bold = np.asarray(bold, dtype=np.float64)
     mean, n_times, n_pad = bold.mean(axis=-1, keepdims=True), bold.shape[-1], len(response)
@@ -129,8 +129,6 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         volumes, for recordings that are `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
     rate : float or None
         Common sampling rate in hertz; None keeps that of the EEG.
-    noise : float
-        Power of the noise relative to the signal in the deconvolution (Wiener).
     ch_names, sfreq
         As in `BEIRARegressor`, of the EEG.
 
@@ -153,23 +151,12 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     (1, 2, 100)
     """
 
-    def __init__(
-        self,
-        regressor=None,
-        delay=6.0,
-        response="delay",
-        tr=None,
-        rate=None,
-        noise=0.1,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, regressor=None, delay=6.0, response="delay", tr=None, rate=None, ch_names=None, sfreq=None):
         self.regressor = regressor
         self.delay = delay
         self.response = response
         self.tr = tr
         self.rate = rate
-        self.noise = noise
         self.ch_names = ch_names
         self.sfreq = sfreq
 
@@ -274,7 +261,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         spline = make_interp_spline(times, bold, k=min(3, len(times) - 1), axis=2)
         target = spline(np.clip(grid[inside] + shift, times[0], times[-1]))
         if self.response == "canonical":
-            target = deconvolve(target, canonical_hrf(self.rate_, self.delay), self.noise)
+            target = deconvolve(target, canonical_hrf(self.rate_, self.delay))
         return eeg[:, :, inside[0] : inside[-1] + 1], target
 
     def _sample(self, activity, times):
