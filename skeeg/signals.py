@@ -6,6 +6,8 @@ from functools import partial
 import numpy as np
 from scipy import fft, signal
 
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
+"""Delta, theta, alpha, beta and low gamma, in hertz."""
 _BLOCK = 2**16  # samples worked on at a time: the padded signals and their spectra then stay in a core's cache
 
 

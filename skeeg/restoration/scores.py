@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import periodogram
 
-BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))  # delta to gamma, in hertz
+from ..signals import BANDS
 
 
 def normalised_error(X, restored, mask):

@@ -8,11 +8,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ...regression import choose_alpha, ridge_weights
+from ...signals import BANDS
 from .readout import GAP, interpolate_steps, with_lags
 from .recordings import RecordingRegressor
 
-BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
-"""Delta, theta, alpha, beta and low gamma, in hertz."""
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
