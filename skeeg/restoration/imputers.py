@@ -42,7 +42,7 @@ class Imputer(EEGTransformer):
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
             Trials; NaN for missing samples.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
+        mask : array-like of bool, shape (n_trials, n_channels, n_times), or None
             True for missing samples, beside NaN; values under the mask are ignored.
         """
         check_is_fitted(self)
