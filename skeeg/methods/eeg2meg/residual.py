@@ -323,7 +323,9 @@ class ResidualMap(Storable):
             self.weight = best_weight(self._run, held)
 
     def _run(self, z):
-        return self.network.run(z, self.batch_size, self.device)
+        """Compute outputs of the network, float64."""
+        z = torch.as_tensor(z, dtype=self.network.dtype)
+        return run_batches(self.network.module, z, self.batch_size, resolve_device(self.device)).double().numpy()
 
 
 class SensorNetwork(NetworkState):
@@ -336,11 +338,6 @@ class SensorNetwork(NetworkState):
         if spec["averaged"]:  # for targets of one value a trial
             network.register_forward_hook(lambda module, inputs, outputs: outputs.mean(-1, keepdim=True))
         return network.to(self.dtype).eval()
-
-    def run(self, z, batch_size, device):
-        """Compute outputs (n_trials, n_outputs, n_times) of inputs, float64."""
-        z = torch.as_tensor(z, dtype=self.dtype)
-        return run_batches(self.module, z, batch_size, resolve_device(device)).double().numpy()
 
 
 def best_weight(run, held):
