@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,7 +21,7 @@ from ...training.checkpoints import describe, write_weights
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
-from ...training.state import HasNetwork
+from ...training.state import holds_network
 from .checkpoint import PUBLISHED, published_state, read_start, save_weights
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
@@ -90,7 +89,8 @@ def choose_recipe(recipe, **changes):
     return dataclasses.replace(RECIPES[name], **settings | changes)
 
 
-class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
+@holds_network
+class MIRepNetPretrainer(EEGEstimator):
     """Pre-train MIRepNet [1]_ on recordings of many subjects; rebuilt from the paper, whose code was not released.
 
     Half of the tokens of each trial are masked. The network reconstructs them from the others (mean squared error) and
