@@ -249,15 +249,13 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
     n_times, n_window = X.shape[2], max(int(width * sfreq), 2)
     hop = max(round(step * sfreq), 1)
     samples = np.arange(0, n_times, hop)
-    padded = np.pad(X, ((0, 0), (0, 0), (n_window // 2, n_window)), mode="symmetric")
+    padded = np.pad(X.reshape(-1, n_times), ((0, 0), (n_window // 2, n_window)), mode="symmetric")
     window = np.hanning(n_window + 2)[1:-1]
     freqs = np.fft.rfftfreq(n_window, 1 / sfreq)
     masks = np.array([(freqs >= low) & (freqs < high) for low, high in bands], dtype=float)
     masks /= np.maximum(masks.sum(axis=1, keepdims=True), 1)
-    segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=2)[:, :, samples]
-    powers = np.empty((*X.shape[:2], len(masks), len(samples)))
-    for trial in range(len(X)):  # bounds the memory of the spectra
-        for channel in range(X.shape[1]):
-            spectra = np.abs(np.fft.rfft(segments[trial, channel] * window, axis=1)) ** 2
-            powers[trial, channel] = masks @ spectra.T
+    segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=1)[:, :n_times:hop]
+    # one channel of one trial at a time bounds the memory of the spectra
+    powers = np.stack([masks @ (np.abs(np.fft.rfft(one * window, axis=1)) ** 2).T for one in segments])
+    powers = powers.reshape(*X.shape[:2], *powers.shape[1:])
     return np.log(powers + 1e-12 * max(powers.mean(), 1e-12)), samples
