@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..array import as_eeg
 from ..base import draw_seed, warn
 from .attribution_methods import METHODS, BlackBox, Case, by_occlusion, by_paths, by_shap
-from .linear_maps import OUTPUTS, Explained, choose_background, fitted_network, read_trials, split_pipeline
+from .linear_maps import OUTPUTS, Explained, fitted_network, read_trials, split_pipeline
 
 _ON_ERROR = ("raise", "warn", "ignore")
 
@@ -128,6 +129,26 @@ def attribute(
     if method != "occlusion":
         _check_completeness(found, tolerance, on_error)
     return found
+
+
+def choose_background(X, background, n_background):
+    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
+    background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
+    if background.shape[1:] != X.shape[1:]:
+        raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
+    if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
+        raise ValueError("background: another montage than the trials to explain.")
+    if not len(background) or not np.isfinite(background).all():
+        raise ValueError("background: expected one trial or more, without NaN and infinity.")
+    background = background.like(np.asarray(background, dtype=np.float64))
+    everything, chosen = np.arange(len(background)), []
+    known = X.domains is not None and background.domains is not None
+    for record in X.domains if known else [None] * len(X):
+        rows = np.flatnonzero(background.domains == record) if known else everything
+        rows = rows if len(rows) else everything
+        picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
+        chosen.append(rows[picks])
+    return background, chosen
 
 
 def _check_completeness(found, tolerance, on_error):

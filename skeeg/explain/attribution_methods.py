@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .linear_maps import choose_targets, split_pipeline
+from .linear_maps import split_pipeline
 
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
 _PAIRS = 128  # lines whose gradients are held together, about
@@ -35,6 +35,21 @@ class Case:
         self.base = np.array([part.mean() for part in starts])
         everything = np.concatenate([self.prediction, *starts])
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
+
+
+def choose_targets(outputs, classes, target):
+    """Column of the output (n_trials, n_outputs) that is explained in each trial; None takes the largest."""
+    if target is None:
+        return outputs.argmax(axis=1)
+    wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
+    if wanted.shape != (len(outputs),):
+        raise ValueError(f"target: got shape {wanted.shape} for {len(outputs)} trials.")
+    known = np.arange(outputs.shape[1]) if classes is None else np.asarray(classes)
+    unknown = [one for one in np.unique(wanted).tolist() if one not in known.tolist()]
+    if unknown:
+        raise ValueError(f"target: unknown {unknown}; expected one of {known.tolist()}.")
+    place = {label: i for i, label in enumerate(known.tolist())}
+    return np.array([place[label] for label in wanted.tolist()])
 
 
 class BlackBox:

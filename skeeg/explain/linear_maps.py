@@ -267,41 +267,6 @@ def _flattened(steps):
             yield f"{name} ({type(step).__name__})", step
 
 
-def choose_targets(outputs, classes, target):
-    """Column of the output (n_trials, n_outputs) that is explained in each trial; None takes the largest."""
-    if target is None:
-        return outputs.argmax(axis=1)
-    wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
-    if wanted.shape != (len(outputs),):
-        raise ValueError(f"target: got shape {wanted.shape} for {len(outputs)} trials.")
-    known = np.arange(outputs.shape[1]) if classes is None else np.asarray(classes)
-    unknown = [one for one in np.unique(wanted).tolist() if one not in known.tolist()]
-    if unknown:
-        raise ValueError(f"target: unknown {unknown}; expected one of {known.tolist()}.")
-    place = {label: i for i, label in enumerate(known.tolist())}
-    return np.array([place[label] for label in wanted.tolist()])
-
-
-def choose_background(X, background, n_background):
-    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
-    background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
-    if background.shape[1:] != X.shape[1:]:
-        raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
-    if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
-        raise ValueError("background: another montage than the trials to explain.")
-    if not len(background) or not np.isfinite(background).all():
-        raise ValueError("background: expected one trial or more, without NaN and infinity.")
-    background = background.like(np.asarray(background, dtype=np.float64))
-    everything, chosen = np.arange(len(background)), []
-    known = X.domains is not None and background.domains is not None
-    for record in X.domains if known else [None] * len(X):
-        rows = np.flatnonzero(background.domains == record) if known else everything
-        rows = rows if len(rows) else everything
-        picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
-        chosen.append(rows[picks])
-    return background, chosen
-
-
 def read_trials(estimator, X):
     """Trials as `EEGArray` of float64, with names and rate of the estimator where they carry none."""
     first = estimator

@@ -11,8 +11,9 @@ from sklearn.base import clone
 from ..array import EEGArray
 from ..base import params_named
 from ..networks.seeding import seeded
-from .attribution import attribute
-from .linear_maps import Explained, choose_background, choose_targets, split_pipeline
+from .attribution import attribute, choose_background
+from .attribution_methods import choose_targets
+from .linear_maps import Explained, split_pipeline
 
 
 @dataclass(frozen=True)
