@@ -124,9 +124,24 @@ def test_built_networks_train_and_depend_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("name", ["ShallowFBCSPNet", "Deep4Net"])
-def test_one_electrode_is_refused_where_the_network_cannot_run(name):
-    with pytest.raises(ValueError, match=f"n_chans: {name} needs at least two electrodes"):
-        build_network(name, n_chans=1, n_times=600, n_outputs=2)
+def test_one_electrode(name):
+    module = build_network(name, n_chans=1, n_times=600, n_outputs=2, ch_names=["Cz"])
+    assert module.n_chans == 1 and module.get_config()["n_chans"] == 1
+    assert [channel["ch_name"] for channel in module.chs_info] == ["Cz"]
+    assert sum(p.numel() for p in module.parameters()) == _parameters_without_an_electrode(name)
+    x = torch.randn(4, 1, 600)
+    module(x).square().sum().backward()
+    time, space = module.conv_time_spat.conv_time, module.conv_time_spat.conv_spat
+    expected = space(time(x[:, :, :, None]))
+    torch.testing.assert_close(module.conv_time_spat(x[:, :, :, None]), expected, atol=1e-5, rtol=1e-5)
+
+
+def _parameters_without_an_electrode(name):
+    """Count parameters at one electrode from those at two and at three: they grow by as many an electrode."""
+    two, three = (
+        sum(p.numel() for p in build_network(name, n_chans=n, n_times=600, n_outputs=2).parameters()) for n in (2, 3)
+    )
+    return two - (three - two)
 
 
 def test_minimum_times_is_the_smallest_length():

@@ -35,7 +35,6 @@ _DURATION = re.compile(r"(\d*\.?\d+) ?s")
 
 # BENDR has a montage of its own and refuses any other description of the channels, though it takes any number of them.
 _REFUSE_MONTAGE = frozenset({"BENDR"})
-_FROM_TWO = frozenset({"ShallowFBCSPNet", "Deep4Net"})  # electrodes, which their merged first layer squeezes
 _HINTS = {
     "Labram": "It takes LaBraM's own 128 electrodes only; 'InterpolatedLaBraM' takes any montage.",
     "REVE": "It downloads electrode positions from the hub when it is built.",
@@ -206,8 +205,6 @@ def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=
     4
     """
     cls = get_network(network)
-    if n_chans == 1 and cls.__name__ in _FROM_TWO:
-        raise ValueError(f"n_chans: {cls.__name__} needs at least two electrodes, got one")
     parameters = {name: _in_samples(name, value, sfreq) for name, value in (parameters or {}).items()}
     _check_parameters(cls, parameters)
     chs_info = None
@@ -216,7 +213,7 @@ def build_network(network, *, n_chans, n_times, n_outputs, sfreq=None, ch_names=
     signals = signal_kwargs(cls, n_chans=n_chans, n_times=n_times, n_outputs=n_outputs, sfreq=sfreq, chs_info=chs_info)
     with _quiet():
         try:
-            return cls(**(signals | parameters)).train()
+            return _construct(cls, signals | parameters).train()
         except Exception as error:
             if cls.__name__ in _HINTS:
                 error.add_note(_HINTS[cls.__name__])
@@ -236,6 +233,15 @@ def _check_parameters(cls, parameters):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3) or sorted(known - {"self", "args", "kwargs", *_SIGNALS})
             raise ValueError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(near)}")
+
+
+def _construct(cls, arguments):
+    """Build the class, also where braindecode's merged front layer cannot take one electrode."""
+    if arguments.get("n_chans") == 1 and cls.__name__ in {"ShallowFBCSPNet", "Deep4Net"}:
+        from .fast.accelerate import one_electrode
+
+        return one_electrode(cls, arguments)
+    return cls(**arguments)
 
 
 def minimum_times(network, *, n_chans, n_outputs=2, sfreq=None, ch_names=None, parameters=None):

@@ -8,7 +8,7 @@ from torch import nn
 from .dropout import attend_by_heads, drop, has_attention_form, has_dropout_form
 from .front_end import find_runs, merged_conv, run_sequential
 from .layers import average_pool, convolve, has_average_form, has_convolution_form
-from .private_names import is_braindecode
+from .private_names import is_braindecode, set_one_channel
 
 _KERNELS = ("auto", "fast", "plain")
 
@@ -45,7 +45,8 @@ def accelerate(module, kernels="auto"):
         for name in ("forward", "_skeeg_form", "_skeeg_runs", "_skeeg_kernels") if "_skeeg_form" in vars(layer) else ():
             vars(layer).pop(name, None)
         form = next((name for name, (has_form, _) in _FORMS.items() if has_form(layer)), None)
-        if form is None or kernels == "plain":
+        # The merged layer of braindecode cannot run with one electrode, so there the fast form is the only one.
+        if form is None or kernels == "plain" and not _has_one_electrode(layer):
             continue
         if form == "sequential":
             layer._skeeg_runs, layer._skeeg_kernels = find_runs(layer), kernels
@@ -59,6 +60,10 @@ def _forward(layer, *inputs, **named):
     """Output of a layer by its fast form, or by its own forward pass where that is better."""
     y = _FORMS[layer._skeeg_form][1](layer, *inputs, **named)
     return type(layer).forward(layer, *inputs, **named) if y is None else y
+
+
+def _has_one_electrode(layer):
+    return is_braindecode(layer, "CombinedConv") and layer.conv_spat.kernel_size[1] == 1
 
 
 def _compute_combined(layer, x):
@@ -82,3 +87,19 @@ _FORMS = {
     "dropout": (has_dropout_form, drop),
     "attention": (has_attention_form, attend_by_heads),
 }
+
+
+def one_electrode(cls, arguments):
+    """Build braindecode's ``ShallowFBCSPNet`` or ``Deep4Net`` for one electrode, which their own layer cannot run.
+
+    Its first layer has its fast form. ``arguments`` are those of the constructor.
+    """
+    module = cls(**{**arguments, "n_chans": 2, "chs_info": None})
+    old = module.conv_time_spat.conv_spat
+    new = nn.Conv2d(old.in_channels, old.out_channels, (1, 1), bias=old.bias is not None)
+    nn.init.xavier_uniform_(new.weight)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    module.conv_time_spat.conv_spat = new
+    set_one_channel(module, arguments.get("chs_info"))
+    return accelerate(module)

@@ -47,3 +47,12 @@ def fix_parameters(layer):
 def is_braindecode(layer, name):
     """Whether a layer is of this class of braindecode (by name: importing braindecode takes seconds)."""
     return type(layer).__name__ == name and type(layer).__module__.startswith("braindecode.modules.")
+
+
+def set_one_channel(module, chs_info):
+    """Let a network of braindecode that was built for two channels say that it has one."""
+    module._n_chans = module._n_chans_for_jit = 1
+    module._chs_info = chs_info
+    # The second is there only if huggingface_hub is installed.
+    for config in (module._braindecode_init_kwargs, vars(module).get("_hub_mixin_config") or {}):
+        config.update({name: value for name, value in (("n_chans", 1), ("chs_info", chs_info)) if name in config})
