@@ -8,13 +8,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import draw_seed, refuse_flat, warn
+from ...base import draw_seed, refuse_flat, refuse_unknown, warn
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
-from ...training.sizes import refuse_unknown
 from ...training.state import choose_sizes, holds_network
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
@@ -267,8 +266,8 @@ class BEIRARegressor(RecordingRegressor):
         """Envelopes of the branches, region by region: float32 (n_trials, n_regions * n_branches, n_times)."""
         check_is_fitted(self)
         data = self._tensor(self._check_eeg(X, reset=False, dtype=np.float32)).to(self.network_.dtype)
-        network = self._inference(self.network_)
-        return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
+        envelopes = self._inference(self.network_).envelopes(data)
+        return envelopes.reshape(len(data), -1, data.shape[2]).astype(np.float32)
 
     @property
     def network_(self):

@@ -11,10 +11,10 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ... import __version__
 from ...array import EEGArray, as_eeg, make_domains
+from ...base import refuse_unknown
 from ...training import Recipe, load_checkpoint, train
 from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.pretraining import list_recordings
-from ...training.sizes import refuse_unknown
 from ...training.validation import split_validation
 from .network import UPSTREAM_KEYS
 from .preprocessing import add_mirrored

@@ -1,7 +1,6 @@
 """Pre-training of MIRepNet: masked-token reconstruction and classification on the recordings of many subjects."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import warnings
@@ -13,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import DOMAIN_FIELDS
-from ...base import EEGEstimator, refuse_flat
+from ...base import EEGEstimator, refuse_flat, refuse_unknown
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
@@ -70,7 +69,7 @@ class PretrainingRecipe(Recipe):
 RECIPES = {
     "published": PretrainingRecipe(),
     "montages": PretrainingRecipe(
-        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup=0.5,
+        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup_share=1 / 12,
         rec_weight=0.0, montages=24, crops=True, n_times=300, balance=True,
     ),
 }  # fmt: skip
@@ -81,10 +80,8 @@ def choose_recipe(recipe, **changes):
     """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
     settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
     name = settings.pop("name", "published")
-    for given, known in [(name, RECIPES), *((one, PretrainingRecipe.__dataclass_fields__) for one in settings)]:
-        if given not in known:
-            near = difflib.get_close_matches(str(given), known, n=3) or list(known)
-            raise ValueError(f"recipe: got {given!r}, expected one of {', '.join(map(repr, near))}.")
+    refuse_unknown("recipe", [name], RECIPES)
+    refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
     changes = {one: value for one, value in changes.items() if value is not None}
     return dataclasses.replace(RECIPES[name], **settings | changes)
 
@@ -326,10 +323,11 @@ class MIRepNetPretrainer(EEGEstimator):
         if held is not None:
             validation = pool.validation_trials(held, n_times, self.template, recipe)
             subjects = pool.subjects[held]
-        model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
+        mask_ratio = recipe.mask_ratio if recipe.rec_weight else None
+        model = MaskedModel(state.module, mask_ratio, recipe.detach_target, recipe.reconstruct)
         state.history = pretrain(
             model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
-            HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
+            HybridLoss(recipe.rec_weight, recipe.cls_weight), run, validation=validation,
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
         state.module = model.network.eval()
