@@ -293,7 +293,6 @@ def test_trials_that_are_refused(what, match):
         ({"codebook_decay": 2.0}, "codebook_decay: got 2.0"),
         ({"network_params": {"layers": 2}}, "network_params: layers unknown; there are"),
         ({"recipe_params": {"n_codes": 2}}, "recipe_params: n_codes unknown; there are"),
-        ({"old_names": "maybe"}, "old_names: got 'maybe'"),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file nowhere.pth"),
     ],
 )

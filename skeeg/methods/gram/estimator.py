@@ -77,8 +77,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         trials an update, in proportion.
     recipe_params : dict or None
         Other settings of the training, see `FinetuningRecipe`.
-    old_names : {"auto", "keep", "rename"}
-        As in `GramTokenizer`.
     validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -136,7 +134,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         validation=None,
         patience=None,
         precision="float32",
-        old_names="auto",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -155,7 +152,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         self.validation = validation
         self.patience = patience
         self.precision = precision
-        self.old_names = old_names
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -231,7 +227,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     def _start_network(self, X, n_outputs):
         """Build the network for these channels, and load the checkpoint into it."""
         sizes, state = self._read_start()
-        parameters = {"channels": tuple(channels_of(X, self.old_names).tolist()), "size": dataclasses.asdict(sizes)}
+        parameters = {"channels": tuple(channels_of(X).tolist()), "size": dataclasses.asdict(sizes)}
         if self.strategy == "probe":
             parameters["readout"] = "class+power"
         network = GramState(
@@ -249,7 +245,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         if not own and self.module_.readout != "class":
             X, own = ChannelTemplate(self.ch_names_in_).fit_transform(X), True
         data = np.asarray(self.steps_.transform(X), dtype=self.network_.float_type)
-        return (data,) if own else (data, torch.from_numpy(channels_of(X, self.old_names)))
+        return (data,) if own else (data, torch.from_numpy(channels_of(X)))
 
 
 def _subject_means(values, X, otherwise):

@@ -23,7 +23,7 @@ from .tokenizer_network import GramTokenizerNetwork
 from .training import GramRecipe, GramStage, GramState, Pool
 
 _OF_THE_TOKENIZER = (
-    "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
+    "size", "window", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
     "verbose",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ class GramPretrainer(GramStage):
         1024 windows an update, in proportion.
     recipe_params : dict or None
         Other settings of the training, see `PretrainingRecipe`.
-    window, old_names, max_epochs, batch_size, precision, validation
+    window, max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `GramTokenizer`.
@@ -139,7 +139,6 @@ class GramPretrainer(GramStage):
         readout="class",
         run_file=None,
         window="auto",
-        old_names="auto",
         max_epochs=50,
         batch_size=128,
         learning_rate=None,
@@ -154,7 +153,7 @@ class GramPretrainer(GramStage):
         skorch_callbacks=None,
     ):
         super().__init__(
-            size, checkpoint, network_params, run_file, window, old_names, max_epochs, batch_size, learning_rate,
+            size, checkpoint, network_params, run_file, window, max_epochs, batch_size, learning_rate,
             recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
         )  # fmt: skip
         self.tokenizer = tokenizer

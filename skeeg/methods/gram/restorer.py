@@ -223,7 +223,7 @@ class GramRestorer(Imputer):
 
     def _estimate(self, data, lost, ch_names, sfreq):
         """Network, level and prior, shape (3, n_trials, n_channels, n_times); zeros for complete trials."""
-        channels = channels_of(EEGArray(data, ch_names), self.pretrainer_.old_names)
+        channels = channels_of(EEGArray(data, ch_names))
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
             raise ValueError(f"X: nothing of trial {blind[0]} is visible, so its missing samples cannot be restored.")
@@ -256,9 +256,8 @@ class GramRestorer(Imputer):
 
     def _add_electrodes(self, X, data, lost):
         """Add the channels that are asked for and not recorded, as missing ones."""
-        old_names = self.pretrainer_.old_names
-        there = channels_of(X, old_names).tolist()
-        asked = channel_indices(self.electrodes, old_names, "electrodes").tolist()
+        there = channels_of(X).tolist()
+        asked = channel_indices(self.electrodes, "electrodes").tolist()
         new = [index for index in asked if index not in there]
         shape = (len(X), len(new), X.shape[2])
         data = np.concatenate([data, np.zeros(shape, dtype=data.dtype)], axis=1)

@@ -63,8 +63,6 @@ class GramTokenizer(GramStage):
         without the interruption.
     window : int or "auto"
         Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all channels.
-    old_names : {"auto", "keep", "rename"}
-        What T3, T4, T5 and T6 mean, see `channel_indices`.
     max_epochs, batch_size : int
         Epochs, and windows a batch. 0 epochs only load the checkpoint.
     learning_rate : float or None
@@ -175,7 +173,7 @@ class GramTokenizer(GramStage):
         """
         check_is_fitted(self)
         codes, names = self._check_codes(codes, ch_names)
-        channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
+        channels, n_patches = channel_indices(names), codes.shape[1]
         starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
         patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)

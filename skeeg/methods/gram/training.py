@@ -129,7 +129,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         network_params=None,
         run_file=None,
         window="auto",
-        old_names="auto",
         max_epochs=100,
         batch_size=128,
         learning_rate=None,
@@ -148,7 +147,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         self.network_params = network_params
         self.run_file = run_file
         self.window = window
-        self.old_names = old_names
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -191,7 +189,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
-        channels = channels_of(X, self.old_names)
+        channels = channels_of(X)
         data = np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
         longest = window_length(len(channels), data.shape[2] // sizes.patch_length, self.window)
         return *cut_windows(data, sizes.patch_length, longest), channels
@@ -215,7 +213,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             read = functools.partial(_read_units, group, sizes.scale, self._float_type())
             windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
             groups.append({"x": windows})
-            shared.append({"channels": torch.from_numpy(channels_of(one, self.old_names))})
+            shared.append({"channels": torch.from_numpy(channels_of(one))})
         trials = Trials(groups, None, shared, self._recipe().mixed)
         return Pool(trials, np.concatenate([group.subjects for group in stored]))
 
