@@ -128,13 +128,9 @@ def window_starts(n_seconds, max_seconds):
     return np.linspace(0, n_seconds - length, n_windows).round().astype(int).tolist(), length
 
 
-def window_length(n_channels, n_patches, window="auto"):
-    """Patches of a training window: ``window``, or for ``"auto"`` what makes about 256 patches of all channels.
-
-    Never more than 16, or than `n_patches`, the patches of a channel in a trial.
-    """
-    wanted = max(round(_PATCHES / n_channels), 1) if window == "auto" else int(window)
-    return min(wanted, MAX_SECONDS, n_patches)
+def window_length(n_channels, n_patches):
+    """Patches of a channel in a window: about 256 of all channels, at most 16, and those that a trial has."""
+    return min(max(round(_PATCHES / n_channels), 1), MAX_SECONDS, n_patches)
 
 
 def cut_windows(data, patch_length, longest):

@@ -23,7 +23,7 @@ from .tokenizer_network import GramTokenizerNetwork
 from .training import GramRecipe, GramStage, GramState, Pool
 
 _OF_THE_TOKENIZER = (
-    "size", "window", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
+    "size", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
     "verbose",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ class GramPretrainer(GramStage):
         1024 windows an update, in proportion.
     recipe_params : dict or None
         Other settings of the training, see `PretrainingRecipe`.
-    window, max_epochs, batch_size, precision, validation
+    max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `GramTokenizer`.
@@ -138,7 +138,6 @@ class GramPretrainer(GramStage):
         network_params=None,
         readout="class",
         run_file=None,
-        window="auto",
         max_epochs=50,
         batch_size=128,
         learning_rate=None,
@@ -153,7 +152,7 @@ class GramPretrainer(GramStage):
         skorch_callbacks=None,
     ):
         super().__init__(
-            size, checkpoint, network_params, run_file, window, max_epochs, batch_size, learning_rate,
+            size, checkpoint, network_params, run_file, max_epochs, batch_size, learning_rate,
             recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
         )  # fmt: skip
         self.tokenizer = tokenizer

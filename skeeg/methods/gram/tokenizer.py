@@ -61,8 +61,6 @@ class GramTokenizer(GramStage):
         File to keep the state of the training in after every epoch. Where it is there already, from the same trials
         and settings, the training continues from it and ends with the weights, to the bit, that it would have had
         without the interruption.
-    window : int or "auto"
-        Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all channels.
     max_epochs, batch_size : int
         Epochs, and windows a batch. 0 epochs only load the checkpoint.
     learning_rate : float or None
@@ -174,7 +172,7 @@ class GramTokenizer(GramStage):
         check_is_fitted(self)
         codes, names = self._check_codes(codes, ch_names)
         channels, n_patches = channel_indices(names), codes.shape[1]
-        starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
+        starts, length = window_starts(n_patches, window_length(len(names), n_patches))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
         patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)
         patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts)

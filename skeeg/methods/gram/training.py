@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
@@ -120,7 +118,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
     """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
-    _parameter_constraints = {"window": [Interval(Integral, 1, MAX_SECONDS, closed="both"), StrOptions({"auto"})]}
 
     def __init__(
         self,
@@ -128,7 +125,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         checkpoint=None,
         network_params=None,
         run_file=None,
-        window="auto",
         max_epochs=100,
         batch_size=128,
         learning_rate=None,
@@ -146,7 +142,6 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         self.checkpoint = checkpoint
         self.network_params = network_params
         self.run_file = run_file
-        self.window = window
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -191,7 +186,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
         channels = channels_of(X)
         data = np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
-        longest = window_length(len(channels), data.shape[2] // sizes.patch_length, self.window)
+        longest = window_length(len(channels), data.shape[2] // sizes.patch_length)
         return *cut_windows(data, sizes.patch_length, longest), channels
 
     def _float_type(self):
