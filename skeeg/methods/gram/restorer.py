@@ -305,7 +305,7 @@ def change_length(data, n_times):
 def reconstruct(network, patches, hidden, channels, batch_size, device):
     """Predict masked patches (n_trials, n_patches, n_channels, length) from the visible ones of their window."""
     n_patches, n_channels = patches.shape[1:3]
-    longest = min(window_length(n_channels, n_patches), network.sizes.max_seconds)
+    longest = window_length(n_channels, n_patches)
     dtype = next(network.parameters()).dtype
     predicted = np.zeros(patches.shape, dtype=np.float32 if dtype == torch.float32 else np.float64)
     for part_of_time in np.array_split(np.arange(n_patches), -(-n_patches // longest)):
