@@ -11,16 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from skeeg import EuclideanAlignment, load
 from skeeg.array import EEGArray, make_domains
 from skeeg.explain import attribute
-from skeeg.methods.mirepnet import (
-    MIRepNet,
-    MIRepNetClassifier,
-    mirepnet_pipeline,
-    mirepnet_preprocessing,
-    save_weights,
-)
+from skeeg.methods.mirepnet import MIRepNet, MIRepNetClassifier, mirepnet_pipeline, mirepnet_preprocessing
 from skeeg.methods.mirepnet.estimator import NETWORK_WEIGHT, START_WEIGHT
 from skeeg.tangentspace import PENALTY, TangentReadout, fit_logistic
 from skeeg.training import FineTunedClassifier, load_checkpoint
+from skeeg.training.checkpoints import save_weights
 
 NAMES, RATE, TIMES = ("C3", "Cz", "C4", "Pz"), 250.0, 150
 SIZES = {
@@ -87,7 +82,7 @@ def test_pretrained_head_is_kept_only_on_request(checkpoint, tmp_path):
     load_checkpoint(source, checkpoint, classes=("left", "right"))
     frozen = {"checkpoint": checkpoint, "strategy": "head", "learning_rate": 0.0}
     nameless = str(tmp_path / "weights.pth")  # it does not say what its outputs are
-    save_weights(source, nameless)
+    save_weights(source, nameless, {})
     dropped = make_clf(**frozen | {"checkpoint": nameless}).fit(X, y)
     assert not torch.equal(dropped.module_.final_layer.weight, source.final_layer.weight)
     torch.testing.assert_close(dropped.module_.embedding.conv2.weight, source.embedding.conv2.weight)

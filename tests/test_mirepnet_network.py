@@ -6,11 +6,11 @@ import torch
 from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.checkpoint import published_state, save_weights
 from skeeg.methods.mirepnet.network import MIRepNetAttention
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
 from skeeg.training import load_checkpoint
+from skeeg.training.checkpoints import published_state, save_weights
 
 HEAD, UNUSED = "final_layer", "embedding.chan_embed.weight"
 TINY = {"embed_dim": 16, "n_layers": 1, "n_heads": 4, "n_filters_time": 4, "n_filters": 6, "drop_prob": 0.0}
@@ -171,7 +171,7 @@ def test_the_published_layout_round_trips(tmp_path):
     report = load_checkpoint(net, state, classes=("feet", "left_hand", "right_hand"))
     assert len(report.matched) == 143 and not (report.missing or report.unexpected)
     for file in ("a.pth", "b.safetensors"):
-        save_weights(net, tmp_path / file)
+        save_weights(net, tmp_path / file, {})
         other = MIRepNet(3, 45, n_times=1000, decoder_layers=2)
         load_checkpoint(other, tmp_path / file, classes=("feet", "left_hand", "right_hand"))
         again = published_state(other)

@@ -13,8 +13,8 @@ from skorch.callbacks import Callback
 from test_mirepnet import SIZES, make_clf, make_task
 
 from skeeg.methods.mirepnet import MIRepNet, MIRepNetPretrainer
-from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.methods.mirepnet.network import HybridLoss, MaskedModel
+from skeeg.training.checkpoints import published_state
 from skeeg.training.pretraining import draw_mask, list_recordings
 
 SMALL = {

@@ -15,7 +15,7 @@ from ...networks.seeding import seeded
 from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
-from ...training.checkpoints import describe, write_weights
+from ...training.checkpoints import describe, save_weights
 from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_domains, find_subjects, fit_steps
 from .training import (
     PHASES,
@@ -262,9 +262,9 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights to a ``.safetensors`` file, to be the ``checkpoint`` of another estimator."""
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
-        write_weights(path, self.module_.state_dict(), describe(self))
+        save_weights(self.module_, path, describe(self))
 
     # Phases
 

@@ -18,7 +18,7 @@ from ...training.callbacks import WeightAverage
 from ...training.net import train
 from ...training.recipe import change_recipe
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_weights
+from .checkpoint import read_sizes, read_weights
 from .layers import SIZES, settle_sizes
 from .network import param_groups
 from .preprocessing import channels_of, network_input
@@ -236,7 +236,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         )  # fmt: skip
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
         if state:
-            network.report = str(load_weights(network.module, state, self.checkpoint))
+            network.load(state, file=self.checkpoint)
         return network
 
     def _prepare(self, X):

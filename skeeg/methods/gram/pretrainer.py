@@ -15,7 +15,7 @@ from ...networks.seeding import seeded
 from ...training.data import Trials
 from ...training.pretraining import PartsLoss, fingerprint, open_run
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
+from .checkpoint import read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
@@ -244,7 +244,7 @@ class GramPretrainer(GramStage):
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
         network.module.vqgan.load_state_dict(tokenizer.state_dict())
         if state:
-            network.report = str(load_weights(network.module, state, self.checkpoint))
+            network.load(state, file=self.checkpoint)
 
     def _with_targets(self, pool):
         """Add the tokens to the windows: they never change, so they are computed once."""

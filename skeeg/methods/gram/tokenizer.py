@@ -16,7 +16,7 @@ from ...networks.seeding import seeded
 from ...training import distributed
 from ...training.data import Batches
 from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run
-from .checkpoint import load_weights, read_tokenizer
+from .checkpoint import read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
@@ -211,7 +211,7 @@ class GramTokenizer(GramStage):
         self.network_ = GramState("GramTokenizerNetwork", parameters, precision=self.precision)
         self.network_.module = self.network_.build()
         if loaded is not None:
-            self.network_.report = str(load_weights(self.module_, loaded.state_dict()))
+            self.network_.load(loaded.state_dict())
             self.module_.quantize.embedding.initted.fill_(1)
 
     def _warm_up(self, pool, seed):

@@ -18,8 +18,8 @@ from ...networks.seeding import seeded
 from ...tangentspace import TangentReadout
 from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
-from ...training.checkpoints import describe
-from .checkpoint import read_start, save_weights
+from ...training.checkpoints import describe, save_weights
+from .checkpoint import read_start
 from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 

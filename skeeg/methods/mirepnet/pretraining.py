@@ -18,12 +18,12 @@ from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
-from ...training.checkpoints import describe, write_weights
+from ...training.checkpoints import describe, published_state, save_weights, write_weights
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
 from ...training.state import HasNetwork
-from .checkpoint import PUBLISHED, published_state, read_start, save_weights
+from .checkpoint import PUBLISHED, read_start
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
 
