@@ -236,10 +236,7 @@ class EuclideanAlignment(EEGTransformer):
 
     def _domains(self, X, subjects):
         """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
-        if X.domains is None and subjects is not None:
-            if np.shape(subjects) != (len(X),):
-                raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
-            X = as_eeg(X, subjects=subjects)
+        X = as_eeg(X, subjects=subjects)
         fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
         if X.domains is None:
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)

@@ -200,9 +200,9 @@ class TangentReadout(Storable):
     def __init__(self, align, domain, mirror=None, penalties=(PENALTY, MIRROR_PENALTY)):
         self.align, self.domain, self.mirror, self.penalties = align, domain, mirror, penalties
 
-    def fit(self, X, targets, offset, subjects=None, target=None):
+    def fit(self, X, targets, offset, target=None):
         """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
-        X, subjects = self._trials(X, subjects)
+        X = self._trials(X)
         given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
         whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
         for bands, window, calibration in zip((whole, HALF_BANDS, HALF_BANDS), _windows(X), given, strict=True):
@@ -211,7 +211,7 @@ class TangentReadout(Storable):
             with warnings.catch_warnings():
                 if window is not X:  # accuracy is the same if a trial is cut after the filters
                     warnings.filterwarnings("ignore", "FilterBank: the filter has")
-                features.append(space.fit_transform(window, subjects=subjects, X_target_unlabeled=calibration))
+                features.append(space.fit_transform(window, X_target_unlabeled=calibration))
             self.spaces.append(space)
         features = _side_by_side(features)
         start = np.zeros((features.shape[1] + 1, offset.shape[1]))
@@ -230,7 +230,7 @@ class TangentReadout(Storable):
 
         The reference of the target is that of these trials, or of others, ``reference``.
         """
-        X = self._trials(X)[0]
+        X = self._trials(X)
         if self.align is not None:
             for space, window in self._parts(X if reference is None else reference):
                 space.calibrate(window)
@@ -247,11 +247,11 @@ class TangentReadout(Storable):
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self._transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
+        return self._transform(self._trials(X)) @ self.weights[:-1] + self.weights[-1]
 
-    def _trials(self, X, subjects=None):
+    def _trials(self, X):
         """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
-        return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
+        return X if self.align is not None else X.like(np.asarray(X), domains=None)
 
     def _parts(self, X):
         return zip(self.spaces, _windows(X), strict=True)

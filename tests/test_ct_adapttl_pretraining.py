@@ -7,7 +7,6 @@ from skorch.callbacks import Callback
 from skeeg import CTAdaptTLClassifier
 from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
-from skeeg.methods.ct_adapttl.preprocessing import find_subjects
 from skeeg.methods.ct_adapttl.training import (
     Folds,
     Start,
@@ -166,12 +165,14 @@ def test_remember_asks_once(tmp_path, monkeypatch):
 
 def test_pool_sources_takes_names_from_wherever_they_are():
     X, y = np.zeros((2, 3, 9)), ["a", "b"]
-    assert pool_sources(X, y)[2] is None
-    assert pool_sources(X, y, [5, 6])[2].tolist() == [5, 6]
-    assert pool_sources([X, X], [y, y])[2].tolist() == ["0", "0", "1", "1"]
-    assert pool_sources([X, X], [y, y], ["anna", "ben"])[2].tolist() == ["anna", "anna", "ben", "ben"]
+    assert pool_sources(X, y)[2] is None and pool_sources(X, y, [5, 6])[2] == [5, 6]
     carried = EEGArray(X, domains=make_domains(2, subject=["p", "q"]))
-    assert pool_sources([carried, X], [y, y])[2].tolist() == ["p", "q", "1", "1"]
+    for Xs, given, wanted in (
+        ([X, X], None, ["0", "0", "1", "1"]),
+        ([X, X], ["anna", "ben"], ["anna", "anna", "ben", "ben"]),
+        ([carried, X], None, ["p", "q", "1", "1"]),
+    ):
+        assert pool_sources(Xs, [y, y], given)[0].domains["subject"].tolist() == wanted
 
 
 def test_settings_are_checked():
@@ -220,15 +221,6 @@ def test_unnamed_outputs_are_not_used():
 def test_another_shape_is_an_error_not_half_a_network():
     with pytest.raises(ValueError, match=r"X: 4 channels of 120 samples do not fit: .*spatial.weight"):
         load_start(make_net(n_chans=4), Start(make_net().state_dict(), None), ["a", "b"])
-
-
-def test_subjects():
-    X = EEGArray(np.zeros((2, 1, 4)))
-    assert find_subjects(X, None) is None and find_subjects(X, ["p", "q"]).tolist() == ["p", "q"]
-    carried = EEGArray(X, domains=make_domains(2, subject=[8, 9]))
-    assert find_subjects(carried, ["p", "q"]).tolist() == ["8", "9"]
-    with pytest.raises(ValueError, match=r"subjects: got shape \(3,\) for 2 trials"):
-        find_subjects(X, [1, 2, 3])
 
 
 def test_a_pretraining_that_fails_leaves_the_estimator_as_it_was():

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
+from ...array import as_eeg
 from ...base import draw_seed, refuse_flat
 from ...montage import canonical_name, find_mirror
 from ...networks.seeding import seeded
@@ -16,7 +17,7 @@ from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, save_weights
-from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_domains, find_subjects, fit_steps
+from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_source, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -213,17 +214,16 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         ``subjects`` None takes those that the trials carry, else each recording of a list for one.
         """
         X, y, subjects = pool_sources(Xs, ys, subjects)
-        X, y = self._check_source(X, y)
+        X, y = self._check_source(X, y, subjects)
         seed = draw_seed(self.random_state)
         with seeded(seed):
-            subjects = find_subjects(X, subjects)
-            data = self._fit_steps(X, subjects)
-            start = self._learn_source(X, data, y, subjects, self._find_start(earlier=False), self.classes_, seed)
+            data = self._fit_steps(X)
+            start = self._learn_source(X, data, y, self._find_start(earlier=False), self.classes_, seed)
             self._build(X, self.classes_, start)
         self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
         self.pretrained_classes_ = self.classes_
-        self.readout_, self.pretrained_readout_ = None, self._fit_readout(X, y, subjects)
+        self.readout_, self.pretrained_readout_ = None, self._fit_readout(X, y)
         return self
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None, X_target_labeled=None, y_target_labeled=None):
@@ -235,25 +235,24 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         without labels are for the alignment and for ``norm="target"``. ``subjects`` (n_trials,) are for trials X
         without domains.
         """
-        X, y = self._check_source(X, y)
+        X, y = self._check_source(X, y, subjects)
         source_classes, self.readout_ = self.classes_, None
         targets, y_target = self._check_target(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
-        subjects = find_subjects(X, subjects)
         seed = draw_seed(self.random_state)
         start = None if self.mode == "specific" else self._find_start()
         if not targets and (start is not None or self.mode == "specific"):  # X is of the target subject
-            data, y_target = [self._fit_steps(X, subjects)], y
-            labeled, readout = as_domains(X, subjects), vars(self).get("pretrained_readout_")
+            data, y_target = [self._fit_steps(X)], y
+            labeled, readout = X, vars(self).get("pretrained_readout_")
             source_classes = vars(self).get("pretrained_classes_")
         else:
             labeled, adapts = targets.get("X_target_labeled"), y_target is not None and self.mode == "adaptive"
             same = np.array_equal(source_classes, self.classes_)
-            readout = self._fit_readout(X, y, subjects) if adapts and same else None
-            source = self._fit_steps(X, subjects, targets)
+            readout = self._fit_readout(X, y) if adapts and same else None
+            source = self._fit_steps(X, targets)
             data = [np.asarray(self.steps_.transform(block)) for block in targets.values()]
             if self.mode != "specific":
                 with seeded(seed):
-                    start = self._learn_source(X, source, y, subjects, start, source_classes, seed)
+                    start = self._learn_source(X, source, y, start, source_classes, seed)
         with seeded(seed):  # anew: adapting in the same call or in a later one gives the same network
             self._build(X, self.classes_, start)
             self._learn_target(data, y_target, start, seed)
@@ -268,18 +267,18 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
     # Phases
 
-    def _fit_steps(self, X, subjects, targets=None):
-        self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, subjects, targets)
+    def _fit_steps(self, X, targets=None):
+        self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, targets)
         return np.asarray(X)
 
-    def _fit_readout(self, X, y, subjects):
+    def _fit_readout(self, X, y):
         """Fit the regression beside the network to the source; None where there is none."""
         own = self._phase("adapt")[1]
         if not own["regression"] or (X.sfreq or 0) <= _LOWEST_RATE:
             return None
         mirror = self._find_mirror(X.ch_names, self.classes_, own)
         readout = TangentReadout(self._readout_align(), "subject", mirror, _PENALTIES)
-        return readout.fit(as_domains(X, subjects, "source "), y, np.zeros((len(X), len(self.classes_))))
+        return readout.fit(as_source(X), y, np.zeros((len(X), len(self.classes_))))
 
     def _adapt_readout(self, readout, labeled, y, blocks):
         """Draw a regression of the source to the target, if this is what the settings of now ask for."""
@@ -298,7 +297,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     def _readout_align(self):
         return None if self.alignment is None else self.on_unseen
 
-    def _learn_source(self, X, data, y, subjects, start, classes, seed):
+    def _learn_source(self, X, data, y, start, classes, seed):
         """Pre-train on the source; return the weights of the best fold."""
 
         def build():
@@ -309,6 +308,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         recipe, own = self._phase("pretrain")
         recipe = self._weighted(recipe, classes)
         mirror = self._find_mirror(X.ch_names, classes, own)
+        subjects = None if X.domains is None else X.domains["subject"]
         folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
         data = self.network_.pad(data)
         before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
@@ -399,14 +399,14 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         for phase in PHASES:
             self._phase(phase)
 
-    def _check_source(self, X, y):
+    def _check_source(self, X, y, subjects):
         """Check trials and labels; return the trials in the precision of the network, and class indices."""
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         y = self._check_labels(y)
         refuse_flat(X)
         vars(self).pop("network_", None)  # the report is that of the first network that the checkpoint is loaded into
         self.best_fold_, self.fold_losses_, self.fold_histories_ = -1, np.empty(0), []
-        return self._in_precision(X), y
+        return as_eeg(self._in_precision(X), subjects=subjects), y
 
     def _check_target(self, n_trials, unlabeled, labeled, y):
         """Check the target trials as `predict` does; return them by name, and class indices or None.

@@ -10,7 +10,7 @@ import torch
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from ... import __version__
-from ...array import EEGArray, as_eeg, make_domains
+from ...array import as_eeg, make_domains
 from ...training import Recipe, load_checkpoint, train
 from ...training.checkpoints import read_weights, rename_keys, write_weights
 from ...training.pretraining import list_recordings
@@ -131,18 +131,17 @@ def remember(folder, what, compute):
 
 
 def pool_sources(Xs, ys, subjects=None):
-    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None."""
-    listed = list_recordings(Xs, ys, subjects)
+    """Concatenate recordings, with the subject of each trial: that of its domain, of ``subjects``, or its recording."""
+    listed, recordings = list_recordings(Xs, ys, subjects), []
     if listed[0][0] is Xs:
-        return Xs, ys, None if subjects is None else np.asarray(subjects)
-    recordings, names = [X if isinstance(X, EEGArray) else as_eeg(X) for X, _, _ in listed], []
+        return Xs, ys, subjects
+    for number, (X, _, own) in enumerate(listed):
+        X = as_eeg(X)
+        domains = make_domains(len(X), subject=number if own is None else own) if X.domains is None else X.domains
+        recordings.append(X.like(X, domains=domains))
     if len({(X.shape[1:], X.ch_names, X.sfreq) for X in recordings}) > 1:
         raise ValueError("Xs: the recordings differ in channels, length or rate; see Harmonise.")
-    for number, (X, (_, _, own)) in enumerate(zip(recordings, listed, strict=True)):
-        if own is None:
-            own = number if X.domains is None else X.domains["subject"]
-        names.append(make_domains(len(X), subject=own)["subject"])
-    return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), np.concatenate(names)
+    return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), None
 
 
 PRESETS = {

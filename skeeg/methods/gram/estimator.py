@@ -166,23 +166,23 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()
-        targets, X = self._check_labels(y), network_input(sizes).transform(X)
+        targets, X = self._check_labels(y), network_input(sizes).transform(as_eeg(X, subjects=subjects))
         self.offset_ = None
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(X, len(self.classes_))
-            what = self._training(X, targets, subjects, seed)
+            what = self._training(X, targets, None, seed)
             if self.strategy == "probe":
-                self._fit_probe(X, targets, subjects)
+                self._fit_probe(X, targets)
             else:
                 self.network_.keep(train(**what))
         return self
 
-    def _fit_probe(self, X, targets, subjects):
+    def _fit_probe(self, X, targets):
         """Fit the last layer to the frozen features of trials as the network takes them."""
         data = self.network_.pad(X)
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device).astype(np.float64)
         mean, center = features.mean(axis=0), self._recipe().center
-        centred = features - (_subject_means(features, as_eeg(X, subjects=subjects), mean) if center else mean)
+        centred = features - (_subject_means(features, X, mean) if center else mean)
         scale = centred.std(axis=0) + 1e-6
         model = LogisticRegression(C=_PROBE_C, max_iter=1000).fit(centred / scale, targets)
         coef, offset = model.coef_ / scale, model.intercept_

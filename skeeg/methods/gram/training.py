@@ -9,7 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
-from ...array import EEGArray
+from ...array import EEGArray, as_eeg
 from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
@@ -172,7 +172,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         for number, (trials, _, whose) in enumerate(recordings):
             trials = self._check_eeg(trials, reset=first and not number, dtype=np.float32)
             refuse_flat(trials)
-            names, _ = name_subjects(trials, whose, number if len(recordings) > 1 else None)
+            names = name_subjects(as_eeg(trials, subjects=whose), number if len(recordings) > 1 else None)
             windows, starts, channels = self._cut(trials, sizes)
             found = parts.setdefault((*channels.tolist(), windows.shape[3]), ([], []))
             found[0].append(windows.reshape(-1, *windows.shape[2:]))

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...alignment import Calibration
-from ...array import DOMAIN_FIELDS
+from ...array import DOMAIN_FIELDS, as_eeg
 from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near, find_mirror
@@ -194,7 +194,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         of ``"running"``.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        targets = self._check_labels(y)
+        X, targets = as_eeg(X, subjects=subjects), self._check_labels(y)
         refuse_flat(X)
         if X.sfreq is not None and X.sfreq <= 24:
             raise ValueError(f"sfreq: got {X.sfreq:g} Hz, expected hertz above 24, twice the upper edge of 8-12 Hz.")
@@ -209,7 +209,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
-        prepared = fit_steps(self.steps_, X, subjects, target)
+        prepared = fit_steps(self.steps_, X, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
         mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
         self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
@@ -217,10 +217,10 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
             self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self._train(prepared, targets, subjects, seed)
+            self._train(prepared, targets, seed)
         if both:
             self.readout_ = TangentReadout(self.align, self.domain, mirror)
-            self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
+            self.readout_.fit(X, targets, self._start_logits(prepared), target)
         return self
 
     def partial_fit(self, X, y, classes=None, subjects=None):
@@ -242,12 +242,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         prepared = self._preprocess(X)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self.network_.copy()
-            self._train(prepared, targets, subjects, seed)
+            self._train(prepared, targets, seed, subjects)
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
 
-    def _train(self, prepared, targets, subjects, seed):
+    def _train(self, prepared, targets, seed, subjects=None):
         """Fine-tune the network, unless it classifies as pre-trained."""
         if self.readout != "pretrained":
             self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))

@@ -13,7 +13,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import DOMAIN_FIELDS
+from ...array import DOMAIN_FIELDS, as_eeg
 from ...base import EEGEstimator, refuse_flat
 from ...montage import template_names
 from ...networks.seeding import seeded
@@ -282,7 +282,7 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
         """Check one recording; the first one gives the fitted attributes."""
         X = self._check_eeg(X, reset=first, dtype=np.float32)
         refuse_flat(X)
-        return X, read_labels(y, len(X)), subjects
+        return as_eeg(X, subjects=subjects), read_labels(y, len(X))
 
     def _make_steps(self, X):
         rate = None if X.sfreq is None else self.resample
