@@ -48,6 +48,20 @@ class Calibration:
         return trials
 
 
+def check_targets(estimator, targets, n_training, **checks):
+    """Target trials given to `fit`, by the name of their argument, each block checked as `transform` does."""
+    found = {}
+    for name, given in targets.items():
+        given = Calibration.unwrap(given, name, n_training)
+        if given is None or not len(given):
+            continue
+        try:
+            found[name] = estimator._check_eeg(given, reset=False, **checks)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
+
+
 class EuclideanAlignment(EEGTransformer):
     r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
 
@@ -217,14 +231,7 @@ class EuclideanAlignment(EEGTransformer):
 
     def _fit_calibration(self, n_training, **targets):
         keys, references, counts = [], [], []
-        for name, given in targets.items():
-            given = Calibration.unwrap(given, name, n_training)
-            if given is None:
-                continue
-            try:
-                X = self._check_eeg(given, reset=False)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+        for X in check_targets(self, targets, n_training).values():
             block_keys, groups = self._domains(X, None)
             keys += block_keys
             references += list(self._references(X, groups, len(block_keys)))

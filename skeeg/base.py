@@ -381,12 +381,14 @@ def flat_channels(X):
     return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
 
 
-def refuse_flat(X):
+def refuse_flat(X, argument="X"):
     """Refuse trials with channels that never change, by name."""
     flat = flat_channels(X)
     if flat:
         names = ", ".join(map(str, flat[:5]))
-        raise ValueError(f"X: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it.")
+        raise ValueError(
+            f"{argument}: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it."
+        )
 
 
 def _differ(now, before):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from .alignment import Calibration, RiemannianAlignment
+from .alignment import Calibration, RiemannianAlignment, check_targets
 from .base import EEGTransformer
 from .covariance import shrink, trial_covariances
 from .filtering import FilterBank, _band_names
@@ -100,8 +100,7 @@ class FilterBankTangentSpace(EEGTransformer):
 
         X = self._check_eeg(X, reset=True)
         targets = {"X_target_unlabeled": X_target_unlabeled, "X_target_labeled": X_target_labeled}
-        targets = {name: Calibration.unwrap(given, name, len(X)) for name, given in targets.items()}
-        targets = {name: self._check_eeg(given, reset=False) for name, given in targets.items() if given is not None}
+        targets = check_targets(self, targets, len(X))
         if not self.padding >= 0:
             raise ValueError(f"padding: got {self.padding!r}, expected a number of seconds from 0.")
         self.bank_ = FilterBank(self.bands, sfreq=self.sfreq).fit(X)

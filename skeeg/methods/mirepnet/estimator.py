@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import Calibration
+from ...alignment import check_targets
 from ...array import DOMAIN_FIELDS, as_eeg
 from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
@@ -208,7 +208,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
-        target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
+        given, self.readout_ = {"X_target_unlabeled": X_target_unlabeled}, None
+        target = check_targets(self, given, len(X), dtype=np.float32).get("X_target_unlabeled")
         prepared = fit_steps(self.steps_, X, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
         mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
@@ -279,16 +280,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
-
-    def _check_target(self, target, n_trials):
-        """Check target trials as `predict` does."""
-        target = Calibration.unwrap(target, "X_target_unlabeled", n_trials)
-        if target is None or not len(target):
-            return None
-        try:
-            return self._check_eeg(target, reset=False, dtype=np.float32)
-        except ValueError as error:
-            raise ValueError(f"X_target_unlabeled: {error}") from error
 
     def _checkpoint_labels(self):
         return self.description_.get("classes") if self.checkpoint_classes is None else tuple(self.checkpoint_classes)
