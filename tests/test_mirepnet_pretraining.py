@@ -268,13 +268,13 @@ def test_throughput_is_printed(capsys):
     [
         ({"recipe": {"mask_ratio": 0}}, "mask_ratio: got 0"),
         ({"recipe": {"reconstruct": "some"}}, "reconstruct: got 'some'"),
-        ({"recipe": {"rec_weight": 0, "cls_weight": 0}}, "rec_weight, cls_weight: got"),
+        ({"recipe": {"rec_weight": 0, "cls_weight": 0}}, "rec_weight, cls_weight: both are 0"),
         ({"network_params": {"decoder_layers": 0}}, "network_params: got decoder_layers=0"),
         ({"align": "maybe"}, "align: got 'maybe'"),
         ({"recipe": {"n_times": 0}}, "n_times: got 0"),
         ({"recipe": {"name": "montages"}, "template": None}, "montages: got 24 with template=None"),
-        ({"recipe": "montage"}, "recipe: got 'montage', expected one of 'montages'"),
-        ({"recipe": {"mask_ration": 1}}, "recipe: got 'mask_ration', expected one of 'mask_ratio'"),
+        ({"recipe": "montage"}, "recipe: got .montage., expected one of .published., .montages."),
+        ({"recipe": {"mask_ration": 1}}, "recipe: mask_ration unknown; there are .*mask_ratio"),
     ],
 )
 def test_errors_name_the_argument(params, match):

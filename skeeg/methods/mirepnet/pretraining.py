@@ -1,16 +1,16 @@
 """Pre-training of MIRepNet: masked-token reconstruction and classification on the recordings of many subjects."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import warnings
 from datetime import date
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import DOMAIN_FIELDS, as_eeg
@@ -22,10 +22,13 @@ from ...training.checkpoints import describe, published_state, save_weights, wri
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
+from ...training.sizes import refuse_unknown
 from ...training.state import HasNetwork
 from .checkpoint import PUBLISHED, read_start
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
+
+_OF_THE_RECIPE = "max_epochs", "batch_size", "learning_rate", "accumulate", "precision"  # parameters of the estimator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,26 +49,20 @@ class PretrainingRecipe(Recipe):
     crops: bool = False
     balance: bool = False
 
+    constraints = Recipe.constraints | {
+        "mask_ratio": [Interval(Real, 0, 1, closed="right")],
+        "reconstruct": [StrOptions({"masked", "all"})],
+        **dict.fromkeys(("rec_weight", "cls_weight"), [Interval(Real, 0, None, closed="left")]),
+        **dict.fromkeys(("n_times", "montages"), [Interval(Integral, 1, None, closed="left"), None]),
+    }
+
     def check(self):
         """Raise a ValueError that names the first invalid setting."""
-        if not 0 < self.mask_ratio <= 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and up to 1.")
-        if self.reconstruct not in ("masked", "all"):
-            raise ValueError(f"reconstruct: got {self.reconstruct!r}, expected 'masked' or 'all'.")
-        if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
-            given = (self.rec_weight, self.cls_weight)
-            raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        for name, value in (("n_times", self.n_times), ("montages", self.montages)):
-            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name}: got {value!r}, expected a whole number from 1, or None.")
+        if self.rec_weight == self.cls_weight == 0:
+            raise ValueError("rec_weight, cls_weight: both are 0, expected one of them above 0.")
         if self.crops and self.n_times is None:
             raise ValueError("crops: the length of a crop is n_times, which is None.")
         return super().check()
-
-    @property
-    def training(self):
-        """What the training loop needs of it."""
-        return Recipe(**{name: vars(self)[name] for name in Recipe.__dataclass_fields__})
 
 
 RECIPES = {
@@ -76,18 +73,6 @@ RECIPES = {
     ),
 }  # fmt: skip
 """Recipes by name; ``"montages"`` is that of the weights that ship with the package (``resample=100``)."""
-
-
-def choose_recipe(recipe, **changes):
-    """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
-    settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
-    name = settings.pop("name", "published")
-    for given, known in [(name, RECIPES), *((one, PretrainingRecipe.__dataclass_fields__) for one in settings)]:
-        if given not in known:
-            near = difflib.get_close_matches(str(given), known, n=3) or list(known)
-            raise ValueError(f"recipe: got {given!r}, expected one of {', '.join(map(repr, near))}.")
-    changes = {one: value for one, value in changes.items() if value is not None}
-    return dataclasses.replace(RECIPES[name], **settings | changes)
 
 
 class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
@@ -273,10 +258,13 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
             raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
     def _recipe(self):
-        return choose_recipe(
-            self.recipe, max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
-            accumulate=self.accumulate, precision=self.precision,
-        )  # fmt: skip
+        settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "published"} | self.recipe
+        name = settings.pop("name")
+        if name not in RECIPES:
+            raise ValueError(f"recipe: got {name!r}, expected one of {', '.join(map(repr, RECIPES))}.")
+        refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
+        own = {one: vars(self)[one] for one in _OF_THE_RECIPE if vars(self)[one] is not None}
+        return dataclasses.replace(RECIPES[name], **settings | own)
 
     def _check_recording(self, X, y, subjects, first):
         """Check one recording; the first one gives the fitted attributes."""
@@ -328,7 +316,7 @@ class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
             subjects = pool.subjects[held]
         model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
         state.history = pretrain(
-            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
+            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe,
             HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
