@@ -38,8 +38,6 @@ class FilterBankTangentSpace(EEGTransformer):
         Pass bands in hertz.
     domain, on_unseen : str
         Domain of the references, and the reference of domains not seen at fit; see `EuclideanAlignment`.
-    padding : float
-        Seconds at both ends of a trial that are left out after the filters, without their edge effects.
     metric : str
         Metric of the means and of the tangent space, as in pyRiemann.
     sfreq : float or None
@@ -75,14 +73,12 @@ class FilterBankTangentSpace(EEGTransformer):
         bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
         domain="subject",
         on_unseen="own",
-        padding=0.0,
         metric="riemann",
         sfreq=None,
     ):
         self.bands = bands
         self.domain = domain
         self.on_unseen = on_unseen
-        self.padding = padding
         self.metric = metric
         self.sfreq = sfreq
 
@@ -101,8 +97,6 @@ class FilterBankTangentSpace(EEGTransformer):
         X = self._check_eeg(X, reset=True)
         targets = {"X_target_unlabeled": X_target_unlabeled, "X_target_labeled": X_target_labeled}
         targets = check_targets(self, targets, len(X))
-        if not self.padding >= 0:
-            raise ValueError(f"padding: got {self.padding!r}, expected a number of seconds from 0.")
         self.bank_ = FilterBank(self.bands, sfreq=self.sfreq).fit(X)
         bands, targets = self._covariances(X), {name: self._covariances(given) for name, given in targets.items()}
         self.alignments_ = [_Recentring(self.domain, self.on_unseen, metric=self.metric) for _ in bands]
@@ -146,26 +140,18 @@ class FilterBankTangentSpace(EEGTransformer):
         return self
 
     def _covariances(self, X):
-        """Covariances of the trials in each band, without the padding: for each (n_trials, n_channels, n_channels)."""
-        cut = self._cut(X)
+        """Covariances of the trials in each band, each (n_trials, n_channels, n_channels)."""
         found = np.empty((len(self.bands), len(X), X.shape[1], X.shape[1]))
         for first in range(0, len(X), _TRIALS):
             rows = slice(first, first + _TRIALS)
             filtered = filter_trials(np.asarray(X)[rows], self.bank_.coefficients_, self.bank_.n_edges_)
             for i in range(len(found)):
-                found[i, rows] = trial_covariances(filtered[:, i, :, cut : X.shape[2] - cut])
+                found[i, rows] = trial_covariances(filtered[:, i])
         return [X.like(band) for band in found]
-
-    def _cut(self, X):
-        """Count the samples that are left out at either end; trials may have another length than those at fit."""
-        cut = round(self.padding * (self.sfreq_in_ or self.sfreq))
-        if 2 * cut >= X.shape[2]:
-            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {X.shape[2]} samples.")
-        return cut
 
     def _shrink(self, aligned, X):
         """Shrink the covariances of whitened trials, positive definite also without signal in the band."""
-        n_times = X.shape[2] - 2 * self._cut(X)
+        n_times = X.shape[2]
         unbiased = max(n_times - 1, 1) / n_times
         return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * np.eye(one.shape[1]) for one in aligned]
 
