@@ -1,6 +1,5 @@
 """The first stage as a transformer: patches to tokens, and back."""
 
-import copy
 import dataclasses
 from numbers import Integral, Real
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
 
 from ...array import EEGArray
 from ...base import draw_seed
@@ -127,8 +125,7 @@ class GramTokenizer(GramStage):
     def partial_fit(self, X, y=None, subjects=None):
         """Go once over more trials, at the whole learning rate.
 
-        Optimiser and codebook go on where the last call left them, but for the optimiser of a tokenizer that was
-        pickled.
+        The codebook goes on where the last call left it, the optimiser starts anew.
         """
         first = not self.__sklearn_is_fitted__()
         sizes, loaded = self._read_start() if first else (self.module_.sizes, None)
@@ -141,10 +138,8 @@ class GramTokenizer(GramStage):
                 self._start_network(sizes, loaded)
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
-            carry = _CarryOn(vars(self).get("_optimizer"))
             recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup_share=0.0)
-            history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
-        self._optimizer = carry.state
+            history = self._learn(pool, RunFile(seed=seed), recipe)
         self._note_usage(pool.trials, None if first else (self.usage_, self.code_scale_))
         self._finish(pool, history if first else [*self.history_, *history])
         return self
@@ -197,7 +192,6 @@ class GramTokenizer(GramStage):
 
     def _fit_pool(self, pool, run):
         """Train the new network on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
-        vars(self).pop("_optimizer", None)  # of an earlier `partial_fit`
         if run.earlier is None and not self.module_.quantize.started:
             self._warm_up(pool, run.seed)
             self._start_codebook(pool.trials)
@@ -277,33 +271,11 @@ class GramTokenizer(GramStage):
     def _criterion(self):
         return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
 
-    def __getstate__(self):
-        """State without the optimiser."""
-        state = super().__getstate__()
-        state.pop("_optimizer", None)
-        return state
-
     def __sklearn_tags__(self):
         """Declare that codes have a type of their own."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-class _CarryOn(Callback):
-    """Hand the state of the optimiser from one training to the next."""
-
-    def __init__(self, state):
-        self.state = state
-
-    def on_train_begin(self, net, **kwargs):
-        """Take the state up."""
-        if self.state is not None:
-            net.optimizer_.load_state_dict(copy.deepcopy(self.state))  # which a failing training must not change
-
-    def on_train_end(self, net, **kwargs):
-        """Keep the state."""
-        self.state = net.optimizer_.state_dict()
 
 
 def _joined(windows, starts):

@@ -222,7 +222,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
         published = self._published_rate * distributed.update_size(recipe.batch_size, recipe.accumulate) / 1024
         return dataclasses.replace(recipe, learning_rate=1e-3 if is_small(self) else published)
 
-    def _learn(self, pool, run, recipe, callbacks=()):
+    def _learn(self, pool, run, recipe):
         """Train the network on a pool, or go on with it; give the history, one record an epoch."""
         rows, held = split_validation(
             np.zeros(len(pool.subjects)), self.validation, recipe.validation_size, pool.subjects, run.seed
@@ -233,8 +233,7 @@ class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
         history = pretrain(
             self.module_, trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
-            device=self.device, verbose=self.verbose, callbacks=[*self._callbacks(), *callbacks],
-            parameter_groups=param_groups,
+            device=self.device, verbose=self.verbose, callbacks=self._callbacks(), parameter_groups=param_groups,
         )  # fmt: skip
         self.module_.eval()
         return history
