@@ -179,7 +179,7 @@ class TangentReadout(Storable):
 
     ``mirror`` holds electrodes and classes after left and right are exchanged, or is None; ``penalties`` are those of
     the weights and of what changes in them under the exchange, see `fit_logistic`. Shapes: ``X`` (n_trials, n_channels,
-    n_times), ``targets`` (n_trials,).
+    n_times), ``targets`` (n_trials,). Electrodes are those of ``fit``, ``ch_names``, however they are spelled later.
     """
 
     def __init__(self, align, domain, mirror=None, penalties=(PENALTY, MIRROR_PENALTY)):
@@ -187,6 +187,7 @@ class TangentReadout(Storable):
 
     def fit(self, X, targets, offset, target=None):
         """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
+        self.ch_names = X.ch_names
         X = self._trials(X)
         given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
         whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
@@ -215,7 +216,6 @@ class TangentReadout(Storable):
 
         The reference of the target is that of these trials, or of others, ``reference``.
         """
-        X = self._trials(X)
         if self.align is not None:
             for space, window in self._parts(X if reference is None else reference):
                 space.calibrate(window)
@@ -232,14 +232,14 @@ class TangentReadout(Storable):
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self._transform(self._trials(X)) @ self.weights[:-1] + self.weights[-1]
+        return self._transform(X) @ self.weights[:-1] + self.weights[-1]
 
     def _trials(self, X):
-        """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
-        return X if self.align is not None else X.like(np.asarray(X), domains=None)
+        """Trials by the names of fit; without alignment of one domain, whose mean is that of the training trials."""
+        return X.like(X, ch_names=self.ch_names, domains=None if self.align is None else X.domains)
 
     def _parts(self, X):
-        return zip(self.spaces, _windows(X), strict=True)
+        return zip(self.spaces, _windows(self._trials(X)), strict=True)
 
     def _transform(self, X):
         return _side_by_side([space.transform(window) for space, window in self._parts(X)])

@@ -280,15 +280,15 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
 
     def _adapt_readout(self, readout, labeled, y, blocks):
         """Draw a regression of the source to the target, if this is what the settings of now ask for."""
-        names = readout.spaces[0].ch_names_in_
         align = self._readout_align()
         wanted = self.mode == "adaptive" and self._phase("adapt").regression and y is not None
-        if not wanted or not _are_same(labeled.ch_names, names) or (readout.align is None) != (align is None):
+        if not wanted or (readout.align is None) != (align is None):
+            return
+        if not _are_same(labeled.ch_names, readout.ch_names):
             return
         readout = copy.deepcopy(readout)
         readout.set_rule(align, MIN_TRIALS)
         reference = np.concatenate([np.asarray(block) for block in blocks or [labeled]])
-        labeled = labeled.like(labeled, ch_names=names)
         readout.partial_fit(labeled, y, 0.0, labeled.like(reference, domains=None))
         self.readout_ = readout
 
@@ -460,7 +460,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         if self.readout_ is None:
             return logits
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        return logits + torch.from_numpy(self.readout_.logits(X.like(X, ch_names=self.readout_.spaces[0].ch_names_in_)))
+        return logits + torch.from_numpy(self.readout_.logits(X))
 
 
 def _are_same(ch_names, others):
