@@ -94,7 +94,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     readout_ : TangentReadout or None
         Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
     mirror_ : tuple of two ndarrays or None
-        Electrodes of the network and classes, as indices, after left and right are exchanged; None where nothing is.
+        Electrodes of the network and classes, as indices, after left and right are exchanged; None where one has no
+        counterpart.
     pretrained_ : NetworkState or None
         Network before its fine-tuning; None where the checkpoint does not name every label.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
@@ -208,19 +209,19 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
-        given, self.readout_ = {"X_target_unlabeled": X_target_unlabeled}, None
+        given = {"X_target_unlabeled": X_target_unlabeled}
         target = check_targets(self, given, len(X), dtype=np.float32).get("X_target_unlabeled")
         prepared = fit_steps(self.steps_, X, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
-        mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
+        mirror = find_mirror(X.ch_names, self.classes_)
         self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
+        self.readout_ = TangentReadout(self.align, self.domain, mirror) if both else None
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
             self._train(prepared, targets, seed)
         if both:
-            self.readout_ = TangentReadout(self.align, self.domain, mirror)
             self.readout_.fit(X, targets, self._start_logits(prepared), target)
         return self
 
@@ -337,7 +338,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     @property
     def augmentation(self):
         """What each batch of the fine-tuning goes through."""
-        return None if self.mirror_ is None else "Mirror"
+        return None if self.mirror_ is None or self._network_alone else "Mirror"
 
     def _forward(self, X):
         if not self.__sklearn_is_fitted__() or self._network_alone:
