@@ -18,9 +18,8 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state
+from sklearn.utils import TransformerTags, check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
-from sklearn.utils._set_output import _SetOutputMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
@@ -66,7 +65,7 @@ def _read_windows(method, args, kwargs):
     return call.args[1:], call.kwargs
 
 
-class EEGEstimator(_SetOutputMixin, BaseEstimator):
+class EEGEstimator(BaseEstimator):
     """Base of all estimators: input checks, tags, saving.
 
     The methods that learn (``fit``, ``fit_runs``, ``fit_transform``, ``partial_fit``, ``pretrain``, ``update``) check
@@ -76,13 +75,16 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
     Class attributes for subclasses: ``_any_length`` (another number of samples than at fit is fine), ``_any_montage``
     (other channels than at fit are fine), ``_any_rate`` (another sampling rate than at fit is fine),
     ``_parameter_constraints`` (what parameters may be, in the manner of scikit-learn, beside those of the bases),
-    ``_feature_names`` (method that names what `transform` gives, if these are features and no trials).
+    ``_feature_names`` (method that names what `transform` gives, if these are features and no trials),
+    ``_preserves_dtype`` (types of X that `transform` keeps; None without `transform`), ``_network_alone`` (whether it
+    predicts by its network alone, which `skeeg.explain` explains).
     """
 
     _any_length = False
     _any_montage = False
     _any_rate = False
-    _feature_names = None
+    _feature_names = _preserves_dtype = None
+    _network_alone = True
     _may_be_infinite = ()  # fitted attributes that may hold NaN
     ch_names = sfreq = None  # identity of trials without their own, where the constructor has these parameters
     _parameter_constraints = {  # what parameters of these names may be, whatever the estimator
@@ -124,6 +126,8 @@ class EEGEstimator(_SetOutputMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
+        if self._preserves_dtype is not None:
+            tags.transformer_tags = TransformerTags(preserves_dtype=list(self._preserves_dtype))
         return tags
 
     def set_params(self, **params):
@@ -282,8 +286,10 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
     """
 
     _any_length = True
-    _preserves_dtype = ("float64", "float32")  # types of trials that are those of the output too
+    _preserves_dtype = ("float64", "float32")
     linear_map_ = None
+    # not those of `TransformerMixin`, which know no steps without feature names and no types of trials
+    set_output, __sklearn_tags__ = EEGEstimator.set_output, EEGEstimator.__sklearn_tags__
 
     def fit(self, X, y=None):
         """Fit the step to trials (n_trials, n_channels, n_times), their rate and channels."""
@@ -296,12 +302,6 @@ class EEGTransformer(TransformerMixin, EEGEstimator):
     def transform(self, X):
         """Apply the step to trials; gives (n_trials, n_channels_out, n_times_out)."""
         return self._run(self._check_eeg(X, reset=False))
-
-    def __sklearn_tags__(self):
-        """Declare that the type of the values is kept."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = list(self._preserves_dtype)
-        return tags
 
 
 class BaseEEGRegressor(RegressorMixin, EEGEstimator):

@@ -18,8 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..array import as_eeg
-from ..base import warn
-from ..training.state import HasNetwork
+from ..base import EEGEstimator, warn
 
 OUTPUTS = ("margin", "logit", "log_probability", "probability")
 _FACTORIES = {torch.arange, torch.empty, torch.eye, torch.full, torch.hamming_window, torch.hann_window, torch.linspace,
@@ -33,14 +32,14 @@ class Explained:
     def __init__(self, estimator, X, output="margin"):
         steps, final = split_pipeline(estimator)
         module = fitted_network(final)
-        if isinstance(final, HasNetwork):
+        if isinstance(final, EEGEstimator):
             check_is_fitted(final)
         if module is None:
             raise TypeError(
                 f"estimator: {type(final).__name__} has no fitted network (module_), and so no gradients; "
                 'method="occlusion" explains any classifier.'
             )
-        if isinstance(final, HasNetwork) and not final._network_alone:
+        if isinstance(final, EEGEstimator) and not final._network_alone:
             warn(f"estimator: explained is the network of {type(final).__name__}, without what is added to it.")
         self.classes = getattr(final, "classes_", None)
         self.map = identity_map(X)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -15,12 +15,13 @@ from .augmentation import make_augmentation
 from .inference import resolve_device
 from .net import train
 from .recipe import default_recipe, get_recipe
-from .state import HasNetwork, NetworkState
+from .state import NetworkState, choose_sizes, holds_network
 from .strategies import STRATEGIES
 from .validation import split_validation
 
 
-class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
+@holds_network
+class NetworkEstimator(EEGEstimator):
     """Base of an estimator that is a network; ``network_`` holds the network (`NetworkState`).
 
     Its own parameters are those of `NetworkClassifier`. An estimator of one network has its own constructor, with the
@@ -168,8 +169,9 @@ class NetworkEstimator(HasNetwork, TransformerMixin, EEGEstimator):
     def _start_network(self, X, n_outputs):
         """Build the network, and load the checkpoint into it."""
         state = NetworkState(
-            self.network, self._sizes(self.network), n_chans=X.shape[1], n_times=X.shape[2], n_outputs=n_outputs,
-            sfreq=X.sfreq, ch_names=X.ch_names, precision=self._recipe().precision, kernels=self.kernels,
+            self.network, choose_sizes(self.network, self.network_params, self.checkpoint), n_chans=X.shape[1],
+            n_times=X.shape[2], n_outputs=n_outputs, sfreq=X.sfreq, ch_names=X.ch_names,
+            precision=self._recipe().precision, kernels=self.kernels,
         ).start()  # fmt: skip
         if self.checkpoint is not None:
             state.load(self.checkpoint)

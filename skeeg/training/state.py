@@ -5,6 +5,7 @@ from operator import attrgetter
 
 import numpy as np
 import torch
+from sklearn.base import TransformerMixin
 
 from ..base import warn
 from ..networks import accelerate, build_network, channel_info, fold, minimum_times
@@ -202,38 +203,34 @@ class NetworkState(Storable):
                 self.module = self.rebuild(tensors)
 
 
-class HasNetwork:
-    """Mixin, before `TransformerMixin`, of an estimator that holds a `NetworkState` as ``network_``."""
+def holds_network(cls):
+    """Give a class of estimators that keep a `NetworkState` as ``network_`` the attributes of a network."""
+    cls.module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
+    cls.net_ = property(_net, doc="Skorch net that trained the network; a new one around it after loading.")
+    cls.network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
+    cls.history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
+    cls.n_iter_ = property(lambda self: max(len(self.history_), 1), doc="Epochs run; 1 where none was needed.")
+    cls.checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
+    cls._preserves_dtype = ("float32",)  # of what the network computes
+    cls.fit_transform = TransformerMixin.fit_transform
+    return cls
 
-    _network_alone = True  # whether it predicts by its network alone, which `skeeg.explain` explains
-    module_ = property(attrgetter("network_.module"), doc="Trained network, on the CPU, in evaluation mode.")
-    network_spec_ = property(attrgetter("network_.spec"), doc="Description of the network.")
-    history_ = property(attrgetter("network_.history"), doc="One record an epoch.")
-    n_iter_ = property(lambda self: max(len(self.network_.history), 1), doc="Epochs run; 1 where none was needed.")
-    checkpoint_report_ = property(attrgetter("network_.report"), doc="What the checkpoint brought, or None.")
 
-    @property
-    def net_(self):
-        """Skorch net that trained the network; a new one around it after loading."""
-        if self.network_.net is None:
-            net = make_net(self.network_.module, self._recipe(), make_loss(self._criterion())).initialize()
-            net.history.extend(self.network_.history)
-            self.network_.net = net
-        return self.network_.net
+def _net(self):
+    if self.network_.net is None:
+        net = make_net(self.network_.module, self._recipe(), make_loss(self._criterion())).initialize()
+        net.history.extend(self.network_.history)
+        self.network_.net = net
+    return self.network_.net
 
-    def __sklearn_tags__(self):
-        """Declare that outputs are float32, as the network computes them."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
-    def _sizes(self, network, preset=None):
-        """Arguments of the network: ``network_params``, else those of the checkpoint, else preset ones."""
-        given = dict(self.network_params or {})
-        if self.checkpoint is None or isinstance(network, torch.nn.Module):
-            return {**(preset or {}), **given}
-        found = read_sizes(class_of(network), *read_weights(self.checkpoint), self.checkpoint)
-        return settle_sizes(given, found, {**(preset or {}), **found, **given})
+def choose_sizes(network, network_params, checkpoint, preset=None):
+    """Arguments of a network: ``network_params``, else those of the checkpoint, else preset ones."""
+    given = dict(network_params or {})
+    if checkpoint is None or isinstance(network, torch.nn.Module):
+        return {**(preset or {}), **given}
+    found = read_sizes(class_of(network), *read_weights(checkpoint), checkpoint)
+    return settle_sizes(given, found, {**(preset or {}), **found, **given})
 
 
 def tensors_of(module):

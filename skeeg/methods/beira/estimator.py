@@ -4,7 +4,6 @@ import inspect
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +15,7 @@ from ...training import NetworkState, train
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
-from ...training.state import HasNetwork
+from ...training.state import choose_sizes, holds_network
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
 from .readout import Inference, fit_readout
@@ -27,7 +26,8 @@ _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_second
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb
 
 
-class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
+@holds_network
+class BEIRARegressor(RecordingRegressor):
     r"""BOLD of deep structures from scalp EEG, with interpretable weights (Kovalev et al., 2022) [1]_.
 
     Branch m of the network computes :math:`s_m(t) = \sum_k h_m[k]\, w_m^\top x(t + k)`, rectifies and smooths it; an
@@ -307,7 +307,8 @@ class BEIRARegressor(HasNetwork, TransformerMixin, RecordingRegressor):
         network = NETWORKS[self.network]
         known = set(inspect.signature(network).parameters) - _NO_SIZES
         refuse_unknown("network_params", self.network_params, known)
-        return self._sizes(network, {name: value for name, value in recipe.network_params.items() if name in known})
+        preset = {name: value for name, value in recipe.network_params.items() if name in known}
+        return choose_sizes(network, self.network_params, self.checkpoint, preset)
 
     def _float_type(self):
         return np.float64 if self._recipe().precision == "float64" else np.float32

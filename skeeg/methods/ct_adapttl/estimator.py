@@ -17,6 +17,7 @@ from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
 from ...training.checkpoints import describe, read_weights, save_weights
+from ...training.state import choose_sizes
 from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_source, fit_steps
 from .training import (
     PHASES,
@@ -432,7 +433,8 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
     # Hooks of the base
 
     def _network_parameters(self):
-        return self._sizes("CTAdaptTLNet", network_settings(self.recipe, self.sfreq_in_))
+        preset = network_settings(self.recipe, self.sfreq_in_)
+        return choose_sizes("CTAdaptTLNet", self.network_params, self.checkpoint, preset)
 
     def _phase(self, phase):
         """Recipe of a phase."""

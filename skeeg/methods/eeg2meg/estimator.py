@@ -6,7 +6,6 @@ from numbers import Integral
 from operator import attrgetter
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +17,7 @@ from ...training import Recipe
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
-from ...training.state import HasNetwork
+from ...training.state import choose_sizes, holds_network
 from .forward import read_geometry
 from .networks import NETWORKS
 from .residual import (
@@ -40,7 +39,8 @@ _SIGNALS = {"n_chans", "n_outputs"}  # arguments of a network that follow from t
 _WORTH_IT = 0.02  # weight of the network below which ridge regression is enough
 
 
-class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, BaseEEGRegressor):
+@holds_network
+class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
     r"""Virtual MEG: MEG predicted from simultaneous EEG.
 
     The map is learned from simultaneous recordings, or, for the minimum norm, follows from a forward model. Networks
@@ -334,7 +334,7 @@ class EEGToMEG(HasNetwork, SensorScores, RecordingMethods, TransformerMixin, Bas
     def _network_sizes(self):
         cls = NETWORKS[self.model]
         refuse_unknown("network_params", self.network_params, inspect.signature(cls).parameters.keys() - _SIGNALS)
-        return self._sizes(cls, {"dropout": 0.1})
+        return choose_sizes(cls, self.network_params, self.checkpoint, {"dropout": 0.1})
 
     def _criterion(self):
         return "mse"

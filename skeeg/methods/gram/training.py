@@ -5,7 +5,6 @@ import functools
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
@@ -17,7 +16,7 @@ from ...training.data import StreamedTensor, Trials
 from ...training.inference import resolve_device, run_batches
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
 from ...training.recipe import change_recipe
-from ...training.state import HasNetwork
+from ...training.state import holds_network
 from .checkpoint import save_weights
 from .layers import SIZES
 from .network import GramPretrainingNetwork, param_groups
@@ -114,7 +113,8 @@ class GramEstimator:
         save_weights(self.module_, path)
 
 
-class GramStage(GramEstimator, HasNetwork, TransformerMixin, EEGEstimator):
+@holds_network
+class GramStage(GramEstimator, EEGEstimator):
     """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,7 +22,7 @@ from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
 from ...training.sizes import refuse_unknown
-from ...training.state import HasNetwork
+from ...training.state import holds_network
 from .checkpoint import PUBLISHED, read_start
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
@@ -75,7 +74,8 @@ RECIPES = {
 """Recipes by name; ``"montages"`` is that of the weights that ship with the package (``resample=100``)."""
 
 
-class MIRepNetPretrainer(HasNetwork, TransformerMixin, EEGEstimator):
+@holds_network
+class MIRepNetPretrainer(EEGEstimator):
     """Pre-train MIRepNet [1]_ on recordings of many subjects; rebuilt from the paper, whose code was not released.
 
     Half of the tokens of each trial are masked. The network reconstructs them from the others (mean squared error) and
