@@ -191,7 +191,7 @@ def phase_recipe(recipe, phase, changes=None, precision="float32"):
 
 def count_epochs(recipe, n_trials, limit=None):
     """Recipe with enough epochs for its updates, at most ``limit``."""
-    epochs = max(recipe.max_epochs, -(-recipe.n_updates // -(-n_trials // recipe.batch_size)))
+    epochs = max(recipe.max_epochs, -(-(recipe.n_updates or 0) // -(-n_trials // recipe.batch_size)))
     return dataclasses.replace(recipe, n_updates=None, max_epochs=epochs if limit is None else min(epochs, limit))
 
 
