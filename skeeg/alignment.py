@@ -13,6 +13,7 @@ from .array import DOMAIN_FIELDS, as_eeg
 from .base import EEGTransformer, warn
 from .covariance import inverse_sqrt, mean_covariances, metric_mean, trial_covariances
 
+_PRIOR_TRIALS = 2  # weight of the source reference that a running mean starts from
 _ON_UNSEEN = ("own", "block", "calibration", "source", "running")
 _METRICS = {"riemann", "logeuclid", "logdet", "logchol", "euclid", "harmonic", "kullback_sym", "wasserstein"}
 
@@ -78,14 +79,11 @@ class EuclideanAlignment(EEGTransformer):
         to `transform`, labels unused (transductive); with fewer than `min_trials`, the calibration reference, or
         without one that of the sources. ``"block"``: the same for domains seen at fit too. ``"calibration"``: the mean
         over the target trials given to `fit`. ``"source"``: the mean of the references seen at fit. ``"running"``: a
-        mean updated with every trial, the present one included, for online use; see `update`.
+        mean updated with every trial, the present one included, for online use; see `update`. It starts from the
+        calibration reference or, with the weight of two trials, from that of the sources.
     min_trials : int
         Fewest trials of a domain that have a reference of their own: one from two or three trials removes much of what
         separates them.
-    prior_trials : int
-        Weight, in trials, of the source reference that a running mean starts from; calibration trials weigh one each.
-    past_trials : int or None
-        Largest weight, in trials, of the past of a running mean (exponential forgetting); None: all weigh the same.
     center : bool
         Remove each trial's channel means before its covariance. The trials themselves keep them.
     ddof : int
@@ -103,8 +101,10 @@ class EuclideanAlignment(EEGTransformer):
         :math:`R_d` and :math:`R_d^{-1/2}`.
     source_reference_ : ndarray, shape (n_channels, n_channels)
         Mean of the references, each domain with equal weight.
-    calibration_domains_, calibration_references_, calibration_counts_, running_
-        The same for the target trials given to `fit`, and for the domains that `update` was called with.
+    calibration_ : list of tuple
+        Domain, reference and number of trials of each domain among the target trials given to `fit`.
+    running_ : dict
+        Reference and number of trials of each domain that `update` was called with.
 
     Notes
     -----
@@ -131,8 +131,6 @@ class EuclideanAlignment(EEGTransformer):
         "domain": [StrOptions(set(DOMAIN_FIELDS))],
         "on_unseen": [StrOptions(set(_ON_UNSEEN))],
         "min_trials": [Interval(Integral, 1, None, closed="left")],
-        "prior_trials": [Interval(Integral, 1, None, closed="left")],
-        "past_trials": [Interval(Integral, 1, None, closed="left"), None],
         "center": ["boolean"],
         "ddof": [Interval(Integral, 0, None, closed="left")],
         "floor": [Interval(Real, 0, 1, closed="left")],
@@ -145,8 +143,6 @@ class EuclideanAlignment(EEGTransformer):
         domain="subject",
         on_unseen="own",
         min_trials=4,
-        prior_trials=2,
-        past_trials=None,
         center=True,
         ddof=1,
         floor=1e-10,
@@ -154,8 +150,6 @@ class EuclideanAlignment(EEGTransformer):
         self.domain = domain
         self.on_unseen = on_unseen
         self.min_trials = min_trials
-        self.prior_trials = prior_trials
-        self.past_trials = past_trials
         self.center = center
         self.ddof = ddof
         self.floor = floor
@@ -230,16 +224,12 @@ class EuclideanAlignment(EEGTransformer):
         return X, groups
 
     def _fit_calibration(self, n_training, **targets):
-        keys, references, counts = [], [], []
+        found = []
         for X in check_targets(self, targets, n_training).values():
-            block_keys, groups = self._domains(X, None)
-            keys += block_keys
-            references += list(self._references(X, groups, len(block_keys)))
-            counts += np.bincount(groups).tolist()
-        n_channels = self.references_.shape[1]
-        self.calibration_domains_ = np.array(keys or np.empty((0, self.domains_.shape[1])), dtype=str)
-        self.calibration_references_ = np.array(references).reshape(-1, n_channels, n_channels)
-        self.calibration_counts_ = np.array(counts, dtype=np.int64)
+            keys, groups = self._domains(X, None)
+            references = self._references(X, groups, len(keys))
+            found += zip(keys, references, np.bincount(groups).tolist(), strict=True)
+        self.calibration_ = found
 
     def _domains(self, X, subjects):
         """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
@@ -257,7 +247,7 @@ class EuclideanAlignment(EEGTransformer):
     def _known(self):
         """Index of each domain that `transform` recognises."""
         known = {key: i for i, key in enumerate(map(tuple, self.domains_.tolist()))}
-        if len(self.calibration_domains_):
+        if self.calibration_:
             known.pop(("",) * self.domains_.shape[1], None)  # trials without domain are the target's
         return known
 
@@ -275,22 +265,21 @@ class EuclideanAlignment(EEGTransformer):
 
     def _calibration_reference(self, key):
         """Find the reference of the calibration trials of this domain, else of all, and their number."""
-        if not len(self.calibration_domains_):
+        chosen = [one for one in self.calibration_ if one[0] == key] or self.calibration_
+        if not chosen:
             return None, 0
-        same = np.array([tuple(one) == key for one in self.calibration_domains_.tolist()])
-        chosen = same if same.any() else np.ones_like(same)
-        counts = self.calibration_counts_[chosen]
-        return self._combine(self.calibration_references_[chosen], counts), int(counts.sum())
+        _, references, counts = zip(*chosen, strict=True)
+        return self._combine(np.stack(references), np.array(counts)), sum(counts)
 
     def _run(self, X, key):
         """Yield the running reference and its weight after each trial, in order."""
         reference, count = self.running_.get(key) or self._calibration_reference(key)
         if reference is None:
-            reference, count = self.source_reference_, self.prior_trials
+            reference, count = self.source_reference_, _PRIOR_TRIALS
         for i in range(len(X)):
-            count = count + 1 if self.past_trials is None else min(count + 1, self.past_trials)
             covariance = self._references(X[i : i + 1], np.zeros(1, dtype=np.intp), 1)[0]
-            reference = self._combine(np.stack([reference, covariance]), np.array([count - 1.0, 1.0]))
+            reference = self._combine(np.stack([reference, covariance]), np.array([count, 1.0]))
+            count += 1
             yield reference, count
 
     @staticmethod
@@ -315,7 +304,7 @@ class RiemannianAlignment(EuclideanAlignment):
 
     Parameters
     ----------
-    domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor
+    domain, on_unseen, min_trials, center, ddof, floor
         See `EuclideanAlignment`. The covariance of a trial with fewer samples than channels is singular; its
         eigenvalues are raised to `floor` times the largest, and a mean of such matrices is unreliable.
     metric : str
@@ -343,14 +332,12 @@ class RiemannianAlignment(EuclideanAlignment):
         domain="subject",
         on_unseen="own",
         min_trials=4,
-        prior_trials=2,
-        past_trials=None,
         center=True,
         ddof=1,
         floor=1e-10,
         metric="riemann",
     ):
-        super().__init__(domain, on_unseen, min_trials, prior_trials, past_trials, center, ddof, floor)
+        super().__init__(domain, on_unseen, min_trials, center, ddof, floor)
         self.metric = metric
 
     def _covariances(self, X):

@@ -86,34 +86,30 @@ class EEGArray(np.ndarray):
 
     def __repr__(self):
         """Shape and identity, not the values."""
-        return f"EEGArray({', '.join(self._described().values())})"
+        return f"EEGArray({', '.join(self._described())})"
 
     __str__ = __repr__
 
     def _repr_html_(self):
         """Table of the shape and the identity, for notebooks."""
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._described().items()
-        )
+        rows = "".join(f"<tr><td>{html.escape(one)}</td></tr>" for one in self._described())
         return f"<table><caption>EEGArray</caption>{rows}</table>"
 
     def _described(self):
         """Describe the trials for the representations."""
         if self.ndim != 3:  # a view of another shape
-            return {"Shape": f"shape {self.shape}"}
+            return [f"shape {self.shape}"]
         names = list(self.ch_names or ())
         names = ", ".join(names if len(names) <= 4 else [*names[:3], "..."])
         n_trials, n_channels, n_times = self.shape
-        found = {
-            "Trials": f"{n_trials} trials",
-            "Channels": f"{n_channels} channels" + (f" ({names})" if names else ""),
-            "Samples": f"{n_times} samples" + ("" if self.sfreq is None else f" at {self.sfreq:g} Hz"),
-        }
+        channels = f"{n_channels} channels" + (f" ({names})" if names else "")
+        samples = f"{n_times} samples" + ("" if self.sfreq is None else f" at {self.sfreq:g} Hz")
+        found = [f"{n_trials} trials", channels, samples]
         if self.domains is not None:
             n_subjects = len(set(self.domains["subject"]))
-            found["Subjects"] = f"{n_subjects} subject{'s' * (n_subjects > 1)}"
+            found.append(f"{n_subjects} subject{'s' * (n_subjects > 1)}")
         if self.bads:
-            found["Bad channels"] = f"bad: {', '.join(map(str, self.bads))}"
+            found.append(f"bad: {', '.join(map(str, self.bads))}")
         return found
 
     def like(self, data, **changes):
@@ -286,11 +282,7 @@ def is_windows(X):
 
 def window_targets(X):
     """Targets of a dataset of braindecode, one for each window."""
-    targets = []
-    for part in _windowed(X):
-        targets += part.y if part.targets_from == "metadata" else [part[i][1] for i in range(len(part))]
-    change = vars(X).get("_target_transform")
-    return np.array(targets if change is None else [change(target) for target in targets])
+    return np.array([X[i][1] for i in range(len(X))])
 
 
 def _from_epochs(X):

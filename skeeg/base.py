@@ -189,24 +189,23 @@ class EEGEstimator(BaseEstimator):
             X = as_eeg(X)
         elif isinstance(X, np.ma.MaskedArray):
             X = as_numbers(X, "X")
-        identity = X if isinstance(X, EEGArray) else None
-        plain = X.view(np.ndarray) if identity is not None else X
-        checked = plain
-        if reset or not _is_none(y) or not self._is_sound(plain, dtype, checks):
+        identity = X if isinstance(X, EEGArray) and X.ndim == 3 else None  # a view of another shape has none
+        plain = X.view(np.ndarray) if isinstance(X, EEGArray) else X
+        checked, is_kept = plain, _is_kept(plain, dtype)
+        if is_kept and checks.get("ensure_all_finite", True) and math.isfinite(np.vdot(plain, plain)):
+            checks["ensure_all_finite"] = False  # all are: one look where scikit-learn takes several
+        # For one trial the full check takes as long as an alignment or a CSP.
+        is_sound = is_kept and not checks.get("ensure_all_finite", True) and plain.ndim == 3
+        if reset or not _is_none(y) or not is_sound or plain.shape[1] != self.n_features_in_:
             try:
                 checked = self._check_in_full(plain, identity, y, reset, dtype, checks)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(self._explain(error, X, y, reset)) from error
         data, *rest = checked if isinstance(checked, tuple) else (checked,)
-        if data.ndim not in (2, 3):
-            raise ValueError(f"X: expected axes (trials, channels, times), got shape {data.shape}.")
+        data = as_eeg(data if identity is None else identity.like(data), self.ch_names, self.sfreq)
         if data.size == 0:  # scikit-learn looks at the second axis of matrices only
             raise ValueError(f"X: at least one trial, channel and sample are needed, got shape {data.shape}.")
-        own = EEGArray if identity is None else identity  # the class itself has none
-        names = self.ch_names if own.ch_names is None else own.ch_names
-        rate = self.sfreq if own.sfreq is None else own.sfreq
-        data = EEGArray(data if data.ndim == 3 else data[:, None, :], names, rate, own.domains)
         if reset:
             self.n_times_in_, self.ch_names_in_, self.sfreq_in_ = data.shape[2], data.ch_names, data.sfreq
         else:
@@ -215,17 +214,16 @@ class EEGEstimator(BaseEstimator):
 
     def _check_in_full(self, plain, identity, y, reset, dtype, checks):
         """Scikit-learn's checks of the trials and, where given, of the targets."""
-        must_be_finite = checks.get("ensure_all_finite", True) is True
-        if must_be_finite and _is_finite(plain, dtype):
-            must_be_finite = checks["ensure_all_finite"] = False
         if self._any_montage and not reset and identity is not None and identity.ch_names is not None:
             # the step itself maps the names; without names the number of channels must agree
             checked = check_array(plain, dtype=dtype, allow_nd=True, estimator=self, input_name="X", **checks)
         else:
             checked = validate_data(self, plain, y, reset=reset, dtype=dtype, allow_nd=True, **checks)
         data = checked[0] if isinstance(checked, tuple) else checked
-        if must_be_finite and max(float(data.max(initial=0)), -float(data.min(initial=0))) > _LARGEST:
-            raise ValueError(f"X: values of up to {np.abs(data).max():.0e}; expected microvolts.")
+        if checks.get("ensure_all_finite", True) is True:
+            largest = max(float(data.max(initial=0)), -float(data.min(initial=0)))
+            if largest > _LARGEST:
+                raise ValueError(f"X: values of up to {largest:.0e}; expected microvolts.")
         return checked
 
     def _explain(self, error, X, y, reset):
@@ -244,12 +242,6 @@ class EEGEstimator(BaseEstimator):
         if len(shape) == 2 and not reset and shape[0] == vars(self).get("n_features_in_"):
             return f"{text} One trial? Use X[None]."
         return text
-
-    def _is_sound(self, X, dtype, checks):
-        """Whether trials need no further check: for one trial the full one takes as long as an alignment or a CSP."""
-        if not _is_kept(X, dtype) or X.ndim != 3 or X.shape[1] != self.n_features_in_:
-            return False
-        return not checks.get("ensure_all_finite", True) or _is_finite(X, dtype)
 
     def _compare(self, X):
         """Refuse trials of another length, montage or rate than at fit."""
@@ -332,11 +324,6 @@ def _is_kept(X, dtype):
     return type(X) is np.ndarray and X.size > 0 and X.dtype in (dtype if isinstance(dtype, tuple) else (dtype,))
 
 
-def _is_finite(X, dtype):
-    """Whether the sum of squares is finite, of an array that is not cast: one look where scikit-learn takes several."""
-    return _is_kept(X, dtype) and math.isfinite(np.vdot(X, X))
-
-
 def _is_none(y):
     """Whether no targets were given to be checked."""
     return isinstance(y, str) and y == "no_validation"
@@ -369,23 +356,22 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=outside)
 
 
+def params_named(estimator, *names):
+    """Parameters of an estimator and of its steps that have one of these names, by their full names."""
+    return {key: value for key, value in estimator.get_params().items() if key.rpartition("__")[2] in names}
+
+
 def draw_seed(random_state):
     """One integer seed from any `random_state`."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def flat_channels(X):
-    """Names of the channels that never change, where X has names, else their indices."""
-    data = np.asarray(X)
-    indices = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
-    return [X.ch_names[i] if X.ch_names else int(i) for i in indices]
-
-
 def refuse_flat(X, argument="X"):
     """Refuse trials with channels that never change, by name."""
-    flat = flat_channels(X)
-    if flat:
-        names = ", ".join(map(str, flat[:5]))
+    data = np.asarray(X)
+    flat = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
+    if len(flat):
+        names = ", ".join(str(X.ch_names[i] if X.ch_names else i) for i in flat[:5])
         raise ValueError(
             f"{argument}: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it."
         )

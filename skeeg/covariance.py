@@ -50,18 +50,11 @@ def shrink(covariances, n_times):
 
 
 class TrialCovariances(EEGTransformer):
-    """Covariance of each trial (n_trials, n_channels, n_channels), as estimated by pyRiemann."""
-
-    def __init__(self, estimator="oas"):
-        self.estimator = estimator
+    """Covariance of each trial (n_trials, n_channels, n_channels), pyRiemann's ``Covariances("oas")``."""
 
     def _run(self, X):
         X = np.asarray(X)
-        if self.estimator == "oas":
-            return shrink(trial_covariances(X, ddof=0), X.shape[2]).astype(X.dtype, copy=False)
-        from pyriemann.estimation import Covariances
-
-        return Covariances(self.estimator).transform(X).astype(X.dtype, copy=False)
+        return shrink(trial_covariances(X, ddof=0), X.shape[2]).astype(X.dtype, copy=False)
 
 
 def inverse_sqrt(matrices, floor=1e-10):

@@ -32,8 +32,8 @@ class _OneFilter(EEGTransformer):
     def _run(self, X):
         if X.shape[2] != self.n_times_in_:
             _warn_if_short(self, [self.coefficients_], X.shape[2])
-        causal = not self.phase.startswith("zero")
-        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], causal)[:, 0])
+        is_causal = self.phase != "zero"
+        return X.like(filter_trials(np.asarray(X), [self.coefficients_], [self.n_edge_], is_causal)[:, 0])
 
 
 class BandPass(_OneFilter):
@@ -46,12 +46,12 @@ class BandPass(_OneFilter):
     method : "fir" | "iir"
         "fir": windowed-sinc filter (Hamming, ``firwin``). "iir": Butterworth filter in second-order sections.
     phase : str
-        "zero" (default), for "fir" also "zero-double", "minimum" and "minimum-half", for "iir" also "forward". The last
-        three are causal, as an online decoder must be.
+        "zero" (default), for "fir" also "minimum", for "iir" also "forward": these are causal, as an online decoder
+        must be.
     order : int
         Order of the Butterworth filter ("iir" only); with ``phase="zero"`` it is applied twice.
-    l_trans_bandwidth, h_trans_bandwidth, filter_length
-        Transitions in hertz, and length of the kernel ("fir" only), as in mne.
+    l_trans_bandwidth, h_trans_bandwidth
+        Transitions in hertz ("fir" only), as in mne; the length of the kernel follows from them.
     sfreq : float or None
         Sampling rate in hertz, needed where X does not carry its own.
 
@@ -81,10 +81,9 @@ class BandPass(_OneFilter):
         "l_freq": [Real, None],
         "h_freq": [Real, None],
         "method": _METHOD,
-        "phase": [StrOptions({"zero", "zero-double", "minimum", "minimum-half", "forward"})],
+        "phase": [StrOptions({"zero", "minimum", "forward"})],
         "l_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
         "h_trans_bandwidth": [_ABOVE_0, StrOptions({"auto"})],
-        "filter_length": [Interval(Integral, 1, None, closed="left"), str],
     }
 
     def __init__(
@@ -96,7 +95,6 @@ class BandPass(_OneFilter):
         order=4,
         l_trans_bandwidth="auto",
         h_trans_bandwidth="auto",
-        filter_length="auto",
         sfreq=None,
     ):
         self.l_freq = l_freq
@@ -106,15 +104,12 @@ class BandPass(_OneFilter):
         self.order = order
         self.l_trans_bandwidth = l_trans_bandwidth
         self.h_trans_bandwidth = h_trans_bandwidth
-        self.filter_length = filter_length
         self.sfreq = sfreq
 
     def _design(self, sfreq):
         _check_band(self.l_freq, self.h_freq, sfreq)
-        return _design(
-            sfreq, self.l_freq, self.h_freq, self.method, self.phase, self.order, self.l_trans_bandwidth,
-            self.h_trans_bandwidth, self.filter_length,
-        )  # fmt: skip
+        widths = self.l_trans_bandwidth, self.h_trans_bandwidth
+        return _design(sfreq, self.l_freq, self.h_freq, self.method, self.phase, self.order, *widths)
 
 
 class Notch(_OneFilter):
@@ -172,7 +167,7 @@ class Notch(_OneFilter):
                 f"transitions they reach from {lows.min():g} to {highs.max():g} Hz."
             )
         if self.method == "fir":
-            return _design(sfreq, highs, lows, "fir", "zero", 4, half, half, "auto")
+            return _design(sfreq, highs, lows, "fir", "zero", 4, half, half)
         parts = [_design(sfreq, [high], [low], self.method, "zero", 4) for low, high in zip(lows, highs, strict=True)]
         return np.concatenate([sections for sections, _ in parts]), max(n_edge for _, n_edge in parts)
 
@@ -429,22 +424,20 @@ def _check_band(l_freq, h_freq, sfreq, argument="l_freq, h_freq"):
         )
 
 
-def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans="auto", length="auto"):
+def _design(sfreq, l_freq, h_freq, method, phase, order, l_trans="auto", h_trans="auto"):
     """Coefficients of mne's filter, and the samples by which an IIR filter continues each end."""
     from mne.filter import create_filter
 
     iir_params = None if method == "fir" else {"order": order, "ftype": "butter", "output": "sos"}
     try:
         made = create_filter(
-            None, sfreq, l_freq, h_freq, length, l_trans, h_trans, method, iir_params, phase, verbose="error"
+            None, sfreq, l_freq, h_freq, "auto", l_trans, h_trans, method, iir_params, phase, verbose="error"
         )
     except (RuntimeError, TypeError, ValueError) as error:  # mne's message may name none of the parameters
-        given = f"method={method!r}, phase={phase!r}, order={order}, filter_length={length!r}"
+        given = f"method={method!r}, phase={phase!r}, order={order}"
         raise ValueError(f"{given}: no such filter can be designed: {error}") from error
     if method == "iir":
         return made["sos"], int(made["padlen"]) if phase != "forward" else 0
-    if phase == "zero-double":
-        made = np.convolve(made, made[::-1])
     return made, 0
 
 

@@ -156,11 +156,6 @@ class NullScores:
         """Probability of such a score by chance, ``(1 + #{null >= score}) / (1 + n)``."""
         return float((1 + np.sum(self.scores >= self.score)) / (1 + len(self.scores)))
 
-    @property
-    def p_value_per_region(self):
-        """P value of each region, not corrected for their number."""
-        return (1 + np.sum(self.scores_per_region >= self.score_per_region, axis=0)) / (1 + len(self.scores))
-
 
 def null_scores(estimator, X, Y, n=1000, method="shift", random_state=None):
     """Compare the score of a fitted regressor with those of unrelated signals.
@@ -263,17 +258,8 @@ class Screening:
     kept: np.ndarray
     mask: np.ndarray
 
-    def __repr__(self):
-        """List the subjects with their scores."""
-        kept = set(self.kept.tolist())
-        rows = [
-            f"{subject} {score:.2f}{'' if subject in kept else ' dropped'}"
-            for subject, score in zip(self.subjects.tolist(), self.scores, strict=True)
-        ]
-        return f"Screening({len(kept)} of {len(rows)} subjects kept: {', '.join(rows)})"
 
-
-def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None, alpha=0.05, n_jobs=None):
+def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimator=None):
     r"""Select the subjects whose classes can be decoded above chance.
 
     Each subject's trials are decoded by cross-validation within that subject. Those whose accuracy reaches the
@@ -287,15 +273,13 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     y, subjects : array-like, shape (n_trials,)
         Label and subject of each trial; None reads the subjects from X's domains.
     threshold : "significant" or float
-        Smallest accuracy that keeps a subject. ``"significant"`` is above chance at level `alpha` [2]_: the smallest
-        :math:`k / n` with :math:`P(B \ge k) \le \alpha`, where :math:`B` is binomial with :math:`n` trials and the
+        Smallest accuracy that keeps a subject. ``"significant"`` is above chance at level .05 [2]_: the smallest
+        :math:`k / n` with :math:`P(B \ge k) \le .05`, where :math:`B` is binomial with :math:`n` trials and the
         share of the largest class.
     cv : int or scikit-learn splitter
         A number gives stratified folds without shuffling, because neighbouring trials are similar.
     estimator : scikit-learn classifier or None
         Decoder; None is `CSP` with four components and linear discriminant analysis.
-    alpha, n_jobs
-        See `threshold`; jobs over the folds.
 
     Returns
     -------
@@ -321,13 +305,14 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
     X = as_eeg(X)
     y = column_or_1d(y)
     check_class_labels(y)
-    subjects = _subjects(X, subjects)
-    if len(y) != len(X):
-        raise ValueError(f"y: got {len(y)} labels for {len(X)} trials in X.")
+    if subjects is None and X.domains is None:
+        raise ValueError("subjects: X has no domains; pass the subject of each trial.")
+    subjects = column_or_1d(X.domains["subject"].tolist() if subjects is None else subjects)
+    for name, values in (("subjects", subjects), ("y", y)):
+        if len(values) != len(X):
+            raise ValueError(f"{name}: got {len(values)} entries for {len(X)} trials in X.")
     if threshold != "significant" and (isinstance(threshold, str) or not 0 <= threshold <= 1):
         raise ValueError(f"threshold: got {threshold!r}, expected 'significant' or an accuracy from 0 to 1.")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: got {alpha!r}, expected a probability between 0 and 1.")
     estimator = make_pipeline(CSP(n_components=4), LinearDiscriminantAnalysis()) if estimator is None else estimator
     names = np.array(list(dict.fromkeys(subjects.tolist())))
     scores = np.empty(len(names))
@@ -339,23 +324,12 @@ def screen_subjects(X, y, subjects=None, threshold="significant", cv=5, estimato
             if isinstance(cv, Integral) and fewest < cv:
                 raise ValueError(f"a class has {fewest} trials, cv={cv} needs {cv}.")
             folds = check_cv(cv, y[rows], classifier=True)
-            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds, n_jobs=n_jobs)
+            predicted = cross_val_predict(clone(estimator), X[rows], y[rows], cv=folds)
         except ValueError as error:
             raise ValueError(f"y: subject {name} cannot be screened: {error}") from error
         scores[i] = np.mean(predicted == y[rows])
         if threshold == "significant":  # least accuracy that chance, at the rate of the largest class, rarely reaches
             share = np.unique(y[rows], return_counts=True)[1].max() / rows.sum()
-            thresholds[i] = (binom.isf(alpha, rows.sum(), share) + 1) / rows.sum()
+            thresholds[i] = (binom.isf(0.05, rows.sum(), share) + 1) / rows.sum()
     kept = names[scores >= thresholds]
     return Screening(names, scores, thresholds, kept, np.isin(subjects, kept))
-
-
-def _subjects(X, subjects):
-    if subjects is None:
-        if X.domains is None:
-            raise ValueError("subjects: X has no domains; pass the subject of each trial.")
-        subjects = X.domains["subject"].tolist()
-    subjects = column_or_1d(subjects)
-    if len(subjects) != len(X):
-        raise ValueError(f"subjects: got {len(subjects)} entries for {len(X)} trials in X.")
-    return subjects

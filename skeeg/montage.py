@@ -10,11 +10,10 @@ import difflib
 import re
 from functools import lru_cache
 from importlib.resources import files
-from numbers import Real
 
 import numpy as np
 import yaml
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt, trial_covariances
@@ -70,15 +69,9 @@ class ChannelTemplate(EEGTransformer):
         such as "C3-P3" is a bipolar derivation: the first electrode minus the second.
     method : "spline" | "inverse_distance"
         "spline": spherical splines between the positions of the 10-5 system, equal to mne's ``interpolate_to``.
-        "inverse_distance": MIRepNet's flat table. Both copy an electrode that was recorded (splines where `reg` is 0).
+        "inverse_distance": MIRepNet's flat table. Both copy an electrode that was recorded.
     ch_names : tuple of str or None
         Electrodes of X, for trials that do not carry names.
-    reg : float
-        Regularisation of the splines. At 0, mne's default here, splines pass through the recorded values but may
-        overshoot far from them; ``interpolate_bads`` uses 1e-5.
-    origin : "auto" or tuple of three floats
-        Centre of the sphere in metres, head coordinates. "auto": mne's fit to the recorded electrodes, or to the whole
-        10-5 system for fewer than four.
     upstream_typos : bool
         Whether the flat table has the two misprints of the published code (FT10, TPP8), as in Lee2019.
 
@@ -117,19 +110,13 @@ class ChannelTemplate(EEGTransformer):
     _parameter_constraints = {
         "template": [str, tuple, list, np.ndarray],
         "method": [StrOptions({"spline", "inverse_distance"})],
-        "reg": [Interval(Real, 0, None, closed="left")],
-        "origin": [StrOptions({"auto"}), tuple, list, np.ndarray],
         "upstream_typos": ["boolean"],
     }
 
-    def __init__(
-        self, template="mirepnet45", method="spline", ch_names=None, reg=0.0, origin="auto", upstream_typos=False
-    ):
+    def __init__(self, template="mirepnet45", method="spline", ch_names=None, upstream_typos=False):
         self.template = template
         self.method = method
         self.ch_names = ch_names
-        self.reg = reg
-        self.origin = origin
         self.upstream_typos = upstream_typos
 
     def _prepare(self, X, y):
@@ -152,14 +139,7 @@ class ChannelTemplate(EEGTransformer):
         return X.like(data, ch_names=self.ch_names_out_)
 
     def _matrix_for(self, ch_names):
-        origin = self.origin
-        if not isinstance(origin, str):
-            if len(origin) != 3 or not all(isinstance(one, Real) and np.isfinite(one) for one in origin):
-                raise ValueError(f"origin: expected 'auto' or three numbers of metres, got {origin!r}.")
-            origin = tuple(map(float, origin))
-        return _interpolation_matrix(
-            tuple(ch_names), self.ch_names_out_, self.method, float(self.reg), origin, bool(self.upstream_typos)
-        )
+        return _interpolation_matrix(tuple(ch_names), self.ch_names_out_, self.method, bool(self.upstream_typos))
 
 
 def template_names(template):
@@ -297,7 +277,7 @@ def montage_matrices(X, groups, n, template, rng):
 
 
 @lru_cache(maxsize=128)
-def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
+def _interpolation_matrix(ch_names, template, method, typos):
     """Interpolation matrix, shape (n_template, n_channels); read-only because it is shared."""
     places = [canonical_name(name) for name in ch_names]
     twice = [name for name, place in zip(ch_names, places, strict=True) if places.count(place) > 1]
@@ -306,7 +286,7 @@ def _interpolation_matrix(ch_names, template, method, reg, origin, typos):
     parts = [name.split("-") if "-" in _upper(name) else [name] for name in template]
     electrodes = list(dict.fromkeys(part for pair in parts for part in pair))
     if method == "spline":
-        rows = _spline_rows(ch_names, electrodes, reg, origin)
+        rows = _spline_rows(ch_names, electrodes)
     else:
         rows = _inverse_distance_rows(ch_names, electrodes, typos)
     made = dict(zip(electrodes, rows, strict=True))
@@ -328,7 +308,7 @@ def _inverse_distance_rows(ch_names, electrodes, typos):
     return np.where(same.any(axis=1, keepdims=True), same.astype(float), weights)
 
 
-def _spline_rows(ch_names, electrodes, reg, origin):
+def _spline_rows(ch_names, electrodes):
     """Matrix rows: mne's ``interpolate_to`` of the identity."""
     import mne
 
@@ -341,15 +321,14 @@ def _spline_rows(ch_names, electrodes, reg, origin):
     target = mne.channels.make_dig_montage({name: places["ch_pos"][name] for name in names}, **marks)
     info = mne.create_info(recorded, 1.0, "eeg").set_montage(system)
     with mne.use_log_level("warning"):
-        centre = sphere_centre(info, system) if isinstance(origin, str) else origin
         evoked = mne.EvokedArray(np.eye(len(recorded)), info)
-        made = evoked.interpolate_to(target, origin=centre, method="spline", reg=reg).data
-    if reg == 0:  # splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10
-        places_in = np.array([places["ch_pos"][name] for name in recorded])
-        for row, name in zip(made, names, strict=True):
-            same = (places_in == places["ch_pos"][name]).all(axis=1)
-            if same.any():
-                row[:] = same
+        made = evoked.interpolate_to(target, origin=sphere_centre(info, system), method="spline").data
+    # Splines pass through the recorded values; mne's do up to its pseudo-inverse, about 5e-10.
+    places_in = np.array([places["ch_pos"][name] for name in recorded])
+    for row, name in zip(made, names, strict=True):
+        same = (places_in == places["ch_pos"][name]).all(axis=1)
+        if same.any():
+            row[:] = same
     return made[[names.index(name) for name in wanted]]
 
 

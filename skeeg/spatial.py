@@ -8,29 +8,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .array import EEGArray
-from .base import EEGTransformer, check_class_labels
+from .base import EEGTransformer
 from .covariance import joint_diagonaliser, mean_covariances, signal_basis
 from .filtering import FilterBank
 
 _RANK_FLOOR = 1e-12  # eigenvalues of a covariance in float64 are known to about 1e-15 of the largest
 
 
-def class_covariances(X, y, cov_est="concat"):
-    """Labels in order, covariance of each class over its trials without centring, and numbers of trials.
-
-    It is divided by :math:`n_k T - 1`, all samples as one long trial, or by :math:`n_k (T - 1)`, the mean over trials.
-    """
-    classes = np.unique(y)
-    groups = classes.searchsorted(y)  # half the time of the inverse of np.unique
-    counts = np.bincount(groups)
-    covariances = mean_covariances(X, groups, len(classes), center=False, ddof=cov_est == "epoch")
-    if cov_est == "concat":
-        samples = counts * np.shape(X)[2]
-        covariances *= (samples / np.maximum(samples - 1, 1))[:, None, None]
-    return classes, covariances, counts
+def class_covariances(X, indices):
+    """Covariance of each class, whose indices (n_trials,) are given, over all its samples without centring."""
+    samples = np.bincount(indices) * np.shape(X)[2]
+    covariances = mean_covariances(X, indices, len(samples), center=False, ddof=0)
+    return covariances * (samples / np.maximum(samples - 1, 1))[:, None, None]
 
 
-def csp_filters(covariances, order="mutual_info", class_weights=None):
+def csp_filters(covariances):
     r"""Spatial filters (n_filters, n_channels) whose output variance differs between classes, and eigenvalues.
 
     For two classes, the generalised eigenvectors :math:`C_1 w = \lambda (C_1 + C_2) w`; for more, the approximate joint
@@ -41,17 +33,13 @@ def csp_filters(covariances, order="mutual_info", class_weights=None):
     inside = basis.T @ covariances @ basis
     if len(covariances) == 2:
         eigenvalues, vectors = eigh(inside[0], inside[0] + inside[1])
-        distance = np.abs(eigenvalues - 0.5)
-        best = np.argsort(distance)[::-1] if order == "mutual_info" else _alternate(eigenvalues)
+        best = np.argsort(np.abs(eigenvalues - 0.5))[::-1]
         return (basis @ vectors[:, best]).T, eigenvalues[best]
-    weights = np.ones(len(covariances)) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
-    weights = weights / weights.sum()
     vectors = joint_diagonaliser(inside).T
-    mean = np.average(inside, axis=0, weights=weights)
-    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, mean, vectors))  # unit variance
+    vectors = vectors / np.sqrt(np.einsum("ij,ik,kj->j", vectors, inside.mean(axis=0), vectors))  # unit variance
     variances = np.einsum("ij,cik,kj->cj", vectors, inside, vectors)
     # Mutual information between the class and the source behind each vector, to the fourth order [3]_ in `CSP`.
-    information = -(weights @ np.log(np.sqrt(variances)) + 3 / 16 * (weights @ (variances**2 - 1)) ** 2)
+    information = -(np.log(np.sqrt(variances)).mean(axis=0) + 3 / 16 * (variances**2 - 1).mean(axis=0) ** 2)
     best = np.argsort(information)[::-1]
     return (basis @ vectors[:, best]).T, None
 
@@ -70,17 +58,10 @@ class CSP(EEGTransformer):
     log : bool or None
         With ``transform_into="average_power"``: the logarithm of the power (None or True), or the power standardised
         by the training trials (False). With ``"csp_space"`` it must be None.
-    cov_est : "concat" or "epoch"
-        Class covariances over all samples, or the mean over trials; they differ by a constant. With more than two
-        classes, the mutual information that orders the components weighs classes equally (``"concat"``) or by their
-        number of trials (``"epoch"``).
     transform_into : "average_power" or "csp_space"
         Give the power behind each filter, or the filtered trials.
     norm_trace : bool
         Divide each class covariance by its trace.
-    component_order : "mutual_info" or "alternate"
-        Most discriminative filters first, or, with two classes, the largest eigenvalue, the smallest, the second
-        largest, ...
 
     Attributes
     ----------
@@ -123,29 +104,16 @@ class CSP(EEGTransformer):
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, 1, closed="both"), None],
-        "cov_est": [StrOptions({"concat", "epoch"})],
         "transform_into": [StrOptions({"average_power", "csp_space"})],
         "norm_trace": ["boolean"],
-        "component_order": [StrOptions({"mutual_info", "alternate"})],
     }
 
-    def __init__(
-        self,
-        n_components=4,
-        reg=None,
-        log=None,
-        cov_est="concat",
-        transform_into="average_power",
-        norm_trace=False,
-        component_order="mutual_info",
-    ):
+    def __init__(self, n_components=4, reg=None, log=None, transform_into="average_power", norm_trace=False):
         self.n_components = n_components
         self.reg = reg
         self.log = log
-        self.cov_est = cov_est
         self.transform_into = transform_into
         self.norm_trace = norm_trace
-        self.component_order = component_order
 
     @property
     def linear_map_(self):
@@ -169,15 +137,13 @@ class CSP(EEGTransformer):
         """Find the filters from trials (n_trials, n_channels, n_times) and their labels, of two classes or more."""
         if self.transform_into == "csp_space" and self.log is not None:
             raise ValueError(f"log: got {self.log!r}, expected None with transform_into='csp_space'.")
-        X, y = self._check_eeg(X, y, reset=True)
-        check_class_labels(y)
-        self.classes_, covariances, counts = class_covariances(X, y, self.cov_est)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: CSP needs at least two classes, got one class: {self.classes_.tolist()[0]!r}.")
-        if self.component_order == "alternate" and len(self.classes_) > 2:
-            raise ValueError(
-                f"component_order: 'alternate' is for two classes, y has {len(self.classes_)}; use 'mutual_info'."
-            )
+        given = X, y
+        X, y = self._check_eeg(X, y, reset=True, ensure_all_finite=False)
+        indices = self._check_labels(y)
+        with np.errstate(invalid="ignore", over="ignore"):
+            covariances = class_covariances(X, indices)
+        if not np.isfinite(covariances).all():  # this shows it, and a look at all trials takes a tenth of the fit
+            self._check_eeg(*given, reset=True)
         if self.reg:
             covariances = _shrink(covariances, self.reg)
         if self.norm_trace:
@@ -185,8 +151,7 @@ class CSP(EEGTransformer):
             if not traces.all():
                 raise ValueError(f"X: all trials of class {self.classes_.tolist()[traces.argmin()]!r} are flat.")
             covariances /= traces[:, None, None]
-        weights = counts if self.cov_est == "epoch" else None
-        self.spatial_filters_, self.evals_ = csp_filters(covariances, self.component_order, weights)
+        self.spatial_filters_, self.evals_ = csp_filters(covariances)
         if not np.isfinite(self.spatial_filters_).all():
             raise ValueError(
                 "X: in a direction where the others have signal, one class has none (an electrode flat in its trials "
@@ -222,15 +187,9 @@ class CSP(EEGTransformer):
         return found.plot_patterns(used if components is None else components, show=False)
 
     def _power(self, X):
-        """Mean power behind each filter used, in float64, a few trials at a time."""
-        X, filters = np.asarray(X), self.spatial_filters_[: self.n_components]
-        power = np.empty((len(X), len(filters)))
-        size = max(1, 2**17 // (X.shape[1] * X.shape[2]))
-        for start in range(0, len(X), size):
-            rows = slice(start, start + size)
-            sources = filters @ np.asarray(X[rows], dtype=np.float64)
-            power[rows] = np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
-        return power
+        """Mean power behind each filter used, in float64."""
+        sources = self.spatial_filters_[: self.n_components] @ np.asarray(X, dtype=np.float64)
+        return np.einsum("nkt,nkt->nk", sources, sources) / X.shape[2]
 
 
 class FilterBankCSP(FilterBank):
@@ -245,18 +204,11 @@ class FilterBankCSP(FilterBank):
     (20, 4)
     """
 
-    def __init__(
-        self,
-        bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
-        n_components=4,
-        method="fir",
-        order=4,
-        sfreq=None,
-    ):
+    method, order = "fir", 4  # of the filters
+
+    def __init__(self, bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)), n_components=4, sfreq=None):
         self.bands = bands
         self.n_components = n_components
-        self.method = method
-        self.order = order
         self.sfreq = sfreq
 
     @property
@@ -279,9 +231,3 @@ def _shrink(covariances, amount):
     identity = basis @ basis.T
     variance = np.trace(covariances, axis1=1, axis2=2) / np.trace(identity)
     return (1 - amount) * covariances + amount * variance[:, None, None] * identity
-
-
-def _alternate(eigenvalues):
-    """Order of the largest eigenvalue, the smallest, the second largest, the second smallest, ..."""
-    ascending = np.argsort(eigenvalues).tolist()
-    return [ascending.pop(0 if place % 2 else -1) for place in range(len(eigenvalues))]

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 _HEADER = "skeeg"
 _LIBRARIES = ("pyriemann", "skeeg", "sklearn")  # whose estimators a file may name
+_DROPPED = ("memory", "run_file")  # parameters that a file sets to None: joblib reads pickles from one, fit writes one
 _FUNCTIONS = ("sklearn.feature_selection", "sklearn.metrics")  # whose functions it may name
-_LONGEST = 4096  # bytes of a string that a file may ask for without having it
 
 
 def save(estimator, path):
@@ -49,10 +49,7 @@ def save(estimator, path):
     check_is_fitted(estimator)
     tensors, name = {}, type(estimator).__name__
     try:
-        if isinstance(estimator, Pipeline):
-            document = {"value": _encode(estimator, tensors, "steps")}
-        else:
-            document = _encode_estimator(estimator, tensors, "", top=True)
+        document = _encode_estimator(estimator, tensors, "", top=not isinstance(estimator, Pipeline))
     except _Unstorable as error:
         raise TypeError(f"{name}: {error}, which a file cannot hold.") from error
     document["version"] = __version__
@@ -67,7 +64,7 @@ def load(path, params=None, cls=None):
     path : str or path-like
         File to read.
     params : dict or None
-        Constructor parameters the file could not hold, such as a network class; not for pipelines.
+        Constructor parameters the file could not hold, such as a network class.
     cls : class or None
         Expected class; needed where it is not one of skeeg's public classes.
 
@@ -86,14 +83,7 @@ def load(path, params=None, cls=None):
         raise ValueError(f"path: {path} holds tensors but no skeeg estimator.")
     try:
         document = json.loads(metadata[_HEADER])
-        if "value" in document:
-            if params:
-                raise _Refusal(f"params: got {', '.join(params)}, but {path} holds a pipeline with all its parameters.")
-            estimator = _decode(document["value"], tensors)
-            if not isinstance(estimator, Pipeline if cls is None else cls):
-                raise ValueError(f"it holds a {type(estimator).__name__}, which is not a {(cls or Pipeline).__name__}")
-        else:
-            estimator = _decode_estimator(document, tensors, params or {}, cls)
+        estimator = _decode_estimator(document, tensors, params, cls)
         check_is_fitted(estimator)
         return estimator
     except _Refusal:
@@ -142,13 +132,6 @@ class _Unstorable(Exception):
         super().__init__(f"{key} is a {type(value).__name__} ({name})")
 
 
-class _Named:
-    """Stand-in for a parameter that only its owner can bring back, such as a class."""
-
-    def __init__(self, name):
-        self.name = name
-
-
 def _encode_estimator(estimator, tensors, prefix, top=False):
     """JSON form of an estimator; its arrays go into `tensors`."""
     cls, params = type(estimator), estimator.get_params(deep=False)
@@ -158,7 +141,7 @@ def _encode_estimator(estimator, tensors, prefix, top=False):
     encoded, owned = {}, {}
     for name, value in params.items():
         try:
-            encoded[name] = _encode(value, tensors, f"{prefix}params.{name}")
+            encoded[name] = None if name in _DROPPED else _encode(value, tensors, f"{prefix}params.{name}")
         except _Unstorable as error:
             if not top:
                 raise
@@ -170,13 +153,12 @@ def _encode_estimator(estimator, tensors, prefix, top=False):
 def _decode_estimator(document, tensors, params=None, cls=None):
     """Estimator of its JSON form."""
     cls = _resolve_class(document["class"], cls, document.get("module", "skeeg"))
-    values = {name: _decode(value, tensors) for name, value in document["params"].items()}
-    for name in {"memory", "run_file"} & set(values):  # joblib reads pickles from the one, a fit would write the other
-        values[name] = None
-    values |= params or {}
-    missing = [name for name, value in values.items() if isinstance(value, _Named)]
+    params = params or {}
+    encoded = {name: value for name, value in document["params"].items() if name not in params}
+    missing = {name: value["named"] for name, value in encoded.items() if isinstance(value, dict) and "named" in value}
     if missing:
-        raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({values[missing[0]].name}).")
+        raise _Refusal(f"params: give {', '.join(missing)}, which a file cannot hold ({next(iter(missing.values()))}).")
+    values = {name: None if name in _DROPPED else _decode(value, tensors) for name, value in encoded.items()} | params
     estimator = cls(**values)
     fitted = {name: _decode(value, tensors, values) for name, value in document["fitted"].items()}
     if twice := set(fitted) & set(estimator.get_params(deep=False)):  # it would pass by what parameters are checked for
@@ -195,7 +177,7 @@ def _check_finite(value, name):
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, part in parts:
         _check_finite(part, f"{name}.{key}")
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and not np.isfinite(value).all():
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
         raise ValueError(f"{name} is not finite")
 
 
@@ -254,14 +236,15 @@ def _encode(value, tensors, key, owned=()):
     if isinstance(value, slice):  # columns of a ColumnTransformer
         return {"slice": [value.start, value.stop, value.step]}
     if isinstance(value, list | tuple):
-        items = [_encode(one, tensors, f"{key}.{i}", owned) for i, one in enumerate(value)]
+        items = []
+        for i, one in enumerate(value):
+            name = one[0] if isinstance(one, tuple) and one and isinstance(one[0], str) else i  # of a pipeline's step
+            items.append(_encode(one, tensors, f"{key}.{name}", owned))
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, dict):
         return {
             "dict": [[_encode(k, tensors, key), _encode(v, tensors, f"{key}.{k}", owned)] for k, v in value.items()]
         }
-    if isinstance(value, Pipeline):
-        return {"pipeline": [[name, _encode(step, tensors, f"{key}.{name}")] for name, step in value.steps]}
     if isinstance(value, Storable):
         return {"part": [type(value).__name__, _encode(value.__getstate__(), tensors, key, owned)]}
     if isinstance(value, BaseEstimator):
@@ -278,19 +261,10 @@ def _encode_array(value, tensors, key):
             key += "'"
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
-    if value.dtype.kind == "c":
-        return {
-            "complex": [_encode_array(part, tensors, f"{key}.{i}") for i, part in enumerate((value.real, value.imag))]
-        }
-    if value.dtype.kind == "U":
-        return {"strings": value.tolist(), "dtype": value.dtype.str}
-    if value.dtype.names:
-        parts = {name: _encode_array(value[name], tensors, f"{key}.{name}") for name in value.dtype.names}
-        return {"fields": parts}
-    if value.dtype.kind != "O":
+    if value.dtype.kind not in "UO":
         raise _Unstorable(key, value)
     items = [_encode(one, tensors, f"{key}.{i}") for i, one in enumerate(value.ravel().tolist())]
-    return {"objects": items, "shape": list(value.shape)}
+    return {"strings" if value.dtype.kind == "U" else "objects": items, "shape": list(value.shape)}
 
 
 def _decode(value, tensors, params=None):
@@ -299,7 +273,7 @@ def _decode(value, tensors, params=None):
         return [_decode(one, tensors, params) for one in value]
     if not isinstance(value, dict):
         return value
-    ((kind, content),) = ((kind, content) for kind, content in value.items() if kind not in ("shape", "dtype"))
+    ((kind, content),) = ((kind, content) for kind, content in value.items() if kind != "shape")
     if kind == "tuple":
         return tuple(_decode(one, tensors, params) for one in content)
     if kind == "slice":
@@ -313,14 +287,10 @@ def _decode(value, tensors, params=None):
         if not isinstance(found, types.FunctionType):
             raise ValueError(f"it names {content[1]}, which is no function of {' or '.join(_FUNCTIONS)}")
         return found
-    if kind == "pipeline":
-        return Pipeline([(name, _decode(step, tensors)) for name, step in content])
     if kind == "part":
         return _decode_part(*content, tensors, params)
     if kind == "param":
         return params[content]
-    if kind == "named":
-        return _Named(content)
     return _decode_array(kind, content, value, tensors)
 
 
@@ -337,25 +307,10 @@ def _decode_array(kind, content, value, tensors):
     """Array of its JSON form."""
     if kind == "tensor":
         return tensors[content].reshape(value["shape"])
-    if kind == "complex":
-        real, imaginary = (_decode(part, tensors) for part in content)
-        return real + 1j * imaginary
-    if kind == "strings":
-        dtype = np.dtype(value["dtype"])
-        found = np.array(content, dtype=dtype.kind)
-        if dtype.kind not in "US" or dtype.itemsize > max(found.itemsize, _LONGEST):
-            raise ValueError(f"strings of type {dtype}")
-        return found.astype(dtype)
-    if kind == "fields":
-        parts = {name: _decode(part, tensors) for name, part in content.items()}
-        dtype = [(name, part.dtype) for name, part in parts.items()]
-        result = np.empty(next(iter(parts.values())).shape, dtype=dtype)
-        for name, part in parts.items():
-            result[name] = part
-        return result
-    if kind == "objects":
+    if kind in ("strings", "objects"):
         result = np.empty(len(content), dtype=object)
         for i, one in enumerate(content):
             result[i] = _decode(one, tensors)
-        return result.reshape(value["shape"])
+        result = result.reshape(value["shape"])
+        return result.astype(str) if kind == "strings" else result
     raise ValueError(f"a value of the unknown kind {kind!r}")

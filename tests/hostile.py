@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from skeeg.storage import load
 from skeeg.testing import Recording, input_checks
 from skeeg.testing.input_checks import ANSWER, CLEAR, judge
-from skeeg.testing.recordings import data_for, fresh, has, params_of
+from skeeg.testing.recordings import data_for, fresh, has
 from skeeg.training.checkpoints import _checksum, write_weights
 
 WRONG = (*input_checks.WRONG, "hang", "executed")
@@ -186,7 +186,7 @@ def _estimator(parameters=(), fitted=(), spoil=False, **spec):
             "tensors": {"dict": [["final_layer.weight", {"tensor": "w", "shape": [2]}]]},
         }  # fmt: skip
         found = {
-            "classes_": {"strings": ["a", "b"], "dtype": "<U1"}, "n_features_in_": 2, "n_times_in_": 128, "scale_": 1.0,
+            "classes_": {"strings": ["a", "b"], "shape": [2]}, "n_features_in_": 2, "n_times_in_": 128, "scale_": 1.0,
             "network_": {"part": ["NetworkState", {"dict": [list(pair) for pair in state.items()]}]},
         } | dict(fitted)  # fmt: skip
         found = {name: value for name, value in found.items() if value is not None}
@@ -200,7 +200,7 @@ _ESTIMATORS = {
     **{f"an estimator of great {name}": _estimator(**{name: _LARGE}) for name in ("n_chans", "n_times", "n_outputs")},
     "an estimator of great F1": _estimator([("F1", 10**12)]),
     "an estimator of great products": _estimator([("F1", 10**6), ("D", 10**6)]),
-    "an estimator of great strings": _estimator(fitted={"classes_": {"strings": ["a"], "dtype": "<U500000000"}}),
+    "an estimator of great strings": _estimator(fitted={"classes_": {"strings": ["a"], "shape": [_LARGE]}}),
     "an estimator without classes": _estimator(fitted={"classes_": None}),
     "an estimator without network": _estimator(fitted={"network_": None}),
     "an estimator of nan": _estimator(spoil=True),
@@ -299,7 +299,7 @@ def readers(estimator):
     name, found = type(estimator).__name__, {}
     if has(estimator, "load"):
         found[f"{name}.load"] = estimator.load
-    if "checkpoint" in params_of(estimator, deep=False):
+    if "checkpoint" in estimator.get_params(deep=False):
         X, y = data_for(estimator, Recording.suited_to(estimator))
         alone = {"pretrainer": None} if has(estimator, "pretrainer") else {}  # one of the two is given
         found[name] = lambda path: fresh(estimator).set_params(checkpoint=str(path), **alone).fit(X, y)

@@ -297,7 +297,7 @@ def test_calibration_is_asked_for_where_it_is_missing():
 @BOTH
 def test_running_mean(Alignment):
     X, target = noise(20), named(7 * noise(10, seed=5), "new")
-    estimator = Alignment(on_unseen="running", prior_trials=3).fit(X, subjects=np.arange(20) % 2)
+    estimator = Alignment(on_unseen="running").fit(X, subjects=np.arange(20) % 2)
     before = pickle.dumps(estimator)
     block = estimator.transform(target)
     assert pickle.dumps(estimator) == before
@@ -312,16 +312,14 @@ def test_running_mean(Alignment):
 
 def test_running_mean_is_the_weighted_mean():
     X, target = noise(20), 7 * noise(10, seed=5)
-    estimator = EuclideanAlignment(on_unseen="running", prior_trials=3).fit(X, subjects=np.arange(20) % 2)
+    estimator = EuclideanAlignment(on_unseen="running").fit(X, subjects=np.arange(20) % 2)
     estimator.update(target[:6]).update(target[6:])
-    expected = (3 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 13
+    expected = (2 * estimator.source_reference_ + sum(np.cov(trial) for trial in target)) / 12
     ((reference, weight),) = estimator.running_.values()
     np.testing.assert_allclose(reference, expected)
-    assert weight == 13
-    forgetful = EuclideanAlignment(on_unseen="running", past_trials=4).fit(X, X_target_unlabeled=target[:6])
-    start = mean_cov(target[:6])
-    forgetful.update(target[6:7])
-    np.testing.assert_allclose(forgetful.running_["",][0], (3 * start + np.cov(target[6])) / 4)
+    assert weight == 12
+    calibrated = EuclideanAlignment(on_unseen="running").fit(X, X_target_unlabeled=target[:6]).update(target[6:7])
+    np.testing.assert_allclose(calibrated.running_["",][0], (6 * mean_cov(target[:6]) + np.cov(target[6])) / 7)
 
 
 def test_running_means_of_two_domains_do_not_mix():
@@ -400,7 +398,7 @@ class Counter(ClassifierMixin, EEGTransformer):
     def fit(self, X, y, X_target_unlabeled=None):
         self.classes_ = np.unique(y)
         aligner = EuclideanAlignment(on_unseen="calibration").fit(X, X_target_unlabeled=X_target_unlabeled)
-        Counter.seen.append(int(aligner.calibration_counts_.sum()))
+        Counter.seen.append(sum(n_trials for *_, n_trials in aligner.calibration_))
         return self
 
     def predict(self, X):
@@ -452,8 +450,6 @@ def test_identity_is_kept():
         ({"on_unseen": "other"}, "on_unseen"),
         ({"domain": "person"}, "domain"),
         ({"min_trials": 0}, "min_trials"),
-        ({"prior_trials": 0}, "prior_trials"),
-        ({"past_trials": 0}, "past_trials"),
         ({"floor": 1.0}, "floor"),
     ],
 )

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 import skeeg
 from skeeg import CSP, EuclideanAlignment, FilterBank, FilterBankTangentSpace, NetworkClassifier
 from skeeg.array import EEGArray, make_domains
-from skeeg.base import AsEEG, BaseEEGRegressor, EEGEstimator, EEGTransformer, draw_seed, flat_channels
+from skeeg.base import AsEEG, BaseEEGRegressor, EEGEstimator, EEGTransformer, draw_seed, refuse_flat
 from skeeg.filtering import BandPass
 from skeeg.spatial import FilterBankCSP
 
@@ -132,7 +132,7 @@ def test_identity_survives_the_check():
     ("X", "error", "message"),
     [
         (np.zeros(5), ValueError, "Expected 2D array"),
-        (np.zeros((2, 3, 4, 5)), ValueError, r"expected axes \(trials, channels, times\)"),
+        (np.zeros((2, 3, 4, 5)), ValueError, r"expected three axes \(trials, channels, times\)"),
         (np.full((2, 3, 4), np.nan), ValueError, "NaN"),
         (np.full((2, 3, 4), np.inf), ValueError, "infinity"),
         (np.zeros((0, 3, 4)), ValueError, "0 sample"),
@@ -274,13 +274,14 @@ def test_seeds_are_drawn_as_in_scikit_learn():
     assert draw_seed(np.random.RandomState(7)) == draw_seed(7)
 
 
-def test_flat_channels_are_named():
+def test_flat_channels_are_refused_by_name():
     X = trials()
     X[:, 1] = 3.5
-    assert flat_channels(X) == ["Cz"]
-    assert flat_channels(EEGArray(np.asarray(X))) == [1]
+    for flat, name in ((X, "Cz"), (EEGArray(np.asarray(X)), "1")):
+        with pytest.raises(ValueError, match=f"^X: channel {name} never changes over the 6 trial"):
+            refuse_flat(flat)
     X[0, 1, 0] = 0
-    assert flat_channels(X) == []
+    refuse_flat(X)
 
 
 class HalfFitted(Step):

@@ -955,7 +955,7 @@ def yaml_file(folder, name="Mine", step="TrialCovariances", more=""):
 
 def test_pipelines_come_from_files_and_folders(tmp_path):
     one = yaml_file(tmp_path)
-    yaml_file(tmp_path, "Other", more="param_grid:\n  trialcovariances__estimator: [oas, lwf]\n")
+    yaml_file(tmp_path, "Other", more="param_grid:\n  mdm__metric: [riemann, logeuclid]\n")
     estimators, grids = catalogue.get_pipelines([one, "MDM"])
     assert list(estimators) == ["Mine", "MDM"] and isinstance(estimators["Mine"][0], TrialCovariances)
     estimators, grids = catalogue.get_pipelines(tmp_path)

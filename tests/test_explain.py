@@ -96,7 +96,7 @@ def test_quadrature_finds_a_kink():
 def test_pipeline_gives_what_the_same_pipeline_as_one_module_gives():
     X, y = bursts(2, n_channels=7, n_times=120)
     X = X.like(np.asarray(X), domains=make_domains(len(X), np.repeat(["a", "b"], 40)))
-    band = BandPass(5, 20, filter_length=83, l_trans_bandwidth=4, h_trans_bandwidth=4)
+    band = BandPass(5, 20, l_trans_bandwidth=4, h_trans_bandwidth=4)
     net = NetworkClassifier("EEGNet", {"kernel_length": 32}, max_epochs=3, random_state=0, device="cpu")
     pipeline = make_pipeline(band, AverageReference(), EuclideanAlignment(floor=1e-6), net)
     pipeline.fit(X, y)

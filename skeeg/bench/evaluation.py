@@ -18,7 +18,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from ..evaluations.base import NamedTrials, ProtocolEvaluation, params_named, with_seed
+from ..base import params_named
+from ..evaluations.base import NamedTrials, ProtocolEvaluation, with_seed
 from ..evaluations.wrappers import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE

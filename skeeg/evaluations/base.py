@@ -4,6 +4,7 @@ from moabb.evaluations.base import BaseEvaluation
 from sklearn.base import clone
 
 from ..array import as_eeg
+from ..base import params_named
 from .wrappers import PooledTarget, takes_target
 
 
@@ -102,11 +103,6 @@ def _in_file_name(value):
     """Write a parameter as part of a file name."""
     parts = value if isinstance(value, tuple | list) else [value]
     return "-".join(getattr(part, "__name__", str(part)) for part in parts)
-
-
-def params_named(pipeline, *names):
-    """Parameters of the steps of a pipeline that have one of these names, by their full names."""
-    return {key: value for key, value in pipeline.get_params().items() if key.rpartition("__")[2] in names}
 
 
 def with_seed(pipeline, seed):

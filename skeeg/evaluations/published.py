@@ -15,7 +15,8 @@ import yaml
 from sklearn import metrics
 from sklearn.model_selection import train_test_split
 
-from .base import ProtocolEvaluation, params_named, with_seed
+from ..base import params_named
+from .base import ProtocolEvaluation, with_seed
 
 CORPUS_SEEDS = (0, 10, 20, 30, 40)  # of the scores published for corpora
 

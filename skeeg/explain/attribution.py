@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..array import as_eeg
 from ..base import draw_seed, warn
 from .attribution_methods import METHODS, BlackBox, Case, by_occlusion, by_paths, by_shap
-from .linear_maps import OUTPUTS, Explained, choose_background, fitted_network, read_trials, split_pipeline
+from .linear_maps import OUTPUTS, Explained, fitted_network, read_trials, split_pipeline
 
 _ON_ERROR = ("raise", "warn", "ignore")
 
@@ -115,19 +116,39 @@ def attribute(
     model = (BlackBox if only_outputs else Explained)(estimator, X, output)
     case, parts = Case(model, X, np.asarray(background), chosen, target), None
     if method == "occlusion":
-        values, count = by_occlusion(case, n_windows)
+        values = by_occlusion(case, n_windows)
     elif method.endswith("shap"):
-        values, count = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
+        values = by_shap(case, method, n_samples, batch_size, draw_seed(random_state))
     else:
-        values, parts, count = by_paths(case, bands, X.sfreq, tolerance, batch_size, max_evaluations)
+        values, parts = by_paths(case, bands, X.sfreq, tolerance, batch_size, max_evaluations)
     gap = np.abs(values.sum(axis=(1, 2)) - (case.prediction - case.base))
     found = Attribution(
         values, case.data, case.prediction, case.base, gap / case.range, case.labels[case.columns], case.predicted,
-        method, X.ch_names, X.sfreq, X.domains, parts, count,
+        method, X.ch_names, X.sfreq, X.domains, parts,
     )  # fmt: skip
     if method != "occlusion":
         _check_completeness(found, tolerance, on_error)
     return found
+
+
+def choose_background(X, background, n_background):
+    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
+    background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
+    if background.shape[1:] != X.shape[1:]:
+        raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
+    if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
+        raise ValueError("background: another montage than the trials to explain.")
+    if not len(background) or not np.isfinite(background).all():
+        raise ValueError("background: expected one trial or more, without NaN and infinity.")
+    background = background.like(np.asarray(background, dtype=np.float64))
+    everything, chosen = np.arange(len(background)), []
+    known = X.domains is not None and background.domains is not None
+    for record in X.domains if known else [None] * len(X):
+        rows = np.flatnonzero(background.domains == record) if known else everything
+        rows = rows if len(rows) else everything
+        picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
+        chosen.append(rows[picks])
+    return background, chosen
 
 
 def _check_completeness(found, tolerance, on_error):
@@ -171,8 +192,6 @@ class Attribution:
         Of the trials, as in `EEGArray`.
     band_values : dict of str to ndarray, shape (n_trials, n_channels, n_times), or None
         Share of each frequency band, ``"rest"`` included; they sum to ``values``.
-    n_evaluations : int
-        Gradients, or predictions, that it took.
 
     Examples
     --------
@@ -194,7 +213,6 @@ class Attribution:
     sfreq: float | None = None
     domains: np.ndarray | None = None
     band_values: dict | None = None
-    n_evaluations: int = 0
 
     def __repr__(self):
         """Show counts, not the values."""

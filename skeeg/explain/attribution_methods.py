@@ -1,6 +1,6 @@
 """Methods of attribution: expected and integrated gradients, shap's explainers, occlusion.
 
-Each gives the attributed values (n_trials, n_channels, n_times) of a `Case` and what they cost.
+Each gives the attributed values (n_trials, n_channels, n_times) of a `Case`.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .linear_maps import choose_targets, split_pipeline
+from .linear_maps import split_pipeline
 
 METHODS = ("expected_gradients", "integrated_gradients", "deep_shap", "gradient_shap", "occlusion")
 _PAIRS = 128  # lines whose gradients are held together, about
@@ -25,16 +25,31 @@ class Case:
     def __init__(self, model, X, background, chosen, target):
         self.model, self.chosen = model, chosen
         self.data, self.background = np.asarray(X), background
-        outputs = model.outputs(model.index, self.data)
+        outputs = model.outputs(range(len(X)), self.data)
         self.columns = choose_targets(outputs, model.classes, target)
         self.prediction = outputs[np.arange(len(X)), self.columns]
         self.labels = np.arange(outputs.shape[1]) if model.classes is None else np.asarray(model.classes)
         self.predicted = None if model.classes is None else self.labels[outputs.argmax(axis=1)]
-        cases = zip(model.index, chosen, self.columns, strict=True)
-        starts = [model.outputs([which] * len(rows), background[rows])[:, column] for which, rows, column in cases]
+        cases = enumerate(zip(chosen, self.columns, strict=True))
+        starts = [model.outputs([i] * len(rows), background[rows])[:, column] for i, (rows, column) in cases]
         self.base = np.array([part.mean() for part in starts])
         everything = np.concatenate([self.prediction, *starts])
         self.range = float(np.ptp(everything)) or max(float(np.abs(everything).max()), 1e-300)
+
+
+def choose_targets(outputs, classes, target):
+    """Column of the output (n_trials, n_outputs) that is explained in each trial; None takes the largest."""
+    if target is None:
+        return outputs.argmax(axis=1)
+    wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
+    if wanted.shape != (len(outputs),):
+        raise ValueError(f"target: got shape {wanted.shape} for {len(outputs)} trials.")
+    known = np.arange(outputs.shape[1]) if classes is None else np.asarray(classes)
+    unknown = [one for one in np.unique(wanted).tolist() if one not in known.tolist()]
+    if unknown:
+        raise ValueError(f"target: unknown {unknown}; expected one of {known.tolist()}.")
+    place = {label: i for i, label in enumerate(known.tolist())}
+    return np.array([place[label] for label in wanted.tolist()])
 
 
 class BlackBox:
@@ -48,13 +63,11 @@ class BlackBox:
             raise TypeError(f"estimator: {name} has neither predict_proba nor decision_function.")
         self.has_probabilities = methods[0] == "predict_proba"
         self.classes = estimator.classes_
-        keys = np.zeros(len(X)) if X.domains is None else X.domains
-        _, self._first, self.index = np.unique(keys, return_index=True, return_inverse=True)
 
-    def outputs(self, index, X):
-        """Predict trials of the domains that `index` numbers; gives (n, n_outputs)."""
-        domains = self.X.domains
-        X = self.X.like(np.asarray(X), domains=None if domains is None else domains[self._first[np.asarray(index)]])
+    def outputs(self, which, X):
+        """Predict trials of the domains of the explained trials of these numbers; gives (n, n_outputs)."""
+        domains = None if self.X.domains is None else self.X.domains[list(which)]
+        X = self.X.like(np.asarray(X), domains=domains)
         if not self.has_probabilities:
             scores = np.asarray(self.estimator.decision_function(X), dtype=np.float64)
             return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
@@ -69,7 +82,7 @@ def by_occlusion(case, n_windows):
     """Decrease of the output when a segment of a channel is replaced by that of background trials."""
     n_times = case.data.shape[2]
     edges = np.linspace(0, n_times, min(n_windows, n_times) + 1).round().astype(int)
-    values, count = np.empty(case.data.shape), 0
+    values = np.empty(case.data.shape)
     for i, trial in enumerate(case.data):
         others = case.background[case.chosen[i]]
         for channel in range(len(trial)):
@@ -77,22 +90,21 @@ def by_occlusion(case, n_windows):
             for window, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
                 changed[window, :, channel, low:high] = others[:, channel, low:high]
             changed = changed.reshape(-1, *trial.shape)
-            scores = case.model.outputs([case.model.index[i]] * len(changed), changed)[:, case.columns[i]]
+            scores = case.model.outputs([i] * len(changed), changed)[:, case.columns[i]]
             falls = case.prediction[i] - scores.reshape(len(edges) - 1, -1).mean(axis=1)
             values[i, channel] = np.repeat(falls / np.diff(edges), np.diff(edges))
-            count += len(scores)
-    return values, count
+    return values
 
 
 def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
     """Integrals of gradients along the lines from the background, a few trials at a time; also in each band."""
     masks = {} if bands is None else _band_masks(bands, sfreq, case.data.shape[2])
     values, parts = np.empty(case.data.shape), {name: np.empty(case.data.shape) for name in masks}
-    count, step = 0, case.model.map
+    step = case.model.map
     blocks = np.cumsum([len(rows) for rows in case.chosen]) // _PAIRS
     for rows in np.split(np.arange(len(case.data)), np.flatnonzero(np.diff(blocks)) + 1):
         owner = np.repeat(np.arange(len(rows)), [len(case.chosen[i]) for i in rows])
-        which, columns = step.index[rows][owner], case.columns[rows]
+        which, columns = rows[owner], case.columns[rows]
         starts = np.concatenate([case.background[case.chosen[i]] for i in rows])
         ends = case.data[rows][owner]
 
@@ -100,8 +112,7 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             return case.model.score(z)[np.arange(len(z)), columns[points]]
 
         lines = step.apply(starts, which), step.apply(ends, which), owner
-        gradients, spent = integrate(score, *lines, tolerance * case.range / 2, batch_size, max_evaluations)
-        count += spent
+        gradients, _ = integrate(score, *lines, tolerance * case.range / 2, batch_size, max_evaluations)
         back = step.adjoint(gradients, which)
         for place, i in enumerate(rows):
             own = owner == place
@@ -109,7 +120,7 @@ def by_paths(case, bands, sfreq, tolerance, batch_size, max_evaluations):
             values[i] = (change * slope).mean(axis=0)
             for name, component in _components(change, masks):
                 parts[name][i] = (component * slope).mean(axis=0)
-    return values, parts or None, count
+    return values, parts or None
 
 
 def _band_masks(bands, sfreq, n_times):
@@ -241,13 +252,14 @@ class _Column(nn.Module):
 
 
 def by_shap(case, method, n_samples, batch_size, seed):
-    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer, and their cost."""
-    values, count, step = np.empty(case.data.shape), 0, case.model.map
-    keys = list(zip(step.index.tolist(), case.columns.tolist(), map(tuple, case.chosen), strict=True))
-    for key in dict.fromkeys(keys):
-        rows = np.array([one == key for one in keys])
-        which, column, chosen = key
-        module = _Column(case.model.score, step, which, column)
+    """Attributions (n_trials, n_channels, n_times) by shap's DeepExplainer or GradientExplainer."""
+    values, step = np.empty(case.data.shape), case.model.map
+    matrices = (matrix.tobytes() for matrix in step.spatial)
+    keys = list(zip(matrices, case.columns.tolist(), map(tuple, case.chosen), strict=True))
+    for key in dict.fromkeys(keys):  # trials that one explainer serves
+        rows = np.flatnonzero([one == key for one in keys])
+        _, column, chosen = key
+        module = _Column(case.model.score, step, rows[0], column)
         trials, background = (
             torch.from_numpy(np.array(part)) for part in (case.data[rows], case.background[list(chosen)])
         )
@@ -256,8 +268,7 @@ def by_shap(case, method, n_samples, batch_size, seed):
         except (RuntimeError, TypeError, AssertionError) as error:
             name = type(module.score.module).__name__
             raise ValueError(f'method="{method}": shap cannot run through {name}: {error}') from error
-        count += rows.sum() * (n_samples if method == "gradient_shap" else len(chosen))
-    return values, int(count)
+    return values
 
 
 def _run(module, trials, background, method, n_samples, batch_size, seed):

@@ -1,9 +1,9 @@
 """Explained models: the network at the end of a pipeline, in float64, and the linear steps before it as matrices.
 
 A step acts on a trial :math:`x` (channels x times) as :math:`y = S x B^T`, with a spatial matrix S that may differ from
-trial to trial (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has. The
-matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something from
-the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
+domain to domain (alignment) and a temporal matrix B common to all; ``linear_map_`` declares which of the two it has.
+The matrices are identified from outputs for probe signals and verified on the trials. Where a step estimates something
+from the trials, as alignment of an unseen subject does, S is solved for from these and held fixed.
 """
 
 import copy
@@ -57,14 +57,9 @@ class Explained:
             name = type(module).__name__
             raise ValueError(f"estimator: {name} does not run in double precision: {error}") from error
 
-    @property
-    def index(self):
-        """Spatial matrix of each trial, shape (n_trials,)."""
-        return self.map.index
-
-    def outputs(self, index, X):
-        """Explained outputs (n, n_outputs) of trials, each through its own map."""
-        mapped = torch.from_numpy(self.map.apply(np.asarray(X, dtype=np.float64), np.asarray(index)))
+    def outputs(self, which, X):
+        """Explained outputs (n, n_outputs) of trials, each through the map of the explained trial of a number."""
+        mapped = torch.from_numpy(self.map.apply(np.asarray(X, dtype=np.float64), np.asarray(which)))
         with torch.no_grad():
             return torch.cat([self.score(some) for some in mapped.split(64)]).numpy()
 
@@ -107,14 +102,13 @@ class _FloatsLike(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Linear map of trials, :math:`y_i = S_{k(i)} x_i B^T`."""
+    """Linear map of trials, :math:`y_i = S_i x_i B^T`."""
 
     spatial: np.ndarray
-    index: np.ndarray
     temporal: np.ndarray | None
 
     def apply(self, X, which):
-        """Map trials (n, n_channels, n_times) by one of the spatial matrices, or by one each, and the temporal one."""
+        """Map trials (n, n_channels, n_times) by one trial's spatial matrix, or by one each, and the temporal one."""
         return self.spatial[which] @ self.filter(X)
 
     def filter(self, X):
@@ -128,18 +122,16 @@ class LinearMap:
 
     def then(self, other):
         """Composition of this map with a following one, for the same trials."""
-        pairs, index = np.unique(np.stack([self.index, other.index], axis=1), axis=0, return_inverse=True)
-        spatial = np.stack([other.spatial[second] @ self.spatial[first] for first, second in pairs])
         if self.temporal is None or other.temporal is None:
             temporal = self.temporal if other.temporal is None else other.temporal
         else:
             temporal = other.temporal @ self.temporal
-        return LinearMap(spatial, index.ravel(), temporal)
+        return LinearMap(other.spatial @ self.spatial, temporal)
 
 
 def identity_map(X):
     """Map that leaves trials as they are."""
-    return LinearMap(np.eye(X.shape[1])[None], np.zeros(len(X), dtype=np.intp), None)
+    return LinearMap(np.broadcast_to(np.eye(X.shape[1]), (len(X), X.shape[1], X.shape[1])), None)
 
 
 def step_map(step, X, name):
@@ -175,12 +167,15 @@ def linear_map(transform, X, axes="both", name="step", tolerance=1e-6):
         else:
             spatial = [_probe_space(transform, X[first : first + 1], axes) for first in firsts]
         temporal = _probe_time(transform, X[firsts[0] : firsts[0] + 1], spatial[0], axes, Y.shape[2])
-    step = LinearMap(np.stack(spatial), groups.ravel(), temporal)
+    step = LinearMap(np.stack(spatial)[groups.ravel()], temporal)
     filtered, out = step.filter(np.asarray(X, dtype=np.float64)), np.asarray(Y, dtype=np.float64)
-    found = None if axes is None else _settled(step, filtered, out, tolerance)
-    if found is None:
-        raise ValueError(f"{name} is not linear in the trials: no spatial and temporal matrix fits. {advice}")
-    return found, as_eeg(Y)
+    for group, matrix in enumerate(spatial):
+        rows = groups.ravel() == group
+        fitting = None if axes is None else _fitting(matrix, filtered[rows], out[rows], tolerance)
+        if fitting is None:
+            raise ValueError(f"{name} is not linear in the trials of a domain: no two matrices fit. {advice}")
+        step.spatial[rows] = fitting
+    return step, as_eeg(Y)
 
 
 def _answers(transform, like, data):
@@ -227,28 +222,11 @@ def _probe_time(transform, like, spatial, axes, n_out):
     return None if n_out == n_times and np.allclose(temporal, kept, rtol=0, atol=1e-7) else temporal
 
 
-def _settled(step, X, Y, tolerance):
-    """Map verified on filtered trials X and outputs Y, or None where no spatial matrices fit.
-
-    An alignment of an unseen domain estimates its matrix from the trials, a running reference from each: it is solved.
-    """
-    matrices, index = [], np.empty(len(X), dtype=np.intp)
-    for group, matrix in enumerate(step.spatial):
-        rows = np.flatnonzero(step.index == group)
-        for parts in ([rows], rows[:, None]):
-            found = [_fitting(matrix, X[part], Y[part], tolerance) for part in parts]
-            if all(one is not None for one in found):
-                break
-        else:
-            return None
-        for part, one in zip(parts, found, strict=True):
-            index[part] = len(matrices)
-            matrices.append(one)
-    return LinearMap(np.stack(matrices), index, step.temporal)
-
-
 def _fitting(matrix, X, Y, tolerance):
-    """Spatial matrix if it gives Y from X, else the one that solves this; None if none does."""
+    """Spatial matrix if it gives Y from filtered X, else the one that solves this; None if none does.
+
+    An alignment of an unseen domain estimates its matrix from the trials: it is solved.
+    """
     if _misfit(matrix, X, Y) <= tolerance:
         return matrix
     if len(X) * X.shape[2] <= 2 * X.shape[1]:  # too few samples: some matrix gives any output
@@ -287,41 +265,6 @@ def _flattened(steps):
             yield from _flattened(step.steps)
         elif step not in (None, "passthrough"):
             yield f"{name} ({type(step).__name__})", step
-
-
-def choose_targets(outputs, classes, target):
-    """Column of the output (n_trials, n_outputs) that is explained in each trial; None takes the largest."""
-    if target is None:
-        return outputs.argmax(axis=1)
-    wanted = np.broadcast_to(np.asarray(target), len(outputs)) if np.ndim(target) == 0 else np.asarray(target)
-    if wanted.shape != (len(outputs),):
-        raise ValueError(f"target: got shape {wanted.shape} for {len(outputs)} trials.")
-    known = np.arange(outputs.shape[1]) if classes is None else np.asarray(classes)
-    unknown = [one for one in np.unique(wanted).tolist() if one not in known.tolist()]
-    if unknown:
-        raise ValueError(f"target: unknown {unknown}; expected one of {known.tolist()}.")
-    place = {label: i for i, label in enumerate(known.tolist())}
-    return np.array([place[label] for label in wanted.tolist()])
-
-
-def choose_background(X, background, n_background):
-    """Background trials (n_background_trials, n_channels, n_times), and the selection for each trial."""
-    background = X if background is None else as_eeg(background, X.ch_names, X.sfreq)
-    if background.shape[1:] != X.shape[1:]:
-        raise ValueError(f"background: trials of shape {background.shape[1:]}, those to explain have {X.shape[1:]}.")
-    if background.ch_names != X.ch_names and None not in (background.ch_names, X.ch_names):
-        raise ValueError("background: another montage than the trials to explain.")
-    if not len(background) or not np.isfinite(background).all():
-        raise ValueError("background: expected one trial or more, without NaN and infinity.")
-    background = background.like(np.asarray(background, dtype=np.float64))
-    everything, chosen = np.arange(len(background)), []
-    known = X.domains is not None and background.domains is not None
-    for record in X.domains if known else [None] * len(X):
-        rows = np.flatnonzero(background.domains == record) if known else everything
-        rows = rows if len(rows) else everything
-        picks = np.linspace(0, len(rows) - 1, min(n_background, len(rows))).round().astype(int)
-        chosen.append(rows[picks])
-    return background, chosen
 
 
 def read_trials(estimator, X):

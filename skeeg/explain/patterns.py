@@ -150,7 +150,7 @@ def _spatial_filters(estimator):
 def _filtered(X, step):
     """Trials after the temporal map, at the channels of the input; and at the input of the filters."""
     filtered = step.filter(np.asarray(X))
-    return filtered, step.spatial[step.index] @ filtered
+    return filtered, step.spatial @ filtered
 
 
 def _stacked(X, step):
@@ -195,7 +195,7 @@ def _network(final, X, trials, step):
     if scale is None:
         found = input_map(final, trials)[0]
     else:  # of EEGToMEG, which also removes means, to which patterns are invariant
-        found = LinearMap(np.diag(1 / scale)[None], np.zeros(len(X), dtype=np.intp), None)
+        found = LinearMap(np.diag(1 / scale)[None], None)
     filtered, arriving = _filtered(X, step.then(found))
     kernels = first_kernels(fitted_network(final), arriving.shape[1])
     n_lags = kernels.shape[2]

@@ -52,14 +52,14 @@ def plot_topomap(maps, ch_names=None, names=None, unit="attribution"):
     return figure
 
 
-def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution"):
+def plot_image(maps, ch_names=None, seconds=None, n_bins=50):
     """Draw images of electrodes by bins of time, on one scale, one for each class.
 
     Parameters
     ----------
     maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
         An attribution is averaged by class.
-    ch_names, unit
+    ch_names
         See `plot_topomap`.
     seconds : float or None
         Length of a trial; None takes it from the attribution, or counts samples.
@@ -73,40 +73,37 @@ def plot_image(maps, ch_names=None, seconds=None, n_bins=50, unit="attribution")
     >>> len(plot_image({"left": np.eye(3, 100), "right": np.ones((3, 100))}, ["C3", "Cz", "C4"]).axes)
     3
     """
-    maps, ch_names, sfreq = _by_class(maps, ch_names)
-    if seconds is None and sfreq:
-        seconds = next(iter(maps.values())).shape[1] / sfreq
+    if seconds is None and isinstance(maps, Attribution) and maps.sfreq:
+        seconds = maps.values.shape[2] / maps.sfreq
+    maps, ch_names = _by_class(maps, ch_names)
     maps = {label: binned(one, n_bins) if n_bins else np.asarray(one) for label, one in maps.items()}
     n_channels = next(iter(maps.values())).shape[0]
     figure, axes = _grid(1, len(maps), 3.6, max(2.2, 0.16 * n_channels + 0.8), sharey=True)
-    _draw_images(figure, axes, [list(maps.items())], ch_names, seconds, unit)
+    _draw_images(figure, axes, [list(maps.items())], ch_names, seconds)
     return figure
 
 
-def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribution"):
+def plot_time_courses(attribution, picks=None):
     """Time course of the attribution at some electrodes, one panel each, one line for each class.
 
     Parameters
     ----------
-    maps : Attribution, or dict of label to ndarray, shape (n_channels, n_times)
-        An attribution is averaged by class.
-    ch_names, unit
-        See `plot_topomap`.
+    attribution : Attribution
+        It is averaged by class.
     picks : sequence of str or None
         Electrodes to show; None shows the four with the largest attributions.
-    sfreq : float or None
-        Sampling rate in hertz, where `maps` has none.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skeeg.explain import plot_time_courses
-    >>> len(plot_time_courses({"left": np.eye(3, 100)}, ["C3", "Cz", "C4"], ["C3", "C4"]).axes)
-    2
+    >>> from skeeg.explain import Attribution, plot_time_courses
+    >>> found = Attribution(np.ones((4, 2, 6)), None, *np.zeros((3, 4)), target=np.zeros(4), ch_names=("C3", "C4"))
+    >>> len(plot_time_courses(found, ["C3"]).axes)
+    1
     """
-    maps, ch_names, sfreq = _by_class(maps, ch_names, sfreq)
+    maps, sfreq = attribution.by_class(), attribution.sfreq
     size = np.mean([np.abs(one).sum(axis=1) for one in maps.values()], axis=0)
-    ch_names = _names(ch_names, len(size))
+    ch_names = _names(attribution.ch_names, len(size))
     unknown = [name for name in picks or () if name not in ch_names]
     if unknown:
         raise ValueError(f"picks: unknown electrode {', '.join(unknown)}.")
@@ -120,7 +117,7 @@ def plot_time_courses(maps, ch_names=None, picks=None, sfreq=None, unit="attribu
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].legend(frameon=False, fontsize="small", ncols=len(maps), loc="lower right", bbox_to_anchor=(1, 1))
     axes[-1, 0].set_xlabel("seconds" if sfreq else "samples")
-    figure.supylabel(unit, fontsize="small")
+    figure.supylabel("attribution", fontsize="small")
     return figure
 
 
@@ -192,11 +189,11 @@ def plot_adaptation(before, after, X, background=None, y=None, n_bins=50, settin
         for when, maps in zip(("before", "after"), rows, strict=True)
     ]
     figure, axes = _grid(2, len(classes), 3.6, max(2.2, 0.16 * n_channels + 0.6), sharex=True, sharey=True)
-    _draw_images(figure, axes, drawn, found.ch_names, seconds, "attribution")
+    _draw_images(figure, axes, drawn, found.ch_names, seconds)
     return figure
 
 
-def _draw_images(figure, axes, rows, ch_names, seconds, unit):
+def _draw_images(figure, axes, rows, ch_names, seconds):
     """Draw images on one scale, electrodes on the vertical axis."""
     limit = np.nanmax([np.abs(one).max() for row in rows for _, one in row if np.isfinite(one).any()], initial=0) or 1.0
     picture = None
@@ -209,7 +206,7 @@ def _draw_images(figure, axes, rows, ch_names, seconds, unit):
             axis.set_yticks(range(len(one)), _names(ch_names, len(one)), fontsize=6)
     for axis in axes[-1]:
         axis.set_xlabel("seconds" if seconds else "bins of time")
-    _colorbar(figure, picture, axes, unit)
+    _colorbar(figure, picture, axes, "attribution")
 
 
 def _colorbar(figure, picture, axes, unit):
@@ -217,16 +214,14 @@ def _colorbar(figure, picture, axes, unit):
     bar.outline.set_visible(False)
 
 
-def _by_class(maps, ch_names, sfreq=None):
-    """Give maps of each class, electrodes and rate, those of an attribution where they are not given."""
-    if isinstance(maps, Attribution):
-        return maps.by_class(), ch_names or maps.ch_names, sfreq or maps.sfreq
-    return maps, ch_names, sfreq
+def _by_class(maps, ch_names):
+    """Give maps of each class and electrodes, those of an attribution where they are not given."""
+    return (maps.by_class(), ch_names or maps.ch_names) if isinstance(maps, Attribution) else (maps, ch_names)
 
 
 def _channel_maps(maps, ch_names):
     """Make a dict of label to one number for each electrode, and list the electrodes' names."""
-    maps, ch_names, _ = _by_class(maps, ch_names)
+    maps, ch_names = _by_class(maps, ch_names)
     if not isinstance(maps, dict):
         maps = {f"pattern {i + 1}": one for i, one in enumerate(np.atleast_2d(maps))}
     maps = {label: np.asarray(one).sum(axis=1) if np.ndim(one) == 2 else np.asarray(one) for label, one in maps.items()}

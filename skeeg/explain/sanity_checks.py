@@ -9,9 +9,11 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from ..array import EEGArray
+from ..base import params_named
 from ..networks.seeding import seeded
-from .attribution import attribute
-from .linear_maps import Explained, choose_background, choose_targets, split_pipeline
+from .attribution import attribute, choose_background
+from .attribution_methods import choose_targets
+from .linear_maps import Explained, split_pipeline
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def deletion_insertion(
     rng, shape = np.random.default_rng(random_state), X.shape[1:]
     size = 1 if by == "sample" else shape[1]  # samples that are replaced together
     cuts = size * np.linspace(0, shape[0] * shape[1] // size, n_steps + 1).round().astype(int)
-    columns = choose_targets(explained.outputs(explained.index, X), explained.classes, attribution.target)
+    columns = choose_targets(explained.outputs(range(len(X)), X), explained.classes, attribution.target)
     curves = np.zeros((3, n_steps + 1))
     for i, trial in enumerate(np.asarray(X)):
         empty = np.asarray(background)[chosen[i]].mean(axis=0).ravel()
@@ -100,7 +102,7 @@ def deletion_insertion(
             states = np.repeat(before[None], n_steps + 1, axis=0)
             for state, cut in zip(states, cuts, strict=True):
                 state[turn[:cut]] = after[turn[:cut]]
-            scores = explained.outputs([explained.index[i]] * len(states), states.reshape(-1, *shape))
+            scores = explained.outputs([i] * len(states), states.reshape(-1, *shape))
             curve += scores[:, columns[i]] / len(X)
     return Curves(cuts / cuts[-1], *curves)
 
@@ -192,9 +194,7 @@ def stability(estimator, X, y, seeds=(0, 1, 2), X_explain=None, axis="channel", 
         raise ValueError(f"seeds: got {len(seeds)}, expected two or more.")
     found = []
     for seed in seeds:
-        fresh = clone(estimator)
-        names = [name for name in fresh.get_params() if name == "random_state" or name.endswith("__random_state")]
-        fresh.set_params(**dict.fromkeys(names, seed)).fit(X, y)
+        fresh = clone(estimator).set_params(**dict.fromkeys(params_named(estimator, "random_state"), seed)).fit(X, y)
         explained = attribute(fresh, X if X_explain is None else X_explain, **(settings or {}))
         found.append(explained.importance(axis).ravel())
     return np.array([[float(spearmanr(a, b).statistic) for a in found] for b in found])

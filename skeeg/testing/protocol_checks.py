@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..array import EEGArray, make_domains
+from ..base import params_named
 from .recordings import assert_same_outputs, configured_for, data_for, fitted_on, fresh, kind_of, outputs
 
 
@@ -35,7 +36,7 @@ def check_grid_search_two_jobs(estimator, recording):
     """Check that GridSearchCV works with two processes; its best estimator predicts what one fitted here does."""
     X, y = data_for(estimator, recording)
     predictor = as_predictor(fresh(estimator))
-    seeds = [name for name in predictor.get_params() if name.split("__")[-1] == "random_state"]
+    seeds = list(params_named(predictor, "random_state"))
     grid = {seeds[0]: [0, 1]} if seeds else {}
     search = GridSearchCV(predictor, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
     scores = search.cv_results_["mean_test_score"]
@@ -56,11 +57,8 @@ def check_cross_validation_of_epochs(estimator, recording):
 
 def wants_subjects(estimator):
     """Whether the estimator asks for the subject of each trial."""
-    try:
-        with config_context(enable_metadata_routing=True):
-            return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
-    except Exception:  # an estimator without routing; other checks report what it lacks
-        return False
+    with config_context(enable_metadata_routing=True):
+        return bool(get_routing_for_object(estimator).consumes("fit", {"subjects"}))
 
 
 def check_subjects_routed(estimator, recording):
@@ -103,9 +101,6 @@ def _changed_params(step):
     return {name: value for name, value in params.items() if value is not defaults.get(name, inspect.Parameter.empty)}
 
 
-MOABB_ABOUT = "An evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."
-
-
 def moabb_checks():
     """MOABB's four evaluations, every `CrossSubjectMode`, and Epochs in place of arrays, as named checks."""
     from moabb.evaluations import CrossSubjectMode
@@ -122,7 +117,7 @@ def moabb_checks():
 
 
 def _check_moabb(estimator, recording, evaluation="CrossSubjectEvaluation", mode=None, return_epochs=False):
-    """Run one evaluation and ask for a finite score of every subject and session."""
+    """Check that an evaluation of MOABB's, on two simulated subjects with two sessions, gives each a finite score."""
     import mne
     from moabb import evaluations
 

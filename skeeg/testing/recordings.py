@@ -1,6 +1,5 @@
 """What estimators are checked on: small instances of the public ones, simulated recordings, comparison of outputs."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -8,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state, get_tags
 
 from ..array import EEGArray
-from ..base import EEGEstimator
+from ..base import EEGEstimator, params_named
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 SPARE_NAMES = ("C3", "Cz", "C4", "Pz", "Fz", "CP1", "CP2", "FC1", "FC2", "P3", "P4", "F3", "F4")
@@ -26,7 +25,7 @@ class Recording:
     Examples
     --------
     >>> from skeeg.testing import Recording
-    >>> Recording(n_times=64).trials().shape
+    >>> Recording(n_times=64).eeg().shape
     (24, 4, 64)
     """
 
@@ -38,13 +37,10 @@ class Recording:
     @classmethod
     def suited_to(cls, estimator):
         """Take the channels and the rate that the parameters of the estimator, or of a step of it, require."""
-        params = params_of(estimator)
-        asked = {}
-        for part in ("ch_names", "sfreq"):
-            values = [value for name, value in params.items() if name.split("__")[-1] == part and value is not None]
-            if values and (part != "ch_names" or len(values[0]) > 2):  # fewer leave nothing to take away or swap
-                asked[part] = tuple(values[0]) if part == "ch_names" else float(values[0])
-        return cls(**asked)
+        names, rates = (params_named(estimator, part).values() for part in ("ch_names", "sfreq"))
+        names = [tuple(one) for one in names if one is not None and len(one) > 2]  # fewer leave nothing to take away
+        rates = [float(one) for one in rates if one is not None]
+        return cls(next(iter(names), cls.ch_names), next(iter(rates), cls.sfreq))
 
     def other(self):
         """Make a recording of another montage and another length, at the same rate."""
@@ -55,8 +51,8 @@ class Recording:
         """Class index of each trial."""
         return np.arange(self.n_trials) % n_classes
 
-    def trials(self, n_classes=2, seed=0):
-        """Noise with a rhythm and an offset on another electrode for each class, plain and in microvolts.
+    def eeg(self, n_classes=2, seed=0):
+        """Noise with a rhythm and an offset on another electrode for each class, an `EEGArray`.
 
         The values are exact in float32, so that a network sees the same numbers in every form of the data.
         """
@@ -66,25 +62,17 @@ class Recording:
         for trial, label in enumerate(self.indices(n_classes)):
             rhythm = np.sin(2 * np.pi * (10 * time + rng.random_sample()))
             X[trial, label % len(self.ch_names)] += 30 * rhythm + 10 * label + 5
-        return X.astype(np.float32).astype(np.float64)
+        return EEGArray(X.astype(np.float32).astype(np.float64), self.ch_names, self.sfreq)
 
-    def eeg(self, n_classes=2, seed=0):
-        """Make the same trials with their names and rate."""
-        return EEGArray(self.trials(n_classes, seed), self.ch_names, self.sfreq)
-
-    def epochs(self, X=None):
+    def epochs(self, X):
         """Make `mne.Epochs`, in volts, of trials in microvolts."""
-        return EEGArray(self.trials() if X is None else X, self.ch_names, self.sfreq).to_epochs()
+        return EEGArray(X, self.ch_names, self.sfreq).to_epochs()
 
 
 def kind_of(estimator):
-    """Kind of an estimator, also of one without tags: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
-    with contextlib.suppress(AttributeError, TypeError):  # not a scikit-learn estimator: its methods tell
-        if (kind := get_tags(estimator).estimator_type) in ("classifier", "regressor"):
-            return kind
-    if has(estimator, "predict_proba"):
-        return "classifier"
-    return "regressor" if has(estimator, "predict") else "transformer"
+    """Kind of an estimator: ``"classifier"``, ``"regressor"`` or ``"transformer"``."""
+    kind = get_tags(estimator).estimator_type
+    return kind if kind in ("classifier", "regressor") else "transformer"
 
 
 def has(estimator, *names):
@@ -97,11 +85,6 @@ def methods_of(estimator):
     return {name: getattr(estimator, name) for name in METHODS if has(estimator, name)}
 
 
-def params_of(estimator, deep=True):
-    """Parameters of an estimator; none of what is not an estimator of scikit-learn."""
-    return estimator.get_params(deep=deep) if has(estimator, "get_params") else {}
-
-
 def takes_any_montage(estimator):
     """Whether trials of another montage than at fit are accepted."""
     return isinstance(estimator, EEGEstimator) and estimator._any_montage
@@ -109,22 +92,19 @@ def takes_any_montage(estimator):
 
 def reads_eeg_array(estimator):
     """Whether the estimator, or a part of it, reads the names, rate and domains of an EEGArray."""
-    return any(isinstance(part, EEGEstimator) for part in [estimator, *params_of(estimator).values()])
+    return any(isinstance(part, EEGEstimator) for part in [estimator, *estimator.get_params().values()])
 
 
 def fresh(estimator):
     """Copy of an estimator, not fitted, with every seed fixed."""
-    estimator = clone(estimator)
-    seeds = {name: 0 for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"}
-    return estimator.set_params(**seeds) if seeds else estimator
+    return clone(estimator).set_params(**dict.fromkeys(params_named(estimator, "random_state"), 0))
 
 
 def configured_for(estimator, recording):
     """Copy of an estimator with the names and the rate of the recording as parameters, for plain trials."""
-    estimator = fresh(estimator)
-    known = {"ch_names": recording.ch_names, "sfreq": recording.sfreq}
-    parts = {name: known[last] for name in params_of(estimator) if (last := name.split("__")[-1]) in known}
-    return estimator.set_params(**parts) if parts else estimator
+    names = dict.fromkeys(params_named(estimator, "ch_names"), recording.ch_names)
+    rates = dict.fromkeys(params_named(estimator, "sfreq"), recording.sfreq)
+    return fresh(estimator).set_params(**names, **rates)
 
 
 def data_for(estimator, recording, n_classes=2, seed=0):

@@ -15,7 +15,7 @@ import sklearn
 from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.pipeline import make_pipeline
 
-from .input_checks import expect_refusal
+from .input_checks import CLEAR, judge
 from .recordings import (
     METHODS,
     assert_same_outputs,
@@ -67,7 +67,8 @@ def check_save_load(estimator, recording):
         path = pathlib.Path(folder) / "estimator.safetensors"
         fitted.save(path)
         again = type(fitted).load(path)
-        expect_refusal(lambda: fresh(estimator).save(path), "fit", "save without fit")
+        if judge(lambda: fresh(estimator).save(path), ["fit"])[0] != CLEAR:
+            raise AssertionError("save without fit is not refused by an error that says so.")
     assert_same_outputs(outputs(again, X), wanted, "saved and loaded")
     if repr(again.get_params()) != repr(fitted.get_params()):
         raise AssertionError("an estimator that was saved and loaded has other parameters.")
