@@ -29,7 +29,8 @@ def main():
     parser.add_argument("--save", metavar="FOLDER", help="where to write the figures")
     arguments = parser.parse_args()
 
-    recording = read_cwl(arguments.folder, arguments.subject).clean(band=(1.0, 100.0))
+    recording = read_cwl(arguments.folder, arguments.subject)
+    recording.raw.notch_filter(range(50, 500, 50)).filter(1.0, 100.0).set_eeg_reference("average")  # as published
     training, test = recording.split(test_seconds=60.0, gap=10.0, crop_start=5.0)
     train, test = ([training.raw], [training.bold]), ([test.raw], [test.bold])
     names, aligner = recording.region_names, {"delay": 6.0, "tr": recording.marker, "rate": 100.0}

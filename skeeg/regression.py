@@ -5,6 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from .base import EEGTransformer
 from .covariance import inverse_sqrt
+from .model_selection import BlockedSplit
 from .storage import Storable
 
 ALPHAS = tuple(10.0**power for power in range(7))
@@ -94,8 +95,7 @@ def choose_alpha(features, targets, gap):
     if n_rows < _N_BLOCKS * (gap + 2):
         return ALPHAS[len(ALPHAS) // 2]
     errors = np.zeros(len(ALPHAS))
-    for test in np.array_split(np.arange(n_rows), _N_BLOCKS):
-        train = np.r_[0 : max(test[0] - gap, 0), min(test[-1] + 1 + gap, n_rows) : n_rows]
+    for train, test in BlockedSplit(_N_BLOCKS, gap=gap).split(features):
         weights = ridge_weights(features[train], targets[train], ALPHAS)
         errors += [np.sum((features[test] @ weight - targets[test]) ** 2) for weight in weights]
     return ALPHAS[int(errors.argmin())]

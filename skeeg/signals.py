@@ -6,6 +6,8 @@ from functools import partial
 import numpy as np
 from scipy import fft, signal
 
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
+"""Delta, theta, alpha, beta and low gamma, in hertz."""
 _BLOCK = 2**16  # samples worked on at a time: the padded signals and their spectra then stay in a core's cache
 
 
@@ -28,14 +30,8 @@ def _filter_fir(data, kernels, causal, out):
     left, right = (longest - 1, 0) if causal else (longest // 2, longest // 2)
     n_fft = fft.next_fast_len(n_times + left + right, real=True)
     responses = [_response(kernel, n_fft, causal, dtype) for kernel in kernels]
-    # A constant passes through a kernel and through the odd reflection unchanged but for the kernel's sum. Taking it
-    # off first keeps the last digits of float32 for the signal, not for the offset of the amplifier.
     centre = max(left, right) < n_times
-    for trials, channels, padded in _blocks(data, n_fft):
-        x = data[trials, channels]
-        offset = x[..., :1] * dtype.type(centre)
-        np.subtract(x, offset, out=padded[..., left : left + n_times])
-        _reflect(padded, left, n_times, right)
+    for trials, channels, padded, offset in _blocks(data, left, right, n_fft, centre):
         spectrum = fft.rfft(padded, axis=-1)
         for k, (kernel, response) in enumerate(zip(kernels, responses, strict=True)):
             product = spectrum if k == len(kernels) - 1 else spectrum.copy()
@@ -61,9 +57,7 @@ def _filter_iir(data, sections, n_edge, causal, out):
     n_edge = min(n_edge, n_times - 1)
     sections = sections.copy()  # scipy wants to write to what joblib may have mapped read-only
     run = signal.sosfilt if causal else partial(signal.sosfiltfilt, padlen=0)
-    for trials, channels, padded in _blocks(data, n_times + 2 * n_edge, np.float64):
-        padded[..., n_edge : n_edge + n_times] = data[trials, channels]
-        _reflect(padded, n_edge, n_times, n_edge)
+    for trials, channels, padded, _ in _blocks(data, n_edge, n_edge, n_times + 2 * n_edge, False, np.float64):
         out[trials, channels] = run(sections, padded, axis=-1)[..., n_edge : n_edge + n_times]
 
 
@@ -79,13 +73,10 @@ def resample_trials(data, ratio, npad):
     n_old = -(-(npad_left + n_times + npad) // step) * step
     n_new, first = n_old // step * new_step, npad_left // step * new_step
     n_shared = min(n_old, n_new)
-    centre = npad < n_times  # as in _filter_fir
     out = np.empty((*data.shape[:2], n_out), dtype)
-    for trials, channels, padded in _blocks(data, n_old):
-        x = data[trials, channels]
-        offset = x[..., :1] * dtype.type(centre)
-        np.subtract(x, offset, out=padded[..., npad_left : npad_left + n_times])
-        _reflect(padded, npad_left, n_times, n_old - npad_left - n_times)
+    for trials, channels, padded, offset in _blocks(
+        data, npad_left, n_old - npad_left - n_times, n_old, npad < n_times
+    ):
         spectrum = fft.rfft(padded, axis=-1)[..., : n_shared // 2 + 1]
         if n_shared % 2 == 0:  # the Nyquist line stands for two lines of the longer spectrum
             spectrum[..., n_shared // 2] *= 2 if n_new < n_old else 0.5
@@ -103,16 +94,24 @@ def _reflect(padded, left, n_times, right):
     np.subtract(2 * last, padded[..., end - 1 - after : end - 1][..., ::-1], out=padded[..., end : end + after])
 
 
-def _blocks(data, n_samples, dtype=None):
-    """Slices of trials and of channels that together fill about `_BLOCK` samples, and a buffer for each, zero at first.
+def _blocks(data, left, right, n_samples, centre, dtype=None):
+    """Cut the data into blocks of about `_BLOCK` samples, each continued by odd reflection over ``left`` and ``right``.
 
-    The buffer is the same memory each time: what one round leaves there, the next overwrites at the same places.
+    Gives slices of trials and of channels, the continued signals, zero up to ``n_samples``, and what was taken off
+    them: with ``centre`` the first value of each channel. A constant passes through a linear filter unchanged but for
+    its gain, so without it the last digits of float32 are for the signal, not for the offset of the amplifier.
+
+    The signals are in the same memory each time: what one round leaves there, the next overwrites at the same places.
     """
-    n_trials, n_channels, _ = data.shape
+    n_trials, n_channels, n_times = data.shape
     channels = min(n_channels, max(1, _BLOCK // n_samples))
     trials = min(n_trials, max(1, _BLOCK // (n_samples * channels)))
     buffer = np.zeros((trials, channels, n_samples), dtype or data.dtype)
     for first in range(0, n_trials, trials):
         for channel in range(0, n_channels, channels):
             at = slice(first, first + trials), slice(channel, channel + channels)
-            yield *at, buffer[: n_trials - first, : n_channels - channel]
+            padded = buffer[: n_trials - first, : n_channels - channel]
+            offset = data[at][..., :1] * data.dtype.type(centre)
+            np.subtract(data[at], offset, out=padded[..., left : left + n_times])
+            _reflect(padded, left, n_times, right)
+            yield *at, padded, offset

@@ -11,7 +11,8 @@ DEFAULT_RATE = 220.0
 """Sampling rate in hertz where it is unknown: that of the published recordings."""
 
 _SUPPORT, _STEPS = 8.0, 2**12  # periods on each side of the wavelet's centre, and points of its integral
-_BANDWIDTH, _N_FREQS = 1.5, 60
+_BANDWIDTH = 1.5
+_FREQS = np.logspace(0, 2, 60)
 _AT_ONCE = 2**22  # samples of one chunk of trials, which bounds the memory
 
 
@@ -23,17 +24,13 @@ class WaveletBands(EEGTransformer):
             \Bigl|\int x(u)\, \sqrt{f}\, \psi^*(f (u - t))\, du\Bigr|\Bigr), \qquad
         \psi(v) = \frac{e^{-v^2 / B}\, e^{2 \pi i v}}{\sqrt{\pi B}}
 
-    with F the frequencies of the band out of 60 that are evenly spaced on a logarithmic scale, and B = 1.5 as published
-    (the wavelet has a standard deviation of :math:`\sqrt{B / 2}` periods).
+    with F the frequencies of the band out of 60 from 1 to 100 Hz, evenly spaced on a logarithmic scale and below half
+    the sampling rate, and B = 1.5 as published (the wavelet has a standard deviation of :math:`\sqrt{B / 2}` periods).
 
     Parameters
     ----------
     bands : tuple of (float, float)
         Hertz, edges included; None leaves an edge open.
-    freq_range : tuple of float
-        Lowest and highest of the 60 frequencies in hertz; those above half the sampling rate are left out.
-    log : bool
-        Whether to take the logarithm of one plus the mean.
     scale : {"minmax", None}
         Scale each channel and band to 0 to 1, by the extremes of the trials given to fit.
     joined : bool
@@ -65,18 +62,8 @@ class WaveletBands(EEGTransformer):
 
     _parameter_constraints = {"scale": [StrOptions({"minmax"}), None]}
 
-    def __init__(
-        self,
-        bands=((8, 13), (13, 30), (30, 100)),
-        freq_range=(1.0, 100.0),
-        log=True,
-        scale="minmax",
-        joined=False,
-        sfreq=None,
-    ):
+    def __init__(self, bands=((8, 13), (13, 30), (30, 100)), scale="minmax", joined=False, sfreq=None):
         self.bands = bands
-        self.freq_range = freq_range
-        self.log = log
         self.scale = scale
         self.joined = joined
         self.sfreq = sfreq
@@ -99,17 +86,13 @@ class WaveletBands(EEGTransformer):
     def _frequencies(self, X):
         """Frequencies of each band in cycles a sample."""
         rate = DEFAULT_RATE if X.sfreq is None else X.sfreq
-        low, high = self.freq_range
-        if not 0 < low < high:
-            raise ValueError(f"freq_range: got {self.freq_range!r}, expected 0 < low < high.")
-        grid = np.logspace(np.log10(low), np.log10(high), _N_FREQS)
         chosen = []
         for start, stop in _as_bands(self.bands):
-            start, stop = start or low, stop or high  # None leaves an edge open
-            inside = grid[(grid >= start) & (grid <= stop) & (grid <= rate / 2)]
+            start, stop = start or _FREQS[0], stop or _FREQS[-1]  # None leaves an edge open
+            inside = _FREQS[(_FREQS >= start) & (_FREQS <= stop) & (_FREQS <= rate / 2)]
             if not len(inside):
                 span = f"{start:g} to {stop:g} Hz and below {rate / 2:g} Hz"
-                raise ValueError(f"bands: none of the {_N_FREQS} frequencies lies in {span}.")
+                raise ValueError(f"bands: none of the {len(_FREQS)} frequencies lies in {span}.")
             chosen.append(tuple(inside / rate))
         return chosen
 
@@ -124,7 +107,7 @@ class WaveletBands(EEGTransformer):
                 envelopes[rows] = whole.reshape(len(whole), len(rows), -1).transpose(1, 0, 2)
         else:
             envelopes = self._of(data, bands)
-        return np.log1p(envelopes) if self.log else envelopes
+        return np.log1p(envelopes)
 
     def _of(self, data, bands):
         """Mean magnitude of the coefficients of each band, shape (n_trials, n_bands * n_channels, n_times)."""

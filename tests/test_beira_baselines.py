@@ -39,7 +39,7 @@ def test_ridge_equals_scikit_learn():
     ridge = BandPowerRidge(alpha=30.0).fit(simulated.eeg, simulated.bold)
     powers, samples = ridge._features(simulated.eeg)
     targets = simulated.bold[0][:, samples].T
-    features = ridge._scale(powers[0])
+    features = ridge.scaler_.transform(powers[0])
     standard = (targets - targets.mean(axis=0)) / targets.std(axis=0)
     expected = Ridge(30.0, fit_intercept=False).fit(features, standard).coef_
     np.testing.assert_allclose(ridge.coef_.reshape(2, -1), expected, atol=1e-8)

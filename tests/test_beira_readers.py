@@ -175,8 +175,7 @@ def test_noddi_takes_the_heart_out_of_the_eeg(tmp_path, nilearn):
 
 def test_a_recording_splits_into_two_with_clocks_of_their_own(tmp_path, nilearn):
     cwl(tmp_path, N_VOLUMES)
-    whole = read_cwl(tmp_path, "trio2", regions=REGIONS).clean(band=(1.0, 40.0))
-    np.testing.assert_allclose(whole.raw.get_data().mean(axis=0), 0, atol=1e-12)
+    whole = read_cwl(tmp_path, "trio2", regions=REGIONS)
     training, test = whole.split(test_seconds=40.0, gap=10.0, crop_start=5.0)
     assert training.bold.shape[1] == 32  # volumes from 9 s to 71 s of 121 s
     assert test.bold.shape[1] == 21

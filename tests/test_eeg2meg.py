@@ -238,19 +238,6 @@ def test_windows_are_read_in_the_requested_order():
     np.testing.assert_array_equal(windows.read(rows)[1], Y[rows])
 
 
-@pytest.mark.parametrize("model, size", [("unet", "lstm_hidden"), ("transformer", "embed_size")])
-def test_a_network_starts_from_a_checkpoint_which_tells_its_sizes(tmp_path, model, size):
-    X, Y = linear_data()
-    trained = tiny(model, max_epochs=3).fit(X, Y)
-    torch.save(trained.module_.state_dict(), tmp_path / "network.pt")
-    settings = {"checkpoint": str(tmp_path / "network.pt"), "recipe_params": {"learning_rate": 0.0}, "random_state": 5}
-    again = EEGToMEG(model, **TINY | settings).fit(X, Y)
-    for name, value in trained.module_.named_parameters():
-        torch.testing.assert_close(again.module_.get_parameter(name), value)
-    with pytest.raises(ValueError, match=f"{size}: got 64, the checkpoint has"):
-        tiny(model, {size: 64}, **settings).fit(X, Y)
-
-
 def test_scores_by_hand():
     X, Y = linear_data()
     Y = Y + SI * np.random.default_rng(0).normal(size=Y.shape)

@@ -211,9 +211,9 @@ def test_position_codes_come_back():
     info = SIMULATION.info()
     (geometry,), _ = read_geometry(info, 1)
     scale = np.where(np.array(geometry["meg"]["types"]) == "mag", 1e-13, 1e-12)
-    codes = MomentCodes([geometry], scale, None, (4, 5))
-    z = np.random.default_rng(0).normal(size=35)
+    codes = MomentCodes([geometry], scale, None)
     decoder = codes.matrices_of([geometry])[0]["decoder"]
+    z = np.random.default_rng(0).normal(size=decoder.shape[1])
     np.testing.assert_allclose(codes.target_encoders[0] @ decoder @ z, z / 1.01, rtol=1e-6)
 
 
@@ -285,5 +285,5 @@ def test_parameters_that_are_set_after_fit_wait_for_the_next_fit(model):
         for one, same in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(one, same)
         assert virtual.score(X, Y) == pytest.approx(virtual.score(X, Y, geometry=SIMULATION.info()))
-    refitted = virtual.set_params(meg=True).fit(X, Y, geometry=there).predict(X)
+    refitted = virtual.set_params(meg="meg").fit(X, Y, geometry=there).predict(X)
     assert refitted.shape == Y.shape and not np.array_equal(refitted, wanted[0])

@@ -11,7 +11,7 @@ import lazy_loader
 _PUBLIC = {
     "imputers": ["LOSSES", "Imputer", "LowRankCompletion", "SplineInterpolation", "TimeInterpolation",
                  "WienerInterpolation", "draw_mask", "find_lost"],
-    "scores": ["BANDS", "band_power_error", "correlation", "normalised_error", "restoration_scores"],
+    "scores": ["band_power_error", "correlation", "normalised_error", "restoration_scores"],
 }  # fmt: skip
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -42,7 +42,7 @@ class Imputer(EEGTransformer):
         ----------
         X : anything `as_eeg` accepts, shape (n_trials, n_channels, n_times)
             Trials; NaN for missing samples.
-        mask : array-like of bool, shape (n_trials, n_channels, n_times or n_segments), or None
+        mask : array-like of bool, shape (n_trials, n_channels, n_times), or None
             True for missing samples, beside NaN; values under the mask are ignored.
         """
         check_is_fitted(self)
@@ -417,16 +417,14 @@ def draw_mask(shape, sfreq, loss="patches", share=0.3, seconds=1.0, random_state
 
 
 def find_lost(X, mask=None):
-    """Mask of the missing samples (n_trials, n_channels, n_times): NaN, or True in a mask.
-
-    The mask has one value for each sample or for each of equally long segments, (n_trials, n_channels, n_segments).
+    """Mask of the missing samples: NaN, or True in a mask. All have the shape (n_trials, n_channels, n_times).
 
     Examples
     --------
     >>> import numpy as np
     >>> from skeeg.restoration import find_lost
-    >>> find_lost(np.array([[[1.0, np.nan, 3.0, 4.0]]]), mask=[[[False, True]]]).tolist()
-    [[[False, True, True, True]]]
+    >>> find_lost(np.array([[[1.0, np.nan, 3.0]]]), mask=[[[False, False, True]]]).tolist()
+    [[[False, True, True]]]
     """
     data = np.asarray(X)
     lost = np.isnan(data)
@@ -435,11 +433,9 @@ def find_lost(X, mask=None):
     mask = np.asarray(mask)
     if mask.dtype != bool:
         raise TypeError(f"mask: expected booleans, True for missing samples, got {mask.dtype}.")
-    n_times = data.shape[2]
-    if mask.ndim != 3 or mask.shape[:2] != data.shape[:2] or not mask.shape[2] or n_times % mask.shape[2]:
-        wanted = "one value for each sample, or for each of equally long segments"
-        raise ValueError(f"mask: got shape {mask.shape} for trials of shape {data.shape}, expected {wanted}.")
-    return lost | np.repeat(mask, n_times // mask.shape[2], axis=2)
+    if mask.shape != data.shape:
+        raise ValueError(f"mask: got shape {mask.shape}, expected {data.shape}, that of the trials.")
+    return lost | mask
 
 
 def _fill_moments(data, lost, weights):

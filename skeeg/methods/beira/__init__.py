@@ -4,7 +4,7 @@ import lazy_loader
 
 _PUBLIC = {
     "baselines": ["BandPowerPLS", "BandPowerRidge", "RankOneRidge"],
-    "bold": ["BOLDAligner", "canonical_hrf", "cut_volumes", "match_volumes", "volume_onsets"],
+    "bold": ["BOLDAligner", "canonical_hrf", "match_volumes", "volume_onsets"],
     "datasets": ["EEGfMRI", "SimulatedBOLD", "read_cwl", "read_noddi", "region_signals", "simulate_bold"],
     "estimator": ["BEIRARegressor"],
     "network": ["BEIRA", "BEIRAManyToOne", "SharedBEIRA"],

@@ -8,16 +8,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ...regression import choose_alpha, ridge_weights
+from ...signals import BANDS
 from .readout import GAP, interpolate_steps, with_lags
 from .recordings import RecordingRegressor
 
-BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
-"""Delta, theta, alpha, beta and low gamma, in hertz."""
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 class BandPowerRegressor(RecordingRegressor):
-    """Base of the linear regressions on lagged band powers, of which a subclass has ``_fit_linear(features, targets)``.
+    """Base of the linear regressions on lagged band powers; ``_fit_linear`` of a subclass sets ``coef_``.
 
     The powers of each electrode in each band, at steps of a second and with lags that span the haemodynamic response,
     are standardised on the training data; the predicted steps are interpolated to the rate of the EEG.
@@ -40,17 +39,16 @@ class BandPowerRegressor(RecordingRegressor):
     def fit(self, X, y):
         """Fit the regression to EEG (n_trials, n_channels, n_times) and BOLD (n_trials, n_regions, n_times)."""
         eeg, targets = self._read_pairs(X, y)
+        self.feature_shape_ = len(self.lags), eeg[0].shape[1], len(self.bands)
         features, rows = [], []
         for array, target in zip(eeg, targets, strict=True):
             powers, samples = self._features(array)
             target = target[:, :, samples].transpose(0, 2, 1) if self._is_signal else target
-            features.append(powers.reshape(-1, *powers.shape[2:]))
+            features.append(powers.reshape(-1, powers.shape[2]))
             rows.append(target.reshape(len(features[-1]), -1))
         features, rows = np.concatenate(features), np.concatenate(rows)
-        self.feature_shape_ = features.shape[1:]
-        self.scaler_ = StandardScaler().fit(features.reshape(len(features), -1))
-        self.target_scaler_ = StandardScaler().fit(rows)
-        self._fit_linear(self._scale(features), self.target_scaler_.transform(rows))
+        self.scaler_, self.target_scaler_ = StandardScaler().fit(features), StandardScaler().fit(rows)
+        self._fit_linear(self.scaler_.transform(features), self.target_scaler_.transform(rows))
         return self
 
     def predict(self, X):
@@ -59,26 +57,21 @@ class BandPowerRegressor(RecordingRegressor):
         outputs = []
         for array in self._read(X, reset=False):
             powers, samples = self._features(array)
-            steps = self._predict_linear(self._scale(powers.reshape(-1, *powers.shape[2:])))
-            steps = self.target_scaler_.inverse_transform(steps).reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
+            steps = self.scaler_.transform(powers.reshape(-1, powers.shape[2]))
+            steps = self.target_scaler_.inverse_transform(steps @ self.coef_.reshape(self.n_regions_, -1).T)
+            steps = steps.reshape(*powers.shape[:2], -1).transpose(0, 2, 1)
             outputs.append(interpolate_steps(steps, samples, array.shape[2]) if self._is_signal else steps[..., 0])
         return self._like_input(outputs, X)
 
     def _features(self, X):
-        """Lagged powers (n_trials, n_steps, n_lags, n_channels, n_bands) and the samples of the steps.
+        """Lagged powers (n_trials, n_steps, n_lags * n_channels * n_bands) and the samples of the steps.
 
         Targets without an axis of time belong to the last step alone.
         """
         powers, samples = band_powers(X, self._rate(), self.bands, self.step)
         powers = with_lags(powers, [round(lag / self.step) for lag in self.lags])
-        return powers if self._is_signal else powers[:, -1:], samples
-
-    def _scale(self, features):
-        """Standardised features (n_rows, n_features)."""
-        return self.scaler_.transform(features.reshape(len(features), -1))
-
-    def _predict_linear(self, features):
-        return features @ self.coef_.reshape(len(self.coef_), -1).T
+        powers = powers if self._is_signal else powers[:, -1:]
+        return powers.reshape(*powers.shape[:2], -1), samples
 
 
 class BandPowerRidge(BandPowerRegressor):
@@ -179,6 +172,8 @@ class RankOneRidge(BandPowerRegressor):
         Topographies u, unit norm.
     temporal_ : ndarray, shape (n_regions, n_lags, n_bands)
         Patterns v.
+    coef_ : ndarray, shape (n_regions, n_lags, n_channels, n_bands)
+        Their products, the weights of the standardised powers.
     n_iter_ : int
         Most alternations that a region took.
 
@@ -215,6 +210,7 @@ class RankOneRidge(BandPowerRegressor):
         spatial, temporal, n_turns = zip(*(self._alternate(planes, one, random) for one in targets.T), strict=True)
         self.spatial_, self.n_iter_ = np.stack(spatial), max(n_turns)
         self.temporal_ = np.stack(temporal).reshape(-1, self.feature_shape_[0], self.feature_shape_[2])
+        self.coef_ = np.einsum("rc,rlb->rlcb", self.spatial_, self.temporal_)
 
     def _planes(self, features):
         """Features (n_rows, n_channels, n_lags * n_bands)."""
@@ -233,10 +229,6 @@ class RankOneRidge(BandPowerRegressor):
             temporal = _ridge(np.einsum("ncf,c->nf", planes, spatial), target, self.alphas[1])
             moved = any(_cosine_distance(*pair) >= self.tol for pair in zip(before, (spatial, temporal), strict=True))
         return spatial, temporal, n_turns
-
-    def _predict_linear(self, features):
-        temporal = self.temporal_.reshape(len(self.temporal_), -1)
-        return np.einsum("ncf,rc,rf->nr", self._planes(features), self.spatial_, temporal, optimize=True)
 
 
 def _ridge(features, target, alpha):
@@ -257,15 +249,13 @@ def band_powers(X, sfreq, bands=BANDS, step=0.5, width=2.0):
     n_times, n_window = X.shape[2], max(int(width * sfreq), 2)
     hop = max(round(step * sfreq), 1)
     samples = np.arange(0, n_times, hop)
-    padded = np.pad(X, ((0, 0), (0, 0), (n_window // 2, n_window)), mode="symmetric")
+    padded = np.pad(X.reshape(-1, n_times), ((0, 0), (n_window // 2, n_window)), mode="symmetric")
     window = np.hanning(n_window + 2)[1:-1]
     freqs = np.fft.rfftfreq(n_window, 1 / sfreq)
     masks = np.array([(freqs >= low) & (freqs < high) for low, high in bands], dtype=float)
     masks /= np.maximum(masks.sum(axis=1, keepdims=True), 1)
-    segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=2)[:, :, samples]
-    powers = np.empty((*X.shape[:2], len(masks), len(samples)))
-    for trial in range(len(X)):  # bounds the memory of the spectra
-        for channel in range(X.shape[1]):
-            spectra = np.abs(np.fft.rfft(segments[trial, channel] * window, axis=1)) ** 2
-            powers[trial, channel] = masks @ spectra.T
+    segments = np.lib.stride_tricks.sliding_window_view(padded, n_window, axis=1)[:, :n_times:hop]
+    # one channel of one trial at a time bounds the memory of the spectra
+    powers = np.stack([masks @ (np.abs(np.fft.rfft(one * window, axis=1)) ** 2).T for one in segments])
+    powers = powers.reshape(*X.shape[:2], *powers.shape[1:])
     return np.log(powers + 1e-12 * max(powers.mean(), 1e-12)), samples

@@ -45,7 +45,7 @@ def deconvolve(bold, response, noise=0.1):
 
     .. math:: N(f) = \frac{\overline{H(f)} B(f)}{|H(f)|^2 + \lambda}
 
-    with :math:`\lambda` the power of the noise relative to the signal. The mean is kept.
+    with :math:`\lambda` the power of the noise relative to the signal (``noise``). The mean is kept.
     """
     bold = np.asarray(bold, dtype=np.float64)
     mean, n_times, n_pad = bold.mean(axis=-1, keepdims=True), bold.shape[-1], len(response)
@@ -110,37 +110,6 @@ def match_volumes(onsets, bold):
     return onsets[:n], bold[..., :n]
 
 
-def cut_volumes(eeg, bold, onsets, sfreq, n_volumes=20, crop_start=0.0):
-    """Cut a recording into blocks of ``n_volumes`` whole volumes, for splits without leakage.
-
-    Give ``blocks`` (n_blocks, n_channels, n_times) and ``volumes`` (n_blocks, n_regions, n_volumes) of ``eeg``
-    (n_channels, n_times) at ``sfreq`` hertz and ``bold`` (n_regions, n_volumes). ``onsets`` (n_volumes,) are the
-    seconds at which the volumes began; ``crop_start`` seconds after the first are left out.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.methods.beira import cut_volumes
-    >>> blocks, volumes = cut_volumes(np.zeros((3, 9000)), np.zeros((2, 43)), 2.0 * np.arange(43), 100.0, n_volumes=10)
-    >>> blocks.shape, volumes.shape
-    ((4, 3, 2000), (4, 2, 10))
-    """
-    onsets = np.asarray(onsets, dtype=np.float64)
-    tr = float(np.median(np.diff(onsets)))
-    length = round(n_volumes * tr * sfreq)
-    first = int(np.searchsorted(onsets, onsets[0] + crop_start - 1e-9))
-    blocks, volumes = [], []
-    for start in range(first, len(onsets) - n_volumes + 1, n_volumes):
-        sample = round(onsets[start] * sfreq)
-        if sample + length > eeg.shape[1]:
-            break
-        blocks.append(eeg[:, sample : sample + length])
-        volumes.append(bold[:, start : start + n_volumes])
-    if not blocks:
-        raise ValueError(f"n_volumes: got {n_volumes}, but the recording has {len(onsets) - first} volumes.")
-    return np.stack(blocks), np.stack(volumes)
-
-
 class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     """Regressor of BOLD volumes: resamples EEG and volumes to one rate and allows for the haemodynamic response.
 
@@ -156,14 +125,10 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
     response : {"delay", "canonical"}
         The regressor learns BOLD advanced by `delay`, or BOLD deconvolved with the canonical response of that delay.
     tr : float, str or None
-        Repetition time in seconds; the description of the annotations that mark the volumes, for recordings that are
-        `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
-    first_volume : float
-        Seconds from the start of a trial to its first volume, where `tr` is a number.
+        Repetition time in seconds, from the start of a trial on; the description of the annotations that mark the
+        volumes, for recordings that are `mne.io.Raw`; or None where the BOLD signal already has the rate of the EEG.
     rate : float or None
         Common sampling rate in hertz; None keeps that of the EEG.
-    noise : float
-        Power of the noise relative to the signal in the deconvolution (Wiener).
     ch_names, sfreq
         As in `BEIRARegressor`, of the EEG.
 
@@ -178,33 +143,20 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
 
     Examples
     --------
-    >>> from skeeg.methods.beira import BandPowerRidge, BOLDAligner, cut_volumes, simulate_bold
+    >>> from skeeg.methods.beira import BandPowerRidge, BOLDAligner, simulate_bold
     >>> simulated = simulate_bold(2, duration=200, random_state=0)
-    >>> X, Y = cut_volumes(simulated.eeg[0], *simulated.volumes(tr=2.0), 100.0, n_volumes=20)
-    >>> aligner = BOLDAligner(BandPowerRidge(), delay=5.0, tr=2.0, sfreq=100.0).fit(X[:4], Y[:4])
-    >>> aligner.predict(X[4:]).shape
-    (1, 2, 20)
+    >>> volumes, _ = simulated.volumes(tr=2.0)
+    >>> aligner = BOLDAligner(BandPowerRidge(), delay=5.0, tr=2.0).fit(simulated.eeg, volumes[None])
+    >>> aligner.predict(simulated.eeg).shape
+    (1, 2, 100)
     """
 
-    def __init__(
-        self,
-        regressor=None,
-        delay=6.0,
-        response="delay",
-        tr=None,
-        first_volume=0.0,
-        rate=None,
-        noise=0.1,
-        ch_names=None,
-        sfreq=None,
-    ):
+    def __init__(self, regressor=None, delay=6.0, response="delay", tr=None, rate=None, ch_names=None, sfreq=None):
         self.regressor = regressor
         self.delay = delay
         self.response = response
         self.tr = tr
-        self.first_volume = first_volume
         self.rate = rate
-        self.noise = noise
         self.ch_names = ch_names
         self.sfreq = sfreq
 
@@ -286,8 +238,8 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
             return volume_onsets(item, self.tr)
         if not self.tr > 0:
             raise ValueError(f"tr: got {self.tr}, expected seconds, the description of annotations, or None.")
-        seconds = (n_times + 0.5) / self._rate() - self.first_volume  # half a sample: lengths are rounded to samples
-        return self.first_volume + self.tr * np.arange(max(int(seconds / self.tr), 0))
+        seconds = (n_times + 0.5) / self._rate()  # half a sample: lengths are rounded to samples
+        return self.tr * np.arange(int(seconds / self.tr))
 
     def _align_one(self, item, eeg, bold):
         """Cut matching stretches of EEG and BOLD, (n_trials, ..., n_samples) at the common rate."""
@@ -309,7 +261,7 @@ class BOLDAligner(MetaEstimatorMixin, RecordingRegressor):
         spline = make_interp_spline(times, bold, k=min(3, len(times) - 1), axis=2)
         target = spline(np.clip(grid[inside] + shift, times[0], times[-1]))
         if self.response == "canonical":
-            target = deconvolve(target, canonical_hrf(self.rate_, self.delay), self.noise)
+            target = deconvolve(target, canonical_hrf(self.rate_, self.delay))
         return eeg[:, :, inside[0] : inside[-1] + 1], target
 
     def _sample(self, activity, times):

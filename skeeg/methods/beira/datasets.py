@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import fftconvolve
+from scipy.stats import zscore
 
 from ...array import EEGArray, make_domains
 from ...datasets.simulation.head import electrode_directions, leadfield
@@ -52,16 +53,6 @@ class EEGfMRI:
     onsets: np.ndarray
     region_names: tuple
     marker: str
-
-    def clean(self, band=(1.0, 100.0), line=50.0):
-        """Filter and re-reference the EEG as published, in place: power line, band, average reference."""
-        half = self.raw.info["sfreq"] / 2
-        lines = np.arange(line, half, line)
-        if len(lines):
-            self.raw.load_data().notch_filter(lines, verbose="error")
-        self.raw.load_data().filter(band[0], min(band[1], half - 1) if band[1] < half else None, verbose="error")
-        self.raw.set_eeg_reference("average", projection=False, verbose="error")
-        return self
 
     def split(self, test_seconds=60.0, gap=10.0, crop_start=5.0):
         """Split into a beginning to train on and an end of ``test_seconds`` to test on, each an `EEGfMRI`.
@@ -327,9 +318,9 @@ def simulate_bold(
     if artefacts:
         eeg += _artefacts(rng, electrodes, n_times, sfreq)
     envelopes = slow[:n_regions]
-    bold = _standardise(convolve(envelopes, canonical_hrf(sfreq)))
+    bold = zscore(convolve(envelopes, canonical_hrf(sfreq)), axis=1)
     slow_noise = coloured(rng, *bold.shape, sfreq, lambda hertz: one_over_f(30 * hertz) * (hertz < 0.2))
-    bold = _standardise(bold + bold_noise * slow_noise)
+    bold = zscore(bold + bold_noise * slow_noise, axis=1)
     patterns = gains[:, :n_regions].T - gains[:, :n_regions].T.mean(axis=1, keepdims=True)
     eeg -= eeg.mean(axis=0)
     patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
@@ -365,7 +356,3 @@ def _artefacts(rng, electrodes, n_times, sfreq):
         burst = coloured(rng, 1, length, sfreq, one_over_f) if length > 4 else np.zeros((1, length))
         total[:, start : start + length] += rng.normal(scale=40.0, size=(len(electrodes), 1)) * burst
     return total
-
-
-def _standardise(signals):
-    return (signals - signals.mean(axis=1, keepdims=True)) / signals.std(axis=1, keepdims=True)

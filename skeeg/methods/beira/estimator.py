@@ -267,8 +267,8 @@ class BEIRARegressor(RecordingRegressor):
         """Envelopes of the branches, region by region: float32 (n_trials, n_regions * n_branches, n_times)."""
         check_is_fitted(self)
         data = self._tensor(self._check_eeg(X, reset=False, dtype=np.float32)).to(self.network_.dtype)
-        network = self._inference(self.network_)
-        return network.apply(lambda module, batch: module.envelopes(batch).flatten(1, 2), data).float().numpy()
+        envelopes = self._inference(self.network_).envelopes(data)
+        return envelopes.reshape(len(data), -1, data.shape[2]).astype(np.float32)
 
     @property
     def network_(self):

@@ -76,17 +76,15 @@ def plot_traces(measured, predicted, sfreq=1.0, region_names=None):
     return figure
 
 
-def plot_region_scores(scores, region_names=None, null=None):
+def plot_region_scores(scores, region_names=None):
     """Correlation of each region as bars, with the mean in the title.
 
     Parameters
     ----------
     scores : array-like, shape (n_regions,), or NullScores
-        Correlations; of a `NullScores` also the 95 % quantile of its surrogates.
+        Correlations; of a `NullScores` also the 95 % quantile of its surrogates, as a line on each bar.
     region_names : sequence of str or None
         Names. Where all come as ``Left`` and ``Right``, both bars of a structure are adjacent.
-    null : array-like, shape (n_regions,), or None
-        Level to mark on each bar, such as a quantile of null scores.
 
     Examples
     --------
@@ -94,9 +92,9 @@ def plot_region_scores(scores, region_names=None, null=None):
     >>> plot_region_scores([0.4, 0.5], ["Left Caudate", "Right Caudate"]).axes[0].get_title(loc="left")
     'mean r = 0.45'
     """
+    null = None
     if isinstance(scores, NullScores):
-        null = np.quantile(scores.scores_per_region, 0.95, axis=0) if null is None else null
-        scores = scores.score_per_region
+        null, scores = np.quantile(scores.scores_per_region, 0.95, axis=0), scores.score_per_region
     scores = np.asarray(scores, dtype=float)
     names = name_regions(region_names, len(scores))
     rows, pairs = _rows(names)
@@ -107,7 +105,7 @@ def plot_region_scores(scores, region_names=None, null=None):
         places = np.arange(len(rows)) + (side - (len(rows[0]) - 1) / 2) * width
         axis.bar(places, scores[members], 0.9 * width, color=_COLOURS[side], label=_SIDES[side] if pairs else None)
         if null is not None:
-            axis.hlines(np.asarray(null)[members], places - 0.45 * width, places + 0.45 * width, color="k", ls=":")
+            axis.hlines(null[members], places - 0.45 * width, places + 0.45 * width, color="k", ls=":")
     labels = [names[row[0]].removeprefix("Left ") if pairs else names[row[0]] for row in rows]
     turned = {"rotation": 30, "ha": "right"} if len(rows) > 4 else {}
     axis.set_xticks(range(len(rows)), labels, **turned)

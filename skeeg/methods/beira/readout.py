@@ -47,18 +47,15 @@ class Inference:
         taps = sum(layer.kernel_size[0] for layer in self.module.front_layers()[0][1:])
         return self._run_pieces(data, taps, lambda module, batch: module.envelopes(batch))
 
-    def apply(self, function, data, size=None):
-        """Rows of a function of the network and of a batch, for all trials.
+    def _run(self, data, size=None, function=torch.nn.Module.__call__):
+        """Compute outputs, or a function of the network and of a batch, for trials of any length, which are padded.
 
         On a CPU trials go one by one: larger batches are no faster, and rounding would depend on the other trials.
         """
+        data = mirror(data, padded(data.shape[2], self.module.decimation))
         if size is None:
             size = 1 if self.device == "cpu" else max(1, _SAMPLES_AT_ONCE // data.shape[2])
         return run_batches(self.module, data, size, self.device, function=function)
-
-    def _run(self, data, size=None, function=torch.nn.Module.__call__):
-        """Compute outputs of the network for trials of any length, which are padded for it."""
-        return self.apply(function, mirror(data, padded(data.shape[2], self.module.decimation)), size)
 
     def _run_pieces(self, data, reach, function=torch.nn.Module.__call__):
         """Compute outputs as long as the EEG; long recordings go piece by piece, each with its context."""

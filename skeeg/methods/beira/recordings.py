@@ -41,14 +41,19 @@ class RecordingRegressor(BaseEEGRegressor):
         """Check EEG and targets of fit: a list of EEGArrays and a list of ndarrays (n_trials, n_regions[, n_times])."""
         if is_recording_list(X):
             eeg = self._read(X, reset=True)
-            targets = _read_target_list(eeg, y, same_length)
+            targets = _read_target_list(eeg, y)
             self.target_shape_ = (targets[0].shape[1], -1)
         else:
             array, flat = self._check_eeg_and_targets(X, y)
             shape = self.target_shape_
             eeg, targets = [array], [flat.reshape(len(array), *shape) if len(shape) == 2 else flat]
-            if same_length and len(shape) == 2 and shape[1] != array.shape[2]:
-                raise ValueError(_lengths_differ(array.shape[2], shape[1]))
+        for i, (array, target) in enumerate(zip(eeg, targets, strict=True)):
+            if same_length and self._is_signal and target.shape[2] != array.shape[2]:
+                which = f"recording {i}: " if len(eeg) > 1 else ""
+                raise ValueError(
+                    f"{which}X has {array.shape[2]} samples and y {target.shape[2]}: EEG and BOLD must have the same "
+                    "length and rate. BOLDAligner takes volumes of any repetition time."
+                )
         self.n_regions_ = targets[0].shape[1]
         self._check_regions(targets)
         return eeg, targets
@@ -56,12 +61,10 @@ class RecordingRegressor(BaseEEGRegressor):
     def _check_regions(self, targets):
         """Set the names of the regions, and refuse a region that never changes."""
         self.region_names_ = name_regions(self.region_names, self.n_regions_)
-        rows = [np.moveaxis(array, 1, 0).reshape(self.n_regions_, -1) for array in targets]
-        low, high = np.min([row.min(axis=1) for row in rows], axis=0), np.max([row.max(axis=1) for row in rows], axis=0)
-        constant = [name for name, same in zip(self.region_names_, low == high, strict=True) if same]
+        rows = np.concatenate([np.moveaxis(array, 1, 0).reshape(self.n_regions_, -1) for array in targets], axis=1)
+        constant = [name for name, row in zip(self.region_names_, rows, strict=True) if row.min() == row.max()]
         if constant:
-            n_values = sum(row.shape[1] for row in rows)
-            raise ValueError(f"y: {', '.join(constant)} never changes over {n_values} sample(s).")
+            raise ValueError(f"y: {', '.join(constant)} never changes over {rows.shape[1]} sample(s).")
 
     @property
     def _is_signal(self):
@@ -119,7 +122,7 @@ def _as_trials(item):
     return item if isinstance(item, EEGArray) or item.ndim == 3 else item[None]
 
 
-def _read_target_list(eeg, y, same_length):
+def _read_target_list(eeg, y):
     """Targets of a list of recordings."""
     if not isinstance(y, list | tuple) or len(y) != len(eeg):
         raise ValueError(f"y: expected a list with the BOLD of each of the {len(eeg)} recordings, got a {type(y)}.")
@@ -129,8 +132,6 @@ def _read_target_list(eeg, y, same_length):
         target = target[None] if target.ndim == 2 else target
         if target.ndim != 3 or len(target) != len(recording):
             raise ValueError(f"y: recording {i} has shape {target.shape}, expected (n_regions, n_times).")
-        if same_length and target.shape[2] != recording.shape[2]:
-            raise ValueError(f"recording {i}: {_lengths_differ(recording.shape[2], target.shape[2])}")
         if not np.isfinite(target).all():
             raise ValueError(f"y: recording {i} contains NaN or infinity.")
         targets.append(target)
@@ -138,13 +139,6 @@ def _read_target_list(eeg, y, same_length):
     if len(counts) > 1:
         raise ValueError(f"y: the recordings have different numbers of regions: {sorted(counts)}.")
     return targets
-
-
-def _lengths_differ(n_eeg, n_bold):
-    return (
-        f"X has {n_eeg} samples and y {n_bold}: EEG and BOLD must have the same length and rate. "
-        "BOLDAligner takes volumes of any repetition time."
-    )
 
 
 def hold_out(pairs, size, gap):

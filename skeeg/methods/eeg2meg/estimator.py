@@ -6,7 +6,7 @@ from numbers import Integral
 from operator import attrgetter
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray
@@ -17,7 +17,7 @@ from ...training import Recipe
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
 from ...training.sizes import refuse_unknown
-from ...training.state import choose_sizes, holds_network
+from ...training.state import holds_network
 from .forward import read_geometry
 from .networks import NETWORKS
 from .residual import (
@@ -58,11 +58,12 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         which needs the positions of all sensors. ``"wavelet_unet"`` predicts band envelopes (`skeeg.WaveletBands`).
     network_params : dict or None
         Sizes of the network, see `SensorUNet` and `SensorTransformer`.
-    positions : bool or tuple of 2 int
-        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. Two numbers
-        are the highest degree of the harmonics of the EEG and of the moments of the MEG; True is (5, 7).
-    meg, meg_types : {True, "mag", "grad"}, tuple of str or None
-        Which sensors to take from recordings; type of each, ``"mag"`` or ``"grad"``, where no geometry is given.
+    positions : bool
+        Whether one model serves other montages and head positions; fit and predict then need ``geometry``. The EEG is
+        coded as spherical harmonics of degrees up to 5, the MEG as multipole moments of orders up to 7.
+    meg, meg_types : {"meg", "mag", "grad"}, tuple of str or None
+        Which sensors to take from recordings, ``"meg"`` all; type of each, ``"mag"`` or ``"grad"``, where no geometry
+        is given.
     scale : {"channel", "type"}
         Divide each sensor by its own standard deviation, or by that of its type.
     lags : int or None
@@ -79,10 +80,9 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
     recipe_params : dict or None
         Other settings of their training, see `skeeg.training.Recipe`. Defaults are a batch size of 32, a patience of 8
         epochs, and a share of .2 to hold out (``"validation_size"``).
-    validation : {"auto", "subject", "run", "block", "trial", None}
+    validation : {"auto", "subject", "run", "block", None}
         What to hold out; ``"auto"``: subjects where there are two, else runs, else the last windows (``"block"``).
-        ``"trial"`` draws windows, whose neighbours in time are then trained on.
-    checkpoint, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
+    ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkRegressor`.
 
     Attributes
@@ -131,9 +131,10 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
     _parameter_constraints = {
         "model": [StrOptions(set(MODELS))],
         "scale": [StrOptions({"channel", "type"})],
-        "meg": [StrOptions({"mag", "grad"}), Options(bool, {True})],
+        "meg": [StrOptions({"meg", "mag", "grad"})],
         "lags": [Interval(Integral, 0, None, closed="left"), None],
-        "validation": [StrOptions({"auto", "subject", "run", "block", "trial"}), None],
+        "positions": ["boolean"],
+        "validation": [StrOptions({"auto", "subject", "run", "block"}), None],
     }
 
     def __init__(
@@ -141,7 +142,7 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         model="ridge",
         network_params=None,
         positions=False,
-        meg=True,
+        meg="meg",
         meg_types=None,
         scale="channel",
         lags=8,
@@ -151,7 +152,6 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         max_epochs=30,
         recipe_params=None,
         validation="auto",
-        checkpoint=None,
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -172,7 +172,6 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         self.max_epochs = max_epochs
         self.recipe_params = recipe_params
         self.validation = validation
-        self.checkpoint = checkpoint
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -213,7 +212,7 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         domains = X.domains
         subjects = domains["subject"] if domains is not None else subjects
         runs = None if domains is None else np.array(["\0".join((d["session"], d["run"])) for d in domains])
-        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
+        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         subjects = None if subjects is None else np.asarray(subjects)
         return self._learn(windows_of([np.asarray(X)], [targets]), places, subjects, runs, domains)
 
@@ -227,7 +226,7 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         check_runs(X, y, subjects)
         self._check_eeg(EEGArray(np.asarray(X[0][:1]), self.ch_names, self.sfreq), reset=True)
         self.target_shape_ = y[0].shape[1:]
-        self.geometries_, places = read_geometry(geometry, len(X), self._kind)
+        self.geometries_, places = read_geometry(geometry, len(X), self.meg)
         counts, numbers = [len(run) for run in X], np.arange(len(X))
         subjects = None if subjects is None else np.repeat(np.asarray(subjects, dtype=str), counts)
         return self._learn(windows_of(X, y), np.repeat(places, counts), subjects, np.repeat(numbers, counts))
@@ -238,8 +237,6 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
         self._recipe()
         if self.model in NETWORKS:
             self._network_sizes()
-        elif self.checkpoint is not None:
-            raise ValueError(f"checkpoint: got {self.checkpoint!r}, but model={self.model!r} has no network for it.")
         elif self.lags is None:
             raise ValueError(f"lags: got None, but model={self.model!r} has no network; expected a number of samples.")
         if self.positions and self.model == "wavelet_unet":
@@ -308,33 +305,29 @@ class EEGToMEG(SensorScores, RecordingMethods, BaseEEGRegressor):
 
     def _make_codes(self):
         """Make the codes of the model."""
-        needs_places = bool(self.positions) or self.model == "minimum_norm"
-        if needs_places and not self.geometries_:
+        if (self.positions or self.model == "minimum_norm") and not self.geometries_:
             what = "positions=True" if self.positions else "model='minimum_norm'"
             raise ValueError(f"geometry: {what} needs the positions of the sensors; pass fit(..., geometry=info).")
         scales = (self.eeg_mean_, self.eeg_scale_), (self.meg_mean_, self.meg_scale_), self.sfreq_in_
         if self.model == "minimum_norm":
             return InverseCodes(self.geometries_, 1 / 9 if self.alpha == "auto" else self.alpha, *scales)
         if self.positions:
-            orders = (5, 7) if self.positions is True else self.positions
-            return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_, orders)
+            return MomentCodes(self.geometries_, self.type_scale_, self.sfreq_in_)
         return EnvelopeCodes(*scales, self.joined) if self.model == "wavelet_unet" else SignalCodes(*scales)
 
     def _make_network(self, n_chans, n_outputs):
-        """Make the network, untrained or with the weights of its checkpoint."""
+        """Make the network, untrained."""
         state = SensorNetwork(
             self.model, self._network_sizes(), n_chans=n_chans, n_outputs=n_outputs, precision=self._recipe().precision
         )
         state.spec["averaged"] = not self._is_signal
         state.module = state.build()
-        if self.checkpoint is not None:
-            state.load(self.checkpoint, keep_head=True)
         return state
 
     def _network_sizes(self):
         cls = NETWORKS[self.model]
         refuse_unknown("network_params", self.network_params, inspect.signature(cls).parameters.keys() - _SIGNALS)
-        return choose_sizes(cls, self.network_params, self.checkpoint, {"dropout": 0.1})
+        return {"dropout": 0.1, **(self.network_params or {})}
 
     def _criterion(self):
         return "mse"

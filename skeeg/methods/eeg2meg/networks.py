@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ...training.sizes import count_blocks
-
 SHORTEST = 4  # samples that two poolings by two leave one of
 
 
@@ -108,11 +106,6 @@ class SensorUNet(UNet):
         super().__init__(n_chans, n_outputs, n_filters, lstm_hidden, dropout, bidirectional=True)
         nn.init.zeros_(self.outconv.weight)
         nn.init.zeros_(self.outconv.bias)
-
-    @staticmethod
-    def sizes_of(state):
-        """Arguments that follow from the shapes of a state dict."""
-        return {"n_filters": state["e11.weight"].shape[0], "lstm_hidden": state["lstm.weight_hh_l0"].shape[1]}
 
 
 def _twice(x, first, second):
@@ -323,18 +316,6 @@ class SensorTransformer(nn.Module):
         self.final_layer = nn.Linear(embed_size, n_outputs)
         nn.init.zeros_(self.final_layer.weight)
         nn.init.zeros_(self.final_layer.bias)
-
-    @staticmethod
-    def sizes_of(state):
-        """Arguments that follow from the shapes of a state dict."""
-        size = state["norm.weight"].shape[0]
-        return {
-            "embed_size": size,
-            "n_layers": count_blocks(state, "layers."),
-            "n_heads": size // state["layers.0.attention.values.weight"].shape[0],
-            "forward_expansion": state["layers.0.feed_forward.0.weight"].shape[0] // size,
-            "kernel_size": state["embedding.weight"].shape[2],
-        }
 
     def forward(self, eeg):
         """Map EEG (n, n_chans, n_times) to sensors (n, n_outputs, n_times)."""

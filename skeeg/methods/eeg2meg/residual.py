@@ -70,14 +70,8 @@ def windows_of(X, y):
     starts = np.concatenate([[0], np.cumsum([len(run) for run in X])])
 
     def gather(runs, rows):
-        if len(runs) == 1:
-            return np.asarray(runs[0][rows])
         owners = np.searchsorted(starts, rows, side="right") - 1
-        out = np.empty((len(rows), *runs[0].shape[1:]), dtype=runs[0].dtype)
-        for run in np.unique(owners):
-            own = owners == run
-            out[own] = runs[run][rows[own] - starts[run]]
-        return out
+        return np.stack([runs[owner][row - starts[owner]] for owner, row in zip(owners, rows, strict=True)])
 
     in_memory = not any(isinstance(run, np.memmap) for run in (*X, *y))
     return Windows(lambda rows: (gather(X, rows), gather(y, rows)), np.arange(starts[-1]), in_memory)
@@ -111,10 +105,9 @@ def split_windows(n_windows, validation, size, subjects, runs, seed):
     if validation in (None, "block"):
         n_held = int(n_windows * size) if validation else 0
         return rows[: n_windows - n_held], rows[n_windows - n_held :]
-    if validation in groups and (groups[validation] is None or len(np.unique(groups[validation])) < 2):
+    if groups[validation] is None or len(np.unique(groups[validation])) < 2:
         raise ValueError(f"validation={validation!r} needs the {validation} of each window, and two at least.")
-    kind = "trial" if validation == "trial" else "subject"
-    return split_validation(np.zeros(n_windows), kind, size, groups.get(validation), seed)
+    return split_validation(rows, "subject", size, groups[validation], seed)
 
 
 class SignalCodes(Storable):
@@ -221,9 +214,8 @@ class MomentCodes(SignalCodes):
     any_montage = takes_geometry = rescales = True
     common_scale = True  # that of the field
 
-    def __init__(self, geometries, type_scale, rate, orders):
-        self.rate, self.steps, self.scaler = rate, (), None
-        self.type_scale, self.orders = type_scale, orders
+    def __init__(self, geometries, type_scale, rate):
+        self.rate, self.steps, self.scaler, self.type_scale = rate, (), None, type_scale
         self.centre = head_sphere(geometries[0]["eeg"])[0]
         mean = np.mean([self._basis(one) for one in geometries], axis=0)
         norm = np.linalg.norm(mean, axis=0)  # in SI units the moments of each order are ten times those of the last
@@ -238,7 +230,7 @@ class MomentCodes(SignalCodes):
         n_meg = len(geometry["meg"]["names"])
         if n_meg != len(self.type_scale):
             raise ValueError(f"geometry: {n_meg} MEG sensors, but the MEG of fit has {len(self.type_scale)}.")
-        return multipoles(geometry["meg"], self.centre, self.orders[1]) / self.type_scale[:, None]
+        return multipoles(geometry["meg"], self.centre) / self.type_scale[:, None]
 
     def _target_encoder(self, geometry):
         """Matrix from MEG to its codes: regularised least squares."""
@@ -250,7 +242,7 @@ class MomentCodes(SignalCodes):
         """Matrices of geometries: from EEG to its codes, and from codes to MEG."""
         return tuple(
             {
-                "encoder": harmonic_encoder(one["eeg"], self.orders[0]),
+                "encoder": harmonic_encoder(one["eeg"]),
                 "decoder": self.type_scale[:, None] * (self._basis(one) @ self.turn),
             }
             for one in geometries
@@ -331,7 +323,9 @@ class ResidualMap(Storable):
             self.weight = best_weight(self._run, held)
 
     def _run(self, z):
-        return self.network.run(z, self.batch_size, self.device)
+        """Compute outputs of the network, float64."""
+        z = torch.as_tensor(z, dtype=self.network.dtype)
+        return run_batches(self.network.module, z, self.batch_size, resolve_device(self.device)).double().numpy()
 
 
 class SensorNetwork(NetworkState):
@@ -344,11 +338,6 @@ class SensorNetwork(NetworkState):
         if spec["averaged"]:  # for targets of one value a trial
             network.register_forward_hook(lambda module, inputs, outputs: outputs.mean(-1, keepdim=True))
         return network.to(self.dtype).eval()
-
-    def run(self, z, batch_size, device):
-        """Compute outputs (n_trials, n_outputs, n_times) of inputs, float64."""
-        z = torch.as_tensor(z, dtype=self.dtype)
-        return run_batches(self.module, z, batch_size, resolve_device(device)).double().numpy()
 
 
 def best_weight(run, held):

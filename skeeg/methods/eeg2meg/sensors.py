@@ -10,8 +10,8 @@ from ...array import EEGArray, make_domains
 from ...base import warn
 from ...filtering import BandPass
 from ...model_selection import channel_correlations
+from ...signals import BANDS
 
-BANDS = (("delta", 1.0, 4.0), ("theta", 4.0, 8.0), ("alpha", 8.0, 13.0), ("beta", 13.0, 30.0), ("gamma", 30.0, 45.0))
 _TYPICAL = {"mag": 1e-12, "grad": 1e-11}  # what a head gives, within a factor of a few hundred
 _CHANGED_UNIT = 1e4  # standard deviations so many times larger or smaller than at fit are another unit, no other head
 _NOT_EEG = re.compile(r"\b(EOG|HEOG|VEOG|ECG|EKG|EMG|MISC|TRIG|STATUS)|(EOG|ECG|EKG|EMG)", re.IGNORECASE)
@@ -173,8 +173,8 @@ class SensorScores:
         values = self.score_per_sensor(X, y, metric, geometry)
         return {kind: float(values[own].mean()) for kind, own in self._of_types(len(values)).items()}
 
-    def score_per_band(self, X, y, bands=BANDS, geometry=None):
-        """Mean Pearson correlation over sensors of signals filtered to each band, (name, low, high) in hertz.
+    def score_per_band(self, X, y, geometry=None):
+        """Mean Pearson correlation over sensors of signals filtered to each band, ``"delta"`` to ``"gamma"``.
 
         Bands above half the sampling rate are left out.
         """
@@ -182,7 +182,7 @@ class SensorScores:
         if self.sfreq_in_ is None:
             raise ValueError("sfreq: bands need the sampling rate; give it to the estimator or to X.")
         values = {}
-        for name, low, high in bands:
+        for name, (low, high) in zip(("delta", "theta", "alpha", "beta", "gamma"), BANDS, strict=True):
             if high < self.sfreq_in_ / 2:
                 band = BandPass(low, high, method="iir", sfreq=self.sfreq_in_)
                 parts = (np.asarray(band.fit_transform(one / (one.std() or 1.0))) for one in (truth, prediction))
@@ -232,17 +232,12 @@ class RecordingMethods:
         subjects : sequence of str, length n_recordings, or None
             Subject of each.
         """
-        X, Y, geometry = read_recordings(recordings, subjects, self._kind, self.window)
+        X, Y, geometry = read_recordings(recordings, subjects, self.meg, self.window)
         return self.fit(X, Y, geometry=geometry)
 
     @property
-    def _kind(self):
-        """MEG sensors to take from recordings, as `describe` names them."""
-        return "meg" if self.meg is True else self.meg
-
-    @property
     def _fitted_kind(self):
-        """The same of the sensors at fit."""
+        """MEG sensors of the recordings at fit, as `describe` names them."""
         types = set(self._first_geometry("meg")["types"])
         return types.pop() if len(types) == 1 else "meg"
 
@@ -292,8 +287,7 @@ class RecordingMethods:
         if not self._is_signal:
             raise ValueError("y: fit has seen one value a trial; signals need targets (n_trials, n_meg, n_times).")
         X, rate = read_eeg(recording, None if self._any_montage else self.ch_names_in_), recording.info["sfreq"]
-        self.info_meg_  # noqa: B018, refuses unknown sensors
-        meg, geometry = self.geometries_[0]["meg"], None
+        meg, geometry = self._first_geometry("meg"), None
         if self.codes_.takes_geometry:
             if set(recording.get_channel_types()) & {"mag", "grad"}:
                 meg = describe(recording.info, self._fitted_kind)
