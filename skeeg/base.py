@@ -5,6 +5,7 @@ scikit-learn's own checks (so ``check_estimator`` passes although EEG has three 
 those seen at fit. Two axes (n, f), which scikit-learn's checks use, are read as (n, 1, f).
 """
 
+import difflib
 import functools
 import inspect
 import math
@@ -344,6 +345,16 @@ def check_values(constraints, values):
     except InvalidParameterError as error:
         parts = re.fullmatch(r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", str(error), re.DOTALL)
         raise ValueError("{0}: got {2}, expected {1}.".format(*parts.groups()) if parts else str(error)) from None
+
+
+def refuse_unknown(argument, given, known):
+    """Refuse names, a list, a dict or None, that are not among the known ones; the error offers the nearest."""
+    for name in given or ():
+        if name not in known:
+            plain = {one.lower(): one for one in sorted(known)}
+            near = difflib.get_close_matches(str(name).lower(), plain, n=3, cutoff=0.4)
+            offer = ", ".join(repr(plain[one]) for one in near or plain)
+            raise ValueError(f"{argument}: got {name!r}; {'nearest' if near else 'there are'}: {offer}.")
 
 
 def warn(message, category=UserWarning):

@@ -210,7 +210,7 @@ def test_a_damaged_run_is_refused(tmp_path):
     header = {"key": "key", "seed": 0, "history": [], "groups": state["param_groups"], "names": sorted(tensors)}
     path = tmp_path / "run"
     write_weights(path, tensors, header)
-    assert read_run(path, "key").groups[0]["lr"] == state["param_groups"][0]["lr"]
+    assert read_run(path, "key")[1]["groups"][0]["lr"] == state["param_groups"][0]["lr"]
     whole = path.read_bytes()
     path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
     with pytest.raises(ValueError, match="run_file: .*run could not be read .*checksum"):

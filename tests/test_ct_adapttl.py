@@ -369,7 +369,7 @@ def test_calibration_of_the_length_of_the_source_can_be_wrapped():
         ({"adapt_params__layers": ("head",)}, {}, "layers: got"),
         ({"adapt_params__layer_decay": 0}, {}, "layer_decay: got 0"),
         ({"adapt_params__share": 1.5}, {}, "share: got 1.5"),
-        ({"specific_params__learning_rat": 1}, {}, "specific_params: learning_rat unknown; there are"),
+        ({"specific_params__learning_rat": 1}, {}, "specific_params: got 'learning_rat'; nearest: 'learning_rate'"),
         ({"pretrain_params__validation": None}, {}, "validation: got None"),
         ({"pretrain_params__n_folds": -1}, {}, "n_folds: got -1"),
         ({}, {"subjects": [1, 2]}, r"subjects: got shape \(2,\) for 24 trials"),

@@ -193,10 +193,10 @@ def test_two_processes_make_the_updates_of_one_in_grams_second_stage(two):
 
 def test_two_killed_processes_go_on_as_one(two, alone):
     file = str(two / "killed.safetensors")
-    kept = read_run(file, json.loads(_header(file))["key"])
-    assert len(kept.history) == KILL_AT // 4  # no more than the epoch they were in is lost
+    _, kept = read_run(file, json.loads(_header(file))["key"])
+    assert len(kept["history"]) == KILL_AT // 4  # no more than the epoch they were in is lost
     resumed, losses = fit_mirepnet(2 * BATCH, run_file=file)
-    np.testing.assert_allclose(losses, alone[1][4 * len(kept.history) :], rtol=1e-4)
+    np.testing.assert_allclose(losses, alone[1][4 * len(kept["history"]) :], rtol=1e-4)
     whole = [row["train_loss"] for row in alone[0].history_]
     np.testing.assert_allclose([row["train_loss"] for row in resumed.history_], whole, rtol=1e-4)
 

@@ -279,10 +279,10 @@ def test_scores_by_type_band_and_map():
         ({"model": "wavelet_unet", "positions": True}, "positions: envelopes"),
         ({"validation": "session"}, "validation: got 'session'"),
         ({"recipe_params": {"validation_size": 2}}, "validation_size: got 2"),
-        ({"model": "unet", "recipe_params": {"patiens": 2}}, "recipe_params: patiens unknown; there are .*patience"),
+        ({"model": "unet", "recipe_params": {"patiens": 2}}, "recipe_params: got 'patiens'; nearest: 'patience'"),
         (
             {"model": "unet", "network_params": {"embed_size": 2}},
-            "embed_size unknown; there are dropout",
+            "got 'embed_size'; there are: 'dropout'",
         ),
         ({"meg_types": ("mag",)}, "meg_types: got 1 types for 3 sensors"),
     ],

@@ -67,7 +67,7 @@ def test_part_of_groups():
 
 
 def test_rate_by_the_update():
-    recipe = Recipe(max_epochs=10, warmup=2.0, lowest=0.1, by_step=True)
+    recipe = Recipe(max_epochs=10, warmup_share=0.2, lowest=0.1, by_step=True)
     assert [recipe.rate(t) for t in (0, 0.5, 2, 6, 10)] == pytest.approx([0, 0.25, 1, 0.55, 0.1])
     assert Recipe(max_epochs=10, lowest=0.2).rate(10) == pytest.approx(0.2)
 

@@ -290,8 +290,8 @@ def test_trials_that_are_refused(what, match):
         ({"scale": 0.0}, "scale: got 0.0"),
         ({"n_codes": 0}, "n_codes: got 0"),
         ({"codebook_decay": 2.0}, "codebook_decay: got 2.0"),
-        ({"network_params": {"layers": 2}}, "network_params: layers unknown; there are"),
-        ({"recipe_params": {"n_codes": 2}}, "recipe_params: n_codes unknown; there are"),
+        ({"network_params": {"layers": 2}}, "network_params: got 'layers'; nearest: .*'n_layers'"),
+        ({"recipe_params": {"n_codes": 2}}, "recipe_params: got 'n_codes'; nearest: "),
         ({"checkpoint": "nowhere.pth"}, "checkpoint: there is no file nowhere.pth"),
     ],
 )

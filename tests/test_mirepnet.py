@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory):
 def test_defaults_are_the_published_fine_tuning():
     recipe = MIRepNetClassifier()._recipe()
     assert (recipe.solver, recipe.learning_rate, recipe.weight_decay) == ("adam", 1e-3, 1e-6)
-    assert (recipe.max_epochs, recipe.batch_size, recipe.schedule, recipe.warmup) == (10, 8, "cosine", 0)
+    assert (recipe.max_epochs, recipe.batch_size, recipe.schedule, recipe.warmup_share) == (10, 8, "cosine", 0)
     module, x = torch.nn.Linear(1, 1), torch.optim.lr_scheduler.CosineAnnealingLR
     optimizer = torch.optim.Adam(module.parameters(), lr=1.0)
     schedule = x(optimizer, T_max=10)

@@ -145,7 +145,7 @@ def test_an_epoch_of_batches_trains_as_the_same_batches_of_a_data_loader():
 
 
 def test_the_schedule_is_a_warm_up_and_half_a_cosine():
-    recipe = Recipe(max_epochs=10, warmup=2)
+    recipe = Recipe(max_epochs=10, warmup_share=0.2)
     rates = [recipe.rate(epoch) for epoch in range(10)]
     np.testing.assert_allclose(rates[:3], [1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(rates[2:], [0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
@@ -162,7 +162,7 @@ def test_training_follows_the_schedule():
 def test_updates_are_counted_out_in_epochs_of_equal_batches():
     recipe = Recipe(n_updates=300, min_epochs=20, max_epochs=200, batch_size=16, warmup_share=0.1)
     counted = recipe.for_trials(50)  # four batches of 13, not three of 16 and one of 2
-    assert (counted.n_updates, counted.max_epochs, counted.batch_size, counted.warmup) == (None, 75, 13, 7.5)
+    assert (counted.n_updates, counted.max_epochs, counted.batch_size) == (None, 75, 13)
     assert recipe.for_trials(3200).max_epochs == 20 and recipe.for_trials(4).max_epochs == 200
     seen = []
     NetworkClassifier(Net, recipe=Recipe(n_updates=7, batch_size=16), skorch_callbacks=[Spy(seen)]).fit(*data(40))
@@ -178,9 +178,9 @@ def test_a_recipe_is_a_preset_and_what_the_user_changes():
     assert get_recipe({"name": "mirepnet-fork", "solver": "sgd"}, batch_size=4) == Recipe(10, 4, 1e-3, 1e-6, "sgd")
     clf = NetworkClassifier("EEGNet", EEGNET, recipe="mirepnet-fork", device="cpu", random_state=0).fit(*data())
     assert clf.n_iter_ == 10
-    with pytest.raises(ValueError, match="recipe: got the name 'mirepnet'; nearest: 'mirepnet-fork'"):
+    with pytest.raises(ValueError, match="recipe: got 'mirepnet'; nearest: 'mirepnet-fork'"):
         NetworkClassifier(Net, recipe="mirepnet").fit(*data())
-    with pytest.raises(ValueError, match="recipe: got the setting 'weigth_decay'; nearest: 'weight_decay'"):
+    with pytest.raises(ValueError, match="recipe: got 'weigth_decay'; nearest: 'weight_decay'"):
         NetworkClassifier(Net, recipe={"weigth_decay": 1}).fit(*data())
 
 
@@ -376,7 +376,7 @@ def test_double_precision_predicts_a_trial_alone_as_in_a_batch():
         ({"strategy": "all"}, "strategy: got 'all'"),
         ({"scale": -2}, "scale: got -2"),
         ({"weight_decay": "much"}, "weight_decay: got 'much', expected a float"),
-        ({"warmup": None}, "warmup: got None, expected a float"),
+        ({"warmup_share": None}, "warmup_share: got None, expected a float"),
         ({"refit": "yes"}, "refit: got 'yes', expected"),
         ({"class_weight": {0: "x"}}, "class_weight: got the weight 'x'"),
         ({"validation": "fold"}, "validation: got 'fold'"),

@@ -1,4 +1,3 @@
-import contextlib
 import threading
 
 import numpy as np
@@ -7,7 +6,7 @@ import torch
 
 from skeeg import NetworkClassifier
 from skeeg.training import data
-from skeeg.training.data import Batches, Trials, batches_to_gpu, prefetch
+from skeeg.training.data import Batches, Trials, prefetch
 
 
 def test_the_next_is_made_while_the_one_before_is_in_use():
@@ -45,41 +44,13 @@ def test_errors_come_at_their_item_and_a_stop_ends_the_thread():
     assert threading.active_count() == before
 
 
-class Stream:
-    """Stands for a stream of a GPU; notes what is asked of it."""
-
-    def __init__(self, device=None):
-        self.asked = []
-
-    def record_event(self):
-        return "arrived"
-
-    def wait_event(self, event):
-        self.asked.append(event)
-
-
-def test_each_batch_is_waited_for_and_kept_until_it_is_read(monkeypatch):
-    current, kept = Stream(), []
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: kept.append((tuple(self.shape), stream)))
-    x, y = torch.arange(12.0).reshape(6, 2), torch.arange(6)
-    chunks = torch.tensor([4, 1, 0, 3]).split(2)
-    for i, (inputs, targets) in enumerate(batches_to_gpu(lambda chunk: ({"x": x[chunk]}, y[chunk]), chunks, "cpu")):
-        assert torch.equal(inputs["x"], x[chunks[i]]) and torch.equal(targets, y[chunks[i]])
-        assert current.asked == ["arrived"] * (i + 1)
-        assert kept == [((2, 2), current), ((2,), current)] * (i + 1)
-
-
 @pytest.mark.parametrize(("device", "used"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
-def test_only_trials_that_stay_off_the_gpu_are_sent_there(device, used, monkeypatch):
-    sent = []
-    monkeypatch.setattr(data, "batches_to_gpu", lambda take, chunks, device: sent.append(device) or map(take, chunks))
+def test_only_trials_that_stay_off_the_gpu_are_prefetched(device, used, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(data, "prefetch", lambda take, chunks: fetched.append(True) or map(take, chunks))
     trials = Trials(np.arange(6.0), np.arange(6))
     assert [y.tolist() for _, y in Batches(trials, 4, device=device)] == [[0, 1, 2, 3], [4, 5]]
-    assert sent == [device] * used
+    assert fetched == [True] * used
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,7 +1,6 @@
 """Augmentation of the training batches: the transforms of braindecode, mirrored hemispheres, shifts in time."""
 
 import copy
-import difflib
 import inspect
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
+from ..base import refuse_unknown
 from ..montage import mirror_classes, mirror_electrodes
 
 NAMES = (
@@ -49,7 +49,7 @@ class TimeShift(Callback):
     responses that are locked to a stimulus do not.
     """
 
-    def __init__(self, share=0.5):
+    def __init__(self, share):
         self.share = share
 
     @torch.no_grad()
@@ -64,9 +64,7 @@ class TimeShift(Callback):
 
 
 def make_augmentation(augmentation, *, sfreq=None, ch_names=None, classes=None, seed=0):
-    """Give the function (X, y) -> (X, y) that augments a batch, or None."""
-    if augmentation is None:
-        return None
+    """Give the function (X, y) -> (X, y) that augments a batch."""
     listed = list(augmentation) if isinstance(augmentation, list | tuple) else [augmentation]
     names = None if ch_names is None else list(ch_names)
     known = {"sfreq": sfreq, "ordered_ch_names": names, "classes": classes, "probability": _PROBABILITY}
@@ -88,9 +86,7 @@ def _make(one, known):
     """Transform of a name, or a copy of the transform."""
     if callable(one) and not isinstance(one, type):
         return copy.deepcopy(one)
-    if one not in NAMES:
-        near = difflib.get_close_matches(str(one), NAMES, n=3, cutoff=0.4) or NAMES
-        raise ValueError(f"augmentation: got {one!r}; nearest: {', '.join(map(repr, near))}, or a transform instance.")
+    refuse_unknown("augmentation", [one], NAMES)
     cls = Mirror
     if one != "Mirror":
         import braindecode.augmentation

@@ -10,30 +10,23 @@ from .augmentation import TimeShift
 
 
 def recipe_callbacks(recipe, n_steps=1, validates=False, classifies=False, verbose=0):
-    """List the callbacks that follow a recipe, with their names; ``n_steps`` are the updates of an epoch."""
-    found = [("schedule", learning_rate(recipe, n_steps))]
+    """List the callbacks that follow a recipe, with their names; ``n_steps`` are the updates of an epoch.
+
+    The learning rate moves by `Recipe.rate`, at every epoch or, with ``by_step``, at every update.
+    """
+    n_steps, every = (n_steps, "batch") if recipe.by_step else (1, "epoch")
+    policy = torch.optim.lr_scheduler.LambdaLR
+    found = [("schedule", LRScheduler(policy, step_every=every, lr_lambda=lambda step: recipe.rate(step, n_steps)))]
     if recipe.time_shift:
         found.append(("time_shift", TimeShift(recipe.time_shift)))
     if validates and classifies:
         found.append(("valid_acc", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)))
     if validates and recipe.patience is not None:
-        found.append(("early_stopping", early_stopping(recipe)))
+        least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
+        found.append(("early_stopping", EarlyStopping(patience=recipe.patience, load_best=True, sink=noop, **least)))
     if verbose:
         found.append(("progress", ProgressBar()))
     return found
-
-
-def learning_rate(recipe, n_steps=1):
-    """Move the learning rate by `Recipe.rate`, at every epoch or, with ``by_step``, at every update."""
-    n_steps, every = (n_steps, "batch") if recipe.by_step else (1, "epoch")
-    policy = torch.optim.lr_scheduler.LambdaLR
-    return LRScheduler(policy=policy, lr_lambda=lambda step: recipe.rate(step, n_steps), step_every=every)
-
-
-def early_stopping(recipe):
-    """Stop after ``patience`` epochs without a validation loss lower by ``min_delta``, and keep the best weights."""
-    least = {"threshold": recipe.min_delta, "threshold_mode": "abs"}
-    return EarlyStopping(patience=recipe.patience, load_best=True, sink=noop, **least)
 
 
 def was_interrupted(net):

@@ -156,7 +156,7 @@ class StreamedTensor:
 class Batches:
     """Mini-batches gathered by index, in place of a DataLoader that stacks one trial after the other.
 
-    To a GPU (``device``) that the trials do not fit on, each batch goes while the one before is in use.
+    Those for a GPU (``device``) that the trials do not fit on are gathered while the one before is in use.
     """
 
     def __init__(self, dataset, batch_size, shuffle=False, device="cpu"):
@@ -170,7 +170,7 @@ class Batches:
         """Give inputs and targets of the trials at the indices of each chunk."""
         if torch.device(self.device).type != "cuda" or self.dataset.device.type == "cuda":
             return map(self.dataset.take, chunks)
-        return batches_to_gpu(self.dataset.take, chunks, self.device)
+        return prefetch(self.dataset.take, chunks)
 
 
 def prefetch(make, items):
@@ -183,34 +183,6 @@ def prefetch(make, items):
                 yield coming.pop(0).result()
         for last in coming:
             yield last.result()
-
-
-def batches_to_gpu(take, chunks, device):
-    """Yield batches of trials that do not fit on a GPU, each copied there while it computes with the one before.
-
-    A batch is gathered in a thread, into pinned memory, and copied on a stream of its own, so that neither the
-    processor nor the GPU waits for the other.
-    """
-    stream = torch.cuda.Stream(device)
-
-    def copy(one):
-        return one.pin_memory().to(device, non_blocking=True)
-
-    def send(chunk):
-        with torch.cuda.stream(stream):
-            return tuple(_each(part, copy) for part in take(chunk)), stream.record_event()
-
-    for batch, arrived in prefetch(send, chunks):
-        current = torch.cuda.current_stream(device)
-        current.wait_event(arrived)
-        for part in batch:
-            _each(part, lambda one, current=current: one.record_stream(current))  # not reused before it is read
-        yield batch
-
-
-def _each(part, do):
-    """Do something with a tensor, or with each of a dict."""
-    return {name: do(one) for name, one in part.items()} if isinstance(part, dict) else do(part)
 
 
 # Random numbers where processes, or pieces of an update, compute parts of a batch: what is drawn for its trials comes

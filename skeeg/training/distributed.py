@@ -12,13 +12,12 @@ import os
 
 import torch
 import torch.distributed as dist
-from skorch.dataset import unpack_data
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .data import Batches, computing, draw_common, is_idle, random_state, set_random_state
-from .net import TrainingNet, joined, without_gradient
+from .net import TrainingNet
 
 
 def start():
@@ -171,25 +170,21 @@ class SharedNet(TrainingNet):
                     (loss * size()).backward()  # torch gives the mean over processes, not the sum
             losses.append(loss.detach())
             outputs.append(y_pred)
-        return {"loss": total(sum(losses)), "y_pred": joined(outputs)}
+        return {"loss": total(sum(losses)), "y_pred": torch.cat(outputs)}
 
     def infer(self, x, **fit_params):
         """Compute the outputs for the trials of this process, maybe none."""
         y_pred = super().infer(x, **fit_params)
-        if is_idle():
-            outputs = (y_pred,) if isinstance(y_pred, torch.Tensor) else y_pred
-            outputs = tuple(None if one is None else one[:0] for one in outputs)
-            return outputs[0] if isinstance(y_pred, torch.Tensor) else outputs
-        return y_pred
+        return y_pred[:0] if is_idle() else y_pred
 
     def validation_step(self, batch, **fit_params):
         """Loss of a whole validation batch, from this process's part of it."""
-        self._set_training(False)
-        X, y = unpack_data(batch)
-        with torch.no_grad():
-            y_pred = self.infer(X, **fit_params)
-            loss = self.get_loss(y_pred, y, counts=self._counts(y))
-        return {"loss": total(loss), "y_pred": y_pred}
+        step = super().validation_step(batch, **fit_params)
+        return step | {"loss": total(step["loss"])}
+
+    def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
+        """Part of the loss of a whole batch that is due to the trials at hand."""
+        return super().get_loss(y_pred, y_true, counts=self._counts(y_true) if counts is None else counts)
 
     def _counts(self, y):
         return total(self.criterion_.counts(y.to(self.device)))
@@ -214,7 +209,7 @@ class _Step(nn.Module):
     def forward(self, X, y, counts):
         """Give the loss, and the outputs without gradient."""
         y_pred = self.infer(X)
-        return self.get_loss(y_pred, y, training=True, counts=counts), without_gradient(y_pred)
+        return self.get_loss(y_pred, y, training=True, counts=counts), y_pred.detach()
 
 
 @contextlib.contextmanager

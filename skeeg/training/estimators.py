@@ -276,13 +276,10 @@ class FineTunedClassifier(MetaEstimatorMixin, ClassifierMixin, EEGEstimator):
             steps = fitted[:-1]
             with config_context(enable_metadata_routing=True):
                 X = steps.fit_transform(X, y, **_requested(steps, "fit_transform", extra))
-        identity = None
-        if isinstance(X, EEGArray):  # joblib hashes values alone
-            identity, X = (X.ch_names, X.sfreq, X.domains), np.asarray(X)
         given = _requested(network, "fit", {"subjects": subjects})  # the same network for any target trials
         memory = None if _network_of(self.estimator).random_state is None else self.memory  # else one start for all
-        what = None if memory is None else _code_and_weights(network.checkpoint)
-        network = check_memory(memory).cache(_fit_network)(network, X, identity, y, given, what)
+        what = None if memory is None else _what_counts(X, network.checkpoint)
+        network = check_memory(memory).cache(_fit_network)(network, X, y, given, what)
         if isinstance(fitted, Pipeline):
             fitted.steps[-1] = (fitted.steps[-1][0], network)
         else:
@@ -339,17 +336,18 @@ def _requested(estimator, method, given):
     return {name: value for name, value in given.items() if name in wanted and value is not None}
 
 
-def _code_and_weights(checkpoint):
-    """Find what a training depends on beside its arguments: the version of skeeg, the content of the checkpoint."""
+def _what_counts(X, checkpoint):
+    """Give what joblib does not hash: identity of the trials, content of the checkpoint, version of skeeg."""
     from .. import __version__
 
+    identity = (X.ch_names, X.sfreq, X.domains) if isinstance(X, EEGArray) else None
     weights = None if checkpoint is None else hashlib.sha256(resolve(checkpoint).read_bytes()).hexdigest()
-    return __version__, weights
+    return __version__, weights, identity
 
 
-def _fit_network(network, values, identity, y, given, what):
-    """Fit a network on trials, whose identity comes apart from their values; ``what`` is for the cache."""
-    return network.fit(values if identity is None else EEGArray(values, *identity), y, **given)
+def _fit_network(network, X, y, given, what):
+    """Fit a network; ``what`` is for the cache."""
+    return network.fit(X, y, **given)
 
 
 def _network_of(estimator):

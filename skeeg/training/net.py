@@ -28,21 +28,19 @@ class TrainingNet(NeuralNet):
     """The skorch net behind every estimator, kept as ``net_``.
 
     It adds to `skorch.NeuralNet`: batches by index, training mode for the trained part only (``trained``, the name of a
-    submodule, or None for all), ``parameter_groups`` of the optimiser made by a function of the module, mixed
-    ``precision`` (for ``"float64"`` the module and the trials must be so already), batches computed in ``accumulate``
-    pieces, and an ``augmentation`` that makes new inputs and targets of those of a training batch.
+    submodule, or None for all), mixed ``precision`` (for ``"float64"`` the module and the trials must be so already),
+    batches computed in ``accumulate`` pieces, and an ``augmentation`` that makes new inputs and targets of those of a
+    training batch.
     """
 
     batches = Batches
     interrupted_ = property(was_interrupted, doc="Whether Ctrl-C ended the training.")
 
     def __init__(
-        self, module, criterion, *args, trained=None, parameter_groups=None, precision="float32", accumulate=1,
-        augmentation=None, **kwargs,
-    ):  # fmt: skip
+        self, module, criterion, *args, trained=None, precision="float32", accumulate=1, augmentation=None, **kwargs
+    ):
         super().__init__(module, criterion, *args, **kwargs)
         self.trained = trained
-        self.parameter_groups = parameter_groups
         self.precision = precision
         self.accumulate = accumulate
         self.augmentation = augmentation
@@ -84,17 +82,6 @@ class TrainingNet(NeuralNet):
         if part.training != training:  # switching visits all modules, which is slow in every batch
             part.train(training)
 
-    def initialize_optimizer(self, triggered_directly=None):
-        """Build the optimiser over the trainable parameters, in groups where asked for."""
-        module = self.module_
-        if self.parameter_groups is None:
-            groups = [{"params": [p for p in module.parameters() if p.requires_grad]}]
-        else:
-            groups = self.parameter_groups(module)
-        kwargs = self.get_params_for("optimizer")
-        self.optimizer_ = self.optimizer(groups, lr=self.lr, **kwargs)
-        return self
-
     def infer(self, x, **fit_params):
         """Forward pass in the chosen precision."""
         is_mixed = self.precision == "bf16"
@@ -103,7 +90,7 @@ class TrainingNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False, counts=None):
         """Loss in full precision, whatever the network computed in; ``counts`` is for criteria that take them."""
-        y_pred = y_pred.float() if isinstance(y_pred, torch.Tensor) and self.precision == "bf16" else y_pred
+        y_pred = y_pred.float() if self.precision == "bf16" else y_pred
         return self.criterion_(y_pred, y_true.to(self.device), *(() if counts is None else (counts,)))
 
     def train_step_single(self, batch, **fit_params):
@@ -117,8 +104,8 @@ class TrainingNet(NeuralNet):
             loss = self.get_loss(y_pred, y, X=X, training=True) * (len(y) / n_trials)
             loss.backward()
             losses.append(loss.detach())
-            outputs.append(without_gradient(y_pred))
-        return {"loss": sum(losses), "y_pred": joined(outputs)}
+            outputs.append(y_pred.detach())
+        return {"loss": sum(losses), "y_pred": torch.cat(outputs)}
 
     def count_pieces(self, n_trials):
         """Count the pieces, of ``batch_size`` trials, that a batch is computed in."""
@@ -142,22 +129,6 @@ def class_probabilities(logits):
     return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def without_gradient(outputs):
-    """Give outputs of a network (a tensor, or a tuple of tensors and None) without their gradients."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.detach()
-    return tuple(None if one is None else one.detach() for one in outputs)
-
-
-def joined(outputs):
-    """Join the outputs of pieces of a batch."""
-    if len(outputs) == 1:
-        return outputs[0]
-    if isinstance(outputs[0], torch.Tensor):
-        return torch.cat(outputs)
-    return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
-
-
 def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_classes=None):
     """Loss module of a name, or the module itself; ``class_weight`` as of `Recipe`, for class indices ``targets``.
 
@@ -175,17 +146,19 @@ def make_loss(loss, targets=None, class_weight=None, dtype=torch.float32, n_clas
     if class_weight == "balanced":
         weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
     else:
-        if unknown := [label for label in class_weight if label not in range(len(counts))]:
-            raise ValueError(f"class_weight: {unknown} are not among the class indices 0 to {len(counts) - 1}.")
         weights = torch.tensor([float(class_weight.get(i, 1.0)) for i in range(len(counts))])
     return torch.nn.CrossEntropyLoss(weight=weights.to(dtype))
 
 
 def make_net(
     module, recipe, criterion, *, validation=None, device="cpu", callbacks=(), verbose=0, n_steps=1, kind=TrainingNet,
-    **parts,
+    parameter_groups=None, **parts,
 ):  # fmt: skip
     """Build the skorch net that follows a recipe, not initialised."""
+
+    def grouped(parameters, **settings):
+        return SOLVERS[recipe.solver](parameter_groups(module), **settings)
+
     classifies = isinstance(criterion, torch.nn.CrossEntropyLoss)
     own = recipe_callbacks(recipe, n_steps, validation is not None, classifies, verbose)
     on_cpu = torch.device(device).type == "cpu" or None  # there torch's default is a loop in Python, 5 times slower
@@ -195,7 +168,7 @@ def make_net(
     return kind(
         module,
         criterion,
-        optimizer=SOLVERS[recipe.solver],
+        optimizer=SOLVERS[recipe.solver] if parameter_groups is None else grouped,
         lr=recipe.learning_rate,
         max_epochs=recipe.max_epochs - recipe.epochs_done,
         batch_size=recipe.batch_size,
@@ -229,8 +202,9 @@ def train(
     CPU, in evaluation mode. Ctrl-C ends the training early and keeps the weights reached so far. ``loss`` is a name in
     `LOSSES` or a module; ``n_outputs`` is for targets that may lack classes; ``settle`` estimates the statistics of
     batch normalisation anew (`settle_norms`); ``head`` names the last layer; ``strategy``, ``device`` and ``verbose``
-    are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``parameter_groups``
-    and ``augmentation`` of `TrainingNet`. ``diverged_`` of the net is true where a trained weight is not finite.
+    are those of `skeeg.NetworkClassifier`, ``callbacks`` its ``skorch_callbacks``; ``parts`` are ``augmentation`` of
+    `TrainingNet`, and ``parameter_groups``, a function of the module that gives the optimiser's groups. ``diverged_``
+    of the net is true where a trained weight is not finite.
 
     Examples
     --------
@@ -250,7 +224,12 @@ def train(
         start = copy.deepcopy(module.state_dict()) if recipe.refit and held is not None else None
         while True:
             recipe, before = recipe.check().for_trials(len(trials)), count_norm_updates(module)
-            net = _make_net(module, trials, held, recipe, loss, n_outputs, settings)
+            dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+            criterion = make_loss(
+                loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs
+            )
+            n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
+            net = make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
             with guard(module, trials.take(trials.draw(4)[0])[0]):
                 net.fit(trials)
             if start is None or net.interrupted_:
@@ -269,14 +248,6 @@ def train(
     return net
 
 
-def _make_net(module, trials, held, recipe, loss, n_outputs, settings):
-    """Net for these trials."""
-    n_steps = _count_steps(trials, recipe) if recipe.by_step else 1
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    criterion = make_loss(loss, trials.y if recipe.class_weight else None, recipe.class_weight, dtype, n_outputs)
-    return make_net(module, recipe, criterion, validation=held, n_steps=n_steps, **settings)
-
-
 def _probe(module, trials, recipe, loss, head, device):
     """Replace the last layer by one that is fitted on the frozen features; give a net around it, without training."""
     features = head_features(module, trials.X, recipe.batch_size, head, device)
@@ -292,9 +263,7 @@ def _refitting(recipe, net, n_trials):
     """Recipe of the updates that were best for the validation trials."""
     best = 1 + min(range(len(net.history)), key=lambda epoch: net.history[epoch, "valid_loss"])
     n_updates = best * math.ceil(n_trials / recipe.update_size)
-    share = recipe.warmup / recipe.max_epochs
-    counted = {"n_updates": n_updates, "min_epochs": 1, "max_epochs": n_updates, "warmup_share": share, "refit": False}
-    return dataclasses.replace(recipe, **counted)
+    return dataclasses.replace(recipe, n_updates=n_updates, min_epochs=1, max_epochs=n_updates, refit=False)
 
 
 def _count_steps(trials, recipe):

@@ -8,7 +8,6 @@ state that is kept (`RunFile`).
 import contextlib
 import dataclasses
 import pathlib
-import time
 
 import joblib
 import numpy as np
@@ -24,7 +23,7 @@ from .checkpoints import read_weights, write_weights
 from .data import common_stream, draw_rows, random_state, set_random_state
 from .distributed import SharedNet, synced_norms
 from .inference import resolve_device
-from .net import TrainingNet, settle_norms, train, without_gradient
+from .net import TrainingNet, settle_norms, train
 from .state import tensors_of
 
 
@@ -45,17 +44,17 @@ def pretrain(
     """
     distributed.start()
     _check_trials(trials, validation)
-    recipe, kind = dataclasses.replace(recipe, batch_size=distributed.update_size(recipe.batch_size)), TrainingNet
-    recipe, own = dataclasses.replace(recipe, epochs_done=len(run.history)), []
+    whole, kind, own = distributed.update_size(recipe.batch_size), TrainingNet, []
+    recipe = dataclasses.replace(recipe, batch_size=whole, epochs_done=len(run.history))
     with contextlib.ExitStack() as stack:
         if distributed.size() > 1 or recipe.accumulate > 1:
             kind, own = SharedNet, [OwnRandom(run.seed, len(run.history))]
             stack.enter_context(common_stream(distributed.of_first(torch.get_rng_state)))
             stack.enter_context(synced_norms(model, resolve_device(device)))
-        if run.earlier is not None:
-            model.load_state_dict(run.earlier.part("weights."))
+        if run.kept:
+            model.load_state_dict(run.part("weights."))
         if recipe.epochs_done >= recipe.max_epochs:  # what `train` does after the last epoch is not in the file
-            set_random_state(run.earlier.tensors["random.cpu"])
+            set_random_state(run.tensors["random.cpu"])
             settle_norms(model, trials, recipe.update_size, {}, kind.batches)
             model.eval()
             return _agreed(model, run.history)
@@ -110,42 +109,16 @@ def hide_all_but(n_kept, n_trials, n_tokens, generator=None):
     return torch.ones(n_trials, n_tokens, dtype=torch.bool).scatter_(1, order[:, :n_kept], False)
 
 
-@dataclasses.dataclass
-class Run:
-    """State of a run after an epoch; ``tensors`` are weights, state of the optimiser and of the random generators."""
-
-    tensors: dict
-    key: str
-    seed: int
-    history: list
-    groups: list
-
-    def part(self, name):
-        """Tensors whose names begin with ``name``, by the rest of their names."""
-        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
-
-    def restore(self, net):
-        """Put optimiser and random generators of a net into this state."""
-        state = {}
-        for name, value in self.part("optimizer.").items():
-            index, _, what = name.partition(".")
-            state.setdefault(int(index), {})[what] = value
-        net.optimizer_.load_state_dict({"state": state, "param_groups": self.groups})
-        set_random_state(self.tensors["random.cpu"])
-        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
-            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
-
-
 def open_run(path, key, random_state):
     """Look for a run that was kept, and for the seed to continue with; of several processes the first one looks."""
 
     def look():
-        earlier = read_run(path, key)
-        return earlier, draw_seed(random_state) if earlier is None or random_state is not None else earlier.seed
+        tensors, kept = read_run(path, key)
+        return tensors, kept, kept["seed"] if kept and random_state is None else draw_seed(random_state)
 
     distributed.start()
-    earlier, seed = distributed.of_first(look)
-    return RunFile(path, key, seed, earlier)
+    tensors, kept, seed = distributed.of_first(look)
+    return RunFile(path, key, seed, tensors, kept)
 
 
 def fingerprint(estimator, data):
@@ -168,42 +141,55 @@ def _settings(estimator):
 
 
 def read_run(path, key):
-    """Read a run that was kept, or give None; a file with another fingerprint than ``key`` is refused."""
+    """Read the tensors of a kept run and what is beside them; one with another fingerprint than ``key`` is refused."""
     if path is None:
-        return None
+        return {}, {}
     if not pathlib.Path(path).parent.is_dir():
         raise FileNotFoundError(f"run_file: there is no folder {pathlib.Path(path).parent}.")
     if not pathlib.Path(path).is_file():
-        return None
+        return {}, {}
     tensors, header = read_weights(path, "run_file", checked=True)
     if set(header) != {"key", "seed", "history", "groups", "names"}:
         raise ValueError(f"run_file: {path} is not the state of a run.")
-    if absent := sorted(set(header.pop("names")) - tensors.keys()):
+    if absent := sorted(set(header["names"]) - tensors.keys()):
         raise ValueError(f"run_file: {path} lacks {absent[0]}, so the run cannot resume from it.")
-    run = Run(tensors, **header)
-    if run.key != key:
+    if header["key"] != key:
         raise ValueError(f"run_file: {path} holds a run on other trials or with other settings; name another file.")
-    return run
+    return tensors, header
 
 
 class RunFile(Callback):
     """File that keeps the state of a run after every epoch (path None: no file), and the state to start from.
 
-    Of several processes the first one writes. The file is replaced in one step: a crash leaves the state before.
+    ``tensors`` are weights, state of the optimiser and of the random generators after an epoch of an earlier run, and
+    ``kept`` what is beside them in its file. Of several processes the first one writes. The file is replaced in one
+    step: a crash leaves the state before.
     """
 
-    def __init__(self, path=None, key="", seed=0, earlier=None):
-        self.path, self.key, self.seed, self.earlier = path, key, seed, earlier
+    def __init__(self, path=None, key="", seed=0, tensors=None, kept=None):
+        self.path, self.key, self.seed, self.tensors, self.kept = path, key, seed, tensors, kept or {}
 
     @property
     def history(self):
         """Records of the epochs done before."""
-        return [] if self.earlier is None else list(self.earlier.history)
+        return list(self.kept.get("history", ()))
+
+    def part(self, name):
+        """Tensors to start from whose names begin with ``name``, by the rest of their names."""
+        return {one.removeprefix(name): value for one, value in self.tensors.items() if one.startswith(name)}
 
     def on_train_begin(self, net, **kwargs):
-        """Restore the state of the earlier run."""
-        if self.earlier is not None:
-            self.earlier.restore(net)
+        """Restore the optimiser and the random generators of the earlier run."""
+        if not self.kept:
+            return
+        state = {}
+        for name, value in self.part("optimizer.").items():
+            index, _, what = name.partition(".")
+            state.setdefault(int(index), {})[what] = value
+        net.optimizer_.load_state_dict({"state": state, "param_groups": self.kept["groups"]})
+        set_random_state(self.tensors["random.cpu"])
+        if "random.cuda" in self.tensors and torch.device(net.device).type == "cuda":
+            torch.cuda.set_rng_state(self.tensors["random.cuda"], net.device)
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state."""
@@ -267,33 +253,27 @@ class Watch(Callback):
         self.subjects = subjects
 
     def on_epoch_begin(self, net, **kwargs):
-        """Start counting."""
+        """Start anew."""
         self.parts = {True: [], False: []}
-        self.start = self.trained = time.perf_counter()
-        self.n_trained = 0
 
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
         """Note one batch."""
-        y_pred = without_gradient(y_pred)
-        y = batch[1].to((y_pred if isinstance(y_pred, torch.Tensor) else y_pred[0]).device)
-        self.parts[training].append(net.criterion_.per_trial(y_pred, y))
-        if training:
-            self.n_trained += len(y)
-            self.trained = time.perf_counter()
+        self.parts[training].append(net.criterion_.per_trial(y_pred, batch[1].to(y_pred.device)))
 
     def on_epoch_end(self, net, **kwargs):
         """Write the means into the history."""
-        names = net.criterion_.parts
-        self.parts = {training: self._table(parts) for training, parts in self.parts.items() if parts}
-        found = distributed.gather((self.n_trained, max(self.trained - self.start, 1e-9)))
-        net.history.record("trials_per_s", sum(n for n, _ in found) / max(seconds for _, seconds in found))
         for training, name in ((True, "train"), (False, "valid")):
-            if training in self.parts:
-                for part, values in zip(names, self.parts[training].T, strict=True):
-                    if not np.isnan(values).all():
-                        net.history.record(f"{name}_{part}", float(np.nanmean(values)))
-        if False in self.parts and self.subjects is not None:
-            net.history.record("valid_by_subject", self._by_subject(names, self.parts[False]))
+            if not self.parts[training]:
+                continue
+            names, table = net.criterion_.parts, self._table(self.parts[training])
+            for part, mean in _means(names, table).items():
+                net.history.record(f"{name}_{part}", mean)
+            if training:
+                net.history.record("trials_per_s", len(table) / max(net.history[-1, "dur"], 1e-9))
+            elif self.subjects is not None:
+                whose = dict.fromkeys(self.subjects.tolist())
+                curves = {str(one): _means(names, table[self.subjects == one]) for one in whose}
+                net.history.record("valid_by_subject", curves)
 
     def _table(self, parts):
         """Parts of the loss of each trial, those of all processes, in the order of the batches."""
@@ -302,14 +282,11 @@ class Watch(Callback):
             parts = [part for batch in zip(*of_all, strict=True) for part in batch]
         return torch.cat(parts).cpu().numpy()
 
-    def _by_subject(self, names, table):
-        """Mean of each part over the trials of each subject."""
-        found = {}
-        for subject in dict.fromkeys(self.subjects.tolist()):
-            rows = table[self.subjects == subject]
-            kept = [i for i in range(len(names)) if not np.isnan(rows[:, i]).all()]
-            found[str(subject)] = {names[i]: float(np.nanmean(rows[:, i])) for i in kept}
-        return found
+
+def _means(names, table):
+    """Mean of each part of the loss over the trials that have it."""
+    columns = zip(names, table.T, strict=True)
+    return {name: float(np.nanmean(values)) for name, values in columns if not np.isnan(values).all()}
 
 
 def list_recordings(X, y=None, subjects=None):

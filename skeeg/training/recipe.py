@@ -1,15 +1,14 @@
 """Recipes: how a network is trained, as plain values."""
 
 import dataclasses
-import difflib
 import math
 from numbers import Integral, Real
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..base import check_values
-from .sizes import class_of, refuse_unknown
+from ..base import check_values, refuse_unknown
+from .sizes import class_of
 
 SOLVERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOSSES = {
@@ -25,7 +24,7 @@ _SHARE = Interval(Real, 0, 1, closed="both")
 _CONSTRAINTS = {
     **dict.fromkeys(("max_epochs", "batch_size", "accumulate", "min_epochs", "min_trials", "lora_rank"), [_COUNT]),
     **dict.fromkeys(("patience", "n_updates"), [_COUNT, None]),
-    **dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "min_delta", "time_shift"), [_AMOUNT]),
+    **dict.fromkeys(("learning_rate", "weight_decay", "momentum", "min_delta", "time_shift"), [_AMOUNT]),
     **dict.fromkeys(("lowest", "warmup_share"), [_SHARE]),
     **dict.fromkeys(("by_step", "refit"), ["boolean"]),
     "solver": [StrOptions(set(SOLVERS))],
@@ -53,8 +52,8 @@ class Recipe:
         Momentum of ``"sgd"``; the others do not use it.
     schedule : {"cosine", None}
         Learning rate over the epochs: half a cosine down to zero, or constant.
-    warmup : float
-        Epochs of linear rise before the schedule.
+    warmup_share : float
+        Share of the training in which the learning rate rises linearly, before the schedule.
     patience : int or None
         Stop after so many epochs without a better validation loss and keep the best weights.
     min_delta : float
@@ -74,8 +73,6 @@ class Recipe:
         at least ``min_epochs`` and at most ``max_epochs``, of batches of equal size up to ``batch_size``.
     min_epochs : int
         Fewest epochs with ``n_updates``.
-    warmup_share : float
-        Share of the training in which the rate rises, in place of ``warmup``.
     min_trials : int
         Fewest training trials that the recipe is made for.
     class_weight : {"balanced", None} or dict
@@ -110,7 +107,7 @@ class Recipe:
     solver: str = "adamw"
     momentum: float = 0.0
     schedule: str | None = "cosine"
-    warmup: float = 0.0
+    warmup_share: float = 0.0
     patience: int | None = None
     min_delta: float = 0.0
     precision: str = "float32"
@@ -119,7 +116,6 @@ class Recipe:
     accumulate: int = 1
     n_updates: int | None = None
     min_epochs: int = 1
-    warmup_share: float = 0.0
     min_trials: int = 1
     class_weight: str | dict | None = None
     scale: str | float | None = "std"
@@ -149,23 +145,22 @@ class Recipe:
         if n_trials < self.min_trials:
             raise ValueError(f"recipe: it needs at least {self.min_trials} training trials, got n_samples={n_trials}.")
         if self.n_updates is None:
-            warmup = self.warmup_share * self.max_epochs if self.warmup_share else self.warmup
-            return dataclasses.replace(self, warmup=warmup)
+            return self
         per_epoch = max(math.ceil(n_trials / self.update_size), 1)
         epochs = min(max(math.ceil(self.n_updates / per_epoch), self.min_epochs), self.max_epochs)
         size = math.ceil(n_trials / per_epoch / self.accumulate)  # no batch of the few trials left over
-        counted = dataclasses.replace(self, n_updates=None, max_epochs=epochs, batch_size=size)
-        return counted.for_trials(n_trials)
+        return dataclasses.replace(self, n_updates=None, max_epochs=epochs, batch_size=size)
 
     def rate(self, step, n_steps=1):
         """Share of the highest learning rate at a step, from 0 after the epochs done; an epoch has ``n_steps``."""
         epoch = (step + self.epochs_done * n_steps) / n_steps  # to the bit that of one run
-        if epoch < self.warmup:
-            return epoch / self.warmup if self.by_step else (epoch + 1) / (self.warmup + 1)
+        warmup = self.warmup_share * self.max_epochs
+        if epoch < warmup:
+            return epoch / warmup if self.by_step else (epoch + 1) / (warmup + 1)
         if self.schedule is None:
             return 1.0
-        span = max(self.max_epochs - self.warmup, 1)
-        return self.lowest + (1 - self.lowest) * 0.5 * (1 + math.cos(math.pi * min((epoch - self.warmup) / span, 1.0)))
+        span = max(self.max_epochs - warmup, 1)
+        return self.lowest + (1 - self.lowest) * 0.5 * (1 + math.cos(math.pi * min((epoch - warmup) / span, 1.0)))
 
 
 _UPDATES = Recipe(
@@ -223,14 +218,11 @@ def get_recipe(recipe="default", network="", **changes):
             raise ValueError(f"recipe: got {recipe!r}, expected a name or a dict of settings.")
         settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
         name = settings.pop("name", "default")
-        unknown = [one for one in settings if one not in Recipe.__dataclass_fields__]
-        if unknown:
-            raise _unknown("setting", unknown[0], Recipe.__dataclass_fields__)
+        refuse_unknown("recipe", settings, Recipe.__dataclass_fields__)
+        refuse_unknown("recipe", [name], ["default", "imagery", *PRESETS])
         if name in ("default", "imagery"):
             settings = (_IMAGERY if name == "imagery" else {}) | settings
             name = default_recipe(network)
-        if name not in PRESETS:
-            raise _unknown("name", name, ["default", "imagery", *PRESETS])
         if "max_epochs" in settings:
             settings.setdefault("n_updates", None)
         chosen = dataclasses.replace(PRESETS[name], **settings)
@@ -246,13 +238,6 @@ def change_recipe(recipe, recipe_params, **own):
     What the estimator has itself must not be among ``recipe_params``.
     """
     foreign = {"scale", "refit", "epochs_done"}  # of `NetworkClassifier`, and of runs that resume
-    foreign |= {"warmup"} if recipe.warmup_share else set()  # which the share replaces
     refuse_unknown("recipe_params", recipe_params, recipe.__dataclass_fields__.keys() - own.keys() - foreign)
     own = {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(recipe, **(recipe_params or {}), **own).check()
-
-
-def _unknown(what, given, known):
-    """Error for an unknown name, with the nearest known ones."""
-    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.4) or list(known)
-    return ValueError(f"recipe: got the {what} {given!r}; nearest: {', '.join(map(repr, near))}.")

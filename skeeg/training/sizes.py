@@ -13,7 +13,6 @@ from ..storage import cause_of
 
 _NO_SIZES = ("drop_prob", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
-_SMALL = 2**13  # numbers of which no operation makes much: an outer product has 2**26
 
 
 def class_of(network):
@@ -45,22 +44,13 @@ def _warn_of_classes(cls, named):
             warn(f"checkpoint: its {name} is {text}, which is not imported; pass it in network_params.")
 
 
-def settle_sizes(given, found, preset=None):
-    """Sizes of a network: what was given, else what the checkpoint has, else the published ones."""
-    given = {name: value for name, value in given.items() if value is not None}
+def settle_sizes(given, found, preset):
+    """Sizes of a network: what the checkpoint has, else what was given, which must not differ, else preset ones."""
     for name in [name for name in given if name in found]:
         wanted = tuple(given[name]) if isinstance(given[name], list) else given[name]
-        if wanted != found[name]:
+        if wanted is not None and wanted != found[name]:
             raise ValueError(f"{name}: got {given[name]!r}, the checkpoint has {found[name]!r}; leave it out.")
-    known = {**found, **given} if preset is None else preset
-    return {name: (found | given).get(name, value) for name, value in known.items()}
-
-
-def refuse_unknown(argument, given, known):
-    """Refuse names of a dict, or None, that are not among the known ones."""
-    unknown = sorted(set(given or {}) - set(known))
-    if unknown:
-        raise ValueError(f"{argument}: {', '.join(unknown)} unknown; there are {', '.join(sorted(known))}.")
+    return preset | given | found
 
 
 def count_blocks(state, prefix):
@@ -115,15 +105,8 @@ class _Limited(TorchDispatchMode):
 
 
 def _result_bytes(func, args, kwargs):
-    """Bytes that an operation would reserve; 0 for one that cannot be large."""
-    leaves = tree_leaves((args, kwargs))
-    tensors = [one for one in leaves if isinstance(one, torch.Tensor)]
-    numbers = math.prod(max(abs(one), 1) for one in leaves if type(one) is int)
+    """Bytes that an operation would reserve; 0 for one of which torch's meta device cannot say it."""
     if func._schema.is_mutable and "resize" not in func._schema.name:
-        return 0
-    if not tensors and args and isinstance(args[0], list | tuple):
-        return 8 * math.prod(args[0])
-    if max(numbers, sum(one.numel() for one in tensors)) < _SMALL:
         return 0
     if any(argument.name == "device" for argument in func._schema.arguments):
         kwargs = {**kwargs, "device": "meta"}

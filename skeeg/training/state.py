@@ -1,5 +1,6 @@
 """The network that an estimator holds: its description, its module, its training, and how it is stored."""
 
+import contextlib
 import copy
 from operator import attrgetter
 
@@ -116,21 +117,19 @@ class NetworkState(Storable):
 
     def _shortest(self, error):
         """Fewest samples that the network accepts, or its error where their number is not what is wrong."""
-        cls = class_of(self.spec["network"])
-        if not isinstance(self.spec["network"], str | type):
-            sizes = f"{self.spec['n_chans']} channels and {self.spec['n_times']} samples"
-            raise ValueError(f"network: the {cls.__name__} does not suit trials of {sizes}: {error}") from error
-        wanted = {name: self.spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
-        names = self.spec["ch_names"] if "chs_info" in required_signals(cls) else None
-        try:
-            shortest = minimum_times(cls, ch_names=names, **wanted)
-        except ValueError:
-            if isinstance(error, ValueError):
-                raise error from None
-            raise ValueError(f"network: {cls.__name__} cannot be built or run: {error}") from error
-        if shortest <= self.spec["n_times"]:
-            raise ValueError(f"X: {cls.__name__} refuses {self.spec['n_times']} samples a trial: {error}") from error
-        warn(f"{cls.__name__} needs at least {shortest} samples a trial: {self.spec['n_times']} are padded with zeros.")
+        n_chans, n_times, network = (self.spec[name] for name in ("n_chans", "n_times", "network"))
+        cls, shortest = class_of(network), None
+        if isinstance(network, str | type):
+            wanted = {name: self.spec[name] for name in ("n_chans", "n_outputs", "sfreq", "parameters")}
+            names = self.spec["ch_names"] if "chs_info" in required_signals(cls) else None
+            with contextlib.suppress(ValueError):  # no length is accepted
+                shortest = minimum_times(cls, ch_names=names, **wanted)
+            if shortest is None and isinstance(error, ValueError):
+                raise error
+        if shortest is None or shortest <= n_times:
+            what = f"trials of {n_chans} channels and {n_times} samples"
+            raise ValueError(f"network: the {cls.__name__} does not suit {what}: {error}") from error
+        warn(f"{cls.__name__} needs at least {shortest} samples a trial: {n_times} are padded with zeros.")
         return shortest
 
     def load(self, checkpoint, **how):
@@ -230,7 +229,7 @@ def choose_sizes(network, network_params, checkpoint, preset=None):
     if checkpoint is None or isinstance(network, torch.nn.Module):
         return {**(preset or {}), **given}
     found = read_sizes(class_of(network), *read_weights(checkpoint), checkpoint)
-    return settle_sizes(given, found, {**(preset or {}), **found, **given})
+    return settle_sizes(given, found, preset or {})
 
 
 def tensors_of(module):

@@ -30,8 +30,6 @@ def split_validation(y, validation, size=0.2, subjects=None, seed=0):
     if validation not in ("trial", "block", "subject"):
         known = "None, 'trial', 'block', 'subject' or a tuple of subjects"
         raise ValueError(f"validation: got {validation!r}, expected {known}.")
-    if not 0 < size < 1:
-        raise ValueError(f"validation_size: got {size}, expected a share between 0 and 1.")
     if validation == "subject":
         splitter = GroupShuffleSplit(1, test_size=size, random_state=seed)
         return next(splitter.split(y, groups=_check_subjects(subjects)))

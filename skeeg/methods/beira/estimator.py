@@ -8,13 +8,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...base import draw_seed, refuse_flat, warn
+from ...base import draw_seed, refuse_flat, refuse_unknown, warn
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
-from ...training.sizes import refuse_unknown
 from ...training.state import choose_sizes, holds_network
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns

@@ -13,10 +13,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ... import __version__
 from ...array import as_eeg, make_domains
+from ...base import refuse_unknown
 from ...training import Recipe, train
 from ...training.checkpoints import read_weights, write_weights
 from ...training.pretraining import list_recordings
-from ...training.sizes import refuse_unknown
 from ...training.validation import split_validation
 from .preprocessing import add_mirrored
 

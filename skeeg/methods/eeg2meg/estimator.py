@@ -10,13 +10,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import EEGArray
-from ...base import BaseEEGRegressor, draw_seed, refuse_flat, warn
+from ...base import BaseEEGRegressor, draw_seed, refuse_flat, refuse_unknown, warn
 from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
 from ...training.inference import resolve_device
 from ...training.recipe import change_recipe
-from ...training.sizes import refuse_unknown
 from ...training.state import holds_network
 from .forward import read_geometry
 from .networks import NETWORKS

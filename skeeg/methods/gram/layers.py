@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ...base import check_values
+from ...base import check_values, refuse_unknown
 from ...montage import canonical_name
 from ...networks import channel_info
 from ...networks.fast.dropout import Dropout
@@ -108,7 +108,7 @@ def choose_sizes(table, size, changes=None):
         raise ValueError(f"size: got {size!r}, expected one of {', '.join(map(repr, table))}.")
     sizes = table[size] if isinstance(size, str) else type(table["base"])(**size) if isinstance(size, dict) else size
     given, known = dict(changes or {}), vars(sizes)
-    network_sizes.refuse_unknown("network_params", given, known)
+    refuse_unknown("network_params", given, known)
     if "fused" in known and given.get("n_layers", sizes.n_layers) != sizes.n_layers:
         last, kept = given["n_layers"] - 1, min(given["n_layers"], 6)
         spread = [round(i * last / max(kept - 1, 1)) for i in range(kept)] if last else [0]

@@ -174,8 +174,8 @@ class GramPretrainer(GramStage):
             if not isinstance(tokenizer, GramTokenizerNetwork):
                 tokenizer = self._fit_tokenizer(tokenizer or self._new_tokenizer(sizes), pool, run)
             self._start_network(tokenizer, sizes, state)
-            if run.earlier is not None:  # the kept tokenizer gives the targets
-                self.module_.load_state_dict(run.earlier.part("weights."))
+            if run.kept:  # the kept tokenizer gives the targets
+                self.module_.load_state_dict(run.part("weights."))
             history = self._learn(self._with_targets(pool), run, self._recipe()) if self.max_epochs else []
         self._finish(pool, history)
         return self
@@ -215,11 +215,11 @@ class GramPretrainer(GramStage):
         """Fit the tokenizer on the same subjects, those held out here are held out there; give its network."""
         tokenizer._check_parameters()
         tokenizer._start_network(*tokenizer._read_start())
-        if run.earlier is None:  # else its weights are in the run
+        if not run.kept:  # else its weights are in the run
             path = None if self.run_file is None else f"{self.run_file}.tokenizer"
             own = open_run(path, f"{run.key} tokenizer", run.seed)
             with seeded(own.seed):
-                own.seed = own.earlier.seed if own.earlier else run.seed
+                own.seed = own.kept.get("seed", run.seed)
                 tokenizer._fit_pool(pool, own)
             self.tokenizer_history_ = tokenizer.history_
         return tokenizer.module_

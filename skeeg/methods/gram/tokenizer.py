@@ -192,7 +192,7 @@ class GramTokenizer(GramStage):
 
     def _fit_pool(self, pool, run):
         """Train the new network on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
-        if run.earlier is None and not self.module_.quantize.started:
+        if not run.kept and not self.module_.quantize.started:
             self._warm_up(pool, run.seed)
             self._start_codebook(pool.trials)
         history = self._learn(pool, run, self._recipe()) if self.max_epochs else []

@@ -15,9 +15,10 @@ def read_start(checkpoint, given):
     """Weights to start from, their description, and the sizes of the network that takes them."""
     preset = PUBLISHED | ({"decoder_layers": 2} if "decoder_layers" in given else {})
     free = {name: value for name, value in given.items() if name not in preset}  # no sizes: dropout, form of computing
-    given = {name: value for name, value in given.items() if name in preset}
+    given = {name: value for name, value in given.items() if name in preset and value is not None}
     state, description = ({}, {}) if checkpoint is None else read_weights(checkpoint)
     found = read_sizes(MIRepNet, state, description, checkpoint) if state else {}
+    found = {name: value for name, value in found.items() if name in preset}
     described = description.get("network_params", {})
     dropout = {"drop_prob": described["drop_prob"]} if "drop_prob" in described else {}
     return state, description, settle_sizes(given, found, preset) | dropout | free

@@ -250,23 +250,31 @@ class MaskedModel(nn.Module):
     In evaluation the same tokens are masked every time, and the random state does not change.
     """
 
-    def __init__(self, network, mask_ratio, detach_target):
+    def __init__(self, network, mask_ratio, detach_target, reconstruct="masked"):
         super().__init__()
         self.network, self.mask_ratio, self.detach_target = network, mask_ratio, detach_target
+        self.reconstruct = reconstruct
 
     def forward(self, x):
-        """Give logits; tokens and their reconstruction, (batch, n_tokens, embed_dim); and which tokens are masked."""
+        """Give the reconstruction error of each trial, NaN without one, and the logits: (batch, 1 + n_classes)."""
         if self.mask_ratio is None:
-            return self.network(x), None, None, None
+            return F.pad(self.network(x), (1, 0), value=float("nan"))
         tokens = self.network.tokens(x)
         generator = None if self.training else torch.Generator().manual_seed(0)
         masked = draw_mask(*tokens.shape[:2], self.mask_ratio, generator).to(tokens.device)
         logits, reconstructed = self.network.reconstruct(tokens, masked)
-        return logits, tokens.detach() if self.detach_target else tokens, reconstructed, masked
+        target = tokens.detach() if self.detach_target else tokens
+        return torch.cat([self._errors(target, reconstructed, masked)[:, None], logits], dim=1)
+
+    def _errors(self, tokens, reconstructed, masked):
+        """Squared error of each trial, the mean over its masked tokens or all; every trial has equally many."""
+        square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
+        counted = masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
+        return (square * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 class HybridLoss(nn.Module):
-    r"""Squared reconstruction error of the masked tokens plus cross-entropy of the classes.
+    r"""Squared reconstruction error of the masked tokens plus cross-entropy of the classes, of a `MaskedModel`.
 
     .. math:: L = w_{rec} \frac{1}{|M|} \sum_{i \in M} \lVert \hat t_i - t_i \rVert^2 + w_{cls} L_{CE}
 
@@ -276,9 +284,9 @@ class HybridLoss(nn.Module):
 
     parts = ("rec_loss", "cls_loss", "acc")
 
-    def __init__(self, rec_weight=1.0, cls_weight=1.0, reconstruct="masked"):
+    def __init__(self, rec_weight=1.0, cls_weight=1.0):
         super().__init__()
-        self.rec_weight, self.cls_weight, self.reconstruct = rec_weight, cls_weight, reconstruct
+        self.rec_weight, self.cls_weight = rec_weight, cls_weight
 
     def counts(self, y):
         """Count the trials and those with a label, for batches that are computed in parts."""
@@ -287,12 +295,12 @@ class HybridLoss(nn.Module):
     def forward(self, outputs, y, counts=None):
         """Mean loss of a batch.
 
-        Shapes: ``outputs, y`` (batch,), ``counts`` (2,); gives ().
+        Shapes: ``outputs`` (batch, 1 + n_classes), ``y`` (batch,), ``counts`` (2,); gives ().
         """
-        logits, tokens, reconstructed, masked = outputs
+        errors, logits = outputs[:, 0], outputs[:, 1:]
         loss, (n_trials, n_labelled) = logits.new_zeros(()), self.counts(y) if counts is None else counts
-        if reconstructed is not None and self.rec_weight:
-            loss = loss + self.rec_weight * self._errors(tokens, reconstructed, masked).sum() / n_trials
+        if self.rec_weight:
+            loss = loss + self.rec_weight * errors.sum() / n_trials
         if self.cls_weight:
             # nothing is read back from a GPU, which would wait for it
             entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="sum")
@@ -301,17 +309,8 @@ class HybridLoss(nn.Module):
 
     def per_trial(self, outputs, y):
         """Both errors of each trial, and 1 or 0 for its class, Tensor (batch, 3); NaN where there is none."""
-        logits, tokens, reconstructed, masked = outputs
-        nothing = torch.full(y.shape, float("nan"), device=logits.device)
-        error = nothing if reconstructed is None else self._errors(tokens, reconstructed, masked)
-        has_label = y != UNLABELLED
+        errors, logits = outputs[:, 0], outputs[:, 1:]
         entropy = F.cross_entropy(logits.float(), y, ignore_index=UNLABELLED, reduction="none")
         right = (logits.argmax(dim=1) == y).float()
-        parts = [error, torch.where(has_label, entropy, nothing), torch.where(has_label, right, nothing)]
-        return torch.stack(parts, dim=1)
-
-    def _errors(self, tokens, reconstructed, masked):
-        """Squared error of each trial, the mean over its masked tokens or all; every trial has equally many."""
-        square = (reconstructed.float() - tokens.float()).square().sum(dim=-1)
-        counted = masked.float() if self.reconstruct == "masked" else torch.ones_like(square)
-        return (square * counted).sum(dim=1) / counted.sum(dim=1)
+        of_class = torch.stack([entropy, right], dim=1).masked_fill((y == UNLABELLED)[:, None], float("nan"))
+        return torch.cat([errors[:, None], of_class], dim=1)

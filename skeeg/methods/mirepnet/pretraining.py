@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ...array import DOMAIN_FIELDS, as_eeg
-from ...base import EEGEstimator, refuse_flat
+from ...base import EEGEstimator, refuse_flat, refuse_unknown
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
@@ -21,7 +21,6 @@ from ...training.checkpoints import describe, published_state, save_weights, wri
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
-from ...training.sizes import refuse_unknown
 from ...training.state import holds_network
 from .checkpoint import PUBLISHED, read_start
 from .network import HybridLoss, MaskedModel
@@ -67,7 +66,7 @@ class PretrainingRecipe(Recipe):
 RECIPES = {
     "published": PretrainingRecipe(),
     "montages": PretrainingRecipe(
-        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup=0.5,
+        max_epochs=6, learning_rate=2e-3, weight_decay=1e-2, solver="adamw", schedule="cosine", warmup_share=1 / 12,
         rec_weight=0.0, montages=24, crops=True, n_times=300, balance=True,
     ),
 }  # fmt: skip
@@ -260,8 +259,7 @@ class MIRepNetPretrainer(EEGEstimator):
     def _recipe(self):
         settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "published"} | self.recipe
         name = settings.pop("name")
-        if name not in RECIPES:
-            raise ValueError(f"recipe: got {name!r}, expected one of {', '.join(map(repr, RECIPES))}.")
+        refuse_unknown("recipe", [name], RECIPES)
         refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
         own = {one: vars(self)[one] for one in _OF_THE_RECIPE if vars(self)[one] is not None}
         return dataclasses.replace(RECIPES[name], **settings | own)
@@ -314,10 +312,11 @@ class MIRepNetPretrainer(EEGEstimator):
         if held is not None:
             validation = pool.validation_trials(held, n_times, self.template, recipe)
             subjects = pool.subjects[held]
-        model = MaskedModel(state.module, recipe.mask_ratio if recipe.rec_weight else None, recipe.detach_target)
+        mask_ratio = recipe.mask_ratio if recipe.rec_weight else None
+        model = MaskedModel(state.module, mask_ratio, recipe.detach_target, recipe.reconstruct)
         state.history = pretrain(
             model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe,
-            HybridLoss(recipe.rec_weight, recipe.cls_weight, recipe.reconstruct), run, validation=validation,
+            HybridLoss(recipe.rec_weight, recipe.cls_weight), run, validation=validation,
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
         state.module = model.network.eval()

@@ -18,7 +18,8 @@ def fold(module):
     """Fold a copy of a trained network for inference, one trial at a time or many.
 
     Batch norms are taken into the convolutions before them, temporal and spatial convolutions are merged or exchanged,
-    constraints are evaluated once, and dropout goes. The outputs are those of the module in evaluation, to rounding.
+    constraints are evaluated once, and dropout goes. Nothing is left to train. The outputs are those of the module in
+    evaluation, to rounding.
 
     Examples
     --------
@@ -36,27 +37,7 @@ def fold(module):
     for sequence in [layer for layer in plain.modules() if isinstance(layer, nn.Sequential)]:
         if type(sequence).forward is nn.Sequential.forward:
             _fold_sequence(sequence)
-    return FoldedNetwork(accelerate(plain))
-
-
-class FoldedNetwork(nn.Module):
-    """A network folded by :func:`fold`, for evaluation only."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.training = False
-
-    def forward(self, x, *inputs):
-        """Compute the outputs of trials (batch, n_chans, n_times), and of what else the network takes."""
-        with torch.no_grad():
-            return self.network(x, *inputs)
-
-    def train(self, mode=True):
-        """Stay in evaluation; there is nothing left to train."""
-        if mode:
-            raise ValueError("a folded network is for evaluation; train the network that it was folded from")
-        return self
+    return accelerate(plain)
 
 
 def _fold_sequence(sequence):

@@ -198,32 +198,13 @@ def fourier_conv(x, weight, padding=(0, 0)):
     ``y[b, o, r, t] = sum_i sum_k weight[o, i, k] x[b, i, r, t + k - padding[0]]`` of x (batch, planes, rows, T) and
     weight (filters, planes, K). For kernels of tens of samples between many planes the spectra cost less than the sums.
     """
-    return _FourierConv.apply(x, weight, *padding)
-
-
-class _FourierConv(torch.autograd.Function):
-    """Only the input and the weight are kept between forward and backward."""
-
-    @staticmethod
-    def forward(ctx, x, weight, left, right):
-        ctx.save_for_backward(x, weight)
-        # A circle as long as the padded signals keeps what wraps around away from the samples that are kept.
-        ctx.left, ctx.size = left, next_fast_len(x.shape[3] + left + right, real=True)
-        product = _kernel_spectra(weight, ctx.size).conj() @ _spectra(F.pad(x, (left, 0)), ctx.size)
-        return _signals(product, x, ctx.size)[..., : x.shape[3] + left + right - weight.shape[2] + 1].contiguous()
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        spectra = _spectra(grad, ctx.size)
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            product = _kernel_spectra(weight, ctx.size).transpose(1, 2) @ spectra
-            grad_x = _signals(product, x, ctx.size)[..., ctx.left : ctx.left + x.shape[3]].contiguous()
-        if ctx.needs_input_grad[1]:
-            cross = spectra.conj() @ _spectra(F.pad(x, (ctx.left, 0)), ctx.size).transpose(1, 2)
-            grad_weight = torch.fft.irfft(cross.permute(1, 2, 0), n=ctx.size)[..., : weight.shape[2]].contiguous()
-        return grad_x, grad_weight, None, None
+    # A circle as long as the padded signals keeps what wraps around away from the samples that are kept.
+    size = next_fast_len(x.shape[3] + sum(padding), real=True)
+    spectra = torch.fft.rfft(F.pad(x, (padding[0], 0)), n=size).permute(3, 1, 0, 2).flatten(2)
+    product = torch.fft.rfft(weight, n=size).permute(2, 0, 1).conj() @ spectra  # for each frequency
+    filtered = product.unflatten(2, (x.shape[0], x.shape[2])).permute(2, 1, 3, 0)
+    n_out = x.shape[3] + sum(padding) - weight.shape[2] + 1
+    return torch.fft.irfft(filtered, n=size)[..., :n_out].contiguous()
 
 
 def _fourier_pays(x, n_out, length):
@@ -233,18 +214,3 @@ def _fourier_pays(x, n_out, length):
     # Nanoseconds for each sample: of one multiplication in torch's kernel, and of one signal's transforms and products.
     multiply = 0.9 if n_planes < 8 else 0.25 if n_rows > 1 else 0.15
     return multiply * length * n_planes * n_out > 26 * (n_planes + n_out + n_planes * n_out / (n_batch * n_rows))
-
-
-def _spectra(x, size):
-    """Spectra of (batch, planes, rows, T) signals as (frequencies, planes, batch * rows)."""
-    return torch.fft.rfft(x, n=size).permute(3, 1, 0, 2).flatten(2)
-
-
-def _kernel_spectra(weight, size):
-    return torch.fft.rfft(weight, n=size).permute(2, 0, 1)
-
-
-def _signals(spectra, like, size):
-    """Signals (batch, planes, rows, size) of spectra."""
-    shaped = spectra.unflatten(2, (like.shape[0], like.shape[2])).permute(2, 1, 3, 0)
-    return torch.fft.irfft(shaped, n=size)
