@@ -25,7 +25,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import dataclasses
 import math
 import time
 from pathlib import Path
@@ -402,15 +401,11 @@ def probe(file, few=range(1, 60, 5), many=(*range(1, 49, 2), *range(49, 60)), te
 
 def ship(file, target):
     """Write the weights in half precision."""
-    from skeeg.methods.gram import read_pretrained
-    from skeeg.methods.gram.checkpoint import published_state
-    from skeeg.training.checkpoints import write_weights
+    from skeeg.training.checkpoints import read_weights, write_weights
 
-    net = read_pretrained(file)
-    params = {"sizes": dataclasses.asdict(net.sizes), "tokenizer": dataclasses.asdict(net.vqgan.sizes)}
-    state = {name: value.half() if value.is_floating_point() else value for name, value in published_state(net).items()}
-    description = {"network": "GramPretrainingNetwork", "network_params": params, "sfreq": float(RATE), "classes": []}
-    write_weights(target, state, description)
+    state, description = read_weights(file)
+    state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    write_weights(target, state, description | {"sfreq": float(RATE), "classes": []})
 
 
 def main():

@@ -49,6 +49,20 @@ class Calibration:
         return trials
 
 
+def check_targets(estimator, targets, n_training, **checks):
+    """Target trials given to `fit`, by the name of their argument, each block checked as `transform` does."""
+    found = {}
+    for name, given in targets.items():
+        given = Calibration.unwrap(given, name, n_training)
+        if given is None or not len(given):
+            continue
+        try:
+            found[name] = estimator._check_eeg(given, reset=False, **checks)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
+
+
 class EuclideanAlignment(EEGTransformer):
     r"""Whiten the trials of each domain by the arithmetic mean of their covariances.
 
@@ -211,14 +225,7 @@ class EuclideanAlignment(EEGTransformer):
 
     def _fit_calibration(self, n_training, **targets):
         found = []
-        for name, given in targets.items():
-            given = Calibration.unwrap(given, name, n_training)
-            if given is None:
-                continue
-            try:
-                X = self._check_eeg(given, reset=False)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+        for X in check_targets(self, targets, n_training).values():
             keys, groups = self._domains(X, None)
             references = self._references(X, groups, len(keys))
             found += zip(keys, references, np.bincount(groups).tolist(), strict=True)
@@ -226,10 +233,7 @@ class EuclideanAlignment(EEGTransformer):
 
     def _domains(self, X, subjects):
         """Domains as tuples of strings, empty where unknown, and the index of each trial's domain."""
-        if X.domains is None and subjects is not None:
-            if np.shape(subjects) != (len(X),):
-                raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
-            X = as_eeg(X, subjects=subjects)
+        X = as_eeg(X, subjects=subjects)
         fields = DOMAIN_FIELDS[: DOMAIN_FIELDS.index(self.domain) + 1]
         if X.domains is None:
             return [("",) * len(fields)], np.zeros(len(X), dtype=np.intp)

@@ -259,6 +259,8 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
     own = X if isinstance(X, EEGArray) else EEGArray  # the class itself has no identity
     names, rate, domains = own.ch_names, own.sfreq, own.domains
     if domains is None and subjects is not None:
+        if np.shape(subjects) not in ((), (len(X),)):
+            raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
         domains = make_domains(len(X), subject=subjects)
     return EEGArray(X, ch_names if names is None else names, sfreq if rate is None else rate, domains)
 

@@ -377,13 +377,15 @@ def draw_seed(random_state):
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def refuse_flat(X):
+def refuse_flat(X, argument="X"):
     """Refuse trials with channels that never change, by name."""
     data = np.asarray(X)
     flat = np.flatnonzero(data.max(axis=(0, 2)) == data.min(axis=(0, 2)))
     if len(flat):
         names = ", ".join(str(X.ch_names[i] if X.ch_names else i) for i in flat[:5])
-        raise ValueError(f"X: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it.")
+        raise ValueError(
+            f"{argument}: channel {names} never changes over the {len(X)} trial(s) (dead or reference?); drop it."
+        )
 
 
 def _differ(now, before):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from .alignment import Calibration, RiemannianAlignment
+from .alignment import Calibration, RiemannianAlignment, check_targets
 from .base import EEGTransformer
 from .covariance import shrink, trial_covariances
 from .filtering import FilterBank, _band_names
@@ -38,8 +38,6 @@ class FilterBankTangentSpace(EEGTransformer):
         Pass bands in hertz.
     domain, on_unseen : str
         Domain of the references, and the reference of domains not seen at fit; see `EuclideanAlignment`.
-    padding : float
-        Seconds at both ends of a trial that are left out after the filters, without their edge effects.
     metric : str
         Metric of the means and of the tangent space, as in pyRiemann.
     sfreq : float or None
@@ -75,14 +73,12 @@ class FilterBankTangentSpace(EEGTransformer):
         bands=((8, 12), (12, 16), (16, 20), (20, 24), (24, 28), (28, 32)),
         domain="subject",
         on_unseen="own",
-        padding=0.0,
         metric="riemann",
         sfreq=None,
     ):
         self.bands = bands
         self.domain = domain
         self.on_unseen = on_unseen
-        self.padding = padding
         self.metric = metric
         self.sfreq = sfreq
 
@@ -100,10 +96,7 @@ class FilterBankTangentSpace(EEGTransformer):
 
         X = self._check_eeg(X, reset=True)
         targets = {"X_target_unlabeled": X_target_unlabeled, "X_target_labeled": X_target_labeled}
-        targets = {name: Calibration.unwrap(given, name, len(X)) for name, given in targets.items()}
-        targets = {name: self._check_eeg(given, reset=False) for name, given in targets.items() if given is not None}
-        if not self.padding >= 0:
-            raise ValueError(f"padding: got {self.padding!r}, expected a number of seconds from 0.")
+        targets = check_targets(self, targets, len(X))
         self.bank_ = FilterBank(self.bands, sfreq=self.sfreq).fit(X)
         bands, targets = self._covariances(X), {name: self._covariances(given) for name, given in targets.items()}
         self.alignments_ = [_Recentring(self.domain, self.on_unseen, metric=self.metric) for _ in bands]
@@ -147,26 +140,18 @@ class FilterBankTangentSpace(EEGTransformer):
         return self
 
     def _covariances(self, X):
-        """Covariances of the trials in each band, without the padding: for each (n_trials, n_channels, n_channels)."""
-        cut = self._cut(X)
+        """Covariances of the trials in each band, each (n_trials, n_channels, n_channels)."""
         found = np.empty((len(self.bands), len(X), X.shape[1], X.shape[1]))
         for first in range(0, len(X), _TRIALS):
             rows = slice(first, first + _TRIALS)
             filtered = filter_trials(np.asarray(X)[rows], self.bank_.coefficients_, self.bank_.n_edges_)
             for i in range(len(found)):
-                found[i, rows] = trial_covariances(filtered[:, i, :, cut : X.shape[2] - cut])
+                found[i, rows] = trial_covariances(filtered[:, i])
         return [X.like(band) for band in found]
-
-    def _cut(self, X):
-        """Count the samples that are left out at either end; trials may have another length than those at fit."""
-        cut = round(self.padding * (self.sfreq_in_ or self.sfreq))
-        if 2 * cut >= X.shape[2]:
-            raise ValueError(f"padding: {self.padding} s at either end leave nothing of {X.shape[2]} samples.")
-        return cut
 
     def _shrink(self, aligned, X):
         """Shrink the covariances of whitened trials, positive definite also without signal in the band."""
-        n_times = X.shape[2] - 2 * self._cut(X)
+        n_times = X.shape[2]
         unbiased = max(n_times - 1, 1) / n_times
         return [shrink(unbiased * np.asarray(one), n_times) + 1e-10 * np.eye(one.shape[1]) for one in aligned]
 
@@ -194,15 +179,16 @@ class TangentReadout(Storable):
 
     ``mirror`` holds electrodes and classes after left and right are exchanged, or is None; ``penalties`` are those of
     the weights and of what changes in them under the exchange, see `fit_logistic`. Shapes: ``X`` (n_trials, n_channels,
-    n_times), ``targets`` (n_trials,).
+    n_times), ``targets`` (n_trials,). Electrodes are those of ``fit``, ``ch_names``, however they are spelled later.
     """
 
     def __init__(self, align, domain, mirror=None, penalties=(PENALTY, MIRROR_PENALTY)):
         self.align, self.domain, self.mirror, self.penalties = align, domain, mirror, penalties
 
-    def fit(self, X, targets, offset, subjects=None, target=None):
+    def fit(self, X, targets, offset, target=None):
         """Fit tangent spaces and regression, which corrects other logits, ``offset`` (n_trials, n_classes)."""
-        X, subjects = self._trials(X, subjects)
+        self.ch_names = X.ch_names
+        X = self._trials(X)
         given = [None] * 3 if target is None else [Calibration(window) for window in _windows(target)]
         whole, self.spaces, features = FilterBankTangentSpace().bands, [], []
         for bands, window, calibration in zip((whole, HALF_BANDS, HALF_BANDS), _windows(X), given, strict=True):
@@ -211,7 +197,7 @@ class TangentReadout(Storable):
             with warnings.catch_warnings():
                 if window is not X:  # accuracy is the same if a trial is cut after the filters
                     warnings.filterwarnings("ignore", "FilterBank: the filter has")
-                features.append(space.fit_transform(window, subjects=subjects, X_target_unlabeled=calibration))
+                features.append(space.fit_transform(window, X_target_unlabeled=calibration))
             self.spaces.append(space)
         features = _side_by_side(features)
         start = np.zeros((features.shape[1] + 1, offset.shape[1]))
@@ -230,7 +216,6 @@ class TangentReadout(Storable):
 
         The reference of the target is that of these trials, or of others, ``reference``.
         """
-        X = self._trials(X)[0]
         if self.align is not None:
             for space, window in self._parts(X if reference is None else reference):
                 space.calibrate(window)
@@ -247,14 +232,14 @@ class TangentReadout(Storable):
 
     def logits(self, X):
         """Give what is added to the other logits, (n_trials, n_classes)."""
-        return self._transform(self._trials(X)[0]) @ self.weights[:-1] + self.weights[-1]
+        return self._transform(X) @ self.weights[:-1] + self.weights[-1]
 
-    def _trials(self, X, subjects=None):
-        """Without alignment all trials belong to one domain, whose mean is that of the training trials."""
-        return (X, subjects) if self.align is not None else (X.like(np.asarray(X), domains=None), None)
+    def _trials(self, X):
+        """Trials by the names of fit; without alignment of one domain, whose mean is that of the training trials."""
+        return X.like(X, ch_names=self.ch_names, domains=None if self.align is None else X.domains)
 
     def _parts(self, X):
-        return zip(self.spaces, _windows(X), strict=True)
+        return zip(self.spaces, _windows(self._trials(X)), strict=True)
 
     def _transform(self, X):
         return _side_by_side([space.transform(window) for space, window in self._parts(X)])

@@ -367,7 +367,7 @@ def test_as_eeg_takes_arrays_of_two_and_three_axes_and_lists():
     assert as_eeg(np.zeros((5, 2, 7)).tolist(), sfreq=100).shape == (5, 2, 7)
     with pytest.raises(ValueError, match="three axes"):
         as_eeg(np.zeros((2, 3, 4, 5)))
-    with pytest.raises(ValueError, match="subject: got 2 values for 5 trials"):
+    with pytest.raises(ValueError, match=r"subjects: got shape \(2,\) for 5 trials"):
         as_eeg(np.zeros((5, 7)), subjects=["a", "b"])
 
 

@@ -35,11 +35,9 @@ from skeeg.methods.beira import BEIRA, SharedBEIRA
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS as CT_KEYS
 from skeeg.methods.ct_adapttl.network import CTAdaptTLNet
 from skeeg.methods.gram import Gram
-from skeeg.methods.gram.checkpoint import published_state as published_gram
 from skeeg.methods.gram.layers import SIZES
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.checkpoint import published_state
-from skeeg.training.checkpoints import describe, load_checkpoint, read_weights, write_weights
+from skeeg.training.checkpoints import describe, load_checkpoint, published_state, read_weights, write_weights
 from skeeg.training.pretraining import read_run
 from skeeg.training.sizes import read_sizes
 
@@ -289,7 +287,7 @@ def test_gram_takes_its_sizes_from_the_file(tmp_path):
 
 def test_a_description_cannot_ask_for_more_than_its_tensors(tmp_path):
     X, y = EEGArray(np.random.default_rng(0).normal(size=(4, 2, 200)), ("C3", "C4"), 200), ["a", "b"] * 2
-    state = published_gram(Gram(2, 2, n_times=200, channels=(1, 2), size="tiny"))
+    state = published_state(Gram(2, 2, n_times=200, channels=(1, 2), size="tiny"))
     for change in ({"n_layers": 10**9}, {"n_layers": 10**5, "fused": [99_999]}, {"decoder_dim": 10**12}):
         parameters = {"sizes": {**dataclasses.asdict(SIZES["tiny"]), **change}}
         write_weights(tmp_path / "great.safetensors", state, {"network": "Gram", "network_params": parameters})

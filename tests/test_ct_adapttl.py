@@ -438,13 +438,11 @@ def test_parameters_within_a_dict_are_searched():
 
 def test_the_published_recipe():
     clf = CTAdaptTLClassifier(recipe="published")
-    assert clf._phase("pretrain")[1]["n_folds"] == 6
-    recipe, own = clf._phase("adapt")
+    assert clf._phase("pretrain").n_folds == 6
+    recipe = clf._phase("adapt")
     assert (recipe.solver, recipe.momentum, recipe.learning_rate, recipe.max_epochs) == ("sgd", 0.4, 1e-2, 200)
-    assert own == {
-        "layers": "all", "layer_decay": 1.0, "norm": "train", "share": 1.0, "validation_size": None, "mirror": False,
-        "n_updates": 0, "regression": False,
-    }  # fmt: skip
+    assert (recipe.layers, recipe.layer_decay, recipe.norm, recipe.share) == ("all", 1.0, "train", 1.0)
+    assert not recipe.mirror and not recipe.regression and not recipe.n_updates and recipe.validation_size is None
 
 
 def test_mirrored_trials_teach_the_other_hand():
@@ -459,7 +457,8 @@ def test_mirrored_trials_teach_the_other_hand():
         ).pretrain(X, y)
         scores[mirror] = clf.score(Xt[0], turned)
     assert scores[True] > 0.8 > scores[False] + 0.15
-    assert make_clf(mirror_classes=None)._find_mirror(names, ["left", "right"], {"mirror": True}) is None
+    clf.set_params(mirror_classes=None)
+    assert clf._find_mirror(names, ["left", "right"], clf._phase("adapt")) is None
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "adapt"])

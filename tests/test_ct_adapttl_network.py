@@ -42,6 +42,14 @@ def formula_state(n_times):
     return state
 
 
+def make_net(*sizes, merge, **params):
+    """The network, or, without ``merge``, with its two front layers one after the other."""
+    net = CTAdaptTLNet(*sizes, **params)
+    if not merge:
+        net.front = lambda x: net.spatial(net.temporal(x.transpose(1, 2)[:, None]))[..., 0]
+    return net
+
+
 def formula_input(n_times):
     b, c, t = np.ogrid[:2, :20, :n_times]
     return torch.tensor(np.sin(0.01 * (b + 1) * (t + 1) + 0.5 * c), dtype=torch.float32)
@@ -50,7 +58,7 @@ def formula_input(n_times):
 @pytest.mark.parametrize("n_times", [1500, 2000])
 @pytest.mark.parametrize(("merge", "tolerance"), [(False, 1e-6), (True, 1e-5)])
 def test_published_numbers(n_times, merge, tolerance):
-    net = CTAdaptTLNet(2, 20, n_times=n_times, merge=merge).eval()
+    net = make_net(2, 20, n_times=n_times, merge=merge).eval()
     net.load_state_dict(formula_state(n_times))
     with torch.no_grad():
         found = net(formula_input(n_times)).log_softmax(1)
@@ -63,7 +71,7 @@ def test_released_checkpoint(merge):
     path = DATA / "pretrained_fold3.pt"
     if not path.is_file():
         pytest.skip(f"the released checkpoints are not at {DATA} (SKEEG_DATA)")
-    net = CTAdaptTLNet(2, 20, n_times=1500, merge=merge).eval()
+    net = make_net(2, 20, n_times=1500, merge=merge).eval()
     report = net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     assert not report.missing_keys and not report.unexpected_keys
     with torch.no_grad():
@@ -82,7 +90,7 @@ def test_names_and_sizes_of_the_published_state():
 
 def gradients(merge, dtype, n_chans, n_times=140):
     torch.manual_seed(0)
-    net = CTAdaptTLNet(3, n_chans, n_times=n_times, merge=merge, drop_prob=0.0).to(dtype).train()
+    net = make_net(3, n_chans, n_times=n_times, merge=merge, drop_prob=0.0).to(dtype).train()
     x = torch.randn(6, n_chans, n_times, dtype=torch.float64).to(dtype)
     torch.nn.functional.cross_entropy(net(x), torch.arange(6) % 3).backward()
     flat = [p.grad.double().flatten() for name, p in net.named_parameters() if name != "temporal.bias"]

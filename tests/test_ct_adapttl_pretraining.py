@@ -7,13 +7,10 @@ from skorch.callbacks import Callback
 from skeeg import CTAdaptTLClassifier
 from skeeg.array import EEGArray, make_domains
 from skeeg.methods.ct_adapttl.network import UPSTREAM_KEYS, CTAdaptTLNet
-from skeeg.methods.ct_adapttl.preprocessing import find_subjects
 from skeeg.methods.ct_adapttl.training import (
     Folds,
     Start,
-    load_start,
     pool_sources,
-    read_start,
     remember,
     split_folds,
     train_folds,
@@ -166,74 +163,58 @@ def test_remember_asks_once(tmp_path, monkeypatch):
 
 def test_pool_sources_takes_names_from_wherever_they_are():
     X, y = np.zeros((2, 3, 9)), ["a", "b"]
-    assert pool_sources(X, y)[2] is None
-    assert pool_sources(X, y, [5, 6])[2].tolist() == [5, 6]
-    assert pool_sources([X, X], [y, y])[2].tolist() == ["0", "0", "1", "1"]
-    assert pool_sources([X, X], [y, y], ["anna", "ben"])[2].tolist() == ["anna", "anna", "ben", "ben"]
+    assert pool_sources(X, y)[2] is None and pool_sources(X, y, [5, 6])[2] == [5, 6]
     carried = EEGArray(X, domains=make_domains(2, subject=["p", "q"]))
-    assert pool_sources([carried, X], [y, y])[2].tolist() == ["p", "q", "1", "1"]
+    for Xs, given, wanted in (
+        ([X, X], None, ["0", "0", "1", "1"]),
+        ([X, X], ["anna", "ben"], ["anna", "anna", "ben", "ben"]),
+        ([carried, X], None, ["p", "q", "1", "1"]),
+    ):
+        assert pool_sources(Xs, [y, y], given)[0].domains["subject"].tolist() == wanted
 
 
-def test_settings_are_checked():
-    with pytest.raises(ValueError, match="validation: got 'day'"):
-        split_folds(Y, SUBJECTS, 6, "day", 0)
-    with pytest.raises(ValueError, match="n_folds: got -1"):
-        split_folds(Y, SUBJECTS, -1, "trial", 0)
+def make_net():
+    return CTAdaptTLNet(2, 3, n_times=120, n_filters=4, n_hidden=5, pool_length=None)
 
 
-def make_net(n_outputs=2, n_chans=3, seed=0):
-    torch.manual_seed(seed)
-    return CTAdaptTLNet(n_outputs, n_chans, n_times=120, n_filters=4, n_hidden=5)
+def make_trials(n_chans=3):
+    return np.random.default_rng(0).normal(size=(len(Y), n_chans, 120))
+
+
+def make_clf(**params):
+    return CTAdaptTLClassifier(max_epochs=1, device="cpu", random_state=0, **params)
 
 
 def test_published_names_are_read(tmp_path):
     theirs = {old: make_net().state_dict()[new] for old, new in UPSTREAM_KEYS.items()}
     torch.save(theirs, tmp_path / "net.pt")
-    start = read_start(tmp_path / "net.pt", ("r", "l"))
-    report = load_start(make_net(seed=1), start, ["l", "r"])
-    assert len(report.matched) == 12 and not report.missing and not report.unexpected
+    path = str(tmp_path / "net.pt")
+    clf = make_clf(checkpoint=path, checkpoint_classes=("r", "l")).fit(make_trials(), Y)
+    assert clf.checkpoint_report_ == "12 tensors matched"
+    with pytest.raises(ValueError, match="checkpoint_classes: got 3 labels for a checkpoint with 2 outputs"):
+        make_clf(checkpoint=path, checkpoint_classes=("r", "l", "x")).fit(make_trials(), Y)
 
 
 def test_a_file_that_runs_code_is_refused(tmp_path):
     torch.save({"conv1.weight": make_net()}, tmp_path / "bad.pt")
     with pytest.raises(ValueError, match="could not be read as plain tensors"):
-        read_start(tmp_path / "bad.pt", None)
+        make_clf(checkpoint=str(tmp_path / "bad.pt")).fit(make_trials(), Y)
 
 
-def test_outputs_follow_their_labels():
-    start, fresh = Start(make_net(3).state_dict(), ("a", "b", "c")), make_net(3, seed=1)
-    before = fresh.final_layer.weight.detach().clone()
-    load_start(fresh, start, ["c", "new", "a"])
-    weight, theirs = fresh.final_layer.weight.detach(), start.state["final_layer.weight"]
-    assert torch.equal(weight[0], theirs[2]) and torch.equal(weight[2], theirs[0]) and torch.equal(weight[1], before[1])
-    assert start.has(["c", "a"]) and not start.has(["c", "new"]) and not Start({}, None).has(["a"])
-
-
-def test_unnamed_outputs_are_not_used():
-    fresh = make_net(seed=1)
-    before = fresh.final_layer.weight.detach().clone()
-    report = load_start(fresh, Start(make_net().state_dict(), None), ["a", "b"])
-    assert torch.equal(fresh.final_layer.weight, before)
-    assert report.missing == ("final_layer.weight", "final_layer.bias")
+def test_known_labels():
+    assert Start({}, ("a", "b", "c")).has(["c", "a"]) and not Start({}, ("a", "b", "c")).has(["c", "new"])
+    assert not Start({}, None).has(["a"])
 
 
 def test_another_shape_is_an_error_not_half_a_network():
+    clf = make_clf().pretrain(make_trials(), Y)
     with pytest.raises(ValueError, match=r"X: 4 channels of 120 samples do not fit: .*spatial.weight"):
-        load_start(make_net(n_chans=4), Start(make_net().state_dict(), None), ["a", "b"])
-
-
-def test_subjects():
-    X = EEGArray(np.zeros((2, 1, 4)))
-    assert find_subjects(X, None) is None and find_subjects(X, ["p", "q"]).tolist() == ["p", "q"]
-    carried = EEGArray(X, domains=make_domains(2, subject=[8, 9]))
-    assert find_subjects(carried, ["p", "q"]).tolist() == ["8", "9"]
-    with pytest.raises(ValueError, match=r"subjects: got shape \(3,\) for 2 trials"):
-        find_subjects(X, [1, 2, 3])
+        clf.fit(make_trials(4), Y)
 
 
 def test_a_pretraining_that_fails_leaves_the_estimator_as_it_was():
     X = np.random.default_rng(0).normal(size=(len(Y), 2, 99))
-    clf = CTAdaptTLClassifier(max_epochs=1, device="cpu", random_state=0).pretrain(X, Y)
+    clf = make_clf().pretrain(X, Y)
     before = clf.predict_proba(X)
     with pytest.raises(ValueError, match="never changes"):
         clf.pretrain(0 * X, Y)

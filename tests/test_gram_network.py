@@ -382,8 +382,6 @@ def test_electrodes_of_the_collection():
     assert channel_indices(["Fc5.", "cz", "M1"]).tolist() == [27, 41, 92]
     assert channel_indices(["T3", "T7"]).tolist() == [88, 37]
     assert channel_indices(["EEG T3-REF", "EEG T6-LE"]).tolist() == [37, 67]
-    assert channel_indices(["T3", "T5"], "rename").tolist() == [37, 59]
-    assert channel_indices(["EEG T3-REF"], "keep").tolist() == [88]
     assert channel_indices(["FP1-F7", "T3-T5"]).tolist() == [114, 116]
 
 

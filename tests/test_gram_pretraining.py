@@ -7,13 +7,14 @@ from test_gram_tokenizer import NAMES, assert_same_weights, make_tokenizer, make
 from test_mirepnet_pretraining import StopAt
 
 from skeeg import GramPretrainer, GramTokenizer
-from skeeg.methods.gram import Gram, GramPretrainingNetwork, read_pretrained, read_tokenizer
-from skeeg.methods.gram.checkpoint import load_weights, published_state, read_weights, save_weights
+from skeeg.methods.gram import Gram, GramPretrainingNetwork, read_tokenizer
+from skeeg.methods.gram.checkpoint import read_weights
 from skeeg.methods.gram.layers import Sizes
 from skeeg.methods.gram.network import draw_hidden, draw_mixed
 from skeeg.methods.gram.pretrainer import PretrainingRecipe
 from skeeg.networks.seeding import seeded
-from skeeg.training import Recipe
+from skeeg.training import Recipe, load_checkpoint
+from skeeg.training.checkpoints import published_state
 from skeeg.training.data import Batches, Trials
 from skeeg.training.pretraining import fingerprint
 
@@ -168,8 +169,7 @@ def test_weights_come_back(tmp_path):
         pretrainer.save_checkpoint(path)
         again = make_pretrainer(checkpoint=path, max_epochs=0).fit(X)
         assert_same_weights(again, pretrainer)
-        network = read_pretrained(path)
-        assert network.sizes == pretrainer.module_.sizes and not network.training
+        assert again.module_.sizes == pretrainer.module_.sizes and not again.module_.training
         codes = GramTokenizer(checkpoint=path, max_epochs=0, device="cpu").fit(X).transform(X)
         x = torch.tensor(np.asarray(X, dtype=np.float32) * np.float32(0.01))
         assert np.array_equal(codes, read_tokenizer(path).encode(x, [39, 41, 43, 63]))
@@ -211,18 +211,20 @@ def test_published_files_are_read_and_not_executed(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
     assert told["n_head"] == 5 and told["n_layer"] == 4 and len(found) == len(state)
     classifier = Gram(2, 2, n_times=400, channels=(1, 2), size="tiny")
-    for other in (GramPretrainingNetwork(size="tiny"), network.vqgan, classifier):
-        assert not set(load_weights(other, "published.pth").missing) - {"final_layer.weight", "final_layer.bias"}
-    again = read_pretrained("published.pth")
-    assert again.sizes == network.sizes and torch.equal(again.mimic_head.weight, network.mimic_head.weight)
+    for other in (GramPretrainingNetwork(size="tiny"), classifier):
+        assert not set(load_checkpoint(other, "published.pth").missing) - {"final_layer.weight", "final_layer.bias"}
+    assert read_tokenizer("published.pth").sizes == network.vqgan.sizes
+    again = GramPretrainer(checkpoint="published.pth", max_epochs=0, device="cpu").fit(make_trials(4, n_times=400))
+    assert again.module_.sizes == network.sizes
+    assert torch.equal(again.module_.mimic_head.weight, network.mimic_head.weight)
     with pytest.raises(ValueError, match="checkpoint: published.pth does not fit Gram .*reshaped"):
-        load_weights(Gram(2, 2, n_times=400, channels=(1, 2)), "published.pth")
+        load_checkpoint(Gram(2, 2, n_times=400, channels=(1, 2)), "published.pth")
     (tmp_path / "text.pth").write_text("none of ours")
     with pytest.raises(ValueError, match="checkpoint: text.pth could not be read"):
         read_weights("text.pth")
-    save_weights(network.vqgan, "tokenizer.pth")
+    make_tokenizer(max_epochs=0).fit(make_trials()).save_checkpoint("tokenizer.pth")
     with pytest.raises(ValueError, match="is not one of the second stage"):
-        read_pretrained("tokenizer.pth")
+        make_pretrainer(checkpoint="tokenizer.pth").fit(make_trials())
 
 
 @pytest.mark.parametrize(

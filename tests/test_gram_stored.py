@@ -39,7 +39,7 @@ def test_windows_on_the_disk_train_as_windows_in_memory_do(store, stage):
     windows = store.windows(3.0, stride=2.0)
     X, subjects = in_memory(windows)
     stored = stage(**SIZE).fit(windows)
-    held = stage(**SIZE, window=3).fit(X, subjects=subjects)
+    held = stage(**SIZE).fit(X, subjects=subjects)
     assert stored.history_[-1]["train_loss"] == held.history_[-1]["train_loss"]
     for (name, one), (_, other) in zip(
         stored.module_.state_dict().items(), held.module_.state_dict().items(), strict=True

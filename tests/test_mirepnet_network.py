@@ -6,11 +6,11 @@ import torch
 from braindecode import EEGClassifier
 
 from skeeg.methods.mirepnet import MIRepNet
-from skeeg.methods.mirepnet.checkpoint import published_state, save_weights
 from skeeg.methods.mirepnet.network import MIRepNetAttention
 from skeeg.montage import ChannelTemplate
 from skeeg.networks import exact_convolutions
 from skeeg.training import load_checkpoint
+from skeeg.training.checkpoints import published_state, save_weights
 
 HEAD, UNUSED = "final_layer", "embedding.chan_embed.weight"
 TINY = {"embed_dim": 16, "n_layers": 1, "n_heads": 4, "n_filters_time": 4, "n_filters": 6, "drop_prob": 0.0}
@@ -59,6 +59,15 @@ def published_shapes(n_outputs=2, decoder_layers=0):
     return {name: tuple(value.shape) for name, value in published_state(net).items()}
 
 
+def make_net(*sizes, merge, **params):
+    """The network, or, without ``merge``, with the two convolutions of its tokenizer one after the other."""
+    net = MIRepNet(*sizes, **params)
+    if not merge:
+        own = net.embedding
+        own.pooled = lambda x: own.pool(own.activation(own.bn(own.conv2(own.conv1(x[:, None])))))
+    return net
+
+
 @pytest.fixture(scope="module")
 def weights():
     return by_formula(published_shapes())
@@ -66,7 +75,7 @@ def weights():
 
 @pytest.mark.parametrize("merge", [False, True])
 def test_published_numbers(weights, merge):
-    net, x = MIRepNet(2, 45, n_times=1000, merge=merge).eval(), torch.tensor(trials_by_formula(2, 45, 1000))
+    net, x = make_net(2, 45, n_times=1000, merge=merge).eval(), torch.tensor(trials_by_formula(2, 45, 1000))
     net.load_state_dict(weights)
     with torch.no_grad():
         tokens = net.tokens(x.float())
@@ -171,7 +180,7 @@ def test_the_published_layout_round_trips(tmp_path):
     report = load_checkpoint(net, state, classes=("feet", "left_hand", "right_hand"))
     assert len(report.matched) == 143 and not (report.missing or report.unexpected)
     for file in ("a.pth", "b.safetensors"):
-        save_weights(net, tmp_path / file)
+        save_weights(net, tmp_path / file, {})
         other = MIRepNet(3, 45, n_times=1000, decoder_layers=2)
         load_checkpoint(other, tmp_path / file, classes=("feet", "left_hand", "right_hand"))
         again = published_state(other)
@@ -201,7 +210,7 @@ def test_a_checkpoint_of_another_size_is_refused():
 
 def gradients(merge, dtype, n_chans, n_times=130):
     torch.manual_seed(0)
-    net = MIRepNet(3, n_chans, n_times=n_times, merge=merge, **TINY).to(dtype).train()
+    net = make_net(3, n_chans, n_times=n_times, merge=merge, **TINY).to(dtype).train()
     x = torch.randn(6, n_chans, n_times, dtype=torch.float64).to(dtype)
     with exact_convolutions():
         torch.nn.functional.cross_entropy(net(x), torch.arange(6) % 3).backward()

@@ -13,8 +13,8 @@ from skorch.callbacks import Callback
 from test_mirepnet import SIZES, make_clf, make_task
 
 from skeeg.methods.mirepnet import MIRepNet, MIRepNetPretrainer
-from skeeg.methods.mirepnet.checkpoint import published_state
 from skeeg.methods.mirepnet.network import HybridLoss, MaskedModel
+from skeeg.training.checkpoints import published_state
 from skeeg.training.pretraining import draw_mask, list_recordings
 
 SMALL = {
@@ -270,7 +270,7 @@ def test_throughput_is_printed(capsys):
     [
         ({"recipe": {"mask_ratio": 0}}, "mask_ratio: got 0"),
         ({"recipe": {"reconstruct": "some"}}, "reconstruct: got 'some'"),
-        ({"recipe": {"rec_weight": 0, "cls_weight": 0}}, "rec_weight, cls_weight: got"),
+        ({"recipe": {"rec_weight": 0, "cls_weight": 0}}, "rec_weight, cls_weight: both are 0"),
         ({"network_params": {"decoder_layers": 0}}, "network_params: got decoder_layers=0"),
         ({"align": "maybe"}, "align: got 'maybe'"),
         ({"recipe": {"n_times": 0}}, "n_times: got 0"),

@@ -71,28 +71,12 @@ def test_trials_of_another_length_are_shrunk_by_their_own(n_times):
     np.testing.assert_allclose(steps.transform(part), tangent_space(covariances, steps.references_[0]), atol=1e-6)
 
 
-def test_padding_is_filtered_and_left_out():
-    X, _ = mixed(4)
-    features = FilterBankTangentSpace(BANDS, padding=1.0).fit_transform(X)
-    band = BandPass(*BANDS[0]).fit_transform(X)[..., 125:375]
-    wanted = TangentSpace().fit_transform(
-        Covariances("oas").transform(np.asarray(RiemannianAlignment().fit_transform(band)))
-    )
-    np.testing.assert_allclose(features[:, :10], wanted, atol=1e-6)
-
-
 def test_calibration_trials_give_the_reference_of_the_target():
     X, _ = mixed(5)
     target, _ = mixed(6)
     steps = FilterBankTangentSpace(BANDS, on_unseen="calibration").fit(X, X_target_unlabeled=target[:12])
     later = FilterBankTangentSpace(BANDS, on_unseen="own").fit(X).transform(target[:12])
     np.testing.assert_allclose(steps.transform(target[:12]), later, atol=1e-9)
-
-
-@pytest.mark.parametrize(("padding", "told"), [(-1, "padding: got -1"), (3.0, "leave nothing")])
-def test_senseless_padding_is_refused(padding, told):
-    with pytest.raises(ValueError, match=told):
-        FilterBankTangentSpace(BANDS, padding=padding).fit(mixed(0)[0])
 
 
 def test_a_matrix_is_one_channel():

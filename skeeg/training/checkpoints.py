@@ -347,6 +347,21 @@ def _match_head(last, own, head, classes, wanted):
     return filled
 
 
+def published_state(module):
+    """State dict of a network by the names of its published files, which its ``mapping`` has, on the CPU."""
+    published = {ours: theirs for theirs, ours in (getattr(module, "mapping", None) or {}).items()}
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
+    return rename_keys(state, published)
+
+
+def save_weights(module, path, description):
+    """Write the weights of a network in the published layout: ``.safetensors`` with a description, or ``.pth``."""
+    if str(path).endswith(".safetensors"):
+        write_weights(path, published_state(module), description)
+    else:
+        torch.save(published_state(module), path)
+
+
 def rename_keys(state, mapping):
     """Rename tensors by whole names or by leading parts of them."""
     renamed = {}

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 from torch import nn
 
-from ..array import is_epochs, make_domains
+from ..array import is_epochs
 from ..base import check_class_labels, draw_seed
 from . import distributed
 from .checkpoints import read_weights, write_weights
@@ -306,18 +306,11 @@ def list_recordings(X, y=None, subjects=None):
     return list(zip(X, ys, named, strict=True))
 
 
-def name_subjects(X, subjects, number):
-    """Give the subject of each trial, unique over recordings, and the subjects that an alignment is given (or None).
-
-    Shapes: ``X`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
-    """
-    own = X.domains["subject"] if X.domains is not None else subjects
+def name_subjects(X, number):
+    """Give the subject of each trial (n_trials,), unique over recordings, whose ``number`` is None for a single one."""
     prefix = "" if number is None else f"{number}/"
-    if own is None:
-        return np.full(len(X), prefix + "0", dtype=object), None
-    names = make_domains(len(X), subject=own)["subject"]
-    given = None if X.domains is not None else names
-    return np.array([f"{prefix}{name}" for name in names], dtype=object), given
+    names = ["0"] * len(X) if X.domains is None else X.domains["subject"]
+    return np.array([f"{prefix}{name}" for name in names], dtype=object)
 
 
 def read_labels(y, n_trials):

@@ -11,7 +11,7 @@ from ..base import warn
 from ..networks.registry import get_network
 from ..storage import cause_of
 
-_NO_SIZES = ("drop_prob", "merge", "activation")  # of a description: training, and ways to compute
+_NO_SIZES = ("drop_prob", "activation")  # of a description: training, and ways to compute
 _LARGEST = 2**20  # a size that no file need account for
 
 

@@ -8,16 +8,17 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import Calibration
+from ...alignment import Calibration, check_targets
+from ...array import as_eeg
 from ...base import draw_seed, refuse_flat
 from ...montage import canonical_name, find_mirror
 from ...networks.seeding import seeded
 from ...tangentspace import TangentReadout
 from ...training import NetworkState, split_validation, train
 from ...training.base import NetworkEstimator
-from ...training.checkpoints import describe, write_weights
+from ...training.checkpoints import describe, read_weights, save_weights
 from ...training.state import choose_sizes
-from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_domains, find_subjects, fit_steps
+from .preprocessing import ALIGNMENTS, MIN_TRIALS, add_mirrored, as_source, fit_steps
 from .training import (
     PHASES,
     Start,
@@ -25,12 +26,9 @@ from .training import (
     count_epochs,
     interpolate_weights,
     layer_rates,
-    load_start,
     network_settings,
-    only_trainable,
-    phase_settings,
+    phase_recipe,
     pool_sources,
-    read_start,
     reestimate_norm,
     remember,
     split_folds,
@@ -214,17 +212,16 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         ``subjects`` None takes those that the trials carry, else each recording of a list for one.
         """
         X, y, subjects = pool_sources(Xs, ys, subjects)
-        X, y = self._check_source(X, y)
+        X, y = self._check_source(X, y, subjects)
         seed = draw_seed(self.random_state)
         with seeded(seed):
-            subjects = find_subjects(X, subjects)
-            data = self._fit_steps(X, subjects)
-            start = self._learn_source(X, data, y, subjects, self._find_start(earlier=False), self.classes_, seed)
+            data = self._fit_steps(X)
+            start = self._learn_source(X, data, y, self._find_start(earlier=False), self.classes_, seed)
             self._build(X, self.classes_, start)
         self.network_.history = list(self.fold_histories_[self.best_fold_])
         self.pretrained_ = {name: value.numpy() for name, value in start.state.items()}
         self.pretrained_classes_ = self.classes_
-        self.readout_, self.pretrained_readout_ = None, self._fit_readout(X, y, subjects)
+        self.readout_, self.pretrained_readout_ = None, self._fit_readout(X, y)
         return self
 
     def fit(self, X, y, subjects=None, X_target_unlabeled=None, X_target_labeled=None, y_target_labeled=None):
@@ -236,25 +233,24 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         without labels are for the alignment and for ``norm="target"``. ``subjects`` (n_trials,) are for trials X
         without domains.
         """
-        X, y = self._check_source(X, y)
+        X, y = self._check_source(X, y, subjects)
         source_classes, self.readout_ = self.classes_, None
         targets, y_target = self._check_target(len(X), X_target_unlabeled, X_target_labeled, y_target_labeled)
-        subjects = find_subjects(X, subjects)
         seed = draw_seed(self.random_state)
         start = None if self.mode == "specific" else self._find_start()
         if not targets and (start is not None or self.mode == "specific"):  # X is of the target subject
-            data, y_target = [self._fit_steps(X, subjects)], y
-            labeled, readout = as_domains(X, subjects), vars(self).get("pretrained_readout_")
+            data, y_target = [self._fit_steps(X)], y
+            labeled, readout = X, vars(self).get("pretrained_readout_")
             source_classes = vars(self).get("pretrained_classes_")
         else:
             labeled, adapts = targets.get("X_target_labeled"), y_target is not None and self.mode == "adaptive"
             same = np.array_equal(source_classes, self.classes_)
-            readout = self._fit_readout(X, y, subjects) if adapts and same else None
-            source = self._fit_steps(X, subjects, targets)
+            readout = self._fit_readout(X, y) if adapts and same else None
+            source = self._fit_steps(X, targets)
             data = [np.asarray(self.steps_.transform(block)) for block in targets.values()]
             if self.mode != "specific":
                 with seeded(seed):
-                    start = self._learn_source(X, source, y, subjects, start, source_classes, seed)
+                    start = self._learn_source(X, source, y, start, source_classes, seed)
         with seeded(seed):  # anew: adapting in the same call or in a later one gives the same network
             self._build(X, self.classes_, start)
             self._learn_target(data, y_target, start, seed)
@@ -263,43 +259,43 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         return self
 
     def save_checkpoint(self, path):
-        """Write the weights to a ``.safetensors`` file, to be the ``checkpoint`` of another estimator."""
+        """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
-        write_weights(path, self.module_.state_dict(), describe(self))
+        save_weights(self.module_, path, describe(self))
 
     # Phases
 
-    def _fit_steps(self, X, subjects, targets=None):
-        self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, subjects, targets)
+    def _fit_steps(self, X, targets=None):
+        self.steps_, X = fit_steps(self.alignment, self.on_unseen, X, targets)
         return np.asarray(X)
 
-    def _fit_readout(self, X, y, subjects):
+    def _fit_readout(self, X, y):
         """Fit the regression beside the network to the source; None where there is none."""
-        own = self._phase("adapt")[1]
-        if not own["regression"] or (X.sfreq or 0) <= _LOWEST_RATE:
+        recipe = self._phase("adapt")
+        if not recipe.regression or (X.sfreq or 0) <= _LOWEST_RATE:
             return None
-        mirror = self._find_mirror(X.ch_names, self.classes_, own)
+        mirror = self._find_mirror(X.ch_names, self.classes_, recipe)
         readout = TangentReadout(self._readout_align(), "subject", mirror, _PENALTIES)
-        return readout.fit(as_domains(X, subjects, "source "), y, np.zeros((len(X), len(self.classes_))))
+        return readout.fit(as_source(X), y, np.zeros((len(X), len(self.classes_))))
 
     def _adapt_readout(self, readout, labeled, y, blocks):
         """Draw a regression of the source to the target, if this is what the settings of now ask for."""
-        names = readout.spaces[0].ch_names_in_
         align = self._readout_align()
-        wanted = self.mode == "adaptive" and self._phase("adapt")[1]["regression"] and y is not None
-        if not wanted or not _are_same(labeled.ch_names, names) or (readout.align is None) != (align is None):
+        wanted = self.mode == "adaptive" and self._phase("adapt").regression and y is not None
+        if not wanted or (readout.align is None) != (align is None):
+            return
+        if not _are_same(labeled.ch_names, readout.ch_names):
             return
         readout = copy.deepcopy(readout)
         readout.set_rule(align, MIN_TRIALS)
         reference = np.concatenate([np.asarray(block) for block in blocks or [labeled]])
-        labeled = labeled.like(labeled, ch_names=names)
         readout.partial_fit(labeled, y, 0.0, labeled.like(reference, domains=None))
         self.readout_ = readout
 
     def _readout_align(self):
         return None if self.alignment is None else self.on_unseen
 
-    def _learn_source(self, X, data, y, subjects, start, classes, seed):
+    def _learn_source(self, X, data, y, start, classes, seed):
         """Pre-train on the source; return the weights of the best fold."""
 
         def build():
@@ -307,14 +303,14 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
             return self.module_
 
         build()  # first: it may need longer trials
-        recipe, own = self._phase("pretrain")
-        recipe = self._weighted(recipe, classes)
-        mirror = self._find_mirror(X.ch_names, classes, own)
-        folds = split_folds(y, subjects, own["n_folds"], own["validation"], seed)
+        recipe = self._weighted(self._phase("pretrain"), classes)
+        mirror = self._find_mirror(X.ch_names, classes, recipe)
+        subjects = None if X.domains is None else X.domains["subject"]
+        folds = split_folds(y, subjects, recipe.n_folds, recipe.validation, seed)
         data = self.network_.pad(data)
         before = None if start is None else {name: np.asarray(value) for name, value in start.state.items()}
         n_trials = len(folds[0][0]) * (1 if mirror is None else 2)
-        recipe = count_epochs(recipe, own["n_updates"], n_trials, self.max_epochs)
+        recipe = count_epochs(recipe, n_trials, self.max_epochs)
         what = (data, y, folds, recipe, mirror, self._network_parameters(), before, seed)
         found = remember(
             self.memory, what, lambda: train_folds(build, data, y, folds, recipe, mirror, **self._settings())
@@ -322,9 +318,9 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         self.best_fold_, self.fold_losses_, self.fold_histories_ = found.best, found.losses, found.histories
         return Start(found.state, tuple(classes))
 
-    def _find_mirror(self, ch_names, classes, own):
-        """Electrodes and classes after left and right are exchanged, where a phase with these settings mirrors."""
-        if not own["mirror"] or self.mirror_classes is None:
+    def _find_mirror(self, ch_names, classes, recipe):
+        """Electrodes and classes after left and right are exchanged, where a phase of this recipe mirrors."""
+        if not recipe.mirror or self.mirror_classes is None:
             return None
         return find_mirror(ch_names, classes, self.mirror_classes)
 
@@ -338,8 +334,8 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
             return
         if self.mode == "independent" and not start.has(self.classes_):
             raise ValueError(f"checkpoint_classes: mode='independent' needs all of {self.classes_.tolist()}.")
-        own = self._phase("adapt")[1]
-        if self.mode == "adaptive" and data and own["norm"] == "target":
+        recipe = self._phase("adapt")
+        if self.mode == "adaptive" and data and recipe.norm == "target":
             reestimate_norm(self.module_, np.concatenate(data))
         if self.mode == "independent" or y is None:
             self.network_.history = list(self.fold_histories_[self.best_fold_]) if self.best_fold_ >= 0 else []
@@ -347,24 +343,21 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
         self._train_target("adapt", data[0], y, seed)
         if start.has(self.classes_):  # else the last layer is new: there is nothing to interpolate with
-            interpolate_weights(self.module_, before, own["share"])
+            interpolate_weights(self.module_, before, recipe.share)
 
     def _train_target(self, phase, data, y, seed):
         """Train ``module_`` on labelled target trials."""
-        recipe, own = self._phase(phase)
-        own = PHASES["adapt"] | own
-        share = own["validation_size"]
+        recipe = self._weighted(self._phase(phase))
+        share = recipe.validation_size
         rows, held = split_validation(y, None if share is None else "trial", share, seed=seed)
         watched = None if held is None else (data[held], y[held])
-        mirror = self._find_mirror(self.ch_names_in_, self.classes_, own)
+        mirror = self._find_mirror(self.ch_names_in_, self.classes_, recipe)
         trials, y = add_mirrored(data[rows], y[rows], mirror)
-        recipe = count_epochs(self._weighted(recipe), own["n_updates"], len(y), self.max_epochs)
-        layers = check_layers(own["layers"])
-        groups = layer_rates(layers, recipe.learning_rate, own["layer_decay"])
-        with only_trainable(self.module_, layers, own["norm"] != "train"):
-            net = train(
-                self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings()
-            )
+        recipe = count_epochs(recipe, len(y), self.max_epochs)
+        groups = layer_rates(check_layers(recipe.layers), recipe.learning_rate, recipe.layer_decay)
+        self.module_.freeze_norm = recipe.norm != "train"
+        net = train(self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings())
+        self.module_.freeze_norm = False
         self.network_.keep(net)
 
     def _settings(self):
@@ -382,16 +375,24 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
             sfreq=X.sfreq, precision=self.precision,
         ).start()  # fmt: skip
         if start is not None:
-            report = load_start(self.module_, start, classes)
-            if self.checkpoint is not None:
-                self.network_.report = earlier or str(report)
+            try:
+                self.network_.load(start.state, classes=start.classes, wanted=classes)
+            except ValueError as error:
+                if "reshaped" not in str(error):
+                    raise
+                raise ValueError(f"X: {X.shape[1]} channels of {X.shape[2]} samples do not fit: {error}") from error
+            self.network_.report = None if self.checkpoint is None else earlier or self.network_.report
 
     def _find_start(self, earlier=True):
         """Weights of an earlier `pretrain`, else of the checkpoint."""
         if earlier and "pretrained_" in vars(self):
             state = {name: torch.as_tensor(np.array(value)) for name, value in self.pretrained_.items()}
             return Start(state, tuple(self.pretrained_classes_))
-        return None if self.checkpoint is None else read_start(self.checkpoint, self.checkpoint_classes)
+        if self.checkpoint is None:
+            return None
+        state, description = read_weights(self.checkpoint)
+        classes = description.get("classes") if self.checkpoint_classes is None else self.checkpoint_classes
+        return Start(state, None if classes is None else tuple(classes))
 
     # Checks
 
@@ -400,14 +401,14 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         for phase in PHASES:
             self._phase(phase)
 
-    def _check_source(self, X, y):
+    def _check_source(self, X, y, subjects):
         """Check trials and labels; return the trials in the precision of the network, and class indices."""
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         y = self._check_labels(y)
         refuse_flat(X)
         vars(self).pop("network_", None)  # the report is that of the first network that the checkpoint is loaded into
         self.best_fold_, self.fold_losses_, self.fold_histories_ = -1, np.empty(0), []
-        return self._in_precision(X), y
+        return as_eeg(self._in_precision(X), subjects=subjects), y
 
     def _check_target(self, n_trials, unlabeled, labeled, y):
         """Check the target trials as `predict` does; return them by name, and class indices or None.
@@ -415,16 +416,10 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         New labels become the classes.
         """
         y = y.X if isinstance(y, Calibration) else y
-        targets = {}
-        for name, given in {"X_target_labeled": labeled, "X_target_unlabeled": unlabeled}.items():
-            given = Calibration.unwrap(given, name, n_trials)
-            if given is None or not len(given):
-                continue
-            try:
-                block = self._check_eeg(given, reset=False, dtype=np.float32)
-                refuse_flat(block)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+        given = {"X_target_labeled": labeled, "X_target_unlabeled": unlabeled}
+        targets = check_targets(self, given, n_trials, dtype=np.float32)
+        for name, block in targets.items():
+            refuse_flat(block, name)
             targets[name] = self._in_precision(block)
         if "X_target_labeled" not in targets:
             return targets, None
@@ -442,12 +437,12 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         return choose_sizes("CTAdaptTLNet", self.network_params, self.checkpoint, preset)
 
     def _phase(self, phase):
-        """Recipe and other settings of a phase."""
+        """Recipe of a phase."""
         changes = {"pretrain": self.pretrain_params, "adapt": self.adapt_params, "specific": self.specific_params}
-        return phase_settings(self.recipe, phase, changes[phase], self.precision)
+        return phase_recipe(self.recipe, phase, changes[phase], self.precision)
 
     def _recipe(self):
-        return self._phase("adapt")[0]
+        return self._phase("adapt")
 
     def _in_precision(self, X):
         return X.like(np.asarray(X, dtype=np.float64 if self.precision == "float64" else np.float32))
@@ -464,7 +459,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         if self.readout_ is None:
             return logits
         X = self._check_eeg(X, reset=False, dtype=np.float32)
-        return logits + torch.from_numpy(self.readout_.logits(X.like(X, ch_names=self.readout_.spaces[0].ch_names_in_)))
+        return logits + torch.from_numpy(self.readout_.logits(X))
 
 
 def _are_same(ch_names, others):

@@ -43,13 +43,11 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         Units of the hidden layer, ``H``.
     drop_prob, activation : float, type of nn.Module
         Dropout after pooling, and nonlinearity after batch normalisation.
-    merge : bool
-        Compute the two linear front layers as one convolution over electrodes: same parameters, same numbers, about ten
-        times faster; False runs them one after the other.
 
     Notes
     -----
-    Scores are logits; the published code gives their log-softmax. Published state dicts load as they are.
+    Scores are logits; the published code gives their log-softmax. Published state dicts load as they are. The two
+    linear front layers are computed as one convolution over electrodes, with the same numbers about ten times faster.
 
     References
     ----------
@@ -88,7 +86,6 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         n_hidden=200,
         drop_prob=0.5,
         activation: type[nn.Module] = nn.ELU,
-        merge=True,
     ):
         super().__init__(
             n_outputs=n_outputs, n_chans=n_chans, chs_info=chs_info, n_times=n_times,
@@ -96,7 +93,6 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         )  # fmt: skip
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         self.mapping = dict(UPSTREAM_KEYS)
-        self.merge = merge
         self.freeze_norm = False
         if pool_length is None:
             pool_length = max(self.n_times - filter_length + 1, 1)
@@ -124,8 +120,6 @@ class CTAdaptTLNet(ReplaceableHead, EEGModuleMixin, nn.Module):
 
     def front(self, x):
         """Temporal and spatial filters: (batch, n_chans, n_times) to (batch, n_filters, n_filtered)."""
-        if not self.merge:
-            return self.spatial(self.temporal(x.transpose(1, 2)[:, None]))[..., 0]
         return merged_conv(x, self.temporal.weight, self.temporal.bias, self.spatial.weight, self.spatial.bias)
 
     def train(self, mode=True):

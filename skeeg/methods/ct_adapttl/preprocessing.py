@@ -147,25 +147,14 @@ def causal_highpass(data, sfreq, cutoff=0.5, order=4):
     return signal.lfilter(*signal.butter(order, cutoff, btype="highpass", fs=sfreq), data, axis=-1)
 
 
-def find_subjects(X, subjects):
-    """Subject of each trial: those that X carries, else those given, else None."""
-    if X.domains is not None:
-        return X.domains["subject"]
-    if subjects is None:
-        return None
-    if np.shape(subjects) != (len(X),):
-        raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
-    return np.asarray(subjects)
-
-
-def as_domains(X, subjects, prefix=""):
-    """Trials with the domains of these subjects; with a prefix of the source, since the target may be among them."""
-    if subjects is None:
+def as_source(X):
+    """Trials whose subjects have names of their own, since the target may be among them."""
+    if X.domains is None:
         return X
-    return X.like(X, domains=make_domains(len(X), subject=[f"{prefix}{name}" for name in subjects]))
+    return X.like(X, domains=make_domains(len(X), subject=[f"source {name}" for name in X.domains["subject"]]))
 
 
-def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
+def fit_steps(alignment, on_unseen, X, targets=None):
     """Fit the preprocessing to source trials, and to ``targets`` by their names in `fit`; give it and aligned trials.
 
     ``"calibration"`` without calibration trials is the mean reference of the subjects seen at fit.
@@ -174,10 +163,9 @@ def fit_steps(alignment, on_unseen, X, subjects=None, targets=None):
         return Pipeline([("alignment", "passthrough")]), X
     on_unseen = "source" if on_unseen == "calibration" and not targets else on_unseen
     step = ALIGNMENTS[alignment](on_unseen=on_unseen, min_trials=MIN_TRIALS)
-    if targets:
-        X = as_domains(X, subjects, "source ")
+    X = as_source(X) if targets else X
     targets = {name: Calibration(block) for name, block in (targets or {}).items()}
-    return Pipeline([("alignment", step)]), step.fit_transform(X, subjects=subjects, **targets)
+    return Pipeline([("alignment", step)]), step.fit_transform(X, **targets)
 
 
 def add_mirrored(X, y, mirror):

@@ -3,28 +3,27 @@
 import contextlib
 import dataclasses
 import pathlib
+from numbers import Integral, Real
 
 import joblib
 import numpy as np
 import torch
 from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ... import __version__
-from ...array import EEGArray, as_eeg, make_domains
+from ...array import as_eeg, make_domains
 from ...base import refuse_unknown
-from ...training import Recipe, load_checkpoint, train
-from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training import Recipe, train
+from ...training.checkpoints import read_weights, write_weights
 from ...training.pretraining import list_recordings
 from ...training.validation import split_validation
-from .network import UPSTREAM_KEYS
 from .preprocessing import add_mirrored
-
-HEAD = "final_layer"
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Weights to start from by the names of `CTAdaptTLNet`, and the label of each output, None where unknown."""
+    """Weights to start from, and the label of each output, None where unknown."""
 
     state: dict
     classes: tuple | None
@@ -32,34 +31,6 @@ class Start:
     def has(self, classes):
         """Whether each of these labels has an output."""
         return self.classes is not None and set(classes) <= set(self.classes)
-
-
-def read_start(path, classes):
-    """Read a checkpoint, published or own; ``classes`` None takes the labels of its outputs from the file."""
-    state, description = read_weights(path)
-    state = rename_keys(state, UPSTREAM_KEYS)
-    if "temporal.weight" not in state:
-        raise ValueError(f"checkpoint: {path} holds no CTAdaptTLNet (it lacks temporal.weight).")
-    classes = description.get("classes") if classes is None else classes
-    n_outputs = len(state[f"{HEAD}.bias"]) if f"{HEAD}.bias" in state else 0
-    if classes is not None and len(classes) != n_outputs:
-        raise ValueError(f"checkpoint_classes: got {len(classes)} labels for a checkpoint with {n_outputs} outputs.")
-    return Start(state, None if classes is None else tuple(classes))
-
-
-def load_start(module, start, classes):
-    """Load weights into a `CTAdaptTLNet`, its last layer by the labels of its outputs; give the report.
-
-    Outputs of labels that the weights do not have are left as they are.
-    """
-    try:
-        return load_checkpoint(
-            module, start.state, classes=start.classes, wanted=None if start.classes is None else classes
-        )
-    except ValueError as error:
-        if set(start.state) != set(module.state_dict()):  # another network's
-            raise
-        raise ValueError(f"X: {module.n_chans} channels of {module.n_times} samples do not fit: {error}") from error
 
 
 @dataclasses.dataclass
@@ -80,10 +51,6 @@ def split_folds(y, subjects, n_folds, validation, seed):
     trial. There are at most as many folds as subjects, or as trials of the rarest class; if less than two, nothing is
     held out. One fold holds out a fifth, none nothing. By trial, as published, validation subjects are trained on too.
     """
-    if validation not in ("subject", "trial"):
-        raise ValueError(f"validation: got {validation!r}, expected 'subject' or 'trial'.")
-    if n_folds < 0:
-        raise ValueError(f"n_folds: got {n_folds}, expected 0 or more.")
     n_subjects = 1 if subjects is None else len(np.unique(subjects))
     by_subject = validation == "subject" and n_subjects > 1
     most = n_subjects if by_subject else int(np.bincount(y).min())
@@ -131,50 +98,81 @@ def remember(folder, what, compute):
 
 
 def pool_sources(Xs, ys, subjects=None):
-    """Concatenate recordings: trials, labels, and the subject of each trial (the recording where unknown) or None."""
-    listed = list_recordings(Xs, ys, subjects)
+    """Concatenate recordings, with the subject of each trial: that of its domain, of ``subjects``, or its recording."""
+    listed, recordings = list_recordings(Xs, ys, subjects), []
     if listed[0][0] is Xs:
-        return Xs, ys, None if subjects is None else np.asarray(subjects)
-    recordings, names = [X if isinstance(X, EEGArray) else as_eeg(X) for X, _, _ in listed], []
+        return Xs, ys, subjects
+    for number, (X, _, own) in enumerate(listed):
+        X = as_eeg(X)
+        domains = make_domains(len(X), subject=number if own is None else own) if X.domains is None else X.domains
+        recordings.append(X.like(X, domains=domains))
     if len({(X.shape[1:], X.ch_names, X.sfreq) for X in recordings}) > 1:
         raise ValueError("Xs: the recordings differ in channels, length or rate; see Harmonise.")
-    for number, (X, (_, _, own)) in enumerate(zip(recordings, listed, strict=True)):
-        if own is None:
-            own = number if X.domains is None else X.domains["subject"]
-        names.append(make_domains(len(X), subject=own)["subject"])
-    return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), np.concatenate(names)
+    return np.concatenate(recordings), np.concatenate([np.asarray(y) for y in ys]), None
+
+
+LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseRecipe(Recipe):
+    """How a phase is trained; `CTAdaptTLClassifier` describes the fields that `skeeg.training.Recipe` does not have."""
+
+    n_updates: int = 0
+    mirror: bool = True
+    n_folds: int = 0
+    validation: str = "subject"
+    layers: str | tuple = "all"
+    layer_decay: float = 1.0
+    norm: str = "train"
+    validation_size: float | None = None
+    share: float = 1.0
+    regression: bool = True
+
+    constraints = Recipe.constraints | {
+        "n_updates": [Interval(Integral, 0, None, closed="left"), None],
+        "n_folds": [Interval(Integral, 0, None, closed="left")],
+        **dict.fromkeys(("mirror", "regression"), ["boolean"]),
+        "validation": [StrOptions({"subject", "trial"})],
+        "layer_decay": [Interval(Real, 0, None, closed="neither")],
+        "norm": [StrOptions({"train", "source", "target"})],
+        "validation_size": [*Recipe.constraints["validation_size"], None],
+        "share": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def check(self):
+        """Raise a ValueError for a value out of range."""
+        check_layers(self.layers)
+        return super().check()
 
 
 PRESETS = {
     "default": {
         "network": {"pool_length": None},
-        "pretrain": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 80, "patience": 20},
-        "adapt": {"max_epochs": 50, "learning_rate": 1e-3, "norm": "source"},
-        "specific": {"max_epochs": 15, "weight_decay": 1e-2, "n_updates": 100},
+        "pretrain": PhaseRecipe(max_epochs=15, weight_decay=1e-2, n_updates=80, patience=20),
+        "adapt": PhaseRecipe(max_epochs=50, learning_rate=1e-3, norm="source"),
+        "specific": PhaseRecipe(max_epochs=15, weight_decay=1e-2, n_updates=100),
     },
     "published": {
         "network": {"filter_length": 25},
-        "pretrain": {
-            "max_epochs": 600, "batch_size": 32, "weight_decay": 5e-4, "solver": "sgd",
-            "n_folds": 6, "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4,
-        },
-        "adapt": {
-            "max_epochs": 200, "batch_size": 40, "learning_rate": 1e-2, "solver": "sgd", "momentum": 0.4,
-            "mirror": False, "schedule": None, "patience": 20, "min_delta": 1e-4, "regression": False,
-        },
-        "specific": {
-            "max_epochs": 60, "batch_size": 40, "learning_rate": 1e-4, "weight_decay": 5e-4,
-            "mirror": False, "schedule": None,
-        },
+        "pretrain": PhaseRecipe(
+            max_epochs=600, batch_size=32, weight_decay=5e-4, solver="sgd", n_folds=6, mirror=False, schedule=None,
+            patience=20, min_delta=1e-4,
+        ),
+        "adapt": PhaseRecipe(
+            max_epochs=200, batch_size=40, learning_rate=1e-2, solver="sgd", momentum=0.4, mirror=False, schedule=None,
+            patience=20, min_delta=1e-4, regression=False,
+        ),
+        "specific": PhaseRecipe(
+            max_epochs=60, batch_size=40, learning_rate=1e-4, weight_decay=5e-4, mirror=False, schedule=None,
+        ),
     },
 }  # fmt: skip
-_TARGET = {"layers": "all", "layer_decay": 1.0, "norm": "train", "validation_size": None}
-PHASES = {  # settings of each phase beside those of `skeeg.training.Recipe`
-    "pretrain": {"n_folds": 0, "validation": "subject", "mirror": True, "n_updates": 0},
-    "adapt": {**_TARGET, "share": 1.0, "mirror": True, "n_updates": 0, "regression": True},
-    "specific": {"mirror": True, "n_updates": 0},
+PHASES = {  # settings that one phase has alone
+    "pretrain": {"n_folds", "validation"},
+    "adapt": {"layers", "layer_decay", "norm", "validation_size", "share", "regression"},
+    "specific": set(),
 }
-LAYERS = ("temporal", "spatial", "norm", "hidden", "final_layer")
 _FILTER_SECONDS = 0.1
 _DEFAULT_RATE = 100.0  # hertz, for trials of unknown rate
 
@@ -184,28 +182,17 @@ def network_settings(recipe, sfreq):
     return {"filter_length": max(round(_FILTER_SECONDS * (sfreq or _DEFAULT_RATE)), 1)} | _preset(recipe)["network"]
 
 
-def phase_settings(recipe, phase, changes=None, precision="float32"):
-    """Give the `Recipe` of a phase ("pretrain", "adapt" or "specific"), and the other settings of it."""
-    fields, own = {field.name for field in dataclasses.fields(Recipe)} - {"precision"}, PHASES[phase]
-    refuse_unknown(f"{phase}_params", changes, {*own, *fields})
-    settings = own | _preset(recipe)[phase] | (changes or {})
-    training = Recipe(precision=precision, **{name: value for name, value in settings.items() if name not in own})
-    own = {name: settings[name] for name in own}
-    if phase == "adapt":
-        check_layers(own["layers"])
-        if own["norm"] not in ("train", "source", "target"):
-            raise ValueError(f"norm: got {own['norm']!r}, expected one of 'train', 'source', 'target'.")
-        if not 0 <= own["share"] <= 1:
-            raise ValueError(f"share: got {own['share']}, expected a number from 0 to 1.")
-        if own["layer_decay"] <= 0:
-            raise ValueError(f"layer_decay: got {own['layer_decay']}, expected a positive number.")
-    return training.check(), own
+def phase_recipe(recipe, phase, changes=None, precision="float32"):
+    """`PhaseRecipe` of a phase, "pretrain", "adapt" or "specific", with what differs from the recipe."""
+    elsewhere = set().union(*PHASES.values()) - PHASES[phase]
+    refuse_unknown(f"{phase}_params", changes, PhaseRecipe.__dataclass_fields__.keys() - elsewhere - {"precision"})
+    return dataclasses.replace(_preset(recipe)[phase], precision=precision, **(changes or {})).check()
 
 
-def count_epochs(training, n_updates, n_trials, limit=None):
-    """Recipe with enough epochs for ``n_updates`` updates, at most ``limit``."""
-    epochs = max(training.max_epochs, -(-n_updates // -(-n_trials // training.batch_size)))
-    return dataclasses.replace(training, max_epochs=epochs if limit is None else min(epochs, limit))
+def count_epochs(recipe, n_trials, limit=None):
+    """Recipe with enough epochs for its updates, at most ``limit``."""
+    epochs = max(recipe.max_epochs, -(-(recipe.n_updates or 0) // -(-n_trials // recipe.batch_size)))
+    return dataclasses.replace(recipe, n_updates=None, max_epochs=epochs if limit is None else min(epochs, limit))
 
 
 def _preset(recipe):
@@ -224,7 +211,7 @@ def check_layers(layers):
 
 
 def layer_rates(layers, learning_rate, decay):
-    r"""Optimiser's parameter groups with discriminative learning rates [1]_, as a function of a `CTAdaptTLNet`.
+    r"""Optimiser's groups of the layers that adapt, with discriminative rates [1]_, as a function of a `CTAdaptTLNet`.
 
     .. math:: \eta_l = \eta \, d^{\,n_l}
 
@@ -241,21 +228,6 @@ def layer_rates(layers, learning_rate, decay):
         return [{"params": list(module.get_submodule(layer).parameters()), "lr": rates[layer]} for layer in layers]
 
     return make_groups
-
-
-@contextlib.contextmanager
-def only_trainable(module, layers, freeze_norm):
-    """Within the block, only these layers have gradients; ``freeze_norm`` keeps the statistics of the normalisation."""
-    frozen = [p for layer in LAYERS if layer not in layers for p in module.get_submodule(layer).parameters()]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    module.freeze_norm = freeze_norm
-    try:
-        yield
-    finally:
-        module.freeze_norm = False
-        for parameter in frozen:
-            parameter.requires_grad_(True)
 
 
 @torch.no_grad()

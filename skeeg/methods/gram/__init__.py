@@ -3,7 +3,7 @@
 import lazy_loader
 
 _PUBLIC = {
-    "checkpoint": ["load_weights", "read_pretrained", "read_tokenizer", "save_weights"],
+    "checkpoint": ["read_tokenizer", "save_weights"],
     "estimator": ["GramClassifier"],
     "network": ["Gram", "GramPretrainingNetwork"],
     "preprocessing": ["COLLECTION", "channel_indices", "gram_preprocessing"],

@@ -1,4 +1,4 @@
-"""Published weights of Gram: read without executing anything, loaded with a report, and written."""
+"""Weights of Gram: read without executing anything, and written in the published layout."""
 
 import dataclasses
 
@@ -6,10 +6,10 @@ import torch
 
 from ...networks.seeding import seeded
 from ...training import checkpoints, load_checkpoint
-from ...training.checkpoints import rename_keys
+from ...training.checkpoints import published_state
 from ...training.sizes import build_within, check_sizes, count_blocks
 from .layers import SIZES, TOKENIZER_SIZES, Sizes, TokenizerSizes, choose_sizes
-from .network import UPSTREAM_KEYS, GramPretrainingNetwork
+from .network import GramPretrainingNetwork
 from .tokenizer_network import GramTokenizerNetwork
 
 TOKENIZER = "vqgan."
@@ -29,61 +29,19 @@ def read_weights(path):
     return state, config
 
 
-def load_weights(module, source, file=None):
-    """Load a checkpoint of either stage, a file or tensors by name, into a network; its last layer stays as it is.
-
-    A file of the second stage serves all three networks, of the first the tokenizer. Give the `CheckpointReport`; a
-    checkpoint that lacks part of the network, has more, or is of another size is an error, and is called ``file``.
-
-    Examples
-    --------
-    >>> from skeeg.methods.gram import Gram
-    >>> from skeeg.methods.gram.checkpoint import load_weights
-    >>> settings = {"n_times": 400, "channels": (39, 41, 43), "size": "tiny"}
-    >>> print(load_weights(Gram(2, 3, **settings), Gram(4, 3, **settings).state_dict()))
-    96 tensors matched; 2 missing: final_layer.weight, final_layer.bias
-    """
-    state = source if isinstance(source, dict) else read_weights(source)[0]
-    state = _tokenizer_of(state) if isinstance(module, GramTokenizerNetwork) else state
-    return load_checkpoint(module, state, file=file or (None if isinstance(source, dict) else source))
-
-
-def _tokenizer_of(state):
-    """Tensors of the tokenizer, those of a checkpoint of the second stage by the names that the first has."""
-    inside = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
-    return inside or state
-
-
 def read_tokenizer(source):
     """Tokenizer of a checkpoint of either stage, a `GramTokenizerNetwork` in evaluation mode."""
-    return _make_tokenizer(*read_weights(source), source)
-
-
-def _make_tokenizer(state, config, source):
-    """Tokenizer of tensors and configuration."""
-    state = _tokenizer_of(state)
+    state, config = read_weights(source)
+    inside = {name[len(TOKENIZER) :]: value for name, value in state.items() if name.startswith(TOKENIZER)}
+    state = inside or state
     if "quantize.embedding.weight" not in state:
         raise ValueError(f"checkpoint: {source} holds no tokenizer.")
     told = config.get("tokenizer")
     sizes = _tokenizer_sizes(state) if told is None else _sizes_told(TOKENIZER_SIZES, told, file=source)
-    return _read_network(lambda: GramTokenizerNetwork(sizes), sizes, state, source)
-
-
-def _read_network(build, sizes, state, source):
-    """Network with these tensors, in evaluation mode."""
     with seeded(0):  # the initial weights are overwritten; the caller's random state must not move
-        network = build_within(build, vars(sizes), state)
-    load_weights(network, state, source)
+        network = build_within(lambda: GramTokenizerNetwork(sizes), vars(sizes), state)
+    load_checkpoint(network, state, file=source)
     return network.eval()
-
-
-def read_pretrained(source):
-    """Masked autoencoder of a checkpoint of the second stage, a `GramPretrainingNetwork` in evaluation mode."""
-    state, config = read_weights(source)
-    if not any(name.startswith(TOKENIZER) for name in state) or "decoder_pred.weight" not in state:
-        raise ValueError(f"checkpoint: {source} is not one of the second stage, with decoder and tokenizer.")
-    tokenizer, sizes = _make_tokenizer(state, config, source), read_sizes(state, config, source)
-    return _read_network(lambda: GramPretrainingNetwork(tokenizer, sizes), sizes, state, source)
 
 
 def read_sizes(state, config, file="it"):
@@ -115,12 +73,6 @@ def _sizes_told(table, size, changes=None, file="it"):
         return choose_sizes(table, size, changes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: the sizes of {file} mean nothing ({error})") from error
-
-
-def published_state(module):
-    """State of a network by the published names, on the CPU."""
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
-    return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
 
 
 def save_weights(module, path):

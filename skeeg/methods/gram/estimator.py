@@ -18,7 +18,7 @@ from ...training.callbacks import WeightAverage
 from ...training.net import train
 from ...training.recipe import change_recipe
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_weights
+from .checkpoint import read_sizes, read_weights
 from .layers import SIZES, settle_sizes
 from .network import param_groups
 from .preprocessing import channels_of, network_input
@@ -77,8 +77,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         trials an update, in proportion.
     recipe_params : dict or None
         Other settings of the training, see `FinetuningRecipe`.
-    old_names : {"auto", "keep", "rename"}
-        As in `GramTokenizer`.
     validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `skeeg.NetworkClassifier`.
 
@@ -136,7 +134,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         validation=None,
         patience=None,
         precision="float32",
-        old_names="auto",
         ch_names=None,
         sfreq=None,
         device="auto",
@@ -155,7 +152,6 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         self.validation = validation
         self.patience = patience
         self.precision = precision
-        self.old_names = old_names
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.device = device
@@ -170,23 +166,23 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
         sizes, _ = self._read_start()
-        targets, X = self._check_labels(y), network_input(sizes).transform(X)
+        targets, X = self._check_labels(y), network_input(sizes).transform(as_eeg(X, subjects=subjects))
         self.offset_ = None
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(X, len(self.classes_))
-            what = self._training(X, targets, subjects, seed)
+            what = self._training(X, targets, None, seed)
             if self.strategy == "probe":
-                self._fit_probe(X, targets, subjects)
+                self._fit_probe(X, targets)
             else:
                 self.network_.keep(train(**what))
         return self
 
-    def _fit_probe(self, X, targets, subjects):
+    def _fit_probe(self, X, targets):
         """Fit the last layer to the frozen features of trials as the network takes them."""
         data = self.network_.pad(X)
         features = self.network_.features(data, batch_size=self.batch_size, device=self.device).astype(np.float64)
         mean, center = features.mean(axis=0), self._recipe().center
-        centred = features - (_subject_means(features, as_eeg(X, subjects=subjects), mean) if center else mean)
+        centred = features - (_subject_means(features, X, mean) if center else mean)
         scale = centred.std(axis=0) + 1e-6
         model = LogisticRegression(C=_PROBE_C, max_iter=1000).fit(centred / scale, targets)
         coef, offset = model.coef_ / scale, model.intercept_
@@ -231,7 +227,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
     def _start_network(self, X, n_outputs):
         """Build the network for these channels, and load the checkpoint into it."""
         sizes, state = self._read_start()
-        parameters = {"channels": tuple(channels_of(X, self.old_names).tolist()), "size": dataclasses.asdict(sizes)}
+        parameters = {"channels": tuple(channels_of(X).tolist()), "size": dataclasses.asdict(sizes)}
         if self.strategy == "probe":
             parameters["readout"] = "class+power"
         network = GramState(
@@ -240,7 +236,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         )  # fmt: skip
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
         if state:
-            network.report = str(load_weights(network.module, state, self.checkpoint))
+            network.load(state, file=self.checkpoint)
         return network
 
     def _prepare(self, X):
@@ -249,7 +245,7 @@ class GramClassifier(GramEstimator, ClassifierMixin, NetworkEstimator):
         if not own and self.module_.readout != "class":
             X, own = ChannelTemplate(self.ch_names_in_).fit_transform(X), True
         data = np.asarray(self.steps_.transform(X), dtype=self.network_.float_type)
-        return (data,) if own else (data, torch.from_numpy(channels_of(X, self.old_names)))
+        return (data,) if own else (data, torch.from_numpy(channels_of(X)))
 
 
 def _subject_means(values, X, otherwise):

@@ -32,7 +32,6 @@ class _PatchSizes:
     """What the sizes of all networks have."""
 
     patch_length: int = PATCH_LENGTH
-    max_seconds: int = MAX_SECONDS
     sfreq: float | None = RATE
     scale: float = SCALE
     positions: str = "index"
@@ -96,7 +95,7 @@ TOKENIZER_SIZES = {
     "tiny": TokenizerSizes(n_codes=512, n_layers=2, decoder_layers=2),
     **dict.fromkeys(("base", "medium", "large"), TokenizerSizes()),
 }
-SHARED = ("patch_length", "max_seconds", "sfreq", "scale")  # sizes that both stages have alike
+SHARED = ("patch_length", "sfreq", "scale")  # sizes that both stages have alike
 _TRAINED_WITH = {"drop_prob", "drop_path", "layer_scale"}  # settings of the training, not sizes of a checkpoint
 _OF_A_NAME = (  # sizes that differ between the named ones
     "n_filters", "n_layers", "n_heads", "fused", "decoder_dim", "decoder_layers", "decoder_heads", "n_codes",
@@ -341,9 +340,9 @@ def as_indices(channels, device):
     return channels[0] if channels.ndim == 2 else channels
 
 
-def check_window(patches, channels, max_seconds):
+def check_window(patches, channels):
     """Raise a ValueError where a window is too long, or has other channels than indices."""
-    if patches.shape[1] > max_seconds:
-        raise ValueError(f"X: a window may have {max_seconds} patches an electrode, got {patches.shape[1]}.")
+    if patches.shape[1] > MAX_SECONDS:
+        raise ValueError(f"X: a window may have {MAX_SECONDS} patches an electrode, got {patches.shape[1]}.")
     if patches.shape[2] != len(channels):
         raise ValueError(f"channels: got {len(channels)} positions for {patches.shape[2]} electrodes.")

@@ -21,7 +21,7 @@ from .layers import (
     to_patches,
     token,
 )
-from .preprocessing import channel_indices, window_starts
+from .preprocessing import MAX_SECONDS, channel_indices, window_starts
 from .tokenizer_network import GramTokenizerNetwork
 
 __all__ = ["Gram", "GramPretrainingNetwork", "GramTokenizerNetwork"]
@@ -42,7 +42,7 @@ class _Encoder(nn.Module):
     def _build_encoder(self, sizes, activation=nn.GELU):
         dim = sizes.dim
         self.sizes = sizes
-        self.ch_emb, self.time_emb = channel_table(sizes, dim), frozen(sincos_table(sizes.max_seconds, dim))
+        self.ch_emb, self.time_emb = channel_table(sizes, dim), frozen(sincos_table(MAX_SECONDS, dim))
         self.cls_token = token(1, 1, dim)
         self.tconv = PatchConv(sizes.n_filters, activation)
         drops = sizes.drop_prob, sizes.layer_scale, sizes.drop_path
@@ -123,7 +123,7 @@ class GramPretrainingNetwork(_Encoder):
         check_alike(vqgan.sizes, sizes)
         self.mimic_head, self.decoder_embed = nn.Linear(sizes.dim, length), nn.Linear(sizes.dim, dim)
         self.decoder_ch_emb = channel_table(sizes, dim)
-        self.decoder_time_emb = frozen(sincos_table(sizes.max_seconds, dim))
+        self.decoder_time_emb = frozen(sincos_table(MAX_SECONDS, dim))
         self.decoder_blocks = blocks(
             sizes.decoder_layers, dim, sizes.decoder_heads, sizes.drop_prob, sizes.layer_scale, sizes.drop_path
         )
@@ -145,7 +145,7 @@ class GramPretrainingNetwork(_Encoder):
     def visible(self, x, hidden, channels):
         """Class token and tokens of the visible patches (batch, 1 + n_visible, dim), and these."""
         patches, channels = to_patches(x, self.sizes.patch_length), as_indices(channels, x.device)
-        check_window(patches, channels, self.sizes.max_seconds)
+        check_window(patches, channels)
         at = _indices(~hidden.flatten(1))
         seen = torch.take_along_dim(patches.flatten(1, 2), at[..., None], dim=1)
         places = self._places(patches.shape[1], channels, self.time_emb, self.ch_emb)[0][at]
@@ -338,9 +338,9 @@ class Gram(ReplaceableHead, EEGModuleMixin, _Encoder):
 def _window_features(network, x, channels, readout="class"):
     """Features of each window, averaged over the windows of a trial."""
     patches, channels = to_patches(x, network.sizes.patch_length), as_indices(channels, x.device)
-    starts, length = window_starts(patches.shape[1], network.sizes.max_seconds)
+    starts, length = window_starts(patches.shape[1], MAX_SECONDS)
     windows = torch.stack([patches[:, start : start + length] for start in starts], dim=1).flatten(0, 1)
-    check_window(windows, channels, network.sizes.max_seconds)
+    check_window(windows, channels)
     places = network._places(length, channels, network.time_emb, network.ch_emb)
     tokens = network.encode(windows.flatten(1, 2), places)
     tokens = tokens.unflatten(0, (-1, len(starts)))

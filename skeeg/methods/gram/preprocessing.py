@@ -20,13 +20,12 @@ _MODERN = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _TUH = re.compile(r"^EEG .*|.*-(REF|LE)$", re.IGNORECASE)
 
 
-def channel_indices(ch_names, old_names="auto", argument="ch_names"):
+def channel_indices(ch_names, argument="ch_names"):
     """Find channels, electrodes or bipolar derivations such as "F7-T7", in `COLLECTION`: int64 (n_channels,).
 
     The collection has T3, T4, T5 and T6 beside T7, T8, P7 and P8, with encodings of their own, as recordings that the
-    published weights were trained on use either. ``old_names`` says what the former mean: themselves (``"keep"``), the
-    latter (``"rename"``), or the latter where a name is written as in the files of the Temple University Hospital,
-    "EEG ...-REF" (``"auto"``). Within a derivation they are renamed. Case and padding dots do not matter.
+    published weights were trained on use either. Written as in the files of the Temple University Hospital,
+    "EEG T3-REF", and within a derivation the old names mean the new ones. Case and padding dots do not matter.
 
     Examples
     --------
@@ -34,9 +33,7 @@ def channel_indices(ch_names, old_names="auto", argument="ch_names"):
     >>> channel_indices(["Fp1", "T3", "EEG T3-REF", "f7-t3"]).tolist()
     [0, 88, 37, 115]
     """
-    if old_names not in ("auto", "keep", "rename"):
-        raise ValueError(f"old_names: got {old_names!r}, expected 'auto', 'keep' or 'rename'.")
-    names = [_as_published(str(name), old_names) for name in ch_names]
+    names = [_as_published(str(name)) for name in ch_names]
     hint = f" Gram knows {len(COLLECTION)} electrodes and derivations; drop or rename the others."
     found = find_electrodes(names, COLLECTION, argument, hint)
     twice = [str(name) for name, index in zip(ch_names, found, strict=True) if found.count(index) > 1]
@@ -45,20 +42,19 @@ def channel_indices(ch_names, old_names="auto", argument="ch_names"):
     return np.array(found, dtype=np.int64)
 
 
-def _as_published(name, old_names):
+def _as_published(name):
     """Rename the old names of the temporal electrodes where they stand for the new ones."""
     bare = re.sub(r"-(REF|LE|AR)$", "", name.strip().upper().removeprefix("EEG ")).rstrip(".")
     if "-" in bare:
         return "-".join(_MODERN.get(part, part) for part in bare.split("-"))
-    rename = old_names == "rename" or (old_names == "auto" and _TUH.match(name.strip()))
-    return _MODERN.get(bare, bare) if rename else bare
+    return _MODERN.get(bare, bare) if _TUH.match(name.strip()) else bare
 
 
-def channels_of(X, old_names="auto"):
+def channels_of(X):
     """Find the channels of an `EEGArray` in the collection."""
     if X.ch_names is None:
         raise ValueError("ch_names: X carries no channel names; pass ch_names=... or trials that carry their names.")
-    return channel_indices(X.ch_names, old_names)
+    return channel_indices(X.ch_names)
 
 
 def gram_preprocessing(band=(0.1, 75.0), notch=50.0, reference="average", sfreq_out=RATE):
@@ -132,13 +128,9 @@ def window_starts(n_seconds, max_seconds):
     return np.linspace(0, n_seconds - length, n_windows).round().astype(int).tolist(), length
 
 
-def window_length(n_channels, n_patches, window="auto"):
-    """Patches of a training window: ``window``, or for ``"auto"`` what makes about 256 patches of all channels.
-
-    Never more than 16, or than `n_patches`, the patches of a channel in a trial.
-    """
-    wanted = max(round(_PATCHES / n_channels), 1) if window == "auto" else int(window)
-    return min(wanted, MAX_SECONDS, n_patches)
+def window_length(n_channels, n_patches):
+    """Patches of a channel in a window: about 256 of all channels, at most 16, and those that a trial has."""
+    return min(max(round(_PATCHES / n_channels), 1), MAX_SECONDS, n_patches)
 
 
 def cut_windows(data, patch_length, longest):

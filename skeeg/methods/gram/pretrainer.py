@@ -15,7 +15,7 @@ from ...networks.seeding import seeded
 from ...training.data import Trials
 from ...training.pretraining import PartsLoss, fingerprint, open_run
 from ...training.sizes import build_within
-from .checkpoint import load_weights, read_sizes, read_tokenizer, read_weights
+from .checkpoint import read_sizes, read_tokenizer, read_weights
 from .layers import SHARED, SIZES, check_alike, settle_sizes
 from .network import READOUTS, GramPretrainingNetwork
 from .tokenizer import GramTokenizer
@@ -23,7 +23,7 @@ from .tokenizer_network import GramTokenizerNetwork
 from .training import GramRecipe, GramStage, GramState, Pool
 
 _OF_THE_TOKENIZER = (
-    "size", "window", "old_names", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
+    "size", "max_epochs", "batch_size", "precision", "validation", "ch_names", "sfreq", "device",
     "verbose",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ class GramPretrainer(GramStage):
         1024 windows an update, in proportion.
     recipe_params : dict or None
         Other settings of the training, see `PretrainingRecipe`.
-    window, old_names, max_epochs, batch_size, precision, validation
+    max_epochs, batch_size, precision, validation
         As in `GramTokenizer`.
     ch_names, sfreq, device, random_state, verbose, skorch_callbacks
         As in `GramTokenizer`.
@@ -138,8 +138,6 @@ class GramPretrainer(GramStage):
         network_params=None,
         readout="class",
         run_file=None,
-        window="auto",
-        old_names="auto",
         max_epochs=50,
         batch_size=128,
         learning_rate=None,
@@ -154,7 +152,7 @@ class GramPretrainer(GramStage):
         skorch_callbacks=None,
     ):
         super().__init__(
-            size, checkpoint, network_params, run_file, window, old_names, max_epochs, batch_size, learning_rate,
+            size, checkpoint, network_params, run_file, max_epochs, batch_size, learning_rate,
             recipe_params, precision, validation, ch_names, sfreq, device, random_state, verbose, skorch_callbacks,
         )  # fmt: skip
         self.tokenizer = tokenizer
@@ -246,7 +244,7 @@ class GramPretrainer(GramStage):
         network.module = build_within(network.build, vars(sizes), state) if state else network.build()
         network.module.vqgan.load_state_dict(tokenizer.state_dict())
         if state:
-            network.report = str(load_weights(network.module, state, self.checkpoint))
+            network.load(state, file=self.checkpoint)
 
     def _with_targets(self, pool):
         """Add the tokens to the windows: they never change, so they are computed once."""

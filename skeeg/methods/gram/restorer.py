@@ -223,7 +223,7 @@ class GramRestorer(Imputer):
 
     def _estimate(self, data, lost, ch_names, sfreq):
         """Network, level and prior, shape (3, n_trials, n_channels, n_times); zeros for complete trials."""
-        channels = channels_of(EEGArray(data, ch_names), self.pretrainer_.old_names)
+        channels = channels_of(EEGArray(data, ch_names))
         blind = np.flatnonzero(lost.all(axis=(1, 2)))
         if len(blind):
             raise ValueError(f"X: nothing of trial {blind[0]} is visible, so its missing samples cannot be restored.")
@@ -234,7 +234,7 @@ class GramRestorer(Imputer):
         device = resolve_device(self.device)
         parts[:2, rows] = restore_trials(
             on_device(self.pretrainer_.module_, device), filled, lost, channels, rate=self._rate(sfreq),
-            batch_size=self.batch_size, device=device, window=self.pretrainer_.window,
+            batch_size=self.batch_size, device=device,
         )  # fmt: skip
         if self.prior is not None and len(rows):
             parts[2, rows] = self._linear(data, lost, tuple(ch_names), sfreq)
@@ -256,9 +256,8 @@ class GramRestorer(Imputer):
 
     def _add_electrodes(self, X, data, lost):
         """Add the channels that are asked for and not recorded, as missing ones."""
-        old_names = self.pretrainer_.old_names
-        there = channels_of(X, old_names).tolist()
-        asked = channel_indices(self.electrodes, old_names, "electrodes").tolist()
+        there = channels_of(X).tolist()
+        asked = channel_indices(self.electrodes, "electrodes").tolist()
         new = [index for index in asked if index not in there]
         shape = (len(X), len(new), X.shape[2])
         data = np.concatenate([data, np.zeros(shape, dtype=data.dtype)], axis=1)
@@ -303,10 +302,10 @@ def change_length(data, n_times):
 
 
 @torch.no_grad()
-def reconstruct(network, patches, hidden, channels, batch_size, device, window="auto"):
+def reconstruct(network, patches, hidden, channels, batch_size, device):
     """Predict masked patches (n_trials, n_patches, n_channels, length) from the visible ones of their window."""
     n_patches, n_channels = patches.shape[1:3]
-    longest = min(window_length(n_channels, n_patches, window), network.sizes.max_seconds)
+    longest = window_length(n_channels, n_patches)
     dtype = next(network.parameters()).dtype
     predicted = np.zeros(patches.shape, dtype=np.float32 if dtype == torch.float32 else np.float64)
     for part_of_time in np.array_split(np.arange(n_patches), -(-n_patches // longest)):
@@ -361,7 +360,7 @@ def near_electrodes(channels):
     return 1 / (np.where(np.isnan(distance), 2.0, distance) ** 2 + 0.01)
 
 
-def restore_trials(network, data, lost, channels, *, rate, batch_size, device, window="auto"):
+def restore_trials(network, data, lost, channels, *, rate, batch_size, device):
     """Network's part and level of trials (n_trials, n_channels, n_times), at their own rate."""
     length, n_times = network.sizes.patch_length, max(int(round(data.shape[2] / rate)), 1)
     if n_times < length:
@@ -371,7 +370,7 @@ def restore_trials(network, data, lost, channels, *, rate, batch_size, device, w
     samples = starts[:, None] + np.arange(length)
     patches = slow[:, :, samples].transpose(0, 2, 1, 3) / network.sizes.scale
     hidden = hide_patches(lost, starts, length, n_times)
-    waves = reconstruct(network, patches, hidden, channels, batch_size, device, window)
+    waves = reconstruct(network, patches, hidden, channels, batch_size, device)
     blind, levels = ~waves.any(axis=(2, 3))[:, :, None, None], 0.0
     if network.wave_head is None:
         waves, levels = scale_shapes(waves, patches, hidden, near_electrodes(channels))

@@ -1,6 +1,5 @@
 """The first stage as a transformer: patches to tokens, and back."""
 
-import copy
 import dataclasses
 from numbers import Integral, Real
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
 
 from ...array import EEGArray
 from ...base import draw_seed
@@ -16,7 +14,7 @@ from ...networks.seeding import seeded
 from ...training import distributed
 from ...training.data import Batches
 from ...training.pretraining import PartsLoss, RunFile, fingerprint, open_run
-from .checkpoint import load_weights, read_tokenizer
+from .checkpoint import read_tokenizer
 from .layers import TOKENIZER_SIZES, settle_sizes, to_patches, to_trials
 from .preprocessing import channel_indices, window_length, window_starts
 from .tokenizer_network import GramTokenizerNetwork
@@ -61,10 +59,6 @@ class GramTokenizer(GramStage):
         File to keep the state of the training in after every epoch. Where it is there already, from the same trials
         and settings, the training continues from it and ends with the weights, to the bit, that it would have had
         without the interruption.
-    window : int or "auto"
-        Patches of a window, at most 16; ``"auto"`` takes what makes about 256 patches of all channels.
-    old_names : {"auto", "keep", "rename"}
-        What T3, T4, T5 and T6 mean, see `channel_indices`.
     max_epochs, batch_size : int
         Epochs, and windows a batch. 0 epochs only load the checkpoint.
     learning_rate : float or None
@@ -131,8 +125,7 @@ class GramTokenizer(GramStage):
     def partial_fit(self, X, y=None, subjects=None):
         """Go once over more trials, at the whole learning rate.
 
-        Optimiser and codebook go on where the last call left them, but for the optimiser of a tokenizer that was
-        pickled.
+        The codebook goes on where the last call left it, the optimiser starts anew.
         """
         first = not self.__sklearn_is_fitted__()
         sizes, loaded = self._read_start() if first else (self.module_.sizes, None)
@@ -145,10 +138,8 @@ class GramTokenizer(GramStage):
                 self._start_network(sizes, loaded)
                 if not self.module_.quantize.started:
                     self._start_codebook(pool.trials)
-            carry = _CarryOn(vars(self).get("_optimizer"))
             recipe = dataclasses.replace(self._recipe(), max_epochs=1, schedule=None, warmup_share=0.0)
-            history = self._learn(pool, RunFile(seed=seed), recipe, [carry])
-        self._optimizer = carry.state
+            history = self._learn(pool, RunFile(seed=seed), recipe)
         self._note_usage(pool.trials, None if first else (self.usage_, self.code_scale_))
         self._finish(pool, history if first else [*self.history_, *history])
         return self
@@ -175,8 +166,8 @@ class GramTokenizer(GramStage):
         """
         check_is_fitted(self)
         codes, names = self._check_codes(codes, ch_names)
-        channels, n_patches = channel_indices(names, self.old_names), codes.shape[1]
-        starts, length = window_starts(n_patches, window_length(len(names), n_patches, self.window))
+        channels, n_patches = channel_indices(names), codes.shape[1]
+        starts, length = window_starts(n_patches, window_length(len(names), n_patches))
         cut = np.stack([codes[:, start : start + length] for start in starts], axis=1).reshape(-1, length, len(names))
         patches = self._by_batch(GramTokenizerNetwork.decode, torch.from_numpy(cut), channels)
         patches = _joined(patches.unflatten(0, (-1, len(starts))).numpy(), starts)
@@ -201,7 +192,6 @@ class GramTokenizer(GramStage):
 
     def _fit_pool(self, pool, run):
         """Train the new network on a pool, within `seeded`; `GramPretrainer` calls it with its own."""
-        vars(self).pop("_optimizer", None)  # of an earlier `partial_fit`
         if not run.kept and not self.module_.quantize.started:
             self._warm_up(pool, run.seed)
             self._start_codebook(pool.trials)
@@ -215,7 +205,7 @@ class GramTokenizer(GramStage):
         self.network_ = GramState("GramTokenizerNetwork", parameters, precision=self.precision)
         self.network_.module = self.network_.build()
         if loaded is not None:
-            self.network_.report = str(load_weights(self.module_, loaded.state_dict()))
+            self.network_.load(loaded.state_dict())
             self.module_.quantize.embedding.initted.fill_(1)
 
     def _warm_up(self, pool, seed):
@@ -281,33 +271,11 @@ class GramTokenizer(GramStage):
     def _criterion(self):
         return PartsLoss(("rec_loss", "quant_loss"), (1.0, 1.0))
 
-    def __getstate__(self):
-        """State without the optimiser."""
-        state = super().__getstate__()
-        state.pop("_optimizer", None)
-        return state
-
     def __sklearn_tags__(self):
         """Declare that codes have a type of their own."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-class _CarryOn(Callback):
-    """Hand the state of the optimiser from one training to the next."""
-
-    def __init__(self, state):
-        self.state = state
-
-    def on_train_begin(self, net, **kwargs):
-        """Take the state up."""
-        if self.state is not None:
-            net.optimizer_.load_state_dict(copy.deepcopy(self.state))  # which a failing training must not change
-
-    def on_train_end(self, net, **kwargs):
-        """Keep the state."""
-        self.state = net.optimizer_.state_dict()
 
 
 def _joined(windows, starts):

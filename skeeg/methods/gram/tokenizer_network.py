@@ -21,6 +21,7 @@ from .layers import (
     to_patches,
     token,
 )
+from .preprocessing import MAX_SECONDS
 
 _ROWS = 4096  # patches compared with the codebook at a time
 
@@ -137,7 +138,7 @@ class _Tower(nn.Module):
         super().__init__()
         dim = sizes.dim
         self.ch_emb = channel_table(sizes, dim)
-        self.time_emb = token(1, sizes.max_seconds, dim)
+        self.time_emb = token(1, MAX_SECONDS, dim)
         self.cls_token = token(1, 1, dim)  # in the published state dict, and in no computation
         if code_dim is not None:
             self.conv_emb = nn.ModuleDict({"proj": nn.Conv2d(code_dim, dim, (1, 1))})
@@ -207,7 +208,7 @@ class GramTokenizerNetwork(nn.Module):
     def vectors(self, x, channels):
         """Vector of each patch (batch, n_seconds * n_chans, code_dim) before it is replaced by a code."""
         patches, channels = to_patches(x, self.sizes.patch_length), as_indices(channels, x.device)
-        check_window(patches, channels, self.sizes.max_seconds)
+        check_window(patches, channels)
         embedded = self.encoder.tconv(patches.flatten(1, 2))
         encoded = self.encoder.ln_f(self.encoder.placed(embedded, patches.shape[1], channels))
         with torch.autocast(x.device.type, enabled=False):
@@ -220,7 +221,7 @@ class GramTokenizerNetwork(nn.Module):
     def decode(self, codes, channels):
         """Patches (batch, n_seconds, n_chans, patch_length) of tokens, without amplitude of their own."""
         channels = as_indices(channels, codes.device)
-        check_window(codes, channels, self.sizes.max_seconds)
+        check_window(codes, channels)
         rows = self.quantize.codebook.to(self.decoder.ln_f.weight.dtype)
         return self._decode(F.embedding(codes.flatten(1), rows), codes.shape[1], channels)
 

@@ -2,15 +2,13 @@
 
 import dataclasses
 import functools
-from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import GradientNormClipping
 
-from ...array import EEGArray
+from ...array import EEGArray, as_eeg
 from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
@@ -120,7 +118,6 @@ class GramStage(GramEstimator, EEGEstimator):
     """Base of the two trainers; a subclass has `_published`, its recipe, and `_criterion`."""
 
     _published_rate = 4e-5  # with 1024 windows a batch
-    _parameter_constraints = {"window": [Interval(Integral, 1, MAX_SECONDS, closed="both"), StrOptions({"auto"})]}
 
     def __init__(
         self,
@@ -128,8 +125,6 @@ class GramStage(GramEstimator, EEGEstimator):
         checkpoint=None,
         network_params=None,
         run_file=None,
-        window="auto",
-        old_names="auto",
         max_epochs=100,
         batch_size=128,
         learning_rate=None,
@@ -147,8 +142,6 @@ class GramStage(GramEstimator, EEGEstimator):
         self.checkpoint = checkpoint
         self.network_params = network_params
         self.run_file = run_file
-        self.window = window
-        self.old_names = old_names
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -179,7 +172,7 @@ class GramStage(GramEstimator, EEGEstimator):
         for number, (trials, _, whose) in enumerate(recordings):
             trials = self._check_eeg(trials, reset=first and not number, dtype=np.float32)
             refuse_flat(trials)
-            names, _ = name_subjects(trials, whose, number if len(recordings) > 1 else None)
+            names = name_subjects(as_eeg(trials, subjects=whose), number if len(recordings) > 1 else None)
             windows, starts, channels = self._cut(trials, sizes)
             found = parts.setdefault((*channels.tolist(), windows.shape[3]), ([], []))
             found[0].append(windows.reshape(-1, *windows.shape[2:]))
@@ -191,9 +184,9 @@ class GramStage(GramEstimator, EEGEstimator):
 
     def _cut(self, X, sizes):
         """Windows (n_trials, n_windows, n_channels, n_times) of trials, the first patch of each, channel indices."""
-        channels = channels_of(X, self.old_names)
+        channels = channels_of(X)
         data = np.asarray(network_input(sizes).transform(X), dtype=self._float_type())
-        longest = window_length(len(channels), data.shape[2] // sizes.patch_length, self.window)
+        longest = window_length(len(channels), data.shape[2] // sizes.patch_length)
         return *cut_windows(data, sizes.patch_length, longest), channels
 
     def _float_type(self):
@@ -215,7 +208,7 @@ class GramStage(GramEstimator, EEGEstimator):
             read = functools.partial(_read_units, group, sizes.scale, self._float_type())
             windows = StreamedTensor(read, np.arange(len(group)), group.shape[1:], group.identity)
             groups.append({"x": windows})
-            shared.append({"channels": torch.from_numpy(channels_of(one, self.old_names))})
+            shared.append({"channels": torch.from_numpy(channels_of(one))})
         trials = Trials(groups, None, shared, self._recipe().mixed)
         return Pool(trials, np.concatenate([group.subjects for group in stored]))
 
@@ -229,7 +222,7 @@ class GramStage(GramEstimator, EEGEstimator):
         published = self._published_rate * distributed.update_size(recipe.batch_size, recipe.accumulate) / 1024
         return dataclasses.replace(recipe, learning_rate=1e-3 if is_small(self) else published)
 
-    def _learn(self, pool, run, recipe, callbacks=()):
+    def _learn(self, pool, run, recipe):
         """Train the network on a pool, or go on with it; give the history, one record an epoch."""
         rows, held = split_validation(
             np.zeros(len(pool.subjects)), self.validation, recipe.validation_size, pool.subjects, run.seed
@@ -240,8 +233,7 @@ class GramStage(GramEstimator, EEGEstimator):
             trials, validation, subjects = trials.subset(rows), trials.subset(held), pool.subjects[held]
         history = pretrain(
             self.module_, trials, recipe, self._criterion(), run, validation=validation, subjects=subjects,
-            device=self.device, verbose=self.verbose, callbacks=[*self._callbacks(), *callbacks],
-            parameter_groups=param_groups,
+            device=self.device, verbose=self.verbose, callbacks=self._callbacks(), parameter_groups=param_groups,
         )  # fmt: skip
         self.module_.eval()
         return history

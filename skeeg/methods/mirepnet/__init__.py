@@ -3,7 +3,6 @@
 import lazy_loader
 
 _PUBLIC = {
-    "checkpoint": ["save_weights"],
     "estimator": ["MIRepNetClassifier", "mirepnet_pipeline"],
     "network": ["MIRepNet"],
     "preprocessing": ["mirepnet_preprocessing"],

@@ -1,10 +1,8 @@
-"""Weights of MIRepNet in each of the published layouts: sizes, names of the tensors, writing."""
+"""Weights that MIRepNet starts from, and the sizes of the network that takes them."""
 
-import torch
-
-from ...training.checkpoints import read_weights, rename_keys, write_weights
+from ...training.checkpoints import read_weights
 from ...training.sizes import read_sizes, settle_sizes
-from .network import UPSTREAM_KEYS, MIRepNet
+from .network import MIRepNet
 
 PUBLISHED = {
     "embed_dim": 256, "n_layers": 6, "n_heads": 8, "n_filters_time": 64, "n_filters": 128, "filter_length": 25,
@@ -24,29 +22,3 @@ def read_start(checkpoint, given):
     described = description.get("network_params", {})
     dropout = {"drop_prob": described["drop_prob"]} if "drop_prob" in described else {}
     return state, description, settle_sizes(given, found, preset) | dropout | free
-
-
-def published_state(module):
-    """State dict of a `MIRepNet` by the published names, on the CPU: 143 tensors with a decoder, 110 without."""
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    return rename_keys(state, {new: old for old, new in UPSTREAM_KEYS.items()})
-
-
-def save_weights(module, path, description=None):
-    """Write the weights of a network in the published layout: ``.pth``, or ``.safetensors`` with a description.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from skeeg.methods.mirepnet import MIRepNet, save_weights
-    >>> from skeeg.training import load_checkpoint
-    >>> net = MIRepNet(3, 3, n_times=200, embed_dim=8, n_layers=1, decoder_layers=2)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(net, os.path.join(folder, "weights.pth"))
-    ...     print(load_checkpoint(net, os.path.join(folder, "weights.pth")))
-    61 tensors matched; 2 missing: final_layer.weight, final_layer.bias
-    """
-    if str(path).endswith(".safetensors"):
-        write_weights(path, published_state(module), description or {})
-    else:
-        torch.save(published_state(module), path)

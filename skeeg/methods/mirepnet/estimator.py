@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...alignment import Calibration
-from ...array import DOMAIN_FIELDS
+from ...alignment import check_targets
+from ...array import DOMAIN_FIELDS, as_eeg
 from ...base import draw_seed, refuse_flat, warn
 from ...filtering import BandPass
 from ...montage import count_near, find_mirror
@@ -18,8 +18,8 @@ from ...networks.seeding import seeded
 from ...tangentspace import TangentReadout
 from ...training import NetworkState, get_recipe, train
 from ...training.base import NetworkEstimator
-from ...training.checkpoints import describe
-from .checkpoint import read_start, save_weights
+from ...training.checkpoints import describe, save_weights
+from .checkpoint import read_start
 from .network import MIRepNet
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing
 
@@ -94,7 +94,8 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     readout_ : TangentReadout or None
         Fitted regression of ``readout="both"``; ``set_params(readout="network")`` then leaves it out.
     mirror_ : tuple of two ndarrays or None
-        Electrodes of the network and classes, as indices, after left and right are exchanged; None where nothing is.
+        Electrodes of the network and classes, as indices, after left and right are exchanged; None where one has no
+        counterpart.
     pretrained_ : NetworkState or None
         Network before its fine-tuning; None where the checkpoint does not name every label.
     module_, net_, history_, n_iter_, n_features_in_, n_times_in_
@@ -194,7 +195,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         of ``"running"``.
         """
         X, y = self._check_eeg(X, y, reset=True, dtype=np.float32)
-        targets = self._check_labels(y)
+        X, targets = as_eeg(X, subjects=subjects), self._check_labels(y)
         refuse_flat(X)
         if X.sfreq is not None and X.sfreq <= 24:
             raise ValueError(f"sfreq: got {X.sfreq:g} Hz, expected hertz above 24, twice the upper edge of 8-12 Hz.")
@@ -208,19 +209,20 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         self.rate_ = self.description_.get("sfreq", RATE) if self.resample == "auto" else self.resample
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
-        target, self.readout_ = self._check_target(X_target_unlabeled, len(X)), None
-        prepared = fit_steps(self.steps_, X, subjects, target)
+        given = {"X_target_unlabeled": X_target_unlabeled}
+        target = check_targets(self, given, len(X), dtype=np.float32).get("X_target_unlabeled")
+        prepared = fit_steps(self.steps_, X, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
-        mirror = find_mirror(X.ch_names, self.classes_) if both or self.readout == "pretrained" else None
+        mirror = find_mirror(X.ch_names, self.classes_)
         self.mirror_ = mirror and find_mirror(prepared.ch_names, self.classes_)
+        self.readout_ = TangentReadout(self.align, self.domain, mirror) if both else None
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self._start_network(prepared, len(self.classes_))
             known = set() if self.checkpoint is None else set(self._checkpoint_labels() or ())
             self.pretrained_ = self.network_.copy() if known >= set(self.classes_.tolist()) else None
-            self._train(prepared, targets, subjects, seed)
+            self._train(prepared, targets, seed)
         if both:
-            self.readout_ = TangentReadout(self.align, self.domain, mirror)
-            self.readout_.fit(X, targets, self._start_logits(prepared), subjects, target)
+            self.readout_.fit(X, targets, self._start_logits(prepared), target)
         return self
 
     def partial_fit(self, X, y, classes=None, subjects=None):
@@ -242,12 +244,12 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         prepared = self._preprocess(X)
         with seeded(seed := draw_seed(self.random_state)):
             self.network_ = self.network_.copy()
-            self._train(prepared, targets, subjects, seed)
+            self._train(prepared, targets, seed, subjects)
         if self.readout_ is not None:
             self.readout_.partial_fit(X, targets, self._start_logits(prepared))
         return self
 
-    def _train(self, prepared, targets, subjects, seed):
+    def _train(self, prepared, targets, seed, subjects=None):
         """Fine-tune the network, unless it classifies as pre-trained."""
         if self.readout != "pretrained":
             self.network_.keep(train(**self._training(prepared, targets, subjects, seed)))
@@ -279,16 +281,6 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         """Write the weights in the published layout, ``.safetensors`` or ``.pth``, as a ``checkpoint``."""
         check_is_fitted(self)
         save_weights(self.module_, path, describe(self, self.template))
-
-    def _check_target(self, target, n_trials):
-        """Check target trials as `predict` does."""
-        target = Calibration.unwrap(target, "X_target_unlabeled", n_trials)
-        if target is None or not len(target):
-            return None
-        try:
-            return self._check_eeg(target, reset=False, dtype=np.float32)
-        except ValueError as error:
-            raise ValueError(f"X_target_unlabeled: {error}") from error
 
     def _checkpoint_labels(self):
         return self.description_.get("classes") if self.checkpoint_classes is None else tuple(self.checkpoint_classes)
@@ -346,7 +338,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
     @property
     def augmentation(self):
         """What each batch of the fine-tuning goes through."""
-        return None if self.mirror_ is None else "Mirror"
+        return None if self.mirror_ is None or self._network_alone else "Mirror"
 
     def _forward(self, X):
         if not self.__sklearn_is_fitted__() or self._network_alone:

@@ -80,15 +80,14 @@ def _block(embed_dim, n_heads, drop_prob):
 class Tokenizer(nn.Module):
     """Temporal filters, spatial filters over all electrodes, mean pooling: one token every ``pool_stride`` samples.
 
-    Parameters as of `MIRepNet`; without ``merge`` the two convolutions run one after the other.
+    Parameters as of `MIRepNet`.
     """
 
     def __init__(
         self, n_chans, embed_dim, n_filters_time, n_filters, filter_length, pool_length, pool_stride, drop_prob,
-        activation, merge,
+        activation,
     ):  # fmt: skip
         super().__init__()
-        self.merge = merge
         self.conv1 = nn.Conv2d(1, n_filters_time, (1, filter_length))
         self.conv2 = nn.Conv2d(n_filters_time, n_filters, (n_chans, 1))
         self.bn = nn.BatchNorm2d(n_filters)
@@ -105,11 +104,8 @@ class Tokenizer(nn.Module):
 
     def pooled(self, x):
         """Mean activity of the filters before dropout, shape (batch, n_filters, 1, n_tokens)."""
-        if self.merge:
-            y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias).unsqueeze(2)
-        else:
-            y = self.conv2(self.conv1(x[:, None]))
-        return self.pool(self.activation(self.bn(y)))
+        y = merged_conv(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
+        return self.pool(self.activation(self.bn(y.unsqueeze(2))))
 
 
 class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
@@ -143,16 +139,13 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         Blocks of the decoder of the pre-training; with 0 there is neither decoder nor mask token.
     activation : type of nn.Module
         Nonlinearity of the tokenizer.
-    merge : bool
-        Compute the two linear layers of the tokenizer as one convolution over electrodes. Same parameters, same
-        numbers, many times faster and without the ``(B, 64, C, T)`` plane between the two; False runs them one after
-        the other.
 
     Notes
     -----
     Published state dicts load as they are: 143 tensors with ``decoder_layers=2``, 110 with 0, and those that
     braindecode re-hosts, whose names are the ones used here. The tensor ``embedding.chan_embed.weight`` is published
-    but never used.
+    but never used. The two linear layers of the tokenizer are computed as one convolution over electrodes: the same
+    numbers, many times faster and without the ``(B, 64, C, T)`` plane between the two.
 
     References
     ----------
@@ -197,7 +190,6 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         pool_stride=15,
         decoder_layers=0,
         activation: type[nn.Module] = nn.ELU,
-        merge=True,
     ):
         super().__init__(
             n_outputs=n_outputs,
@@ -217,7 +209,7 @@ class MIRepNet(ReplaceableHead, EEGModuleMixin, nn.Module):
         self.shortest = filter_length + pool_length - 1
         self._check_length(self.n_times)
         sizes = (n_filters_time, n_filters, filter_length, pool_length, pool_stride)
-        self.embedding = Tokenizer(self.n_chans, embed_dim, *sizes, drop_prob, activation, merge)
+        self.embedding = Tokenizer(self.n_chans, embed_dim, *sizes, drop_prob, activation)
         self.transformer = transformer(n_layers, embed_dim, n_heads, drop_prob)
         if decoder_layers:
             self.mask_token = nn.Parameter(torch.randn(1, 1, embed_dim))

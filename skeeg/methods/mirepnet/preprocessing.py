@@ -62,19 +62,19 @@ def mirepnet_preprocessing(band=(8.0, 30.0), sfreq_out=RATE, on_unseen="own", do
     return Pipeline([(name, "passthrough" if step is None else step) for name, step in steps.items()])
 
 
-def fit_steps(steps, X, subjects=None, target=None):
+def fit_steps(steps, X, target=None):
     """Fit the preprocessing to training trials, and to unlabelled trials of a target; return the training trials.
 
-    Shapes: ``X, target`` (n_trials, n_channels, n_times), ``subjects`` (n_trials,).
+    Shapes: ``X, target`` (n_trials, n_channels, n_times).
     """
     for name, step in steps.steps:
         if step == "passthrough":
             continue
-        metadata = {}
         if name == "align":
-            metadata = {"subjects": subjects, "X_target_unlabeled": None if target is None else Calibration(target)}
-        X = step.fit_transform(X, **metadata)
-        target = None if target is None or name == "align" else step.transform(target)
+            given = None if target is None else Calibration(target)
+            X, target = step.fit_transform(X, X_target_unlabeled=given), None
+        else:
+            X, target = step.fit_transform(X), None if target is None else step.transform(target)
     return X
 
 
@@ -139,8 +139,8 @@ def pool_recordings(recordings, make_steps, recipe):
     reflection.
     """
     parts, labels, names, pool = [], [], [], Pool()
-    for number, (X, y, subjects) in enumerate(recordings):
-        unique, given = name_subjects(X, subjects, number if len(recordings) > 1 else None)
+    for number, (X, y) in enumerate(recordings):
+        unique = name_subjects(X, number if len(recordings) > 1 else None)
         steps = make_steps(X)
         X = steps[:2].fit_transform(X)  # the alignment follows the screening
         if recipe.screen is not None:
@@ -148,10 +148,9 @@ def pool_recordings(recordings, make_steps, recipe):
                 raise ValueError(f"screen: recording {number} has no labels, which screening needs.")
             found = screen_subjects(X, y, unique.astype(str), threshold=recipe.screen)
             pool.scores |= dict(zip(found.subjects.tolist(), found.scores.tolist(), strict=True))
-            kept, given = found.mask, None if given is None else given[found.mask]
-            X, y, unique = X[kept], y[kept], unique[kept]
+            X, y, unique = X[found.mask], y[found.mask], unique[found.mask]
         if len(X):
-            on_template = fit_steps(steps[2:], X, given)
+            on_template = fit_steps(steps[2:], X)
             parts.append(np.asarray(on_template if recipe.montages is None else X, dtype=np.float32))
             pool.ch_names.append(X.ch_names)
             pool.steps.append(steps)

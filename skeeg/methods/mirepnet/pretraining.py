@@ -5,25 +5,28 @@ import hashlib
 import json
 import warnings
 from datetime import date
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ...array import DOMAIN_FIELDS
+from ...array import DOMAIN_FIELDS, as_eeg
 from ...base import EEGEstimator, refuse_flat, refuse_unknown
 from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
-from ...training.checkpoints import describe, write_weights
+from ...training.checkpoints import describe, published_state, save_weights, write_weights
 from ...training.distributed import is_first
 from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
 from ...training.state import holds_network
-from .checkpoint import PUBLISHED, published_state, read_start, save_weights
+from .checkpoint import PUBLISHED, read_start
 from .network import HybridLoss, MaskedModel
 from .preprocessing import ALIGN, RATE, fit_steps, mirepnet_preprocessing, pool_recordings
+
+_OF_THE_RECIPE = "max_epochs", "batch_size", "learning_rate", "accumulate", "precision"  # parameters of the estimator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,26 +47,20 @@ class PretrainingRecipe(Recipe):
     crops: bool = False
     balance: bool = False
 
+    constraints = Recipe.constraints | {
+        "mask_ratio": [Interval(Real, 0, 1, closed="right")],
+        "reconstruct": [StrOptions({"masked", "all"})],
+        **dict.fromkeys(("rec_weight", "cls_weight"), [Interval(Real, 0, None, closed="left")]),
+        **dict.fromkeys(("n_times", "montages"), [Interval(Integral, 1, None, closed="left"), None]),
+    }
+
     def check(self):
         """Raise a ValueError that names the first invalid setting."""
-        if not 0 < self.mask_ratio <= 1:
-            raise ValueError(f"mask_ratio: got {self.mask_ratio}, expected a share above 0 and up to 1.")
-        if self.reconstruct not in ("masked", "all"):
-            raise ValueError(f"reconstruct: got {self.reconstruct!r}, expected 'masked' or 'all'.")
-        if min(self.rec_weight, self.cls_weight) < 0 or self.rec_weight == self.cls_weight == 0:
-            given = (self.rec_weight, self.cls_weight)
-            raise ValueError(f"rec_weight, cls_weight: got {given}, expected 0 or more, and one of them above 0.")
-        for name, value in (("n_times", self.n_times), ("montages", self.montages)):
-            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name}: got {value!r}, expected a whole number from 1, or None.")
+        if self.rec_weight == self.cls_weight == 0:
+            raise ValueError("rec_weight, cls_weight: both are 0, expected one of them above 0.")
         if self.crops and self.n_times is None:
             raise ValueError("crops: the length of a crop is n_times, which is None.")
         return super().check()
-
-    @property
-    def training(self):
-        """What the training loop needs of it."""
-        return Recipe(**{name: vars(self)[name] for name in Recipe.__dataclass_fields__})
 
 
 RECIPES = {
@@ -74,16 +71,6 @@ RECIPES = {
     ),
 }  # fmt: skip
 """Recipes by name; ``"montages"`` is that of the weights that ship with the package (``resample=100``)."""
-
-
-def choose_recipe(recipe, **changes):
-    """Recipe by name, or by a dict of what differs from one; None in ``changes`` keeps the recipe's own setting."""
-    settings = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
-    name = settings.pop("name", "published")
-    refuse_unknown("recipe", [name], RECIPES)
-    refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
-    changes = {one: value for one, value in changes.items() if value is not None}
-    return dataclasses.replace(RECIPES[name], **settings | changes)
 
 
 @holds_network
@@ -270,16 +257,18 @@ class MIRepNetPretrainer(EEGEstimator):
             raise ValueError(f"network_params: got decoder_layers={n_layers}, expected 1 or more.")
 
     def _recipe(self):
-        return choose_recipe(
-            self.recipe, max_epochs=self.max_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
-            accumulate=self.accumulate, precision=self.precision,
-        )  # fmt: skip
+        settings = {"name": self.recipe} if isinstance(self.recipe, str) else {"name": "published"} | self.recipe
+        name = settings.pop("name")
+        refuse_unknown("recipe", [name], RECIPES)
+        refuse_unknown("recipe", settings, PretrainingRecipe.__dataclass_fields__)
+        own = {one: vars(self)[one] for one in _OF_THE_RECIPE if vars(self)[one] is not None}
+        return dataclasses.replace(RECIPES[name], **settings | own)
 
     def _check_recording(self, X, y, subjects, first):
         """Check one recording; the first one gives the fitted attributes."""
         X = self._check_eeg(X, reset=first, dtype=np.float32)
         refuse_flat(X)
-        return X, read_labels(y, len(X)), subjects
+        return as_eeg(X, subjects=subjects), read_labels(y, len(X))
 
     def _make_steps(self, X):
         rate = None if X.sfreq is None else self.resample
@@ -326,7 +315,7 @@ class MIRepNetPretrainer(EEGEstimator):
         mask_ratio = recipe.mask_ratio if recipe.rec_weight else None
         model = MaskedModel(state.module, mask_ratio, recipe.detach_target, recipe.reconstruct)
         state.history = pretrain(
-            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe.training,
+            model, pool.training_trials(rows, n_times, self.template, recipe, run.seed), recipe,
             HybridLoss(recipe.rec_weight, recipe.cls_weight), run, validation=validation,
             subjects=subjects, device=self.device, verbose=self.verbose, callbacks=self.skorch_callbacks or (),
         )  # fmt: skip
