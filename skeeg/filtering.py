@@ -1,4 +1,4 @@
-"""Filters, resampling, average reference and padding: steps from trials to trials of any length.
+"""Filters, resampling and padding: steps from trials to trials of any length.
 
 The designs of the filters and the treatment of the edges are mne's; all trials and channels are filtered together
 (`skeeg.signals`), which gives equal results many times faster.
@@ -320,29 +320,6 @@ class Resample(EEGTransformer):
         if rate == self.sfreq_out:
             return X.like(X, sfreq=rate)
         return X.like(resample_trials(np.asarray(X), float(self.sfreq_out) / rate, self.npad), sfreq=self.sfreq_out)
-
-
-class AverageReference(EEGTransformer):
-    r"""Subtract the mean over the channels from every sample.
-
-    Notes
-    -----
-    :math:`y_c(t) = x_c(t) - \frac{1}{C} \sum_k x_k(t)`. The mean is over the channels that arrive, so put this step
-    before a choice of channels to reference to the whole cap, after it to reference to the chosen ones.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skeeg.filtering import AverageReference
-    >>> AverageReference().fit_transform(np.array([[[1.0, 2.0], [3.0, 6.0]]])).tolist()
-    [[[-1.0, -2.0], [1.0, 2.0]]]
-    """
-
-    linear_map_ = "space"
-
-    def _run(self, X):
-        data = np.asarray(X)
-        return X.like(data - data.mean(axis=1, keepdims=True))
 
 
 class PadToMultiple(EEGTransformer):

@@ -1,4 +1,7 @@
-"""Common spatial patterns: the filters of `mne.decoding.CSP`, from one matrix product a trial, many times faster."""
+"""Steps that mix channels: average reference and common spatial patterns.
+
+The filters of `CSP` are those of `mne.decoding.CSP`, from one matrix product a trial, many times faster.
+"""
 
 from numbers import Integral, Real
 
@@ -42,6 +45,29 @@ def csp_filters(covariances):
     information = -(np.log(np.sqrt(variances)).mean(axis=0) + 3 / 16 * (variances**2 - 1).mean(axis=0) ** 2)
     best = np.argsort(information)[::-1]
     return (basis @ vectors[:, best]).T, None
+
+
+class AverageReference(EEGTransformer):
+    r"""Subtract the mean over the channels from every sample.
+
+    Notes
+    -----
+    :math:`y_c(t) = x_c(t) - \frac{1}{C} \sum_k x_k(t)`. The mean is over the channels that arrive, so put this step
+    before a choice of channels to reference to the whole cap, after it to reference to the chosen ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skeeg.spatial import AverageReference
+    >>> AverageReference().fit_transform(np.array([[[1.0, 2.0], [3.0, 6.0]]])).tolist()
+    [[[-1.0, -2.0], [1.0, 2.0]]]
+    """
+
+    linear_map_ = "space"
+
+    def _run(self, X):
+        data = np.asarray(X)
+        return X.like(data - data.mean(axis=1, keepdims=True))
 
 
 class CSP(EEGTransformer):

@@ -14,11 +14,11 @@ from test_benchmarks import load_script
 
 from skeeg.array import EEGArray
 from skeeg.explain import attribute
-from skeeg.filtering import AverageReference
 from skeeg.methods.beira import BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import branch_importance, branch_patterns, cross_spectrum
 from skeeg.methods.beira.recordings import Windows, hold_out, mirror
 from skeeg.model_selection import BlockedSplit
+from skeeg.spatial import AverageReference
 
 filtered_covariance_pattern = load_script("beira").filtered_covariance_pattern  # of the data actually filtered
 

@@ -13,7 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skeeg import signals
 from skeeg.array import EEGArray, make_domains
-from skeeg.filtering import AverageReference, BandPass, FilterBank, Notch, PadToMultiple, Resample
+from skeeg.filtering import BandPass, FilterBank, Notch, PadToMultiple, Resample
+from skeeg.spatial import AverageReference
 
 SFREQ = 160.0
 BANDS = [(8, 30), (None, 30), (4, None), (0.5, 45)]

@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from ...filtering import AverageReference, BandPass, Notch, Resample, at_rate
+from ...filtering import BandPass, Notch, Resample, at_rate
 from ...montage import TEMPLATES, find_electrodes
+from ...spatial import AverageReference
 
 RATE = 200.0
 SCALE = 100.0  # microvolts of one unit of the network

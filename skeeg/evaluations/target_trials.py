@@ -252,7 +252,7 @@ def takes_target(pipeline):
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from skeeg.evaluations.wrappers import PooledTarget, takes_target
+    >>> from skeeg.evaluations.target_trials import PooledTarget, takes_target
     >>> takes_target(LogisticRegression()), takes_target(PooledTarget(LogisticRegression()))
     (False, True)
     """
