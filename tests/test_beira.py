@@ -16,7 +16,7 @@ from skeeg.array import EEGArray
 from skeeg.explain import attribute
 from skeeg.methods.beira import BEIRARegressor, BOLDAligner, simulate_bold
 from skeeg.methods.beira.patterns import branch_importance, branch_patterns, cross_spectrum
-from skeeg.methods.beira.recordings import Windows, hold_out, mirror
+from skeeg.methods.beira.windows import Windows, hold_out, mirror
 from skeeg.model_selection import BlockedSplit
 from skeeg.spatial import AverageReference
 

@@ -16,8 +16,8 @@ from skeeg.methods.beira import (
     simulate_bold,
     volume_onsets,
 )
+from skeeg.methods.beira.base import RecordingRegressor
 from skeeg.methods.beira.bold import convolve, deconvolve
-from skeeg.methods.beira.recordings import RecordingRegressor
 from skeeg.model_selection import BlockedSplit, null_scores
 
 

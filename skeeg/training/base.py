@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import EEGEstimator, draw_seed, refuse_flat, warn
 from ..networks.seeding import seeded
 from .augmentation import make_augmentation
-from .inference import resolve_device
+from .device import resolve_device
 from .net import train
 from .recipe import default_recipe, get_recipe
 from .state import NetworkState, choose_sizes, holds_network

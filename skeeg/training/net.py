@@ -17,7 +17,8 @@ from ..base import warn
 from ..networks.fast.conv2d_gradient_fix import guard
 from .callbacks import recipe_callbacks, was_interrupted
 from .data import Batches, Trials
-from .inference import head_features, resolve_device
+from .device import resolve_device
+from .inference import head_features
 from .recipe import LOSSES, SOLVERS
 from .strategies import fit_probe, replace_head, trainable_part
 

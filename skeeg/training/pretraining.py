@@ -21,8 +21,8 @@ from ..base import check_class_labels, draw_seed
 from . import distributed
 from .checkpoints import read_weights, write_weights
 from .data import common_stream, draw_rows, random_state, set_random_state
+from .device import resolve_device
 from .distributed import SharedNet, synced_norms
-from .inference import resolve_device
 from .net import TrainingNet, settle_norms, train
 from .state import tensors_of
 

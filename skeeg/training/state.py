@@ -14,7 +14,8 @@ from ..networks.registry import required_signals
 from ..networks.seeding import seeded
 from ..storage import Storable
 from .checkpoints import load_checkpoint, read_weights
-from .inference import head_features, resolve_device, run_batches
+from .device import resolve_device
+from .inference import head_features, run_batches
 from .net import make_loss, make_net
 from .sizes import build_within, class_of, read_sizes, settle_sizes
 from .strategies import replace_head

@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...regression import choose_alpha, ridge_weights
 from ...signals import BANDS
+from .base import RecordingRegressor
 from .readout import GAP, interpolate_steps, with_lags
-from .recordings import RecordingRegressor
 
 _LAGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from ...base import warn
 from ...filtering import at_rate
 from ...model_selection import channel_correlations
+from .base import RecordingRegressor, is_raw, is_recording_list
 from .estimator import BEIRARegressor
-from .recordings import RecordingRegressor, is_raw, is_recording_list
 
 
 def canonical_hrf(sfreq, delay=6.0):

@@ -12,14 +12,15 @@ from ...base import draw_seed, refuse_flat, refuse_unknown, warn
 from ...networks.seeding import seeded
 from ...regression import ChannelScaler, moments
 from ...training import NetworkState, train
-from ...training.inference import resolve_device
+from ...training.device import resolve_device
 from ...training.recipe import change_recipe
 from ...training.state import choose_sizes, holds_network
+from .base import RecordingRegressor
 from .network import NETWORKS
 from .patterns import branch_importance, read_patterns
 from .readout import Inference, fit_readout
-from .recordings import RecordingRegressor, choose_window, cut_windows, hold_out
 from .training import RECIPES, kept_loss, make_loss, prune_branches, start_as_averages
+from .windows import choose_window, cut_windows, hold_out
 
 _NO_SIZES = {"n_chans", "n_outputs", "n_times", "chs_info", "input_window_seconds", "sfreq", "activation"}
 _ENOUGH_MINUTES = 10  # of EEG for a network: a rule of thumb

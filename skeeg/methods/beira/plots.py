@@ -7,9 +7,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...model_selection import NullScores, channel_correlations
 from ...positions import placed_info
+from .base import name_regions
 from .bold import BOLDAligner
 from .estimator import BEIRARegressor
-from .recordings import name_regions
 
 _SIDES = ("Left", "Right")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinct for the colour-blind

@@ -10,7 +10,7 @@ from ...regression import choose_alpha, lagged, ridge_weights
 from ...storage import Storable
 from ...training.inference import run_batches
 from .network import BEIRAManyToOne
-from .recordings import mirror, padded
+from .windows import mirror, padded
 
 _SAMPLES_AT_ONCE = 2**15  # of all trials of a batch together, which bounds the memory of a forward pass
 _SLIDE_STEP = 16  # samples between two values of the many-to-one network, which pools twice as many

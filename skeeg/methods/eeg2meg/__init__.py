@@ -5,7 +5,8 @@ import lazy_loader
 _PUBLIC = {
     "estimator": ["EEGToMEG"],
     "networks": ["SensorTransformer", "SensorUNet", "SequenceTransformer", "UNet"],
-    "sensors": ["retype_wakeman_henson", "topography_correlation"],
+    "scores": ["topography_correlation"],
+    "sensors": ["retype_wakeman_henson"],
     "simulation": ["MEGSimulation"],
 }
 

@@ -14,7 +14,7 @@ from ...base import BaseEEGRegressor, draw_seed, refuse_flat, refuse_unknown, wa
 from ...networks.seeding import seeded
 from ...regression import moments
 from ...training import Recipe
-from ...training.inference import resolve_device
+from ...training.device import resolve_device
 from ...training.recipe import change_recipe
 from ...training.state import holds_network
 from .forward import read_geometry
@@ -31,7 +31,8 @@ from .residual import (
     split_windows,
     windows_of,
 )
-from .sensors import RecordingMethods, SensorScores, check_same_unit, check_units, name_sensors
+from .scores import SensorScores
+from .sensors import RecordingMethods, check_same_unit, check_units, name_sensors
 
 _RECIPE = Recipe(batch_size=32, patience=8)
 _SIGNALS = {"n_chans", "n_outputs"}  # arguments of a network that follow from the data

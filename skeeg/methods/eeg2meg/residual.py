@@ -9,7 +9,8 @@ from ...regression import ChannelScaler, CrossProducts, lagged, moments, ridge_f
 from ...storage import Storable
 from ...training import NetworkState, split_validation, train
 from ...training.data import Trials
-from ...training.inference import resolve_device, run_batches
+from ...training.device import resolve_device
+from ...training.inference import run_batches
 from ...wavelets import WaveletBands
 from .forward import apply_by_place, harmonic_encoder, head_sphere, minimum_norm, multipoles
 from .networks import NETWORKS

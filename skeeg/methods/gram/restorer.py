@@ -11,7 +11,7 @@ from ...array import EEGArray
 from ...base import draw_seed
 from ...restoration import Imputer, SplineInterpolation, TimeInterpolation, WienerInterpolation, draw_mask, find_lost
 from ...signals import resample_trials
-from ...training.inference import on_device, resolve_device
+from ...training.device import on_device, resolve_device
 from .layers import HEAD_RADIUS, electrode_positions
 from .preprocessing import COLLECTION, channel_indices, channels_of, too_short, window_length
 from .pretrainer import GramPretrainer

@@ -13,7 +13,8 @@ from ...base import EEGEstimator, refuse_flat
 from ...datasets.store import StoredWindows
 from ...training import NetworkState, Recipe, distributed, split_validation
 from ...training.data import StreamedTensor, Trials
-from ...training.inference import resolve_device, run_batches
+from ...training.device import resolve_device
+from ...training.inference import run_batches
 from ...training.pretraining import list_recordings, median_speed, name_subjects, pretrain
 from ...training.recipe import change_recipe
 from ...training.state import holds_network

@@ -18,8 +18,8 @@ from ...montage import template_names
 from ...networks.seeding import seeded
 from ...training import NetworkState, Recipe, split_validation
 from ...training.checkpoints import describe, published_state, save_weights, write_weights
+from ...training.device import resolve_device
 from ...training.distributed import is_first
-from ...training.inference import resolve_device
 from ...training.pretraining import fingerprint, list_recordings, median_speed, open_run, pretrain, read_labels
 from ...training.state import holds_network
 from .checkpoint import PUBLISHED, read_start
