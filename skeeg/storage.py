@@ -17,6 +17,7 @@ _HEADER = "skeeg"
 _LIBRARIES = ("pyriemann", "skeeg", "sklearn")  # whose estimators a file may name
 _DROPPED = ("memory", "run_file")  # parameters that a file sets to None: joblib reads pickles from one, fit writes one
 _FUNCTIONS = ("sklearn.feature_selection", "sklearn.metrics")  # whose functions it may name
+_MAX_CHARACTERS = 2**26  # of an array of strings, each as long as the longest: one that a short file cannot blow up
 
 
 def save(estimator, path):
@@ -311,6 +312,8 @@ def _decode_array(kind, content, value, tensors):
         result = np.empty(len(content), dtype=object)
         for i, one in enumerate(content):
             result[i] = _decode(one, tensors)
+        if kind == "strings" and len(content) * max(map(len, result), default=0) > _MAX_CHARACTERS:
+            raise ValueError(f"strings of together more than {_MAX_CHARACTERS} characters")
         result = result.reshape(value["shape"])
         return result.astype(str) if kind == "strings" else result
     raise ValueError(f"a value of the unknown kind {kind!r}")
