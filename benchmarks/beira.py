@@ -88,14 +88,14 @@ def run(form, network, x, training):
 
 
 def seconds_of(network, x, training, n_repeats):
-    """Processor and wall seconds of torch's layers and of the fast forms: [(processor, wall), ...] of each."""
+    """Processor and elapsed seconds of torch's layers and of the fast forms: [(processor, elapsed), ...] of each."""
     seconds = [], []
     for repeat in range(n_repeats + 1):
         for form, found in zip(FORMS, seconds, strict=True):
-            processor, wall = time.process_time(), time.perf_counter()
+            processor, elapsed = time.process_time(), time.perf_counter()
             run(form, network, x, training)
             if repeat:  # the first pass warms up
-                found.append((time.process_time() - processor, time.perf_counter() - wall))
+                found.append((time.process_time() - processor, time.perf_counter() - elapsed))
     return seconds
 
 
@@ -108,7 +108,7 @@ def measure_speed():
         for training in (False, True):
             seconds = seconds_of(network.train(training), x, training, n_repeats)
             row = {"trials": batch, "samples": n_times, "pass": "training" if training else "prediction"}
-            for i, clock in enumerate(("processor", "wall")):
+            for i, clock in enumerate(("processor", "elapsed")):
                 apart, together = ([one[i] for one in form] for form in seconds)
                 ratios = [a / b for a, b in zip(apart, together, strict=True)]
                 row[clock] = [statistics.median(apart), statistics.median(together)]
