@@ -186,11 +186,11 @@ def plot_fewshot(results, ax=None):
         by_size = scores.loc[name].groupby("n_per_class")
         mean, error = by_size.mean(), by_size.sem().fillna(0.0)
         (line,) = ax.plot(mean.index, mean, marker="o", markersize=4, label=name)
-        ax.fill_between(mean.index, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.fill_between(mean.index, mean - error, mean + error, color=line.get_color(), alpha=0.08, linewidth=0)
     if "n_classes" in table and table["n_classes"].nunique() == 1:
         ax.axhline(1 / float(table["n_classes"].iloc[0]), color="0.6", linestyle=":", linewidth=1)
     ax.set(xlabel="labelled trials of each class", ylabel="score", xticks=sorted(set(table["n_per_class"])))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
