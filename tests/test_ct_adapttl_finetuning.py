@@ -7,6 +7,7 @@ from skeeg.methods.ct_adapttl.training import (
     LAYERS,
     check_layers,
     layer_rates,
+    only_trainable,
     reestimate_norm,
 )
 
@@ -31,6 +32,14 @@ def test_rates_fall_towards_the_input(net):
     rates = [group["lr"] for group in layer_rates(LAYERS, 1.0, 0.5)(net)]
     assert rates == [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
     assert sum(len(group["params"]) for group in layer_rates(LAYERS, 1.0, 0.5)(net)) == len(list(net.parameters()))
+
+
+def test_only_trainable_leaves_the_network_as_it_was(net):
+    with pytest.raises(RuntimeError), only_trainable(net, ("hidden",), freeze_norm=True):
+        assert [n for n, p in net.named_parameters() if p.requires_grad] == ["hidden.weight", "hidden.bias"]
+        assert net.train().training and not net.norm.training
+        raise RuntimeError
+    assert all(p.requires_grad for p in net.parameters()) and net.train().norm.training
 
 
 def test_statistics_are_those_of_all_trials(net):

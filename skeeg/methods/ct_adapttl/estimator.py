@@ -27,6 +27,7 @@ from .training import (
     interpolate_weights,
     layer_rates,
     network_settings,
+    only_trainable,
     phase_recipe,
     pool_sources,
     reestimate_norm,
@@ -354,10 +355,12 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         mirror = self._find_mirror(self.ch_names_in_, self.classes_, recipe)
         trials, y = add_mirrored(data[rows], y[rows], mirror)
         recipe = count_epochs(recipe, len(y), self.max_epochs)
-        groups = layer_rates(check_layers(recipe.layers), recipe.learning_rate, recipe.layer_decay)
-        self.module_.freeze_norm = recipe.norm != "train"
-        net = train(self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings())
-        self.module_.freeze_norm = False
+        layers = check_layers(recipe.layers)
+        groups = layer_rates(layers, recipe.learning_rate, recipe.layer_decay)
+        with only_trainable(self.module_, layers, recipe.norm != "train"):
+            net = train(
+                self.module_, trials, y, recipe, validation=watched, parameter_groups=groups, **self._settings()
+            )
         self.network_.keep(net)
 
     def _settings(self):

@@ -211,7 +211,7 @@ def check_layers(layers):
 
 
 def layer_rates(layers, learning_rate, decay):
-    r"""Optimiser's groups of the layers that adapt, with discriminative rates [1]_, as a function of a `CTAdaptTLNet`.
+    r"""Optimiser's parameter groups with discriminative learning rates [1]_, as a function of a `CTAdaptTLNet`.
 
     .. math:: \eta_l = \eta \, d^{\,n_l}
 
@@ -228,6 +228,21 @@ def layer_rates(layers, learning_rate, decay):
         return [{"params": list(module.get_submodule(layer).parameters()), "lr": rates[layer]} for layer in layers]
 
     return make_groups
+
+
+@contextlib.contextmanager
+def only_trainable(module, layers, freeze_norm):
+    """Within the block, only these layers have gradients; ``freeze_norm`` keeps the statistics of the normalisation."""
+    frozen = [p for layer in LAYERS if layer not in layers for p in module.get_submodule(layer).parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    module.freeze_norm = freeze_norm
+    try:
+        yield
+    finally:
+        module.freeze_norm = False
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 @torch.no_grad()
