@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import pathlib
@@ -28,7 +29,7 @@ import skeeg.bench
 from skeeg import FineTunedClassifier, NetworkClassifier, baselines
 from skeeg.array import EEGArray
 from skeeg.baselines import baseline
-from skeeg.bench import catalogue, evaluation, jobs, runner
+from skeeg.bench import catalogue, evaluation, figures, jobs, predictions, runner
 from skeeg.bench.folder import BenchFolder, digest
 from skeeg.bench.predictions import calibration_error, class_scores, count_parameters
 from skeeg.bench.report import write_figures, write_report
@@ -348,7 +349,25 @@ def test_predictions_are_kept_with_the_results(tmp_path, monkeypatch):
     run(tmp_path, {"LogVar": LogVariance()}, subjects=[1, 2])
     assert calls == [] and list(tmp_path.glob("predictions.unreadable-*.csv.gz"))
     pd.testing.assert_frame_equal(BenchFolder(tmp_path).predictions(), first)
+    (tmp_path / "predictions.csv.gz").write_bytes(gzip.compress(b"subject,true,predicted\n1,a,b\n"))
+    run(tmp_path, {"LogVar": LogVariance()}, subjects=[1, 2])
+    pd.testing.assert_frame_equal(BenchFolder(tmp_path).predictions(), first)
     assert len(first) == 2 * 20 and set(first.fold) == {0, 1, 2, 3, 4}
+
+
+def test_predictions_of_another_form_are_left_out():
+    kept = {"1": np.frombuffer(b"00,not gzip", dtype=np.uint8)}
+    assert predictions.read({predictions.KEY: kept}) == []
+
+
+def test_long_names_leave_the_axes_their_room():
+    rows = pd.DataFrame({"pipeline": "a name of a pipeline " * 4, "subject": ["1", "2"], "score": [0.6, 0.7]})
+    rows = rows.assign(dataset="d", session="0")
+    summary = pd.DataFrame({"mean": [0.65], "sd": [0.05]}, index=rows.pipeline[:1])
+    section = {"summary": summary, "rows": rows, "chance": 0.5, "score": "ROC AUC", "curve": None}
+    figure = figures.draw(section)["scores"]
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().width > 0.4
 
 
 class SeesLabels(LogVariance):

@@ -1,6 +1,7 @@
 """The report's figures: scores of every subject, learning curves and meta-analyses, for the page and for a paper."""
 
 import io
+import textwrap
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -46,7 +47,8 @@ def _scores(section):
         ax.errorbar(one["mean"], place, xerr=one["sd"], color="#1d2733", marker="|", markersize=11, linewidth=1)
     if section["chance"] is not None:
         ax.axvline(section["chance"], color="0.6", linestyle=":", linewidth=1)
-    ax.set(yticks=range(len(summary)), yticklabels=summary.index, xlabel=section["score"])
+    names = [textwrap.fill(str(name), 24) for name in summary.index]
+    ax.set(yticks=range(len(summary)), yticklabels=names, xlabel=section["score"])
     ax.set_ylim(len(summary) - 0.5, -0.5)
     return figure
 

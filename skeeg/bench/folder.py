@@ -73,7 +73,7 @@ class BenchFolder:
 
     def predictions(self):
         """Read the predictions of all test trials; an empty frame where there are none."""
-        return _read(self.path / PREDICTIONS, parse_predictions, pd.DataFrame())
+        return _read(self.path / PREDICTIONS, _parse_all_predictions, pd.DataFrame())
 
     def write(self, key, entry, table, pipelines):
         """Replace the entry of one run, and the scores of these pipelines in it."""
@@ -132,12 +132,20 @@ def _parse_table(path):
     return table
 
 
+def _parse_all_predictions(path):
+    """Predictions of several runs and pipelines."""
+    table = parse_predictions(path)
+    if {"run", "pipeline"} - set(table.columns):
+        raise ValueError("expected the predictions of runs.")
+    return table
+
+
 def parse_predictions(file):
-    """Predictions, with the columns that a report needs."""
+    """Predictions of one pipeline, with the columns that a report needs."""
     text = dict.fromkeys(("subject", "session", "recording", "run", "true", "predicted", "chosen"), str)
     table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
     if {"subject", "true", "predicted"} - set(table.columns):
-        raise ValueError("expected the predictions of runs.")
+        raise ValueError("expected predictions.")
     return table
 
 

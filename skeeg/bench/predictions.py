@@ -90,8 +90,12 @@ def write(group, subject, tables):
 
 
 def read(group):
-    """Read the predictions from a dataset's group of a results file: a table for each subject."""
-    return [parse_predictions(io.BytesIO(gzip.decompress(data[:].tobytes()))) for data in group.get(KEY, {}).values()]
+    """Read the predictions from a dataset's group of a results file: a table for each subject.
+
+    Those that an earlier version wrote in another form are left out.
+    """
+    stored = [data[:].tobytes() for data in group.get(KEY, {}).values()]
+    return [parse_predictions(io.BytesIO(gzip.decompress(one))) for one in stored if one[:2] == b"\x1f\x8b"]
 
 
 def class_scores(predictions, classes):
