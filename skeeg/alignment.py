@@ -49,12 +49,12 @@ class Calibration:
         return trials
 
 
-def check_targets(estimator, targets, n_training, **checks):
+def check_targets(estimator, targets, n_training, may_be_empty=False, **checks):
     """Target trials given to `fit`, by the name of their argument, each block checked as `transform` does."""
     found = {}
     for name, given in targets.items():
         given = Calibration.unwrap(given, name, n_training)
-        if given is None or not len(given):
+        if given is None or may_be_empty and not len(given):
             continue
         try:
             found[name] = estimator._check_eeg(given, reset=False, **checks)

@@ -261,6 +261,8 @@ def as_eeg(X, ch_names=None, sfreq=None, subjects=None):
     if domains is None and subjects is not None:
         if np.shape(subjects) not in ((), (len(X),)):
             raise ValueError(f"subjects: got shape {np.shape(subjects)} for {len(X)} trials in X.")
+        if any(one is None or one != one for one in np.ravel(subjects).tolist()):
+            raise ValueError("subjects: got missing values (None or NaN), expected one subject for each trial.")
         domains = make_domains(len(X), subject=subjects)
     return EEGArray(X, ch_names if names is None else names, sfreq if rate is None else rate, domains)
 

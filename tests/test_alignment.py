@@ -292,6 +292,8 @@ def test_calibration_is_asked_for_where_it_is_missing():
     estimator = EuclideanAlignment(on_unseen="calibration").fit(noise(), subjects=np.arange(12) % 2)
     with pytest.raises(ValueError, match="X_target_unlabeled"):
         estimator.transform(noise())
+    with pytest.raises(ValueError, match="X_target_unlabeled"):
+        EuclideanAlignment(on_unseen="calibration").fit(noise(), X_target_unlabeled=noise()[:0])
 
 
 @BOTH

@@ -369,6 +369,9 @@ def test_as_eeg_takes_arrays_of_two_and_three_axes_and_lists():
         as_eeg(np.zeros((2, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"subjects: got shape \(2,\) for 5 trials"):
         as_eeg(np.zeros((5, 7)), subjects=["a", "b"])
+    for missing in (None, np.nan):
+        with pytest.raises(ValueError, match="subjects: got missing values"):
+            as_eeg(np.zeros((2, 7)), subjects=np.array([1, missing], dtype=object))
 
 
 def test_as_eeg_prefers_what_the_trials_say_over_what_it_is_told():

@@ -420,7 +420,7 @@ class CTAdaptTLClassifier(ClassifierMixin, NetworkEstimator):
         """
         y = y.X if isinstance(y, Calibration) else y
         given = {"X_target_labeled": labeled, "X_target_unlabeled": unlabeled}
-        targets = check_targets(self, given, n_trials, dtype=np.float32)
+        targets = check_targets(self, given, n_trials, may_be_empty=True, dtype=np.float32)
         for name, block in targets.items():
             refuse_flat(block, name)
             targets[name] = self._in_precision(block)

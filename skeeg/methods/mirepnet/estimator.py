@@ -210,7 +210,7 @@ class MIRepNetClassifier(ClassifierMixin, NetworkEstimator):
         rate = None if X.sfreq is None else self.rate_
         self.steps_ = mirepnet_preprocessing(None, rate, self.align, self.domain, self.template)
         given = {"X_target_unlabeled": X_target_unlabeled}
-        target = check_targets(self, given, len(X), dtype=np.float32).get("X_target_unlabeled")
+        target = check_targets(self, given, len(X), may_be_empty=True, dtype=np.float32).get("X_target_unlabeled")
         prepared = fit_steps(self.steps_, X, target)
         both = self.readout == "both" or (self.readout == "auto" and self.checkpoint is not None and rate is not None)
         mirror = find_mirror(X.ch_names, self.classes_)
