@@ -171,6 +171,14 @@ def test_occlusion_explains_a_classifier_without_a_network():
         attribute(baseline("CSP+LDA").fit(X, y), X[:2], method="occlusion", output="votes")
 
 
+def test_occlusion_explains_a_network_behind_steps_that_are_not_linear():
+    X, y = bursts(n_trials=20)
+    steps = EuclideanAlignment(on_unseen="running"), NetworkClassifier("EEGNet", {"kernel_length": 32}, max_epochs=1)
+    pipeline = make_pipeline(*steps).fit(X, y)
+    unseen = X[:2].like(X[:2], domains=make_domains(2, subject="new"))
+    assert attribute(pipeline, unseen, X[2:4], method="occlusion", n_windows=2).values.shape == X[:2].shape
+
+
 def test_regressors_are_explained_by_output():
     X, _ = bursts(n_trials=20)
     net = NetworkRegressor("EEGNet", {"kernel_length": 32}, max_epochs=1, random_state=0).fit(

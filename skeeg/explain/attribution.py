@@ -112,8 +112,7 @@ def attribute(
     if method == "integrated_gradients":
         means = np.stack([np.asarray(background)[rows].mean(axis=0) for rows in chosen])
         background, chosen = means, [np.array([i]) for i in range(len(X))]
-    only_outputs = method == "occlusion" and fitted_network(split_pipeline(estimator)[1]) is None
-    model = (BlackBox if only_outputs else Explained)(estimator, X, output)
+    model = _for_occlusion(estimator, X, output) if method == "occlusion" else Explained(estimator, X, output)
     case, parts = Case(model, X, np.asarray(background), chosen, target), None
     if method == "occlusion":
         values = by_occlusion(case, n_windows)
@@ -129,6 +128,16 @@ def attribute(
     if method != "occlusion":
         _check_completeness(found, tolerance, on_error)
     return found
+
+
+def _for_occlusion(estimator, X, output):
+    """Take a network behind linear steps as for the other methods, anything else by its predictions alone."""
+    if fitted_network(split_pipeline(estimator)[1]) is None:
+        return BlackBox(estimator, X, output)
+    try:
+        return Explained(estimator, X, output)
+    except ValueError:  # a step is not linear
+        return BlackBox(estimator, X, output)
 
 
 def choose_background(X, background, n_background):
