@@ -30,17 +30,17 @@ class NamedTrials:
             cache_config=self.cache_config,
         )
         length, distance = np.ptp(epochs.times), min(np.diff(epochs.events[:, 0]), default=np.inf) / epochs._raw_sfreq
-        if distance < length and dataset.paradigm != "p300":  # responses to stimuli overlap by design
-            _warn_of_overlap(length)
+        if distance < length and dataset.paradigm not in ("p300", "cvep"):  # responses to stimuli overlap by design
+            _warn_of_overlap(dataset.code, length)
         return as_eeg(epochs), labels, metadata
 
 
 @functools.cache  # not for every subject
-def _warn_of_overlap(length):
+def _warn_of_overlap(code, length):
     """Say that trials overlap, since a training trial then holds samples of a test trial."""
     warnings.warn(
-        f"tmin, tmax: trials of {length:g} s overlap, since some events are closer. Folds within a run share samples, "
-        "and their scores can be too high.",
+        f"tmin, tmax: trials of {length:g} s overlap, since some events of {code} are closer. Where training and test "
+        "trials are of the same run, they share samples, and scores can be too high.",
         stacklevel=3,
     )
 
