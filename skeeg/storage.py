@@ -129,7 +129,7 @@ class _Unstorable(Exception):
     """A value that a file cannot hold: the key it was found under, and what it is."""
 
     def __init__(self, key, value):
-        name = value.__qualname__ if isinstance(value, type) else type(value).__qualname__
+        name, key = value.__qualname__ if isinstance(value, type) else type(value).__qualname__, key or "it"
         super().__init__(f"{key} is a {type(value).__name__} ({name})")
 
 

@@ -339,6 +339,7 @@ def test_correlation_is_numpys():
 def test_bands_above_half_the_rate_are_left_out():
     X = trials()
     assert len(band_power_error(X, X, np.ones(X.shape, bool), 50.0)) == 3
+    assert len(band_power_error(X, X, np.zeros(X.shape, bool), 50.0)) == 3
     with pytest.raises(ValueError, match="no segment"):
         band_power_error(X, X, np.ones(X.shape, bool), 500.0)
 
