@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from skeeg import Calibration, EuclideanAlignment, FineTunedClassifier, NetworkClassifier
 from skeeg.array import EEGArray, make_domains
 from skeeg.bench.catalogue import get_pipelines
-from skeeg.evaluations.target_trials import takes_target
+from skeeg.evaluations.adaptation import takes_target
 from skeeg.training import Recipe
 
 NETWORK = NetworkClassifier(

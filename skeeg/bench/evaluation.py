@@ -19,8 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..base import params_named
+from ..evaluations.adaptation import PooledTarget, takes_target
 from ..evaluations.base import NamedTrials, ProtocolEvaluation, with_seed
-from ..evaluations.target_trials import PooledTarget, takes_target
 from . import predictions
 from .folder import FREE_SPACE
 

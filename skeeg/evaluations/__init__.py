@@ -20,7 +20,7 @@ _PUBLIC = {
         "classification_scores",
         "run_corpus",
     ],
-    "target_trials": ["BalancedTarget", "PooledTarget"],
+    "adaptation": ["BalancedTarget", "PooledTarget"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from ..array import as_eeg
 from ..base import params_named
-from .target_trials import PooledTarget, takes_target
+from .adaptation import PooledTarget, takes_target
 
 
 class NamedTrials:

@@ -1,4 +1,4 @@
-"""Give any classifier the trials of the target subject or task, labelled or not."""
+"""Classifiers that adapt to the target subject or task by its trials, labelled or not."""
 
 import numpy as np
 from scipy.special import softmax
@@ -252,7 +252,7 @@ def takes_target(pipeline):
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from skeeg.evaluations.target_trials import PooledTarget, takes_target
+    >>> from skeeg.evaluations.adaptation import PooledTarget, takes_target
     >>> takes_target(LogisticRegression()), takes_target(PooledTarget(LogisticRegression()))
     (False, True)
     """
