@@ -306,14 +306,11 @@ class Benchmark:
         return "_".join(part for part in parts if part)
 
     def _missing(self):
-        """Jobs to be computed, those that need the same trials next to each other.
-
-        The last pipelines, which cost most, come first: none of them is computed alone at the end.
-        """
+        """Jobs to be computed, those that need the same trials next to each other."""
         jobs = [
             Job(name, seed, subject, pipeline, evaluation, self.grids.get(name))
             for subject in self.dataset.subject_list
-            for (name, seed), (pipeline, evaluation) in reversed(self.units.items())
+            for (name, seed), (pipeline, evaluation) in self.units.items()
             if evaluation.results.not_yet_computed({name: pipeline}, self.dataset, subject, self.process_pipeline)
         ]
         for job in jobs:  # the folds of few jobs are spread instead
