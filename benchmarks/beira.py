@@ -360,7 +360,7 @@ def speed_table():
         "Published sizes, 8 regions, 64 electrodes, dropout as published in training. Both sides in turn "
         "in one process; "
         "medians, and the ratio's smallest and largest value over the repeats.", "",
-        "| trials x samples | pass | torch's, CPU s | fast, CPU s | ratio, CPU | ratio, wall | difference |",
+        "| trials x samples | pass | torch's, CPU s | fast, CPU s | ratio, CPU | ratio, elapsed | difference |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:

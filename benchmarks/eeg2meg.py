@@ -231,7 +231,7 @@ def measure_memory(recorder, n_windows=27_500):
             start = time.monotonic()
             EEGToMEG(**settings, validation="block", sfreq=220.0, device="cpu", random_state=0).fit_runs(*maps)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-            print(f"{time.monotonic() - start:.0f} s of wall clock")
+            print(f"{time.monotonic() - start:.0f} s elapsed")
             recorder.run("memory", 0, f"{size:.2f} GB", name, lambda p=peak: {"peak GB": (p, np.nan)})
 
 

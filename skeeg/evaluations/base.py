@@ -29,7 +29,8 @@ class NamedTrials:
             return_epochs=True,
             cache_config=self.cache_config,
         )
-        length, distance = np.ptp(epochs.times), min(np.diff(epochs.events[:, 0]), default=np.inf) / epochs._raw_sfreq
+        rate = vars(epochs).get("_raw_sfreq", epochs.info["sfreq"])  # of the events: that before resampling
+        length, distance = np.ptp(epochs.times), min(np.diff(epochs.events[:, 0]), default=np.inf) / rate
         if distance < length and dataset.paradigm not in ("p300", "cvep"):  # responses to stimuli overlap by design
             _warn_of_overlap(dataset.code, length)
         return as_eeg(epochs), labels, metadata
