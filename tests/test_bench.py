@@ -361,7 +361,7 @@ def test_predictions_of_another_form_are_left_out():
 
 
 def test_long_names_leave_the_axes_their_room():
-    rows = pd.DataFrame({"pipeline": "a name of a pipeline " * 4, "subject": ["1", "2"], "score": [0.6, 0.7]})
+    rows = pd.DataFrame({"pipeline": "a name of a pipeline, " * 2, "subject": ["1", "2"], "score": [0.6, 0.7]})
     rows = rows.assign(dataset="d", session="0")
     summary = pd.DataFrame({"mean": [0.65], "sd": [0.05]}, index=rows.pipeline[:1])
     section = {"summary": summary, "rows": rows, "chance": 0.5, "score": "ROC AUC", "curve": None}
